@@ -1,4 +1,4 @@
-"""Check that a prepared data set is complete: every file exists and has the number of rows in the metadata."""
+"""Check of a prepared data set: every file exists and has the number of rows in the metadata."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.storage.parquet import read_footer
 
-#: Footers are small: most of the time is spent waiting for storage.
+#: Footers are small, so that most of the time is spent waiting for storage.
 _THREADS = 16
 _ADVICE = "make the data set again by `prefrec prepare`"
 
 
 def check_complete(dataset: PreparedDataset) -> None:
-    """Reads the footers of all files.
+    """Read the footers of all files, and compare the numbers of rows.
 
     Raises `UserError` for a missing or damaged file, for another number of rows, and for contradictory metadata.
     """
@@ -23,7 +23,7 @@ def check_complete(dataset: PreparedDataset) -> None:
     widths = {dataset.state.width, len(dataset.normaliser.mean), len(dataset.normaliser.std), metadata.state_dim}
     if len(widths) > 1:
         raise UserError(
-            f"{about}: state_dim {metadata.state_dim}; expected the width of state and normaliser; {_ADVICE}"
+            f"{about}: found state_dim {metadata.state_dim}; expected the width of state and normaliser; {_ADVICE}"
         )
     try:
         expected = _expected_rows(metadata.counts)
@@ -53,8 +53,8 @@ def _check_rows(dataset: PreparedDataset, folder: tuple[str, ...], expected: int
         rows = sum(pool.map(file_rows, files))
     if rows != expected:
         raise UserError(
-            f"{dataset.path(*folder)}: {rows:,} rows in {len(files)} files; expected {expected:,} (metadata.json); "
-            f"{_ADVICE}"
+            f"{dataset.path(*folder)}: found {rows:,} rows in {len(files)} files; expected {expected:,}"
+            f" (metadata.json); {_ADVICE}"
         )
 
 

@@ -14,7 +14,8 @@ SCHEMA_VERSION = 1
 class Tiring(Settings):
     """Estimate of fatigue from training users (engagement/tiring.py).
 
-    `variety`: None if the estimate is not precise; `error`: its standard error; `half_life`: in impressions.
+    `variety` is the diversity penalty, None if the estimate is not precise; `error` is its standard error; `half_life`
+    is in impressions.
     """
 
     variety: float | None
@@ -23,10 +24,12 @@ class Tiring(Settings):
 
 
 class Metadata(Settings):
-    """metadata.json. `counts`: users, sessions, requests and transitions, by split. `world`: settings of the simulator.
+    """metadata.json.
 
-    `dropped`: rows of the log that are not impressions, by reason. `tiring`: None if the log is too small.
-    `answers`: layer sizes of the network in answers.npz; None if the log has no feedback.
+    `counts`: users, sessions, impressions and transitions, by split. `world`: settings of the simulator.
+
+    `dropped`: rows of the log that are not impressions, by reason. `tiring`: None if the log is too small. `answers`:
+    layer sizes of the network of expected feedback in answers.npz; None if the log has no feedback.
     """
 
     schema_version: int
@@ -52,5 +55,5 @@ class Metadata(Settings):
 
     @property
     def variety(self) -> float | None:
-        """Value of the serving setting `variety` from the log; None if the log does not determine it."""
+        """Return the diversity penalty from the log (serving setting `variety`), None if it is not determined."""
         return self.tiring.variety if self.tiring else None

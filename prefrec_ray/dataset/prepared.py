@@ -1,4 +1,4 @@
-"""A prepared data set, opened by its metadata and read file by file."""
+"""Prepared data set, opened by its metadata and read file by file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class PreparedDataset:
 
     @classmethod
     def open(cls, uri: str) -> PreparedDataset:
-        """Reads the metadata. Raises `UserError` where `uri` is no data set, or one of another schema version."""
+        """Read the metadata. Raises `UserError` if `uri` is not a data set, or has another schema version."""
         path = storage.join(uri, "metadata.json")
         if not storage.exists(path):
             raise UserError(f"{uri}: not a prepared data set (no metadata.json); make one by `prefrec prepare`")
@@ -47,22 +47,22 @@ class PreparedDataset:
         return cls(str(uri), parse(Metadata, value, path))
 
     def path(self, *parts: str) -> str:
-        """The URI of a file or folder of the data set."""
+        """Return the URI of a file or folder of the data set."""
         return storage.join(self.uri, *parts)
 
     def files(self, *parts: str) -> list[str]:
-        """URIs of the Parquet files in a folder of the data set, in order."""
+        """Return the URIs of the Parquet files in a folder of the data set, in order."""
         return storage.list_files(self.path(*parts), ".parquet")
 
     def read(self, file: str, columns: list[str] | None = None) -> pa.Table:
-        """`read_table`."""
+        """Return the result of `read_table`."""
         return read_table(file, columns)
 
     def arrays(self, *parts: str, columns: list[str] | None = None) -> dict[str, np.ndarray]:
-        """Returns the columns of a folder or file as NumPy arrays [n, ...], read without Ray (views.py).
+        """Return the columns of a folder or file as NumPy arrays [n, ...], read without Ray (views.py).
 
         `parts`: "transitions", or "requests" and a split, or "preferences", a task and "train.parquet". Raises
-        `UserError` if nothing is there.
+        `UserError` if no file exists.
         """
         from prefrec_ray.dataset.views import arrays
 
@@ -76,43 +76,43 @@ class PreparedDataset:
         return {name: torch.from_numpy(array) for name, array in held.items() if array.dtype.kind in "biuf"}
 
     def transitions(self, columns: list[str] | None = None) -> ray.data.Dataset:
-        """Training transitions, shuffled: obs [n, S], action [n, A], next_obs [n, S], reward, number (views.py)."""
+        """Return shuffled transitions: obs [n, S], action [n, A], next_obs [n, S], reward, number (views.py)."""
         return self._view("transitions", columns=columns)
 
     def requests(self, split: Split, columns: list[str] | None = None) -> ray.data.Dataset:
-        """The requests of a split in the order of users and time: state [n, S], action [n, A], item_id and others."""
+        """Return the impressions of a split by user and time: state [n, S], action [n, A], item_id and others."""
         return self._view("requests", split, columns=columns)
 
     def preferences(self, task: Task, split: Literal["train", "validation"] = "train") -> ray.data.Dataset:
-        """Pairs of segments and their labels by scripted teachers."""
+        """Return pairs of segments and their labels by scripted teachers."""
         return self._view("preferences", task, f"{split}.parquet")
 
     def _view(self, *parts: str, columns: list[str] | None = None) -> ray.data.Dataset:
-        # Ray Data takes seconds to import, and not all who open a data set need it.
+        # Ray Data takes seconds to import, and many callers do not need it.
         from prefrec_ray.dataset.views import view
 
         return view(*self._files_of(*parts), columns)
 
     def _files_of(self, *parts: str) -> tuple[list[str], str]:
-        """Returns the files of a folder, or one file, and where they are."""
+        """Return the files of a folder, or one file, and their location."""
         where = self.path(*parts)
         if where.endswith(".parquet"):
             return [where] if storage.exists(where) else [], where
         return self.files(*parts), where
 
     def people(self) -> list[str]:
-        """The teachers that are people: names below `people/` (people/store.py)."""
+        """Return the names of the annotators, below `people/` (people/store.py)."""
         folders = storage.list_folders(self.path("people"))
         return [f.rsplit("/", 1)[-1] for f in folders if storage.exists(storage.join(f, "people.json"))]
 
     def people_path(self, name: str, part: str) -> str:
-        """The file with the answers of the people called `name`: `part` is train, validation or votes."""
+        """Return the file with the votes of the annotators `name`; `part` is train, validation or votes."""
         about = storage.read_json(self.path("people", name, "people.json"))
-        version = [str(about["version"])] if "version" in about else []  # an import of an earlier version has none
+        version = [str(about["version"])] if "version" in about else []  # imports of earlier versions have no version
         return self.path("people", name, *version, f"{part}.parquet")
 
     def items(self) -> ItemTable:
-        """The items and their embeddings."""
+        """Return the items and their embeddings."""
         return ItemTable.load(self.path("items.parquet"))
 
     def answers(self) -> ExpectedFeedback | None:
@@ -127,10 +127,10 @@ class PreparedDataset:
 
     @cached_property
     def state(self) -> StateDefinition:
-        """The columns of a state."""
+        """Return the columns of a state."""
         return StateDefinition.from_dict(self.metadata.state, self.path("metadata.json"))
 
     @cached_property
     def normaliser(self) -> Normaliser:
-        """The scaling of states."""
+        """Return the scaling of states."""
         return Normaliser.from_dict(self.metadata.normaliser, self.path("metadata.json"))

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def view(files: list[str], folder: str, columns: list[str] | None = None) -> ray.data.Dataset:
-    """Returns the rows of `files`, one block per file; columns of states and actions are tensors [n, d].
+    """Return the rows of `files`, one block per file; columns of states and actions are tensors [n, d].
 
-    Raises `UserError` if there are no files.
+    Raises `UserError` for an empty list of files.
     """
-    import ray.data  # seconds, and `arrays` does not need it
+    import ray.data  # on demand: it takes seconds, and `arrays` does not need it
 
     _check(files, folder)
     return ray.data.from_items(files, override_num_blocks=len(files)).map_batches(
@@ -28,9 +28,9 @@ def view(files: list[str], folder: str, columns: list[str] | None = None) -> ray
 
 
 def arrays(files: list[str], folder: str, columns: list[str] | None = None) -> dict[str, np.ndarray]:
-    """Returns the columns of all `files`, in their order: states and actions float32 [n, d], others [n].
+    """Return the columns of all `files`, in their order: states and actions float32 [n, d], others [n].
 
-    Raises `UserError` if there are no files.
+    Raises `UserError` for an empty list of files.
     """
     _check(files, folder)
     table = pa.concat_tables([read_table(file, columns) for file in files])
@@ -39,11 +39,11 @@ def arrays(files: list[str], folder: str, columns: list[str] | None = None) -> d
 
 def _check(files: list[str], folder: str) -> None:
     if not files:
-        raise UserError(f"{folder}: no files; expected those of a prepared data set")
+        raise UserError(f"{folder}: found no files; expected the files of a prepared data set")
 
 
 def _held(column: pa.ChunkedArray) -> np.ndarray:
-    """Returns a writable array, as torch asks for one."""
+    """Return a writable array, as torch requires it."""
     if pa.types.is_fixed_size_list(column.type):
         return np.require(tensor(column), requirements="W")
     return np.require(column.to_numpy(zero_copy_only=False), requirements="W")

@@ -1,4 +1,4 @@
-"""The states of whole histories at once. Time and memory are linear in the number of rows."""
+"""States of whole histories at once. Time and memory are linear in the number of rows."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from prefrec_ray.mdp.state import StateDefinition
 
 @dataclass(frozen=True, eq=False)
 class HistoryRows:
-    """The whole histories of U users: N requests sorted by (user, timestamp, order)."""
+    """Whole histories of U users: N impressions sorted by (user, timestamp, order)."""
 
     starts: np.ndarray  # int64 [U], first rows of the users
     timestamp: np.ndarray  # int64 [N], ms, UTC
     session: np.ndarray  # int64 [N], from `engagement.sessions.session_numbers`
     feedback: np.ndarray  # float32 [N, F], as in the log, in the order of the state definition
-    embeddings: np.ndarray  # float32 [N, A], of the requests' items
+    embeddings: np.ndarray  # float32 [N, A], of the items
     profile: np.ndarray  # float32 [U, P], from `StateDefinition.one_hot`
-    dwell_ms: np.ndarray | None = None  # float64 [N], NaN where unknown
+    dwell_ms: np.ndarray | None = None  # float64 [N], NaN if unknown
 
     @property
     def lengths(self) -> np.ndarray:
-        """Number of requests of each user, int64 [U]."""
+        """Return the number of impressions of each user, int64 [U]."""
         return run_lengths(self.starts, len(self.timestamp))
 
 
@@ -64,7 +64,7 @@ def raw_states(definition: StateDefinition, rows: HistoryRows) -> np.ndarray:
     values = session_values(sessions.depth, sessions.revisit_ms)
     of_sessions = np.empty((len(sessions), len(past.decay)), dtype=np.float32)
     running_means(values, first_rows(sessions.user), past.decay, past.source, out=of_sessions)
-    session = np.repeat(np.arange(len(sessions)), sessions.depth)  # the entry of each request's session
+    session = np.repeat(np.arange(len(sessions)), sessions.depth)  # the entry of each impression's session
     states[:, past.columns] = of_sessions[session]
 
     since_exit = np.where(rows.session > 0, rows.timestamp - sessions.exit[session - 1], 0)
@@ -79,10 +79,10 @@ def raw_states(definition: StateDefinition, rows: HistoryRows) -> np.ndarray:
 def running_means(
     values: np.ndarray, starts: np.ndarray, decay: np.ndarray, source: np.ndarray, out: np.ndarray
 ) -> None:
-    """Writes into `out` [N, K] the means of `values` [N, C] over each user's earlier rows; 0 at a user's first row.
+    """Write to `out` [N, K] the means of `values` [N, C] over each user's earlier rows; 0 at a user's first row.
 
-    Column k is sum_j decay[k]^j values[i - 1 - j, source[k]] / sum_j decay[k]^j. All users advance in step, the
-    longest histories first, so that those still going on are always a prefix: a few array operations a step.
+    Column k is sum_j decay[k]^j values[i - 1 - j, source[k]] / sum_j decay[k]^j. All users advance in step, the longest
+    histories first, so that the users with further rows are always a prefix: a step takes a few array operations.
     """
     lengths = run_lengths(starts, len(values))
     order = np.argsort(-lengths, kind="stable")

@@ -1,4 +1,4 @@
-"""Items in cells of alike ones: what lets a policy weigh a whole catalogue by the scores of some hundreds."""
+"""Cells of similar items, by which a policy covers a whole catalogue with the scores of some hundreds of items."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Largest catalogue that is one cell, in which every item is scored.
+#: Largest catalogue with a single cell, in which every item is scored.
 ONE_CELL = 512
 
 
@@ -28,7 +28,7 @@ class Cells:
     def from_embeddings(cls, embeddings: np.ndarray) -> Cells:
         """Split the items [I, A] at the median of the coordinate with the largest variance into about 4 sqrt(I) cells.
 
-        With so many cells a draw of ten items scores fewer than twice as many items.
+        With this number of cells, a draw of ten items scores fewer than twice as many items.
         """
         count = len(embeddings)
         halvings = 0 if count <= ONE_CELL else 2 + round(0.5 * math.log2(count))
@@ -47,17 +47,17 @@ class Cells:
 
     @property
     def representatives(self) -> np.ndarray:
-        """The representative item of each cell, int64 [M]."""
+        """Return the representative item of each cell, int64 [M]."""
         return self.members[:, 0]
 
     @property
     def single(self) -> bool:
-        """True if all items are in one cell."""
+        """Return True if all items are in one cell."""
         return len(self.members) == 1
 
 
 def _halves(part: np.ndarray, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`part` [n] in two."""
+    """Return `part` [n] in two halves."""
     values, middle = embeddings[part], len(part) // 2
     order = np.argpartition(values[:, values.var(axis=0).argmax()], middle)
     return part[order[:middle]], part[order[middle:]]

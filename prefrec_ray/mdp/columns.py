@@ -1,4 +1,4 @@
-"""The formulas of the state's columns, shared by its two faces: in bulk (bulk.py) and step by step (tracker.py)."""
+"""Formulas of the state's columns, for both implementations: in bulk (bulk.py) and step by step (tracker.py)."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from prefrec_ray.mdp.state import StateDefinition
 DAY_MS = 86_400_000
 #: Upper limit of a ratio such as the watched share of a video. Repeats are rare and can make it huge.
 RATIO_CAP = 5.0
-#: The half-life, in requests, of what `tastes` compares a request with; the closest one that there is.
+#: Preferred half-life, in impressions, of the mean with which `tastes` compares an impression.
 RECENT = 5.0
 _MONDAY = 3  # 1970-01-01 was a Thursday: the fourth day of its week
 
 
 def decays(half_lives: tuple[float, ...], columns: int) -> np.ndarray:
-    """d = 0.5^(1 / half-life) for `columns` columns a half-life, half-life by half-life; 0 for a half-life of 0."""
+    """Return d = 0.5^(1 / half-life), `columns` times for each half-life in turn; 0 for a half-life of 0."""
     return np.repeat([0.5 ** (1.0 / h) if h > 0 else 0.0 for h in half_lives], columns)
 
 
 def closest(half_lives: tuple[float, ...], wanted: float) -> int:
-    """The place of the half-life whose ratio to the wanted one is nearest to 1."""
+    """Return the position of the half-life whose ratio to the wanted one is nearest to 1."""
     return int(np.abs(np.log(np.maximum(half_lives, 1e-3)) - np.log(wanted)).argmin())
 
 
 class RequestMeans:
-    """Layout of the running means over requests: the groups `feedback` and `items`, which stand side by side.
+    """Layout of the running means over impressions: the adjacent groups `feedback` and `items`.
 
-    `decay` float64 [K] by column; `source` int64 [K]: its column among a request's values, feedback then embedding.
+    `decay` float64 [K] by column; `source` int64 [K]: its column in the values of an impression, feedback then
+    embedding.
     """
 
     def __init__(self, definition: StateDefinition) -> None:
@@ -75,7 +76,7 @@ class TasteMeans:
 
 
 class SessionMeans:
-    """The same for the running means over past sessions (group `sessions`) of `session_values`."""
+    """Layout of the running means of `session_values` over past sessions (group `sessions`)."""
 
     def __init__(self, definition: StateDefinition) -> None:
         half_lives = definition.session_half_lives
@@ -89,8 +90,10 @@ def _columns_of(number: int, width: int, start: int = 0) -> slice:
 
 
 def scaled_feedback(values: np.ndarray, definition: StateDefinition) -> np.ndarray:
-    """Feedback [n, F] on the scale of the state: counts and seconds as log1p, ratios at most `RATIO_CAP`, the rest as
-    it is. An array of its own where anything changes.
+    """Return feedback [n, F] on the scale of the state.
+
+    Counts and seconds become log1p, ratios are at most `RATIO_CAP`, other kinds stay unchanged. Returns a new array if
+    any value changes.
     """
     kinds = [definition.feedback_kinds.get(name, "number") for name in definition.feedback]
     if not {"count", "seconds", "ratio"} & set(kinds):
@@ -105,12 +108,12 @@ def scaled_feedback(values: np.ndarray, definition: StateDefinition) -> np.ndarr
 
 
 def session_values(depth: np.ndarray, revisit_ms: np.ndarray) -> np.ndarray:
-    """log1p(depth) and log1p(revisit in seconds), float64 [M, 2]."""
+    """Return log1p(depth) and log1p(revisit in seconds), float64 [M, 2]."""
     return np.log1p(np.stack([depth, revisit_ms / 1000.0], axis=1))
 
 
 def time_columns(timestamp: np.ndarray) -> np.ndarray:
-    """The group `time`, float32 [n, 11], of timestamps in ms, UTC."""
+    """Return the group `time`, float32 [n, 11], of timestamps in ms, UTC."""
     days, within = np.divmod(timestamp, DAY_MS)
     angle = within * (2.0 * np.pi / DAY_MS)
     columns = np.zeros((len(timestamp), 11), dtype=np.float32)
@@ -121,7 +124,7 @@ def time_columns(timestamp: np.ndarray) -> np.ndarray:
 
 
 def recency_columns(since_exit_ms: np.ndarray, since_request_ms: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """The group `recency`, float32 [n, 4].
+    """Return the group `recency`, float32 [n, 4].
 
     `since_exit_ms` is the time since the end of the previous session, `since_request_ms` the time since the last
     impression. Both are 0 if absent, and negative values count as 0. `position` is the position in the session, from 0.
@@ -135,7 +138,7 @@ def recency_columns(since_exit_ms: np.ndarray, since_request_ms: np.ndarray, pos
 
 
 def count_columns(requests: np.ndarray, sessions: np.ndarray, since_first_ms: np.ndarray) -> np.ndarray:
-    """The group `counts`, float32 [n, 3], of what lies before the request: requests, sessions, time since the first."""
+    """Return the group `counts`, float32 [n, 3]: earlier impressions and sessions, and time since the first."""
     columns = np.empty((len(requests), 3), dtype=np.float32)
     columns[:, 0] = np.log1p(requests)
     columns[:, 1] = np.log1p(sessions)

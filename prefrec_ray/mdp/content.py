@@ -1,9 +1,10 @@
-"""Item embeddings from what items are about, who made them, and which are consumed together.
+"""Item embeddings from tags, makers and co-consumption.
 
-Three blocks of numbers an item: its tags (shares of one), the mean tags of its maker's items, and its vector from
-co-consumption (embeddings.py). An item without such a vector takes the mean of its maker's items, drawn towards the
-mean of items with its tags, so that it stands among its like and not at zero. The blocks are centred, scaled to their
-parts of the variance over consumptions, and reduced to the leading axes. Of whom nothing is known stands in the middle.
+Three blocks of numbers per item: its tags (shares of one), the mean tags of its maker's items, and its vector from
+co-consumption (embeddings.py). An item without such a vector gets the mean of its maker's items, shrunk towards the
+mean of items with its tags, so that it is near similar items and not at zero. The blocks are centred, scaled to their
+parts of the variance over consumptions, and reduced to the leading axes. An item of which
+all three are unknown is at zero.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from prefrec_ray.mdp.embeddings import spread
 
 #: Parts of the variance: half for the content, half for co-consumption.
 _SHARES = (0.25, 0.25, 0.5)
-#: So many items of a maker weigh as much as the tags do.
+#: Number of a maker's items that have the same weight as the tags.
 _PRIOR_ITEMS = 2.0
 _ITEMS_AT_ONCE = 1 << 16
 
@@ -26,11 +27,11 @@ _ITEMS_AT_ONCE = 1 << 16
 def content_embeddings(
     together: np.ndarray, tags: sparse.csr_array, maker: np.ndarray, count: np.ndarray, dim: int
 ) -> np.ndarray:
-    """Item embeddings in [-1, 1], float32 [I, dim].
+    """Return item embeddings in [-1, 1], float32 [I, dim].
 
-    `together` [I, D] is NaN for items of unknown co-consumption, `tags` [I, T] zeros and ones, `maker` int64 [I] -1
-    where unknown, `count` [I] how often training users took an item: axes and scales are means over consumptions.
-    Deterministic. Raises `UserError` where the labels cannot fill `dim` axes.
+    `together` [I, D] is NaN for items of unknown co-consumption, `tags` [I, T] zeros and ones, `maker` int64 [I] -1 if
+    unknown, `count` [I] the consumptions by training users: axes and scales are means over consumptions. Deterministic.
+    Raises `UserError` if the labels cannot fill `dim` axes.
     """
     own = _shares(tags)
     groups, group = np.unique(maker, return_inverse=True)
@@ -53,7 +54,9 @@ def content_embeddings(
     size, axes = np.linalg.eigh(covariance)
     rank = int((size > 1e-9 * size[-1]).sum()) if size[-1] > 0 else 0
     if rank < dim:
-        raise UserError(f"item embeddings: tags, makers and sessions give {rank} axes; {dim} wanted: lower action_dim")
+        raise UserError(
+            f"item embeddings: found {rank} axes of tags, makers and sessions; expected {dim}: lower action_dim"
+        )
     axes = axes[:, ::-1][:, :dim]
     vectors = np.empty((len(count), dim))
     for part, values in rows():
@@ -62,7 +65,7 @@ def content_embeddings(
 
 
 def placed(together: np.ndarray, tags: sparse.csr_array, group: np.ndarray, groups: int) -> np.ndarray:
-    """`together` with a place for every item, float64 [I, D]: from its maker's items and its tags where it was NaN."""
+    """Return `together` with a vector for every item, float64 [I, D]; NaN is replaced by means over maker and tags."""
     known = ~np.isnan(together[:, 0])
     values = np.where(known[:, None], together, 0.0).astype(np.float64)
     if not known.any():
@@ -88,13 +91,13 @@ def _centred(block: sparse.csr_array, mean: np.ndarray, scale: float) -> np.ndar
 
 
 def _shares(tags: sparse.csr_array) -> sparse.csr_array:
-    """Rows scaled to a sum of 1; rows of no tags stay empty."""
+    """Return rows scaled to a sum of 1; rows without tags stay empty."""
     total = np.asarray(tags.sum(axis=1)).ravel()
     return sparse.csr_array(sparse.diags_array(1.0 / np.maximum(total, 1.0)) @ tags)
 
 
 def _of_makers(shares: sparse.csr_array, group: np.ndarray, groups: int) -> sparse.csr_array:
-    """For each item the mean shares of its maker's items that have tags; its own where the maker is unknown."""
+    """Return for each item the mean shares of its maker's items with tags; its own shares if the maker is unknown."""
     tagged = np.diff(shares.indptr) > 0
     rows = np.flatnonzero((group >= 0) & tagged)
     number = np.bincount(group[rows], minlength=groups)
@@ -106,6 +109,6 @@ def _of_makers(shares: sparse.csr_array, group: np.ndarray, groups: int) -> spar
 
 
 def _filled(values: sparse.csr_array, other: sparse.csr_array) -> sparse.csr_array:
-    """`values` with the rows of `other` where they are empty."""
+    """Return `values`, with empty rows replaced by the rows of `other`."""
     empty = sparse.diags_array((np.diff(values.indptr) == 0).astype(np.float64))
     return sparse.csr_array(values + empty @ other)

@@ -1,4 +1,4 @@
-"""The nearest of many items, by faiss: inverted lists, of which those nearest to an action are searched."""
+"""Index of the nearest of many items, by faiss: inverted lists, of which the nearest to an action are searched."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from typing import Any
 
 import numpy as np
 
-#: Items of which the lists' centres are learned, per list.
+#: Number of items per list from which the centres of lists are fitted.
 _LEARNED_FROM = 64
-#: Lists that are searched, by rule: the largest dot products lie further apart.
+#: Number of lists to search, by rule: the largest dot products are spread over more lists.
 PROBED = {"nearest": 64, "dot": 160}
 
 
 class ItemIndex:
-    """Finds items near to an action without looking at all of them (Johnson et al. 2019)."""
+    """Index that finds items near an action without a search of all items (Johnson et al. 2019)."""
 
     def __init__(self, index: Any, width: int) -> None:
         self._index, self._width = index, width
 
     @classmethod
     def from_embeddings(cls, embeddings: np.ndarray, rule: str) -> ItemIndex:
-        """An index of `embeddings` float32 [I, A]; `rule` as in `ItemTable.nearest`.
+        """Return an index of `embeddings` float32 [I, A]; `rule` as in `ItemTable.nearest`.
 
-        One more coordinate makes the largest dot product the nearest (Bachrach et al. 2014).
+        For dot products one more coordinate turns the largest product into the nearest point (Bachrach et al. 2014).
         """
-        import faiss  # on demand: small catalogues do without
+        import faiss  # on demand: small catalogues do not need it
 
         squares = np.einsum("ij,ij->i", embeddings, embeddings)
         rest = np.sqrt(squares.max() - squares) if rule == "dot" else np.zeros_like(squares)
@@ -33,17 +33,17 @@ class ItemIndex:
         index = faiss.index_factory(points.shape[1], f"IVF{lists},Flat")
         index.train(points[np.random.default_rng(0).permutation(len(points))[: lists * _LEARNED_FROM]])
         index.add(points)
-        # A test finds more than .995 of the 64 nearest among uniform, Gaussian and clustered items.
+        # In a test, more than .995 of the 64 nearest are found among uniform, Gaussian and clustered items.
         index.nprobe = min(lists, PROBED[rule])  # type: ignore[attr-defined]
         return cls(index, points.shape[1])
 
     def search(self, actions: np.ndarray, k: int) -> np.ndarray:
-        """Rows int64 [n, k] of the best items for `actions` [n, A], best first."""
+        """Return rows int64 [n, k] of the best items for `actions` [n, A], best first."""
         points = np.zeros((len(actions), self._width), dtype=np.float32)
         points[:, :-1] = actions
         _, rows = self._index.search(points, k)
         short = (rows < 0).any(axis=1)
-        if short.any():  # the lists that were searched hold too few items: these rows search all
+        if short.any():  # too few items in the searched lists: these rows search all lists
             from faiss import IVFSearchParameters
 
             every = IVFSearchParameters(nprobe=self._index.nlist)  # type: ignore[call-arg]

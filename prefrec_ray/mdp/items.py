@@ -1,4 +1,4 @@
-"""Items as actions: a table of ids and embeddings, looked up by id or by nearness to an action."""
+"""Items as actions: a table of ids and embeddings, with look-ups by id and by distance to an action."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from prefrec_ray.storage.files import check_readable, write_bytes
 from prefrec_ray.storage.parquet import check_seal, read_footer, read_parquet, seal_parquet
 
 RULES = ("nearest", "dot")
-#: Columns of text that a table of items may have, for pages that people read.
+#: Text columns that a table of items may have, for pages of reports.
 ABOUT = ("title", "image")
-#: Items up to which the nearest are found by looking at all.
+#: Largest catalogue in which the nearest items are found by comparison with all items.
 EXACT = 10_000
-#: Items that an index is asked for at most: beyond them looking at all is as fast.
+#: Largest number of items to request from an index; above it, comparison with all items is as fast.
 MOST_OF_INDEX = 2_048
-#: Scores (actions x items) held at once: 16 MiB of float32, which stay in the cache.
+#: Number of scores (actions x items) in memory at once: 16 MiB of float32, which fit in the cache.
 _SCORES_AT_ONCE = 1 << 22
-#: Of many items every so many-th is looked at first.
+#: Step between the items of the first sample, if there are many.
 _STRIDE = 16
-#: Of the largest number: given embeddings are the same each time, learned ones (docs/formats.md) others for each log.
+#: Tolerance relative to the largest number: given embeddings are equal in each log, learned ones differ
+#: (docs/formats.md).
 _SAME = 1e-3
 
 
@@ -35,10 +36,10 @@ _SAME = 1e-3
 class ItemTable:
     """Items in the order of `ids` [I] (int64 or str); `embeddings` float32 [I, A].
 
-    `logged` [I], where it is known: how often the training users' log shows each, at least 0, not all 0. `about`: a row
-    an item and those of `ABOUT` that are known, as text (null: none), for people.
+    `logged` [I], if known: number of impressions of each item in the training users' log, at least 0, not all 0.
+    `about`: one row per item with the known columns of `ABOUT`, as text (null: unknown), for pages of reports.
 
-    Raises `UserError` for ids of another type, ids that repeat, and embeddings, counts or texts that do not fit.
+    Raises `UserError` for ids of another type, repeated ids, and embeddings, counts or texts with other shapes.
     """
 
     ids: np.ndarray
@@ -50,7 +51,7 @@ class ItemTable:
         object.__setattr__(self, "ids", _plain_ids(self.ids, "items"))
         object.__setattr__(self, "embeddings", np.ascontiguousarray(self.embeddings, dtype=np.float32))
         if self.embeddings.ndim != 2 or len(self.embeddings) != len(self.ids):
-            raise UserError(f"items: {len(self.ids)} ids and embeddings of shape {list(self.embeddings.shape)}")
+            raise UserError(f"items: found {len(self.ids)} ids and embeddings of shape {list(self.embeddings.shape)}")
         broken = np.flatnonzero(~np.isfinite(self.embeddings).all(axis=1))
         if len(broken):
             raise UserError(f"items: embedding of item {self.ids[broken[0]]!s} is not finite")
@@ -61,7 +62,9 @@ class ItemTable:
         if self.logged is not None:
             logged = np.asarray(self.logged, dtype=np.float32)
             if logged.shape != self.ids.shape or not (np.isfinite(logged) & (logged >= 0)).all() or not logged.any():
-                raise UserError(f"items: column 'logged' is no count of each of {len(self)} items, one of them above 0")
+                raise UserError(
+                    f"items: column 'logged' is not a count per item ({len(self)}) with at least one above 0"
+                )
             object.__setattr__(self, "logged", logged)
         if self.about is not None and len(self.about) != len(self.ids):
             raise UserError(f"items: {len(self.ids)} ids and {len(self.about)} rows of {', '.join(ABOUT)}")
@@ -70,29 +73,31 @@ class ItemTable:
         return len(self.ids)
 
     def rows(self, item_ids: np.ndarray) -> np.ndarray:
-        """Rows (int64) of `item_ids`. Raises `UserError` naming the first unknown id."""
+        """Return rows (int64) of `item_ids`. Raises `UserError` with the first unknown id."""
         rows = self.find(item_ids)
         if (rows < 0).any():
             unknown = np.asarray(item_ids)[(rows < 0).argmax()]
-            raise UserError(f"item_id {unknown!s} is not in the item table of {len(self)} items")
+            raise UserError(f"item_id: found {unknown!s}; expected an item of the table of {len(self)} items")
         return rows
 
     def find(self, item_ids: np.ndarray) -> np.ndarray:
-        """Rows (int64) of `item_ids`, -1 where the table lacks one.
+        """Return rows (int64) of `item_ids`, -1 for unknown ids.
 
-        Raises `UserError` for strings where the table holds int64, and the other way round.
+        Raises `UserError` for strings if the table has int64 ids, and for int64 if it has strings.
         """
         ids = _plain_ids(item_ids, "item ids")
         if not len(ids) or not len(self):
             return np.full(len(ids), -1)
         if (ids.dtype.kind == "i") != (self.ids.dtype.kind == "i"):
-            raise UserError(f"item_id {ids[0]!s} is {_kind(ids)}; the item table holds {_kind(self.ids)} ids")
-        narrow = ids.astype(self.ids.dtype, copy=False)  # for one longer text NumPy would widen the whole table
+            raise UserError(
+                f"item_id: found {ids[0]!s}, {_kind(ids)}; expected {_kind(self.ids)} ids as in the item table"
+            )
+        narrow = ids.astype(self.ids.dtype, copy=False)  # a longer text would make NumPy widen the whole table
         place = np.minimum(np.searchsorted(self._sorted_ids, narrow), len(self) - 1)
         return np.where(self._sorted_ids[place] == ids, self._order[place], -1)
 
     def same_embeddings(self, other: ItemTable) -> bool:
-        """Whether a Q over one table holds over the other: both have some items, each with the same embedding."""
+        """Return True if a Q is valid for both tables: common items exist, each with the same embedding."""
         if self.ids.dtype.kind != other.ids.dtype.kind or self.embeddings.shape[1] != other.embeddings.shape[1]:
             return False
         rows = other.find(self.ids)
@@ -101,16 +106,16 @@ class ItemTable:
         return bool(known.any() and away.max() <= _SAME * np.abs(self.embeddings).max())
 
     def nearest(self, actions: np.ndarray, k: int, rule: str, left_out: LeftOut | None = None) -> np.ndarray:
-        """Rows int64 [n, k] of the best items for `actions` [n, A], best first.
+        """Return rows int64 [n, k] of the best items for `actions` [n, A], best first.
 
-        `rule` is "nearest" (smallest Euclidean distance) or "dot" (largest dot product); items of `left_out` come last,
-        in any order. Above `EXACT` items they are found by an index, which misses fewer than one in 200. Memory
-        stays bounded whatever n. Raises `UserError` for another rule or a k outside 1..I.
+        `rule` is "nearest" (smallest Euclidean distance) or "dot" (largest dot product); excluded items (`left_out`)
+        come last, in any order. Above `EXACT` items an index finds them, which misses fewer than one in 200. Memory is
+        bounded for any n. Raises `UserError` for another rule or a k outside 1..I.
         """
         if rule not in RULES:
-            raise UserError(f"serving rule '{rule}'; expected one of {', '.join(RULES)}")
+            raise UserError(f"serving rule: found '{rule}'; expected one of {', '.join(RULES)}")
         if not 1 <= k <= len(self):
-            raise UserError(f"k = {k} items wanted; the item table holds {len(self)}")
+            raise UserError(f"found k = {k}; expected 1 to {len(self)}, the number of items")
         if len(self) > EXACT:
             more = 0 if left_out is None else int(left_out.counts().max(initial=0))
             if k + more <= MOST_OF_INDEX:
@@ -130,14 +135,19 @@ class ItemTable:
         return best
 
     def distance(self, actions: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
-        """Euclidean distance of each action [n, A] to its nearest item, float32 [n]. `rows` [n]: of these, if known."""
+        """Return the Euclidean distance of each action [n, A] to its nearest item, float32 [n].
+
+        `rows` [n]: the nearest items, if known.
+        """
         actions = np.asarray(actions, dtype=np.float32)
         rows = self.nearest(actions, 1, "nearest")[:, 0] if rows is None else rows
         return np.linalg.norm(actions - self.embeddings[rows], axis=1)
 
     def to_table(self) -> pa.Table:
-        """item_id (int64 or string), embedding (fixed_size_list<float32>), and logged (float32), title and image
-        (string) where they are known."""
+        """Return a table for Parquet: item_id, embedding and the known optional columns.
+
+        item_id (int64 or string), embedding (fixed_size_list<float32>), logged (float32), title and image (string).
+        """
         embedding = pa.FixedSizeListArray.from_arrays(pa.array(self.embeddings.ravel()), self.embeddings.shape[1])
         logged = {} if self.logged is None else {"logged": pa.array(self.logged)}
         about = {} if self.about is None else {name: self.about[name] for name in self.about.column_names}
@@ -145,12 +155,15 @@ class ItemTable:
 
     @classmethod
     def from_table(cls, table: pa.Table, where: str = "items") -> ItemTable:
-        """The inverse of `to_table`. `where` opens the line of a `UserError`: missing columns, wrong types, nulls."""
+        """Return the items of a `to_table`.
+
+        A `UserError`, which begins with `where`, reports bad columns, types, nulls.
+        """
         for name in ("item_id", "embedding"):
             if name not in table.column_names:
                 raise UserError(f"{where}: column '{name}' is missing; found {', '.join(table.column_names) or 'none'}")
             if table[name].null_count:
-                raise UserError(f"{where}: column '{name}' holds {table[name].null_count} nulls; expected none")
+                raise UserError(f"{where}: column '{name}': found {table[name].null_count} nulls; expected none")
         kind = table["embedding"].type
         if not pa.types.is_fixed_size_list(kind) or not pa.types.is_floating(kind.value_type):
             raise UserError(f"{where}: column 'embedding' is {kind}; expected fixed_size_list<float>")
@@ -172,20 +185,20 @@ class ItemTable:
         """Read the Parquet file `uri`. Raises `UserError` if it is missing, unreadable or not a table of items."""
         check_seal(uri)  # Arrow may end the process by a signal if a footer is damaged
         rows, size = read_footer(uri).num_rows, check_readable(uri)
-        if rows > size:  # before they are read: equal values take no room in a file
+        if rows > size:  # checked before reading: equal values take no space in a file
             raise UserError(
-                f"{uri}: found {rows:,} rows in {size:,} bytes; expected ids that differ, in a byte or more"
+                f"{uri}: found {rows:,} rows in {size:,} bytes; expected distinct ids, of one byte or more each"
             )
         return cls.from_table(read_parquet(uri), uri)
 
     @cached_property
     def cells(self) -> Cells:
-        """The items in cells."""
+        """Return the items in cells."""
         return Cells.from_embeddings(self.embeddings)
 
     @cached_property
     def _nearness(self) -> np.ndarray:
-        """What (a, 1) is multiplied by to give |e|^2 / 2 - a.e, half the squared distance but for |a|^2: [A + 1, I]."""
+        """Return the matrix [A + 1, I] that maps (a, 1) to |e|^2 / 2 - a.e, half a squared distance without |a|^2."""
         half_squares = 0.5 * np.einsum("ij,ij->i", self.embeddings, self.embeddings)
         return np.concatenate([-self.embeddings.T, half_squares[None]])
 
@@ -211,19 +224,19 @@ class ItemTable:
 
 
 def smallest(loss: np.ndarray, k: int) -> np.ndarray:
-    """Columns int64 [n, k] of the k smallest entries of each row of `loss` [n, m], smallest first."""
+    """Return columns int64 [n, k] of the k smallest entries of each row of `loss` [n, m], smallest first."""
     if k == 1:
         return loss.argmin(axis=1, keepdims=True)
     if k == loss.shape[1]:
         return loss.argsort(axis=1, kind="stable")
     if k * _STRIDE <= loss.shape[1] // _STRIDE:
-        # The k-th smallest of a sample bounds that of all. Few are within it, and to find these few in the rest costs a
-        # comparison each, where a partition of all costs a dozen.
+        # The k-th smallest of a sample is an upper bound for all. Few entries are below it, and finding them costs one
+        # comparison per entry, while a partition of all entries costs a dozen.
         bound = np.partition(loss[:, ::_STRIDE], k - 1, axis=1)[:, k - 1 : k]
         row, column = np.nonzero(loss <= bound)
         count = np.bincount(row, minlength=len(loss))
         widest = count.max(initial=k)
-        if 2 * widest <= loss.shape[1]:  # else many are equal: all infinite but some, say
+        if 2 * widest <= loss.shape[1]:  # otherwise many are equal, for example infinite
             place = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
             few = np.full((len(loss), widest), np.inf, loss.dtype)
             columns = np.zeros(few.shape, dtype=np.int64)
@@ -235,12 +248,12 @@ def smallest(loss: np.ndarray, k: int) -> np.ndarray:
 
 
 def _first_allowed(rows: np.ndarray, out: np.ndarray, k: int) -> np.ndarray:
-    """The first k of `rows` [n, m] that are not `out` (bool [n, m]), in their order."""
+    """Return the first k of `rows` [n, m] that are not `out` (bool [n, m]), in their order."""
     return np.take_along_axis(rows, out.argsort(axis=1, kind="stable")[:, :k], axis=1)
 
 
 def _plain_ids(ids: np.ndarray, where: str) -> np.ndarray:
-    """`ids` as an int64 or str array. Raises `UserError` for anything else."""
+    """Return `ids` as an int64 or str array. Raises `UserError` for any other type."""
     ids = np.asarray(ids)
     if ids.dtype.kind in "iu":
         return ids.astype(np.int64, copy=False)
@@ -250,7 +263,7 @@ def _plain_ids(ids: np.ndarray, where: str) -> np.ndarray:
         return ids.astype(np.str_)
     if ids.size == 0:
         return ids.astype(np.int64)
-    raise UserError(f"{where}: item_id of type {ids.dtype}; expected int64 or string")
+    raise UserError(f"{where}: found item_id of type {ids.dtype}; expected int64 or string")
 
 
 def _kind(ids: np.ndarray) -> str:

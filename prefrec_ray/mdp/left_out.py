@@ -1,4 +1,4 @@
-"""The items that may not be shown, for each of n states, as pairs: few of them cost little, however many items."""
+"""Excluded items for each of n states, as pairs: a few pairs cost little, for any number of items."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 class LeftOut:
     """`state` and `item`, int64 [P]: pairs of a state (0 to `states` - 1, ascending) and a row of the item table.
 
-    No pair comes twice.
+    All pairs are distinct.
     """
 
     states: int
@@ -35,13 +35,13 @@ class LeftOut:
         return cls(len(each), state, item)
 
     def __getitem__(self, part: slice) -> LeftOut:
-        """The pairs of some states in a row, which are counted from 0 again."""
+        """Return the pairs of a range of states, counted from 0 again."""
         start, stop, _ = part.indices(self.states)
         first, last = np.searchsorted(self.state, [start, stop])
         return LeftOut(max(0, stop - start), self.state[first:last] - start, self.item[first:last])
 
     def take(self, states: np.ndarray) -> LeftOut:
-        """The pairs of some `states` [m], ascending, which are counted from 0 on."""
+        """Return the pairs of some `states` [m], ascending, counted from 0."""
         place = np.full(self.states, -1)
         place[states] = np.arange(len(states))
         kept = place[self.state] >= 0

@@ -1,4 +1,4 @@
-"""Scaling of states by the mean and standard deviation of the training users' requests."""
+"""Scaling of states by the mean and standard deviation of the training users' impressions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.settings import Settings, parse
 
 CLIP = 5.0
-#: Relative to 1 + |mean|: a smaller standard deviation is the rounding of a constant column.
+#: Relative to 1 + |mean|: a smaller standard deviation is a rounding error of a constant column.
 _CONSTANT = 1e-6
 
 
@@ -30,7 +30,7 @@ class Normaliser:
     def __post_init__(self) -> None:
         if self.mean.shape != self.std.shape or self.mean.ndim != 1:
             raise UserError(
-                f"key 'normaliser': mean of shape {self.mean.shape}, std of {self.std.shape}; expected one length"
+                f"key 'normaliser': found mean of shape {self.mean.shape}, std of {self.std.shape}; expected one length"
             )
         with np.errstate(all="ignore"):
             usable = (self.std > 0).all() and np.isfinite(self._float32).all()
@@ -38,7 +38,7 @@ class Normaliser:
             raise UserError("key 'normaliser': a mean or std is not finite in float32, or a std is not positive")
 
     def __call__(self, raw: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Scaled states, float32 [n, width], of raw ones: in `out`, which may be `raw`, or in an array of their own."""
+        """Return scaled states, float32 [n, width], in `out`, which may be `raw`, or in a new array."""
         shift, scale = self._float32
         scaled = np.subtract(raw, shift, out=out, dtype=np.float32)
         scaled *= scale
@@ -56,12 +56,12 @@ class Normaliser:
         return np.stack([other.std, other.mean - self.mean]).astype(np.float32) / self.std.astype(np.float32)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, for JSON."""
+        """Return plain lists, for JSON."""
         return {"mean": self.mean.tolist(), "std": self.std.tolist()}
 
     @classmethod
     def from_dict(cls, value: Any, where: str) -> Normaliser:
-        """The inverse of `to_dict`, exact to the bit. Raises `UserError`, which `where` opens, for anything else."""
+        """Return the normaliser of a `to_dict`, exact to the bit. Raises `UserError`, which begins with `where`."""
         written = parse(_Written, value, where, "normaliser.")
         try:
             return cls(np.array(written.mean, dtype=np.float64), np.array(written.std, dtype=np.float64))
@@ -84,7 +84,7 @@ class _Written(Settings):
 
 @dataclass
 class Moments:
-    """Count, sum and sum of squares by column, in float64: summed by partition, merged, then a normaliser."""
+    """Count, sum and sum of squares by column, in float64: summed per partition and merged for a normaliser."""
 
     count: int
     total: np.ndarray
@@ -92,17 +92,17 @@ class Moments:
 
     @classmethod
     def zero(cls, width: int) -> Moments:
-        """Moments of no rows."""
+        """Return moments of no rows."""
         return cls(0, np.zeros(width), np.zeros(width))
 
     def add(self, rows: np.ndarray) -> None:
-        """Takes in `rows` [n, width]."""
+        """Add `rows` [n, width]."""
         self.count += len(rows)
         self.total += rows.sum(axis=0, dtype=np.float64)
         self.squares += np.einsum("ij,ij->j", rows, rows, dtype=np.float64)
 
     def merge(self, other: Moments) -> None:
-        """Takes in the rows that `other` has seen."""
+        """Add the moments of `other`."""
         self.count += other.count
         self.total += other.total
         self.squares += other.squares
@@ -110,14 +110,14 @@ class Moments:
     def normaliser(self, one_hot: slice = slice(0)) -> Normaliser:
         """Return the normaliser of all rows seen. Constant columns (which become 0) and `one_hot` columns keep scale 1.
 
-        Raises `UserError` if there were no rows.
+        Raises `UserError` without rows.
         """
         if self.count == 0:
-            raise UserError("normaliser: no rows of training users to fit it on")
+            raise UserError("normaliser: found no rows of training users; expected some to fit it")
         mean = self.total / self.count
         std = np.sqrt(np.maximum(self.squares / self.count - mean**2, 0.0))
         std[std <= _CONSTANT * (1.0 + np.abs(mean))] = 1.0
-        # Divided by its deviation a rare category would be 5 or more. Networks would then memorise single users and be
-        # wrong about all others (docs/recipe.md).
+        # Divided by its deviation, a rare category would be 5 or more. Networks would then memorise single users and be
+        # wrong for all others (docs/recipe.md).
         std[one_hot] = 1.0
         return Normaliser(mean, std)

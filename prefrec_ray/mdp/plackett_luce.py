@@ -1,4 +1,4 @@
-"""Draws without replacement by weight, each with its probability given those before it (Plackett 1975; Luce 1959)."""
+"""Weighted draws without replacement, with probabilities given the earlier draws (Plackett 1975; Luce 1959)."""
 
 from __future__ import annotations
 
@@ -26,18 +26,21 @@ def plackett_luce(logits: np.ndarray, k: int, rng: np.random.Generator) -> tuple
 
 
 def draw(weights: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """One column int64 [n] of each row of `weights` [n, m], each row with one above 0, and its probability [n]."""
+    """Draw one column of each row of `weights` [n, m]; return columns int64 [n] and their probabilities [n].
+
+    Each row needs a weight above 0.
+    """
     running = np.cumsum(weights, axis=1, dtype=np.float64)
     at = rng.random(len(weights)) * running[:, -1]
     column = (running <= at[:, None]).sum(axis=1)
-    # Rounding may reach the end, where weights are 0: the last weight above 0 takes it.
+    # Rounding may reach the end, where weights are 0; the last weight above 0 is then drawn.
     last = weights.shape[1] - 1 - (weights[:, ::-1] > 0).argmax(axis=1)
     column = np.minimum(column, last)
     return column, np.take_along_axis(weights, column[:, None], axis=1)[:, 0] / running[:, -1]
 
 
 def log_sum_exp(values: np.ndarray) -> np.ndarray:
-    """log of the sum of exp of each row [..., m]; -inf for a row without a finite number."""
+    """Return the log of the sum of exp of each row [..., m]; -inf for a row without a finite number."""
     largest = values.max(axis=-1, initial=-np.inf)
     safe = np.where(np.isfinite(largest), largest, 0.0)
     with np.errstate(divide="ignore"):

@@ -1,4 +1,4 @@
-"""The recent items of a user: the running mean of item embeddings in the state vector."""
+"""Recent items of a user: the running mean of item embeddings in the state vector."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
 
-#: In requests: of the running mean that an item is compared with.
+#: Preferred half-life, in impressions, of the running mean with which an item is compared.
 HALF_LIFE = 32.0
 
 
@@ -39,7 +39,7 @@ class RecentItems:
         return cls(columns, mean.astype(np.float32), std.astype(np.float32))
 
     def likeness(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-        """float32 [n, k] of k items by embeddings [n, k, A], or the same for all, [k, A], to scaled states [n, S]."""
+        """Return similarities [n, k] of k items, [n, k, A] or [k, A], to the recent items in scaled states [n, S]."""
         shown = states[:, self.columns] * self.std + self.mean
         if candidates.ndim == 2:
             return shown @ candidates.T

@@ -1,4 +1,4 @@
-"""The setting `serving`: how a policy chooses among the items that may be shown."""
+"""Setting `serving`: how a policy chooses among the items that are not excluded."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from pydantic import Field, PositiveInt
 
 from prefrec_ray.settings import Settings
 
-#: `variety` if the log does not show fatigue or its absence: a compromise (docs/results/recipe.md).
+#: Diversity penalty if the log does not show fatigue or its absence: a compromise (docs/results/recipe.md).
 UNSAID = 5.0
-#: Smallest `variety` that counts as fatigue: logs without fatigue give 1 to 1.7, logs with fatigue 6 and more.
+#: Smallest diversity penalty that counts as fatigue: logs without fatigue give 1 to 1.7, logs with fatigue 6 and more.
 TIRED = 3.0
 #: `temperature`, without and with fatigue: good items differ by only a part of the spread of expected feedback
 #: (docs/results/recipe.md).
 TEMPERATURE, TEMPERATURE_TIRED = 0.2, 0.1
 
 
-#: A scale of scores, in units of their own. Scores are float32, so that below 1e-6 rounding errors would be divided.
+#: A scale of scores, in their own units. Scores are float32, so that below 1e-6 rounding errors would be divided.
 Scale = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 
 class ServingSettings(Settings):
-    """A policy is a distribution over the items that may be shown (policy/distribution.py)."""
+    """Choice of items by a policy, as a distribution over the items that are not excluded (policy/distribution.py)."""
 
     rule: Literal["sample", "best"] = Field(
         default="sample", description="`sample`: by softmax of scores; `best`: highest scores"

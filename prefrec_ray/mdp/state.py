@@ -49,7 +49,7 @@ class StateDefinition:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """A name a column, `group/column`."""
+        """Return one name per column, `group/column`."""
         return tuple(f"{group}/{name}" for group, names in self._columns.items() for name in names)
 
     @cached_property
@@ -60,11 +60,11 @@ class StateDefinition:
 
     @cached_property
     def width(self) -> int:
-        """Number of columns."""
+        """Return the number of columns."""
         return len(self.names)
 
     def embedding_parts(self, groups: Sequence[str] = ("items", "tastes")) -> tuple[tuple[int, ...], ...]:
-        """Columns of the parts of `groups`, which embeddings make: as many a part as an embedding has numbers."""
+        """Return the columns of the parts of `groups` that depend on embeddings, each as long as an embedding."""
         columns = [self.groups[name] for name in groups]
         starts = [start for part in columns for start in range(part.start, part.stop, self.action_dim)]
         return tuple(tuple(range(start, start + self.action_dim)) for start in starts)
@@ -87,7 +87,7 @@ class StateDefinition:
         return profile
 
     def features_of(self, profile: np.ndarray) -> dict[str, np.ndarray]:
-        """The inverse of `one_hot`: strings by feature, object [n], None where unknown, of `profile` columns [n, P]."""
+        """Return the features in `profile` columns [n, P]: strings by feature, object [n], None if unknown."""
         features, offset = {}, 0
         for name, categories in self.user_features.items():
             code = profile[:, offset : offset + len(categories) + 1].argmax(axis=1)
@@ -113,7 +113,7 @@ class StateDefinition:
 
     @classmethod
     def from_dict(cls, value: Any, where: str) -> StateDefinition:
-        """The inverse of `to_dict`. Raises `UserError`, which `where` (the file) opens, for anything else."""
+        """Return the definition of a `to_dict`. Raises `UserError`, which begins with `where`, for anything else."""
         written = parse(_Written, value, where, "state.")
         return cls(
             feedback=tuple(written.feedback),
@@ -162,7 +162,7 @@ class _Written(Settings):
 
 
 def _text_columns(features: pa.Table | Mapping[str, Any], needed: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-    """The needed columns as strings, and the number of users."""
+    """Return the needed columns as strings, and the number of users."""
     if isinstance(features, pa.Table):
         features = {name: features[name] for name in features.column_names}
     names = list(features)
@@ -170,7 +170,7 @@ def _text_columns(features: pa.Table | Mapping[str, Any], needed: Mapping[str, A
         if name not in names:
             raise UserError(f"user features: column '{name}' is missing; found {', '.join(names) or 'none'}")
     if not names:
-        raise UserError("user features: no columns; give one (user_id, say) or the number of users")
+        raise UserError("user features: found no columns; expected one (such as user_id) or the number of users")
     arrays = {
         name: v if isinstance(v, pa.Array | pa.ChunkedArray) else pa.array(v, from_pandas=True)
         for name, v in features.items()

@@ -1,4 +1,4 @@
-"""The states of live users, step by step: what `bulk.py` computes for a log, for roll-outs and serving."""
+"""States of live users, step by step, for roll-outs and serving; equal to the states of `bulk.py`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition, UserFeatures
 from prefrec_ray.mdp.users import UserRows
 
-#: Whole numbers of a user: counts, of which `depth` is the open session's, and times in ms.
+#: Whole numbers of a user: counts (`depth` is the count of the open session), and times in ms.
 _WHOLE = ("requests", "depth", "sessions", "first", "last", "exit", "last_exit")
 
 
@@ -50,7 +50,7 @@ class StateTracker:
     row. `observe` takes each user at most once.
     """
 
-    #: Requests observed so far whose item the table lacks.
+    #: Number of observed impressions of items that are not in the table.
     unknown_items: int = 0
 
     def __init__(
@@ -72,18 +72,18 @@ class StateTracker:
         return len(self._users)
 
     def grow(self, user_features: UserFeatures) -> np.ndarray:
-        """Adds users without history; returns their rows, int64."""
+        """Add users without history; return their rows, int64."""
         profile = self._definition.one_hot(user_features)
         rows = self._users.grow(len(profile))
         self._users.write(rows, "profile", profile)
         return rows
 
     def profiles(self, users: np.ndarray) -> np.ndarray:
-        """Features of the users in the rows `users` [m], as `StateDefinition.one_hot` gives them, float32 [m, P]."""
+        """Return features of the users in the rows `users` [m], float32 [m, P] as from `StateDefinition.one_hot`."""
         return self._users.read(self._users.rows(users, len(users), once=False))["profile"]
 
     def describe(self, users: np.ndarray, profiles: np.ndarray) -> None:
-        """Puts other features in their place."""
+        """Replace the features of the users."""
         self._users.write(self._users.rows(users, len(users)), "profile", profiles)
 
     def scaled_by(self, normaliser: Normaliser) -> StateTracker:
@@ -93,7 +93,7 @@ class StateTracker:
         return other
 
     def copy(self) -> StateTracker:
-        """Return an independent copy of the users at this moment."""
+        """Return an independent copy of all users."""
         other = copy(self)
         other._users = self._users.copy()
         return other
@@ -195,16 +195,16 @@ class StateTracker:
         self.unknown_items += int((item < 0).sum())
 
     def save(self, uri: str) -> None:
-        """Writes all users to the new folder `uri` (tracker.json, users.npz: no pickle), all or nothing.
+        """Write all users to the new folder `uri` (tracker.json, users.npz: no pickle), all or nothing.
 
         Session ids are strings or whole numbers. Raises `UserError` if `uri` exists.
         """
         self._users.save(uri, self._definition.to_dict(), self.unknown_items)
 
     def load(self, uri: str) -> None:
-        """Takes the users that `save` wrote in the place of its own; items must be of the same embedding.
+        """Replace all users by the result of `save`; the items must have the same embeddings.
 
-        Raises `UserError`: no such file, a damaged one, users of another definition. Nothing changes then.
+        Raises `UserError` for a missing or damaged file, and for users of another definition. Nothing changes then.
         """
         self.unknown_items = self._users.load(uri, self._definition.to_dict())
 
@@ -237,7 +237,7 @@ class MeanDivisors:
         self._settled = False  # True if further rows would equal the last row
 
     def after(self, counts: np.ndarray) -> np.ndarray:
-        """float64 [m, K] after `counts` [m] values."""
+        """Return the divisors, float64 [m, K], after `counts` [m] values."""
         most = int(counts.max(initial=0))
         if most >= len(self._table) and not self._settled:
             rows = [self._table]

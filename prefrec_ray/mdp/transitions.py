@@ -1,4 +1,4 @@
-"""Transitions (s, a, s'): two consecutive requests of one user, across sessions; a user's last request makes none."""
+"""Transitions (s, a, s'): two consecutive impressions of one user, across sessions; the last one has no successor."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def transition_rows(user_starts: np.ndarray, n: int) -> np.ndarray:
-    """Rows i (int64, ascending) such that i and i + 1 are requests of one user.
+    """Return rows i (int64, ascending) such that i and i + 1 are impressions of one user.
 
     `user_starts` are the first rows of the users among `n` rows sorted by (user, timestamp).
     """

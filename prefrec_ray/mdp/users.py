@@ -17,7 +17,7 @@ _IDS = "session_id"
 
 
 class UserRows:
-    """Rows of numbers by name, of the widths that `numbers` (arrays without rows) have, and a session id each.
+    """Rows of numbers by name, with the widths of `numbers` (arrays without rows), and one session id per row.
 
     A new row is zero, its session id None.
     """
@@ -30,50 +30,50 @@ class UserRows:
         return self._count
 
     def copy(self) -> UserRows:
-        """Equal rows, without room for more."""
+        """Return a copy of the rows, without spare capacity."""
         other = UserRows({})
         other._arrays = {name: array[: len(self)].copy() for name, array in self._arrays.items()}
         other._count = len(self)
         return other
 
     def grow(self, count: int) -> np.ndarray:
-        """Adds `count` rows; returns their numbers, int64."""
+        """Add `count` rows; return their numbers, int64."""
         room = len(self._arrays[_IDS])
         if len(self) + count > room:
-            # At least twice the room, so that users who come one by one are not all copied each time.
+            # The capacity at least doubles, so that users who arrive one by one are not all copied each time.
             more = max(len(self) + count - room, len(self))
             self._arrays = {name: np.concatenate([a, _new_rows(a, more)]) for name, a in self._arrays.items()}
         self._count += count
         return np.arange(self._count - count, self._count)
 
     def read(self, rows: Any) -> dict[str, np.ndarray]:
-        """All arrays at `rows`: views of them for a slice."""
+        """Return all arrays at `rows`: views of them for a slice."""
         return {name: array[rows] for name, array in self._arrays.items()}
 
     def write(self, rows: Any, name: str, values: np.ndarray) -> None:
-        """Puts `values` in the place of what `rows` held."""
+        """Replace the values at `rows`."""
         self._arrays[name][rows] = values
 
     def rows(self, users: np.ndarray | None, entries: int, once: bool = True) -> Any:
-        """`users` (row numbers; None: all) as an index for `read` and, each being in it `once`, for `write`.
+        """Return `users` (row numbers; None: all) as an index for `read`, and for `write` if each is distinct (`once`).
 
-        Raises `UserError` for a row that is none, one that comes twice, and another number of users than `entries`.
+        Raises `UserError` for a row out of range, a repeated row, and another number of users than `entries`.
         """
         rows = None if users is None else np.asarray(users, dtype=np.int64)
         count = len(self) if rows is None else len(rows)
         if entries != count:
-            raise UserError(f"tracker: {entries} timestamps for {count} users; expected one each")
+            raise UserError(f"tracker: found {entries} timestamps for {count} users; expected one each")
         if rows is None:
             return slice(0, count)
         outside = rows[(rows < 0) | (rows >= len(self))]
         if len(outside):
-            raise UserError(f"tracker: no user in row {outside[0]}; it holds {len(self)}")
+            raise UserError(f"tracker: found row {outside[0]}; expected a row of {len(self)} users")
         if once and len(np.unique(rows)) < count:
-            raise UserError("tracker: a user comes twice in one call; expected each row of `users` once")
+            raise UserError("tracker: found a user twice in one call; expected each row of `users` once")
         return rows
 
     def save(self, uri: str, state: dict[str, Any], unknown_items: int) -> None:
-        """Writes all to the new folder `uri`, all or nothing. Raises `UserError` if it exists."""
+        """Write all to the new folder `uri`, all or nothing. Raises `UserError` if it exists."""
         arrays = self.read(slice(0, len(self)))
         ids = arrays.pop(_IDS).tolist()
         saved = _Saved(
@@ -87,9 +87,9 @@ class UserRows:
             storage.write_json(storage.join(folder, _DESCRIPTION), saved.model_dump())
 
     def load(self, uri: str, state: dict[str, Any]) -> int:
-        """Takes what `save` wrote in the place of its own; returns `unknown_items`.
+        """Replace all by the result of `save`; return `unknown_items`.
 
-        Raises `UserError`: no such file, a damaged one, users of another state. Nothing changes then.
+        Raises `UserError` for a missing or damaged file, and for users of another state. Nothing changes then.
         """
         file = storage.join(uri, _DESCRIPTION)
         saved = parse(_Saved, storage.read_json(file), file)
@@ -97,7 +97,7 @@ class UserRows:
             raise UserError(f"{file}: key 'state': found another definition of states than the policy's")
         ids = [None] * saved.users if saved.session_ids is None else saved.session_ids
         if len(ids) != saved.users:
-            raise UserError(f"{file}: key 'session_ids': found {len(ids)}, expected {saved.users}")
+            raise UserError(f"{file}: key 'session_ids': found {len(ids)}; expected {saved.users}")
         forms = {
             name: (array.dtype.type, (saved.users, *array.shape[1:]))
             for name, array in self._arrays.items()

@@ -192,13 +192,13 @@ class Distribution:
     def _check(self, k: int, left_out: LeftOut | None, n: int) -> np.ndarray:
         """Check k, and return the number of remaining items per state, int64 [n]."""
         if not 1 <= k <= self._total:
-            raise UserError(f"k = {k} items wanted; the item table holds {self._total}")
+            raise UserError(f"found k = {k}; expected 1 to {self._total}, the number of items")
         if left_out is None or not n:
             return np.full(n, self._total)
         left = self.left(left_out)
         if left.min() < k:
             raise UserError(
-                f"k = {k} items wanted; {left.min()} of {self._total} are left for row {left.argmin()} of the states"
+                f"found k = {k}; expected at most {left.min()}, the items left for row {left.argmin()} of the states"
             )
         return left
 

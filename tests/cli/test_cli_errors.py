@@ -331,8 +331,8 @@ DAMAGE: dict[str, tuple[str, Callable[[], None], str]] = {
         not_a_number(SHARD, "next_obs"),
         f"{SHARD}: column 'next_obs', row 1: found a number that",
     ),
-    "no sessions": ("evaluate", remove(SESSIONS), "dataset/sessions: 0 rows in 0 files; expected "),
-    "no requests": ("evaluate", remove(REQUESTS), "dataset/requests/test: 0 rows in 0 files; expected "),
+    "no sessions": ("evaluate", remove(SESSIONS), "dataset/sessions: found 0 rows in 0 files; expected "),
+    "no requests": ("evaluate", remove(REQUESTS), "dataset/requests/test: found 0 rows in 0 files; expected "),
     "requests of NaN": (
         "evaluate",
         not_a_number(REQUESTS, "state"),

@@ -330,7 +330,7 @@ def test_a_source_that_asks_for_what_is_not_there(
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"seed": 4}, r"prepare.seed: 4, but 3 in .*standard \(like\); leave it out"),
+        ({"seed": 4}, r"prepare.seed: found 4; expected 3 as in .*standard \(like\), or omit it"),
         ({"source": {"user_features": []}}, r"user features of the log: 'user_active_degree' is missing"),
     ],
 )

@@ -100,5 +100,5 @@ def test_without_co_consumption_labels_are_enough_and_without_both_an_item_stand
     embeddings = content_embeddings(np.full((ITEMS, DIM), np.nan), sparse.csr_array(tags), maker, count, 4)
     assert not embeddings[0].any()
     assert np.abs(embeddings).sum(axis=1).mean() > 0.5
-    with pytest.raises(UserError, match=r"tags, makers and sessions give \d+ axes; 20 wanted: lower action_dim"):
+    with pytest.raises(UserError, match=r"found \d+ axes of tags, makers and sessions; expected 20: lower action_dim"):
         content_embeddings(np.full((ITEMS, 20), np.nan), sparse.csr_array(tags), maker, count, 20)

@@ -103,11 +103,11 @@ def test_one_long_text_does_not_widen_the_whole_table():
 @pytest.mark.parametrize(
     ("ids", "wanted", "message"),
     [
-        (np.array([1, 5]), np.array([5, 9, 8]), "item_id 9 is not in the item table of 2 items"),
-        (np.array([1, 5]), np.array([0]), "item_id 0 is not"),
-        (np.array(["a", "b"]), np.array(["b", "ab"]), "item_id ab is not"),
-        (np.array(["a", "b"]), np.array([3]), "item_id 3 is int64; the item table holds string ids"),
-        (np.array([1, 5]), np.array(["1"]), "item_id 1 is string; the item table holds int64 ids"),
+        (np.array([1, 5]), np.array([5, 9, 8]), "item_id: found 9; expected an item of the table of 2 items"),
+        (np.array([1, 5]), np.array([0]), "item_id: found 0; expected an item"),
+        (np.array(["a", "b"]), np.array(["b", "ab"]), "item_id: found ab; expected an item"),
+        (np.array(["a", "b"]), np.array([3]), "item_id: found 3, int64; expected string ids as in the item table"),
+        (np.array([1, 5]), np.array(["1"]), "item_id: found 1, string; expected int64 ids as in the item table"),
         (np.array([1, 5]), np.array([1.0]), "item_id of type float64; expected int64 or string"),
     ],
 )
@@ -123,9 +123,9 @@ def test_refuses_what_is_no_table():
         ItemTable(np.array([1, 2]), np.array([[0.0], [np.nan]]))
     with pytest.raises(UserError, match=r"2 ids and embeddings of shape \[3, 1\]"):
         ItemTable(np.array([1, 2]), np.zeros((3, 1)))
-    with pytest.raises(UserError, match="serving rule 'cosine'; expected one of nearest, dot"):
+    with pytest.raises(UserError, match="serving rule: found 'cosine'; expected one of nearest, dot"):
         table().nearest(np.zeros((1, 4)), 1, "cosine")
-    with pytest.raises(UserError, match="k = 51 items wanted; the item table holds 50"):
+    with pytest.raises(UserError, match="found k = 51; expected 1 to 50, the number of items"):
         table().nearest(np.zeros((1, 4)), 51, "dot")
 
 
@@ -164,7 +164,7 @@ def test_bad_files_are_named(tmp_path):
         ItemTable.from_table(pa.table({"item_id": [1]}), "x")
     with pytest.raises(UserError, match="column 'embedding' is double; expected fixed_size_list"):
         ItemTable.from_table(pa.table({"item_id": [1], "embedding": [0.5]}))
-    with pytest.raises(UserError, match="column 'item_id' holds 1 nulls"):
+    with pytest.raises(UserError, match="column 'item_id': found 1 nulls"):
         ItemTable.from_table(pa.table({"item_id": [1, None], "embedding": [0.5, 0.1]}))
 
 

@@ -62,7 +62,7 @@ def test_round_trip_through_json_is_exact():
 
 
 def test_refuses_what_cannot_scale():
-    with pytest.raises(UserError, match="no rows of training users"):
+    with pytest.raises(UserError, match="found no rows of training users"):
         Moments.zero(2).normaliser()
     with pytest.raises(UserError, match="not positive"):
         Normaliser(np.zeros(2), np.array([1.0, 0.0]))

@@ -66,5 +66,5 @@ def test_missing_features_are_named():
     definition = StateDefinition(("a",), FEATURES)
     with pytest.raises(UserError, match="column 'city' is missing; found age"):
         definition.one_hot({"age": ["old"]})
-    with pytest.raises(UserError, match="no columns; give one"):
+    with pytest.raises(UserError, match="found no columns; expected one"):
         StateDefinition(("a",), {}).one_hot({})

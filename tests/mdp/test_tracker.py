@@ -222,18 +222,22 @@ def test_a_bad_request_is_named_and_not_taken_in():
         ("feedback 'watch' is missing; found click", (now, items, {"click": np.ones(2)}), {}),
         ("feedback 'watch' is missing; found click, like", (now, items, {"click": np.ones(2), "like": np.ones(2)}), {}),
         ("feedback 'click' is missing; found none", (now, items, {}), {}),
-        ("item_id a is string; the item table holds int64 ids", (now, np.array(["a", "b"]), FEEDBACK), {}),
-        ("tracker: no user in row 2; it holds 2", (now, items, FEEDBACK), {"users": [0, 2]}),
-        ("tracker: no user in row -1; it holds 2", (now, items, FEEDBACK), {"users": [0, -1]}),
-        ("tracker: a user comes twice in one call", (now, items, FEEDBACK), {"users": [1, 1]}),
-        ("tracker: 2 timestamps for 1 users", (now, items, FEEDBACK), {"users": [1]}),
-        ("tracker: 1 timestamps for 2 users", (now[:1], items[:1], FEEDBACK), {}),
+        (
+            "item_id: found a, string; expected int64 ids as in the item table",
+            (now, np.array(["a", "b"]), FEEDBACK),
+            {},
+        ),
+        ("tracker: found row 2; expected a row of 2 users", (now, items, FEEDBACK), {"users": [0, 2]}),
+        ("tracker: found row -1; expected a row of 2 users", (now, items, FEEDBACK), {"users": [0, -1]}),
+        ("tracker: found a user twice in one call", (now, items, FEEDBACK), {"users": [1, 1]}),
+        ("tracker: found 2 timestamps for 1 users", (now, items, FEEDBACK), {"users": [1]}),
+        ("tracker: found 1 timestamps for 2 users", (now[:1], items[:1], FEEDBACK), {}),
     ]
     for words, arguments, options in bad:
         with pytest.raises(UserError, match=words):
             tracker.observe(*arguments, **options)
     np.testing.assert_array_equal(tracker.states(now), before)
-    with pytest.raises(UserError, match="no user in row 7"):
+    with pytest.raises(UserError, match="found row 7; expected a row of"):
         tracker.states(now, users=np.array([0, 7]))
 
 

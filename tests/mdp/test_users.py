@@ -74,7 +74,7 @@ def test_nothing_is_left_of_a_save_that_fails(tmp_path: Path, monkeypatch: pytes
         ("tracker.json", {"users": -1}, r"tracker\.json: key 'users'"),
         ("tracker.json", {"users": True}, r"tracker\.json: key 'users'"),
         ("tracker.json", {"schema_version": 1}, r"tracker\.json: key 'schema_version'"),
-        ("tracker.json", {"session_ids": ["a"]}, r"tracker\.json: key 'session_ids': found 1, expected 3"),
+        ("tracker.json", {"session_ids": ["a"]}, r"tracker\.json: key 'session_ids': found 1; expected 3"),
         ("tracker.json", {"state": {}}, r"tracker\.json: key 'state': found another definition"),
         ("tracker.json", {"usrs": 3}, r"tracker\.json: key 'usrs': unknown key; did you mean 'users'"),
         ("users.npz", {"first": None}, r"users\.npz: arrays 'first' are missing"),

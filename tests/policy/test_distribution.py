@@ -215,7 +215,7 @@ def check_what_is_shown(
     assert (known[:, 0] == 1).all() == (rule == "best" or known[:, 0].min() == 1)
     again = drawn(pi, states, k, out, seed)
     np.testing.assert_array_equal(again[0], rows)
-    with pytest.raises(UserError, match=rf"k = {left + 1} items wanted; "):
+    with pytest.raises(UserError, match=rf"found k = {left + 1}; "):
         drawn(pi, states, left + 1, out)
 
 
@@ -318,7 +318,7 @@ def test_serve_takes_ids_or_a_mask_and_gives_ids() -> None:
         policy.serve(states, 1, ids[:2])
     with pytest.raises(UserError, match=r"exclude: a mask of shape \[3, 39\]; expected \[3, 40\]"):
         policy.serve(states, 1, mask[:, 1:])
-    with pytest.raises(UserError, match=r"k = 6 items wanted; 5 of 40 are left for row 0 of the states"):
+    with pytest.raises(UserError, match=r"found k = 6; expected at most 5, the items left for row 0 of the states"):
         policy.serve(states, 6, mask)
 
 

@@ -294,7 +294,7 @@ def test_a_critic_travels_with_its_policy(tmp_path: Path) -> None:
 def test_what_a_policy_with_a_critic_refuses() -> None:
     policy = make_policy(critic=make_critic(0), serving=nearest(4))
     for k in (0, 41):
-        with pytest.raises(UserError, match=rf"k = {k} items wanted; the item table holds 40"):
+        with pytest.raises(UserError, match=rf"found k = {k}; expected 1 to 40, the number of items"):
             policy.recommend(make_states(2), k)
     narrow = Critic(
         [
@@ -519,7 +519,7 @@ def test_a_wrong_policy_json_is_one_line(written: tuple[Path, dict[str, Any]], d
         (("state", "user_features", "country"), "de", "key 'state.user_features.country': expected a list"),
         (("normaliser",), [], "key 'normaliser': expected a mapping"),
         (("normaliser", "mean"), GONE, "key 'normaliser.mean' is missing"),
-        (("normaliser", "mean"), [1.0], "key 'normaliser': mean of shape"),
+        (("normaliser", "mean"), [1.0], "key 'normaliser': found mean of shape"),
         (("normaliser", "std", 0), 0.0, "key 'normaliser': a mean or std is not finite in float32, or a std is not"),
         (("normaliser", "std", 0), 1e-300, "key 'normaliser': a mean or std is not finite in float32"),
         (("serving", "count"), True, "key 'serving.count': expected a whole number"),

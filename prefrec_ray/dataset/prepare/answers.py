@@ -10,15 +10,15 @@ from prefrec_ray.mdp.columns import scaled_feedback
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.policy.networks.answers import ExpectedFeedback, fit_answers
 
-#: Requests of training users that are asked.
+#: Impressions of training users to which the network is fitted.
 _REQUESTS = 200_000
 
 
 @ray.remote(num_cpus=1)
 def answers_of(context: Context, normaliser: Normaliser, buckets: list[int], seed: int) -> ExpectedFeedback | None:
-    """From as many buckets, which are random sets of users, as hold the requests that are asked.
+    """Fit the network on the first buckets (random sets of users) with enough impressions.
 
-    None for a log without feedback.
+    Returns None for a log without feedback.
     """
     if not context.definition.feedback:
         return None

@@ -1,4 +1,4 @@
-"""The embeddings of all items: from the log, or learned from items that training users consume together."""
+"""Item embeddings: from the log, or learned from items that training users consume together."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from prefrec_ray.runtime.tasks import reduce_tasks, run_tasks
 
 ContentOf: TypeAlias = Callable[[np.ndarray], Content]
 
-#: Co-consumption takes one number per pair of items: with this limit at most some 10^8 pairs.
+#: Co-consumption takes one number per pair of items: with this limit at most about 10^8 pairs.
 MAX_ITEMS_WITH_CONTENT = 16_384
 
 
 def items_of_log(log: Log, action_dim: int | None) -> ItemTable | None:
-    """The log's own embeddings, or None. Raises `UserError` where their width is not `action_dim` (None: any)."""
+    """Return the embeddings of the log, or None. Raises `UserError` if their width is not `action_dim` (None: any)."""
     if log.items is None:
         return None
     items = ItemTable.from_table(log.items)
     width = items.embeddings.shape[1]
     if action_dim not in (None, width):
-        raise UserError(f"action_dim {action_dim}: the log's embeddings have {width} numbers; leave it out")
+        raise UserError(f"action_dim: found {action_dim}; expected {width} as in the log's embeddings (or omit it)")
     return items
 
 
 def learn_items(log: Log, action_dim: int, buckets: list[int], folder: str, progress: Progress) -> ItemTable:
-    """All items of the log, by ascending id, with embeddings from co-consumption in the sessions of training users.
+    """Return all items of the log, by ascending id, with embeddings from sessions of training users.
 
-    If the log has the content of items, they also come from it (mdp/content.py), and co-consumption is learned for the
-    most consumed items. Titles are those of the log.
+    Embeddings are learned from co-consumption. If the log has the content of items, they also depend on it
+    (mdp/content.py), and co-consumption is learned for the most consumed items. Titles come from the log.
     """
     content = log.content
     consumed = ray.get(
@@ -71,14 +71,14 @@ def learn_items(log: Log, action_dim: int, buckets: list[int], folder: str, prog
 
 
 def _about(ids: pa.Array, about: pa.Table | None) -> pa.Table | None:
-    """Titles and images of `ids`, null for items that the table lacks."""
+    """Return titles and images of `ids`, null for items that are not in the table."""
     if about is None or about.num_columns == 1:
         return None
     return about.take(pc.index_in(ids, about["item_id"].combine_chunks())).drop_columns(["item_id"])
 
 
 def count_items(items: ItemTable, buckets: list[int], folder: str, progress: Progress) -> ItemTable:
-    """`items`, with how often training users were shown each."""
+    """Return `items` with the number of impressions of each among training users."""
     counts = ray.get(
         reduce_tasks(
             lambda b: _bucket_counts.remote(folder, b),
@@ -95,27 +95,27 @@ def count_items(items: ItemTable, buckets: list[int], folder: str, progress: Pro
 
 @dataclass(frozen=True, eq=False)
 class ConsumedItems:
-    """The items of some buckets: `item_id`, ascending, and how often training users consumed each (`count`)."""
+    """Items of some buckets: `item_id`, ascending, and how often training users consumed each (`count`)."""
 
     items: pa.Table
     baskets: int  # sessions of training users that `mdp.embeddings` uses
     rows: int  # the sum of their sizes
 
     def merge(self, other: ConsumedItems) -> ConsumedItems:
-        """The items of both."""
+        """Return the items of both."""
         items = pa.concat_tables([self.items, other.items]).group_by("item_id").aggregate([("count", "sum")])
         items = items.rename_columns({"count_sum": "count"}).sort_by("item_id")
         return ConsumedItems(items, self.baskets + other.baskets, self.rows + other.rows)
 
 
 def most_consumed(items: pa.Table, limit: int) -> pa.Array:
-    """Ids, ascending, of the `limit` items with the largest counts; of equal counts the smaller ids."""
+    """Return ids, ascending, of the `limit` items with the largest counts, and among equal counts the smaller ids."""
     first = items.sort_by([("count", "descending"), ("item_id", "ascending")])[:limit]
     return first.filter(pc.greater(first["count"], 0)).sort_by("item_id")["item_id"].combine_chunks()
 
 
 def _baskets(folder: str, bucket: int) -> tuple[np.ndarray, pa.ChunkedArray]:
-    """For each request of training users: the number of its session over all users, and its item."""
+    """Return for each impression of training users the number of its session over all users, and its item."""
     rows = read_bucket(folder, bucket, ["user_id", "item_id", "session", "split"])
     rows = rows.filter(pc.equal(rows["split"], 0))
     session = rows["session"].to_numpy()
@@ -175,7 +175,7 @@ def _content_embeddings(
 ) -> np.ndarray:
     together = np.full((items.num_rows, dim), np.nan, dtype=np.float32)
     known = gram.counts > 0
-    if known.sum() >= dim + 2:  # else embeddings come from the content alone
+    if known.sum() >= dim + 2:  # otherwise embeddings come only from the content
         rows = pc.index_in(learned.filter(pa.array(known)), items["item_id"].combine_chunks()).to_numpy()
         together[rows] = embeddings_from_gram(gram, dim)[known]
     content = content_of(items["item_id"].to_numpy())

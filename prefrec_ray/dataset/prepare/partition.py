@@ -1,7 +1,7 @@
 """Partition of the log by users through files. Memory holds one batch of rows, or the rows of one bucket of users.
 
 Each batch of the log is sorted by bucket and written as one file of pieces; a piece is an Arrow stream of the rows of
-one bucket. The rows of a bucket are its pieces from all files, in any order: the column `order` restores their order.
+one bucket. The rows of a bucket are its pieces from all files, in any order; the column `order` restores their order.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from prefrec_ray.ids import Stream, hash_ids, run_lengths
 from prefrec_ray.runtime.progress import Progress
 
 _STAGE = "read the log: rows"
-#: Rows per file: some hundred bytes each, and hundreds of them per bucket even with thousands of buckets.
+#: Rows per file, of about a hundred bytes each. A bucket gets hundreds of them even if there are thousands of buckets.
 _ROWS = 1 << 20
 
 
 def partition_by_user(
     interactions: ray.data.Dataset, seed: int, buckets: int, folder: str, progress: Progress
 ) -> dict[int, pa.Table]:
-    """Writes the rows of a log to files in `folder`; a hash of the user's id gives the bucket.
+    """Write the rows of a log to files in `folder`; a hash of the user's id determines the bucket.
 
     Returns the pieces of every bucket with rows, by ascending bucket, for `read_pieces`. `progress` counts rows.
     """
@@ -55,7 +55,7 @@ def partition_by_user(
 
 
 def read_pieces(pieces: pa.Table, folder: str) -> pa.Table:
-    """The rows of one bucket."""
+    """Return the rows of one bucket."""
     tables = []
     for piece in pieces.to_pylist():
         system, path = storage.filesystem(storage.join(folder, piece["file"]))
@@ -65,7 +65,7 @@ def read_pieces(pieces: pa.Table, folder: str) -> pa.Table:
 
 
 def _write_pieces(rows: pa.Table, seed: int, buckets: int, folder: str) -> Iterator[pa.Table]:
-    """Writes one file; yields one row per piece: bucket, name of the file, first byte, bytes, and rows."""
+    """Write one file, and yield one row per piece: bucket, name of the file, first byte, bytes, and rows."""
     if not rows.num_rows:
         return
     bucket = (hash_ids(rows["user_id"], seed, Stream.BUCKET) % np.uint64(buckets)).astype(np.int64)
@@ -73,7 +73,7 @@ def _write_pieces(rows: pa.Table, seed: int, buckets: int, folder: str) -> Itera
     rows = rows.take(pa.array(order))
     present, first = np.unique(bucket[order], return_index=True)
     sizes = run_lengths(first, len(order))
-    # A task may run twice: each run writes its own file, and only the files that it returned are read.
+    # A task may run twice: each run writes its own file, and only the returned files are read.
     file = uuid4().hex
     system, path = storage.filesystem(storage.join(folder, file))
     borders = [0]

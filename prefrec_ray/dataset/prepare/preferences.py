@@ -67,40 +67,44 @@ def draw_pairs(users: LogUsers, settings: PreferenceSettings, seed: int) -> dict
 
 
 def eligible_users(users: LogUsers, split: str, settings: PreferenceSettings) -> np.ndarray:
-    """Rows of the users of a split with more than `min_requests` requests, by id; fewer than two: `UserError`."""
+    """Return the rows of the users of a split with enough impressions, ordered by id.
+
+    A user needs more than `min_requests` impressions. Raises `UserError` if fewer than two users remain.
+    """
     order = pc.sort_indices(users.ids).to_numpy().astype(np.int64)
     rows = order[users.split[order] == SPLITS.index(split)]
     enough = rows[users.requests[rows] > settings.min_requests]
     if len(enough) < 2:
-        most = f" (the most that one has is {users.requests[rows].max()})" if len(rows) else ""
+        most = f" (the largest number is {users.requests[rows].max()})" if len(rows) else ""
         raise UserError(
-            f"preferences: {len(enough)} of {len(rows)} {split} users have more than {settings.min_requests} requests"
-            f"{most}; expected at least 2: lower preferences.length and preferences.min_requests, or bring more users"
+            f"preferences: {len(enough)} of {len(rows)} {split} users have more than {settings.min_requests}"
+            f" impressions{most}; expected at least 2: lower preferences.length"
+            " and preferences.min_requests, or use more users"
         )
     return enough
 
 
 def _teachers(settings: PreferenceSettings, split: str) -> list[TeacherSettings]:
-    """The teachers of a file. Those of held-out pairs do not err: both pairings for every scoring."""
+    """Return the teachers of a file. For held-out pairs they do not err and use both pairings for every scoring."""
     if split == "train":
         return list(settings.teachers)
     return [EXACT[f"{pairing}_{scoring}"] for scoring in settings.scorings for pairing in PAIRINGS]
 
 
 def _method(teacher: TeacherSettings) -> tuple[str, float]:
-    """The scoring and myopia of a teacher, on which its scores depend."""
+    """Return the scoring and myopia of a teacher, on which its scores depend."""
     return teacher.scoring, teacher.myopia
 
 
 def _methods(settings: PreferenceSettings) -> list[tuple[str, float]]:
-    """Every scoring and myopia that a file needs."""
+    """Return every scoring and myopia that a file needs."""
     return list(dict.fromkeys(_method(t) for split in ("train", "validation") for t in _teachers(settings, split)))
 
 
 def _scores(
     users: LogUsers, segments: np.ndarray, settings: PreferenceSettings, weight: float, folder: str, progress: Progress
 ) -> np.ndarray:
-    """float64 [segments, tasks, methods], one task per bucket of users."""
+    """Return scores float64 [segments, tasks, methods], computed with one Ray task per bucket of users."""
     buckets, first_user = np.unique(users.bucket, return_index=True)
     rows = [np.flatnonzero(users.bucket[segments[:, 0]] == bucket) for bucket in buckets]
 
@@ -120,7 +124,7 @@ def _scores(
 def _bucket_scores(
     file: str, user: np.ndarray, start: np.ndarray, settings: PreferenceSettings, weight: float
 ) -> np.ndarray:
-    """float64 [n, tasks, methods] of segments of the bucket's users; `user` is their position in the file."""
+    """Return scores [n, tasks, methods] of segments of the bucket's users; `user` is their position in the file."""
     table = read_parquet(file, ["user_id", "depth", "level_depth", "level_frequency"])
     starts, depth = first_rows(codes(table["user_id"])), table["depth"].to_numpy()
     level_depth, level_frequency = table["level_depth"].to_numpy(), table["level_frequency"].to_numpy()
@@ -155,6 +159,6 @@ def _check_not_all_tied(table: pa.Table, task: str) -> None:
     if pc.all(pc.equal(table["label"], 0.5)).as_py():
         raise UserError(
             f"preferences: all {len(table)} pairs of teacher {table['teacher'][0]} for task {task} are tied (the score "
-            f"of the first is {table['score_0'][0]}); expected segments that differ: take a larger preferences.length, "
-            "another teacher, or leave the task out of preferences.tasks"
+            f"of the first is {table['score_0'][0]}); expected segments that differ: set a larger preferences.length, "
+            "another teacher, or remove the task from preferences.tasks"
         )

@@ -1,4 +1,4 @@
-"""Rows of a log become requests: rows that break the contract are refused, others are dropped, some are joined.
+"""Conversion of a log's rows to impressions: rows that break the contract are refused, others are dropped or joined.
 
 These rules need all rows of a user: no interaction twice, no unknown item. Rules about a single row are checked when it
 is read (logs/canonical.py).
@@ -24,7 +24,7 @@ DUPLICATES, UNKNOWN_ITEMS = REASONS = ("duplicates", "unknown_items")
 
 @dataclass(frozen=True)
 class RowRules:
-    """Rules by which all rows of some users, sorted by (user, timestamp, order), become requests.
+    """Rules by which all rows of some users, sorted by (user, timestamp, order), become impressions.
 
     Rows that break the contract go to `side`; rows that are dropped for other reasons are counted.
     """
@@ -32,10 +32,10 @@ class RowRules:
     side: SideFiles
     files: tuple[str, ...] = ()  # of the log, by number
     feedback: tuple[str, ...] = ()
-    unique_rows: bool = False  # whether a row that equals an earlier one breaks the contract
-    one_request_per_time: bool = False  # whether rows of one user and time are joined
+    unique_rows: bool = False  # True if a row that equals an earlier one breaks the contract
+    one_request_per_time: bool = False  # True if rows of one user and time are joined
     known_items: list[ray.ObjectRef] | None = None  # the item ids (pa.Array) that may occur; None: any
-    refuse_unknown: bool = False  # whether a row of an unknown item breaks the contract; else it is dropped
+    refuse_unknown: bool = False  # True if a row of an unknown item breaks the contract, else it is dropped
 
     @classmethod
     def from_log(cls, log: Log, side: SideFiles, items: ItemTable | None) -> RowRules:
@@ -56,7 +56,7 @@ class RowRules:
         )
 
     def __call__(self, rows: pa.Table, bucket: int) -> tuple[pa.Table, dict[str, int]]:
-        """The requests of a bucket, without the column `row_hash`, and the number of dropped rows by reason."""
+        """Return the impressions of a bucket, without `row_hash`, and the number of dropped rows by reason."""
         dropped = dict.fromkeys(REASONS, 0)
         with self.side.part(f"bucket-{bucket:05d}") as part:
             if self.unique_rows:
@@ -68,7 +68,7 @@ class RowRules:
                 (known,) = ray.get(self.known_items)
                 if pa.types.is_integer(rows["item_id"].type) != pa.types.is_integer(known.type):
                     found, expected = rows["item_id"].type, known.type
-                    raise UserError(f"item ids of the log are {found}; expected {expected}, as in prepare.like")
+                    raise UserError(f"item ids of the log: found {found}; expected {expected}, as in prepare.like")
                 unknown = ~pc.is_in(rows["item_id"], known).to_numpy()
                 if self.refuse_unknown:
                     expected = f"an item of the item table ({len(known):,} items)"
@@ -130,9 +130,9 @@ def repeated(rows: pa.Table) -> np.ndarray:
 
 
 def joined(rows: pa.Table, feedback: tuple[str, ...]) -> pa.Table:
-    """One row for all rows of a user and time.
+    """Return one row for all rows of a user and time.
 
-    Its item is the first one, which was shown on top. Feedback is the mean over the items, dwell the sum of the known
+    Its item is the first one, at the top of the slate. Feedback is the mean over the items, dwell the sum of the known
     values.
     """
     starts = np.flatnonzero(changes(codes(rows["user_id"])) | changes(rows["timestamp"].to_numpy()))

@@ -1,4 +1,4 @@
-"""`prepare`: a log becomes a data set of states, transitions and preferences, on Ray.
+"""`prepare`: from a log to a data set of states, transitions and preferences, on Ray.
 
 The log is partitioned by users once, as narrow rows; after that each stage is one task per bucket of users. The driver
 holds one row per user and one per item, never the interactions.
@@ -42,7 +42,8 @@ OnError = Literal["fail", "drop"]
 
 #: Raw states of one bucket; a task holds a few copies.
 _BUCKET_BYTES = 64 << 20
-#: A small log is cut for a few cores, in buckets of so many rows at least: another number would give other bytes.
+#: A small log is cut into buckets for a few cores, with at least this number of rows per bucket. The number of buckets
+#: affects the bytes of the data set, so it does not depend on the machine.
 _CORES, _ROWS_OF_CORE = 4, 10_000
 #: Settings taken from the data set in `like`: splits, sessions, levels and actions depend on them.
 _INHERITED = (
@@ -101,7 +102,7 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
     _check_splits(users)
     _check_features(log, users, settings.source)
     if settings.draws_preferences:
-        # They need sessions only, and show before the long stages whether a log is too small.
+        # Preferences need only sessions, and fail before the long stages if a log is too small.
         write_preferences(users, settings.preferences, settings.mixture_weight, settings.seed, folder, progress)
     buckets = np.unique(users.bucket).tolist()
     if items is None:
@@ -161,7 +162,7 @@ def _open_like(settings: PrepareSettings) -> tuple[PrepareSettings, PreparedData
     for name, value in inherited.items():
         own = getattr(settings, name)
         if name in settings.model_fields_set and own != value:
-            raise UserError(f"prepare.{name}: {own}, but {value} in {settings.like} (like); leave it out")
+            raise UserError(f"prepare.{name}: found {own}; expected {value} as in {settings.like} (like), or omit it")
     return settings.model_copy(update=inherited), like
 
 
@@ -169,17 +170,17 @@ def _check_like(log: Log, like: PreparedDataset) -> None:
     """Raise `UserError` if the state vectors of `log` cannot match the state vectors of `like`."""
     if log.feedback != like.state.feedback:
         expected, present = (", ".join(names) or "none" for names in (like.state.feedback, log.feedback))
-        raise UserError(f"feedback of the log: {present}; expected that of {like.uri}: {expected}")
+        raise UserError(f"feedback of the log: found {present}; expected {expected} as in {like.uri}")
     for name in log.feedback:
         kind, expected = (kinds.get(name, "number") for kinds in (log.feedback_kinds, like.state.feedback_kinds))
         if kind != expected:
             raise UserError(f"feedback '{name}' of the log is of kind {kind}; expected {expected}, as in {like.uri}")
     if log.given_sessions != like.metadata.given_sessions:
-        raise UserError(f"sessions of the log and of {like.uri}: only one has session ids; expected the same")
+        raise UserError(f"sessions of the log and of {like.uri}: found session ids in only one; expected both or none")
     features = log.users.column_names if log.users else []
     for name in like.state.user_features:
         if name not in features:
-            raise UserError(f"user features of the log: '{name}' is missing, which the states of {like.uri} hold")
+            raise UserError(f"user features of the log: '{name}' is missing; expected it for the states of {like.uri}")
 
 
 def drop_report(users: LogUsers, side: SideFiles) -> dict[str, Any]:
@@ -206,7 +207,7 @@ def _check_features(log: Log, users: LogUsers, source: Source) -> None:
         return
     if not pc.any(pc.is_in(users.ids, log.users["user_id"])).as_py():
         raise UserError(
-            f"{source.users.path}: column '{source.users.id}': none of the log's {len(users.ids)} users is in it; "
+            f"{source.users.path}: column '{source.users.id}': found none of the log's {len(users.ids)} users; "
             f"expected ids as in the log's column '{source.user}'"
         )
 
@@ -216,7 +217,7 @@ def _check_items(log: Log, items: ItemTable, source: Source) -> None:
         return
     if not pc.any(pc.is_in(log.about["item_id"], pa.array(items.ids))).as_py():
         raise UserError(
-            f"{source.items.path}: column '{source.items.id}': none of the log's {len(items)} items is in it; "
+            f"{source.items.path}: column '{source.items.id}': found none of the log's {len(items)} items; "
             f"expected ids as in the log's column '{source.item}'"
         )
 

@@ -14,16 +14,16 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class PrepareSettings(Settings):
-    """The section `prepare`: the log, and how it becomes a data set."""
+    """The section `prepare`: the log, and settings of its conversion to a data set."""
 
     source: Source = Field(description="the log: its kind, files and columns ([data](data.md))")
     like: str | None = Field(default=None, description="a data set whose states, items and splits this one shares")
-    # Up to a hundred years.
+    # At most a hundred years.
     session_gap_minutes: Annotated[float, Field(gt=0, le=100 * 366 * 24 * 60)] = Field(
         default=30.0, description="pause that ends a session, for logs without session ids"
     )
     action_dim: Count = Field(
-        default=8, description="numbers of a learned item embedding; embeddings of the log keep their own"
+        default=8, description="length of a learned item embedding; embeddings of the log keep their length"
     )
     mixture_weight: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.5, description="weight of the depth level in the mixture level"
@@ -44,12 +44,12 @@ class PrepareSettings(Settings):
 
     @property
     def session_gap_ms(self) -> int:
-        """`session_gap_minutes` in ms."""
+        """Return `session_gap_minutes` in ms."""
         return round(self.session_gap_minutes * 60_000)
 
     @property
     def draws_preferences(self) -> bool:
-        """True if pairs are drawn: always, unless `like` is set and `preferences` is not."""
+        """Return True if pairs are drawn: always, unless `like` is set and `preferences` is not."""
         return self.like is None or "preferences" in self.model_fields_set
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
-"""The shuffle of transitions: the shard of each transition, and the shards on disk.
+"""Shuffle of transitions: the shard of each transition, and the shards on disk.
 
-Wide rows pass once from the task that makes them to the task that writes their shard, as one array per bucket and
-shard. Large data sets do so in waves (states.py).
+Wide rows are sent once, from the task that makes them to the task that writes their shard, as one array per bucket and
+shard. Large data sets are shuffled in waves (states.py).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _POSITIONS_OF_WAVE = 1 << 40
 class Destinations:
     """A seeded shard for each transition, numbered over all buckets; sizes of shards differ by at most one row.
 
-    Wave w holds the transitions from w T / W on and shuffles them among its own shards: w, w + W, w + 2 W ...
+    Wave w contains the transitions from w T / W on and shuffles them among its own shards: w, w + W, w + 2 W ...
     """
 
     transitions: int  # T
@@ -46,24 +46,24 @@ class Destinations:
 
     @property
     def shards(self) -> int:
-        """The number of shards of all waves."""
+        """Return the number of shards of all waves."""
         return self.waves * self.shards_of_wave
 
     def of_wave(self, wave: int) -> list[int]:
-        """The numbers of a wave's shards."""
+        """Return the numbers of a wave's shards."""
         return list(range(wave, self.shards, self.waves))
 
     def wave(self, position: np.ndarray) -> np.ndarray:
-        """The waves (int64) of transitions; for a position past the last transition, the last wave."""
+        """Return the waves (int64) of transitions; for a position after the last transition, the last wave."""
         starts = np.arange(1, self.waves) * self.transitions // self.waves
         return np.searchsorted(starts, position, side="right")
 
     def reached(self, offset: int, count: int) -> list[int]:
-        """The shards of all waves that hold transitions of [offset, offset + count), wave by wave."""
+        """Return the shards of all waves with transitions of [offset, offset + count), wave by wave."""
         return [shard for wave, _, _ in self._parts(offset, count) for shard in self.of_wave(wave)]
 
     def by_shard(self, offset: int, count: int) -> Iterator[np.ndarray]:
-        """For each shard of `reached`, the transitions that go to it (int64, ascending, from 0)."""
+        """Yield for each shard of `reached` the transitions that go to it (int64, ascending, from 0)."""
         size = self.shards_of_wave
         for wave, first, last in self._parts(offset, count):
             start = wave * self.transitions // self.waves
@@ -76,7 +76,7 @@ class Destinations:
             yield from np.split(order + first - offset, np.searchsorted(shard[order], np.arange(1, size)))
 
     def _parts(self, offset: int, count: int) -> Iterator[tuple[int, int, int]]:
-        """The transitions [offset, offset + count) as one part (wave, first, last) per wave."""
+        """Yield the transitions [offset, offset + count) as one part (wave, first, last) per wave."""
         if not count:
             return
         low, high = self.wave(np.array([offset, offset + count - 1])).tolist()
@@ -85,7 +85,7 @@ class Destinations:
             yield wave, max(offset, start), min(offset + count, end)
 
 
-#: Columns of float32 that hold the bits of an int64: a float32 itself is exact only up to 2^24.
+#: Number of float32 columns for the bits of an int64, since a float32 itself is exact only up to 2^24.
 NUMBER_WIDTH = 2
 
 
@@ -95,7 +95,7 @@ def bits_of(numbers: np.ndarray) -> np.ndarray:
 
 
 def numbers_in(bits: np.ndarray) -> np.ndarray:
-    """The inverse of `bits_of`."""
+    """Return the inverse of `bits_of`."""
     return np.ascontiguousarray(bits).view(np.int64)[:, 0]
 
 
@@ -103,10 +103,10 @@ def numbers_in(bits: np.ndarray) -> np.ndarray:
 def write_shard(
     folder: str, shard: int, widths: tuple[int, int, int], state_type: str, seed: int, *pieces: np.ndarray
 ) -> int:
-    """Writes `transitions/part-k.parquet` from the pieces of all buckets, in a seeded order; returns its rows.
+    """Write `transitions/part-k.parquet` from the pieces of all buckets, in a seeded order; return its rows.
 
     `widths`: of state, action and reward (0 or 1). A transition's number (int64) is its position in the order of the
-    training requests: file by file, without each user's last request.
+    training impressions: file by file, without each user's last impression.
     """
     state, action, reward = widths
     parts = (("obs", state), ("action", action), ("next_obs", state), ("reward", reward), ("number", NUMBER_WIDTH))

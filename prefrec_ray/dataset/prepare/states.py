@@ -1,4 +1,4 @@
-"""The wide stages: the scaled states of each bucket's users, as requests on disk and as shuffled transitions.
+"""Wide stages: the scaled states of each bucket's users, as impressions on disk and as shuffled transitions.
 
 The transitions of all buckets, in their order, are cut into waves of equal size, which bound the memory. Each wave is
 shuffled among its own shards, and is on disk before the next one starts. Buckets are random sets of users, so that a
@@ -32,7 +32,7 @@ from prefrec_ray.settings import SPLITS
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """The input of all buckets' states."""
+    """Inputs of the states of all buckets."""
 
     folder: str
     definition: StateDefinition
@@ -42,7 +42,7 @@ class Context:
     state_type: str
 
     def profile(self, ids: pa.Array) -> np.ndarray:
-        """The `profile` columns of some users; all unknown for users that are not in the table."""
+        """Return the `profile` columns of some users; all unknown for users that are not in the table."""
         features: UserFeatures = len(ids)
         if self.users is not None:
             features = self.users.take(pc.index_in(ids, self.users["user_id"]))
@@ -50,7 +50,7 @@ class Context:
 
 
 class BucketHistories:
-    """The rows of one bucket, of all its users or of one split, with their raw states."""
+    """Rows of one bucket, of all its users or of one split, with their raw states."""
 
     def __init__(self, context: Context, bucket: int, split: int | None = None) -> None:
         table = read_bucket(context.folder, bucket)
@@ -61,18 +61,18 @@ class BucketHistories:
 
     @cached_property
     def actions(self) -> np.ndarray:
-        """Embeddings of the requested items, float32 [N, A]."""
+        """Return embeddings of the items, float32 [N, A]."""
         items = self._context.items
         return items.embeddings[items.rows(self.table["item_id"].to_numpy(zero_copy_only=False))]
 
     @cached_property
     def feedback(self) -> np.ndarray:
-        """Feedback as in the log, float32 [N, F], in the order of the state definition."""
+        """Return feedback as in the log, float32 [N, F], in the order of the state definition."""
         columns = [self.table[name].to_numpy() for name in self._context.definition.feedback]
         return np.stack(columns, axis=1) if columns else np.empty((len(self.table), 0), np.float32)
 
     def raw_states(self) -> np.ndarray:
-        """Raw states, float32 [N, width]."""
+        """Return raw states, float32 [N, width]."""
         context, table = self._context, self.table
         rows = HistoryRows(
             starts=self.starts,
@@ -87,7 +87,7 @@ class BucketHistories:
 
 
 def fit_normaliser(context: Context, buckets: list[int], progress: Progress) -> Normaliser:
-    """The scaling, from the raw states of the training users' requests."""
+    """Return the scaling, from the raw states of the training users' impressions."""
     shared = ray.put(context)
     total = Moments.zero(context.definition.width)
     for part in run_tasks(
@@ -98,7 +98,7 @@ def fit_normaliser(context: Context, buckets: list[int], progress: Progress) -> 
 
 
 def write_states(context: Context, normaliser: Normaliser, users: LogUsers, seed: int, progress: Progress) -> None:
-    """Writes the requests of all users and the transitions of training users."""
+    """Write the impressions of all users and the transitions of training users."""
     for name in (*(f"requests/{split}" for split in SPLITS), "transitions"):
         storage.make_folder(storage.join(context.folder, name))
     widths = (context.definition.width, context.definition.action_dim, int(context.has_reward))
@@ -120,7 +120,7 @@ def write_states(context: Context, normaliser: Normaliser, users: LogUsers, seed
         return written
 
     def submit_shard(shard: int) -> ray.ObjectRef:
-        # From now on only the task holds the pieces: they are freed when it ends.
+        # From now on only the task refers to the pieces, so that they are freed when it ends.
         return write_shard.remote(context.folder, shard, widths, context.state_type, seed, *pieces.pop(shard))
 
     first_wave = destinations.wave(offsets)
@@ -136,7 +136,7 @@ def write_states(context: Context, normaliser: Normaliser, users: LogUsers, seed
 
 @ray.remote(num_cpus=1)
 def _state_moments(context: Context, bucket: int) -> Moments:
-    """Moments of the raw states of a bucket's training users."""
+    """Return the moments of the raw states of a bucket's training users."""
     moments = Moments.zero(context.definition.width)
     moments.add(BucketHistories(context, bucket, split=0).raw_states())
     return moments
@@ -146,11 +146,11 @@ def _state_moments(context: Context, bucket: int) -> Moments:
 def _write_requests(
     context: Context, normaliser: Normaliser, bucket: int, destinations: Destinations, offset: int
 ) -> list[int | np.ndarray]:
-    """Writes the bucket's requests: one file per split in which it has users.
+    """Write the bucket's impressions: one file per split with users in the bucket.
 
-    Returns the number of requests, and for each shard its transitions: float32 [n, 2 width + A (+ 1) + 2], of obs,
-    action, next_obs (, reward) and the transition's number as bits.
-    `offset`: the number of transitions in the buckets before.
+    Returns the number of impressions, and for each shard its transitions: float32 [n, 2 width + A (+ 1) + 2], of obs,
+    action, next_obs (, reward) and the transition's number as bits. `offset`: the number of transitions in earlier
+    buckets.
     """
     histories = BucketHistories(context, bucket)
     states = normaliser(histories.raw_states())

@@ -1,4 +1,4 @@
-"""The log by users: each bucket of users becomes one sorted file of narrow rows, and one file of sessions."""
+"""Split of a log by users: each bucket of users becomes a sorted file of narrow rows, and a file of sessions."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class UserRules:
 
     @classmethod
     def from_settings(cls, settings: PrepareSettings, given_sessions: bool) -> UserRules:
-        """The rules of a section `prepare`."""
+        """Return the rules of a section `prepare`."""
         shares = settings.train_fraction, settings.validation_fraction
         return cls(settings.seed, *shares, settings.session_gap_ms, given_sessions)
 
     def split(self, ids: pa.Array) -> np.ndarray:
-        """The split of each user, int8 [U]: a hash of the id, independent of the rest of the log."""
+        """Return the split of each user, int8 [U]: a hash of the id, independent of the rest of the log."""
         place = fraction(hash_ids(ids, self.seed, Stream.SPLIT))
         borders = [self.train_fraction, self.train_fraction + self.validation_fraction]
         return np.searchsorted(borders, place, side="right").astype(np.int8)
@@ -53,17 +53,17 @@ class UserRules:
 
 @dataclass(frozen=True, eq=False)
 class LogUsers:
-    """All users, by bucket and then by id: the one part of a log that the driver holds whole."""
+    """All users, by bucket and then by id. The driver holds no other part of a log as a whole."""
 
     ids: pa.Array  # int64 or string [U]
     bucket: np.ndarray  # int64 [U], ascending
     requests: np.ndarray  # int64 [U]
     sessions: np.ndarray  # int64 [U]
     split: np.ndarray  # int8 [U], index into SPLITS
-    dropped: dict[str, int]  # rows of the log that are in no request, by reason
+    dropped: dict[str, int]  # rows of the log without an impression, by reason
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Users, sessions, requests and transitions of each split."""
+        """Return the numbers of users, sessions, impressions and transitions of each split."""
         counts: dict[str, dict[str, int]] = {}
         for code, name in enumerate(SPLITS):
             rows = self.split == code
@@ -100,7 +100,7 @@ def split_by_user(
     dropped = {reason: pc.sum(table[reason]).as_py() for reason in REASONS}
     table = table.filter(pc.greater(table["requests"], 0))
     if not len(table):
-        raise UserError(f"no request is left of the log (rows dropped: {dropped}); expected some")
+        raise UserError(f"found no impressions in the log (rows dropped: {dropped}); expected some")
     columns = {name: table[name].to_numpy() for name in ("bucket", "requests", "sessions", "split")}
     return LogUsers(ids=table["user_id"].combine_chunks(), dropped=dropped, **columns)
 
@@ -179,12 +179,12 @@ def _user_rows(
 
 
 def work_file(folder: str, bucket: int) -> str:
-    """The file of a bucket's narrow rows, removed when the data set is complete."""
+    """Return the file of a bucket's narrow rows, which is removed when the data set is complete."""
     return storage.join(folder, "work", f"part-{bucket:05d}.arrow")
 
 
 def read_bucket(folder: str, bucket: int, columns: list[str] | None = None) -> pa.Table:
-    """The rows that `write_bucket` wrote."""
+    """Return the rows that `write_bucket` wrote."""
     system, path = storage.filesystem(work_file(folder, bucket))
     with system.open_input_file(path) as stream:
         table = pa.ipc.open_file(stream).read_all()

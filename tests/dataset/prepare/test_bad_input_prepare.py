@@ -85,7 +85,7 @@ def test_empty_log(ray_session: None, tmp_path: Path, kind: str) -> None:
 def test_nobody_has_enough_requests(ray_session: None, tmp_path: Path) -> None:
     message = run(frame(), tmp_path, preferences=PREFERENCES | {"min_requests": 12})
     assert message.startswith("preferences: 0 of ")
-    assert "train users have more than 12 requests (the most that one has is 12)" in message
+    assert "train users have more than 12 impressions (the largest number is 12)" in message
     assert "expected at least 2: lower preferences.length and preferences.min_requests" in message
 
 
@@ -107,7 +107,7 @@ def test_users_of_another_log(ray_session: None, tmp_path: Path) -> None:
     table = {"path": str(users), "id": "id", "features": ["age"]}
     message = run(frame(), tmp_path, source={**COLUMNS, "path": str(tmp_path / "log.csv"), "users": table})
     assert message == (
-        f"{users}: column 'id': none of the log's 20 users is in it; expected ids as in the log's column 'user'"
+        f"{users}: column 'id': found none of the log's 20 users; expected ids as in the log's column 'user'"
     )
 
 
@@ -118,7 +118,7 @@ def test_a_table_of_other_items(ray_session: None, tmp_path: Path) -> None:
     table = {"path": str(items), "title": "title"}
     message = run(frame(), tmp_path, source={**COLUMNS, "path": str(tmp_path / "log.csv"), "items": table})
     assert message == (
-        f"{items}: column 'item_id': none of the log's 30 items is in it; expected ids as in the log's column 'item'"
+        f"{items}: column 'item_id': found none of the log's 30 items; expected ids as in the log's column 'item'"
     )
 
 
@@ -132,13 +132,13 @@ def test_items_that_the_table_lacks(ray_session: None, tmp_path: Path) -> None:
     assert message.startswith(f"{tmp_path}/log.csv: column 'item_id', row {first}: found 29; ")
     assert "expected an item of the item table (29 items)" in message
     message = run(frame(), tmp_path, source=source, action_dim=8)
-    assert message == "action_dim 8: the log's embeddings have 2 numbers; leave it out"
+    assert message == "action_dim: found 8; expected 2 as in the log's embeddings (or omit it)"
 
 
 def test_too_few_items_to_embed(ray_session: None, tmp_path: Path) -> None:
     message = run(frame(), tmp_path, action_dim=40)
     assert message.startswith("item embeddings: ")
-    assert "40 numbers an item need 42" in message
+    assert "expected 42 for 40 numbers per item" in message
 
 
 def test_output_exists(ray_session: None, tmp_path: Path) -> None:

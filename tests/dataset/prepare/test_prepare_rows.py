@@ -83,7 +83,7 @@ def test_item_ids_of_another_kind_are_one_line(
     rows = pa.table({"user_id": [1, 1], "item_id": ids, "timestamp": [1, 2], "order": [0, 1]})
     rules = RowRules(SideFiles(str(tmp_path), keep_rows=False), known_items=[pa.array(known)])
     found, expected = (pa.array(of).type for of in (ids, known))
-    with pytest.raises(UserError, match=rf"^item ids of the log are {found}; expected {expected}, as in prepare.like"):
+    with pytest.raises(UserError, match=rf"^item ids of the log: found {found}; expected {expected}, as in "):
         rules(rows, 0)
 
 
