@@ -325,7 +325,7 @@ DAMAGE: dict[str, tuple[str, Callable[[], None], str]] = {
     "no state": ("train", metadata(state={}), "metadata.json: key 'state.feedback' is missing"),
     "other width": ("evaluate", metadata(state_dim=3), "metadata.json: state_dim 3; expected the width of state"),
     "no shard": ("train", remove(SHARD), "dataset/transitions: "),
-    "shard cut": ("train", cut(SHARD), f"{SHARD}: not readable as Parquet"),
+    "shard cut": ("train", cut(SHARD), f"{SHARD}: damaged: not readable as Parquet"),
     "shard of NaN": (
         "train",
         not_a_number(SHARD, "next_obs"),

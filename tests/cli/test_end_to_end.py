@@ -55,7 +55,7 @@ def fitted_once(monkeypatch: pytest.MonkeyPatch) -> None:
             known[key] = fit_clone(dataset, seed)
         return known[key]
 
-    for caller in ("run", "validation"):
+    for caller in ("run", "selection.validation"):
         monkeypatch.setattr(f"prefrec_ray.evaluation.{caller}.fit_clone", fit)
 
 
