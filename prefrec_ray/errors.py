@@ -20,7 +20,7 @@ class UserError(ValueError):
     """Bad input. The message is one line: file, column, row or key; the value found; the value expected."""
 
     def __str__(self) -> str:
-        # Ray Data appends its own advice to the message of an error that its tasks raise.
+        # Ray Data appends its own advice to the error messages of its tasks.
         return super().__str__().partition("\n")[0]
 
 
@@ -29,9 +29,9 @@ _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR,
 
 
 def find_user_error(error: BaseException) -> UserError | None:
-    """The `UserError` in `error`'s chain of causes (Ray wraps what its tasks and actors raise), or None.
+    """Return the `UserError` in `error`'s chain of causes, or None. Ray wraps exceptions of its tasks and actors.
 
-    A full disk and missing permissions become one too: the user can free space, or grant access.
+    A full disk and missing permissions also become a `UserError`, because the user can free space or grant access.
     """
     seen: set[int] = set()
     current: BaseException | None = error
@@ -42,19 +42,19 @@ def find_user_error(error: BaseException) -> UserError | None:
         if isinstance(current, OSError):
             reason = str(current).partition("\n")[0]
             if current.errno in _FULL:
-                return UserError(f"no space left to write to ({reason}); make room and go on")
+                return UserError(f"no space left to write to ({reason}); make room, then continue")
             if current.errno in _REFUSED:
                 return UserError(f"not allowed to read or write there ({reason})")
-        # RayTaskError keeps the original in `cause`; Ray Data and Tune chain with `__cause__`.
+        # RayTaskError has the original in `cause`; Ray Data and Tune chain with `__cause__`.
         inner = getattr(current, "cause", None)
         current = inner if isinstance(inner, BaseException) else current.__cause__ or current.__context__
     return None
 
 
 def need(extra: str, *modules: str, where: str) -> None:
-    """Raises `UserError` for the first of `modules`, of an `extra` of this package, that is not installed.
+    """Raise `UserError` if one of `modules`, of an `extra` of this package, is not installed.
 
-    `where`: what needs it.
+    `where`: the setting or function that needs it.
     """
     for module in modules:
         if find_spec(module) is None:
@@ -65,7 +65,7 @@ def need(extra: str, *modules: str, where: str) -> None:
 
 @contextmanager
 def unwrapped_errors() -> Iterator[None]:
-    """Raises the `UserError` that an error of Ray wraps, in its place; other errors pass unchanged."""
+    """Raise the `UserError` inside an error of Ray instead of it; other errors pass unchanged."""
     try:
         yield
     except Exception as error:
@@ -87,7 +87,7 @@ def first_problem(error: ValidationError, model: type[BaseModel], value: Any, pr
     problem = problems[0]
     path = _keys(problem["loc"], value)
     expected = _expected(problem)
-    if path and _BRANCH.fullmatch(path[-1]):  # of a value of several kinds: each kind has a problem of its own
+    if path and _BRANCH.fullmatch(path[-1]):  # a union: each of its types has its own problem
         kinds = [one for one in problems if one["loc"][:-1] == problem["loc"][:-1]]
         each = dict.fromkeys(_expected(one).removeprefix("expected ") for one in kinds)
         path, expected = path[:-1], f"expected {' or '.join(each)}"
@@ -100,7 +100,7 @@ def first_problem(error: ValidationError, model: type[BaseModel], value: Any, pr
 
 
 def _keys(place: tuple[int | str, ...], value: Any) -> list[str]:
-    """`place` in `value`, as pydantic names it, without the kinds that it puts after the keys of unions."""
+    """Return the keys of pydantic's `place` in `value`, without the types that follow the keys of unions."""
     keys = []
     for part in place:
         if isinstance(value, dict) and part not in value and value.get("kind") == part:
@@ -110,7 +110,7 @@ def _keys(place: tuple[int | str, ...], value: Any) -> list[str]:
     return keys
 
 
-#: The last part of a place, where pydantic names one of the kinds that a value may be of.
+#: The last part of a place, if it is one of the types of a union.
 _BRANCH = re.compile(r"(literal|constrained-|function-|list\[).*|str")
 #: First word of a pydantic error type -> description of the expected value.
 _TYPES = {
@@ -140,7 +140,7 @@ def _short(value: Any) -> str:
 
 
 def _valid_keys(model: type[BaseModel], path: list[str]) -> list[str]:
-    """Field names of the model at `path` (through lists, optionals and tagged unions)."""
+    """Return the field names of the model at `path` (through lists, optionals and tagged unions)."""
     models: list[type[BaseModel]] = [model]
     for part in path:
         inner: list[type[BaseModel]] = []

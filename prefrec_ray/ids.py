@@ -24,19 +24,20 @@ class Stream(IntEnum):
     ORDER = 4  # the order of the transitions in a shard
     PAIRS = 5  # pairs of segments that scripted teachers compare
     FLIPS = 6  # mistakes of scripted teachers
-    QUESTIONS = 7  # pairs of segments that people compare
+    QUESTIONS = 7  # pairs of segments that annotators compare
     DIAGNOSIS = 8  # pairs of segments that `prefrec inspect` measures teachers on
-    ARM = 9  # the arm of each user, where several policies serve
-    HOST = 10  # the server of each user, where several serve
+    ARM = 9  # the arm of each user, if several policies serve
+    HOST = 10  # the server of each user, if several serve
     ROTATED = 11  # which transitions of a mini-batch are rotated
-    ROTATION = 12  # by what
+    ROTATION = 12  # the rotations of these transitions
     PROBE_STATES = 0x57A7  # the sample of validation states that diagnostics look at
     PASS = 0x9AF5  # the order of the preferences in each pass over them
 
 
 def mix(values: np.ndarray, *key: int) -> np.ndarray:
-    """uint64 [n], uniform and independent for every key: the finaliser of SplitMix64 (Steele et al. 2014)."""
-    state = np.zeros(1, dtype=np.uint64)  # an array: arrays wrap around without a warning
+    """Return hashes, uint64 [n], uniform and independent for every key (finalizer of SplitMix64, Steele et al.
+    2014)."""
+    state = np.zeros(1, dtype=np.uint64)  # an array, because arrays wrap around without a warning
     for part in key:
         state = _finalise(state + np.full(1, part + 1, dtype=np.uint64) * _GOLDEN)
     # Multiplied by an odd number before the sum: neighbouring keys and values must not collide.
@@ -44,32 +45,32 @@ def mix(values: np.ndarray, *key: int) -> np.ndarray:
 
 
 def hash_ids(ids: pa.Array | pa.ChunkedArray, *key: int) -> np.ndarray:
-    """uint64 [n] for ids of type int64 or string; each distinct string is hashed once, by BLAKE2b."""
+    """Return hashes, uint64 [n], of ids of type int64 or string. Each distinct string is hashed once, by BLAKE2b."""
     if pa.types.is_integer(ids.type):
         return mix(ids.to_numpy(), *key)
     encoded = _encoded(ids)
-    texts = encoded.dictionary.cast(pa.binary()).to_pylist()  # UTF-8; arbitrary bytes while a log is inspected
+    texts = encoded.dictionary.cast(pa.binary()).to_pylist()  # UTF-8, or arbitrary bytes during inspection
     digests = b"".join(blake2b(text, digest_size=8).digest() for text in texts)
     return mix(np.frombuffer(digests, dtype="<i8"), *key)[encoded.indices.to_numpy()]
 
 
 def codes(column: pa.ChunkedArray) -> np.ndarray:
-    """int64 [N]: equal codes for equal ids; ascending from 0 where equal ids are adjacent."""
+    """Return equal codes for equal ids, int64 [N]; ascending from 0 if equal ids are adjacent."""
     return _encoded(column).indices.to_numpy().astype(np.int64)
 
 
 def first_rows(key: np.ndarray) -> np.ndarray:
-    """Rows (int64) at which a new run of equal values starts; on rows sorted by user, the first row of every user."""
+    """Return the rows (int64) at which a run of equal values starts, for example the first row of every user."""
     return np.flatnonzero(changes(key))
 
 
 def run_lengths(starts: np.ndarray, rows: int) -> np.ndarray:
-    """Lengths (int64) of the runs that start at `starts` (ascending) in `rows` rows; the last run ends with them."""
+    """Return the lengths (int64) of the runs that start at `starts` (ascending) in `rows` rows."""
     return np.diff(np.append(starts, rows))
 
 
 def taken_runs(starts: np.ndarray, rows: int, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Select the runs (see `run_lengths`) numbered `chosen` [m], and join them.
+    """Join the runs (see `run_lengths`) with the numbers `chosen` [m].
 
     Returns the start of each run in the joined rows, int64 [m], and the indices of these rows among the `rows` rows.
     """
@@ -87,7 +88,7 @@ def changes(key: np.ndarray) -> np.ndarray:
 
 
 def fraction(hashes: np.ndarray) -> np.ndarray:
-    """Hashes as numbers in [0, 1), float64."""
+    """Return hashes as numbers in [0, 1), float64."""
     return (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 

@@ -15,7 +15,7 @@ from prefrec_ray.errors import UserError, first_problem
 
 
 class Settings(BaseModel):
-    """Base of every settings model: immutable; unknown keys and numbers that are not finite are refused."""
+    """Base of every settings model: immutable, without unknown keys and infinite numbers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -29,18 +29,18 @@ Pairing = Literal["any_users", "within_user"]
 Recipe = Literal["paper", "robust"]
 
 TASKS: tuple[Task, ...] = get_args(Task)
-#: A user's split is stored as an index into these.
+#: A user's split is stored as an index into this tuple.
 SPLITS: tuple[Split, ...] = get_args(Split)
 PAIRINGS: tuple[str, ...] = get_args(Pairing)
 RECIPES: tuple[Recipe, ...] = get_args(Recipe)
-#: No log is older than 1970 or newer than this: a number outside has another unit.
+#: No log is older than 1970 or newer than this. A number outside of this range has another unit.
 END_OF_TIME = 7_258_118_400  # 2200-01-01, s
 
 #: A seed that NumPy, PyTorch and RLlib all accept.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-#: A number of users, rows, pairs, array elements ...
+#: Number of users, rows, pairs, array elements ...
 Count = Annotated[int, Field(ge=1, le=10**9)]
-#: Values in a YAML file with its aliases expanded: a few aliases can stand for billions of values.
+#: Largest number of values in a YAML file after expansion of aliases, of which a few can produce billions of values.
 _MAX_VALUES = 100_000
 
 Model = TypeVar("Model", bound=Settings)
@@ -57,7 +57,7 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_mapping_node(anchor)
         seen = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if (key.tag, key.value) in seen and key.value != "<<":  # several maps may be merged
+            if (key.tag, key.value) in seen and key.value != "<<":  # several mappings may be merged
                 problem = f"key '{key.value}' again; expected each once"
                 raise yaml.composer.ComposerError(problem=problem, problem_mark=key.start_mark)
             seen.add((key.tag, key.value))
@@ -73,7 +73,7 @@ def _count_values(node: yaml.Node, counts: dict[int, int]) -> int:
 
 
 def read_yaml(text: str, where: str) -> Any:
-    """The value of the YAML `text`. Raises `UserError`, which starts with `where`, for bad YAML."""
+    """Return the value of the YAML `text`. Raises `UserError`, prefixed by `where`, for bad YAML."""
     try:
         return yaml.load(text, _Loader)  # a SafeLoader
     except yaml.YAMLError as error:
@@ -81,13 +81,13 @@ def read_yaml(text: str, where: str) -> Any:
         place = f"line {mark.line + 1}: " if mark else ""
         raise UserError(f"{where}: {place}not YAML ({getattr(error, 'problem', error)})") from error
     except RecursionError as error:
-        raise UserError(f"{where}: nested too deeply, or an alias holds itself; expected settings") from error
+        raise UserError(f"{where}: nested too deeply, or an alias contains itself; expected settings") from error
     except ValueError as error:  # an impossible date, for example
         raise UserError(f"{where}: not YAML ({error})") from error
 
 
 def load_yaml(uri: str) -> dict[str, Any]:
-    """The mapping in the YAML file at `uri`. Raises `UserError` for a missing file, bad YAML or no mapping."""
+    """Return the mapping in the YAML file at `uri`. Raises `UserError` for a missing file, bad YAML or no mapping."""
     value = read_yaml(storage.read_text(uri), uri)
     if not isinstance(value, dict):
         raise UserError(f"{uri}: expected a mapping of sections, found {type(value).__name__}")
@@ -95,7 +95,10 @@ def load_yaml(uri: str) -> dict[str, Any]:
 
 
 def parse(model: type[Model], value: Any, where: str, prefix: str = "") -> Model:
-    """`value` as `model`. Raises `UserError`: `where` (file and section) starts its line, `prefix` starts its key."""
+    """Return `value` as `model`.
+
+    Raises `UserError` with the prefix `where` (file and section), and `prefix` of the key.
+    """
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -25,8 +25,8 @@ SOURCE = {"source": {"kind": "simulator", "path": "logs"}}
     ("content", "message"),
     [
         (LAUGHS.encode(), "line 1: not YAML (its aliases stand for more than 100,000 values)"),
-        (b"<<: &a {<<: *a}", "nested too deeply, or an alias holds itself"),
-        (b"a: &a [*a]", "nested too deeply, or an alias holds itself"),
+        (b"<<: &a {<<: *a}", "nested too deeply, or an alias contains itself"),
+        (b"a: &a [*a]", "nested too deeply, or an alias contains itself"),
         (b"a: " + b"[" * 5000 + b"]" * 5000, "nested too deeply"),
         (b"a: 2024-02-31", "not YAML (day is out of range for month)"),
         (b"a: " + b"9" * 5000, "not YAML (Exceeds the limit"),

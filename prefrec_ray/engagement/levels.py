@@ -20,14 +20,14 @@ def level_of(ratio: np.ndarray) -> np.ndarray:
 
 
 def depth_levels(user: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """clip(floor(d_i / mean d), 0, 5), float64 [M], for sessions sorted by user."""
+    """Return clip(floor(d_i / mean d), 0, 5), float64 [M], for sessions sorted by user."""
     depth = np.asarray(depth, dtype=np.float64)
     mean = _user_sums(user, depth) / _user_sums(user, np.ones(len(depth)))
     return level_of(depth / mean)
 
 
 def frequency_levels(user: np.ndarray, revisit_ms: np.ndarray) -> np.ndarray:
-    """clip(floor(mean e / e_i), 0, 5), float64 [M], for sessions sorted by user; NaN where `revisit_ms` is."""
+    """Return clip(floor(mean e / e_i), 0, 5), float64 [M], for sessions sorted by user; NaN if `revisit_ms` is NaN."""
     revisit_ms = np.asarray(revisit_ms, dtype=np.float64)
     known = ~np.isnan(revisit_ms)
     total, count = _user_sums(user, np.where(known, revisit_ms, 0.0)), _user_sums(user, known.astype(np.float64))
@@ -44,7 +44,7 @@ def mixture_levels(depth_level: np.ndarray, frequency_level: np.ndarray, weight:
 
 
 def task_levels(task: str, depth_level: np.ndarray, frequency_level: np.ndarray, weight: float) -> np.ndarray:
-    """The levels of `task`, float64 [M]. Raises `KeyError` for a task that is not in `settings.TASKS`."""
+    """Return the levels of `task`, float64 [M]. Raises `KeyError` for a task that is not in `settings.TASKS`."""
     levels = {
         "depth": depth_level,
         "frequency": frequency_level,
@@ -74,7 +74,7 @@ def user_means(user: np.ndarray, values: np.ndarray, users: int) -> np.ndarray:
 
 
 def _user_sums(user: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """For each entry, the sum of `values` over its user."""
+    """Return for each entry the sum of `values` over its user."""
     starts = first_rows(user)
     if not len(starts):
         return np.zeros(0)

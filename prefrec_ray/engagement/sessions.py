@@ -1,4 +1,4 @@
-"""Sessions of users: which requests belong to one, how deep it is, and the time until the next one."""
+"""Sessions of users: their impressions, depth, and the time until the next session."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class SessionTable:
     user: np.ndarray  # of the dtype of the rows' users
     session_index: np.ndarray  # int64, from 0 within each user
     start: np.ndarray  # int64, first timestamp
-    exit: np.ndarray  # int64, last timestamp plus its dwell where known
-    depth: np.ndarray  # int64, number of requests
+    exit: np.ndarray  # int64, last timestamp plus its dwell if known
+    depth: np.ndarray  # int64, number of impressions
     revisit_ms: np.ndarray  # float64, next start minus exit, at least 1; NaN for a user's last session
-    first_row: np.ndarray  # int64, row of the session's first request
+    first_row: np.ndarray  # int64, row of the session's first impression
 
     def __len__(self) -> int:
         return len(self.depth)
@@ -37,7 +37,7 @@ def session_numbers(
         starts_session = np.diff(timestamp, prepend=timestamp[:1]) > timeout_ms
     else:
         starts_session = changes(session_id)
-    # The count of the user's first row is subtracted, so that it does not matter if this row counts as a start.
+    # The count of the user's first row is subtracted, so that it has no effect if this row counts as a start.
     count = np.cumsum(starts_session)
     starts = first_rows(user)
     return count - np.repeat(count[starts], run_lengths(starts, len(count)))
@@ -74,5 +74,5 @@ def session_table(
 
 
 def whole_dwell(dwell_ms: np.ndarray) -> np.ndarray:
-    """Dwell in whole ms (int64); 0 where unknown (NaN)."""
+    """Return dwell in whole ms (int64); 0 if unknown (NaN)."""
     return np.rint(np.nan_to_num(np.asarray(dwell_ms, dtype=np.float64))).astype(np.int64)

@@ -9,18 +9,18 @@ import numpy as np
 
 from prefrec_ray.ids import run_lengths, taken_runs
 
-#: Requests of the users that are asked; more make the answer no better.
+#: Impressions of the sampled users. More do not improve the estimate.
 REQUESTS = 60_000
-#: Least number of impressions, and least history of a user. In shorter histories a user's taste cannot be estimated,
-#: and fatigue cannot be separated from taste for any number of users (docs/results/recipe.md).
+#: Smallest number of impressions, and smallest history of a user. In shorter histories a user's taste cannot be
+#: estimated, and fatigue cannot be separated from taste for any number of users (docs/results/recipe.md).
 ENOUGH, LONG = 12_000, 160
-#: Requests of one user.
+#: Largest number of impressions of one user.
 MOST = 500
 
 
 @dataclass(frozen=True)
 class Impressions:
-    """Requests [N] of users, by user and in time order."""
+    """Impressions [N] of users, by user and in time order."""
 
     starts: np.ndarray  # int64 [U], first rows of the users
     embeddings: np.ndarray  # float32 [N, A], of the items shown
@@ -30,7 +30,7 @@ class Impressions:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Requests of each user, int64 [U]."""
+        """Return the number of impressions of each user, int64 [U]."""
         return run_lengths(self.starts, len(self.timestamp))
 
     @classmethod

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from prefrec_ray.engagement.shown import REQUESTS, Impressions
 
-#: Half-lives of M and R, in impressions. The best fit is taken.
+#: Half-lives of M and R, in impressions. The best fit is used.
 HALF_LIVES = (10.0, 20.0, 40.0)
 #: Disjoint groups of users whose estimates are compared.
 PARTS = 4
@@ -32,7 +32,7 @@ PARTS = 4
 #: causes fatigue with later similar items, times 1.5, because Q's deviation includes the errors of Q
 #: (docs/results/recipe.md).
 PER_COST = 3.0
-#: The least value costs little without fatigue, and limits the harm of fatigue that this model does not describe.
+#: The smallest value costs little without fatigue, and limits harm from fatigue that this model does not describe.
 LEAST, LARGEST = 1.0, 12.0
 #: Largest standard error of a usable estimate.
 PRECISE = 2.5
@@ -47,12 +47,12 @@ class FatigueEstimate(NamedTuple):
 
     @property
     def error(self) -> float:
-        """Standard error of the mean of `parts`."""
+        """Return the standard error of the mean of `parts`."""
         return float(np.std(self.parts, ddof=1) / np.sqrt(len(self.parts)))
 
     @property
     def variety(self) -> float | None:
-        """Estimate between LEAST and LARGEST; None if the parts differ too much."""
+        """Return the estimate between LEAST and LARGEST; None if the parts differ too much."""
         return None if not self.error < PRECISE else float(np.clip(np.mean(self.parts), LEAST, LARGEST))
 
 
@@ -114,7 +114,7 @@ def fit(shown: Impressions, half_life: float) -> Fit:
 def _running_means(
     embeddings: np.ndarray, starts: np.ndarray, lengths: np.ndarray, decay: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """M, float32 [N, A], and R, float32 [N], after each request."""
+    """Return M, float32 [N, A], and R, float32 [N], after each impression."""
     items = np.zeros_like(embeddings, dtype=np.float32)
     likeness = np.zeros(len(embeddings), np.float32)
     mean, tired = np.zeros((len(starts), embeddings.shape[1]), np.float32), np.zeros(len(starts), np.float32)
@@ -140,13 +140,13 @@ def _outcomes(shown: Impressions, rows: np.ndarray) -> tuple[Tensor, Tensor]:
     mean = values.mean(axis=0, where=known)
     deviation = values.std(axis=0, where=known)
     values = (values - mean) / np.where(deviation > 0, deviation, 1.0)
-    known &= deviation > 1e-9 * np.abs(mean)  # below, rounding
+    known &= deviation > 1e-9 * np.abs(mean)  # smaller deviations are rounding
     return torch.from_numpy(values.astype(np.float32)), torch.from_numpy(known.astype(np.float32))
 
 
 @dataclass(frozen=True)
 class _Model:
-    """The requests [n] that have one after them; `now` and `then`: embeddings of their items and of the next ones."""
+    """The impressions [n] with a following one; `now` and `then`: embeddings of their items and of the next items."""
 
     user: Tensor
     items: Tensor
@@ -157,7 +157,7 @@ class _Model:
     known: Tensor
 
     def fit(self, users: int) -> tuple[float, float, np.ndarray]:
-        """The loss, tau, and the tastes w [users, A], in units of `items` and `likeness`."""
+        """Return the loss, tau, and the tastes w [users, A], in units of `items` and `likeness`."""
         torch.manual_seed(0)
         width, count = self.items.shape[1], self.outcomes.shape[1]
         taste, own_taste, own_index = torch.zeros(width), 0.02 * torch.randn(users, width), torch.zeros(users)

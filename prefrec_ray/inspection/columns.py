@@ -41,12 +41,12 @@ class Column:
 
     @property
     def is_number(self) -> bool:
-        """Integers, floating-point numbers and booleans."""
+        """Return True for integers, floating-point numbers and booleans."""
         return any(check(self.kind) for check in (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean))
 
     @property
     def is_text(self) -> bool:
-        """Text, plain or as a dictionary."""
+        """Return True for text, plain or as a dictionary."""
         kind = self.kind.value_type if pa.types.is_dictionary(self.kind) else self.kind
         return is_text(kind)
 

@@ -19,9 +19,9 @@ from prefrec_ray.ids import first_rows, run_lengths
 from prefrec_ray.inspection.rows import INCOMPLETE, LogRows
 
 TIMEOUTS_MINUTES = (10.0, 30.0, 60.0, 120.0, 1440.0)
-#: Lengths of segments, in requests. Two of a user's must fit: the user needs more than twice as many requests.
+#: Lengths of segments, in impressions. Two of a user's must fit: the user needs more than twice as many impressions.
 LENGTHS = (100, 50, 20, 10, 5)
-SKETCH = 4096  # hashes of items that are kept, the smallest: the number of items has an error of 1.6 %
+SKETCH = 4096  # number of the smallest item hashes that are stored; the number of items has an error of 1.6 %
 _MINUTE_MS, _DAY_MS = 60_000, 86_400_000
 _SUMS = ("rows", "users", "duplicates", "repeats", "disorder", "simultaneous", "timed")
 _VECTORS = ("sessions", "single", "depth_levels", "frequency_levels", "long_users")
@@ -37,9 +37,9 @@ class Counts:
     items: int  # exact below 4,096, else an estimate
     first: int  # ms, UTC
     last: int
-    duplicates: int  # rows that equal an earlier one in every column
-    repeats: int  # rows that equal an earlier one in every column that has a role
-    disorder: int  # rows that are earlier than the user's row before
+    duplicates: int  # rows that are equal to an earlier one in every column
+    repeats: int  # rows that are equal to an earlier one in every column that has a role
+    disorder: int  # rows with an earlier time than the user's previous row
     simultaneous: int  # rows with the user and time of another row, except one of them
     timed: int  # rows with a time of day (not midnight, UTC)
     timeouts: tuple[float | None, ...]
@@ -48,14 +48,14 @@ class Counts:
     level_timeout: float | None  # the timeout of the levels
     depth_levels: np.ndarray  # int64 [6], sessions at each level (Eq. 11)
     frequency_levels: np.ndarray  # int64 [6], sessions with a frequency level
-    long_users: np.ndarray  # int64 [L], users with more than 2 * LENGTHS requests
+    long_users: np.ndarray  # int64 [L], users with more than 2 * LENGTHS impressions
 
 
 def count(rows: LogRows, timeout_minutes: float = 30.0, named_sessions: bool = False) -> Counts:
     """Count the rows of `rows_of_files` or `rows_of_log`, by buckets in Ray Data; a single bucket in this process.
 
-    Levels are those of sessions at `timeout_minutes`, or of the log's own sessions. Raises `UserError` for a line or a
-    value of the log that its reader refuses, and if no row is complete.
+    Levels are for sessions at `timeout_minutes`, or for the log's own sessions. Raises `UserError` for an invalid line
+    or value, and if no row is complete.
     """
     timeouts = (*sorted({*TIMEOUTS_MINUTES, timeout_minutes}), *((None,) if named_sessions else ()))
     level_timeout = None if named_sessions else timeout_minutes
@@ -70,7 +70,7 @@ def count(rows: LogRows, timeout_minutes: float = 30.0, named_sessions: bool = F
     incomplete = sum(int(part["rows"]) for part in summaries if part["bucket"] == INCOMPLETE)
     parts = [part for part in summaries if part["bucket"] != INCOMPLETE]
     if not parts:
-        raise UserError(f"all {incomplete} rows lack a user, an item or a time that can be read; expected interactions")
+        raise UserError(f"all {incomplete} rows lack a valid user, item or time; expected interactions")
 
     def total(name: str) -> Any:
         return np.sum([np.asarray(part[name]) for part in parts], axis=0)

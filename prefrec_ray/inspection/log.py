@@ -35,7 +35,7 @@ class LogReport:
     yaml: str | None  # None if the log has settings already
     sampled: int = 0  # rows that `columns` describe
     tables: Tables = field(default_factory=Tables)
-    other_files: list[str] = field(default_factory=list)  # that are not in `tables`
+    other_files: list[str] = field(default_factory=list)  # not in `tables`
 
 
 def inspect_log(paths: Sequence[str]) -> LogReport:
@@ -105,7 +105,7 @@ def _inspect_files(paths: Sequence[str]) -> LogReport:
 
 
 def _choose(files: list[str], where: str) -> tuple[list[str], Roles, pa.Table, CsvFormat, list[str]]:
-    """The files of the log, the roles of their columns, a sample of them, their format, and the other files.
+    """Return the files of the log, the roles of their columns, a sample, their format, and the other files.
 
     Files with the same columns are one group; the log is the largest group with a user, an item and a time.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-#: Words by which platforms name these columns, the likelier first.
+#: Words in platforms' names of these columns, likelier first.
 USER = (
     *("user", "member", "visitor", "customer", "household", "client", "subscriber", "viewer", "listener", "reader"),
     *("player", "account", "person", "profile", "consumer", "shopper", "device", "cookie", "uid"),

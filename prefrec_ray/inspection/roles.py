@@ -1,4 +1,4 @@
-"""The roles of columns: from the words of their names first, from their values second."""
+"""The roles of columns, from their names and from their values."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Roles:
     time: str
     time_unit: str  # s, ms, us, ns or iso
     time_format: str | None = None  # of text that is not ISO 8601
-    other_format: str | None = None  # that reads the times as well: days and months exchanged
+    other_format: str | None = None  # a second possible format, with days and months exchanged
     session: str | None = None
     dwell: str | None = None
     dwell_unit: str = "ms"
@@ -41,11 +41,11 @@ class Roles:
     propensity: str | None = None
     feedback: dict[str, str] = field(default_factory=dict)  # column: binary, count, seconds, ratio or number
     partly_empty: frozenset[str] = frozenset()  # columns of feedback with some empty cells
-    others: dict[str, str] = field(default_factory=dict)  # column: why it is not used
+    others: dict[str, str] = field(default_factory=dict)  # column -> reason why it is not used
 
     @property
     def columns(self) -> list[str]:
-        """The columns with a role."""
+        """Return the columns with a role."""
         named = (
             self.user,
             self.item,
@@ -71,7 +71,7 @@ class Roles:
 
 
 def check_schema(schema: pa.Schema, file: str) -> None:
-    """Raise `UserError` for a file without a header, and if the column called user or item cannot hold ids.
+    """Raise `UserError` for a file without a header, and if the column called user or item cannot contain ids.
 
     Otherwise another column of integers would be used.
     """
@@ -92,7 +92,7 @@ def guess_roles(table: pa.Table, columns: Sequence[Column], where: str) -> Roles
     _check_header([c.name for c in columns], where)
     units = {c.name: unit for c in columns if (unit := time_unit(table[c.name])) is not None}
     time = _best([c for c in columns if c.name in units], TIME)
-    if time is None:  # by name none: the column with most values
+    if time is None:  # no name fits: the column with most values
         time = max((c for c in columns if c.name in units), key=lambda c: c.distinct, default=None)
     if time is None:
         raise _missing(where, columns, "a time (numbers of s, ms, us or ns since 1970, timestamps or ISO 8601 text)")

@@ -112,7 +112,7 @@ def _of_canonical(table: pa.Table) -> pa.Table:
 
 
 def _id_hash(column: pa.ChunkedArray) -> np.ndarray:
-    """Hash ids, as integers if they are: an id is text in CSV and perhaps a number in Parquet."""
+    """Hash ids, as integers if possible, because an id is text in CSV and may be a number in Parquet."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if not is_text(column.type):

@@ -10,9 +10,9 @@ from prefrec_ray.inspection.counts import Counts
 _SMALL, _MEDIUM = 200_000, 1_000_000
 #: The defaults of the recipe `robust` and of the section `evaluate`.
 _EPOCHS, _PAIRS, _USERS, _REQUESTS = 5, 20_000, 200, 250
-#: Updates at least, and transitions at most: some minutes on two cores.
+#: Smallest number of updates, and largest number of transitions: a few minutes on two cores.
 _UPDATES, _TRANSITIONS = 1_000, 4_000_000
-#: The mean number of segments in which an impression is.
+#: Mean number of segments that contain an impression.
 _COMPARED = 4
 
 
@@ -35,14 +35,14 @@ def train_lines(counts: Counts, train_fraction: float) -> Iterator[str]:
     if transitions < _MEDIUM:
         width = 64 if transitions < _SMALL else 128
         config.append(f"hidden_sizes: [{width}, {width}]  # for about {rounded(transitions):,} transitions")
-        config.append(f"train_batch_size_per_learner: {batch}  # {-(-transitions // batch):,} updates an epoch")
+        config.append(f"train_batch_size_per_learner: {batch}  # {-(-transitions // batch):,} updates per epoch")
     epochs = _EPOCHS
     if transitions * epochs < batch * _UPDATES:
         epochs = min(50, -(-batch * _UPDATES // transitions))
         config.append(f"num_epochs: {epochs}  # {epochs * -(-transitions // batch):,} updates in all")
     elif transitions * epochs > _TRANSITIONS:
         few = max(0.1, round(_TRANSITIONS / transitions, 1))
-        config.append(f"num_epochs: {few}  # some minutes on two cores; the default is {_EPOCHS}")
+        config.append(f"num_epochs: {few}  # a few minutes on two cores; the default is {_EPOCHS}")
     if config:
         yield "  config:"
         yield from (f"    {line}" for line in config)
@@ -53,7 +53,7 @@ def evaluate_lines(counts: Counts, test_fraction: float) -> Iterator[str]:
     users, mean = max(2, round(test_fraction * counts.users)), counts.rows / counts.users
     yield "evaluate:"
     yield "  model:"
-    of = f"of about {users:,} test users" if users > _USERS else "all test users, about"
+    of = f"from about {users:,} test users" if users > _USERS else "all test users, about"
     yield f"    users: {min(_USERS, users)}  # {of}"
     requests = min(_REQUESTS, max(50, rounded(mean)))
     yield f"    requests: {requests}  # a user of the log has {mean:.0f} on average"

@@ -18,7 +18,7 @@ from prefrec_ray.logs.schemas import schema
 from prefrec_ray.logs.values import is_list, is_text
 
 _TITLE = ("title", "name", "headline", "caption", "label")
-#: Numbers that are known before an item is shown. Counts and means of ratings are not: they contain the future.
+#: Numbers that are known before an impression, unlike counts and means of ratings, which contain the future.
 _NUMBERS = (
     "year",
     "release",
@@ -44,7 +44,7 @@ class Tables:
 
     @property
     def files(self) -> list[str]:
-        """The files of both."""
+        """Return the files of both tables."""
         return [table["path"] for table in (self.users, self.items) if table]
 
 

@@ -1,4 +1,4 @@
-"""Diagnosis of a teacher: how well simple rules predict its labels without any action.
+"""Diagnosis of a teacher: how well simple rules predict its labels without actions.
 
 If the number of sessions in a segment, or only the user, already predicts the preferred segment, a high accuracy of a
 reward model is not evidence that it learned about actions.
@@ -28,7 +28,7 @@ _DRAWS = 16  # segments of each user, for the variance between users
 
 @dataclass(frozen=True, eq=False)
 class SampledSessions:
-    """M sessions of U users with enough requests, by user and in time order."""
+    """M sessions of U users with enough impressions, by user and in time order."""
 
     starts: np.ndarray  # int64 [U], the first session of each user
     depth: np.ndarray  # int64 [M]
@@ -37,7 +37,7 @@ class SampledSessions:
 
     @property
     def requests(self) -> np.ndarray:
-        """Number of requests of each user, int64 [U]."""
+        """Return the number of impressions of each user, int64 [U]."""
         return np.add.reduceat(self.depth, self.starts)
 
 
@@ -48,9 +48,9 @@ class Diagnosis:
     task: str
     teacher: str
     ties: float  # share of pairs
-    between_users: float  # share of the variance of a segment's score that lies between users
+    between_users: float  # share of the variance of segment scores between users
     sessions: float | None  # accuracy of the rule that counts the sessions that end in a segment ...
-    prefers_more: bool  # ... and prefers more of them, or fewer: whichever fits better
+    prefers_more: bool  # ... and prefers more of them if True, else fewer
     user: float | None  # accuracy of the rule "the user whose segments score higher on average"; None within users
 
 
@@ -75,7 +75,7 @@ def between_share(scores: np.ndarray) -> float:
 def rule_accuracy(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> float | None:
     """Return how often the larger of `first` and `second` [P] is preferred; equal values count as half.
 
-    `labels` [P] are P(second preferred); pairs at 0.5 are left out. None if no pair is left.
+    `labels` [P] are P(second preferred); pairs at 0.5 are excluded. None if no pair remains.
     """
     decided = labels != 0.5
     if not decided.any():
@@ -93,9 +93,10 @@ def diagnose(
     pairs: int = _PAIRS,
     teachers: Mapping[str, tuple[str, ScriptedTeacher]] = _EXACT,
 ) -> list[Diagnosis]:
-    """Diagnose every teacher (its pairing and itself) on every task, on fresh pairs of segments of `length` requests.
+    """Diagnose every teacher (its pairing and itself) on every task, on fresh pairs of segments of `length`
+    impressions.
 
-    A pairing has the same pairs for all. `histories`: at least two users, each with more than 2 `length` requests.
+    A pairing has the same pairs for all. `histories`: at least two users, each with more than 2 `length` impressions.
     """
     requests = histories.requests
     users = len(requests)
@@ -130,10 +131,10 @@ def diagnose(
 
 
 def diagnose_dataset(dataset: PreparedDataset, tasks: Sequence[str] | None = None) -> list[Diagnosis]:
-    """`diagnose` with the data set's length of segments, on training and validation users (about a million sessions).
+    """Run `diagnose` with the data set's segment length on training and validation users (about a million sessions).
 
-    The teachers are those that do not err, and the data set's own that err. Raises `UserError` if fewer than two
-    users have enough requests.
+    The teachers are all teachers without errors, and the data set's own teachers with errors. Raises `UserError` if
+    fewer than two users have enough impressions.
     """
     about = dataset.metadata
     where = f"{dataset.uri}: metadata.json: preferences"
@@ -146,7 +147,7 @@ def diagnose_dataset(dataset: PreparedDataset, tasks: Sequence[str] | None = Non
 
 
 def load_histories(dataset: PreparedDataset, min_requests: int, limit: int = _SESSIONS) -> SampledSessions:
-    """Sessions of training and validation users with more than `min_requests` requests.
+    """Return sessions of training and validation users with more than `min_requests` impressions.
 
     Reads whole files until it has `limit` sessions. Raises `UserError` for fewer than two such users.
     """
@@ -167,7 +168,8 @@ def load_histories(dataset: PreparedDataset, min_requests: int, limit: int = _SE
             break
     if users < 2:
         raise UserError(
-            f"{dataset.uri}: {users} training and validation users have more than {min_requests} requests; expected 2"
+            f"{dataset.uri}: {users} training and validation users have more than {min_requests} impressions; "
+            "expected 2"
         )
     sizes, depth, level_depth, level_frequency = (np.concatenate(column) for column in zip(*parts, strict=True))
     return SampledSessions(np.cumsum(sizes) - sizes, depth, level_depth, level_frequency)

@@ -1,4 +1,4 @@
-"""The unit of a column of times: the one that puts its numbers into years in which logs were written."""
+"""The unit of a column of times, found by the years that its numbers would be in."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from prefrec_ray.logs.contract import BadRows, Place
 from prefrec_ray.logs.times import PER_SECOND, to_milliseconds
 from prefrec_ray.logs.values import is_text
 
-#: 1995 to 2040, in s. In other units these years are other numbers: no number is such a date in two units.
+#: 1995 to 2040, in s. No number is a date in this range in two units.
 _FIRST, _LAST = 788_918_400, 2_208_988_800
-_ENOUGH = 0.99  # share of the times that a unit or a format must read: a few cells of a good log are bad
+_ENOUGH = 0.99  # share of the times that must fit, because good logs contain a few bad cells
 _DIGITS = 8  # of a date, at least
 _NUMBER = r"^\d+(\.\d*)?$"
 _DATES = ("%Y-%m-%d", "%Y/%m/%d", "%Y%m%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y")
@@ -31,7 +31,7 @@ def time_unit(column: pa.ChunkedArray) -> str | None:
     if is_text(kind):
         if time_formats(known):
             return "iso"
-        numbers = known.filter(pc.match_substring_regex(known, _NUMBER))  # a word made them all text
+        numbers = known.filter(pc.match_substring_regex(known, _NUMBER))  # text because of a single word
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         return None
     values = numbers.cast(pa.float64(), safe=False).to_numpy()

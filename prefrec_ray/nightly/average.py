@@ -1,4 +1,4 @@
-"""The mean Q of the last nights: nights differ, and users' states depend on the policy that served before."""
+"""The mean Q of the last nights, because nights differ and states depend on the policy that served before."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def average(bundle: str, before: Sequence[str], dataset: str, folder: str) -> st
     """Write the policy of `bundle`, trained on `dataset`, with the mean Q of itself and of the bundles `before`.
 
     Each Q is divided by its spread over the items, since a learned reward has no unit. Policies `before` with other
-    states, inner products or embeddings, and policies with the same Q for all items, are left out. Returns `folder`, or
+    states, inner products or embeddings, and policies with the same Q for all items, are excluded. Returns `folder`, or
     `bundle` if no other policy is left. A `folder` from before a kill is kept.
     """
     if storage.exists(storage.join(folder, _LAST)):
@@ -48,14 +48,14 @@ def average(bundle: str, before: Sequence[str], dataset: str, folder: str) -> st
     networks = [_divided(network, spread) for _, critic, spread in kept for network in critic.networks]
     scales = np.concatenate([critic.scales for _, critic, _ in kept])
     provenance = {**own.provenance, "averaged": [str(policy.provenance["dataset"]) for policy, *_ in kept]}
-    # The expected feedback comes from the last night; its worth is fitted to the mean of all.
+    # The expected feedback is from the last night; its weight is fitted to the mean Q.
     critic = replace(critics[0], networks=networks, scales=scales).read(states, some(own.items.embeddings, _ITEMS))
     replace(own, critic=critic, provenance=provenance).save(folder)
     return folder
 
 
 def _loaded(bundles: Sequence[str]) -> Iterator[Policy]:
-    """Load the policies whose files are still there; a damaged one is skipped with a warning."""
+    """Load the policies that still exist; a damaged one is skipped with a warning."""
     for bundle in bundles:
         if storage.exists(storage.join(bundle, _LAST)):
             try:
@@ -74,7 +74,7 @@ def _alike(policy: Policy, own: Policy) -> bool:
 
 
 def _states(dataset: str) -> np.ndarray:
-    """Return the states of some requests."""
+    """Return the states of some impressions."""
     opened = PreparedDataset.open(dataset)
     states = tensor(opened.read(opened.files("transitions")[0], ["obs"])["obs"])
     return np.asarray(some(states, _STATES), np.float32)

@@ -1,4 +1,4 @@
-"""Counts of a part of a log, in one pass of Ray Data: requests, users, and the values of each column of feedback."""
+"""Counts of a part of a log, in one pass of Ray Data: impressions, users, and the values of each column of feedback."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ ALL: Span = (-(2**63) + 1, 2**63 - 1)
 def ranges(source: Source) -> tuple[Span, ...]:
     """Return the possible positions in each log of `source`.
 
-    In an event log a position is the number of a row, which only grows. In other sources it is a time: a late request,
-    with a time before the end of the last night, is used for training, and no night counts it.
+    In an event log a position is the number of a row, which only grows. In other sources it is a time. A late
+    impression, with a time before the end of the last night, is used for training, but is not counted by any night.
     """
     if isinstance(source, EventsSource):
         return tuple((log * ROWS_OF_FILE, (log + 1) * ROWS_OF_FILE - 1) for log in range(len(source.paths)))
@@ -29,9 +29,9 @@ def ranges(source: Source) -> tuple[Span, ...]:
 
 
 def count(source: Source, seed: int, spans: tuple[Span, ...]) -> NightCounts:
-    """Count the requests of `source` at the positions `spans`, at most one span per log.
+    """Count the impressions of `source` at the positions `spans`, at most one span per log.
 
-    Raises `UserError` as `open_log` does, and for a row that breaks the contract of logs.
+    Raises `UserError` like `open_log`, and for an invalid row.
     """
     log, position = _opened(source, seed, spans)
     parts = log.interactions.map_batches(
@@ -57,7 +57,7 @@ def _opened(source: Source, seed: int, spans: tuple[Span, ...]) -> tuple[Log, st
 
 
 class _Total:
-    """Sums over blocks: in memory are the ids of the users, and three numbers per column."""
+    """Sums over blocks, with the ids of the users and three numbers per column in memory."""
 
     def __init__(self, feedback: tuple[str, ...], spans: int) -> None:
         self._feedback = feedback

@@ -49,22 +49,22 @@ class Night(Settings):
     gain_ci_low: float | None = None
     gain_ci_high: float | None = None
     done: tuple[Step, ...] = ()
-    log: NightCounts | None = Field(default=None, description="the requests that were new")
-    logs: tuple[str, ...] = Field(default=(), description="ids of the event logs, in the order that `log` counts by")
+    log: NightCounts | None = Field(default=None, description="the new impressions")
+    logs: tuple[str, ...] = Field(default=(), description="ids of the event logs, in the order of `log`")
 
     @property
     def line(self) -> str:
-        """The night as one line of text."""
+        """Return the night as one line of text."""
         parts = [f"night {self.night}: {self.status}"]
         if self.log is not None:
-            parts.append(f"{self.log.requests:,} new requests of {self.log.users:,} users")
+            parts.append(f"{self.log.requests:,} new impressions of {self.log.users:,} users")
         return f"{', '.join(parts)}; {self.why}" if self.why else ", ".join(parts)
 
 
 class NightRecord(Settings):
     """The file current.json: the bundle `target` of the last of the nights `promoted`, oldest first.
 
-    `rolled_back`: nights that were promoted, and that a rollback took out of `promoted`.
+    `rolled_back`: nights that a rollback removed from `promoted`.
     """
 
     target: str = ""
@@ -73,7 +73,7 @@ class NightRecord(Settings):
 
 
 class Rollback(NamedTuple):
-    """The nights that were current before and after a rollback, and why nights between them were passed over."""
+    """The nights that were current before and after a rollback, and the reasons for skipped nights between them."""
 
     before: int
     after: int
@@ -88,7 +88,7 @@ class LoopFolder:
 
     @property
     def current(self) -> str:
-        """The alias of the policy that is served."""
+        """Return the alias of the policy that is served."""
         return storage.join(self.uri, "current")
 
     def path(self, night: int, *parts: str) -> str:
@@ -131,7 +131,7 @@ class LoopFolder:
 
         Raises `UserError` if there is none; then nothing is changed.
         """
-        if not storage.exists(self.uri):  # a claim would make it
+        if not storage.exists(self.uri):  # a lock would create it
             raise UserError(f"{self.uri}: no such folder; expected the folder of a loop")
         with storage.claimed(self.current):
             record = self.record()
@@ -154,7 +154,7 @@ class LoopFolder:
         """Return why the policy of `night` cannot be served, or None if it can."""
         bundle = storage.join(self.uri, self._target(night))
         if not storage.exists(storage.join(bundle, "policy.json")):
-            return "its policy is gone (loop.keep)"
+            return "its policy was removed (loop.keep)"
         try:
             Policy.load(bundle)
         except UserError as error:
@@ -175,7 +175,7 @@ class LoopFolder:
 
     @property
     def _older_record(self) -> str:
-        """The nights that version 0.1.0 promoted."""
+        """Return the file with the nights that version 0.1.0 promoted."""
         return storage.join(self.uri, "promoted.json")
 
     def _target(self, night: int) -> str:

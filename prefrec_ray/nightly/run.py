@@ -1,8 +1,7 @@
-"""One night: new requests are checked, prepared and trained on; the policy is promoted if its verdict is `candidate`.
+"""One night: check, preparation, training and evaluation, and promotion of a policy with the verdict `candidate`.
 
-The result of a step is in nights.json before the next step begins: after a kill the next run repeats the step that was
-interrupted, and training goes on from its last checkpoint. A night that fails or is refused is over and leaves the
-current policy as it is.
+The result of a step is in nights.json before the next step begins: after a kill the next run repeats the interrupted
+step, and training resumes from its last checkpoint. A failed or refused night is over, and the current policy stays.
 """
 
 from __future__ import annotations
@@ -26,7 +25,8 @@ Spans = tuple[Span, ...]
 class Work(Protocol):
     """The work of the steps. Each may be called again after it was interrupted; `dataset` and `run` are folders.
 
-    `leaves_out`: whether `prepare` can leave requests out; if not, refused requests have to be removed from the source.
+    `leaves_out`: whether `prepare` can exclude impressions; if not, refused impressions have to be removed from the
+    source.
     """
 
     leaves_out: bool
@@ -36,10 +36,10 @@ class Work(Protocol):
     logs: tuple[str, ...]
 
     def count(self, spans: Spans) -> NightCounts:
-        """Count the requests at these positions, at most one span per log."""
+        """Count the impressions at these positions, at most one span per log."""
 
     def prepare(self, dataset: str, without: Spans) -> None:
-        """Make the data set, without the requests in the spans `without`."""
+        """Make the data set, without the impressions in the spans `without`."""
 
     def train(self, dataset: str, run: str, start: str | None) -> None:
         """Train, from the networks of the run `start` if given, and write the policy `run`/policy."""
@@ -63,14 +63,14 @@ def run_night(
 ) -> Night:
     """Run one night in `loop.folder` to its end, and print its line by `say`. `digest`: of the settings of the steps.
 
-    Raises `UserError` if the night is refused or fails by a mistake, if a file of the loop is damaged, and if another
-    process runs a night there.
+    Raises `UserError` if the night is refused or fails with a `UserError`, if a file of the loop is damaged, and if
+    another process runs a night there.
     """
     folder = LoopFolder(storage.absolute(loop.folder))
     with storage.claimed(folder.uri):
         night = _open_night(folder, loop, digest, now)
         if night.done:
-            say(f"night {night.night}: going on after {night.done[-1]}")
+            say(f"night {night.night}: resuming after {night.done[-1]}")
         try:
             for step in STEPS:
                 if step not in night.done:
@@ -80,7 +80,7 @@ def run_night(
         except Exception as error:
             ended = _ended(folder, night, error)
             say(ended.line)
-            folder.prune(loop.keep)  # else failures fill the disk, and each is the reason of the next
+            folder.prune(loop.keep)  # otherwise repeated failures fill the disk
             if ended.status == "refused":
                 raise UserError(f"{loop.folder}: {ended.line} (loop.accept: [{night.night}] uses them)") from error
             raise
@@ -93,12 +93,12 @@ def run_night(
 
 def _open_night(folder: LoopFolder, loop: LoopSettings, digest: str, now: Callable[[], float]) -> Night:
     """Return the night that was interrupted, or that was refused and is accepted now, or else a new one."""
-    nights, record = folder.nights(), folder.record()  # a damaged file ends the night here, not after hours of work
+    nights, record = folder.nights(), folder.record()  # detects a damaged file before hours of work
     number = nights[-1].night + 1 if nights else 1
     if nights and nights[-1].status == "unfinished":
         if nights[-1].settings == digest or nights[-1].night in (*record.promoted, *record.rolled_back):
             return nights[-1]
-        changed = {"status": "failed", "why": "interrupted, and the settings have changed since"}
+        changed = {"status": "failed", "why": "interrupted, and then the settings were changed"}
         folder.write(nights[-1].model_copy(update=changed))
     elif nights and nights[-1].status == "refused" and nights[-1].night in loop.accept and nights[-1].log:
         night = nights[-1].model_copy(
@@ -118,7 +118,7 @@ def _do(step: Step, night: Night, folder: LoopFolder, loop: LoopSettings, work: 
     if step == "check":
         return _check(night, folder, loop, work)
     if step == "prepare":
-        if not storage.exists(storage.join(dataset, "metadata.json")):  # the last file: all others are there, too
+        if not storage.exists(storage.join(dataset, "metadata.json")):  # the file written last
             storage.remove(dataset)  # in a store: objects that arrived before a kill
             work.prepare(dataset, _without(night, folder.nights(), loop, work))
     elif step == "train":
@@ -136,9 +136,9 @@ def _do(step: Step, night: Night, folder: LoopFolder, loop: LoopSettings, work: 
 
 
 def _check(night: Night, folder: LoopFolder, loop: LoopSettings, work: Work) -> Night:
-    """Count the new requests. Raises `_Refused` if they break a rule."""
+    """Count the new impressions. Raises `_Refused` if they break a rule."""
     before = [one for one in folder.nights() if one.night != night.night]
-    # No policy was trained on the requests of a failed night: they are new again.
+    # The impressions of a failed night are new again.
     nights = [one for one in before if one.status != "failed"]
     latest = takewhile(lambda one: one.status == "failed", reversed(before))
     failed = next((one.log for one in latest if one.log is not None), None)
@@ -146,9 +146,9 @@ def _check(night: Night, folder: LoopFolder, loop: LoopSettings, work: Work) -> 
     if not work.leaves_out:
         _check_refused_are_gone(nights, earlier, loop, work)
     known = next((one.logs for one in reversed(before) if one.logs), ())
-    if work.logs[: len(known)] != known:  # earlier positions would mean other rows
+    if work.logs[: len(known)] != known:  # earlier positions would be other rows
         found, expected = (", ".join(ids) or "none" for ids in (work.logs, known))
-        raise UserError(f"prepare.source.path: logs {found} (log_id); expected {expected}, and new ones behind them")
+        raise UserError(f"prepare.source.path: logs {found} (log_id); expected {expected}, then new ones")
     counted = work.count(_behind(nights, work))
     flaws = problems(counted, earlier, failed) or _problems_of_parts(counted, earlier, work)
     night = night.model_copy(update={"log": counted, "logs": work.logs})
@@ -158,7 +158,7 @@ def _check(night: Night, folder: LoopFolder, loop: LoopSettings, work: Work) -> 
 
 
 def _behind(nights: Sequence[Night], work: Work) -> Spans:
-    """Return the positions behind these nights in each log."""
+    """Return the positions after these nights in each log."""
     ends = [last for night in nights if night.log for _, last in night.log.spans]
     return tuple(
         (max((end + 1 for end in ends if first <= end <= last), default=first), last) for first, last in work.ranges
@@ -182,7 +182,7 @@ def _problems_of_parts(counted: NightCounts, earlier: Sequence[NightCounts], wor
 def _check_refused_are_gone(
     nights: Sequence[Night], earlier: Sequence[NightCounts], loop: LoopSettings, work: Work
 ) -> None:
-    """Raise `UserError` if refused requests are still in a source that cannot leave them out."""
+    """Raise `UserError` if refused impressions are still in a source that cannot exclude them."""
     for one in nights:
         if _is_refused(one, loop) and one.log is not None and one.log.requests:
             again = work.count(one.log.spans)
@@ -190,7 +190,7 @@ def _check_refused_are_gone(
             flaws = problems(again, [log for log in earlier if all(last < begin for _, last in log.spans)])
             if again.requests and flaws:
                 raise UserError(
-                    f"the requests of night {one.night}, which was refused, are still in the log ({'; '.join(flaws)}); "
+                    f"the impressions of the refused night {one.night} are still in the log ({'; '.join(flaws)}); "
                     f"expected them repaired or removed, or loop.accept: [{one.night}]"
                 )
 
@@ -200,7 +200,7 @@ def _is_refused(night: Night, loop: LoopSettings) -> bool:
 
 
 def _without(night: Night, nights: Sequence[Night], loop: LoopSettings, work: Work) -> Spans:
-    """Return the positions that the night does not use: refused requests, and requests that came after its check."""
+    """Return the positions that the night does not use: refused impressions, and impressions after its check."""
     refused = (one.log.spans for one in nights if _is_refused(one, loop) and one.log)
     return (*chain.from_iterable(refused), *_behind([*nights, night], work))
 
@@ -221,7 +221,7 @@ def _judged(night: Night, evaluation: Evaluation, home: str) -> Night:
 
 
 def _promote(night: Night, folder: LoopFolder, loop: LoopSettings) -> Night:
-    """Promote a candidate. After a kill between current.json and nights.json, current.json decides what happened."""
+    """Promote a candidate. After a kill between current.json and nights.json, current.json is decisive."""
     record, verdict, status = folder.record(), night.verdict, "kept"
     if night.night in record.rolled_back:
         verdict = "candidate (rolled back)"

@@ -14,7 +14,7 @@ class LoopSettings(Settings):
 
     folder: str = Field(description="folder or URI of the nights and of the alias `current`")
     keep: Count = Field(
-        default=7, description="nights whose files stay, in addition to the current one and the one before it"
+        default=7, description="nights with files that are kept, in addition to the current and the previous policy"
     )
     promote: Literal["candidates", "none"] = Field(
         default="candidates", description="policies with the verdict `candidate`, or none: a night only evaluates"
@@ -31,5 +31,5 @@ class LoopSettings(Settings):
         description="days without a write after which files of the event log become Parquet; null: never",
     )
     accept: tuple[Annotated[NonNegativeInt, Field(ge=1)], ...] = Field(
-        default=(), description="nights whose requests were refused and are to be used anyway"
+        default=(), description="refused nights with impressions that are used anyway"
     )

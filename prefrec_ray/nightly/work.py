@@ -1,4 +1,4 @@
-"""The steps of a night, as calls of `prepare`, `train`, `evaluate` and `report` on Ray."""
+"""The steps of a night: calls of `prepare`, `train`, `evaluate` and `report` on Ray."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from prefrec_ray.runtime.progress import Progress, silent, step
 
 @dataclass(frozen=True)
 class Stages:
-    """`nightly.run.Work` by the sections of the YAML `where`. `rows` makes the callback for a run's rows."""
+    """`nightly.run.Work` for the sections of the YAML `where`. `rows` creates the callback for a run's rows."""
 
     prepare_: PrepareSettings
     train_: TrainSettings
@@ -43,28 +43,28 @@ class Stages:
 
     @property
     def leaves_out(self) -> bool:
-        """True for an event log: its rows cannot be repaired, so `prepare` leaves refused requests out."""
+        """Return True for an event log: its rows cannot be repaired, so `prepare` excludes refused impressions."""
         return isinstance(self.prepare_.source, EventsSource)
 
     @property
     def digest(self) -> str:
-        """A digest of the settings of all steps."""
+        """Return a digest of the settings of all steps."""
         parts = [settings.model_dump(mode="json") for settings in (self.prepare_, self.train_, self.evaluate_)]
         return blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
     @property
     def ranges(self) -> Spans:
-        """The possible positions in each log: rows of event logs, times of other sources."""
+        """Return the possible positions in each log: rows of event logs, times of other sources."""
         return ranges(self.prepare_.source)
 
     @property
     def logs(self) -> tuple[str, ...]:
-        """The ids of the event logs, in their order."""
+        """Return the ids of the event logs, in their order."""
         source = self.prepare_.source
         return tuple(read_about(path).log_id for path in source.paths) if isinstance(source, EventsSource) else ()
 
     def count(self, spans: Spans) -> NightCounts:
-        """Count the requests in one pass over the log."""
+        """Count the impressions in one pass over the log."""
         runtime.start_ray()
         with step(self.progress, "check the log"):
             return count(self.prepare_.source, self.prepare_.seed, spans)
@@ -107,7 +107,7 @@ class Stages:
         storage.remove(output)  # in a store: objects that arrived before a kill
         try:
             constrained = constrain(Policy.load(bundle), dataset, self.progress)
-        except UserError:  # no such rule: the verdict of the policy as it is counts
+        except UserError:  # without such a rule, the verdict of the unchanged policy counts
             return False
         constrained.policy.save(output)
         return True

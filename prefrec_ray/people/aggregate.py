@@ -1,7 +1,7 @@
-"""Many votes on a pair become one label, P(second preferred).
+"""Aggregation of the votes on a pair to one label, P(second preferred).
 
-A vote v is sided: first (v < 1/2), tie (v = 1/2) or second (v > 1/2). `mean` takes the numbers as they are, the other
-two count sides.
+A vote v is a number with a side: first (v < 1/2), tie (v = 1/2) or second (v > 1/2). `mean` uses the numbers, the other
+methods use the sides.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from prefrec_ray.people.consensus import consensus
 #: P(second preferred) of the sides 0, 1, 2.
 SIDES = np.array([0.0, 0.5, 1.0])
 
-#: Rounds of expectation and maximisation; it stops sooner when the likelihood stands still.
+#: Largest number of rounds of expectation and maximization, which end earlier if the likelihood converges.
 _ROUNDS = 100
 
 Aggregate = Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
 
 
 def side(label: np.ndarray) -> np.ndarray:
-    """0, 1 or 2 (first, tie, second) of labels in [0, 1], int64."""
+    """Return 0, 1 or 2 (first, tie, second) for labels in [0, 1], int64."""
     return (np.sign(label - 0.5) + 1).astype(np.int64)
 
 
 def mean(pair: np.ndarray, annotator: np.ndarray, label: np.ndarray, pairs: int) -> np.ndarray:
-    """The mean vote. Of V votes: pair and annotator int64 [V] from 0, label [V]; returns float64 [pairs].
+    """Return the mean vote, float64 [pairs]. Arguments for V votes: pair and annotator int64 [V] from 0, label [V].
 
     Every pair needs a vote.
     """
@@ -36,7 +36,7 @@ def mean(pair: np.ndarray, annotator: np.ndarray, label: np.ndarray, pairs: int)
 
 
 def majority(pair: np.ndarray, annotator: np.ndarray, label: np.ndarray, pairs: int) -> np.ndarray:
-    """The side that most votes are on; a tie where several sides share the most. Arguments and result as of `mean`."""
+    """Return the side with most votes, or a tie if several sides have most votes. Arguments and result as in `mean`."""
     counts = np.zeros((pairs, 3))
     np.add.at(counts, (pair, side(label)), 1)
     most = counts == counts.max(axis=1, keepdims=True)
@@ -44,7 +44,7 @@ def majority(pair: np.ndarray, annotator: np.ndarray, label: np.ndarray, pairs: 
 
 
 def dawid_skene(pair: np.ndarray, annotator: np.ndarray, label: np.ndarray, pairs: int) -> np.ndarray:
-    """P(second) + P(tie) / 2 by Dawid and Skene (1979), with an error matrix per annotator.
+    """Return P(second) + P(tie) / 2 by Dawid and Skene (1979), with an error matrix per annotator.
 
     Arguments and result as in `mean`. The model is crowd-kit's (extra `people`); `UserError` if it is not installed.
     """
@@ -58,9 +58,10 @@ def dawid_skene(pair: np.ndarray, annotator: np.ndarray, label: np.ndarray, pair
 
 
 def one_coin(pair: np.ndarray, annotator: np.ndarray, label: np.ndarray, pairs: int) -> np.ndarray:
-    """P(second) + P(tie) / 2 by the same model with one error rate an annotator and a prior on it (`consensus`).
+    """Return P(second) + P(tie) / 2 by the same model with one error rate per annotator and a prior on it
+    (`consensus`).
 
-    Arguments and result as of `mean`. With few votes it is less sure of itself than `dawid_skene`.
+    Arguments and result as in `mean`. With few votes it is less overconfident than `dawid_skene`.
     """
     annotators = int(annotator.max(initial=-1)) + 1
     unknown = np.full(pairs, -1), np.full(pairs, np.nan)

@@ -22,7 +22,7 @@ from prefrec_ray.people.pairs import IDENTITY, SPLITS, draw_pairs, histories, pa
 from prefrec_ray.runtime.progress import Progress
 
 STRATEGIES = ("uniform", "disagreement")
-#: Pairs drawn for every pair that is kept for the disagreement about it.
+#: Pairs drawn for every pair that is chosen by disagreement.
 POOL = 10
 
 PAIRS, TASKS, CONFIG = "pairs.jsonl", "label_studio.json", "label_studio.xml"
@@ -47,11 +47,11 @@ def write_pairs(
     are always drawn uniformly, so that accuracy on them is unbiased. Raises `UserError`: too few users or pairs, fewer
     than two rewards.
     """
-    if strategy == "disagreement" and (found := len(set(rewards))) < 2:  # one, however often, agrees with itself
+    if strategy == "disagreement" and (found := len(set(rewards))) < 2:  # a repeated model agrees with itself
         raise UserError(f"--strategy disagreement: found {found} --reward, expected at least 2 (of other seeds)")
     with storage.staged(output, CONFIG) as folder:
         users = histories(dataset, progress)
-        kept_out = min(round(count * held_out), count - 1)  # a pair to learn from there always is
+        kept_out = min(round(count * held_out), count - 1)  # at least one pair for training
         if strategy == "uniform":
             parts = [draw_pairs(users["train"], "train", pairing, length, count - kept_out, seed)]
         else:
@@ -70,7 +70,7 @@ def write_pairs(
 
 
 def write_questions(dataset: PreparedDataset, folder: str, pairs: pa.Table, progress: Progress) -> None:
-    """Writes the files of these pairs into a folder that exists."""
+    """Write the files of these pairs into an existing folder."""
     _write(folder, pairs, describe(dataset, pairs, progress))
 
 
@@ -94,9 +94,9 @@ def _stream(uri: str) -> pa.NativeFile:
 
 
 def read_pairs(folder: str) -> pa.Table:
-    """The pairs of a folder that `write_pairs` wrote (pair_id, split, `IDENTITY`), without what annotators see.
+    """Return the pairs of a folder of `write_pairs` (pair_id, split, `IDENTITY`), without the segments' contents.
 
-    Raises `UserError` for another folder, and for a file that was changed.
+    Raises `UserError` for another folder, and for a changed file.
     """
     file = storage.join(folder, PAIRS)
     rows = []
@@ -105,11 +105,9 @@ def read_pairs(folder: str) -> pa.Table:
             row = json.loads(line)
             rows.append({name: row[name] for name in ("pair_id", "split", *IDENTITY)})
             if row["pair_id"] != pair_id(row) or row["split"] not in SPLITS:
-                raise ValueError("pair_id is that of another pair, or split of none that is asked about")
+                raise ValueError("pair_id or split does not match the pair")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise UserError(
-                f"{file}: line {number}: expected a pair as `prefrec pairs` writes it ({error!r})"
-            ) from error
+            raise UserError(f"{file}: line {number}: expected a pair written by `prefrec pairs` ({error!r})") from error
     if not rows:
         raise UserError(f"{file}: no pairs")
     return pa.Table.from_pylist(rows)

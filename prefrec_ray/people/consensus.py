@@ -11,23 +11,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Right and wrong answers that everybody is credited with beforehand.
+#: Prior counts of right and wrong votes of each annotator.
 PRIOR = (6.0, 2.0)
-#: Pairs that each side, and errors that each kind of error, is credited with beforehand.
+#: Prior counts of pairs of each side, and of errors of each kind.
 _SIDES, _ERRORS = 1.0, 2.0
 _ROUNDS, _STILL = 200, 1e-4
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """share float64 [3]: of pairs that are first, tie, second. wrong [3, 3]: P(l | an error on k), 0 where l is k."""
+    """share float64 [3]: of pairs that are first, tie, second. wrong [3, 3]: P(l | an error on k), 0 for l = k."""
 
     share: np.ndarray
     wrong: np.ndarray
 
     @classmethod
     def start(cls) -> Model:
-        """Before any vote."""
+        """Return the model before any vote."""
         return cls(np.full(3, 1 / 3), (1 - np.eye(3)) / 2)
 
     def prior(self, second: np.ndarray) -> np.ndarray:

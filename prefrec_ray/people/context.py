@@ -22,9 +22,9 @@ Described = tuple[str, str]
 
 
 def describe(dataset: PreparedDataset, pairs: pa.Table, progress: Progress) -> list[tuple[Described, Described]]:
-    """Both segments of every pair, in order; a task for each file that holds users of the pairs.
+    """Return both segments of every pair, in order; one task per file with users of the pairs.
 
-    Raises `UserError` for a data set whose requests do not hold their feedback.
+    Raises `UserError` for a data set with impressions without feedback.
     """
     shared = ray.put(pairs)
     files = [(split, file) for split in ("train", "validation") for file in dataset.files("requests", split)]
@@ -45,7 +45,7 @@ def _describe_file(uri: str, split: str, file: str, pairs: pa.Table) -> list[tup
     table = dataset.read(file, columns=columns)
     if names and "feedback" not in table.column_names:
         raise UserError(
-            f"{file}: column 'feedback' is missing; prepare the data set again to show people what users did"
+            f"{file}: column 'feedback' is missing; prepare the data set again to show feedback to annotators"
         )
     ids, first_row = np.unique(table["user_id"].to_numpy(zero_copy_only=False), return_index=True)
     sessions = _Sessions(dataset, file)
@@ -70,7 +70,7 @@ def _sides() -> list[str]:
 
 
 class _Sessions:
-    """The sessions of a file's users, which lie in the file of the same name."""
+    """The sessions of a file's users, from the file of the same name."""
 
     def __init__(self, dataset: PreparedDataset, file: str) -> None:
         name = file.rsplit("/", 1)[-1]
@@ -82,7 +82,8 @@ class _Sessions:
         self._gap = pc.fill_null(table["revisit_ms"], -1).to_numpy()
 
     def describe(self, user: Any, session: int) -> dict[str, Any]:
-        """Start (ISO 8601, UTC), depth (all its requests, in the segment or not) and the gap to the next, if any."""
+        """Return start (ISO 8601, UTC), depth (including impressions outside of the segment) and gap to the next, if
+        any."""
         row = self._first[np.searchsorted(self._ids, user)] + session
         gap = int(self._gap[row])
         start = datetime.fromtimestamp(self._start[row] / 1000, UTC).isoformat(timespec="milliseconds")
@@ -104,13 +105,13 @@ def _segment(
 
 
 def to_html(segment: list[dict[str, Any]]) -> str:
-    """A table a session, on one line; ids and names are escaped."""
+    """Return one table per session, on one line, with escaped ids and names."""
     parts = []
     for session in segment:
         ms = session["gap_ms"]
         gap = "no session after it" if ms is None else f"next session after {_duration(ms)}"
         shown, depth = len(session["requests"]), session["depth"]
-        size = f"{depth} requests" if shown == depth else f"{shown} of its {depth} requests"
+        size = f"{depth} impressions" if shown == depth else f"{shown} of its {depth} impressions"
         names = list(session["requests"][0]["feedback"])
         head = "".join(f"<th>{escape(name)}</th>" for name in ["item", *names])
         body = "".join(

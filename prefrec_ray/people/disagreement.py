@@ -40,7 +40,7 @@ def disagreement(
 
 @ray.remote(num_cpus=1)
 def _returns(uri: str, file: str, shared: Any) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    """For either side: its number, the pairs whose users are in the file, and the segments' returns [n, rewards]."""
+    """Return for each side its number, the pairs with users in the file, and the segments' returns [n, rewards]."""
     pairs, rewards = shared
     length = int(pairs["length"][0])
     returns: dict[int, tuple[np.ndarray, list[np.ndarray]]] = {}

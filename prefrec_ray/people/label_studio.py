@@ -43,7 +43,7 @@ def task(pair: dict[str, Any], first: str, second: str) -> dict[str, Any]:
 
 
 def is_export(rows: list[Any]) -> bool:
-    """Return True if a JSON list is an export of annotated tasks (not JSON-MIN, whose entries are plain answers)."""
+    """Return True if a JSON list is an export of annotated tasks (not JSON-MIN, with plain votes as entries)."""
     return any(isinstance(row, dict) and ("annotations" in row or "data" in row) for row in rows)
 
 
@@ -73,9 +73,9 @@ class _Result(_Part):
 
 
 def answers(rows: list[Any], where: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, {pair_id, annotator, label}) of every annotation; one that was cancelled, or is empty, is a skip.
+    """Yield (place, {pair_id, annotator, label}) of every annotation. A cancelled or empty one is a skip.
 
-    Raises `UserError` that names task and annotation, both counted from 1: a task without data or annotations, a
+    Raises `UserError` with task and annotation, both counted from 1: a task without data or annotations, a
     result of the control `label` without choices, or with several.
     """
     for number, row in enumerate(rows, 1):

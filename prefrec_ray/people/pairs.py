@@ -25,21 +25,21 @@ from prefrec_ray.settings import PAIRINGS
 #: Columns that identify a pair; with `pair_id` and `split` the columns of a table of pairs.
 IDENTITY = ("user_0", "start_0", "user_1", "start_1", "length")
 
-#: The splits whose users people are asked about.
+#: The splits with users in questions.
 SPLITS = ("train", "validation")
-#: Draws at a time for every pair wanted: pairs that come twice count once.
+#: Draws at a time for every pair, because repeated pairs count once.
 _DRAWS = 2
 
 
 @dataclass(frozen=True, eq=False)
 class SplitUsers:
-    """Users of one split, by id, and their numbers of requests."""
+    """Users of one split, by id, and their numbers of impressions."""
 
     ids: pa.Array  # int64 or string [U], ascending
     requests: np.ndarray  # int64 [U]
 
     def has(self, user: pa.Array, start: np.ndarray, length: np.ndarray) -> np.ndarray:
-        """Return whether each segment lies inside its user's history with a request after it, bool [n]."""
+        """Return whether each segment lies inside its user's history with an impression after it, bool [n]."""
         place = pc.index_in(user.cast(self.ids.type), self.ids)
         requests = self.requests[place.fill_null(0).to_numpy(zero_copy_only=False)]
         known = place.is_valid().to_numpy(zero_copy_only=False)
@@ -69,15 +69,15 @@ def _requests_of_users(uri: str, file: str) -> pa.Table:
 def draw_pairs(
     users: SplitUsers, split: str, pairing: str, length: int, count: int, seed: int, pool: int = 1
 ) -> pa.Table:
-    """Return `count` different pairs of segments of `length` requests: pair_id, split and `IDENTITY`.
+    """Return `count` different pairs of segments of `length` impressions: pair_id, split and `IDENTITY`.
 
-    With a `pool` up to `pool` times as many, to choose from. Users with more than twice `length` requests are compared.
+    With a `pool`, up to `pool` times `count` pairs. Users with more than twice `length` impressions are compared.
     Raises `UserError` if there are fewer than two such users, or fewer than `count` pairs.
     """
     eligible = np.flatnonzero(users.requests > 2 * length)
     if len(eligible) < 2:
         raise UserError(
-            f"pairs: {len(eligible)} of {len(users.requests)} {split} users have more than {2 * length} requests; "
+            f"pairs: {len(eligible)} of {len(users.requests)} {split} users have more than {2 * length} impressions; "
             "expected at least 2: take a smaller length"
         )
     rng = np.random.default_rng((seed, Stream.QUESTIONS, SPLITS.index(split), list(PAIRINGS).index(pairing)))
@@ -93,15 +93,16 @@ def draw_pairs(
 
 
 def draw_lists(users: SplitUsers, split: str, length: int, size: int, count: int, seed: int) -> pa.Table:
-    """`count` lists of `size` segments of one user each, which do not overlap: the pairs of any two, list by list.
+    """Return the pairs of `count` lists of `size` segments that do not overlap. Each list has one user.
 
-    In a list, pairs are in the order of `itertools.combinations`; columns as of `draw_pairs`. Raises `UserError` where
-    fewer than `count` users have more than `size` times `length` requests: a user has one list.
+    In a list, pairs are in the order of `itertools.combinations`; columns as in `draw_pairs`. Raises `UserError` if
+    fewer than `count` users have more than `size` times `length` impressions.
     """
     eligible = np.flatnonzero(users.requests > size * length)
     if len(eligible) < count:
         raise UserError(
-            f"pairs: {len(eligible)} of {len(users.requests)} {split} users have more than {size * length} requests; "
+            f"pairs: {len(eligible)} of {len(users.requests)} {split} users have more than {size * length} "
+            "impressions; "
             f"expected at least {count}, one for each list: take fewer pairs, or a smaller length"
         )
     rng = np.random.default_rng((seed, Stream.QUESTIONS, SPLITS.index(split), len(PAIRINGS)))
@@ -115,7 +116,7 @@ def draw_lists(users: SplitUsers, split: str, length: int, size: int, count: int
 
 
 def _table(users: SplitUsers, user: np.ndarray, start: np.ndarray, length: int, split: str) -> pa.Table:
-    """Pairs of segments: user (rows of `users`) and start, int64 [P, 2] each."""
+    """Return the table of pairs of segments with user (rows of `users`) and start, int64 [P, 2] each."""
     sides = {}
     for side in (0, 1):
         sides[f"user_{side}"] = users.ids.take(pa.array(user[:, side]))
@@ -126,7 +127,7 @@ def _table(users: SplitUsers, user: np.ndarray, start: np.ndarray, length: int, 
 
 
 def pair_ids(pairs: pa.Table) -> pa.Array:
-    """The `pair_id` of each pair, int64."""
+    """Return the `pair_id` of each pair, int64."""
     return pa.array([pair_id(row) for row in pairs.to_pylist()], pa.int64())
 
 

@@ -34,11 +34,11 @@ LAST = "people.json"
 def import_labels(
     labels: str, pairs: str, dataset: str, name: str, aggregate: str, replace: bool, progress: Progress
 ) -> dict[str, Any]:
-    """Write DATASET/people/NAME from the answers in the file `labels` to the questions in the folder `pairs`.
+    """Write DATASET/people/NAME from the votes in the file `labels` on the questions in the folder `pairs`.
 
-    Returns the contents of people.json. Raises `UserError` for bad answers (`votes.read_votes`), an invalid name or one
-    in use (by labels, unless `replace`, or by a scripted teacher), and pairs of another data set. Nothing is written
-    then, and with `replace` the earlier labels stay.
+    Returns the contents of people.json. Raises `UserError` for bad votes (`votes.read_votes`), an invalid name or a
+    name in use (by labels, unless `replace`, or by a scripted teacher), and pairs of another data set. No file is
+    written then, and with `replace` the earlier labels stay.
     """
     prepared = PreparedDataset.open(dataset)
     _check_name(name, prepared, replace)
@@ -46,7 +46,7 @@ def import_labels(
     votes = read_votes(labels, set(questions["pair_id"].to_pylist()))
     try:
         return import_votes(votes, labels, questions, pairs, prepared, name, aggregate, progress, replace)
-    except FileExistsError as error:  # another import, since it was looked for
+    except FileExistsError as error:  # another import was faster
         raise _taken(name, prepared) from error
 
 
@@ -85,7 +85,7 @@ def import_votes(
         split: rows.filter(pc.equal(rows["split"], split)).drop_columns("split") for split in ("train", "validation")
     }
     if len(parts["train"]) == 0:
-        raise UserError(f"{labels}: no votes on pairs of training users; expected some, there is nothing to learn from")
+        raise UserError(f"{labels}: no votes on pairs of training users; expected some to learn from")
 
     skipped = votes.filter(votes["label"].is_null())["annotator"]
     differs = disagreement(annotator, vote, label[pair], len(names))
@@ -141,7 +141,7 @@ def write_labels(target: str, tables: dict[str, pa.Table], summary: dict[str, An
 def _check_name(name: str, dataset: PreparedDataset, replace: bool) -> None:
     if not re.fullmatch(NAME, name) or name.endswith(".partial"):
         raise UserError(
-            f"--name: {name!r} is no name; expected letters, digits, '_', '-' and '.', a letter or digit first"
+            f"--name: {name!r} is not a valid name; expected letters, digits, '_', '-' and '.', a letter or digit first"
         )
     if name in (*dataset.metadata.teachers, *EXACT):
         raise UserError(f"--name: '{name}' is a scripted teacher of the data set; expected another name")
@@ -161,12 +161,14 @@ def _check_pairs(questions: pa.Table, dataset: PreparedDataset, where: str, prog
         for which in (0, 1):
             user = those[f"user_{which}"].combine_chunks()
             if len(those) and user.type != known.ids.type:
-                raise UserError(f"{where}: user ids are {user.type}, those of {dataset.uri} {known.ids.type}")
+                raise UserError(
+                    f"{where}: found user ids of type {user.type}; expected {known.ids.type} as in {dataset.uri}"
+                )
             outside = np.flatnonzero(~known.has(user, those[f"start_{which}"].to_numpy(), length))
             if len(outside):
                 row = int(outside[0])
                 pair, start = those["pair_id"][row], those[f"start_{which}"][row].as_py()
                 raise UserError(
                     f"{where}: pair {pair}: {dataset.uri} has no {split} user {user[row]} with more than "
-                    f"{start + length[row]} requests; expected the data set that was asked about"
+                    f"{start + length[row]} impressions; expected the data set of the questions"
                 )

@@ -1,4 +1,4 @@
-"""Numbers of sessions in the segments of pairs, by which pairs are chosen that a person can compare."""
+"""Numbers of sessions in the segments of pairs, for the choice of pairs that annotators can compare."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ RATIO = 2
 
 
 def comparable_first(visits: np.ndarray) -> np.ndarray:
-    """Return the order of pairs, given int64 [P, 2]: those whose numbers are within a factor of `RATIO` come first."""
+    """Return an order of pairs with numbers `visits` int64 [P, 2]: pairs within a factor of `RATIO` come first."""
     return np.argsort(visits.max(axis=1) > RATIO * visits.min(axis=1), kind="stable")
 
 
 def count_visits(dataset: PreparedDataset, pairs: pa.Table, progress: Progress) -> np.ndarray:
-    """Return how many sessions each segment touches, int64 [P, 2]; one task per file of sessions."""
+    """Return the number of sessions in each segment, int64 [P, 2]; one task per file of sessions."""
     shared, visits = ray.put(pairs), np.zeros((len(pairs), 2), np.int64)
     files = dataset.files("sessions")
     for part in run_tasks(
@@ -49,9 +49,9 @@ def _count_of(uri: str, file: str, pairs: pa.Table) -> list[tuple[int, np.ndarra
 
 
 def touched(depth: np.ndarray, row: np.ndarray, start: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """Return how many sessions the requests start to start + length - 1 of users touch, int64 [n].
+    """Return the number of sessions with impressions start to start + length - 1 of a user, int64 [n].
 
-    depth [sessions]: requests per session, user by user; row [n]: the first session of each user.
+    depth [sessions]: impressions per session, user by user; row [n]: the first session of each user.
     """
     ends = np.cumsum(depth)
     before = (ends - depth)[row] + start

@@ -1,4 +1,4 @@
-"""Reading of votes from a file of answers (JSONL, CSV, Label Studio's JSON, JSON-MIN or CSV)."""
+"""Reading of votes from a file (JSONL, CSV, Label Studio's JSON, JSON-MIN or CSV)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.people import label_studio
 
 COLUMNS = ("pair_id", "annotator", "label")
-#: P(second preferred) of an answer in words; a skip is not a vote.
+#: P(second preferred) of a label in words; a skip has none.
 WORDS: dict[str, float | None] = {"first": 0.0, "second": 1.0, "tie": 0.5, "skip": None}
 
-#: Label Studio's CSV has the tasks in it, whose HTML may be longer than what Python reads by default.
+#: Label Studio's CSV contains the tasks, with HTML that may exceed Python's default limit.
 csv.field_size_limit(1 << 30)
 
 #: label: P(second preferred); null if the annotator skipped the pair.
@@ -29,11 +29,11 @@ Answer = tuple[str, dict[str, Any]]  # position and contents
 
 
 def read_votes(uri: str, known: set[int]) -> pa.Table:
-    """Return the answers in `uri` in order, one row each (`SCHEMA`). `known` are the ids of the questions.
+    """Return the votes in `uri` in order, one row each (`SCHEMA`). `known` are the ids of the questions.
 
-    A label is first, second, tie or skip, or a number in [0, 1]: the probability that the second is better.
-    Raises `UserError`: a missing file or column, bad JSON, an unknown pair or label, an answer without an annotator,
-    two answers of an annotator to a pair, no vote.
+    A label is first, second, tie or skip, or a number in [0, 1]: the probability that the second is better. Raises
+    `UserError`: a missing file or column, bad JSON, an unknown pair or label, a vote without an annotator, two votes of
+    an annotator on a pair, no vote.
     """
     votes: dict[tuple[int, str], tuple[float | None, str]] = {}
     for where, answer in _answers(uri):
@@ -45,11 +45,11 @@ def read_votes(uri: str, known: set[int]) -> pa.Table:
         if (pair, annotator) in votes:
             before = votes[pair, annotator][1].removeprefix(f"{uri}: ")
             raise UserError(
-                f"{where}: annotator {annotator!r} judges pair {pair} again (first in {before}); expected once"
+                f"{where}: annotator {annotator!r} votes on pair {pair} again (first in {before}); expected one vote"
             )
         votes[pair, annotator] = _label(answer["label"], where), where
     if all(label is None for label, _ in votes.values()):
-        raise UserError(f"{uri}: {len(votes)} answers, none of them a vote; expected at least one that is no skip")
+        raise UserError(f"{uri}: {len(votes)} votes, all of them skips; expected at least one other vote")
     rows = [{"pair_id": pair, "annotator": name, "label": label} for (pair, name), (label, _) in votes.items()]
     return pa.Table.from_pylist(rows, SCHEMA)
 
@@ -112,7 +112,7 @@ def _object(value: Any, where: str) -> dict[str, Any]:
 
 def _annotator(value: Any, where: str) -> str:
     name = str(value)
-    whole = name.encode("utf-8", "replace").decode() == name  # half a character of UTF-16 is not text
+    whole = name.encode("utf-8", "replace").decode() == name  # False for an incomplete UTF-16 character
     if isinstance(value, bool) or not isinstance(value, str | int | float) or not whole:
         raise UserError(f"{where}: annotator {value!r}; expected a name or a number")
     return name
@@ -122,9 +122,7 @@ def _pair(value: Any, known: set[int], where: str) -> int:
     digits = re.fullmatch(r"([0-9]{1,18})(\.0)?", str(value).strip())
     pair = int(digits[1]) if digits else -1
     if pair not in known:
-        raise UserError(
-            f"{where}: unknown pair_id {value!r}; expected one of the {len(known)} pairs that were asked about"
-        )
+        raise UserError(f"{where}: unknown pair_id {value!r}; expected one of the {len(known)} pairs of the questions")
     return pair
 
 

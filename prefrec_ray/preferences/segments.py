@@ -26,22 +26,22 @@ Pairing = Callable[[np.random.Generator, np.ndarray, int, int], Pairs]
 
 
 def any_users(rng: np.random.Generator, requests: np.ndarray, length: int, count: int) -> Pairs:
-    """Two different users and a segment of each, all drawn uniformly.
+    """Draw two different users and a segment of each, uniformly.
 
-    `requests` int64 [U] are the numbers of requests of the eligible users: at least two users, each with more than
-    `length` requests.
+    `requests` int64 [U] are the numbers of impressions of the eligible users: at least two users, each with more than
+    `length` impressions.
     """
     user = _two_different(rng, len(requests), count)
     return Pairs(user, rng.integers(0, requests[user] - length))
 
 
 def within_user(rng: np.random.Generator, requests: np.ndarray, length: int, count: int) -> Pairs:
-    """One user and two of the user's segments that do not overlap, in either order, all drawn uniformly.
+    """Draw one user and two of the user's segments that do not overlap, in either order, uniformly.
 
-    Every user needs more than 2 `length` requests.
+    Every user needs more than 2 `length` impressions.
     """
     user = rng.integers(0, len(requests), count)
-    # Without the two segments, their places are two gaps in the rest of the history, possibly the same gap.
+    # After removal of the two segments, their positions are two gaps in the rest of the history, possibly equal.
     left = requests[user] - 2 * length
     gaps = _two_different(rng, left + 1, count)
     later = gaps[:, [0]] < gaps[:, [1]]
@@ -53,7 +53,7 @@ DRAWS: Mapping[str, Pairing] = {"any_users": any_users, "within_user": within_us
 
 
 def _two_different(rng: np.random.Generator, below: int | np.ndarray, count: int) -> np.ndarray:
-    """Two different numbers below `below`, int64 [count, 2], drawn uniformly and in either order."""
+    """Draw two different numbers below `below`, int64 [count, 2], uniformly and in either order."""
     first = rng.integers(0, below, count)
     second = rng.integers(0, below - 1, count)
     return np.stack([first, second + (second >= first)], axis=1)

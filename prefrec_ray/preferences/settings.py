@@ -23,12 +23,12 @@ def _fit_into_memory(pairs: int) -> int:
     return pairs
 
 
-#: A number of pairs that are drawn at once.
+#: Number of pairs that are drawn at a time.
 Pairs = Annotated[Count, AfterValidator(_fit_into_memory)]
 
 
 class TeacherSettings(Settings):
-    """A scripted teacher: which segments it compares (`pairing`), how it scores them (`scoring`), and how it errs.
+    """A scripted teacher: the segments that it compares (`pairing`), their scores (`scoring`), and its errors.
 
     `flip`, `threshold` and `myopia`: see `teachers.ScriptedTeacher`.
     """
@@ -43,11 +43,11 @@ class TeacherSettings(Settings):
 
     @property
     def errs(self) -> bool:
-        """True if some labels may differ from the order of the scores."""
+        """Return True if some labels may differ from the order of the scores."""
         return bool(self.flip or self.threshold or self.myopia)
 
     def scripted(self, *seed: int) -> ScriptedTeacher:
-        """The teacher itself; `seed` decides its flips."""
+        """Return the teacher; `seed` determines its flips."""
         return ScriptedTeacher(self.scoring, self.myopia, self.threshold, self.flip, seed)
 
 
@@ -70,8 +70,8 @@ class PreferenceSettings(Settings):
     validation_pairs: Annotated[Pairs, Field(ge=2)] = Field(
         default=2_000, description="pairs of validation users, half of each pairing"
     )
-    length: Count = Field(default=100, description="requests in a segment")
-    min_requests: Count = Field(default=200, description="only users with more requests are compared")
+    length: Count = Field(default=100, description="impressions in a segment")
+    min_requests: Count = Field(default=200, description="only users with more impressions are compared")
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)] = Field(
         default=TASKS, description="levels that teachers compare"
     )
@@ -85,14 +85,14 @@ class PreferenceSettings(Settings):
 
     @property
     def scorings(self) -> list[str]:
-        """The scorings in use, each once."""
+        """Return the scorings in use, each once."""
         return list(dict.fromkeys(teacher.scoring for teacher in self.teachers))
 
     @field_validator("tasks")
     @classmethod
     def _once(cls, value: tuple[Task, ...]) -> tuple[Task, ...]:
         if len(set(value)) < len(value):
-            raise ValueError("a task stands twice")
+            raise ValueError("expected each task once")
         return value
 
     @model_validator(mode="after")

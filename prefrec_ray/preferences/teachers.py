@@ -15,7 +15,7 @@ import numpy as np
 from prefrec_ray.ids import run_lengths
 from prefrec_ray.preferences.segments import Pairs
 
-#: Scores closer than this are equal. They may differ by rounding.
+#: Scores with smaller differences are equal, because of rounding.
 _TIE = 1e-9
 
 
@@ -24,7 +24,7 @@ class Sessions:
     """M sessions of U users, by user and in time order: the input of a teacher.
 
     `starts` int64 [U] is the first session of each user, `last_step` int64 [M] the position of each session's last
-    request in its user's history, `level` float64 [M] the session's level, NaN where undefined.
+    impression in its user's history, `level` float64 [M] the session's level, NaN if undefined.
     """
 
     starts: np.ndarray
@@ -33,13 +33,13 @@ class Sessions:
 
     @classmethod
     def from_depths(cls, starts: np.ndarray, depth: np.ndarray, level: np.ndarray) -> Sessions:
-        """Made from the depths of the sessions, int64 [M]."""
+        """Create the table from the depths of the sessions, int64 [M]."""
         ends = np.cumsum(depth)
         before = np.repeat(np.append(0, ends)[starts], run_lengths(starts, len(depth)))
         return cls(starts, ends - before - 1, level)
 
     def ending_in(self, user: np.ndarray, start: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-        """Sessions [first, end), int64 [n] each, whose last requests are in the segments (user, start)."""
+        """Return sessions [first, end), int64 [n] each, with their last impressions in the segments (user, start)."""
         # One ascending key for all users: the steps of a user come after all steps of the previous user.
         stride = int(max(self.last_step.max(initial=0), start.max(initial=0) + length)) + 2
         sizes = run_lengths(self.starts, len(self.last_step))
@@ -52,7 +52,7 @@ class Sessions:
 class ScriptedTeacher:
     """Prefers the segment with the higher score.
 
-    scoring: a name in `SCORINGS`. myopia, in [0, 1): the share of a session's weight that is lost for every request
+    scoring: a name in `SCORINGS`. myopia, in [0, 1): the share of a session's weight that is lost for every impression
     between its end and the segment's end. threshold: scores at most this far apart are a tie. flip: probability that a
     preference is flipped (ties are not). seed: seed of the flips. Pair i is flipped if the i-th uniform number is below
     `flip`, so that a larger `flip` flips the same pairs and more.
@@ -65,17 +65,17 @@ class ScriptedTeacher:
     seed: tuple[int, ...] = (0,)
 
     def score(self, sessions: Sessions, user: np.ndarray, start: np.ndarray, length: int) -> np.ndarray:
-        """The score of each segment, float64 [n]."""
+        """Return the score of each segment, float64 [n]."""
         return SCORINGS[self.scoring](sessions, user, start, length, self.myopia)
 
     def prefer(self, score_0: np.ndarray, score_1: np.ndarray) -> np.ndarray:
-        """P(second preferred), float32 [P], from the scores of all pairs."""
+        """Return P(second preferred), float32 [P], from the scores of all pairs."""
         preferred = label(score_0, score_1, self.threshold)
         flipped = np.random.default_rng(self.seed).random(len(preferred)) < self.flip
         return np.where(flipped, 1 - preferred, preferred)
 
     def __call__(self, sessions: Sessions, pairs: Pairs, length: int) -> np.ndarray:
-        """P(second preferred), float32 [P]: 1, 0, or 0.5 on a tie."""
+        """Return P(second preferred), float32 [P]: 1, 0, or 0.5 on a tie."""
         return self.prefer(*(self.score(sessions, pairs.user[:, i], pairs.start[:, i], length) for i in (0, 1)))
 
 
@@ -85,9 +85,9 @@ Scoring = Callable[[Sessions, np.ndarray, np.ndarray, int, float], np.ndarray]
 def sum_of_levels(
     sessions: Sessions, user: np.ndarray, start: np.ndarray, length: int, myopia: float = 0.0
 ) -> np.ndarray:
-    """Sum of the levels of the sessions that end in each segment, float64 [n]; an undefined level counts as 0.
+    """Return the sum of the levels of the sessions that end in each segment, float64 [n]; undefined levels count as 0.
 
-    A session that ends k requests before the segment's last one has the weight (1 - myopia)^k.
+    A session that ends k impressions before the segment's last one has the weight (1 - myopia)^k.
     """
     segment, session = _sessions_of_segments(sessions, user, start, length)
     age = start[segment] + length - 1 - sessions.last_step[session]
@@ -119,7 +119,7 @@ def label(score_0: np.ndarray, score_1: np.ndarray, threshold: float = 0.0) -> n
 def _sessions_of_segments(
     sessions: Sessions, user: np.ndarray, start: np.ndarray, length: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Every session that ends in a segment: the segment's number and the session's, int64 [K] each, in order."""
+    """Return segment number and session number for every session that ends in a segment, int64 [K] each, in order."""
     first, end = sessions.ending_in(user, start, length)
     count = end - first
     segment = np.repeat(np.arange(len(user)), count)

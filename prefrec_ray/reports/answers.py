@@ -38,7 +38,7 @@ def answers(
     verdicts: Mapping[str, PolicyVerdict],
     logged: LoggedMeans | None = None,
 ) -> list[Answer]:
-    """Return the answers about the policy that is the most worth a test; `logged`: means of the log itself."""
+    """Return the answers about the best policy to test (`chosen`); `logged`: means of the log itself."""
     name = chosen(evaluation, verdicts)
     case, verdict = cases[name], verdicts[name]
     return [
@@ -97,7 +97,7 @@ def _how_sure(case: Case, verdict: PolicyVerdict) -> Answer:
     if case.record is not None and case.record.estimator == "model" and "logged_level" in case.record.settings:
         record = case.record
         lines.append(
-            f"Check: for the logging policy the models give a {record.task} level of {record.behaviour:.2f}; "
+            f"Check: the models estimate a {record.task} level of {record.behaviour:.2f} for the logging policy; "
             f"the log has {float(record.settings['logged_level']):.2f}."
         )
     return Answer("How sure is this?", lines, [LEVEL_TERM])
@@ -115,13 +115,16 @@ def _risks(evaluation: Evaluation, case: Case, verdicts: Mapping[str, PolicyVerd
     best = [name for name in verdicts if _always_best(evaluation, name)]
     if best:
         lines.append(
-            f"{', '.join(best)}: always the items with the highest scores. If users tire of them, this harms, and the "
-            "next log has little else to learn from."
+            f"{', '.join(best)}: always the items with the highest scores. If users show fatigue, this harms, and the "
+            "next log contains little else."
         )
     lost = [name for name, support in evaluation.support.items() if not support.supported]
     if lost:
         lines.append(f"{', '.join(lost)}: leads users to states that the log does not contain. The effect is unknown.")
-    lines.append("No estimate contains what a log does not show: a season, a competitor, users who leave for good.")
+    lines.append(
+        "No estimate contains effects that a log does not show, such as a season, a competitor, or users who leave "
+        "for good."
+    )
     return Answer("What is risky?", lines)
 
 
@@ -131,11 +134,11 @@ def _next(evaluation: Evaluation, case: Case, verdict: PolicyVerdict) -> Answer:
     policy, dataset = quote(bundle or "RUN/policy"), quote(evaluation.dataset or "DATASET")
     if verdict.verdict == "candidate":
         text = (
-            f"Test {case.policy} on a small share of users (a canary next to your policy of today), then compare both."
+            f"Test {case.policy} on a small share of users (a canary next to your current policy), then compare both."
         )
         return Answer(question, [text], command=f"prefrec serve {policy} --state STATE\nprefrec compare STATE --days 7")
     if case.support is not None and not case.support.supported:
-        text = f"Test nothing yet. Find a serving rule of {case.policy} that stays nearer to the log, then evaluate it."
+        text = f"Test nothing yet. Find a serving rule of {case.policy} with more support by the log, then evaluate it."
         return Answer(question, [text], command=f"prefrec constrain {policy} --dataset {dataset} --output NEW_POLICY")
     if case.record is not None and case.record.estimator == "ncis":
         text = (

@@ -10,7 +10,7 @@ from prefrec_ray.evaluation.results.records import Evaluation, Record
 
 
 def told_apart(evaluations: Sequence[Evaluation], labels: Mapping[str, str]) -> list[Evaluation]:
-    """Return the evaluations with policies that share a name called by their run, or by their place without a run.
+    """Return the evaluations, with policies of equal names renamed by their run, or by their path without a run.
 
     `labels`: names of the runs, by absolute URI. Policies of one name without a known place count as one policy.
     """

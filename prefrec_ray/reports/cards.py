@@ -19,8 +19,9 @@ ITEMS = 5
 #: A colour is never the only sign.
 SIGNS = {"green": "✓", "amber": "!", "red": "✕", "grey": "–"}
 ALWAYS_BEST = (
-    "It always shows the items with the highest scores (rule best). The log does not show what the same items do to "
-    "users over hours. If users tire of them, this harms, and the next log has little else to learn from."
+    "It always shows the items with the highest scores (rule best). The log does not show the effect of the same "
+    "items on "
+    "users over hours. If users show fatigue, this harms, and the next log contains little else."
 )
 
 
@@ -50,7 +51,7 @@ class Card:
     reasons: Sequence[str]
     truth: str
     served: str
-    items: Sequence[tuple[CatalogueItem, str]]  # with its share of the requests
+    items: Sequence[tuple[CatalogueItem, str]]  # with its share of the impressions
 
 
 def card(evaluation: Evaluation, case: Case, verdict: PolicyVerdict, items: Mapping[ItemId, CatalogueItem]) -> Card:

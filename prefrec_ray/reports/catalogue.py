@@ -1,4 +1,4 @@
-"""Titles and pictures of items, read from policies and data sets and kept inside the page."""
+"""Titles and pictures of items, read from policies and data sets and stored in the page."""
 
 from __future__ import annotations
 

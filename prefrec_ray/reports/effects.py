@@ -28,7 +28,7 @@ class Effect:
 
     @property
     def sentence(self) -> str:
-        """The effect for readers, next to the logging policy."""
+        """Return the effect as a sentence, next to the logging policy."""
         opening = "Users come back after" if self.key == "mean_revisit_hours" else "A session has"
         between = "" if self.interval is None else f" (95 % interval {in_unit(self.key, *self.interval)})"
         return f"{opening} {in_unit(self.key, self.value)}{between} instead of {in_unit(self.key, self.behaviour)}."

@@ -21,7 +21,7 @@ ESTIMATORS = {
     "dr": ("doubly robust, from the log", "mean level (0 to 5) of this and later sessions"),
     "fqe": ("fitted-Q evaluation, from the log", "mean level (0 to 5) of this and later sessions"),
     "weights": ("importance weights over items, from the log", "mean level (0 to 5) of one session"),
-    "ncis": ("NCIS, from the log", "mean level (0 to 5); ranks policies, its size is biased"),
+    "ncis": ("NCIS, from the log", "mean level (0 to 5); ranks policies, the size of its gains is biased"),
 }
 LEGEND = (
     "value and 95 % interval over users, cut at 0 and 5. Blue: policies. Orange: controls, scored for comparison. "
@@ -56,7 +56,7 @@ def evaluation_section(evaluation: Evaluation) -> html.Section | None:
                     _estimation(records[0]),
                 ]
     lost = [name for name, support in evaluation.support.items() if not support.supported]
-    note = f"No estimate, because the log does not cover where they lead users: {', '.join(lost)}."
+    note = f"No estimate, because the log does not contain the states that they lead users to: {', '.join(lost)}."
     notes = [html.Paragraph(LEVEL, "note"), html.Paragraph(note, "note") if lost else None] if parts else []
     return html.section("Evaluation and its controls", *notes, *parts, folded=True)
 
@@ -102,16 +102,18 @@ def served_section(
         "subject",
         "counted in",
         "different items",
-        "most served, share of requests",
+        "most served, share of impressions",
         "distance to an item",
         "saturated",
     ]
     note = (
         "Roll-out: simulated users get the items one after another. If no user in the log saw an item twice, a user's "
-        "earlier items are excluded, as on a server. Log: single requests of the log, each for itself. Distance: mean "
+        "earlier items are excluded, as on a server. Log: single impressions of the log. Distance: mean "
         "Euclidean distance of an action to the nearest item. Saturated: share of action coordinates at a bound."
     )
-    return html.section("What the policies serve", html.Paragraph(note, "note"), html.table(head, rows), folded=True)
+    return html.section(
+        "Items served by the policies", html.Paragraph(note, "note"), html.table(head, rows), folded=True
+    )
 
 
 def _serving(served: ServedItems, items: Mapping[ItemId, CatalogueItem]) -> list[Any]:

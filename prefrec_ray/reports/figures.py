@@ -139,7 +139,7 @@ def own_units(cases: Sequence[Case]) -> list[tuple[Figure, str]]:
 
 
 def in_range(low: float, high: float) -> tuple[float, float]:
-    """Return the part of an interval of a level that lies between 0 and 5."""
+    """Return the part of an interval of a level between 0 and 5."""
     return min(max(low, 0.0), float(MAX_LEVEL)), min(max(high, 0.0), float(MAX_LEVEL))
 
 

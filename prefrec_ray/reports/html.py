@@ -58,7 +58,7 @@ class Cell:
 
     @property
     def lines(self) -> list[str]:
-        """The lines of the text."""
+        """Return the lines of the text."""
         return self.text.split("\n")
 
 
@@ -137,13 +137,13 @@ def figures(items: Sequence[tuple[Figure, str]], captions: bool = True, wide: bo
 
 
 def details(summary: str, *parts: Block | None) -> Details | None:
-    """Return the parts that are not None; None if all are."""
+    """Return a block of the parts that are not None; None if all are None."""
     there = [part for part in parts if part is not None]
     return Details(summary, there) if there else None
 
 
 def section(title: str, *parts: Block | None, folded: bool = False) -> Section | None:
-    """Return the parts that are not None; None if all are."""
+    """Return a block of the parts that are not None; None if all are None."""
     there = [part for part in parts if part is not None]
     return Section(title, there, folded) if there else None
 

@@ -82,7 +82,7 @@ def read_judged(file: str) -> Evaluation:
 
 
 def evaluation_files(uris: Sequence[str], runs: Sequence[Run]) -> list[str]:
-    """Returns the evaluation.json files in `uris`, in the folders of `runs`, and in the policies of these runs."""
+    """Return the evaluation.json files in `uris`, in the folders of `runs`, and in the policies of these runs."""
     policies = (folder for run in runs for folder in storage.list_folders(run.uri))
     folders = dict.fromkeys([*(str(uri).rstrip("/") for uri in uris), *(run.uri for run in runs), *policies])
     return [file for folder in folders if storage.exists(file := storage.join(folder, "evaluation.json"))]
@@ -108,14 +108,14 @@ def dated(text: str, when: str) -> str:
 def _run_folders(uri: str) -> list[str]:
     root = str(uri).rstrip("/")
     if not storage.exists(root):
-        raise UserError(f"{root}: no such folder; expected a run, or a folder that holds runs")
+        raise UserError(f"{root}: no such folder; expected a run, or a folder with runs")
     run_folders: list[str] = []
     level = [root]
     for _ in range(3):
         run_folders += [folder for folder in level if _is_run(folder)]
         level = [below for folder in level if not _is_run(folder) for below in storage.list_folders(folder)]
     if not run_folders:
-        raise UserError(f"{root}: holds no run (expected config.json and progress.csv in it, or in a folder below)")
+        raise UserError(f"{root}: contains no run (expected config.json and progress.csv in it, or in a folder below)")
     return run_folders
 
 
@@ -133,7 +133,7 @@ def load_run(folder: str) -> Run:
             raise UserError(f"{folder}/config.json: key '{key}' is missing; expected the settings of a run")
     rows = list(csv.DictReader(io.StringIO(storage.read_text(storage.join(folder, "progress.csv")))))
     if not rows:
-        raise UserError(f"{folder}/progress.csv: no iteration yet; let the run go on before its report")
+        raise UserError(f"{folder}/progress.csv: no iteration yet; let the run continue before its report")
     try:
         curves = {name: _column(name, [row[name] for row in rows]) for name in rows[0]}
     except (ValueError, TypeError) as error:  # a word instead of a number, or more values than columns

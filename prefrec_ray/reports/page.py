@@ -25,7 +25,7 @@ from prefrec_ray.reports.sweep.page import write_sweep_report
 from prefrec_ray.reports.teachers import teachers_section
 
 CURVES = (
-    ("values/reward_mean", "Mean reward", "reward of a request"),
+    ("values/reward_mean", "Mean reward", "reward per impression"),
     ("values/q_mean", "Mean Q", "discounted reward"),
     ("values/v_mean", "Mean V", "discounted reward"),
     ("losses/value_loss", "Loss of V (Eq. 9)", "expectile loss"),
@@ -38,7 +38,7 @@ CURVES = (
 )
 CURVES_NOTE = (
     "Losses of Q and V do not show convergence. They compare Q with a target made from Q itself (Eq. 6 and 9), and "
-    "grow with its size: while Q adds up the rewards of more and more steps, its loss rises. No curve shows whether a "
+    "grow with its size: while Q sums the rewards of more steps, its loss rises. No curve shows whether a "
     "policy is good; the evaluation does."
 )
 #: Titles of the page, by task.
@@ -110,8 +110,9 @@ def _dataset(uri: str) -> str:
     try:
         counts = PreparedDataset.open(uri).metadata.counts.get("train", {})
     except UserError:
-        return f"{dataset_name(uri)} (no longer there)"
-    sizes = [f"{counts[key]:,} {key}" for key in ("users", "sessions", "requests") if key in counts]
+        return f"{dataset_name(uri)} (removed)"
+    words = {"users": "users", "sessions": "sessions", "requests": "impressions"}
+    sizes = [f"{counts[key]:,} {word}" for key, word in words.items() if key in counts]
     return f"{dataset_name(uri)}: {', '.join(sizes)} of training users" if sizes else dataset_name(uri)
 
 
@@ -183,8 +184,7 @@ def _levels(runs: Sequence[Run]) -> html.Section | None:
             for kind, share in shares.items()
         ]
     notes = [
-        html.Paragraph(f"{uri}: the data set is no longer there, so its levels are not drawn.", "note")
-        for uri in missing
+        html.Paragraph(f"{uri}: the data set was removed, so its levels are not drawn.", "note") for uri in missing
     ]
     return html.section("Engagement in the logs", html.figures(shown) if shown else None, *notes, folded=True)
 

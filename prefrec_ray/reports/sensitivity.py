@@ -16,7 +16,8 @@ NAMES = {"ncis": "NCIS", "dr": "doubly robust"}
 #: Policies drawn, best first; controls come on top.
 POLICIES = 5
 NOTE = (
-    "A narrow kernel keeps few sessions (effective sample size). A wide kernel gives every policy the logging policy's "
+    "A narrow kernel keeps few sessions (effective sample size). With a wide kernel every policy has the logging "
+    "policy's "
     "value. Colours: policies. Grey: negative controls, which ignore the user, and behavior cloning. Dashed: the "
     "logging policy. Do not trust an order that changes with the width, or a gain that negative controls share."
 )

@@ -39,7 +39,8 @@ def calibration(records: Sequence[Record]) -> str:
     listed = _listed([f"{subject_title(name)} {value:+.1f}" for name, value in bias.items()])
     worst = max(abs(value) for value in bias.values())
     meaning = (
-        "An estimator that gives every subject the logging policy's value would have them as close, so this does not "
+        "An estimator that returns the logging policy's value for every subject has the same distances, so this does "
+        "not "
         "show that the values of policies are accurate."
         if worst <= 1
         else "Gains of this size may be bias."

@@ -13,11 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-# Okabe and Ito's palette, the lighter ones last.
+# Okabe and Ito's palette, with lighter colours last.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK, GREY, FAINT = "#222222", "#767676", "#DDDDDD"
 
-#: Colour and dashes of the first lines of a panel: eight that stay apart.
+#: Colour and dashes of the first eight lines of a panel.
 LINES = (*((colour, "-") for colour in COLOURS), (INK, "--"), (GREY, "-."))
 
 #: Colours on a dark page, by the colour on a white one.
@@ -108,7 +108,7 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
 def svg(figure: Figure) -> bytes:
     """Return the figure as SVG: equal bytes for equal figures."""
     for text in figure.findobj(Text):
-        if "$" in text.get_text():  # of a folder's or a method's name, and no formula
+        if "$" in text.get_text():  # in the name of a folder or method, not a formula
             text.set_parse_math(False)
     buffer = io.BytesIO()
     with matplotlib.rc_context(RC):

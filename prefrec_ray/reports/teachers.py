@@ -1,4 +1,4 @@
-"""Section about teachers: how much of their labels a rule predicts that sees no recommendation."""
+"""Section about teachers: the share of their labels that rules without recommendations predict."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXPLANATION = (
     "A teacher labels which of two segments of history is preferred. Between users: share of the variance of scores "
     "between users. Sessions only, user only: share of labels (without ties) that a rule predicts from the number of "
     "sessions, or from the user, and without the items. If such a rule predicts most labels, they are about the user "
-    "or the length of sessions, and not about what was shown."
+    "or the length of sessions, and not about the impressions."
 )
 HEAD = ("teacher", "task", "ties", "between users", "sessions only", "user only")
 

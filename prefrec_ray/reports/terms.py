@@ -14,15 +14,15 @@ CHECKS = {
     ),
     "support": (
         "Support",
-        "A state is what is known of a user before an item is shown. Support is the share of the states on this "
-        "policy's way that look like states in the log. Nothing in the log shows how users react in other states. The "
-        "effective sample is the number of logged sessions, as a share, that count if each is weighted by how likely "
-        "this policy would have shown the same items.",
+        "A state describes a user before an impression. Support is the share of the states under this "
+        "policy that are similar to states in the log. The log does not show how users react in other states. The "
+        "effective sample is the effective share of the logged sessions if each is weighted by the probability that "
+        "this policy shows the same items.",
     ),
     "catalogue": (
         "Items shown",
-        "Number of different items, and the share of requests that goes to the ten most frequent ones. If all users "
-        "get the same few items, no log shows what this does to them over hours.",
+        "Number of different items, and the share of impressions of the ten most frequent ones. If all users "
+        "get the same few items, the log does not show the effect over hours.",
     ),
     "controls": (
         "Controls",
@@ -31,7 +31,7 @@ CHECKS = {
     ),
     "convergence": (
         "Convergence",
-        "An estimate is used only if it settles. The interval of the level must lie inside the range of a level, "
+        "An estimate is used only if it converges. The interval of the level must be inside the range of a level, "
         "0 to 5.",
     ),
 }

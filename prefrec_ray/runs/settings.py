@@ -14,7 +14,7 @@ from prefrec_ray.settings import Recipe, Seed, Settings, Task, parse
 
 
 class TrainSettings(Settings):
-    """Section `train`: what to train, on which data set, and any setting of the method."""
+    """Section `train`: task, data set, and any setting of the method."""
 
     method: str = "PrefRec"
     recipe: Recipe = "robust"

@@ -121,7 +121,7 @@ def test_times_that_cannot_be_read_are_counted(ray_session: None, tmp_path: Path
     counts = count(rows_of_files(names, list(log), roles, form))
     assert (counts.rows, counts.incomplete, counts.users, counts.timed) == (2, 2, 2, 0)
     write(log[1:3], tmp_path / "a.csv")
-    with pytest.raises(UserError, match="all 2 rows lack a user, an item or a time that can be read"):
+    with pytest.raises(UserError, match="all 2 rows lack a valid user, item or time"):
         count(rows_of_files(names, list(log), roles, form))
 
 

@@ -155,7 +155,7 @@ def test_histories_are_those_of_users_with_enough_requests_that_are_no_test_user
     assert user_histories.requests.tolist() == [30, 25]
     assert user_histories.depth.tolist() == [10] * 3 + [5] * 5
     np.testing.assert_array_equal(user_histories.level_frequency, [0, 1, np.nan, 0, 1, 2, 3, np.nan])
-    with pytest.raises(UserError, match="1 training and validation users have more than 26 requests; expected 2"):
+    with pytest.raises(UserError, match="1 training and validation users have more than 26 impressions; expected 2"):
         load_histories(dataset, 26)
     assert load_histories(dataset, 1, limit=4).requests.tolist() == [30, 8]
 

@@ -27,7 +27,7 @@ def test_the_first_night_passes_whatever_it_holds() -> None:
 def test_a_column_with_one_value_is_broken_if_it_had_several(value: float) -> None:
     now = counted(click=(value, value, float(value != 0)))
     (problem,) = problems(now, [FIRST])
-    assert f"feedback 'click' is {value:g} in all 1,000 requests" in problem
+    assert f"feedback 'click' is {value:g} in all 1,000 impressions" in problem
 
 
 def test_a_column_that_always_had_one_value_may_keep_it() -> None:
@@ -36,7 +36,9 @@ def test_a_column_that_always_had_one_value_may_keep_it() -> None:
 
 
 def test_a_column_that_is_gone_is_named() -> None:
-    assert problems(counted(), [counted(like=(0, 1, 0.2))]) == ["feedback 'like' is missing, which earlier nights have"]
+    assert problems(counted(), [counted(like=(0, 1, 0.2))]) == [
+        "feedback 'like' is missing; expected it as in earlier nights"
+    ]
 
 
 @given(share=st.floats(0, 1))
@@ -73,4 +75,4 @@ def test_volumes_may_differ_threefold_from_all_nights_but_the_first(requests: in
 
 def test_nothing_new_is_no_night() -> None:
     nothing = NightCounts(spans=(), requests=0, users=0, feedback={})
-    assert problems(nothing, [FIRST]) == ["no new requests"]
+    assert problems(nothing, [FIRST]) == ["no new impressions"]

@@ -22,8 +22,8 @@ def test_a_night_is_a_line(loop: Loop) -> None:
     ]
     assert lines[1]["log"]["spans"] == [[1000, 1999]]
     assert [line.partition(";")[0] for line in loop.printed] == [
-        "night 1: promoted, 1,000 new requests of 100 users",
-        "night 2: kept, 1,000 new requests of 100 users",
+        "night 1: promoted, 1,000 new impressions of 100 users",
+        "night 2: kept, 1,000 new impressions of 100 users",
     ]
     assert (loop.path / "nights/0002/report.html").exists()
 
@@ -34,7 +34,7 @@ def test_a_poisoned_night_is_refused_before_anything_is_made_of_it(loop: Loop) -
     with pytest.raises(UserError) as error:
         loop.night(broken=True)
     assert "night 2: refused" in str(error.value)
-    assert "feedback 'click' is 0 in all 1,000 requests" in str(error.value)
+    assert "feedback 'click' is 0 in all 1,000 impressions" in str(error.value)
     assert "\n" not in str(error.value)
     assert loop.steps.calls == ["check"]
     assert loop.statuses() == ["promoted", "refused"]
@@ -44,7 +44,7 @@ def test_a_poisoned_night_is_refused_before_anything_is_made_of_it(loop: Loop) -
 def test_a_column_that_broke_in_the_middle_of_a_night_is_refused(loop: Loop) -> None:
     loop.night()
     loop.steps.log.append((800, False))
-    with pytest.raises(UserError, match=r"feedback 'click' is 0 in all 400 consecutive requests"):
+    with pytest.raises(UserError, match=r"feedback 'click' is 0 in all 400 consecutive impressions"):
         loop.night(requests=800, broken=True)
     assert loop.current == 1
 
@@ -65,7 +65,7 @@ def test_a_source_that_cannot_leave_it_out_has_to_be_mended(loop: Loop) -> None:
     loop.night()
     with pytest.raises(UserError, match="refused"):
         loop.night(broken=True)
-    with pytest.raises(UserError, match="the requests of night 2, which was refused, are still in the log"):
+    with pytest.raises(UserError, match="the impressions of the refused night 2 are still in the log"):
         loop.night()
     loop.steps.log[1] = (1000, False)
     assert loop.night().status == "promoted"
@@ -74,7 +74,7 @@ def test_a_source_that_cannot_leave_it_out_has_to_be_mended(loop: Loop) -> None:
 def test_a_refused_night_goes_on_once_it_is_accepted(loop: Loop) -> None:
     loop.night()
     loop.night()
-    with pytest.raises(UserError, match="5,000 requests, expected 333 to 3,000"):
+    with pytest.raises(UserError, match="5,000 impressions, expected 333 to 3,000"):
         loop.night(requests=5000)
     loop.settings["accept"] = (3,)
     night = loop.again()
@@ -91,7 +91,7 @@ def test_what_is_new_is_told_log_by_log(loop: Loop) -> None:
     assert loop.steps.without == ((2000, 999_999), (1_000_600, 1_999_999))
     loop.steps.second.append((200, False))
     loop.steps.second.append((200, True))
-    with pytest.raises(UserError, match=r"feedback 'click' is 0 in all \d+ consecutive requests"):
+    with pytest.raises(UserError, match=r"feedback 'click' is 0 in all \d+ consecutive impressions"):
         loop.night(broken=True)
     loop.steps.second.append((500, False))
     assert loop.night().status == "promoted"
@@ -207,7 +207,7 @@ def test_logs_in_another_order_are_refused(loop: Loop, logs: tuple[str, ...]) ->
     with pytest.raises(UserError, match="refused"):
         loop.night(broken=True)
     loop.steps.logs = logs
-    with pytest.raises(UserError, match=r"source\.path: logs .* \(log_id\); expected a, b, and new ones behind them$"):
+    with pytest.raises(UserError, match=r"source\.path: logs .* \(log_id\); expected a, b, then new ones$"):
         loop.night()
     assert loop.statuses() == ["promoted", "refused", "failed"]
     loop.steps.logs = ("a", "b", "c")
@@ -230,7 +230,7 @@ def test_what_gathers_while_nights_fail_is_not_refused_and_a_flood_is(
             with pytest.raises(UserError, match=r"^training diverged$"):
                 loop.night()
     if flood:
-        with pytest.raises(UserError, match="7,001 requests, expected 333 to 7,000 by earlier nights"):
+        with pytest.raises(UserError, match="7,001 impressions, expected 333 to 7,000 from earlier nights"):
             loop.night(requests=3001)
     else:
         assert loop.night().log.spans == ((2000, 6999),)

@@ -51,7 +51,7 @@ def test_a_night_and_one_without_news(ray_session: None, tmp_path: Path, capfd: 
     capfd.readouterr()
     assert run(["nightly", config]) == 2
     captured = capfd.readouterr()
-    assert "night 2: refused, 0 new requests of 0 users; no new requests" in captured.out
+    assert "night 2: refused, 0 new impressions of 0 users; no new impressions" in captured.out
     assert captured.err.strip().splitlines()[-1].startswith("prefrec: error: ")
     assert sorted(path.name for path in (tmp_path / "loop/nights").iterdir()) == ["0001"]
 

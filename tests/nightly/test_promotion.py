@@ -119,7 +119,7 @@ def test_a_rollback_skips_policies_that_cannot_be_loaded(loop: Loop, capsys: pyt
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("skipped night 3: its policy is damaged (")
     assert "nights/0003/run/policy/actor.npz" in lines[0]
-    assert lines[1] == "skipped night 2: its policy is gone (loop.keep)"
+    assert lines[1] == "skipped night 2: its policy was removed (loop.keep)"
     assert lines[2].endswith("rolled back: from night 4 to night 1")
     assert (loop.current, loop.promoted) == (1, (1,))
 
@@ -149,7 +149,7 @@ def test_old_nights_go_and_the_current_one_and_the_one_before_stay(loop: Loop) -
     assert len(loop.folder.nights()) == 5
     loop.folder.back()
     assert loop.current == 2
-    with pytest.raises(UserError, match=r"nothing to roll back to: night 1: its policy is gone \(loop\.keep\)$"):
+    with pytest.raises(UserError, match=r"nothing to roll back to: night 1: its policy was removed \(loop\.keep\)$"):
         loop.folder.back()
     assert loop.current == 2
 

@@ -131,7 +131,7 @@ def test_same_seed_same_files(question_folder: Path, dataset: PreparedDataset, t
     ("changes", "words"),
     [
         ({"count": 20_000, "pairing": "within_user"}, ["different train pairs, expected 15000: ask for fewer"]),
-        ({"length": 40}, ["0 of", "train users have more than 80 requests", "smaller length"]),
+        ({"length": 40}, ["0 of", "train users have more than 80 impressions", "smaller length"]),
         ({"strategy": "disagreement", "rewards": ("x",)}, ["found 1 --reward, expected at least 2"]),
         ({"strategy": "disagreement", "rewards": ("x", "x")}, ["found 1 --reward, expected at least 2"]),
         ({"strategy": "disagreement", "rewards": ("x", "y"), "count": 4}, ["x: neither a run with a checkpoint"]),
@@ -169,7 +169,7 @@ def test_a_folder_of_pairs_that_was_changed(tmp_path: Path, line: str) -> None:
 def test_a_pair_of_which_a_value_was_changed(question_folder: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     first, second = lines(question_folder)[:2]
     (tmp_path / "pairs.jsonl").write_text(f"{json.dumps(first)}\n{json.dumps({**second, **changes})}\n", "utf-8")
-    with pytest.raises(UserError, match="line 2: expected a pair as `prefrec pairs` writes it"):
+    with pytest.raises(UserError, match="line 2: expected a pair written by `prefrec pairs`"):
         read_pairs(str(tmp_path))
 
 
@@ -177,7 +177,7 @@ def test_a_pair_whose_sides_were_exchanged(question_folder: Path, tmp_path: Path
     pair = lines(question_folder)[0]
     exchanged = {**pair, "start_0": pair["start_1"], "start_1": pair["start_0"]}
     (tmp_path / "pairs.jsonl").write_text(json.dumps(exchanged), "utf-8")
-    with pytest.raises(UserError, match="pair_id is that of another pair"):
+    with pytest.raises(UserError, match="pair_id or split does not match the pair"):
         read_pairs(str(tmp_path))
 
 

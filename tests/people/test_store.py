@@ -79,7 +79,7 @@ def test_a_name_is_taken_until_it_is_replaced(question_folder: Path, dataset: Pr
         ({"dataset": "nowhere"}, ["nowhere: not a prepared data set"]),
         ({"answer": {"label": "left"}}, ["line 2: unknown label 'left'"]),
         ({"pair": {"user_0": "nobody"}}, ["has no train user nobody"]),
-        ({"pair": {"start_1": 10_000}}, ["has no train user", "with more than 10005 requests"]),
+        ({"pair": {"start_1": 10_000}}, ["has no train user", "with more than 10005 impressions"]),
         ({"pair": {"split": "validation"}}, ["has no validation user"]),
         ({"only": "validation"}, ["no votes on pairs of training users"]),
     ],

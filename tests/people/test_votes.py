@@ -88,8 +88,8 @@ def line(**changes: Any) -> str:
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("a.jsonl", "", ["0 answers", "at least one"]),
-        ("a.jsonl", line(label="skip"), ["1 answers, none of them a vote"]),
+        ("a.jsonl", "", ["0 votes", "at least one"]),
+        ("a.jsonl", line(label="skip"), ["1 votes, all of them skips"]),
         ("a.jsonl", line() + "\n{pair", ["line 2: not JSON"]),
         ("a.jsonl", "[1, 2]", ["line 1: expected an object with pair_id, annotator, label"]),
         ("a.jsonl", line() + "\n" + line(pair_id=99, annotator="x"), ["line 2: unknown pair_id 99", "the 3 pairs"]),
@@ -102,7 +102,7 @@ def line(**changes: Any) -> str:
         ("a.jsonl", line(label=1.5), ["line 1: unknown label 1.5"]),
         ("a.jsonl", line(label=True), ["line 1: unknown label True"]),
         ("a.jsonl", line(label="nan"), ["line 1: unknown label 'nan'"]),
-        ("a.jsonl", line() + "\n" + line(label="second"), ["line 2", "'Ännchen' judges pair 11 again", "line 1"]),
+        ("a.jsonl", line() + "\n" + line(label="second"), ["line 2", "'Ännchen' votes on pair 11 again", "line 1"]),
         ("a.csv", "", ["column 'pair_id' is missing; found none"]),
         ("a.csv", "pair_id,who,label\n11,a,tie\n", ["column 'annotator' is missing; found pair_id, who, label"]),
         ("a.csv", "pair_id,annotator,label\n11,a,tie\n11,b,\n", ["line 3: label is missing"]),

@@ -143,7 +143,7 @@ def test_teachers_that_make_no_sense(changes: list[dict], words: list[str]) -> N
 
 
 def test_a_task_stands_once() -> None:
-    with pytest.raises(UserError, match="key 'tasks': a task stands twice, found"):
+    with pytest.raises(UserError, match="key 'tasks': expected each task once, found"):
         parse(PreferenceSettings, {"tasks": ["depth", "mixture", "depth"]}, "a.yaml")
 
 

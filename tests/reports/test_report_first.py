@@ -69,7 +69,10 @@ def test_how_items_are_drawn_is_part_of_what_a_policy_is() -> None:
 
 def test_no_estimate_is_shown_of_what_the_log_cannot_vouch_for(judged: tuple[str, Page]) -> None:
     text, document = judged
-    assert f"No estimate, because the log does not cover where they lead users: {LOST}." in document.texts["p"]
+    assert (
+        f"No estimate, because the log does not contain the states that they lead users to: {LOST}."
+        in document.texts["p"]
+    )
     assert f"{LOST}: leads users to states that the log does not contain. The effect is unknown." in document.texts["p"]
     assert "4.65" not in text
 
@@ -80,7 +83,7 @@ def test_the_facts_say_what_when_and_how_sure(judged: tuple[str, Page]) -> None:
     assert all(asked in term for asked, term in zip(questions, document.texts["dt"][:5], strict=True))
     facts = dict(zip(document.texts["dt"][5:], document.texts["dd"], strict=True))
     assert re.fullmatch(r"PrefRec paper, PrefRec robust \(\d{4}-\d\d-\d\d\)", facts["Trained"])
-    assert facts["Data set"] == "such/dataset (no longer there)"
+    assert facts["Data set"] == "such/dataset (removed)"
     assert re.fullmatch(r"test users, not used in training \(\d{4}-\d\d-\d\d\)", facts["Evaluated on"])
     assert (
         "Estimated by a model of the users for 300 test users. No policy has learned from them." in document.texts["p"]

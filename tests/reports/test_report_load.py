@@ -33,7 +33,7 @@ def test_evaluation_beside_and_inside_runs_counts_equal_records_once(runs: Path)
 
 def test_a_folder_without_a_run_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"empty: holds no run \(expected config.json and progress.csv"):
+    with pytest.raises(UserError, match=r"empty: contains no run \(expected config.json and progress.csv"):
         load_runs([str(tmp_path / "empty")])
     with pytest.raises(UserError, match="nothing: no such folder"):
         load_runs([str(tmp_path / "nothing")])

@@ -60,7 +60,7 @@ def drawn(unchanged_runs: Path) -> tuple[str, Page]:
 
 def test_the_page_holds_every_section_and_figure(drawn: tuple[str, Page]) -> None:
     _, document = drawn
-    sections = ["Evaluation and its controls", "What the policies serve", "Reward model", "Learning curves"]
+    sections = ["Evaluation and its controls", "Items served by the policies", "Reward model", "Learning curves"]
     first = "None of 2 policies is a candidate for an A/B test"
     assert document.texts["h2"] == [first, *sections, "Engagement in the logs", "Settings"]
     names = " ".join(document.images)
@@ -106,7 +106,7 @@ def test_a_missing_data_set_is_said_and_a_present_one_drawn(
     drawn: tuple[str, Page], runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text, _ = drawn
-    assert "no/such/dataset: the data set is no longer there" in text
+    assert "no/such/dataset: the data set was removed" in text
     monkeypatch.setattr(levels, "PreparedDataset", FakeDataset)
     _, document = written(runs)
     assert [name for name in document.images if "Fig. 4" in name] == [
@@ -150,7 +150,7 @@ def test_a_policy_that_always_shows_the_best_is_told_to_be_a_risk(runs: Path) ->
     file.write_text(json.dumps(content))
     text, _ = written(runs)
     assert text.count("It always shows the items with the highest scores (rule best).") == 1
-    assert f"{policies[0]['subject']}: always the items with the highest scores. If users tire" in text
+    assert f"{policies[0]['subject']}: always the items with the highest scores. If users show fatigue" in text
 
 
 def test_a_rising_loss_of_q_is_explained(runs: Path) -> None:

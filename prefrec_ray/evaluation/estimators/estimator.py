@@ -37,7 +37,7 @@ class Estimator(Protocol):
 
 @dataclass
 class Inputs:
-    """The request of an evaluation, and the results of its stages, each computed at its first use.
+    """The inputs of an evaluation, and the results of its stages, each computed at its first use.
 
     `progress` shows the stages.
     """
@@ -60,7 +60,7 @@ class Inputs:
 
     @property
     def sessions(self) -> LoggedSessions:
-        """Sessions of the split with the log weights of NCIS."""
+        """Return the sessions of the split with the log weights of NCIS."""
         sessions = self._split[0]
         assert sessions is not None, "requested by `ncis` only"
         return sessions

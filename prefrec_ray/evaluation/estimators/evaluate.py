@@ -18,7 +18,7 @@ from prefrec_ray.settings import Task
 
 
 class ModelOfUsers:
-    """Roll-outs in models of users, which are fitted on the log (model.py). Verdicts rest on this estimator.
+    """Roll-outs in models of users, which are fitted on the log (model.py). Verdicts use this estimator first.
 
     The value of a user is the mean level of simulated sessions, averaged over models. Only subjects with support by the
     log have an estimate. Settings: `model` (models, users, requests).

@@ -69,7 +69,7 @@ class Weighed:
 
     @property
     def enough(self) -> bool:
-        """True if there are enough effective sessions for an estimate."""
+        """Return True if there are enough effective sessions for an estimate."""
         return self.effective.sessions * len(self.sessions.user) >= ENOUGH
 
 

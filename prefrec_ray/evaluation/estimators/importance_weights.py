@@ -30,7 +30,7 @@ class Effective:
 
 
 def shown_before(data: Trajectories, part: slice) -> LeftOut:
-    """Return the items shown earlier to the user of each impression of `part`, for logs without repeats."""
+    """Return the earlier items of the user at each impression of `part`, for logs without repeats."""
     user = data.user[data.session[part]]
     of_user = np.searchsorted(data.user, user)  # the user's first session
     start = data.first[of_user]

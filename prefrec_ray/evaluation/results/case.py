@@ -20,8 +20,8 @@ FEW_ITEMS, CONCENTRATED = 10, 0.9
 #: known true levels it was at most half of this when estimates were right (.07 with four models, .21 with two). A
 #: model with a larger distance does not reproduce the users of the log.
 CALIBRATED = 0.4
-#: Loss in the measure that the task does not count, as a share of the logging policy's value. A policy with this loss
-#: pays for its gain.
+#: Loss in the measure that the task does not count, as a share of the logging policy's value. With this loss the
+#: verdict is inconclusive.
 COST = 0.25
 #: Fields of a record in the users' own units.
 OWN_UNITS = {"mean_revisit_hours": "h to the next session", "mean_depth": "impressions per session"}

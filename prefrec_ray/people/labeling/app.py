@@ -58,7 +58,10 @@ class Labeling:
         self._scoring: asyncio.Task[None] | None = None
 
     def annotator(self, request: Request) -> str:
-        """Return who asks. Raises `Problem` (401) without a session, or if its invitation expired or was withdrawn."""
+        """Return the annotator.
+
+        Raises `Problem` (401) without a session, or after the invitation expired or was withdrawn.
+        """
         session = self.signer.who(request.cookies.get(SESSION))
         if session is None or not self.holds(*session):
             raise Problem(401, "no_session")
@@ -81,9 +84,9 @@ class Labeling:
         request.state.trusted = True
 
     async def form(self, request: Request, model: type[Any], cookie: str) -> Any:
-        """Return the form that was sent. Raises `Problem`: another form, or one of another site's page (403).
+        """Return the submitted form. Raises `Problem`: another form, or a form from another site (403).
 
-        A request with the token needs no form token: no other site can make a browser send it.
+        A request with the token needs no form token, because another site cannot make a browser send it.
         """
         try:
             sent = model.model_validate(dict(parse_qsl((await request.body()).decode("utf-8", "replace"))))
@@ -95,7 +98,7 @@ class Labeling:
         return sent
 
     def question_page(self, name: str, cookie: str) -> str:
-        """Return the page of a person's question."""
+        """Return the page of an annotator's question."""
         question = self.desk.question(name)
         last = self.desk.store.last_vote(name)
         values = {
@@ -112,7 +115,7 @@ class Labeling:
         return page("question.html", sides=drawn, question=question.lease.token, **values)
 
     def rescore(self) -> None:
-        """Score all votes again in a thread when enough of them have come; never twice at a time."""
+        """Score all votes again in a thread after enough new ones; never twice at a time."""
         self._since += 1
         if self._since >= self.desk.settings.rescore and (self._scoring is None or self._scoring.done()):
             self._since = 0
@@ -248,7 +251,7 @@ def _add_admin(app: FastAPI, labeling: Labeling) -> None:
 
 
 def train_command(store: str, dataset: str) -> str:
-    """Return the command that trains on the votes, quoted for a shell: brackets and blanks are special there."""
+    """Return the command that trains on the votes, quoted for a shell: brackets and spaces are special there."""
     return f"prefrec train CONFIG {quote(f'teachers=[{store}]')} --dataset {quote(dataset)}"
 
 

@@ -1,4 +1,4 @@
-"""The next question of each annotator: all questions and answers, in memory."""
+"""The next question of each annotator, from all questions and votes in memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-#: Answers that lie at least between a question and its repeat.
+#: Smallest number of votes between a question and its repeat.
 _APART = 10
 
 
@@ -19,10 +19,10 @@ class _Person:
 
 
 class Board:
-    """Pairs, who answered them, and who looks at them.
+    """Pairs with their votes and leases.
 
-    `order`: the pairs, the one most worth asking first. `decided`: pairs that need no more votes. `gold`: pairs whose
-    answer is known, asked of everybody.
+    `order`: the pairs, most informative first. `decided`: pairs that need no more votes. `gold`: pairs with a known
+    label, for all annotators.
     """
 
     def __init__(self, pairs: Iterable[int], gold: Iterable[int], votes: int, share: tuple[float, float]) -> None:
@@ -35,7 +35,7 @@ class Board:
         self._votes, (self._gold_share, self._repeat_share) = votes, share
 
     def answered(self, annotator: str, pair: int, repeat: bool) -> None:
-        """There is an answer, in place of a lease."""
+        """Replace a lease by a vote."""
         self.release(annotator, pair)
         person = self._person(annotator)
         person.answers.append((pair, repeat))
@@ -44,7 +44,7 @@ class Board:
             self.voters[pair].add(annotator)
 
     def undone(self, annotator: str, pair: int, repeat: bool) -> None:
-        """Take back the person's last answer."""
+        """Take back the annotator's last vote."""
         person = self._person(annotator)
         person.answers.pop()
         (person.repeated if repeat else person.first).remove(pair)
@@ -53,15 +53,15 @@ class Board:
             self.decided.discard(pair)
 
     def leased(self, annotator: str, pair: int, expires: float) -> None:
-        """The person looks at the pair."""
+        """Record that the annotator has the pair on screen."""
         self._leases.setdefault(pair, {})[annotator] = expires
 
     def release(self, annotator: str, pair: int) -> None:
-        """The person does not look at it any more."""
+        """End the annotator's lease of the pair."""
         self._leases.get(pair, {}).pop(annotator, None)
 
     def is_open(self, pair: int, annotator: str, now: float) -> bool:
-        """Return whether a vote of this person on the pair is useful."""
+        """Return whether a vote of this annotator on the pair is useful."""
         if pair in self.decided or annotator in self.voters[pair]:
             return False
         leases = self._leases.get(pair)
@@ -70,22 +70,22 @@ class Board:
 
     @property
     def progress(self) -> tuple[int, int]:
-        """Pairs that are decided, of how many."""
+        """Return the numbers of decided pairs and of all pairs."""
         return len(self.decided), len(self.order)
 
     @property
     def left(self) -> int:
-        """Votes at most until every pair is decided."""
+        """Return the largest number of votes until every pair is decided."""
         return sum(max(0, self._votes - len(self.voters[pair])) for pair in self.order if pair not in self.decided)
 
     def count(self, annotator: str) -> int:
-        """Answers of this person."""
+        """Return the number of votes of this annotator."""
         return len(self._person(annotator).answers)
 
     def next(self, annotator: str, now: float, rng: np.random.Generator) -> tuple[int, bool] | None:
         """Return the next pair, and a flag for repeats; None if no question is left for this annotator.
 
-        Pairs that were begun come before new ones, so that a team's votes meet.
+        Pairs with votes come before new ones, so that pairs get several votes.
         """
         person = self._person(annotator)
         if rng.random() < self._gold_share:

@@ -1,8 +1,8 @@
 """Choice of pairs: an ensemble of rewards, and the information that a vote on a pair gives about it (BALD).
 
-A member's reward of a request x is w . tanh(A x), with random A: the reward of a segment is w . the mean of tanh(A x)
-over its requests, which is computed once for each pair. What is learned, w, is a logistic regression on differences of
-such means. Members differ in A and in a bootstrap of the pairs.
+A member's reward of an impression x is w . tanh(A x), with random A. The reward of a segment is w . the mean of tanh(A
+x) over its impressions, which is computed once per pair. The weights w are a logistic regression on differences of
+these means. Members differ in A and in a bootstrap of the pairs.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 import numpy as np
 
 MEMBERS, WIDTH = 8, 48
-#: The file of a store that holds those means: `pair` [n], `features` [n, MEMBERS, WIDTH], second less first.
+#: The file of a store with these means: `pair` [n], `features` [n, MEMBERS, WIDTH], second minus first.
 FEATURES = "features.npz"
-#: Precision of the Gaussian prior on w, whose features are scaled to unit variance, and Newton steps.
+#: Precision of the Gaussian prior on w for features with unit variance, and number of Newton steps.
 _PRECISION, _STEPS = 8.0, 6
 
 
 def layers(columns: int, seed: int) -> np.ndarray:
-    """The random layers A, float32 [columns, MEMBERS * WIDTH]."""
+    """Return the random layers A, float32 [columns, MEMBERS * WIDTH]."""
     rng = np.random.default_rng((seed, columns))
     return (rng.standard_normal((columns, MEMBERS * WIDTH)) / np.sqrt(columns)).astype(np.float32)
 
@@ -51,7 +51,7 @@ def unseen(probability: np.ndarray, unseen_by: np.ndarray) -> np.ndarray:
 
 
 def preferred(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """P(second preferred) by every member, float64 [n, MEMBERS]."""
+    """Return P(second preferred) by every member, float64 [n, MEMBERS]."""
     return _sigmoid(np.einsum("nmw,mw->nm", features, weights))
 
 

@@ -36,16 +36,18 @@ from prefrec_ray.preferences.teachers import ScriptedTeacher, Sessions
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
 
-#: Segments whose features are computed at a time: what lies in memory is this many times their length.
+#: Segments whose features are computed at a time, which bounds the memory.
 _AT_ONCE = 256
-#: Pairs drawn for each one that is kept.
+#: Pairs drawn for each chosen pair.
 POOL = 4
 
 
 def create_store(dataset: PreparedDataset, folder: str, settings: LabelSettings, progress: Progress) -> None:
-    """Makes STORE `folder`, whole or not at all. Raises `UserError` for one that exists, and as `write_pairs` does."""
+    """Create the store `folder` in one step. Raises `UserError` for an existing one, and like `write_pairs`."""
     if "://" in folder:
-        raise UserError(f"--store: found {folder}; expected a folder on a local disk, which waits until all is written")
+        raise UserError(
+            f"--store: found {folder}; expected a folder on a local disk, which guarantees that votes are written"
+        )
     length = settings.length or int(dataset.metadata.settings["preferences"]["length"])
     with storage.staged(folder, FILE) as made:
         where = storage.join(made, QUESTIONS)
@@ -101,13 +103,13 @@ def _rows(where: str, pairs: pa.Table, scores: np.ndarray, share: float) -> Iter
 
 
 def _written(where: str) -> Iterator[dict[str, Any]]:
-    for line in storage.read_text(storage.join(where, PAIRS)).split("\n"):  # an id may hold other ends of lines
+    for line in storage.read_text(storage.join(where, PAIRS)).split("\n"):  # an id may contain other line ends
         if line:
             yield json.loads(line)
 
 
 def _signals(where: str, names: Sequence[str]) -> list[str]:
-    """The kinds of feedback that are given or not, none other than 0 and 1, the rarest first."""
+    """Return the feedback columns with only 0 and 1, rarest first."""
     given = dict.fromkeys(names, 0)
     for pair in _written(where):
         for request in (r for side in pair["segments"] for session in side for r in session["requests"]):
@@ -121,7 +123,7 @@ def _signals(where: str, names: Sequence[str]) -> list[str]:
 
 
 def _gold(pairs: pa.Table, scores: np.ndarray, share: float) -> dict[int, str]:
-    """The pairs of training users whose scores are furthest apart, and which side has the higher one."""
+    """Return the pairs of training users with the largest differences of scores, with the better side."""
     difference = np.where(pc.equal(pairs["split"], "train").to_numpy(), scores[:, 1] - scores[:, 0], 0.0)
     furthest = np.argsort(-np.abs(difference), kind="stable")[: round(share * len(pairs))]
     return {int(n): "second" if difference[n] > 0 else "first" for n in furthest if difference[n] != 0}

@@ -1,6 +1,6 @@
 """Made-up titles and thumbnails for the items of a simulated data set: `python -m ...labeling.demo DATASET FOLDER`.
 
-Items with similar embeddings get similar titles, colors and shapes. An annotator of a real platform sees real ones.
+Items with similar embeddings get similar titles, colors and shapes. Annotators of a real platform see real ones.
 """
 
 from __future__ import annotations

@@ -20,16 +20,16 @@ from prefrec_ray.people.labeling.settings import DRAWN, LabelSettings
 from prefrec_ray.people.labeling.store import Lease, Store, Vote
 from prefrec_ray.settings import parse
 
-_MOST_SECONDS = 3600.0  # of an answer; longer times are breaks
+_MOST_SECONDS = 3600.0  # of a vote; longer times are breaks
 
 
 class Stale(Exception):
-    """The answer belongs to a question that this person no longer has."""
+    """The vote belongs to an earlier question of this annotator."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A pair for an annotator: the segment on the left (A) first. answered: number of their votes."""
+    """A pair for an annotator: the segment on the left (A) first. answered: number of the annotator's votes."""
 
     lease: Lease
     segments: list[Any]
@@ -50,7 +50,7 @@ class Desk:
         self._rng = np.random.default_rng()
         self._labels: defaultdict[int, dict[str, str]] = defaultdict(dict)
         self.board = self._board(gold)
-        self._since: set[int] = set()  # pairs that were answered since they were scored
+        self._since: set[int] = set()  # pairs with votes since they were scored
         self.votes = 0
         for vote in self.store.votes():
             self._count(vote)
@@ -63,7 +63,7 @@ class Desk:
         self.take(self.scorer.score(self.judged()))
 
     def question(self, annotator: str) -> Question | None:
-        """Return the current question of this person until it is answered or expires; None if no question is left."""
+        """Return this annotator's current question until it has a vote or expires; None if no question is left."""
         now = self.now()
         lease = self.store.lease_of(annotator)
         if lease is not None and lease.expires < now and not self._worth_it(lease, now):
@@ -124,7 +124,7 @@ class Desk:
             self.votes -= 1
 
     def invite(self, annotator: str) -> float:
-        """Invite an annotator, and return until when; an earlier invitation ends."""
+        """Invite an annotator, and return the end of the invitation. An earlier invitation ends."""
         now = self.now()
         expires = now + 86_400.0 * self.settings.invitation_days
         self.store.invite(annotator, expires, now)
@@ -143,7 +143,7 @@ class Desk:
         return [(pair, who, label) for pair, by in self._labels.items() for who, label in by.items() if label != "skip"]
 
     def take(self, scores: VoteScores) -> None:
-        """Use the scores of the last `judged` votes from now on; decide pairs again that were answered since."""
+        """Use the scores of the last `judged` votes from now on; decide pairs with later votes again."""
         self.scores = scores
         self.board.order = scores.order
         at = self.settings.posterior
@@ -152,7 +152,7 @@ class Desk:
 
     @property
     def left(self) -> int:
-        """The votes still needed: the rest of the budget, or at most until every pair is decided."""
+        """Return the remaining votes of the budget, or the largest number of votes until every pair is decided."""
         most = self.board.left
         return most if self.settings.budget is None else max(0, min(most, self.settings.budget - self.votes))
 
@@ -180,7 +180,7 @@ class Desk:
             return None
         pair, repeat = following
         flipped = bool(self._rng.integers(2))
-        if repeat:  # the other way round than before
+        if repeat:  # with sides exchanged
             flipped = not next(v.flipped for v in self.store.votes_of(annotator) if v.pair == pair and not v.repeat)
         lease = self._lease(annotator, pair, repeat, flipped, 0, now)
         self.store.lease(lease)

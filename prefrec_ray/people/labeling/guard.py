@@ -13,7 +13,7 @@ from prefrec_ray.web.problems import Problem
 TOKEN = "PREFREC_LABEL_TOKEN"
 _MOST_BYTES = 1 << 14
 _HEADERS = {
-    # Nothing is loaded from other sites, and pages contain no scripts, so names of items cannot run as one.
+    # No file is loaded from other sites, and pages contain no scripts, so that names of items cannot run as a script.
     "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
@@ -23,7 +23,7 @@ _HEADERS = {
 
 
 class FormGuard:
-    """Refuses other hosts if there is no token, forms of other sites, and bodies other than small forms."""
+    """Refuses other hosts without a token, forms of other sites, and bodies other than small forms."""
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
         self._app, self._token = app, token

@@ -27,7 +27,7 @@ class Signer:
         return self._valid("invitation", text)
 
     def session(self, name: str, expires: float) -> str:
-        """A cookie's value."""
+        """Return a cookie's value."""
         return self._of("session").dumps([name, expires])
 
     def who(self, cookie: str | None) -> tuple[str, float] | None:
@@ -35,7 +35,7 @@ class Signer:
         return self._valid("session", cookie) if cookie else None
 
     def form_token(self, cookie: str) -> str:
-        """Return the token of the forms of a session, without which no other page can send them."""
+        """Return the token of the forms of a session, which pages of other sites do not have."""
         return hmac.new(self._secret.encode(), b"form " + cookie.encode(), hashlib.sha256).hexdigest()
 
     def same(self, sent: str, expected: str) -> bool:
@@ -58,4 +58,4 @@ class Signer:
         return (name, expires) if expires > time.time() else None
 
 
-_LETTERS = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"  # none that are taken for another
+_LETTERS = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"  # without letters that look alike

@@ -1,4 +1,4 @@
-"""The pages, from templates by Jinja2: every text is escaped, wherever it comes from."""
+"""The pages, from Jinja2 templates with all texts escaped."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from prefrec_ray.people.labeling.timeline import HEIGHT, WIDTH
 
 
 def page(template: str, **values: Any) -> str:
-    """A whole page."""
+    """Return a whole page."""
     return _templates().get_template(template).render(t=TEXTS, **values)
 
 
 def guidelines(text: str) -> Markup:
-    """Markdown as HTML. HTML in it is shown as text, and links lead to no scripts."""
+    """Convert Markdown to HTML. HTML in it is shown as text, and links cannot run scripts."""
     return Markup(MarkdownIt("commonmark", {"html": False}).render(text))
 
 

@@ -14,14 +14,14 @@ import numpy as np
 
 from prefrec_ray.people.labeling.board import Board
 
-#: The answer to "a or b?" of two segments of a list: first (a is better), second, tie, skip, or None: not asked yet.
+#: Returns the vote on segments a and b of a list: first (a is better), second, tie, skip, or None if not asked yet.
 Said = Callable[[int, int], str | None]
 
 
 def ordered(size: int, answer_of: Said) -> tuple[list[list[int]], tuple[int, int] | None]:
     """Return groups of equally good segments, the worst first, and the next two to ask about: None if all are placed.
 
-    Segments 0 to `size` - 1 are placed one after another; segments answered by "cannot tell" are left out.
+    Segments 0 to `size` - 1 are placed one after another; segments with a skip are excluded.
     """
     groups = [[0]]
     for new in range(1, size):
@@ -60,14 +60,14 @@ class Lists:
         self._places = list(combinations(range(self.size), 2))
 
     def ask(self, pairs: list[int], labels: Mapping[int, str]) -> tuple[list[list[int]], int | None]:
-        """The groups of a list by one person's labels of pairs, and the next pair to ask about."""
+        """Return the groups of a list from one annotator's labels of pairs, and the next pair to ask about."""
         groups, following = ordered(self.size, self._said(pairs, labels))
         if following is None:
             return groups, None
         return groups, pairs[self._places.index((min(following), max(following)))]
 
     def votes(self, labels: Mapping[int, str]) -> dict[int, str]:
-        """One person's labels of pairs, and all that follow from them."""
+        """Return one annotator's labels of pairs, and all labels that follow from them."""
         by_pair = {pair: label for pair, label in labels.items() if label == "skip"}
         for pairs in self.lists:
             if any(pair in labels for pair in pairs):
@@ -87,9 +87,10 @@ class Lists:
 
 
 class ListBoard(Board):
-    """The next question of annotators who order lists: lists already begun come first, each has at most `votes` people.
+    """The next question of annotators who order lists: lists already begun come first, each has at most `votes`
+    annotators.
 
-    said: function that returns the labels of an annotator by pair.
+    `said` returns the labels of an annotator by pair.
     """
 
     def __init__(self, lists: Lists, votes: int, said: Callable[[str], Mapping[int, str]]) -> None:
@@ -97,22 +98,22 @@ class ListBoard(Board):
         self._lists, self._said = lists, said
 
     def is_open(self, pair: int, annotator: str, now: float) -> bool:
-        """A list that somebody has begun is theirs."""
+        """Return True: an annotator may vote on every pair of a list."""
         return True
 
     @property
     def progress(self) -> tuple[int, int]:
-        """Lists that `votes` people have begun, of how many."""
+        """Return the numbers of lists begun by `votes` annotators, and of all lists."""
         return sum(len(self._people_of(pairs)) >= self._votes for pairs in self._lists.lists), len(self._lists.lists)
 
     @property
     def left(self) -> int:
-        """Answers at most until `votes` people have ordered every list."""
+        """Return the largest number of votes until `votes` annotators have ordered every list."""
         most = sum(math.ceil(math.log2(placed + 1)) for placed in range(1, self._lists.size))
         return most * sum(max(0, self._votes - len(self._people_of(pairs))) for pairs in self._lists.lists)
 
     def next(self, annotator: str, now: float, rng: np.random.Generator) -> tuple[int, bool] | None:
-        """The next pair of this person's list, or of another one; never a repeat."""
+        """Return the next pair of this annotator's list, or of another one; never a repeat."""
         labels = self._said(annotator)
         for pairs in sorted(self._lists.lists, key=lambda pairs: self._rank(self._people_of(pairs), annotator)):
             people = self._people_of(pairs)

@@ -31,7 +31,7 @@ class VoteScores:
     judged: np.ndarray
 
     def decided(self, pair: int, labels: Sequence[tuple[str, str]], at: float) -> bool:
-        """Return whether an answer has probability `at` given votes (annotator, label); False without votes."""
+        """Return whether a label has probability `at` given votes (annotator, label); False without votes."""
         if not labels:
             return False
         prior_mean = PRIOR[0] / sum(PRIOR)
@@ -41,13 +41,13 @@ class VoteScores:
         return bool(self.model.posterior(np.zeros(len(side), np.int64), side, r, prior).max() >= at)
 
     def all_decided(self, at: float) -> set[int]:
-        """The pairs that `decided` is true of, by the votes that were scored, and gold pairs with any."""
+        """Return the `decided` pairs by the scored votes, and gold pairs with any vote."""
         sure = self.judged & (self.posterior.max(axis=1) >= at)
         return {pair for pair, row in self.rows.items() if sure[row]}
 
 
 class VoteScorer:
-    """The pairs, known answers, and features of the pairs for a reward.
+    """The pairs, their known labels, and their features for a reward.
 
     features float32 [n, MEMBERS, WIDTH] are of the pairs `trained` (ids).
     """
@@ -72,7 +72,7 @@ class VoteScorer:
         side = np.array([SIDES[label] for _, _, label in votes], np.int64)
         second = np.full(len(self._ids), np.nan)
         agreed = consensus(pair, annotator, side, len(names), self._known, second)
-        # Pairs that no reward is learned from keep chance places in the order.
+        # Pairs without features are in random order.
         rng = np.random.default_rng(self._seed)
         worth = rng.random(len(self._ids))
         any_vote = np.bincount(pair, minlength=len(self._ids)) > 0

@@ -26,7 +26,7 @@ class LabelSettings(Settings):
         default=0.1, description="share of pairs of validation users"
     )
     pairing: Pairing = Field(default="within_user", description="segments of one user, or of two")
-    length: Count | None = Field(default=None, description="requests in a segment; null: as in the data set")
+    length: Count | None = Field(default=None, description="impressions in a segment; null: as in the data set")
     seed: Seed = Field(default=0, description="seed of pairs and sides")
     gold: Share = Field(default=0.1, description="share of questions with a clear label of the scripted teacher")
     repeats: Share = Field(default=0.05, description="share of questions asked again, with sides exchanged")

@@ -1,7 +1,7 @@
 """The store of votes, one SQLite file: pairs, annotators, leases, votes, and the history of invitations.
 
-A vote is on the disk before it is acknowledged: it survives a kill and a power cut. A lease survives a kill only, which
-loses no vote. There is one writer.
+A vote is on the disk before it is acknowledged: it survives a kill and a power cut. A lease survives only a kill. There
+is one writer.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _AUDIT = "CREATE TABLE IF NOT EXISTS audit (time REAL NOT NULL, event TEXT NOT N
 
 @dataclass(frozen=True)
 class Lease:
-    """A pair that an annotator looks at. `flipped`: its second segment is on the left. `changed`: undone votes.
+    """A pair on an annotator's screen. `flipped`: its second segment is on the left. `changed`: undone votes.
 
     `since`, `expires`: seconds since 1970.
     """
@@ -60,7 +60,7 @@ class Lease:
 
 @dataclass(frozen=True)
 class Vote:
-    """An answer. label: first, second, tie or skip. seconds: the time that it took. time: seconds since 1970."""
+    """A vote. label: first, second, tie or skip. seconds: time for the decision. time: seconds since 1970."""
 
     pair: int
     annotator: str
@@ -129,7 +129,7 @@ class Store:
             db.close()
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._db.close()
 
     def pairs(self) -> list[tuple[int, str, str | None]]:
@@ -160,7 +160,7 @@ class Store:
         return self._db.execute("SELECT time, event, annotator FROM audit ORDER BY rowid DESC").fetchall()
 
     def people(self) -> dict[str, float]:
-        """Return until when each annotator may vote; 0 if their invitation was withdrawn."""
+        """Return the end of each annotator's invitation; 0 if it was withdrawn."""
         return dict(self._db.execute("SELECT annotator, expires FROM people ORDER BY annotator"))
 
     def leases(self) -> list[Lease]:
@@ -177,7 +177,7 @@ class Store:
         self._db.execute(f"INSERT OR REPLACE INTO leases ({_LEASE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _row(lease))
 
     def vote(self, vote: Vote) -> None:
-        """Replace a lease by its vote, which is on the disk when this returns."""
+        """Replace a lease by its vote, which is on the disk on return."""
         with _durable(self._db):
             self._db.execute(f"INSERT INTO votes ({_VOTE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", _row(vote))
             self._db.execute("DELETE FROM leases WHERE token = ?", (vote.token,))

@@ -14,7 +14,7 @@ from prefrec_ray.people.labeling.store import Vote
 
 @dataclass(frozen=True)
 class Person:
-    """An annotator. gold: right answers and all; repeats: equal answers and all.
+    """An annotator. gold: numbers of right votes and of all; repeats: numbers of equal votes and of all.
 
     reliability: by Dawid and Skene's model (people/consensus.py); None without votes. seconds: median. expires: since
     1970.

@@ -26,7 +26,7 @@ AGGREGATE = "one-coin"
 
 
 def is_store(teacher: str) -> bool:
-    """Return whether this names a store; else it is a teacher of the data set."""
+    """Return whether this is the path of a store, and not a teacher of the data set."""
     return storage.exists(storage.join(teacher, FILE))
 
 
@@ -65,5 +65,5 @@ def _votes(folder: str) -> pa.Table:
     finally:
         store.close()
     if all(row["label"] is None for row in rows):
-        raise UserError(f"{folder}: {len(rows)} answers, none of them a vote; expected at least one that is no skip")
+        raise UserError(f"{folder}: {len(rows)} votes, all of them skips; expected at least one other vote")
     return pa.Table.from_pylist(rows, SCHEMA)

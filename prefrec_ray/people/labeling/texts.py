@@ -7,7 +7,7 @@ from collections.abc import Mapping
 TEXTS: Mapping[str, str] = {
     "title": "Compare two histories",
     "question": "Which history shows the more satisfied user?",
-    "help": "Each bar is a visit, each block in it an item that was shown. Both histories have the same time axis, "
+    "help": "Each bar is a visit, each block in it an item. Both histories have the same time axis, "
     "which starts at the first visit. The user reacted to colored blocks.",
     "guidelines": "Guidelines",
     "history_a": "History A",

@@ -1,4 +1,4 @@
-"""Drawing of two segments on one time axis: bars are sessions, cells of a bar are its requests."""
+"""Drawing of two segments on one time axis: bars are sessions, cells of a bar are its impressions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 from prefrec_ray.people.labeling.items import LabelItem
 from prefrec_ray.people.labeling.texts import TEXTS
 
-#: Units of the drawing: it is WIDTH by HEIGHT, as wide as the longer of the two histories.
+#: Size of the drawing; its width is the longer of the two histories.
 WIDTH, HEIGHT = 600.0, 150.0
-_WIDEST_BAR, _BARS = 26.0, 0.4  # and the most of the width that bars take
+_WIDEST_BAR, _BARS = 26.0, 0.4  # and the largest share of the width for bars
 _TALLEST_CELL = 16.0
 #: The axis: unit, its length in ms, and steps between ticks. The last step is as long as needed.
 _UNITS = (
@@ -21,7 +21,7 @@ _UNITS = (
     ("days", 86_400_000, (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)),
 )
 _MOST_TICKS = 5
-#: Icons of well-known signals, and of others as they come.
+#: Icons of common signals, then of others in their order.
 ICONS = {
     **{"click": "●", "like": "♥", "follow": "✚", "share": "➤", "comment": "✎", "watch": "▶", "purchase": "★"},
     **{"buy": "★", "dislike": "✖", "skip": "✖", "favorite": "★", "forward": "➤"},
@@ -32,7 +32,7 @@ COLOURS = 6  # classes s0 to s5 of label.css
 
 @dataclass(frozen=True)
 class Signal:
-    """A kind of feedback that is given or not: its name, its icon, and the number of its colour."""
+    """A binary feedback column: its name, its icon, and the number of its colour."""
 
     name: str
     icon: str
@@ -41,7 +41,7 @@ class Signal:
 
 @dataclass(frozen=True)
 class ImpressionMark:
-    """A request in a bar; colour: the number of its rarest signal; None without a signal."""
+    """An impression in a bar; colour: the number of its rarest signal; None without a signal."""
 
     y: float
     height: float
@@ -75,7 +75,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Request:
-    """An item that was shown, and the reactions of the user."""
+    """An impression: an item and the reactions of the user."""
 
     item: LabelItem
     signals: Sequence[Signal]
@@ -139,7 +139,7 @@ def _since(segment: Segment) -> list[int]:
 
 
 def _axis(span: int, scale: float, bar: float) -> Axis:
-    """Return the axis of a span in ms; a tick stands at the middle of a bar that starts there."""
+    """Return the axis of a span in ms; a tick is at the middle of a bar that starts there."""
     steps = ((unit, ms, step) for unit, ms, steps in _UNITS for step in steps)
     unit, ms, step = next(
         (found for found in steps if span <= found[1] * found[2] * _MOST_TICKS), ("days", 86_400_000, 0)

@@ -27,10 +27,10 @@ Drawn = tuple[Figure, str]  # with its alternative text
 
 
 def learning_curves(sweep: Sweep, task: str, column: str) -> Figure | None:
-    """Fig. 5: a column over updates, one line per setting: mean over seeds, band from the lowest to the highest.
+    """Draw Fig. 5: a column over updates, one line per setting: mean over seeds, band from the lowest to the highest.
 
-    With too many settings for distinct lines, the best at the end are named and the others are grey. None if
-    fewer than two values were reported on the way.
+    With too many settings for distinct lines, the best at the end are named and the others are grey. None if fewer than
+    two values were reported during training.
     """
     label = labels(sweep)
     curves = {}
@@ -97,7 +97,7 @@ def by_keys(sweep: Sweep, measure: Measure, task: str) -> list[Drawn]:
 
 
 def _lines(sweep: Sweep, measure: Measure, task: str, key: str, by_name: dict[str, list[Setting]]) -> Figure:
-    """Fig. 8: means and 95 % intervals over seeds, seeds as dots."""
+    """Draw Fig. 8: means and 95 % intervals over seeds, seeds as dots."""
     figure, axes = panel(task, key, measure.metric.axis, width=4.5, height=3.1)
     at = _scale(axes, [dict(setting.keys)[key] for settings in by_name.values() for setting in settings])
     ends = []
@@ -149,7 +149,7 @@ def _numeric(values: Sequence[Any]) -> bool:
 def _heat_maps(
     sweep: Sweep, measure: Measure, task: str, title: str, keys: Sequence[str], settings: Sequence[Setting]
 ) -> list[Drawn]:
-    """Means over seeds by the first two keys, one figure per value of the third key, on one scale of colours."""
+    """Draw means over seeds by the first two keys, one figure per value of the third key, on one scale of colours."""
     scores = {setting.keys: cell(measure.select(sweep.group(setting, task))) for setting in settings}
     means = {keys: entry.mean for keys, entry in scores.items() if entry is not None}
     axis = {key: ordered([dict(setting.keys)[key] for setting in settings]) for key in keys}
@@ -196,7 +196,7 @@ def _heat_map(
 
 
 def _dots(sweep: Sweep, measure: Measure, task: str, title: str, line: Setting, key: str) -> Figure:
-    """Every trial of a method and recipe: its score by one key."""
+    """Draw the scores of all trials of a method and recipe by one key."""
     trials = [
         trial
         for trial in sweep.trials

@@ -24,7 +24,7 @@ TEXTS = ("trial", "status", "method", "recipe", "task", "seed", "phase", "error"
 
 @dataclass(frozen=True)
 class Setting:
-    """The settings that several seeds share; `keys`: those searched keys that the method has."""
+    """The settings that several seeds share; `keys`: the searched keys that the method has."""
 
     method: str
     recipe: str
@@ -45,7 +45,7 @@ class Trial:
 
     @property
     def keys(self) -> dict[str, Any]:
-        """The searched keys that the trial's method has."""
+        """Return the searched keys that the trial's method has."""
         return dict(self.setting.keys)
 
 
@@ -64,27 +64,27 @@ class Sweep:
 
     @property
     def name(self) -> str:
-        """The folder's name."""
+        """Return the folder's name."""
         return self.uri.rpartition("/")[2]
 
     @property
     def finished(self) -> list[Trial]:
-        """Trials that ran to their end."""
+        """Return the trials that ran to their end."""
         return [trial for trial in self.trials if trial.status == FINISHED]
 
     @property
     def tasks(self) -> list[str]:
-        """Tasks with a finished trial, in the order of the settings."""
+        """Return the tasks with a finished trial, in the order of the settings."""
         return [task for task in self.settings.task if any(trial.task == task for trial in self.finished)]
 
     @property
     def chosen(self) -> list[Setting]:
-        """Settings with a finished trial, in the order of their numbers."""
+        """Return the settings with a finished trial, in the order of their numbers."""
         return list(dict.fromkeys(trial.setting for trial in self.finished))
 
     @property
     def dataset_name(self) -> str:
-        """The name of the data set, without its parent folder."""
+        """Return the name of the data set, without its parent folder."""
         return dataset_name(self.dataset)
 
     def group(self, setting: Setting, task: str) -> list[Trial]:
@@ -132,7 +132,7 @@ def load_sweep(uri: str) -> Sweep:
 def _load_trials(root: str, settings: TuneSettings) -> list[Trial]:
     file = storage.join(root, "trials.csv")
     if not storage.exists(file):
-        raise UserError(f"{root}: no trials.csv in it: the sweep has not ended; go on with it by prefrec tune --resume")
+        raise UserError(f"{root}: no trials.csv in it: the sweep has not ended; continue it by prefrec tune --resume")
     reader = csv.DictReader(io.StringIO(storage.read_text(file)))
     columns = reader.fieldnames or []
     for column in (*(name for name in TEXTS if name != "phase"), *settings.search):

@@ -73,7 +73,7 @@ def _first(sweep: Sweep) -> FirstScreen | None:
     facts = [
         ("Trained", dated(f"{len(sweep.finished)} policies", trained)),
         ("On", sweep.dataset_name),
-        ("Judged on", dated(f"{sweep.evaluation.split or 'held-out'} users, who were not trained on", judged)),
+        ("Judged on", dated(f"{sweep.evaluation.split or 'held-out'} users, not used in training", judged)),
     ]
     places = [f"{sweep.uri}/policies/{trial.name}" for trial in sweep.finished[:1]] + [sweep.dataset]
     return first_screen(sweep.evaluation, facts, named_items(places, items_shown(sweep.evaluation)), SHOWN)
@@ -115,7 +115,7 @@ def _tables(sweep: Sweep, tables: Sequence[SweepTable]) -> html.Section | None:
         text = "No finished trial has a score: set validation or metric in the sweep, or evaluate it."
         parts.append(html.Paragraph(text, "note"))
     if strangers := unknown_policies(sweep):
-        text = f"{strangers} policies in evaluation.json are not of this sweep: left out."
+        text = f"{strangers} policies in evaluation.json are not of this sweep and are excluded."
         parts.append(html.Paragraph(text, "note"))
     for table in tables:
         explained = [html.Paragraph(note, "note") for note in notes(table)]

@@ -41,11 +41,11 @@ class Measure:
 
     @property
     def title(self) -> str:
-        """The name of the metric, and the users that it was measured on."""
+        """Return the name of the metric, and the users of its measurement."""
         return f"{self.metric.title} on {self.users}" if self.users else f"{self.metric.title} at the end of training"
 
     def select(self, trials: Sequence[Trial]) -> list[Score]:
-        """Return the scores of `trials`; trials without a score are left out."""
+        """Return the scores of `trials`; trials without a score are excluded."""
         return [self.scores[trial.name] for trial in trials if trial.name in self.scores]
 
     def text(self, value: float) -> str:
@@ -100,7 +100,7 @@ def trial_of(record: Record, sweep: Sweep) -> str | None:
 
 
 def _of_training(sweep: Sweep, column: str, sign: int, users: str = "") -> Measure:
-    """A column of trials.csv; of a search also for trials that the scheduler stopped."""
+    """Return the measure for a column of trials.csv. In a search it includes trials stopped by the scheduler."""
     trials = [trial for trial in sweep.trials if trial.status != FAILED] if is_drawn(sweep) else sweep.finished
     values = {trial.name: trial.figures.get(column) for trial in trials}
     scores = {name: Score(value) for name, value in values.items() if value is not None}
@@ -122,8 +122,10 @@ def _evaluated(sweep: Sweep, evaluation: Evaluation) -> list[Measure]:
 
 
 def _controls(task: str, records: Sequence[Record], shared: Sequence[Record]) -> dict[str, Score]:
-    """Controls of a task by subject, logging policy and behavior cloning first; estimates have the logging policy only
-    as a field."""
+    """Return the controls of a task by subject, logging policy and behavior cloning first.
+
+    Estimates contain the logging policy only as a field.
+    """
     known = {record.subject: _score(record) for record in shared if record.task == task}
     for record in records:
         if record.task == task:

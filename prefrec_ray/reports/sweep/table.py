@@ -46,7 +46,8 @@ class SettingRow:
 
 @dataclass(frozen=True)
 class Gain:
-    """(method - best baseline) / best baseline; `overlap`: whether their intervals over seeds do (None: one seed)."""
+    """(method - best baseline) / best baseline; `overlap`: whether their intervals over seeds overlap (None: one
+    seed)."""
 
     share: float
     over: str
@@ -84,7 +85,7 @@ def seed_interval(values: Sequence[float]) -> tuple[float, float] | None:
 def cell(scores: Sequence[Score], metric: Metric | None = None) -> SeedMean | None:
     """Return the cell of the seeds of one setting and task, None if there are none.
 
-    The interval over seeds lies in the range of the `metric`, if all values do.
+    The interval over seeds is clipped to the range of the `metric` if all values are in it.
     """
     if not scores:
         return None
@@ -213,8 +214,8 @@ def notes(table: SweepTable) -> list[str]:
     if table.gains:
         sentences.append(
             "Improvement: (method - best baseline) / best baseline, of the means. Baselines: the paper's "
-            f"({', '.join(BASELINES)}). The best baseline is picked after the fact, on the same scores; “seed "
-            "intervals overlap”: the two intervals over seeds do."
+            f"({', '.join(BASELINES)}). The best baseline is selected on the same scores; “seed "
+            "intervals overlap”: the two intervals over seeds overlap."
         )
     if measure.users and measure.key in NOTES and (measure.key != "model" or measure.users == "validation users"):
         sentences.append(NOTES[measure.key])

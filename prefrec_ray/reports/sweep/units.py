@@ -19,12 +19,12 @@ class Metric:
 
     @property
     def is_level(self) -> bool:
-        """True if values are levels, for which relative differences mean something."""
+        """Return True if values are levels, for which relative differences are meaningful."""
         return self.limits == LEVELS
 
     @property
     def axis(self) -> str:
-        """The label of an axis."""
+        """Return the label of an axis."""
         return f"{self.title}\n({self.unit})" if self.unit else self.title
 
 
@@ -54,7 +54,7 @@ _UNITS = {
 #: Sentences for readers, by estimator.
 NOTES = {
     "model": "A validation score of a policy that leads users to states outside the log has 5 less.",
-    "preference": "Preference: the expected reward of the policy's items over the next 100 requests, minus the "
+    "preference": "Preference: the expected reward of the policy's items over the next 100 impressions, minus the "
     "expected reward of the logged items, in thousandths of the standard deviation of the reward's labels. It ranks "
     "policies; it is not a level.",
     "ncis": "NCIS ranks policies; the size of its gains is biased: compare it with the negative controls before the "

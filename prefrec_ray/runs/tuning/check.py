@@ -20,7 +20,7 @@ OWN = {"recipe": "recipe", "task": "task", "seed": "seeds"}
 def checked(settings: TuneSettings, where: str) -> TuneSettings:
     """Return `settings` with the values of `search` converted by their fields.
 
-    Raises `UserError`, which begins with `where`, for an unknown method, a key that a method does not have or that is
+    Raises `UserError`, prefixed by `where`, for an unknown method, a key that a method does not have or that is
     the section's own, a value of the wrong type, a metric that trials do not report, settings that exclude each other,
     or a missing package.
     """

@@ -163,5 +163,5 @@ class TuneSettings(Settings):
         if not value:
             raise ValueError("a grid of zero trials; expected at least one value")
         if len(set(value)) < len(value):
-            raise ValueError("found a value twice; expected each value once")
+            raise ValueError("expected each value once")
         return value

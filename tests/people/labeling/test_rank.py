@@ -89,7 +89,7 @@ def test_lists_are_segments_of_one_user_that_do_not_overlap() -> None:
         assert min(np.diff(starts)) >= 10
         assert starts[-1] + 10 < requests["abcd".index(rows[0]["user_0"])]
     assert len({row["pair_id"] for row in table}) == 45
-    with pytest.raises(UserError, match="3 of 4 train users have more than 60 requests; expected at least 4"):
+    with pytest.raises(UserError, match="3 of 4 train users have more than 60 impressions; expected at least 4"):
         draw_lists(users, "train", 10, 6, 4, seed=0)
 
 

@@ -19,7 +19,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"method": ["PrefRec", "TD3BC"]}, "unknown method 'TD3BC'; did you mean 'TD3_BC'?"),
     ({"method": []}, "key 'method': a grid of zero trials"),
     ({"seeds": []}, "key 'seeds': a grid of zero trials"),
-    ({"seeds": [1, 1]}, "key 'seeds': found a value twice"),
+    ({"seeds": [1, 1]}, "key 'seeds': expected each value once"),
     ({"seeds": [-1]}, "key 'seeds.0': expected greater than or equal to 0, found -1"),
     ({"seeds": [2**32]}, "key 'seeds.0': expected less than 4294967296"),
     ({"search": {"seed": {"grid": [1, 2]}}}, "key 'search.seed': belongs to the section itself; expected seeds: there"),

@@ -1,4 +1,4 @@
-// Keys, and the time an answer takes. Without this file the page works all the same.
+// Keys, and the time of a vote. The page also works without this file.
 "use strict";
 
 const answers = document.querySelector(".choices");
