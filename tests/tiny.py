@@ -1,6 +1,6 @@
 """A small prepared data set, written by hand, whose best action is known.
 
-States are independent standard normal numbers; the behaviour is `behaviour(s)` plus noise; the teacher prefers the
+States are independent standard normal numbers; the logging policy is `behaviour(s)` plus noise; the teacher prefers the
 segment whose actions are closer to `best(s)`. Nothing carries over from one request to the next, so that the best
 policy is the best single action.
 """
@@ -43,7 +43,7 @@ TEACHERS = ("any_users_sum", "within_user_sum", "any_users_mean", "within_user_m
 
 
 def best_action(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The best action and the behaviour's mean action, [n, 2] each, for `states` [n, S]."""
+    """The best action and the logging policy's mean action, [n, 2] each, for `states` [n, S]."""
     return 0.6 * np.tanh(states[:, 2:4]), 0.5 * np.tanh(states[:, :2])
 
 
@@ -60,8 +60,8 @@ def write_dataset(folder: Path, users: int, requests: int, pairs: int, length: i
         score = {}
         for part, members in enumerate(np.array_split(np.array(ids), 2)):
             states = generator.normal(size=(len(members) * requests, STATE.width)).astype(np.float32)
-            best, behaviour = best_action(states)
-            actions = np.clip(behaviour + NOISE * generator.normal(size=behaviour.shape), -1, 1).astype(np.float32)
+            best, logged = best_action(states)
+            actions = np.clip(logged + NOISE * generator.normal(size=logged.shape), -1, 1).astype(np.float32)
             closeness = -np.square(actions - best).sum(axis=1)
             score |= dict(zip(members.tolist(), closeness.reshape(len(members), requests), strict=True))
             columns = {

@@ -21,7 +21,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.settings import EvaluateSettings, NcisSettings
-from prefrec_ray.evaluation.subjects.clone import BehaviourClone, fit_clone
+from prefrec_ray.evaluation.subjects.clone import BehaviorClone, fit_clone
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.train import policy_now
 from prefrec_ray.runtime import start_ray
@@ -31,7 +31,7 @@ SPLIT = "train"  # training users are the most
 _KEYS = ["user_id", "session_index"]
 
 
-def bare_value(dataset: PreparedDataset, split: str, policy: Policy, clone: BehaviourClone) -> float:
+def bare_value(dataset: PreparedDataset, split: str, policy: Policy, clone: BehaviorClone) -> float:
     """NCIS of the policy's depth level: the mean over users of their weighted mean over sessions."""
     values = []
     variance = (SETTINGS.sigma * clone.residual_rms) ** 2

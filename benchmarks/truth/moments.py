@@ -19,7 +19,7 @@ from prefrec_ray.engagement.levels import levels_against, user_means
 from prefrec_ray.engagement.sessions import session_table
 from prefrec_ray.evaluation.online import world_settings
 from prefrec_ray.evaluation.results.intervals import bootstrap_interval
-from prefrec_ray.evaluation.results.names import BEHAVIOUR, CONSTANT, IMITATION, RANDOM_ITEMS
+from prefrec_ray.evaluation.results.names import CONSTANT, IMITATION, LOGGING_POLICY, RANDOM_ITEMS
 from prefrec_ray.evaluation.subjects.clone import fit_clone
 from prefrec_ray.policy import Policy
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
@@ -153,7 +153,7 @@ def servers(policies: Mapping[str, Policy], ranking: np.ndarray, at: Moments) ->
         server.strength, server.remaining = at.strength.copy(), at.remaining.copy()
         return server
 
-    yield BEHAVIOUR, logging_policy
+    yield LOGGING_POLICY, logging_policy
     yield RANDOM_ITEMS, lambda crowd: RandomItems(len(crowd.world.embeddings), np.random.default_rng(2))
     yield CONSTANT, lambda crowd: FirstOf(ranking)
     for name, policy in policies.items():
@@ -185,7 +185,8 @@ def moment_records(
         if record["subject"] in values:
             task = record["task"]
             mine, logged = (
-                np.concatenate([part[task] for part in values[subject]]) for subject in (record["subject"], BEHAVIOUR)
+                np.concatenate([part[task] for part in values[subject]])
+                for subject in (record["subject"], LOGGING_POLICY)
             )
             kept = np.isfinite(mine) & np.isfinite(logged)
             records.append({**record, "estimator": name, **_figures(mine[kept], logged[kept])})

@@ -58,10 +58,10 @@ def reasons(evaluation: Evaluation) -> list[Text]:
 def unweighed(evaluation: Evaluation) -> list[Text]:
     """Return one line per policy without an estimate by importance weights."""
     from prefrec_ray.evaluation.estimators.importance_sampling import ENOUGH
-    from prefrec_ray.evaluation.results.names import BEHAVIOUR, IMITATION
+    from prefrec_ray.evaluation.results.names import IMITATION, LOGGING_POLICY
 
     weighed = {record.subject for record in evaluation.records if record.estimator == "weights"}
-    silent = [name for name in evaluation.served if name not in {BEHAVIOUR, IMITATION, *weighed}]
+    silent = [name for name in evaluation.served if name not in {LOGGING_POLICY, IMITATION, *weighed}]
     why = f"fewer than {ENOUGH} effective sessions, or items not drawn from the whole catalogue"
     return [Text(f"{policy}: No estimate by importance weights: {why}.", style="dim") for policy in silent]
 

@@ -15,7 +15,7 @@ from prefrec_ray import runtime
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.intervals import RESAMPLES
-from prefrec_ray.evaluation.results.names import BEHAVIOUR, CONSTANT, RANDOM_ITEMS, Role
+from prefrec_ray.evaluation.results.names import CONSTANT, LOGGING_POLICY, RANDOM_ITEMS, Role
 from prefrec_ray.evaluation.results.records import Record
 from prefrec_ray.runtime.progress import Progress, silent
 from prefrec_ray.runtime.tasks import run_tasks
@@ -60,15 +60,15 @@ class _Subject:
 
 
 @dataclass(frozen=True)
-class _Users:
+class _SimulatedUsers:
     """Users of the data set: numbers in the world [n], mean depth and mean revisit time (NaN: none) in the log."""
 
     numbers: np.ndarray
     mean_depth: np.ndarray
     mean_revisit_ms: np.ndarray
 
-    def take(self, rows: np.ndarray) -> _Users:
-        return _Users(self.numbers[rows], self.mean_depth[rows], self.mean_revisit_ms[rows])
+    def take(self, rows: np.ndarray) -> _SimulatedUsers:
+        return _SimulatedUsers(self.numbers[rows], self.mean_depth[rows], self.mean_revisit_ms[rows])
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class _World:
     """Common inputs of all roll-outs, stored once in the object store."""
 
     settings: SimulateSettings
-    users: _Users
+    users: _SimulatedUsers
     weight: float  # of depth in the mixture
     how: RollOut
 
@@ -118,7 +118,7 @@ def evaluate_online(
             estimator="online",
             subject=name,
             role=subject.role,
-            **_figures(outcomes[name], outcomes[BEHAVIOUR], task, how.seed),
+            **_figures(outcomes[name], outcomes[LOGGING_POLICY], task, how.seed),
             settings=about,
         )
         for task in tasks
@@ -148,7 +148,7 @@ def world_settings(dataset: PreparedDataset) -> SimulateSettings:
     return parse(SimulateSettings, world, f"{dataset.uri}/metadata.json: world")
 
 
-def _choose_users(dataset: PreparedDataset, settings: SimulateSettings, how: RollOut) -> _Users:
+def _choose_users(dataset: PreparedDataset, settings: SimulateSettings, how: RollOut) -> _SimulatedUsers:
     """Return users of the split, drawn by the seed, in ascending order."""
     tables = []
     for file in dataset.files("sessions"):
@@ -162,7 +162,7 @@ def _choose_users(dataset: PreparedDataset, settings: SimulateSettings, how: Rol
     if numbers[-1] >= settings.users:
         raise UserError(f"{dataset.uri}: user {numbers[-1]} is not in its world of {settings.users} users")
     mean_revisit_ms = table["revisit_ms_mean"].cast(pa.float64()).fill_null(np.nan).to_numpy()
-    everybody = _Users(numbers, table["depth_mean"].to_numpy(), mean_revisit_ms)
+    everybody = _SimulatedUsers(numbers, table["depth_mean"].to_numpy(), mean_revisit_ms)
     drawn = np.random.default_rng(how.seed).choice(len(numbers), min(how.users, len(numbers)), replace=False)
     return everybody.take(np.sort(drawn))
 
@@ -174,7 +174,7 @@ def _subjects(
     items = dataset.items()
     ranking = items.ids[items.nearest(mean_action[None], len(items), "nearest")[0]]
     by_hand: dict[str, Maker] = {
-        BEHAVIOUR: LoggingPolicy,
+        LOGGING_POLICY: LoggingPolicy,
         RANDOM_ITEMS: lambda crowd, rng: RandomItems(len(crowd.world.embeddings), rng),
         CONSTANT: lambda crowd, rng: FirstOf(ranking),
         "clickbait": lambda crowd, rng: OneOfBest(crowd, clickbait, rng),
@@ -226,18 +226,18 @@ _roll_out_part = ray.remote(num_cpus=1)(_roll_out)
 
 def _figures(parts: Sequence[Outcome], logging: Sequence[Outcome], task: Task, seed: int) -> dict[str, Any]:
     """Return the figures of a record. Users without a level under the subject or the logging policy are excluded."""
-    value, behaviour = (np.concatenate([part.levels[task] for part in group]) for group in (parts, logging))
-    kept = np.isfinite(value) & np.isfinite(behaviour)
+    value, logged = (np.concatenate([part.levels[task] for part in group]) for group in (parts, logging))
+    kept = np.isfinite(value) & np.isfinite(logged)
     if not kept.any():
         raise UserError(f"roll-out: no session has a level of {task}; expected more impressions per user")
-    value, behaviour = value[kept], behaviour[kept]
-    (low, high), (gain_low, gain_high) = _intervals(np.stack([value, value - behaviour], axis=1), seed)
+    value, logged = value[kept], logged[kept]
+    (low, high), (gain_low, gain_high) = _intervals(np.stack([value, value - logged], axis=1), seed)
     return {
         "value": float(value.mean()),
         "ci_low": low,
         "ci_high": high,
         "ess": None,
-        "behaviour": float(behaviour.mean()),
+        "behaviour": float(logged.mean()),
         "gain_ci_low": gain_low,
         "gain_ci_high": gain_high,
         "users": int(kept.sum()),

@@ -62,7 +62,7 @@ class Normaliser:
     @classmethod
     def from_dict(cls, value: Any, where: str) -> Normaliser:
         """Return the normaliser of a `to_dict`, exact to the bit. Raises `UserError`, which begins with `where`."""
-        written = parse(_Written, value, where, "normaliser.")
+        written = parse(_NormaliserSchema, value, where, "normaliser.")
         try:
             return cls(np.array(written.mean, dtype=np.float64), np.array(written.std, dtype=np.float64))
         except UserError as error:
@@ -73,7 +73,7 @@ class Normaliser:
         return self.mean.astype(np.float32), (1.0 / self.std).astype(np.float32)
 
 
-class _Written(Settings):
+class _NormaliserSchema(Settings):
     """Schema of the result of `to_dict`."""
 
     model_config = ConfigDict(strict=True)

@@ -114,7 +114,7 @@ class StateDefinition:
     @classmethod
     def from_dict(cls, value: Any, where: str) -> StateDefinition:
         """Return the definition of a `to_dict`. Raises `UserError`, which begins with `where`, for anything else."""
-        written = parse(_Written, value, where, "state.")
+        written = parse(_StateSchema, value, where, "state.")
         return cls(
             feedback=tuple(written.feedback),
             user_features={name: tuple(categories) for name, categories in written.user_features.items()},
@@ -144,7 +144,7 @@ class StateDefinition:
         }
 
 
-class _Written(Settings):
+class _StateSchema(Settings):
     """Schema of the result of `to_dict`."""
 
     model_config = ConfigDict(strict=True)

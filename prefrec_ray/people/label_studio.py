@@ -47,28 +47,28 @@ def is_export(rows: list[Any]) -> bool:
     return any(isinstance(row, dict) and ("annotations" in row or "data" in row) for row in rows)
 
 
-class _Part(Settings):
+class _ExportPart(Settings):
     """Base of models with the relevant keys of Label Studio's export."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
 
-class _Task(_Part):
+class _Task(_ExportPart):
     data: dict[str, Any]
     annotations: list[dict[str, Any]]
 
 
-class _Annotation(_Part):
+class _Annotation(_ExportPart):
     completed_by: Any = None  # the author's number, or an object with email and id
     was_cancelled: bool | None = None
     result: list[dict[str, Any]] | None = None
 
 
-class _Chosen(_Part):
+class _Chosen(_ExportPart):
     choices: list[str]
 
 
-class _Result(_Part):
+class _Result(_ExportPart):
     value: _Chosen
 
 

@@ -13,11 +13,11 @@ from prefrec_ray.settings import Settings
 SCHEMA_VERSION = 3
 
 
-class _Part(Settings):
+class _Section(Settings):
     model_config = ConfigDict(strict=True)
 
 
-class AnswersDescription(_Part):
+class AnswersDescription(_Section):
     """Shape of the network of expected feedback, and the weight of each kind of feedback."""
 
     layer_sizes: Annotated[list[PositiveInt], MinLen(2)]
@@ -31,7 +31,7 @@ class AnswersDescription(_Part):
         return self
 
 
-class CriticDescription(_Part):
+class CriticDescription(_Section):
     """The shape of critic.npz."""
 
     layer_sizes: list[Annotated[list[PositiveInt], MinLen(2)]]
@@ -40,7 +40,7 @@ class CriticDescription(_Part):
     answers: AnswersDescription | None = None
 
 
-class Description(_Part):
+class Description(_Section):
     """policy.json."""
 
     schema_version: int

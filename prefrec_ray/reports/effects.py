@@ -24,14 +24,14 @@ class Effect:
     key: str
     value: float
     interval: tuple[float, float] | None
-    behaviour: float
+    logged: float
 
     @property
     def sentence(self) -> str:
         """Return the effect as a sentence, next to the logging policy."""
         opening = "Users come back after" if self.key == "mean_revisit_hours" else "A session has"
         between = "" if self.interval is None else f" (95 % interval {in_unit(self.key, *self.interval)})"
-        return f"{opening} {in_unit(self.key, self.value)}{between} instead of {in_unit(self.key, self.behaviour)}."
+        return f"{opening} {in_unit(self.key, self.value)}{between} instead of {in_unit(self.key, self.logged)}."
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ def effects(case: Case) -> list[Effect]:
         return []
     found = []
     for key in ("mean_revisit_hours", "mean_depth"):
-        value, behaviour = getattr(record, key), getattr(logging, key)
-        if value is not None and behaviour is not None:
-            found.append(Effect(key, value, getattr(record, f"{key}_ci"), behaviour))
+        value, logged = getattr(record, key), getattr(logging, key)
+        if value is not None and logged is not None:
+            found.append(Effect(key, value, getattr(record, f"{key}_ci"), logged))
     return found
 
 

@@ -125,7 +125,7 @@ def own_units(cases: Sequence[Case]) -> list[tuple[Figure, str]]:
     ):
         found = [(case.policy, one) for case in cases for one in effects(case) if one.key == key]
         if found:
-            values = [value for _, one in found for value in (one.value, one.behaviour, *(one.interval or ()))]
+            values = [value for _, one in found for value in (one.value, one.logged, *(one.interval or ()))]
             days = key == "mean_revisit_hours" and max(values) >= DAYS_FROM
             size = 24.0 if days else 1.0
             points = [
@@ -134,7 +134,7 @@ def own_units(cases: Sequence[Case]) -> list[tuple[Figure, str]]:
             ]
             text = f"{title}: {'; '.join(f'{name} {in_unit(key, one.value)}' for name, one in found)}"
             unit = axis.format(unit="days" if days else "hours")
-            drawn.append((_rows(points, found[0][1].behaviour / size, title, unit, from_zero=True), text))
+            drawn.append((_rows(points, found[0][1].logged / size, title, unit, from_zero=True), text))
     return drawn
 
 

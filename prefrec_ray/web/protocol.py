@@ -16,7 +16,7 @@ from prefrec_ray.web.connections import Connections, client_network
 from prefrec_ray.web.problems import MEDIA_TYPE, Problem
 
 
-class _Part(Enum):
+class _RequestPart(Enum):
     """The part of an HTTP request that the client is sending."""
 
     NONE, HEAD, BODY = range(3)
@@ -49,7 +49,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().__init__(*given, **named)
         self._register, self._limits = register, register.limits
         self.address, self.trusted = "", False
-        self._part, self._step, self._head_bytes = _Part.NONE, 0, 0
+        self._part, self._step, self._head_bytes = _RequestPart.NONE, 0, 0
         self._cycles: deque[RequestResponseCycle] = deque()  # without a reply yet, in order
         self._refusal: Problem | None = None  # sent after the replies to earlier HTTP requests
         self._timer: asyncio.TimerHandle | None = None
@@ -66,7 +66,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     @property
     def _waits_for_body(self) -> bool:
-        return self._part is _Part.BODY and (not self._cycles or self._cycles[0] is self.cycle)
+        return self._part is _RequestPart.BODY and (not self._cycles or self._cycles[0] is self.cycle)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Register the connection, or refuse it."""
@@ -95,20 +95,20 @@ class LimitedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._refusal is not None or self.transport.is_closing():
             return
-        self._head_bytes = self._head_bytes + len(data) if self._part is _Part.HEAD else 0
+        self._head_bytes = self._head_bytes + len(data) if self._part is _RequestPart.HEAD else 0
         if self._head_bytes > self._limits.head_bytes:
             self._refuse(
                 Problem(431, f"found a head of more than {self._limits.head_bytes:,} bytes; expected a shorter one")
             )
-        elif self._part is _Part.NONE and self._answering:
+        elif self._part is _RequestPart.NONE and self._answering:
             self._stop_waiting()
         elif step != self._step or self._timer is None:
-            body = self._part is _Part.BODY
+            body = self._part is _RequestPart.BODY
             self._wait(self._limits.body_seconds if body else self._limits.head_seconds)
 
     def on_message_begin(self) -> None:
         """Begin an HTTP request."""
-        self._part, self._step, self._head_bytes = _Part.HEAD, self._step + 1, 0
+        self._part, self._step, self._head_bytes = _RequestPart.HEAD, self._step + 1, 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -117,13 +117,13 @@ class LimitedProtocol(HttpToolsProtocol):
             self._refuse(Problem(400, f"found too many waiting requests; expected at most {self._limits.pipelined}"))
             raise ValueError("ends the parser")
         super().on_headers_complete()
-        self._part, self._step = _Part.BODY, self._step + 1
+        self._part, self._step = _RequestPart.BODY, self._step + 1
         self._cycles.append(self.cycle)
 
     def on_message_complete(self) -> None:
         """End an HTTP request."""
         super().on_message_complete()
-        self._part, self._step = _Part.NONE, self._step + 1
+        self._part, self._step = _RequestPart.NONE, self._step + 1
 
     def on_response_complete(self) -> None:
         """Continue with the next HTTP request, or refuse the rest and end."""
@@ -185,7 +185,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._answering:  # reading is paused in the meantime
             self._wait(seconds)
         elif not self.transport.is_closing():
-            part = "body" if self._part is _Part.BODY else "head"
+            part = "body" if self._part is _RequestPart.BODY else "head"
             self._end(Problem(408, f"the {part} was not whole after {seconds:g} seconds"))
 
     def _refuse(self, problem: Problem) -> None:
@@ -198,7 +198,7 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         self._refusal = problem
         self.flow.pause_reading()
-        if self._part is _Part.BODY:
+        if self._part is _RequestPart.BODY:
             self._cycles.pop()
             self.pipeline.popleft()
 

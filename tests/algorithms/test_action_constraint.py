@@ -67,9 +67,9 @@ def test_td3_with_an_anchor_is_td3_bc(build: Build) -> None:
 @pytest.mark.parametrize("method", ["PrefRec", "DDPG", "SAC"])
 def test_an_anchor_keeps_an_actor_near_logged_actions(build: Build, method: str) -> None:
     free = build(method)
-    _, behaviour = best_action(free.offline_data.probe)
+    _, logged = best_action(free.offline_data.probe)
     distances = [
-        float(np.linalg.norm(trained(algorithm).act(free.offline_data.probe) - behaviour, axis=1).mean())
+        float(np.linalg.norm(trained(algorithm).act(free.offline_data.probe) - logged, axis=1).mean())
         for algorithm in (build(method, action_constraint="behaviour_anchor", bc_alpha=0.05), free)
     ]
     # SAC's actor follows more slowly: its pull is on sampled actions.

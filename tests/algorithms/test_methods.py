@@ -44,8 +44,8 @@ QUADRATIC: dict[str, Any] = {
     "updates_per_iteration": 400,
     "num_epochs": 12,
 }
-#: Largest mean distance to the best action after that; behaviour's is 0.64. Over seeds 0 to 3 the first five were at
-#: 0.13 to 0.17, IQL (which averages logged actions) at 0.33 to 0.34, BCQ (which stays near them) at 0.55 to 0.56.
+#: Largest mean distance to the best action after that; 0.64 for the logging policy. Over seeds 0 to 3 the first five had
+#: 0.13 to 0.17, IQL (which averages logged actions) 0.33 to 0.34, BCQ (which stays near them) 0.55 to 0.56.
 NEAR = {"PrefRec": 0.25, "DDPG": 0.25, "TD3": 0.25, "SAC": 0.25, "TD3_BC": 0.25, "IQL": 0.42, "BCQ": 0.6}
 
 #: Equality: a few updates of 64 transitions.
@@ -127,18 +127,18 @@ def test_learns_what_is_best(
     assert (result["phase"], result["updates"]) == ("train", 400)
     states = algorithm.offline_data.probe
     policy = actor_on(algorithm, states)
-    best, behaviour = best_action(states)
-    start = distance(behaviour, best)
+    best, logged = best_action(states)
+    start = distance(logged, best)
     assert start > 0.6
     if method == "IL":
         # The clone errs by 0.10 to 0.11 in a random direction, which takes it neither nearer nor further away.
-        assert distance(policy, behaviour) < 0.15
+        assert distance(policy, logged) < 0.15
         assert abs(distance(policy, best) - start) < 0.04
     else:
         assert distance(policy, best) < NEAR[method]
         assert result["reward"]["accuracy_any_users"] > 0.8
     if method == "BCQ":
-        assert distance(policy, behaviour) < 0.2, "BCQ has left the data"
+        assert distance(policy, logged) < 0.2, "BCQ has left the data"
 
 
 # --- equality ---------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 
 from prefrec_ray.cli.main import run
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation.subjects.clone import BehaviourClone, fit_clone
+from prefrec_ray.evaluation.subjects.clone import BehaviorClone, fit_clone
 
 CONFIG = """
 simulate:
@@ -47,9 +47,9 @@ evaluate:
 @pytest.fixture
 def fitted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The behavior clone is a function of data set and seed (test_clone.py): fitted once here, not by six commands."""
-    known: dict[tuple[str, int], BehaviourClone] = {}
+    known: dict[tuple[str, int], BehaviorClone] = {}
 
-    def fit(dataset: PreparedDataset, seed: int = 0) -> BehaviourClone:
+    def fit(dataset: PreparedDataset, seed: int = 0) -> BehaviorClone:
         key = (dataset.uri, seed)
         if key not in known:
             known[key] = fit_clone(dataset, seed)

@@ -2,7 +2,7 @@ import pytest
 from hand_made import direction, write_dataset
 
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation.subjects.clone import BehaviourClone, fit_clone
+from prefrec_ray.evaluation.subjects.clone import BehaviorClone, fit_clone
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
 
@@ -13,7 +13,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
 
 
 @pytest.fixture(scope="session")
-def clone(dataset: PreparedDataset, ray_session: None) -> BehaviourClone:
+def clone(dataset: PreparedDataset, ray_session: None) -> BehaviorClone:
     return fit_clone(dataset, seed=0)
 
 

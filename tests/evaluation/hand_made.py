@@ -35,11 +35,11 @@ def linear_policy(dataset: PreparedDataset, weight: np.ndarray, bias: np.ndarray
 
 
 def direction(dataset: PreparedDataset, first: float, **changes: object) -> Policy:
-    """The behaviour's mean action, pushed by `first` in its first coordinate."""
-    return linear_policy(dataset, behaviour_weight(dataset.state.width), np.array([first, 0.0]), **changes)
+    """The logging policy's mean action, pushed by `first` in its first coordinate."""
+    return linear_policy(dataset, logging_weight(dataset.state.width), np.array([first, 0.0]), **changes)
 
 
-def behaviour_weight(width: int) -> np.ndarray:
+def logging_weight(width: int) -> np.ndarray:
     return 0.5 * np.random.default_rng(99).normal(size=(ACTION_DIM, width)) / np.sqrt(width)
 
 
@@ -51,7 +51,7 @@ def write_dataset(folder: Path, users: int, files: int = 4, seed: int = 0, effec
     rng = np.random.default_rng(seed)
     embeddings = rng.uniform(-1, 1, (300, ACTION_DIM))
     items = ItemTable(np.arange(300) + 1000, embeddings)
-    weight = behaviour_weight(STATE.width)
+    weight = logging_weight(STATE.width)
     for name in ("sessions", "transitions", "requests/test", "requests/validation", "requests/train"):
         (folder / name).mkdir(parents=True)
     items.save(str(folder / "items.parquet"))

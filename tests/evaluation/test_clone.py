@@ -3,11 +3,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hand_made import behaviour_weight
+from hand_made import logging_weight
 
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError, find_user_error
-from prefrec_ray.evaluation.subjects.clone import BehaviourClone, fit_clone
+from prefrec_ray.evaluation.subjects.clone import BehaviorClone, fit_clone
 
 
 def requests(dataset: PreparedDataset, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -15,25 +15,25 @@ def requests(dataset: PreparedDataset, split: str) -> tuple[np.ndarray, np.ndarr
     return tuple(np.concatenate([tensor(table[name]) for table in tables]) for name in ("state", "action"))
 
 
-def test_learns_what_can_be_learned(dataset: PreparedDataset, clone: BehaviourClone) -> None:
+def test_learns_what_can_be_learned(dataset: PreparedDataset, clone: BehaviorClone) -> None:
     states, actions = requests(dataset, "test")
-    ideal = np.tanh(states @ behaviour_weight(dataset.state.width).T)
+    ideal = np.tanh(states @ logging_weight(dataset.state.width).T)
     noise = np.sqrt(((actions - ideal) ** 2).mean())
     rms = np.sqrt(((actions - clone.policy.act(states)) ** 2).mean())
     assert noise < rms < 1.1 * noise < 0.8 * actions.std()
 
 
-def test_the_residual_is_that_of_validation_users(dataset: PreparedDataset, clone: BehaviourClone) -> None:
+def test_the_residual_is_that_of_validation_users(dataset: PreparedDataset, clone: BehaviorClone) -> None:
     states, actions = requests(dataset, "validation")
     assert clone.residual_rms == pytest.approx(np.sqrt(((actions - clone.policy.act(states)) ** 2).mean()), rel=1e-5)
 
 
-def test_the_mean_action_is_that_of_training_users(dataset: PreparedDataset, clone: BehaviourClone) -> None:
+def test_the_mean_action_is_that_of_training_users(dataset: PreparedDataset, clone: BehaviorClone) -> None:
     _, actions = requests(dataset, "train")
     np.testing.assert_allclose(clone.mean_action, actions.mean(axis=0), atol=0.01)
 
 
-def test_the_same_seed_gives_the_same_clone(dataset: PreparedDataset, clone: BehaviourClone) -> None:
+def test_the_same_seed_gives_the_same_clone(dataset: PreparedDataset, clone: BehaviorClone) -> None:
     again, other = fit_clone(dataset, seed=0), fit_clone(dataset, seed=1)
     states = requests(dataset, "test")[0][:50]
     assert np.array_equal(again.policy.act(states), clone.policy.act(states))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hand_made import behaviour_weight, direction, linear_policy, write_dataset
+from hand_made import direction, linear_policy, logging_weight, write_dataset
 
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError, find_user_error
@@ -16,14 +16,14 @@ from prefrec_ray.evaluation.estimators.session_means import ncis_scores
 from prefrec_ray.evaluation.logged.sessions import LoggedSessions
 from prefrec_ray.evaluation.results.records import Evaluation, Record, read_evaluation, write_evaluation
 from prefrec_ray.evaluation.settings import EvaluateSettings, NcisSettings
-from prefrec_ray.evaluation.subjects.clone import BehaviourClone, fit_clone
+from prefrec_ray.evaluation.subjects.clone import BehaviorClone, fit_clone
 
 TASKS = ("depth", "frequency", "mixture")
 NCIS = EvaluateSettings(estimators=("ncis",))
 
 
 @pytest.fixture(scope="module")
-def evaluated(dataset: PreparedDataset, policies: dict, clone: BehaviourClone) -> Evaluation:
+def evaluated(dataset: PreparedDataset, policies: dict, clone: BehaviorClone) -> Evaluation:
     calls: list[tuple] = []
     evaluation = evaluate(EvaluationRequest(dataset, policies, TASKS, clone, NCIS), lambda *call: calls.append(call))
     stages = [("score logged sessions: files", done, 4) for done in (0, 1, 2, 3, 4)]
@@ -35,8 +35,8 @@ def by_subject(evaluation: Evaluation, task: str) -> dict[str, Record]:
     return {record.subject: record for record in evaluation.records if record.task == task}
 
 
-def plain_value(dataset: PreparedDataset, policy: object, clone: BehaviourClone, task: str) -> tuple[float, float]:
-    """The default NCIS and the behaviour value by plain loops over the files' own rows."""
+def plain_value(dataset: PreparedDataset, policy: object, clone: BehaviorClone, task: str) -> tuple[float, float]:
+    """The default NCIS and the value of the logging policy by plain loops over the files' own rows."""
     sigma = 2 * clone.residual_rms
     sessions = [row for file in dataset.files("sessions") for row in dataset.read(file).to_pylist()]
     requests: dict[tuple[int, int], list[float]] = {}
@@ -65,16 +65,16 @@ def plain_value(dataset: PreparedDataset, policy: object, clone: BehaviourClone,
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_whole_way_equals_plain_loops(
-    dataset: PreparedDataset, evaluated: Evaluation, policies: dict, clone: BehaviourClone, task: str
+    dataset: PreparedDataset, evaluated: Evaluation, policies: dict, clone: BehaviorClone, task: str
 ) -> None:
     records = by_subject(evaluated, task)
     for name, policy in policies.items():
-        value, behaviour = plain_value(dataset, policy, clone, task)
+        value, logged = plain_value(dataset, policy, clone, task)
         assert records[name].value == pytest.approx(value, abs=1e-5)
-        assert records[name].behaviour == pytest.approx(behaviour, abs=1e-12)
+        assert records[name].behaviour == pytest.approx(logged, abs=1e-12)
 
 
-def test_a_record_says_it_all(evaluated: Evaluation, dataset: PreparedDataset, clone: BehaviourClone) -> None:
+def test_a_record_says_it_all(evaluated: Evaluation, dataset: PreparedDataset, clone: BehaviorClone) -> None:
     records = by_subject(evaluated, "frequency")
     roles = {subject: record.role for subject, record in records.items()}
     assert roles == {
@@ -108,7 +108,9 @@ def test_ranks_by_what_good_sessions_did(evaluated: Evaluation) -> None:
     assert records["imitation"].ess == pytest.approx(1)
 
 
-def test_everybody_scores_the_behaviours_value_where_actions_change_nothing(ray_session: None, tmp_path: Path) -> None:
+def test_everybody_scores_the_logging_policys_value_where_actions_change_nothing(
+    ray_session: None, tmp_path: Path
+) -> None:
     dataset = write_dataset(tmp_path / "dataset", users=240, effect=0.0)
     request = EvaluationRequest(dataset, {"right": direction(dataset, 0.8)}, ["frequency"], fit_clone(dataset), NCIS)
     records = evaluate(request).records
@@ -150,7 +152,7 @@ def test_what_is_served(evaluated: Evaluation, dataset: PreparedDataset, policie
 
 
 def test_the_order_of_rows_and_files_does_not_matter(
-    dataset: PreparedDataset, evaluated: Evaluation, policies: dict, clone: BehaviourClone, tmp_path: Path
+    dataset: PreparedDataset, evaluated: Evaluation, policies: dict, clone: BehaviorClone, tmp_path: Path
 ) -> None:
     mixed = tmp_path / "mixed"
     shutil.copytree(dataset.uri, mixed)
@@ -173,12 +175,12 @@ def test_the_order_of_rows_and_files_does_not_matter(
 
 
 def test_the_same_seed_gives_the_same_records(
-    dataset: PreparedDataset, evaluated: Evaluation, policies: dict, clone: BehaviourClone
+    dataset: PreparedDataset, evaluated: Evaluation, policies: dict, clone: BehaviorClone
 ) -> None:
     assert evaluate(EvaluationRequest(dataset, policies, TASKS, clone, NCIS)) == evaluated
 
 
-def test_a_policy_equal_to_the_clone_scores_like_it(dataset: PreparedDataset, clone: BehaviourClone) -> None:
+def test_a_policy_equal_to_the_clone_scores_like_it(dataset: PreparedDataset, clone: BehaviorClone) -> None:
     settings = EvaluateSettings(estimators=("ncis",), split="validation")
     records = by_subject(
         evaluate(EvaluationRequest(dataset, {"copy": clone.policy}, ["depth"], clone, settings)), "depth"
@@ -187,12 +189,12 @@ def test_a_policy_equal_to_the_clone_scores_like_it(dataset: PreparedDataset, cl
     assert records["copy"].users_left_out == 0
 
 
-def one_policy(dataset: PreparedDataset, clone: BehaviourClone) -> EvaluationRequest:
+def one_policy(dataset: PreparedDataset, clone: BehaviorClone) -> EvaluationRequest:
     settings = EvaluateSettings(estimators=("ncis",), ncis=NcisSettings(cap=None))
     return EvaluationRequest(dataset, {"p": clone.policy}, ["depth"], clone, settings)
 
 
-def test_sessions_without_a_level_are_left_out(dataset: PreparedDataset, clone: BehaviourClone) -> None:
+def test_sessions_without_a_level_are_left_out(dataset: PreparedDataset, clone: BehaviorClone) -> None:
     level = np.array([1.0, np.nan, 3.0, np.nan, np.nan, 5.0])
     log_rho = np.repeat(np.log([[1.0], [9.0], [3.0], [2.0], [2.0], [7.0]]), 6, axis=1)
     sessions = LoggedSessions(np.array([0, 0, 0, 1, 1, 2]), level, level, np.ones(6), log_rho)
@@ -203,14 +205,14 @@ def test_sessions_without_a_level_are_left_out(dataset: PreparedDataset, clone: 
     assert (records["p"].users, records["p"].sessions, records["p"].users_left_out) == (2, 3, 1)
 
 
-def test_nobody_with_a_level_is_one_line(dataset: PreparedDataset, clone: BehaviourClone) -> None:
+def test_nobody_with_a_level_is_one_line(dataset: PreparedDataset, clone: BehaviorClone) -> None:
     nothing = np.full(2, np.nan)
     sessions = LoggedSessions(np.array([0, 1]), np.ones(2), nothing, np.ones(2), np.zeros((2, 6)))
     with pytest.raises(UserError, match="no session has a level"):
         ncis_scores(one_policy(dataset, clone), "depth", sessions, nothing)
 
 
-def test_mistakes_are_one_line(dataset: PreparedDataset, policies: dict, clone: BehaviourClone) -> None:
+def test_mistakes_are_one_line(dataset: PreparedDataset, policies: dict, clone: BehaviorClone) -> None:
     def failing(message: str, policies: dict, **settings: object) -> None:
         about = NCIS.model_copy(update=settings)
         with pytest.raises(UserError, match=message):
@@ -220,13 +222,13 @@ def test_mistakes_are_one_line(dataset: PreparedDataset, policies: dict, clone: 
     for name in ("imitation", "shuffled:x"):
         failing(f"policy name '{name}'", {name: right})
     shifted = type(right.normaliser)(right.normaliser.mean + 1, right.normaliser.std)
-    other = linear_policy(dataset, behaviour_weight(dataset.state.width), np.zeros(2), normaliser=shifted)
+    other = linear_policy(dataset, logging_weight(dataset.state.width), np.zeros(2), normaliser=shifted)
     failing("policy 'other': found other states than in", {"other": other})
     failing("no impressions in the split 'elsewhere'", policies, split="elsewhere")
 
 
 def test_a_mistake_found_by_a_worker_is_one_line(
-    dataset: PreparedDataset, policies: dict, clone: BehaviourClone, tmp_path: Path
+    dataset: PreparedDataset, policies: dict, clone: BehaviorClone, tmp_path: Path
 ) -> None:
     shutil.copytree(dataset.uri, tmp_path / "less")
     file = tmp_path / "less" / "requests" / "test" / "part-00002.parquet"

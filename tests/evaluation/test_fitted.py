@@ -14,14 +14,14 @@ from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.logged.trajectories import read_trajectories
 from prefrec_ray.evaluation.results.records import Record
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, NcisSettings
-from prefrec_ray.evaluation.subjects.clone import BehaviourClone
+from prefrec_ray.evaluation.subjects.clone import BehaviorClone
 from prefrec_ray.policy import Policy
 
 FQE = FqeSettings(updates=600, networks=3)
 
 
 @pytest.fixture(scope="module")
-def evaluated(dataset: PreparedDataset, policies: dict[str, Policy], clone: BehaviourClone) -> tuple[Record, ...]:
+def evaluated(dataset: PreparedDataset, policies: dict[str, Policy], clone: BehaviorClone) -> tuple[Record, ...]:
     calls: list[tuple] = []
     request = EvaluationRequest(
         dataset,
@@ -33,7 +33,7 @@ def evaluated(dataset: PreparedDataset, policies: dict[str, Policy], clone: Beha
         sensitivity=True,
     )
     records = evaluate(request, lambda *call: calls.append(call)).records
-    # Policies and their shuffled selves, imitation and its own, constant, random; and behaviour, task by task.
+    # Policies and their shuffled selves, imitation and its own, constant, random; and the logging policy, task by task.
     assert calls[-3] == ("fit Q: policies and controls", 9 + 7, 9 + 7)
     return records
 
@@ -53,7 +53,7 @@ def mean_level(dataset: PreparedDataset) -> float:
 
 
 @pytest.mark.parametrize("estimator", ["fqe", "dr"])
-def test_who_is_better_than_behaviour_and_who_worse(
+def test_who_is_better_than_the_logging_policy_and_who_worse(
     dataset: PreparedDataset, evaluated: tuple[Record, ...], estimator: str
 ) -> None:
     records = of(evaluated, "frequency", estimator)
@@ -68,7 +68,7 @@ def test_who_is_better_than_behaviour_and_who_worse(
         assert abs(gain) < 0.5 * (records["right"].value - records["right"].behaviour)
 
 
-def test_records_are_of_the_same_kind_as_those_of_ncis(evaluated: tuple[Record, ...], clone: BehaviourClone) -> None:
+def test_records_are_of_the_same_kind_as_those_of_ncis(evaluated: tuple[Record, ...], clone: BehaviorClone) -> None:
     ncis, fqe, dr = (of(evaluated, "frequency", estimator) for estimator in ("ncis", "fqe", "dr"))
     assert set(fqe) == set(dr) == {name for name in ncis if not name.startswith("length only:")}
     for record in (*fqe.values(), *dr.values()):
@@ -105,7 +105,7 @@ def test_the_interval_behind_the_best_is_that_of_the_difference(evaluated: tuple
 
 
 @pytest.mark.parametrize("estimator", ["ncis", "dr"])
-def test_sensitivity_holds_the_record_itself_and_goes_to_behaviour(
+def test_sensitivity_holds_the_record_itself_and_goes_to_the_logging_policy(
     evaluated: tuple[Record, ...], estimator: str
 ) -> None:
     for record in of(evaluated, "frequency", estimator).values():
@@ -124,7 +124,7 @@ def test_sensitivity_holds_the_record_itself_and_goes_to_behaviour(
 
 
 def test_sensitivity_equals_a_run_at_another_width(
-    dataset: PreparedDataset, evaluated: tuple[Record, ...], policies: dict[str, Policy], clone: BehaviourClone
+    dataset: PreparedDataset, evaluated: tuple[Record, ...], policies: dict[str, Policy], clone: BehaviorClone
 ) -> None:
     at = NcisSettings(sigma=1.0, cap=1.0)
     settings = EvaluateSettings(ncis=at, estimators=("ncis", "dr"), fqe=FQE)
@@ -143,7 +143,7 @@ def test_sensitivity_equals_a_run_at_another_width(
 
 @pytest.mark.parametrize("wrong", [{"mode": "density"}, {"aggregate": "mean"}])
 def test_sensitivity_needs_weights_that_scale(
-    dataset: PreparedDataset, policies: dict[str, Policy], clone: BehaviourClone, wrong: dict
+    dataset: PreparedDataset, policies: dict[str, Policy], clone: BehaviorClone, wrong: dict
 ) -> None:
     settings = EvaluateSettings(ncis=NcisSettings(**wrong))
     with pytest.raises(UserError, match="--sensitivity: not for mode"):

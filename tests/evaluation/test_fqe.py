@@ -137,7 +137,7 @@ def test_with_the_true_q_residuals_are_noise_whatever_the_weights(
 
 @pytest.mark.parametrize("wrong", [0.0, 2.0, -5.0])
 def test_with_exact_weights_a_wrong_q_does_no_harm_in_one_step(wrong: float) -> None:
-    """One request a visit, no future: level 2 + 2 s a + noise; behaviour takes action 1 of two in one of four cases."""
+    """One request per visit, no future, level 2 + 2 s a + noise; the log has action 1 of two in one of four cases."""
     rng = np.random.default_rng(4)
     users, visits = 400, 60
     state = rng.normal(1, 1, (users * visits, 1))
@@ -173,7 +173,7 @@ def test_corrections_equal_a_plain_sum() -> None:
 
 
 def test_unweighted_the_correction_gives_the_logged_mean_whatever_q_says() -> None:
-    """With weights of 1 and pi = behaviour everything telescopes but the ends of a history."""
+    """With weights of 1 and the logging policy as pi, everything telescopes except for the ends of a history."""
     data = walk(users=30, sessions=8, seed=3)
     known = steps(data, data.depth_level)
     q = np.random.default_rng(0).normal(size=len(data.state))

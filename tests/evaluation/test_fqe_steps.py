@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from prefrec_ray.evaluation.estimators import fqe
-from prefrec_ray.evaluation.estimators.fqe import FittedQ, action_value, fit_q, pairs_of
+from prefrec_ray.evaluation.estimators.fqe import FittedQFunction, action_value, fit_q, pairs_of
 from prefrec_ray.evaluation.logged.trajectories import Trajectories, steps
 from prefrec_ray.evaluation.settings import FqeSettings
 
@@ -113,7 +113,7 @@ def test_values_are_asked_for_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None
     sizes: list[int] = []
     net.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     monkeypatch.setattr(fqe, "_CHUNK", 4)
-    values = FittedQ(net, 1.0, 2.0).mean_level(state, action)
+    values = FittedQFunction(net, 1.0, 2.0).mean_level(state, action)
     assert sizes == [4, 4, 2]
     assert values.dtype == np.float64
     np.testing.assert_allclose(values, expected, atol=1e-5)

@@ -26,7 +26,7 @@ from prefrec_ray.evaluation.estimators.ncis import normalised_weights, user_valu
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.logged.trajectories import Trajectories, read_trajectories, steps
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings
-from prefrec_ray.evaluation.subjects.clone import BehaviourClone
+from prefrec_ray.evaluation.subjects.clone import BehaviorClone
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
 
@@ -193,7 +193,7 @@ def sampled(dataset: PreparedDataset) -> dict[str, Policy]:
 
 
 def test_weights_have_a_mean_of_one_where_the_chances_are_right(
-    dataset: PreparedDataset, clone: BehaviourClone, sampled: dict[str, Policy]
+    dataset: PreparedDataset, clone: BehaviorClone, sampled: dict[str, Policy]
 ) -> None:
     """Items drawn evenly: b is 1 over their number, by hand."""
     rng = np.random.default_rng(3)
@@ -213,7 +213,7 @@ def test_weights_have_a_mean_of_one_where_the_chances_are_right(
 
 
 def test_no_table_of_items_is_read_to_weigh(
-    dataset: PreparedDataset, clone: BehaviourClone, sampled: dict[str, Policy], monkeypatch: pytest.MonkeyPatch
+    dataset: PreparedDataset, clone: BehaviorClone, sampled: dict[str, Policy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = read_trajectories._function(dataset.uri, "test", 0)
     chances = Logged(data, np.full(len(data.row), -np.log(len(dataset.items()))), True, {})
@@ -229,7 +229,7 @@ def test_trajectories_know_items_and_chances(dataset: PreparedDataset, ray_sessi
 
 
 def test_few_sessions_are_no_estimate(
-    dataset: PreparedDataset, clone: BehaviourClone, sampled: dict[str, Policy]
+    dataset: PreparedDataset, clone: BehaviorClone, sampled: dict[str, Policy]
 ) -> None:
     rng = np.random.default_rng(5)
     n, items = 2000, len(dataset.items())
@@ -248,7 +248,7 @@ def test_few_sessions_are_no_estimate(
 
 
 def test_doubly_robust_corrects_by_a_policys_own_chances_where_they_leave_enough(
-    dataset: PreparedDataset, clone: BehaviourClone, sampled: dict[str, Policy], monkeypatch: pytest.MonkeyPatch
+    dataset: PreparedDataset, clone: BehaviorClone, sampled: dict[str, Policy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training, held = (read_trajectories._function(dataset.uri, split, 0) for split in ("train", "test"))
     about = EvaluateSettings(fqe=FqeSettings(updates=50, networks=2))
@@ -272,7 +272,7 @@ def test_doubly_robust_corrects_by_a_policys_own_chances_where_they_leave_enough
 
 def test_an_evaluation_by_weights(
     dataset: PreparedDataset,
-    clone: BehaviourClone,
+    clone: BehaviorClone,
     policies: dict[str, Policy],
     sampled: dict[str, Policy],
     monkeypatch: pytest.MonkeyPatch,

@@ -10,7 +10,7 @@ import pytest
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.model import Modelled, model_scores, together
 from prefrec_ray.evaluation.results.intervals import bootstrap_interval, widened
-from prefrec_ray.evaluation.results.names import BEHAVIOUR, Subject
+from prefrec_ray.evaluation.results.names import LOGGING_POLICY, Subject
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.evaluation.users.roll_out import Imagined
 from prefrec_ray.settings import parse
@@ -33,19 +33,19 @@ def request() -> Any:
 def test_intervals_are_of_the_users_that_the_value_is_of() -> None:
     """Users without a level under `b` have the highest other levels."""
     rng = np.random.default_rng(0)
-    each = {name: rng.normal(mean, 0.2, (2, USERS)) for name, mean in ((BEHAVIOUR, 1.0), ("a", 1.5), ("b", 1.2))}
-    for name in (BEHAVIOUR, "a"):
+    each = {name: rng.normal(mean, 0.2, (2, USERS)) for name, mean in ((LOGGING_POLICY, 1.0), ("a", 1.5), ("b", 1.2))}
+    for name in (LOGGING_POLICY, "a"):
         each[name][:, :15] += 3.0
     each["b"][:, :15] = np.nan
     scores = model_scores(request(), "depth", {name: rolled(levels) for name, levels in each.items()})
     records = {record.subject: record for record in scores.records(seed=0)}
     kept = {name: levels[:, 15:] for name, levels in each.items()}
     for name, record in records.items():
-        values, gains = kept[name].mean(axis=0), (kept[name] - kept[BEHAVIOUR]).mean(axis=0)
+        values, gains = kept[name].mean(axis=0), (kept[name] - kept[LOGGING_POLICY]).mean(axis=0)
         assert record.value == pytest.approx(values.mean())
         for of, low, high in (
             (kept[name], record.ci_low, record.ci_high),
-            (kept[name] - kept[BEHAVIOUR], record.gain_ci_low, record.gain_ci_high),
+            (kept[name] - kept[LOGGING_POLICY], record.gain_ci_low, record.gain_ci_high),
         ):
             drawn = bootstrap_interval(of.mean(axis=0)[:, None], 0)
             wide = [float(bound[0]) for bound in widened(*drawn, of.mean(axis=1)[:, None])]
@@ -66,14 +66,14 @@ def test_roll_outs_of_one_subject_are_joined_in_the_order_of_the_models() -> Non
 
 
 def test_where_nobody_has_a_level_under_all_it_is_one_line() -> None:
-    levels = {name: np.ones((2, USERS)) for name in (BEHAVIOUR, "a")}
+    levels = {name: np.ones((2, USERS)) for name in (LOGGING_POLICY, "a")}
     modelled = {name: rolled(one) for name, one in (levels | {"b": np.full((2, USERS), np.nan)}).items()}
     with pytest.raises(UserError, match=r"no user of the model has a level on the task 'depth' .*fewest under 'b'"):
         model_scores(request(), "depth", modelled)
 
 
 def test_where_nobody_has_a_level_under_one_of_the_models_it_is_one_line() -> None:
-    modelled = {name: rolled(np.ones((2, USERS))) for name in (BEHAVIOUR, "a", "b")}
+    modelled = {name: rolled(np.ones((2, USERS))) for name in (LOGGING_POLICY, "a", "b")}
     modelled["a"].imagined.levels["depth"][1] = np.nan
     with pytest.raises(UserError, match=r"no user of the model has a level .*fewest under 'a'"):
         model_scores(request(), "depth", modelled)
@@ -81,13 +81,13 @@ def test_where_nobody_has_a_level_under_one_of_the_models_it_is_one_line() -> No
 
 def test_where_the_log_has_no_level_the_model_is_held_against_it_is_one_line() -> None:
     """For example, its first impressions are one session per user."""
-    modelled = {name: rolled(np.ones((2, USERS)), logged=float("nan")) for name in (BEHAVIOUR, "a", "b")}
+    modelled = {name: rolled(np.ones((2, USERS)), logged=float("nan")) for name in (LOGGING_POLICY, "a", "b")}
     with pytest.raises(UserError, match=r"a level on the task 'depth' in the first 250 impressions of the log"):
         model_scores(request(), "depth", modelled)
 
 
 def test_where_nobody_comes_back_there_is_no_time_away() -> None:
-    modelled = {name: rolled(np.ones((2, USERS)), away=2.0) for name in (BEHAVIOUR, "a")}
+    modelled = {name: rolled(np.ones((2, USERS)), away=2.0) for name in (LOGGING_POLICY, "a")}
     modelled["b"] = rolled(np.ones((2, USERS)), away=float("nan"))
     records = {record.subject: record for record in model_scores(request(), "depth", modelled).records(seed=0)}
     assert (records["a"].mean_revisit_hours, records["b"].mean_revisit_hours) == (2.0, None)

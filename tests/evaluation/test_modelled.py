@@ -16,14 +16,14 @@ from prefrec_ray.evaluation.results.records import Evaluation, ItemShare, Served
 from prefrec_ray.evaluation.results.served import in_roll_out
 from prefrec_ray.evaluation.results.verdict import verdicts
 from prefrec_ray.evaluation.settings import EvaluateSettings, ModelSettings
-from prefrec_ray.evaluation.subjects.clone import BehaviourClone
+from prefrec_ray.evaluation.subjects.clone import BehaviorClone
 from prefrec_ray.evaluation.users.histories import histories_of
 from prefrec_ray.evaluation.users.roll_out import Imagined
 from prefrec_ray.policy import Policy
 
 
 @pytest.fixture(scope="module")
-def evaluated(dataset: PreparedDataset, policies: dict[str, Policy], clone: BehaviourClone) -> Evaluation:
+def evaluated(dataset: PreparedDataset, policies: dict[str, Policy], clone: BehaviorClone) -> Evaluation:
     settings = EvaluateSettings(estimators=("model",), model=ModelSettings(models=2, users=60, requests=60))
     near = direction(dataset, 0.3, provenance={"method": "TD3_BC"})
     return evaluate(EvaluationRequest(dataset, {**policies, "near": near}, ["frequency"], clone, settings))
@@ -84,7 +84,7 @@ def test_items_of_a_roll_out_are_counted_as_shown() -> None:
 
 
 def test_policies_that_the_log_cannot_vouch_for_have_no_estimate(
-    dataset: PreparedDataset, policies: dict[str, Policy], clone: BehaviourClone, monkeypatch: pytest.MonkeyPatch
+    dataset: PreparedDataset, policies: dict[str, Policy], clone: BehaviorClone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model, "THRESHOLD", 1.01)
     settings = EvaluateSettings(estimators=("model",), model=ModelSettings(models=2, users=10, requests=40))
@@ -95,7 +95,7 @@ def test_policies_that_the_log_cannot_vouch_for_have_no_estimate(
 
 
 def test_the_same_seed_says_the_same(
-    dataset: PreparedDataset, policies: dict[str, Policy], clone: BehaviourClone
+    dataset: PreparedDataset, policies: dict[str, Policy], clone: BehaviorClone
 ) -> None:
     settings = EvaluateSettings(estimators=("model",), model=ModelSettings(models=2, users=10, requests=30))
     request = EvaluationRequest(dataset, {"right": policies["right"]}, ["frequency"], clone, settings)

@@ -76,7 +76,7 @@ def test_equals_eq_12_by_hand(mode, aggregate, users, sigma, cap):
 
 @settings(deadline=None, max_examples=50)
 @given(users=some_users, aggregate=st.sampled_from(AGGREGATES), log_weight=st.floats(-5, 5))
-def test_equal_weights_give_the_behaviour_value(users, aggregate, log_weight):
+def test_equal_weights_give_the_value_of_the_logging_policy(users, aggregate, log_weight):
     depths = [len(requests) for user in users for _, requests in user]
     number = np.repeat(np.arange(len(users)), [len(user) for user in users])
     level = np.array([level for user in users for level, _ in user], dtype=np.float64)
@@ -84,8 +84,8 @@ def test_equal_weights_give_the_behaviour_value(users, aggregate, log_weight):
     per_request = np.repeat([log_weight / (d if aggregate == "product" else 1) for d in depths], depths)
     log_rho = ncis.session_log_weights(per_request, np.cumsum([0, *depths[:-1]]), aggregate)
     weights = ncis.normalised_weights(number, log_rho, 10.0)
-    behaviour = [np.mean([level for level, _ in user]) for user in users]
-    np.testing.assert_allclose(ncis.user_values(number, level, weights), behaviour, rtol=1e-12)
+    logged = [np.mean([level for level, _ in user]) for user in users]
+    np.testing.assert_allclose(ncis.user_values(number, level, weights), logged, rtol=1e-12)
     assert ncis.effective_share(number, weights) == pytest.approx(1)
 
 

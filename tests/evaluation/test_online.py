@@ -145,9 +145,9 @@ def test_a_record_for_each_task_and_subject(records):
 @pytest.mark.parametrize("task", ["depth", "frequency", "mixture"])
 def test_nutrition_is_best_and_clickbait_worst(records, task):
     task_records = by_subject(records, task)
-    nutrition, behaviour, clickbait = (task_records[name] for name in ("nutrition", "behaviour", "clickbait"))
-    assert nutrition.ci_low > 2 * behaviour.ci_high
-    assert behaviour.ci_low > 1.5 * clickbait.ci_high
+    nutrition, logged, clickbait = (task_records[name] for name in ("nutrition", "behaviour", "clickbait"))
+    assert nutrition.ci_low > 2 * logged.ci_high
+    assert logged.ci_low > 1.5 * clickbait.ci_high
     assert nutrition.gain_ci_low > 0 > clickbait.gain_ci_high
     # The most aligned item of all with the true direction is one of the ten that the hand-made servers use.
     assert task_records["kale"].value == pytest.approx(nutrition.value, rel=0.1)
@@ -158,14 +158,14 @@ def test_nutrition_is_best_and_clickbait_worst(records, task):
 
 def test_true_means_go_with_the_levels(records):
     task_records = by_subject(records, "depth")
-    nutrition, behaviour, clickbait = (task_records[name] for name in ("nutrition", "behaviour", "clickbait"))
-    assert nutrition.mean_depth > behaviour.mean_depth > clickbait.mean_depth
-    assert nutrition.mean_revisit_hours < behaviour.mean_revisit_hours < clickbait.mean_revisit_hours
-    assert nutrition.mean_satisfaction > 0.8 > 0.6 > behaviour.mean_satisfaction > 0.2
+    nutrition, logged, clickbait = (task_records[name] for name in ("nutrition", "behaviour", "clickbait"))
+    assert nutrition.mean_depth > logged.mean_depth > clickbait.mean_depth
+    assert nutrition.mean_revisit_hours < logged.mean_revisit_hours < clickbait.mean_revisit_hours
+    assert nutrition.mean_satisfaction > 0.8 > 0.6 > logged.mean_satisfaction > 0.2
     assert clickbait.mean_satisfaction < 0.15
 
 
-def test_behaviour_rolled_out_is_the_log_again(records):
+def test_the_logging_policy_rolled_out_is_the_log_again(records):
     visits = logged()
     visits = visits[visits.user_id % 2 == 0]
     by_user = visits.groupby("user_id")

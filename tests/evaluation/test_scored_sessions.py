@@ -10,7 +10,7 @@ from prefrec_ray.evaluation.estimators import logged_sessions
 from prefrec_ray.evaluation.estimators.logged_sessions import score_file
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.logged.sessions import LoggedSessions, session_columns, session_rows
-from prefrec_ray.evaluation.subjects.clone import BehaviourClone
+from prefrec_ray.evaluation.subjects.clone import BehaviorClone
 from prefrec_ray.policy import Policy
 
 SESSIONS = pa.table(
@@ -72,7 +72,7 @@ def test_of_many_requests_whose_items_are_drawn_some_whole_users_are_scored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = write_dataset(tmp_path / "dataset", users=40, files=2)
-    clone = BehaviourClone(direction(dataset, 0.0), 0.3, np.zeros(2, np.float32))
+    clone = BehaviorClone(direction(dataset, 0.0), 0.3, np.zeros(2, np.float32))
     request = EvaluationRequest(dataset, {"p": direction(dataset, 0.8)}, ["depth"], clone)
     file = dataset.files("requests", "test")[0]
     everybody, _ = score_file(file, request, served_rows=5)
@@ -90,7 +90,7 @@ def test_each_file_has_luck_of_its_own_which_all_policies_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = write_dataset(tmp_path / "dataset", users=40, files=2)
-    clone = BehaviourClone(direction(dataset, 0.0), 0.3, np.zeros(2, np.float32))
+    clone = BehaviorClone(direction(dataset, 0.0), 0.3, np.zeros(2, np.float32))
     policies = {"p": direction(dataset, 0.8), "q": direction(dataset, 0.1)}
     request = EvaluationRequest(dataset, policies, ["depth"], clone)
     seeds: list[int] = []

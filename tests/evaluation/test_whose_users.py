@@ -18,7 +18,7 @@ from prefrec_ray.evaluation.estimators import fitted_q, importance_sampling, mod
 from prefrec_ray.evaluation.estimators.importance_sampling import Logged
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.logged.trajectories import Trajectories, read_trajectories
-from prefrec_ray.evaluation.results.names import BEHAVIOUR
+from prefrec_ray.evaluation.results.names import LOGGING_POLICY
 from prefrec_ray.evaluation.selection import model_score
 from prefrec_ray.evaluation.selection.validation import ValidationScorer
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, ModelSettings, ValidationSettings
@@ -105,7 +105,7 @@ def test_models_of_users_know_training_users_and_are_asked_about_the_others(
 ) -> None:
     settings = EvaluateSettings(split=split, estimators=("model",), model=ModelSettings(models=2, users=10))
     rolled = model.model_all(request_on(dataset, settings), lambda *_: None)
-    assert BEHAVIOUR in rolled
+    assert LOGGING_POLICY in rolled
     assert {(one.within, len(one.imagined.states)) for one in rolled.values()} == {(1.0, 0)}  # shared, then let go
     assert watched == {"fit": ["train"] * 2, "pasts": ["train"], "rolled": [split] * len(rolled) * 2}
 

@@ -73,7 +73,7 @@ def test_requests_of_an_event_log_are_left_out(tmp_path: Path, monkeypatch: pyte
     ]
     event_table = pa.Table.from_batches([batch_of(rows, 0, schema(pa.int64()))])
     monkeypatch.setattr(events.ray, "get", lambda items: items)
-    form = events._Form(event_table.schema, ("like",), "user_number", pa.array([7]), ((2, 3), (8, 100)))
+    form = events._LogForm(event_table.schema, ("like",), "user_number", pa.array([7]), ((2, 3), (8, 100)))
     kept = events._canonical(event_table, np.arange(10), form, pa.array([7]))
     assert kept["user_id"].to_pylist() == [0, 1, 4, 5, 6, 7]
 

@@ -46,7 +46,7 @@ def test_learning_curves_have_a_line_a_run_and_none_without_numbers(runs: Path) 
     assert figures.learning_curve(loaded, "no/such/column", "", "") is None
 
 
-def test_forest_draws_values_intervals_and_behaviour(runs: Path) -> None:
+def test_forest_draws_values_intervals_and_the_logging_policy(runs: Path) -> None:
     records = load_evaluation([str(runs)], []).select("frequency", "ncis")
     axes = figures.forest(records, "", "").axes[0]
     points = [line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 1]

@@ -18,7 +18,7 @@ from prefrec_ray.evaluation.estimators.ncis import effective_share, normalised_w
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.logged.trajectories import Steps, Trajectories, read_trajectories, steps
 from prefrec_ray.evaluation.results.intervals import repetition_seed
-from prefrec_ray.evaluation.results.names import BEHAVIOUR, CONSTANT, RANDOM_ITEMS, subject_of
+from prefrec_ray.evaluation.results.names import CONSTANT, LOGGING_POLICY, RANDOM_ITEMS, subject_of
 from prefrec_ray.evaluation.subjects.subjects import served_for
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
@@ -58,7 +58,7 @@ def fit_all(
     pairs = [
         (task, name)
         for task in request.tasks
-        for name in (BEHAVIOUR, *(subject.name for subject in request.subjects_on(task)))
+        for name in (LOGGING_POLICY, *(subject.name for subject in request.subjects_on(task)))
     ]
     acts: dict[str, ray.ObjectRef] = {}
 
@@ -151,7 +151,7 @@ def _actions(
     name: str, data: Trajectories, request: EvaluationRequest, rng: np.random.Generator, acts: Acts | None
 ) -> Acts:
     """Return a subject's actions at every impression, from its policy's actions if known."""
-    if name == BEHAVIOUR:
+    if name == LOGGING_POLICY:
         return data.action, data.action
     clone = request.clone
     policy = request.actors.get(subject_of(name), clone.policy)
@@ -175,7 +175,7 @@ def _by_kernel(
 ) -> list[np.ndarray]:
     """Return the weights [n] of the steps for each kernel of the evaluation. Their mean is 1 for each user."""
     unit, clone = np.zeros(len(judge.row)), request.clone
-    if name != BEHAVIOUR:
+    if name != LOGGING_POLICY:
         cloned = clone.policy.act(data.state[judge.row])
         unit = request_log_weights(data.action[judge.row], actions[judge.row], cloned, clone.residual_rms, "ratio")
     # `unit` contains the log weights for a kernel as wide as one residual rms.

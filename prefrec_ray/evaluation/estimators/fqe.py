@@ -23,7 +23,7 @@ _CHUNK = 16_384
 
 
 @dataclass(frozen=True)
-class FittedQ:
+class FittedQFunction:
     """Q^pi(s, a) of one policy, in units of levels: (1 - gamma) Q, the mean level of this and later sessions."""
 
     net: nn.Module
@@ -47,7 +47,7 @@ def fit_q(
     settings: FqeSettings,
     seed: int,
     among: np.ndarray | None = None,
-) -> FittedQ:
+) -> FittedQFunction:
     """Fit Q of the policy with actions `policy_actions` [N, A] at the impressions of `data`, on the steps `known`.
 
     Q(s, a) = E[r + gamma_t Q(s', pi(s'))] (Le et al. 2019, Batch Policy Learning under Constraints, Algorithm 3, by
@@ -83,7 +83,7 @@ def fit_q(
         nn.functional.mse_loss(net(pairs_of(data.state[row], data.action[row])), wanted).backward()
         optimizer.step()
         polyak_update(target, net, TAU)
-    return FittedQ(net, mean, scale)
+    return FittedQFunction(net, mean, scale)
 
 
 def action_value(inputs: int) -> Scalar:

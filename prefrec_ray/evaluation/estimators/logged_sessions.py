@@ -16,7 +16,7 @@ from prefrec_ray.errors import UserError, unwrapped_errors
 from prefrec_ray.evaluation.estimators.ncis import request_log_weights, session_log_weights
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.logged.sessions import LoggedSessions, read_sessions, session_columns, session_rows
-from prefrec_ray.evaluation.results.names import BEHAVIOUR, IMITATION
+from prefrec_ray.evaluation.results.names import IMITATION, LOGGING_POLICY
 from prefrec_ray.evaluation.results.served import Tally, count, tally_policy
 from prefrec_ray.evaluation.subjects.subjects import subject_actions
 from prefrec_ray.runtime.memory import keep_freed_memory
@@ -121,7 +121,7 @@ def _acts(request: EvaluationRequest, states: np.ndarray, rng: np.random.Generat
 def _tallies(request: EvaluationRequest, own: Mapping[str, np.ndarray], logged: np.ndarray) -> dict[str, Tally]:
     """Return tallies of served items for the actors with their `own` actions, and for the logging policy."""
     tallies = {name: tally_policy(policy, own[name]) for name, policy in request.actors.items()}
-    return {**tallies, BEHAVIOUR: Tally(len(logged), count(logged))}
+    return {**tallies, LOGGING_POLICY: Tally(len(logged), count(logged))}
 
 
 def _rng(file: str, request: EvaluationRequest) -> np.random.Generator:

@@ -15,7 +15,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.importance_weights import Effective
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.results.intervals import bootstrap_interval, repetition_seed, widened
-from prefrec_ray.evaluation.results.names import BEHAVIOUR, CONSTANT, RANDOM_ITEMS, Subject, shuffled, subject_of
+from prefrec_ray.evaluation.results.names import CONSTANT, LOGGING_POLICY, RANDOM_ITEMS, Subject, shuffled, subject_of
 from prefrec_ray.evaluation.results.records import Support
 from prefrec_ray.evaluation.results.scores import Scores
 from prefrec_ray.evaluation.settings import ModelSettings
@@ -69,7 +69,7 @@ def model_all(request: EvaluationRequest, progress: Callable[[str, int, int], No
     )
     shared = [ray.put(request), held, ray.put(models), logged_pasts.remote(uri, training)]
     shuffled_policies = {shuffled(name) for name in request.policies}
-    names = [BEHAVIOUR, *(s.name for s in request.subjects if s.name not in shuffled_policies)]
+    names = [LOGGING_POLICY, *(s.name for s in request.subjects if s.name not in shuffled_policies)]
     rolls = [(name, number) for name in names for number in range(len(models))]
     parts = run_tasks(
         lambda roll: _roll.remote(*roll, shared), rolls, "roll out in models of users: subjects times models", progress
@@ -87,10 +87,10 @@ def model_scores(
     under any subject are excluded. Raises `UserError` if no user remains, under all models or one, or in the log.
     """
     least = THRESHOLD if threshold is None else threshold
-    logged = Subject(BEHAVIOUR, BEHAVIOUR, "control")
+    logged = Subject(LOGGING_POLICY, LOGGING_POLICY, "control")
     rolled = [subject for subject in request.subjects_on(task) if subject.name in modelled]
     subjects = [logged, *(subject for subject in rolled if modelled[subject.name].within >= least)]
-    logging = modelled[BEHAVIOUR].imagined
+    logging = modelled[LOGGING_POLICY].imagined
     everyone = np.stack([logging.levels[task], *(modelled[s.name].imagined.levels[task] for s in subjects)], axis=2)
     everyone = np.ma.masked_invalid(everyone).mean(axis=0).filled(np.nan)  # [n, 1 + L], mean over models with a level
     known = np.isfinite(everyone).all(axis=1)
@@ -102,7 +102,7 @@ def model_scores(
             f"evaluation: no user of the model has a level on the task '{task}' under every policy and control (fewest "
             f"under '{without}'); expected more model.users or model.requests, or other estimators"
         )
-    logged_level, settings = modelled[BEHAVIOUR].logged[task], request.settings
+    logged_level, settings = modelled[LOGGING_POLICY].logged[task], request.settings
     if np.isnan(logged_level):
         raise UserError(
             f"evaluation: no user of the model has a level on the task '{task}' in the first "
@@ -156,10 +156,10 @@ def _means(one: Imagined, logging: Imagined, seed: int) -> dict[str, Any]:
         "mean_depth": (one.depth, logging.depth),
         "mean_revisit_hours": (one.revisit_hours, logging.revisit_hours),
     }
-    for name, (values, behaviour) in measures.items():
+    for name, (values, logged) in measures.items():
         if np.isfinite(values).any():
             fields[name] = float(np.nanmean(values))
-            fields[f"{name}_ci"] = _interval(values, fields[name] - float(np.nanmean(behaviour)), seed, LEAST[name])
+            fields[f"{name}_ci"] = _interval(values, fields[name] - float(np.nanmean(logged)), seed, LEAST[name])
     return fields
 
 
@@ -244,7 +244,7 @@ def platform_of(dataset: PreparedDataset, held: Histories, settings: ModelSettin
 def server_of(name: str, request: EvaluationRequest, platform: Platform, number: int = 0) -> Server:
     """Return the server of a subject. The logging policy repeats the items of the log, from the start after its end."""
     items, rng = platform.items, np.random.default_rng((request.settings.seed, 1, number))
-    if name == BEHAVIOUR:
+    if name == LOGGING_POLICY:
         return server_of_log(platform)
     if name == RANDOM_ITEMS:
         return lambda states, step, seen: _random(rng, len(states), len(items), seen)

@@ -10,7 +10,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.sensitivity import Kernels, check_scales, kernels
 from prefrec_ray.evaluation.results.names import IMITATION, Subject, check_names, subject_of
 from prefrec_ray.evaluation.settings import EvaluateSettings
-from prefrec_ray.evaluation.subjects.clone import BehaviourClone
+from prefrec_ray.evaluation.subjects.clone import BehaviorClone
 from prefrec_ray.evaluation.subjects.subjects import scored_subjects
 from prefrec_ray.policy import Policy
 from prefrec_ray.settings import Task
@@ -27,7 +27,7 @@ class EvaluationRequest:
     dataset: PreparedDataset
     policies: Mapping[str, Policy]
     tasks: Sequence[Task]
-    clone: BehaviourClone
+    clone: BehaviorClone
     settings: EvaluateSettings = field(default_factory=EvaluateSettings)
     trained_for: Mapping[str, Task] = field(default_factory=dict)
     sensitivity: bool = False

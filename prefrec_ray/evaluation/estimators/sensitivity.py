@@ -44,19 +44,19 @@ def ncis_sensitivity(
     """
     kept = np.isfinite(level)
     user, level, log_rho = sessions.user[kept], level[kept], sessions.log_rho[kept]
-    behaviour = float(user_values(user, level, np.ones(len(user))).mean())
+    logged = float(user_values(user, level, np.ones(len(user))).mean())
     values, shares = [], []
     for sigma, cap in grid:
         weights = normalised_weights(user, log_rho * (settings.sigma / sigma) ** 2, cap)
         values.append(user_values(user, level, weights).mean(axis=0))
         shares.append(effective_share(user, weights))
     by_subject = zip(np.stack(values, axis=1), np.stack(shares, axis=1), strict=True)
-    return [estimates(grid, value, ess, behaviour) for value, ess in by_subject]
+    return [estimates(grid, value, ess, logged) for value, ess in by_subject]
 
 
-def estimates(grid: Kernels, values: np.ndarray, shares: np.ndarray, behaviour: float) -> list[SensitivityPoint]:
+def estimates(grid: Kernels, values: np.ndarray, shares: np.ndarray, logged: float) -> list[SensitivityPoint]:
     """Return one estimate per kernel, from values and effective sample sizes [kernels]."""
     return [
-        SensitivityPoint(sigma=sigma, cap=cap, value=within(value), ess=float(ess), behaviour=within(behaviour))
+        SensitivityPoint(sigma=sigma, cap=cap, value=within(value), ess=float(ess), behaviour=within(logged))
         for (sigma, cap), value, ess in zip(grid, values, shares, strict=True)
     ]

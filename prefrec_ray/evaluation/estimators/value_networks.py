@@ -13,7 +13,7 @@ from prefrec_ray.evaluation.estimators.fitted_q import Fitted
 from prefrec_ray.evaluation.estimators.importance_weights import WINDOW
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.estimators.sensitivity import estimates
-from prefrec_ray.evaluation.results.names import BEHAVIOUR
+from prefrec_ray.evaluation.results.names import LOGGING_POLICY
 from prefrec_ray.evaluation.results.scores import Scores
 from prefrec_ray.settings import Task
 
@@ -32,7 +32,7 @@ class FittedQ:
     def scores(self, inputs: Inputs, task: Task) -> Scores:
         """Return the values of the task's subjects."""
         fitted, subjects = inputs.fitted[task], inputs.request.subjects_on(task)
-        own, logging = [fitted[subject.name] for subject in subjects], fitted[BEHAVIOUR]
+        own, logging = [fitted[subject.name] for subject in subjects], fitted[LOGGING_POLICY]
         values, networks = np.stack([one.fqe for one in own], axis=1), _networks(self.name, own, logging)
         about = _about(inputs.request)
         return Scores(task, self.name, subjects, values, logging.fqe, None, logging.counts, about, networks)
@@ -53,7 +53,7 @@ class DoublyRobust:
     def scores(self, inputs: Inputs, task: Task) -> Scores:
         """Return the values of the task's subjects."""
         request, fitted = inputs.request, inputs.fitted[task]
-        subjects, logging = request.subjects_on(task), fitted[BEHAVIOUR]
+        subjects, logging = request.subjects_on(task), fitted[LOGGING_POLICY]
         own = [fitted[subject.name] for subject in subjects]
         values, ess = np.stack([one.dr[0] for one in own], axis=1), np.array([one.ess[0] for one in own])
         networks, grid, level = _networks(self.name, own, logging), request.other_kernels, float(logging.dr[0].mean())

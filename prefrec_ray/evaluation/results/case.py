@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from prefrec_ray.engagement.levels import MAX_LEVEL
 from prefrec_ray.evaluation.results.calibration import BLIND
-from prefrec_ray.evaluation.results.names import BEHAVIOUR, shuffled
+from prefrec_ray.evaluation.results.names import LOGGING_POLICY, shuffled
 from prefrec_ray.evaluation.results.records import Record, ServedItems, Support
 from prefrec_ray.settings import Task
 
@@ -58,7 +58,7 @@ class Case:
     @property
     def logging(self) -> Record | None:
         """Return the logging policy's record by the same estimator, or None."""
-        return next((record for record in self.peers if record.subject == BEHAVIOUR), None)
+        return next((record for record in self.peers if record.subject == LOGGING_POLICY), None)
 
     @property
     def miss(self) -> float:
@@ -72,10 +72,10 @@ class Case:
         if self.record is None or self.record.task not in _UNCOUNTED:
             return None
         key, sign = _UNCOUNTED[self.record.task]
-        own, behaviour = getattr(self.record, key), getattr(self.logging, key, None)
-        if own is None or behaviour is None or sign * (own - behaviour) >= -COST * behaviour:
+        own, logged = getattr(self.record, key), getattr(self.logging, key, None)
+        if own is None or logged is None or sign * (own - logged) >= -COST * logged:
             return None
-        return f"{own:,.1f} {OWN_UNITS[key]} instead of {behaviour:,.1f}"
+        return f"{own:,.1f} {OWN_UNITS[key]} instead of {logged:,.1f}"
 
     @property
     def concentrated(self) -> bool:

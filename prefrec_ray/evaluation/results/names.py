@@ -11,9 +11,9 @@ from prefrec_ray.errors import UserError
 
 Role = Literal["policy", "placebo", "control"]
 
-BEHAVIOUR, IMITATION, CONSTANT, RANDOM_ITEMS = "behaviour", "imitation", "constant action", "random items"
+LOGGING_POLICY, IMITATION, CONSTANT, RANDOM_ITEMS = "behaviour", "imitation", "constant action", "random items"
 #: Titles of subjects that have an older name in evaluation.json.
-_SUBJECTS = {BEHAVIOUR: "logging policy", IMITATION: "behavior cloning"}
+_SUBJECTS = {LOGGING_POLICY: "logging policy", IMITATION: "behavior cloning"}
 _ROLES: dict[Role, str] = {"policy": "policy", "placebo": "negative control", "control": "control"}
 
 
@@ -54,7 +54,7 @@ def subject_of(name: str) -> str:
 
 def is_control(name: str) -> bool:
     """Return True if the name belongs to a control."""
-    return name in (BEHAVIOUR, IMITATION, CONSTANT, RANDOM_ITEMS) or name.startswith(tuple(_MADE_FROM))
+    return name in (LOGGING_POLICY, IMITATION, CONSTANT, RANDOM_ITEMS) or name.startswith(tuple(_MADE_FROM))
 
 
 def check_names(names: Iterable[str]) -> None:

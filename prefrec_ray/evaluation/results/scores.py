@@ -39,7 +39,7 @@ class Scores:
 
     def records(self, seed: int) -> list[Record]:
         """Return one record per subject; `seed` draws the users of the bootstrap."""
-        means, behaviour = self.values.mean(axis=0), float(self.logging.mean())
+        means, logging_mean = self.values.mean(axis=0), float(self.logging.mean())
         policies = [i for i, subject in enumerate(self.subjects) if subject.role == "policy"]
         best = max(policies, key=lambda i: means[i], default=0)
         low, high, reaches = self._intervals(best, seed)
@@ -65,7 +65,7 @@ class Scores:
                 ci_high=float(high[0, i]),
                 reaches_end=bool(reaches[i]),
                 ess=None if self.ess is None else float(self.ess[i]),
-                behaviour=within(behaviour),
+                behaviour=within(logging_mean),
                 gain_ci_low=float(low[1, i]),
                 gain_ci_high=float(high[1, i]),
                 **self.counts,

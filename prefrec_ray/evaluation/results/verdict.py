@@ -9,7 +9,7 @@ from typing import Literal
 
 from prefrec_ray.engagement.levels import MAX_LEVEL
 from prefrec_ray.evaluation.results.case import CALIBRATED, FEW_ITEMS, OWN_UNITS, Case, of_users
-from prefrec_ray.evaluation.results.names import BEHAVIOUR, is_control, length_only
+from prefrec_ray.evaluation.results.names import LOGGING_POLICY, is_control, length_only
 from prefrec_ray.evaluation.results.records import Evaluation, Light, PolicyVerdict, Record, ServedItems
 
 Verdict = Literal["candidate", "no_difference", "cannot_say", "do_not_ship"]
@@ -57,7 +57,7 @@ def best_first(evaluation: Evaluation, by_policy: Mapping[str, PolicyVerdict]) -
 def case_of(evaluation: Evaluation, policy: str) -> Case:
     """Return the inputs of the verdict on a policy."""
     support, served = evaluation.support.get(policy), evaluation.served
-    bare = Case(policy, support=support, served=served.get(policy), logged=served.get(BEHAVIOUR))
+    bare = Case(policy, support=support, served=served.get(policy), logged=served.get(LOGGING_POLICY))
     cases = []
     for task in dict.fromkeys(record.task for record in evaluation.records if record.subject == policy):
         own = {r.estimator: r for r in evaluation.records if (r.subject, r.task) == (policy, task)}
@@ -188,9 +188,9 @@ def _own_units(case: Case) -> list[str]:
     """Return hours to the next session and impressions per session, if known, with the logging policy's values."""
     measures = []
     for key, unit in OWN_UNITS.items():
-        value, behaviour = getattr(case.record, key), getattr(case.logging, key, None)
+        value, logged = getattr(case.record, key), getattr(case.logging, key, None)
         if value is not None:
-            measures.append(f"{value:.1f} {unit}" + ("" if behaviour is None else f" (logging policy {behaviour:.1f})"))
+            measures.append(f"{value:.1f} {unit}" + ("" if logged is None else f" (logging policy {logged:.1f})"))
     return measures
 
 

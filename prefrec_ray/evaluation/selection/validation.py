@@ -21,7 +21,7 @@ from prefrec_ray.evaluation.online import RollOut, true_level
 from prefrec_ray.evaluation.selection.model_score import fit_score
 from prefrec_ray.evaluation.selection.preference import learn_scores
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, ValidationSettings
-from prefrec_ray.evaluation.subjects.clone import BehaviourClone, fit_clone
+from prefrec_ray.evaluation.subjects.clone import BehaviorClone, fit_clone
 from prefrec_ray.policy import Policy
 from prefrec_ray.settings import Task
 
@@ -37,7 +37,7 @@ class ValidationScorer:
 
     uri: str
     settings: ValidationSettings
-    clone: BehaviourClone | None  # for NCIS and fitted-Q evaluation
+    clone: BehaviorClone | None  # for NCIS and fitted-Q evaluation
     preference: Mapping[str, ray.ObjectRef]  # a `PreferenceScore` by task
     histories: tuple[ray.ObjectRef, ray.ObjectRef] | None  # of training and validation users, for fitted-Q evaluation
     model: ray.ObjectRef | None = None  # a `ModelScore`

@@ -33,7 +33,7 @@ HELD_ROWS = 250_000
 
 
 @dataclass(frozen=True)
-class BehaviourClone:
+class BehaviorClone:
     """The clone as a policy, its residual rms and the mean logged action.
 
     The residual rms is one number over rows and coordinates, on validation impressions. The mean action [A] is over the
@@ -45,7 +45,7 @@ class BehaviourClone:
     mean_action: np.ndarray
 
 
-def fit_clone(dataset: PreparedDataset, seed: int = 0) -> BehaviourClone:
+def fit_clone(dataset: PreparedDataset, seed: int = 0) -> BehaviorClone:
     """Fit a clone by least squares on transitions of training users, in one Ray task.
 
     Early stopping uses validation users. The result depends only on the data set and the seed. Raises `UserError` if
@@ -56,7 +56,7 @@ def fit_clone(dataset: PreparedDataset, seed: int = 0) -> BehaviourClone:
 
 
 @ray.remote(num_cpus=1)
-def _fit(uri: str, seed: int) -> BehaviourClone:
+def _fit(uri: str, seed: int) -> BehaviorClone:
     dataset = PreparedDataset.open(uri)
     meta = dataset.metadata
     low, high = (np.full(meta.action_dim, bound, dtype=np.float32) for bound in (meta.action_low, meta.action_high))
@@ -95,7 +95,7 @@ def _fit(uri: str, seed: int) -> BehaviourClone:
         items=dataset.items(),
         provenance={"method": "imitation", "dataset": uri},
     )
-    return BehaviourClone(policy, float(np.sqrt(lowest)), (total / rows).astype(np.float32))
+    return BehaviorClone(policy, float(np.sqrt(lowest)), (total / rows).astype(np.float32))
 
 
 def _batches(dataset: PreparedDataset, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from prefrec_ray.evaluation.results.names import CONSTANT, IMITATION, RANDOM_ITEMS, Subject, shuffled
-from prefrec_ray.evaluation.subjects.clone import BehaviourClone
+from prefrec_ray.evaluation.subjects.clone import BehaviorClone
 from prefrec_ray.policy import Policy
 
 
@@ -37,7 +37,7 @@ def served_for(policy: Policy, actions: np.ndarray) -> np.ndarray:
 
 
 def subject_actions(
-    actions: Mapping[str, np.ndarray], clone: BehaviourClone, rng: np.random.Generator
+    actions: Mapping[str, np.ndarray], clone: BehaviorClone, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
     """Return actions float32 [N, A] of every subject by name, from the `actions` of policies and behavior cloning.
 

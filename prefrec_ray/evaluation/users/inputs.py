@@ -29,7 +29,7 @@ class UserTraits(NamedTuple):
     """
 
     intercepts: np.ndarray  # float32 [n, 2]: of the logit of a session end, and of mu
-    tastes: np.ndarray  # float32 [n, F, A], in units of `Inputs.taste_rms`
+    tastes: np.ndarray  # float32 [n, F, A], in units of `NetworkInputs.taste_rms`
 
     def take(self, rows: np.ndarray) -> UserTraits:
         """Return the users in `rows`."""
@@ -37,7 +37,7 @@ class UserTraits(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Inputs:
+class NetworkInputs:
     """Network inputs: the columns `seen` of a state, the memory, the action, and inner products.
 
     Inner products are between the action, the embeddings in the state (`parts` [P, A], columns) and a user's tastes.
@@ -51,7 +51,7 @@ class Inputs:
     memory_std: np.ndarray  # float32 [M]
 
     @classmethod
-    def from_histories(cls, state: StateDefinition, data: Histories) -> Inputs:
+    def from_histories(cls, state: StateDefinition, data: Histories) -> NetworkInputs:
         """Create the inputs for a data set."""
         columns = {name: np.arange(group.start, group.stop) for name, group in state.groups.items()}
         seen = np.concatenate([column for name, column in columns.items() if name not in UNSEEN])

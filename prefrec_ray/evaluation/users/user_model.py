@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from prefrec_ray.evaluation.users.histories import Histories
-from prefrec_ray.evaluation.users.inputs import Inputs, UserTraits
+from prefrec_ray.evaluation.users.inputs import NetworkInputs, UserTraits
 from prefrec_ray.evaluation.users.quantiles import Bins
 from prefrec_ray.evaluation.users.traits import Known, Spread, intercepts, spread_of
 from prefrec_ray.ids import taken_runs
@@ -65,7 +65,7 @@ class UserModel:
     returns the logit of an end, logits of the bins of a wait within a session, and mu.
     """
 
-    inputs: Inputs
+    inputs: NetworkInputs
     answers: Mlp
     leaves: Mlp
     feedback: Sequence[Bins]
@@ -143,7 +143,7 @@ def fit_user_model(data: Histories, state: StateDefinition, seed: int) -> UserMo
         raise ValueError("no session ends in these histories")
     times = np.bincount(rng.integers(0, len(data.starts), len(data.starts)), minlength=len(data.starts))
     rows = np.repeat(rows, times[data.user[rows]])
-    inputs = Inputs.from_histories(state, data)
+    inputs = NetworkInputs.from_histories(state, data)
     traits = inputs.traits(data)
     feedback = [Bins.from_values(column, rng) for column in data.feedback.T]
     log_wait = np.log(data.wait_ms)
@@ -215,7 +215,7 @@ def fit_user_model(data: Histories, state: StateDefinition, seed: int) -> UserMo
     return replace(model, residuals=away_std * (away[at] - given[:, -1].numpy() - own_mu))
 
 
-def _made(inputs: Inputs, data: Histories, traits: UserTraits) -> np.ndarray:
+def _made(inputs: NetworkInputs, data: Histories, traits: UserTraits) -> np.ndarray:
     """Return the network inputs of all impressions of `data`, float32 [N, width]."""
     seen = np.empty((len(data.row), inputs.width), np.float32)
     for start in range(0, len(seen), _CHUNK):

@@ -32,7 +32,7 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class _Form:
+class _LogForm:
     """Description of the logs for workers. `users` is the column of ids."""
 
     columns: pa.Schema
@@ -60,7 +60,7 @@ def open_events(source: EventsSource, only: Sequence[Span] | None = None) -> Log
         raise UserError(f"{', '.join(source.paths)}: no feedback yet; expected impressions with feedback")
     items = _items(folders)
     known = ray.put(items["item_id"].combine_chunks())
-    form = _Form(about.columns, about.feedback, told.column, known, source.without)
+    form = _LogForm(about.columns, about.feedback, told.column, known, source.without)
     interactions = ray.data.from_items(fragments, override_num_blocks=max(1, len(fragments))).map_batches(
         _read_fragments, batch_size=None, batch_format="pyarrow", fn_kwargs={"form": form}
     )
@@ -122,14 +122,14 @@ def _items(folders: Sequence[str]) -> pa.Table:
     return items
 
 
-def _read_fragments(fragments: pa.Table, form: _Form) -> Iterator[pa.Table]:
+def _read_fragments(fragments: pa.Table, form: _LogForm) -> Iterator[pa.Table]:
     items = ray.get(form.items)
     for fragment in fragments.to_pylist():
         for table in read_tables([fragment["file"]], form.columns, end=fragment["end"]):
             yield _canonical(table, fragment["base"] + table["number"].to_numpy(), form, items)
 
 
-def _canonical(table: pa.Table, order: np.ndarray, form: _Form, items: pa.Array) -> pa.Table:
+def _canonical(table: pa.Table, order: np.ndarray, form: _LogForm, items: pa.Array) -> pa.Table:
     wanted = requests(table)
     for first, last in form.without:
         wanted = wanted & ~((order >= first) & (order <= last))

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from prefrec_ray.evaluation.results.names import BEHAVIOUR, subject_title
+from prefrec_ray.evaluation.results.names import LOGGING_POLICY, subject_title
 from prefrec_ray.reports.load import Run
 from prefrec_ray.reports.style import COLOURS, FAINT, GREY, INK, LINES, RC, label_ends, note, panel, wrapped
 from prefrec_ray.reports.sweep.load import FINISHED, STOPPED, Setting, Sweep
@@ -114,9 +114,9 @@ def _lines(sweep: Sweep, measure: Measure, task: str, key: str, by_name: dict[st
                 axes.plot([x, x], [summary.low, summary.high], color=colour, lw=1.6, alpha=0.8)
         axes.plot(xs, means, color=colour, ls=dashes, marker="o", ms=6)
         ends.append((xs[-1], means[-1], name, colour))
-    if (level := measure.controls.get(task, {}).get(BEHAVIOUR)) is not None:
+    if (level := measure.controls.get(task, {}).get(LOGGING_POLICY)) is not None:
         axes.axhline(level.value, color=GREY, lw=1, ls="--", zorder=1)
-        note(axes, subject_title(BEHAVIOUR), (axes.get_xlim()[0], level.value), (3, 3), color=GREY)
+        note(axes, subject_title(LOGGING_POLICY), (axes.get_xlim()[0], level.value), (3, 3), color=GREY)
     if len(by_name) > 1:
         label_ends(axes, ends)
     return figure

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.results.names import BEHAVIOUR, IMITATION, Role
+from prefrec_ray.evaluation.results.names import IMITATION, LOGGING_POLICY, Role
 from prefrec_ray.evaluation.results.records import Evaluation, Record
 from prefrec_ray.evaluation.results.verdict import vouched
 from prefrec_ray.reports.sweep.load import FAILED, Sweep, Trial
@@ -115,7 +115,7 @@ def _evaluated(sweep: Sweep, evaluation: Evaluation) -> list[Measure]:
         of_trials = [(trial_of(record, sweep), record) for record in records if record.role == "policy"]
         scores = {trial: _score(record) for trial, record in of_trials if trial}
         shared = [record for record in records if record.bundle is None and record.role != "policy"]
-        roles: dict[str, Role] = {BEHAVIOUR: "control", **{record.subject: record.role for record in shared}}
+        roles: dict[str, Role] = {LOGGING_POLICY: "control", **{record.subject: record.role for record in shared}}
         controls = {task: _controls(task, records, shared) for task in sweep.tasks}
         measured.append(Measure(key, metric, users, scores, 1, controls, roles))
     return measured
@@ -129,8 +129,8 @@ def _controls(task: str, records: Sequence[Record], shared: Sequence[Record]) ->
     known = {record.subject: _score(record) for record in shared if record.task == task}
     for record in records:
         if record.task == task:
-            known.setdefault(BEHAVIOUR, Score(record.behaviour))
-    return {name: known[name] for name in (BEHAVIOUR, IMITATION) if name in known} | known
+            known.setdefault(LOGGING_POLICY, Score(record.behaviour))
+    return {name: known[name] for name in (LOGGING_POLICY, IMITATION) if name in known} | known
 
 
 def _score(record: Record) -> Score:

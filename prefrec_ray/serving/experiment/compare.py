@@ -94,7 +94,7 @@ def compare(folders: Sequence[str], days: float = 7.0) -> Comparison:
     if len(shares) < 2:
         raise UserError(f"{folders[0]}: found one arm; expected canaries (serve.canaries) to compare {MAIN} with")
     gap = about.session_gap_ms
-    users = _Users(events.sessions(gap), days, events.until - gap)
+    users = _ComparedUsers(events.sessions(gap), days, events.until - gap)
     arm = events.arms()
     dealt = [user for user in users.after() if arm.get(user) in shares]
     counted = [user for user in dealt if users.settled(user)]
@@ -137,7 +137,7 @@ def _difference(values: np.ndarray, arms: np.ndarray, arm: str, share: float) ->
     return _mean(effects(values, treated, np.full(len(values), share)))
 
 
-class _Users:
+class _ComparedUsers:
     """Users in their first `days` days under the current assignment, with events up to the time `until`, ms."""
 
     def __init__(self, sessions: ServedSessions, days: float, until: int) -> None:
