@@ -44,7 +44,7 @@ QUADRATIC: dict[str, Any] = {
     "updates_per_iteration": 400,
     "num_epochs": 12,
 }
-#: Largest mean distance to the best action after that; 0.64 for the logging policy. Over seeds 0 to 3 the first five had
+#: Largest mean distance to the best action then; 0.64 for the logging policy. With seeds 0 to 3 the first five had
 #: 0.13 to 0.17, IQL (which averages logged actions) 0.33 to 0.34, BCQ (which stays near them) 0.55 to 0.56.
 NEAR = {"PrefRec": 0.25, "DDPG": 0.25, "TD3": 0.25, "SAC": 0.25, "TD3_BC": 0.25, "IQL": 0.42, "BCQ": 0.6}
 
