@@ -26,7 +26,7 @@ LONGEST = (
     "test_own_method.py",
     "test_distribution.py",
     "test_label_browser.py",
-    "test_tiring.py",
+    "test_fatigue.py",
     "test_report_first.py",
     "test_label_load.py",
     "test_prefrec.py",

@@ -23,8 +23,8 @@ from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.networks.actors import DeterministicActor
-from prefrec_ray.policy.networks.answers import HIDDEN, ExpectedFeedback
 from prefrec_ray.policy.networks.critic import Critic
+from prefrec_ray.policy.networks.expected_feedback import HIDDEN, ExpectedFeedback
 from prefrec_ray.policy.networks.layers import mlp
 from prefrec_ray.policy.networks.q import QFunction
 from prefrec_ray.simulator.crowd import FEEDBACK

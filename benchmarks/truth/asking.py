@@ -35,7 +35,7 @@ from prefrec_ray.people.aggregate import SIDES, one_coin
 from prefrec_ray.people.labeling.board import Board
 from prefrec_ray.people.labeling.choose import fit, preferred
 from prefrec_ray.people.labeling.create import segment_features
-from prefrec_ray.people.labeling.scoring import VoteScorer
+from prefrec_ray.people.labeling.vote_scores import VoteScorer
 from prefrec_ray.people.store import import_votes
 from prefrec_ray.people.votes import SCHEMA, WORDS
 from prefrec_ray.runtime import start_ray

@@ -12,7 +12,7 @@ from prefrec_ray.cli.progress import loading, progress
 from prefrec_ray.errors import UserError
 
 if TYPE_CHECKING:
-    from prefrec_ray.dataset.metadata import Tiring
+    from prefrec_ray.dataset.metadata import Fatigue
 
 ON_ERROR = ("fail", "drop")
 
@@ -60,7 +60,7 @@ def summary(report: dict[str, Any]) -> list[str]:
     return lines
 
 
-def of_tiring(tiring: Tiring | None) -> str:
+def of_tiring(tiring: Fatigue | None) -> str:
     """Describe the fatigue in the log."""
     from prefrec_ray.mdp.serving import UNSAID
 

@@ -11,8 +11,8 @@ from prefrec_ray.settings import Settings
 SCHEMA_VERSION = 1
 
 
-class Tiring(Settings):
-    """Estimate of fatigue from training users (engagement/tiring.py).
+class Fatigue(Settings):
+    """Estimate of fatigue from training users (engagement/fatigue.py).
 
     `variety` is the diversity penalty, None if the estimate is not precise; `error` is its standard error; `half_life`
     is in impressions.
@@ -50,7 +50,7 @@ class Metadata(Settings):
     given_sessions: bool = False
     world: dict[str, Any] | None = None
     dropped: dict[str, int] = Field(default_factory=dict)
-    tiring: Tiring | None = None
+    tiring: Fatigue | None = None
     answers: list[int] | None = None
 
     @property

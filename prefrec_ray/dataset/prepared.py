@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import ray.data
     import torch
 
-    from prefrec_ray.policy.networks.answers import ExpectedFeedback
+    from prefrec_ray.policy.networks.expected_feedback import ExpectedFeedback
 
 
 @dataclass(frozen=True)
@@ -116,11 +116,11 @@ class PreparedDataset:
         return ItemTable.load(self.path("items.parquet"))
 
     def answers(self) -> ExpectedFeedback | None:
-        """Return the network of expected feedback (policy/networks/answers.py), or None if `prepare` fitted none."""
+        """Return the network of expected feedback, or None if `prepare` fitted none."""
         if self.metadata.answers is None:
             return None
         # On demand: most callers that open a data set do not need torch.
-        from prefrec_ray.policy.networks.answers import ExpectedFeedback
+        from prefrec_ray.policy.networks.expected_feedback import ExpectedFeedback
 
         parts, width = self.state.embedding_parts(), self.state.action_dim
         return ExpectedFeedback.load(self.path("answers.npz"), self.metadata.answers, parts, width)

@@ -15,7 +15,7 @@ from prefrec_ray.logs.features import MAX_CATEGORIES, all_tags, tags_of
 from prefrec_ray.logs.fragments import read_clean
 from prefrec_ray.logs.schemas import PLAIN, CsvFormat
 from prefrec_ray.logs.sources import ItemsTable
-from prefrec_ray.logs.table_schemas import columns_of, may_embed, no_embedding
+from prefrec_ray.logs.user_item_schemas import columns_of, may_embed, no_embedding
 from prefrec_ray.logs.values import finite, refuse, to_ids, to_numbers, to_text
 
 

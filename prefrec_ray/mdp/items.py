@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.cells import Cells
+from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.index import ItemIndex
-from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.storage.files import check_readable, write_bytes
 from prefrec_ray.storage.parquet import check_seal, read_footer, read_parquet, seal_parquet
 
@@ -105,7 +105,7 @@ class ItemTable:
         away = np.abs(self.embeddings[known] - other.embeddings[rows[known]])
         return bool(known.any() and away.max() <= _SAME * np.abs(self.embeddings).max())
 
-    def nearest(self, actions: np.ndarray, k: int, rule: str, left_out: LeftOut | None = None) -> np.ndarray:
+    def nearest(self, actions: np.ndarray, k: int, rule: str, left_out: ExcludedItems | None = None) -> np.ndarray:
         """Return rows int64 [n, k] of the best items for `actions` [n, A], best first.
 
         `rule` is "nearest" (smallest Euclidean distance) or "dot" (largest dot product); excluded items (`left_out`)

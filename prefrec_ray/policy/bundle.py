@@ -13,8 +13,8 @@ import torch
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.recent import RecentItems
 from prefrec_ray.mdp.serving import ServingSettings
@@ -171,7 +171,7 @@ class Policy:
         """Whether any item that may be shown can be drawn: `probabilities` are known, and none is 0."""
         return self.serving.rule == "sample" and self.serving.candidates != "nearest"
 
-    def probabilities(self, states: np.ndarray, rows: np.ndarray, left_out: LeftOut | None = None) -> np.ndarray:
+    def probabilities(self, states: np.ndarray, rows: np.ndarray, left_out: ExcludedItems | None = None) -> np.ndarray:
         """pi(i | s) of the items in the `rows` [n] of the item table, float64 [n], of a policy that `draws_from_all`.
 
         `left_out`: what may not be shown. Raises `UserError` for another policy, and for states of another width.
@@ -193,13 +193,13 @@ class Policy:
         """The same networks under another serving rule: these keys of `serving` changed."""
         return replace(self, serving=self.serving.model_copy(update=rule))
 
-    def draw(self, states: np.ndarray, k: int, left_out: LeftOut | None, seed: int | None) -> Drawn:
+    def draw(self, states: np.ndarray, k: int, left_out: ExcludedItems | None, seed: int | None) -> Drawn:
         """As `serve`, in rows of the item table."""
         nearest = self.serving.candidates == "nearest"
         actions = self._propose(states) if nearest else self._checked(states)
         return self._distribution.draw(states, actions, k, left_out, np.random.default_rng(seed))
 
-    def left(self, left_out: LeftOut) -> np.ndarray:
+    def left(self, left_out: ExcludedItems) -> np.ndarray:
         """How many items may be shown in each state, int64 [n]."""
         return self._distribution.left(left_out)
 

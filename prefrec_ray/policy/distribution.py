@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import EXACT, ItemTable, smallest
-from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.mdp.plackett_luce import log_sum_exp, plackett_luce
 from prefrec_ray.mdp.recent import RecentItems
 from prefrec_ray.mdp.serving import ServingSettings
@@ -58,7 +58,7 @@ class Distribution:
         states: np.ndarray,
         actions: np.ndarray,
         k: int,
-        left_out: LeftOut | np.ndarray | None,
+        left_out: ExcludedItems | np.ndarray | None,
         rng: np.random.Generator,
     ) -> Drawn:
         """Draw k items for each of n `states` [n, S]; `actions` [n, A] are the actor's actions.
@@ -66,7 +66,7 @@ class Distribution:
         `left_out`: excluded items as pairs or bool [n, I]; None excludes none. Raises `UserError` if k is not between 1
         and the number of remaining items.
         """
-        left_out = LeftOut.of_mask(left_out) if isinstance(left_out, np.ndarray) else left_out
+        left_out = ExcludedItems.from_mask(left_out) if isinstance(left_out, np.ndarray) else left_out
         left = self._check(k, left_out, len(states))
         chunk = max(1, _AT_ONCE // (self._scored * 8))
         parts = []
@@ -107,7 +107,7 @@ class Distribution:
         actions: np.ndarray,
         k: int,
         left: np.ndarray,
-        out: LeftOut | None,
+        out: ExcludedItems | None,
         rng: np.random.Generator,
     ) -> Drawn:
         """From the candidates nearest to the action, at most the `left` [n] of each state."""
@@ -126,7 +126,7 @@ class Distribution:
         actions: np.ndarray,
         k: int,
         count: int,
-        out: LeftOut | None,
+        out: ExcludedItems | None,
         rng: np.random.Generator,
     ) -> Drawn:
         """From the `count` candidates nearest to the action; beyond them the next nearest, for certain."""
@@ -142,17 +142,17 @@ class Distribution:
         rows = np.concatenate([np.take_along_axis(candidates, columns, axis=1), near[:, count:k]], axis=1)
         return Drawn(rows, np.concatenate([known, np.ones((len(states), k - wanted))], axis=1))
 
-    def _best(self, states: np.ndarray, k: int, out: LeftOut | None) -> np.ndarray:
+    def _best(self, states: np.ndarray, k: int, out: ExcludedItems | None) -> np.ndarray:
         logits, _ = self._weigh(states, self.items.embeddings)
         logits[:, self.weights == 0] = -np.inf
         if out is not None:
             logits[out.state, out.item] = -np.inf
         return smallest(-logits, k)
 
-    def _one_cell(self, states: np.ndarray, k: int, out: LeftOut | None, rng: np.random.Generator) -> Drawn:
+    def _one_cell(self, states: np.ndarray, k: int, out: ExcludedItems | None, rng: np.random.Generator) -> Drawn:
         return Drawn(*plackett_luce(self._logits(states, out), k, rng))
 
-    def _logits(self, states: np.ndarray, out: LeftOut | None) -> np.ndarray:
+    def _logits(self, states: np.ndarray, out: ExcludedItems | None) -> np.ndarray:
         """The logarithms [n, I] of the weights of all items."""
         logits, _ = self._weigh(states, self.items.embeddings)
         with np.errstate(divide="ignore"):
@@ -162,10 +162,10 @@ class Distribution:
         return logits
 
     def probabilities(
-        self, states: np.ndarray, rows: np.ndarray, left_out: LeftOut | np.ndarray | None = None
+        self, states: np.ndarray, rows: np.ndarray, left_out: ExcludedItems | np.ndarray | None = None
     ) -> np.ndarray:
         """float64 [n]: how likely the items `rows` [n] are to be drawn first under `sample` from all items."""
-        left_out = LeftOut.of_mask(left_out) if isinstance(left_out, np.ndarray) else left_out
+        left_out = ExcludedItems.from_mask(left_out) if isinstance(left_out, np.ndarray) else left_out
         if self.items.cells.single:
             logits = self._logits(states, left_out)
             return np.exp(np.take_along_axis(logits, rows[:, None], axis=1)[:, 0] - log_sum_exp(logits))
@@ -189,7 +189,7 @@ class Distribution:
     def _total(self) -> int:
         return int(np.count_nonzero(self._shown))
 
-    def _check(self, k: int, left_out: LeftOut | None, n: int) -> np.ndarray:
+    def _check(self, k: int, left_out: ExcludedItems | None, n: int) -> np.ndarray:
         """Check k, and return the number of remaining items per state, int64 [n]."""
         if not 1 <= k <= self._total:
             raise UserError(f"found k = {k}; expected 1 to {self._total}, the number of items")
@@ -202,6 +202,6 @@ class Distribution:
             )
         return left
 
-    def left(self, left_out: LeftOut) -> np.ndarray:
+    def left(self, left_out: ExcludedItems) -> np.ndarray:
         """Return the number of remaining items per state, int64 [n]."""
         return self._total - left_out.counts(self._shown).astype(np.int64)

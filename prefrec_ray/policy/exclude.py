@@ -8,14 +8,14 @@ from typing import TypeAlias
 import numpy as np
 
 from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.mdp.left_out import LeftOut
 
 #: Items that may not be shown: n arrays of ids, or bool [n, I].
 Exclude: TypeAlias = Sequence[np.ndarray] | np.ndarray | None
 
 
-def excluded(exclude: Exclude, items: ItemTable, n: int) -> LeftOut | None:
+def excluded(exclude: Exclude, items: ItemTable, n: int) -> ExcludedItems | None:
     """The rows of `items` that may not be shown in each of n states; ids that the table lacks are ignored.
 
     Raises `UserError` for a mask of another shape, and for another number of arrays.
@@ -28,11 +28,11 @@ def excluded(exclude: Exclude, items: ItemTable, n: int) -> LeftOut | None:
                 f"exclude: a mask of shape {list(exclude.shape)}; expected [{n}, {len(items)}], an item a "
                 f"column in the order of policy.items.ids"
             )
-        return LeftOut.of_mask(exclude)
+        return ExcludedItems.from_mask(exclude)
     if len(exclude) != n:
         raise UserError(f"exclude: {len(exclude)} arrays of ids; expected {n}, one for each state")
     lengths = [len(ids) for ids in exclude]
     if not any(lengths):
-        return LeftOut.of_rows([np.zeros(0, np.int64)] * n)
+        return ExcludedItems.from_rows([np.zeros(0, np.int64)] * n)
     rows = items.find(np.concatenate([np.asarray(ids) for ids in exclude if len(ids)]))
-    return LeftOut.of_rows(np.split(rows, np.cumsum(lengths)[:-1]))
+    return ExcludedItems.from_rows(np.split(rows, np.cumsum(lengths)[:-1]))

@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 
 from prefrec_ray.mdp.cells import Cells
+from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import smallest
-from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.mdp.plackett_luce import draw
 from prefrec_ray.policy.weighing import Weighing
 
@@ -31,7 +31,7 @@ class TwoSteps:
     weigh: Weighing
 
     def draw(
-        self, states: np.ndarray, k: int, out: LeftOut | None, rng: np.random.Generator
+        self, states: np.ndarray, k: int, out: ExcludedItems | None, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         """k items for each state: rows int64 [n, k], and the probability of each given those before it, [n, k]."""
         n, cells, every = len(states), self.cells, np.arange(len(states))
@@ -48,7 +48,7 @@ class TwoSteps:
             mass[every, cell] = left.sum(axis=1)
         return rows, known
 
-    def best(self, states: np.ndarray, k: int, out: LeftOut | None) -> np.ndarray:
+    def best(self, states: np.ndarray, k: int, out: ExcludedItems | None) -> np.ndarray:
         """Return rows int64 [n, k] of the items with the largest scores, largest first.
 
         Only items of the `TRIED` cells with the best representatives are scored (more cells if k items need them).
@@ -62,7 +62,7 @@ class TwoSteps:
         cell = order[:, : max(TRIED, 1 + int(short.sum(axis=1).max()))]
         members = self.cells.members[cell]
         may = (members >= 0) & self._shown[members]
-        if out is not None:  # by cells: with `LeftOut.hits` a choice would take a third longer
+        if out is not None:  # by cells: with `ExcludedItems.hits` a choice would take a third longer
             tried = np.full(logits.shape, -1)
             np.put_along_axis(tried, cell, np.arange(cell.shape[1])[None], axis=1)
             place = tried[out.state, self.cells.cell[out.item]]
@@ -73,7 +73,7 @@ class TwoSteps:
         logits[~may.reshape(rows.shape)] = -np.inf
         return np.take_along_axis(rows, smallest(-logits, k), axis=1)
 
-    def probabilities(self, states: np.ndarray, rows: np.ndarray, out: LeftOut | None) -> np.ndarray:
+    def probabilities(self, states: np.ndarray, rows: np.ndarray, out: ExcludedItems | None) -> np.ndarray:
         """float64 [n]: how likely the items `rows` [n] are to be drawn first."""
         appeal, scale = self._appeal(states)
         first = appeal * self._mass(len(states), out)
@@ -90,18 +90,18 @@ class TwoSteps:
         # No cell loses its last chance to rounding.
         return np.maximum(np.exp(logits - logits.max(axis=1, keepdims=True)), 1e-300), scale
 
-    def _mass(self, n: int, out: LeftOut | None) -> np.ndarray:
+    def _mass(self, n: int, out: ExcludedItems | None) -> np.ndarray:
         """Return the weight of the remaining items of each cell, [n, M]."""
         mass = self._rest(self._masses, self.weights, n, out)
         if not self._whole:  # rounding: the excluded weights may differ from the sum of the cell
             mass = np.where(self._counts_left(n, out) > 0, np.maximum(mass, np.finfo(np.float64).tiny), 0.0)
         return mass
 
-    def _counts_left(self, n: int, out: LeftOut | None) -> np.ndarray:
+    def _counts_left(self, n: int, out: ExcludedItems | None) -> np.ndarray:
         """Return the number of remaining items of each cell, [n, M]."""
         return self._rest(self._counts, self._shown, n, out)
 
-    def _rest(self, sums: np.ndarray, each: np.ndarray, n: int, out: LeftOut | None) -> np.ndarray:
+    def _rest(self, sums: np.ndarray, each: np.ndarray, n: int, out: ExcludedItems | None) -> np.ndarray:
         """Return the `sums` [M] per cell minus the values `each` [I] of the excluded items, [n, M]."""
         rest = np.tile(sums, (n, 1))
         if out is not None and len(out.item):
@@ -109,7 +109,7 @@ class TwoSteps:
             rest -= np.bincount(place, each[out.item], rest.size).reshape(rest.shape)
         return rest
 
-    def _left(self, cell: np.ndarray, out: LeftOut | None, drawn: np.ndarray) -> np.ndarray:
+    def _left(self, cell: np.ndarray, out: ExcludedItems | None, drawn: np.ndarray) -> np.ndarray:
         """Return the weights [n, W] of the members of one `cell` [n] per state; 0 if excluded or `drawn` [n, m]."""
         members = self.cells.members[cell]
         weights = np.where(members >= 0, self.weights[members], 0.0)

@@ -12,11 +12,11 @@ from tiny import best_action
 from prefrec_ray.algorithms import METHODS
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.dataset.metadata import Tiring
+from prefrec_ray.dataset.metadata import Fatigue
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
-from prefrec_ray.policy.networks.answers import ExpectedFeedback
+from prefrec_ray.policy.networks.expected_feedback import ExpectedFeedback
 from prefrec_ray.runs.export import policy_of
 from prefrec_ray.runs.train import policy_now
 
@@ -149,7 +149,7 @@ def test_the_serving_rule_is_what_the_log_says_unless_one_is_set(
 ) -> None:
     module = build("PrefRec", recipe="robust", serving=setting).learner_group._learner.net
     data = PreparedDataset.open(module.model_config["provenance"]["dataset"])
-    metadata = data.metadata.model_copy(update={"tiring": Tiring(variety=7.5, error=0.4, half_life=20.0)})
+    metadata = data.metadata.model_copy(update={"tiring": Fatigue(variety=7.5, error=0.4, half_life=20.0)})
     policy = policy_of(module, replace(data, metadata=metadata), data.items())
     assert (policy.serving.variety, policy.serving.temperature) == (variety, temperature)
 

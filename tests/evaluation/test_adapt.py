@@ -17,7 +17,7 @@ from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.policy import DETERMINISTIC, Policy
-from prefrec_ray.policy.networks.answers import ExpectedFeedback
+from prefrec_ray.policy.networks.expected_feedback import ExpectedFeedback
 
 
 def data_set(seed: int, items: ItemTable, state: StateDefinition = STATE) -> Any:

@@ -8,8 +8,8 @@ import pytest
 from prefrec_ray.evaluation.logged.trajectories import Trajectories
 from prefrec_ray.evaluation.subjects import behavior
 from prefrec_ray.evaluation.subjects.behavior import TEMPERATURES, BehaviorModel, calibrated, calibration, fit_behavior
+from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.policy.networks.layers import Mlp
 
 ITEMS = ItemTable(np.arange(60), np.random.default_rng(1).uniform(-1, 1, (60, 2)).astype(np.float32))
@@ -53,7 +53,7 @@ def test_a_known_law_is_found_again_and_is_calibrated(fitted: BehaviorModel) -> 
 
 def test_chances_add_up_to_one_over_what_may_be_shown(fitted: BehaviorModel) -> None:
     state = np.random.default_rng(4).normal(size=(3, 3)).astype(np.float32)
-    out = LeftOut.of_rows([np.array([0, 5]), np.array([], int), np.arange(59)])
+    out = ExcludedItems.from_rows([np.array([0, 5]), np.array([], int), np.arange(59)])
     chances = [np.exp(fitted.log_probabilities(state, np.full(3, item), out)) for item in range(60)]
     np.testing.assert_allclose(np.sum(chances, axis=0), 1)
     assert chances[5][0] == 0
@@ -115,8 +115,8 @@ def test_a_calibration_is_of_what_may_be_shown() -> None:
     rest = np.flatnonzero(~gone[data.row])
     states, rows = data.state[rest], data.row[rest]
 
-    def left_out(part: slice) -> LeftOut:
-        return LeftOut.of_mask(np.tile(gone, (len(states[part]), 1)))
+    def left_out(part: slice) -> ExcludedItems:
+        return ExcludedItems.from_mask(np.tile(gone, (len(states[part]), 1)))
 
     slope = calibration(model, states, rows, left_out)
     assert slope == pytest.approx(calibration(without, states, rows))

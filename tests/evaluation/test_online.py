@@ -21,8 +21,8 @@ from prefrec_ray.evaluation import online
 from prefrec_ray.evaluation.online import RollOut, evaluate_online, true_level
 from prefrec_ray.evaluation.results.records import Record
 from prefrec_ray.mdp.bulk import HistoryRows, raw_states
+from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.mdp.tracker import StateTracker
@@ -58,7 +58,7 @@ class Constant:
     def serve(self, states: np.ndarray, k: int, exclude: Any = None, seed: int | None = None) -> Served:
         self.seen.append(states.copy())
         actions = np.tile(self.action, (len(states), 1)).astype(np.float32)
-        left_out = None if exclude is None else LeftOut.of_mask(exclude)
+        left_out = None if exclude is None else ExcludedItems.from_mask(exclude)
         return Served(self.items.ids[self.items.nearest(actions, k, self.rule, left_out)], np.ones((len(states), k)))
 
     def tracker(self, user_features: Any) -> StateTracker:

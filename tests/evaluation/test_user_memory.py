@@ -12,7 +12,7 @@ from prefrec_ray.evaluation.users.memory import HALF_LIVES, Memory, Recall
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
-from prefrec_ray.policy.networks.answers import ExpectedFeedback
+from prefrec_ray.policy.networks.expected_feedback import ExpectedFeedback
 
 STATE = StateDefinition(feedback=("like", "share"), user_features={}, action_dim=2)
 ITEMS = ItemTable(np.arange(40), np.random.default_rng(5).uniform(-1, 1, (40, 2)).astype(np.float32))

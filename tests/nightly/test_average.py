@@ -16,8 +16,8 @@ from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.nightly.average import average
 from prefrec_ray.policy import DETERMINISTIC, Policy
-from prefrec_ray.policy.networks.answers import ExpectedFeedback, worth_of
 from prefrec_ray.policy.networks.critic import Critic
+from prefrec_ray.policy.networks.expected_feedback import ExpectedFeedback, worth_of
 from prefrec_ray.policy.networks.layers import mlp
 from prefrec_ray.policy.networks.q import QFunction
 from prefrec_ray.policy.onnx_export import export_onnx

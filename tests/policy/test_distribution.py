@@ -14,15 +14,15 @@ from scipy.stats import chisquare
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.cells import ONE_CELL, Cells
+from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import EXACT, ItemTable
-from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.mdp.plackett_luce import plackett_luce
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy.distribution import Distribution
 from prefrec_ray.policy.networks.actors import GaussianActor
-from prefrec_ray.policy.networks.answers import ExpectedFeedback
 from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.networks.density import Density
+from prefrec_ray.policy.networks.expected_feedback import ExpectedFeedback
 from prefrec_ray.policy.networks.layers import mlp
 from prefrec_ray.policy.networks.q import QFunction
 from tests.policy.test_policy import make_critic, make_policy, make_states
@@ -290,12 +290,12 @@ def test_the_index_finds_what_a_look_at_all_finds(kind: str, rule: str, monkeypa
     rows = table.nearest(actions, 64, rule)
     out = np.zeros((200, count), dtype=bool)
     np.put_along_axis(out, rows[:, ::2], True, axis=1)
-    rest = table.nearest(actions, 64, rule, LeftOut.of_mask(out))
+    rest = table.nearest(actions, 64, rule, ExcludedItems.from_mask(out))
     assert not np.take_along_axis(out, rest, axis=1).any()
     monkeypatch.setattr("prefrec_ray.mdp.items.EXACT", 10**9)
     for indexed, exact in (
         (rows, table.nearest(actions, 64, rule)),
-        (rest, table.nearest(actions, 64, rule, LeftOut.of_mask(out))),
+        (rest, table.nearest(actions, 64, rule, ExcludedItems.from_mask(out))),
     ):
         shared = [len(set(a) & set(b)) / 64 for a, b in zip(indexed.tolist(), exact.tolist(), strict=True)]
         assert np.mean(shared) >= 0.995

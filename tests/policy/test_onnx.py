@@ -14,9 +14,9 @@ from platform_desk import STATE, make_policy
 from prefrec_ray.cli.main import run
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.networks.actors import DeterministicActor, GaussianActor
-from prefrec_ray.policy.networks.answers import ExpectedFeedback
 from prefrec_ray.policy.networks.candidates import CandidateActor, Perturbation
 from prefrec_ray.policy.networks.critic import Critic
+from prefrec_ray.policy.networks.expected_feedback import ExpectedFeedback
 from prefrec_ray.policy.networks.layers import mlp
 from prefrec_ray.policy.networks.q import QFunction
 from prefrec_ray.policy.onnx_export import export_onnx

@@ -27,8 +27,8 @@ from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.actions import placed
 from prefrec_ray.policy.networks.actors import DeterministicActor
-from prefrec_ray.policy.networks.answers import ExpectedFeedback
 from prefrec_ray.policy.networks.critic import Critic
+from prefrec_ray.policy.networks.expected_feedback import ExpectedFeedback
 from prefrec_ray.policy.networks.layers import Mlp
 from prefrec_ray.policy.networks.q import QFunction
 

@@ -26,9 +26,8 @@ def policy_of(module: OfflineModule, dataset: PreparedDataset | None = None, ite
     """Return the current policy of `module`. `dataset` (default: the data set of its provenance) and `items` are read.
 
     Items are scored by the target Q (the mean if a method has two), or by expected feedback if the log shows fatigue
-    and feedback explains Q (networks/answers.py). IL, IQL and SAC score by the density of the actor (IL: a Gaussian
-    around its action). If `items` are given during training, nothing is read: Q scores items, and IL serves the item
-    nearest to its action.
+    and feedback explains Q. IL, IQL and SAC score by the density of the actor (IL: a Gaussian around its action). If
+    `items` are given during training, nothing is read: Q scores items, and IL serves the item nearest to its action.
     """
     provenance = dict(module.model_config["provenance"])
     dataset = dataset or PreparedDataset.open(provenance["dataset"])

@@ -17,20 +17,20 @@ import ray
 
 from prefrec_ray import runtime, storage
 from prefrec_ray.dataset import SCHEMA_VERSION, Metadata, PreparedDataset
-from prefrec_ray.dataset.prepare.answers import answers_of
+from prefrec_ray.dataset.prepare.expected_feedback import feedback_network_of
+from prefrec_ray.dataset.prepare.fatigue import fatigue_of
 from prefrec_ray.dataset.prepare.items import count_items, items_of_log, learn_items
 from prefrec_ray.dataset.prepare.preferences import write_preferences
 from prefrec_ray.dataset.prepare.rows import RowRules
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.dataset.prepare.states import Context, fit_normaliser, write_states
-from prefrec_ray.dataset.prepare.tiring import tiring_of
 from prefrec_ray.dataset.prepare.users import LogUsers, UserRules, split_by_user
 from prefrec_ray.errors import UserError, unwrapped_errors
 from prefrec_ray.logs import Source, open_log
 from prefrec_ray.logs.contract import SideFiles
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.sources import ColumnsSource
-from prefrec_ray.logs.table_schemas import check_tables
+from prefrec_ray.logs.user_item_schemas import check_tables
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.runtime.progress import Progress, silent, step
@@ -113,9 +113,9 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
     items.save(storage.join(folder, "items.parquet"))
 
     context = Context(folder, definition, items, log.users, log.has_reward, settings.state_type)
-    tiring_ref = None if like else tiring_of.remote(context, buckets, settings.seed)
+    tiring_ref = None if like else fatigue_of.remote(context, buckets, settings.seed)
     normaliser = like.normaliser if like else fit_normaliser(context, buckets, progress)
-    answers_ref = None if like else answers_of.remote(context, normaliser, buckets, settings.seed)
+    answers_ref = None if like else feedback_network_of.remote(context, normaliser, buckets, settings.seed)
     write_states(context, normaliser, users, settings.seed, progress)
     storage.write_json(storage.join(folder, "dropped.json"), drop_report(users, side))
     side.remove_empty()

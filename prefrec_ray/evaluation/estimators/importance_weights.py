@@ -8,7 +8,7 @@ import numpy as np
 
 from prefrec_ray.evaluation.logged.trajectories import Trajectories
 from prefrec_ray.ids import first_rows, run_lengths
-from prefrec_ray.mdp.left_out import LeftOut
+from prefrec_ray.mdp.excluded import ExcludedItems
 
 #: Number of consecutive impressions whose weights are multiplied. One impression ignores the previous item. Three and
 #: four leave half as many effective sessions and no better means.
@@ -29,7 +29,7 @@ class Effective:
     users: float
 
 
-def shown_before(data: Trajectories, part: slice) -> LeftOut:
+def shown_before(data: Trajectories, part: slice) -> ExcludedItems:
     """Return the earlier items of the user at each impression of `part`, for logs without repeats."""
     user = data.user[data.session[part]]
     of_user = np.searchsorted(data.user, user)  # the user's first session
@@ -37,7 +37,7 @@ def shown_before(data: Trajectories, part: slice) -> LeftOut:
     count = np.arange(len(data.row))[part] - start
     state = np.repeat(np.arange(len(count)), count)
     before = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    return LeftOut(len(count), state, data.row[start[state] + before])
+    return ExcludedItems(len(count), state, data.row[start[state] + before])
 
 
 def repeats(data: Trajectories) -> bool:

@@ -24,8 +24,8 @@ from prefrec_ray.evaluation.users.memory import Memory
 from prefrec_ray.evaluation.users.roll_out import Imagined, Platform, Server, logged_levels, roll_out
 from prefrec_ray.evaluation.users.support import THRESHOLD, LoggedPasts
 from prefrec_ray.evaluation.users.user_model import UserModel, fit_user_model
+from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import Task
@@ -265,10 +265,10 @@ def policy_server(policy: Policy, items: ItemTable, rng: np.random.Generator, ow
         policy_states = states if own else states[rng.permutation(len(states))]
         out = None
         if seen is not None:
-            out = LeftOut.of_mask(seen)
+            out = ExcludedItems.from_mask(seen)
             nothing = policy.left(out) == 0
             if nothing.any():
-                out = LeftOut.of_mask(seen & ~nothing[:, None])
+                out = ExcludedItems.from_mask(seen & ~nothing[:, None])
         drawn = policy.draw(policy_states, 1, out, int(rng.integers(2**32)))
         return items.rows(policy.items.ids[drawn.rows[:, 0]])
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from prefrec_ray.evaluation.logged.trajectories import Trajectories
+from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.mdp.plackett_luce import log_sum_exp
 from prefrec_ray.policy.networks.adam import Adam
 from prefrec_ray.policy.networks.layers import Mlp, mlp
@@ -45,7 +45,9 @@ class BehaviorModel:
     embeddings: np.ndarray  # float32 [I, A]
     temperature: float = 1.0
 
-    def log_probabilities(self, states: np.ndarray, rows: np.ndarray, left_out: LeftOut | None = None) -> np.ndarray:
+    def log_probabilities(
+        self, states: np.ndarray, rows: np.ndarray, left_out: ExcludedItems | None = None
+    ) -> np.ndarray:
         """Return log b of the items `rows` [n] in scaled states [n, S], float64 [n]. `left_out`: excluded items."""
         log_b = np.empty(len(rows))
         chunk = max(1, _AT_ONCE // len(self.log_share))
@@ -127,7 +129,7 @@ def calibrated(model: BehaviorModel, states: np.ndarray, rows: np.ndarray) -> Be
 
 
 def calibration(
-    model: BehaviorModel, states: np.ndarray, rows: np.ndarray, left_out: Callable[[slice], LeftOut] | None = None
+    model: BehaviorModel, states: np.ndarray, rows: np.ndarray, left_out: Callable[[slice], ExcludedItems] | None = None
 ) -> float | None:
     """Return the regression slope of shown embeddings on the model's expected embeddings, over all coordinates.
 

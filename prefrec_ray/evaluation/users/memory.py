@@ -17,7 +17,7 @@ from prefrec_ray.mdp.columns import decays
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.recent import RecentItems
 from prefrec_ray.mdp.serving import ServingSettings
-from prefrec_ray.policy.networks.answers import ExpectedFeedback
+from prefrec_ray.policy.networks.expected_feedback import ExpectedFeedback
 
 #: Half-lives of the running means, in impressions.
 HALF_LIVES = (8.0, 32.0)

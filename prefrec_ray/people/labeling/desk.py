@@ -15,9 +15,9 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.people.labeling.board import Board
 from prefrec_ray.people.labeling.choose import FEATURES, MEMBERS, WIDTH
 from prefrec_ray.people.labeling.rank import ListBoard, Lists
-from prefrec_ray.people.labeling.scoring import Votes, VoteScorer, VoteScores
 from prefrec_ray.people.labeling.settings import DRAWN, LabelSettings
 from prefrec_ray.people.labeling.store import Lease, Store, Vote
+from prefrec_ray.people.labeling.vote_scores import Votes, VoteScorer, VoteScores
 from prefrec_ray.settings import parse
 
 _MOST_SECONDS = 3600.0  # of a vote; longer times are breaks

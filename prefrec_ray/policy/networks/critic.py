@@ -13,8 +13,8 @@ import torch
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.normaliser import CLIP
 from prefrec_ray.policy.description import CriticDescription
-from prefrec_ray.policy.networks.answers import EXPLAINED, ExpectedFeedback, explained, worth_of
 from prefrec_ray.policy.networks.arrays import read_networks, write_networks
+from prefrec_ray.policy.networks.expected_feedback import EXPLAINED, ExpectedFeedback, explained, worth_of
 from prefrec_ray.policy.networks.layers import Mlp
 from prefrec_ray.policy.networks.q import ItemNetwork, QFunction
 from prefrec_ray.storage import Form
@@ -32,7 +32,7 @@ class Critic:
 
     `scales` [Q, 2, S] convert states to the scale of each network if their data sets differ (`Normaliser.rescaling`).
     `answers` predicts feedback from states on the scale `answers_scale` [2, S]. With weights `worth` float32 [F],
-    expected feedback scores items (answers.py).
+    expected feedback scores items (expected_feedback.py).
 
     Raises `UserError` if the networks differ in inputs, or if there are none.
     """

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.policy import Policy
 
 ItemId = int | str
@@ -102,9 +102,9 @@ class Shelf:
         self.rows = np.concatenate([self.rows, np.full(more, -1)])
         self.known = np.concatenate([self.known, np.zeros(more, bool)])
 
-    def left_out(self, codes: Sequence[np.ndarray]) -> LeftOut:
+    def left_out(self, codes: Sequence[np.ndarray]) -> ExcludedItems:
         """Return the excluded items for each of n states: the items of some codes, and the withdrawn items."""
-        return LeftOut.of_rows([np.concatenate([self.rows[of_state], self.gone]) for of_state in codes])
+        return ExcludedItems.from_rows([np.concatenate([self.rows[of_state], self.gone]) for of_state in codes])
 
 
 def check_known(arms: Sequence[str], shelves: Sequence[Shelf], codes: Codes) -> None:

@@ -13,10 +13,10 @@ from plain_prepare import requests_of, score, sessions_of
 
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
-from prefrec_ray.engagement.shown import Impressions
-from prefrec_ray.engagement.tiring import estimate
+from prefrec_ray.engagement.fatigue import estimate
+from prefrec_ray.engagement.impressions import Impressions
 from prefrec_ray.mdp.tracker import StateTracker
-from prefrec_ray.policy.networks.answers import fit_answers
+from prefrec_ray.policy.networks.expected_feedback import fit_answers
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate

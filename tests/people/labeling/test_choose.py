@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 
 from prefrec_ray.people.labeling import choose
 from prefrec_ray.people.labeling.choose import MEMBERS, WIDTH, bald, drawn, fit, preferred, unseen
-from prefrec_ray.people.labeling.scoring import VoteScorer
+from prefrec_ray.people.labeling.vote_scores import VoteScorer
 
 
 def entropy(p: float) -> float:

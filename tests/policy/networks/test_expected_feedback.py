@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.policy.networks.answers import ExpectedFeedback, explained, fit_answers, worth_of
 from prefrec_ray.policy.networks.critic import some
+from prefrec_ray.policy.networks.expected_feedback import ExpectedFeedback, explained, fit_answers, worth_of
 
 #: State columns: three that describe a user's taste; the two others have no meaning.
 PARTS = ((0, 1, 2),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prefrec_ray.engagement.shown import Impressions
+from prefrec_ray.engagement.impressions import Impressions
 
 
 def make_shown(lengths: list[int]) -> Impressions:

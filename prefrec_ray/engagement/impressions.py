@@ -1,4 +1,4 @@
-"""Sample of a log for the estimate of fatigue (tiring.py): shown items and their outcomes."""
+"""Sample of a log for the estimate of fatigue (fatigue.py): shown items and their outcomes."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from prefrec_ray.engagement.shown import Impressions
-from prefrec_ray.engagement.tiring import PARTS, FatigueEstimate, estimate
+from prefrec_ray.engagement.fatigue import PARTS, FatigueEstimate, estimate
+from prefrec_ray.engagement.impressions import Impressions
 
 USERS, REQUESTS, WIDTH, HALF_LIFE = 200, 120, 4, 20.0
 
@@ -75,14 +75,14 @@ def test_a_plain_regression_would_be_fooled() -> None:
 
 
 def test_the_same_seed_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prefrec_ray.engagement.tiring.HALF_LIVES", (HALF_LIFE,))
+    monkeypatch.setattr("prefrec_ray.engagement.fatigue.HALF_LIVES", (HALF_LIFE,))
     shown = platform(0.6, 3).take(np.arange(16))
     assert estimate(shown, 5) == estimate(shown, 5) != estimate(shown, 6)
 
 
 def test_constant_feedback_does_not_change_the_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its error is 0 for any model, so that its likelihood would outweigh all other outcomes."""
-    monkeypatch.setattr("prefrec_ray.engagement.tiring.HALF_LIVES", (HALF_LIFE,))
+    monkeypatch.setattr("prefrec_ray.engagement.fatigue.HALF_LIVES", (HALF_LIFE,))
     shown = platform(0.6, 1)
     constants = np.tile(np.float32([0.0, 0.1]), (len(shown.feedback), 1))
     more = estimate(replace(shown, feedback=np.concatenate([shown.feedback, constants], axis=1)), 0)

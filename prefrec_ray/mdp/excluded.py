@@ -9,7 +9,7 @@ import numpy as np
 
 
 @dataclass(frozen=True, eq=False)
-class LeftOut:
+class ExcludedItems:
     """`state` and `item`, int64 [P]: pairs of a state (0 to `states` - 1, ascending) and a row of the item table.
 
     All pairs are distinct.
@@ -20,13 +20,13 @@ class LeftOut:
     item: np.ndarray
 
     @classmethod
-    def of_mask(cls, mask: np.ndarray) -> LeftOut:
+    def from_mask(cls, mask: np.ndarray) -> ExcludedItems:
         """Create from a mask, bool [n, I]."""
         state, item = np.nonzero(mask)
         return cls(len(mask), state, item)
 
     @classmethod
-    def of_rows(cls, rows: Sequence[np.ndarray]) -> LeftOut:
+    def from_rows(cls, rows: Sequence[np.ndarray]) -> ExcludedItems:
         """Create from one array of item rows per state, in any order. Duplicates and negative rows are ignored."""
         each = [np.unique(of_state) for of_state in rows]
         each = [of_state[np.searchsorted(of_state, 0) :] for of_state in each]
@@ -34,18 +34,18 @@ class LeftOut:
         item = np.concatenate(each, dtype=np.int64) if each else np.zeros(0, np.int64)
         return cls(len(each), state, item)
 
-    def __getitem__(self, part: slice) -> LeftOut:
+    def __getitem__(self, part: slice) -> ExcludedItems:
         """Return the pairs of a range of states, counted from 0 again."""
         start, stop, _ = part.indices(self.states)
         first, last = np.searchsorted(self.state, [start, stop])
-        return LeftOut(max(0, stop - start), self.state[first:last] - start, self.item[first:last])
+        return ExcludedItems(max(0, stop - start), self.state[first:last] - start, self.item[first:last])
 
-    def take(self, states: np.ndarray) -> LeftOut:
+    def take(self, states: np.ndarray) -> ExcludedItems:
         """Return the pairs of some `states` [m], ascending, counted from 0."""
         place = np.full(self.states, -1)
         place[states] = np.arange(len(states))
         kept = place[self.state] >= 0
-        return LeftOut(len(states), place[self.state[kept]], self.item[kept])
+        return ExcludedItems(len(states), place[self.state[kept]], self.item[kept])
 
     def counts(self, weights: np.ndarray | None = None) -> np.ndarray:
         """Return the number of excluded items per state, [n], or the sum of their `weights` [I]."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import ray
 
-from prefrec_ray.dataset.metadata import Tiring
+from prefrec_ray.dataset.metadata import Fatigue
 from prefrec_ray.dataset.prepare.states import BucketHistories, Context
-from prefrec_ray.engagement.shown import ENOUGH, REQUESTS, Impressions
+from prefrec_ray.engagement.impressions import ENOUGH, REQUESTS, Impressions
 
 
 @ray.remote(num_cpus=1)
-def tiring_of(context: Context, buckets: list[int], seed: int) -> Tiring | None:
+def fatigue_of(context: Context, buckets: list[int], seed: int) -> Fatigue | None:
     """Estimate fatigue from the first buckets (random sets of users) with enough impressions of training users.
 
     Returns None if the log has too few.
@@ -28,10 +28,10 @@ def tiring_of(context: Context, buckets: list[int], seed: int) -> Tiring | None:
             break
     if requests < ENOUGH:
         return None
-    from prefrec_ray.engagement.tiring import estimate
+    from prefrec_ray.engagement.fatigue import estimate
 
     estimated = estimate(Impressions.concatenate(parts), seed)
     if estimated is None or not np.isfinite(estimated.parts).all():
         return None
     variety = None if estimated.variety is None else round(estimated.variety, 1)
-    return Tiring(variety=variety, error=round(estimated.error, 1), half_life=estimated.half_life)
+    return Fatigue(variety=variety, error=round(estimated.error, 1), half_life=estimated.half_life)

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prefrec_ray.engagement.shown import REQUESTS, Impressions
+from prefrec_ray.engagement.impressions import REQUESTS, Impressions
 
 #: Half-lives of M and R, in impressions. The best fit is used.
 HALF_LIVES = (10.0, 20.0, 40.0)

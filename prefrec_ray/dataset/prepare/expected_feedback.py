@@ -8,14 +8,16 @@ import ray
 from prefrec_ray.dataset.prepare.states import BucketHistories, Context
 from prefrec_ray.mdp.columns import scaled_feedback
 from prefrec_ray.mdp.normaliser import Normaliser
-from prefrec_ray.policy.networks.answers import ExpectedFeedback, fit_answers
+from prefrec_ray.policy.networks.expected_feedback import ExpectedFeedback, fit_answers
 
 #: Impressions of training users to which the network is fitted.
 _REQUESTS = 200_000
 
 
 @ray.remote(num_cpus=1)
-def answers_of(context: Context, normaliser: Normaliser, buckets: list[int], seed: int) -> ExpectedFeedback | None:
+def feedback_network_of(
+    context: Context, normaliser: Normaliser, buckets: list[int], seed: int
+) -> ExpectedFeedback | None:
     """Fit the network on the first buckets (random sets of users) with enough impressions.
 
     Returns None for a log without feedback.
