@@ -1,4 +1,4 @@
-"""The check of a night's impressions before anything is trained on them: counts, and the rules for them.
+"""The check of a night's impressions before training: counts, and the rules for them.
 
 The rules compare only with earlier nights, so that no log needs settings of its own:
 

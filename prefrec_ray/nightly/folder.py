@@ -127,7 +127,7 @@ class LoopFolder:
                 self._write((*record.promoted, night), record.rolled_back)
 
     def back(self) -> Rollback:
-        """Make the newest policy before the current one that can be loaded the current one.
+        """Roll back to the newest earlier policy that can be loaded.
 
         Raises `UserError` if there is none; then nothing is changed.
         """
@@ -166,7 +166,7 @@ class LoopFolder:
         storage.remove(self._older_record)
 
     def prune(self, keep: int) -> None:
-        """Remove the files of old nights, except the newest `keep`, the current one and the one promoted before it."""
+        """Remove the files of old nights, except the newest `keep`, the current policy and the previous policy."""
         kept = {night.night for night in self.nights()[-keep:]} | set(self.record().promoted[-2:])
         names = {self.path(night) for night in kept}
         for folder in storage.list_folders(storage.join(self.uri, "nights")):

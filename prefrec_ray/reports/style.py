@@ -1,4 +1,4 @@
-"""Style of all figures: colours that color-blind readers can tell apart, quiet axes, labels next to the lines."""
+"""Style of all figures: colours for color-blind readers, quiet axes, labels next to the lines."""
 
 from __future__ import annotations
 

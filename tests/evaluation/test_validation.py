@@ -137,7 +137,7 @@ def test_scores_by_preference_need_preferences(simulated: PreparedDataset, tmp_p
     shutil.copytree(simulated.uri, tmp_path / "dataset")
     metadata = tmp_path / "dataset" / "metadata.json"
     metadata.write_text(json.dumps({**json.loads(metadata.read_text()), "teachers": []}))
-    with pytest.raises(UserError, match=r"no preferences to validate by .* expected fqe or ncis instead"):
+    with pytest.raises(UserError, match=r"no preferences for the validation estimator .* expected fqe or ncis instead"):
         ValidationScorer.prepare(
             str(tmp_path / "dataset"), ValidationSettings(estimators=("preference",)), ["frequency"]
         )

@@ -46,7 +46,7 @@ def fit_all(
 
     `logged`: result of `start_weighing`, whose model of the logging policy is used again. Networks are fitted on
     training users and evaluated on users of the split, on samples that fit into memory (`trajectories.ROWS`). A
-    policy's action is the embedding of the item that it would serve, which lies where the log has data.
+    policy's action is the embedding of the item that it would serve, so that actions are within the range of the log.
     """
     uri, settings, asked = request.dataset.uri, request.settings, ray.put(request)
     held = read_trajectories.remote(uri, settings.split, settings.seed)

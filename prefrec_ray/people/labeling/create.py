@@ -164,7 +164,7 @@ def _scores_of(uri: str, file: str, pairs: pa.Table) -> list[tuple[int, np.ndarr
 def segment_features(dataset: PreparedDataset, pairs: pa.Table, seed: int, progress: Progress) -> np.ndarray:
     """Return features of pairs of training users: second minus first, float32 [n, MEMBERS, WIDTH], unit variance.
 
-    Pairs of training users come first. Inputs are those of the reward model of the recipe `robust`.
+    Pairs of training users come first. Inputs are the same as in the reward model of the recipe `robust`.
     """
     train = pairs.filter(pc.equal(pairs["split"], "train"))
     columns = reward_columns(TrainingSettings(), dataset)

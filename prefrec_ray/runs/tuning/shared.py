@@ -103,7 +103,7 @@ def _pretrain_all(
 
 
 def _label_all(shared: Shared, runs: Sequence[TrainSettings], dataset: PreparedDataset, progress: Progress) -> None:
-    """Compute the labels of rewards that several trials share, once."""
+    """Compute once the labels of rewards that several trials share."""
     unique = dict.fromkeys(LabelRequest.from_settings(run.training(), dataset) for run in runs)
     requests = [request for request in unique if request is not None]
     for number, request in enumerate(requests):
