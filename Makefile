@@ -24,6 +24,7 @@ style: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo --no-cache
+	$(BIN)/python .ci/wording
 
 types: install
 	$(BIN)/mypy
