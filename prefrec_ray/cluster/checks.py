@@ -1,4 +1,4 @@
-"""Judges what `probe` found: a line for each thing that a run on the cluster stands on."""
+"""Checks of the facts that `probe` gathered: one line per requirement of a run on the cluster."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 from prefrec_ray.cluster.placement import Bundle, Demand, unplaced
 
-#: Seconds by which clocks may differ: logs of several nodes stay readable. S3 refuses requests at 15 minutes.
+#: Largest difference of clocks in seconds, so that logs of several nodes stay comparable. S3 refuses requests at 15
+#: minutes.
 MAX_SKEW = 2.0
 _GIB = 2**30
 
@@ -24,12 +25,12 @@ class Check:
 
 
 def judge(facts: dict[str, Any], uri: str | None, demands: Sequence[Demand]) -> list[Check]:
-    """All checks of `probe.gather`'s facts; storage where `uri` was tried, placement for each of `demands`."""
+    """Return all checks of `probe.gather`'s facts; storage if `uri` was tried, placement for each of `demands`."""
     silent = [_name(node) for node in facts["nodes"] if node["facts"] is None]
     nodes = [node for node in facts["nodes"] if node["facts"] is not None]
-    answered = f"{len(nodes)} of {len(facts['nodes'])} answer"
+    answered = f"{len(nodes)} of {len(facts['nodes'])} reply"
     if silent:
-        answered += f"; no answer of {', '.join(silent)}: look into its raylet's log, or end it"
+        answered += f"; no reply of {', '.join(silent)}: check its raylet's log, or end it"
     checks = [Check("nodes", not silent, answered)]
     if not nodes:
         return checks
@@ -42,7 +43,7 @@ def judge(facts: dict[str, Any], uri: str | None, demands: Sequence[Demand]) -> 
 
 
 def versions(nodes: Sequence[dict[str, Any]]) -> Check:
-    """The same Python (to the minor version), Ray, PyTorch and so on everywhere."""
+    """Check that Python (to the minor version), Ray, PyTorch and so on are the same on all nodes."""
     wrong = []
     packages = {package for node in nodes for package in node["facts"]["versions"]}
     for package in sorted(packages):
@@ -66,7 +67,7 @@ def _version(package: str, value: str | None) -> str:
 
 
 def clocks(nodes: Sequence[dict[str, Any]]) -> Check:
-    """Every clock within `MAX_SKEW` of the job's."""
+    """Check that every clock is within `MAX_SKEW` of the job's clock."""
     off = [f"{_name(node)} by {node['skew']:+.1f} s" for node in nodes if abs(node["skew"]) > MAX_SKEW]
     if off:
         return Check("clocks", False, f"off: {', '.join(off)}: start chrony or ntpd there")
@@ -84,7 +85,7 @@ def head(nodes: Sequence[dict[str, Any]]) -> Check:
 
 
 def storage(nodes: Sequence[dict[str, Any]], uri: str) -> Check:
-    """Every node can write, and read what another one wrote."""
+    """Check that every node can write, and can read a file that another node wrote."""
     wrong = [f"{_name(node)}: {node['storage']}" for node in nodes if node["storage"] is not None]
     if wrong:
         more = f" (and {len(wrong) - 1} more nodes)" if len(wrong) > 1 else ""
@@ -95,7 +96,7 @@ def storage(nodes: Sequence[dict[str, Any]], uri: str) -> Check:
 
 
 def memory(nodes: Sequence[dict[str, Any]]) -> Check:
-    """The object store fits into shared memory: else Ray puts it on disk, ten times slower."""
+    """Check that the object store fits into shared memory, since otherwise Ray uses the disk, ten times slower."""
     small = [
         f"{_name(node)} has {_gib(node['facts']['shm'])} for a store of {_gib(_store(node))}"
         for node in nodes
@@ -110,7 +111,7 @@ def memory(nodes: Sequence[dict[str, Any]]) -> Check:
 
 
 def spilling(nodes: Sequence[dict[str, Any]]) -> Check:
-    """On disk there is room for as much again as in the object store."""
+    """Check that the disk has as much free space as the size of the object store."""
     small = [
         f"{_name(node)} has {_gib(node['facts']['spill_free'])} free in {node['facts']['spill_folder']}"
         for node in nodes
@@ -146,7 +147,7 @@ def capacity(facts: dict[str, Any]) -> list[Bundle]:
     places: list[Bundle] = [node["resources"] for node in facts["nodes"]]
     for group in facts["groups"]:
         running = sum(node["group"] == group["name"] for node in facts["nodes"])
-        # Ray writes -1 for no limit; more than a few hundred places make no difference to one demand.
+        # Ray writes -1 for no limit; more than a few hundred nodes make no difference to one demand.
         most = 256 if group["most"] < 0 else min(group["most"], 256)
         places += [group["resources"]] * max(0, most - running)
     return places

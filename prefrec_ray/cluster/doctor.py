@@ -1,4 +1,4 @@
-"""Looks at a cluster before a run: asks its head, sends `probe` there as a job, judges what comes back."""
+"""Examination of a cluster before a run: connects to its head, runs `probe` there as a job, and checks its facts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prefrec_ray.cluster.checks import Check, judge
 from prefrec_ray.cluster.placement import Demand
 from prefrec_ray.errors import UserError
 
-#: Seconds for the job as a whole: a new Python on the head, one on each node, and `probe.PATIENCE`.
+#: Seconds for the whole job: a new Python on the head and on each node, and `probe.PATIENCE`.
 PATIENCE = 60.0
 
 
@@ -26,9 +26,9 @@ def examine(address: str, storage: str | None, demands: Sequence[Demand], env: d
     client = head.connect(address)
     guarded = head.asks_for_token(address)
     text = (
-        "asked of everybody"
+        "required of every client"
         if guarded
-        else "asked of nobody: whoever reaches it runs what they like: RAY_AUTH_MODE=token"
+        else "not required: anyone who reaches the address can run commands: set RAY_AUTH_MODE=token"
     )
     return [Check("token", guarded, text), *judge(_facts(client, storage, env), storage, demands)]
 
@@ -53,5 +53,5 @@ def _facts(client: Any, storage: str | None, env: dict[str, str]) -> dict[str, A
     client.stop_job(number)
     raise UserError(
         f"job {number}: the check did not end in {PATIENCE:.0f} s (status {info.status.value}); "
-        f"expected a head that runs jobs: look into its dashboard"
+        f"expected a head that runs jobs: see its dashboard"
     )

@@ -1,4 +1,4 @@
-"""The head of a cluster, as seen from outside: its dashboard's address, the token, a client for jobs."""
+"""Head of a cluster, from outside: the address of its dashboard, the token, and a client for jobs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from prefrec_ray.errors import UserError
 
 #: Address of a cluster's dashboard behind `ray dashboard`, `kubectl port-forward` or an ssh tunnel.
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
-#: Seconds that the head has to answer a plain question.
+#: Seconds that the head has to reply to a simple HTTP request.
 PATIENCE = 10.0
 _ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 
 
 def token() -> str | None:
-    """The token of `RAY_AUTH_TOKEN`, of the file `RAY_AUTH_TOKEN_PATH`, or of `~/.ray/auth_token`: Ray's own order.
+    """Return the token of `RAY_AUTH_TOKEN`, of the file `RAY_AUTH_TOKEN_PATH`, or of `~/.ray/auth_token`, as Ray does.
 
     Raises `UserError` where `RAY_AUTH_TOKEN_PATH` names no readable file.
     """
@@ -40,16 +40,16 @@ def token() -> str | None:
 
 
 def connect(address: str) -> Any:
-    """Return a `JobSubmissionClient` of the cluster whose dashboard is at `address`, after a successful request.
+    """Return a `JobSubmissionClient` of the cluster whose dashboard is at `address`, after a successful HTTP request.
 
-    Raises `UserError` within seconds: not an http address, no server, not a dashboard of Ray, a missing or wrong token,
-    another version of Ray.
+    Raises `UserError` within seconds for an address that is not HTTP, no server, a server that is not a dashboard of
+    Ray, a missing or wrong token, and another version of Ray.
     """
     address = address.rstrip("/")
     theirs, ours = cluster_version(address), version("ray")
     if theirs != ours:
         raise UserError(f"{address}: the cluster runs Ray {theirs}, this machine {ours}; expected the same version")
-    # Only now: importing Ray takes seconds, in which a mistake would wait.
+    # Imported here: importing Ray takes seconds, and mistakes should be reported first.
     from ray.job_submission import JobSubmissionClient
 
     for name in ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging"):
@@ -59,7 +59,7 @@ def connect(address: str) -> Any:
 
 
 def headers() -> dict[str, str]:
-    """Return the request headers with the token."""
+    """Return the HTTP headers with the token."""
     secret = token()
     return {"Authorization": f"Bearer {secret}"} if secret else {}
 
@@ -70,13 +70,13 @@ def cluster_version(address: str) -> str:
     status, answer = _get(address, "/api/version", headers())
     if status == 401:
         raise UserError(
-            f"{address}: the cluster asks for its token; "
+            f"{address}: the cluster requires its token; "
             f"set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, or put it into ~/.ray/auth_token"
         )
     if status == 403:
-        raise UserError(f"{address}: wrong token; expected the one that the cluster was started with")
+        raise UserError(f"{address}: found a wrong token; expected the token with which the cluster was started")
     if status != 200 or not isinstance(answer, dict) or "ray_version" not in answer:
-        raise UserError(f"{address}: answers, but is no dashboard of Ray (status {status}); expected its URL")
+        raise UserError(f"{address}: found a server other than a dashboard of Ray (status {status}); expected its URL")
     return str(answer["ray_version"])
 
 
@@ -92,26 +92,26 @@ def _knock(address: str) -> None:
     except ValueError:  # half an IPv6 address
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"{address}: no address of a dashboard; expected a URL such as {DEFAULT_ADDRESS}")
+        raise UserError(f"{address}: found no address of a dashboard; expected a URL such as {DEFAULT_ADDRESS}")
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         socket.create_connection((parts.hostname, port), timeout=PATIENCE).close()
     except (OSError, ValueError) as error:
         reason = "no answer" if isinstance(error, TimeoutError) else getattr(error, "strerror", None) or str(error)
         raise UserError(
-            f"{address}: nobody there ({reason}); expected a cluster's dashboard: "
+            f"{address}: found no server ({reason}); expected a cluster's dashboard: "
             f"is it up, and the port forwarded (ray dashboard, kubectl port-forward, ssh -L)?"
         ) from error
 
 
 def _get(address: str, path: str, shown: dict[str, str]) -> tuple[int, Any]:
-    """Status and JSON (None: it is none) of what `address` answers."""
+    """Return status and JSON (None: not JSON) of the reply at `address`."""
     import requests
 
     try:
         response = requests.get(f"{address}{path}", headers=shown, timeout=PATIENCE)
     except requests.RequestException as error:
-        raise UserError(f"{address}: no dashboard of Ray there ({type(error).__name__}); expected its URL") from error
+        raise UserError(f"{address}: found no dashboard of Ray ({type(error).__name__}); expected its URL") from error
     try:
         return response.status_code, response.json()
     except ValueError:
@@ -120,7 +120,7 @@ def _get(address: str, path: str, shown: dict[str, str]) -> tuple[int, Any]:
 
 @contextmanager
 def _without(names: tuple[str, ...]) -> Iterator[None]:
-    """Remove these variables temporarily: Ray's client would prefer their address to its argument."""
+    """Remove these variables temporarily, since Ray's client prefers their address to its argument."""
     kept = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
         yield

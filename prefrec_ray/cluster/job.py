@@ -1,4 +1,4 @@
-"""A command of `prefrec` as a job of the cluster: what travels with it, and its log until the end."""
+"""Run of a `prefrec` command as a job of the cluster: its files, and its log until the end."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ import prefrec_ray
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 
-#: Seconds without an answer of the dashboard after which following is given up; the job itself goes on.
+#: Seconds without a reply of the dashboard after which following ends; the job itself continues.
 SILENCE = 60.0
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
 @contextmanager
 def parcel(config: str | None = None) -> Iterator[dict[str, Any]]:
-    """A runtime environment with this package, and in the working folder the YAML at `config` under its own name.
+    """Yield a runtime environment with this package, and with the YAML at `config` in the working folder.
 
-    Nothing is installed on the nodes: they have Ray, PyTorch and the rest in their image.
+    Nothing is installed on the nodes: their image contains Ray, PyTorch and the other libraries.
     """
     with tempfile.TemporaryDirectory(prefix="prefrec-") as folder:
         package = Path(prefrec_ray.__file__).parent
@@ -39,10 +39,10 @@ def parcel(config: str | None = None) -> Iterator[dict[str, Any]]:
 
 
 def submit(client: Any, words: Sequence[str], config: str | None, env: dict[str, str], on: str | None) -> str:
-    """Starts `prefrec WORDS` on the cluster, with the YAML `config` in its working folder, and returns the job's id.
+    """Start `prefrec WORDS` on the cluster, with the YAML `config` in its working folder, and return the job's id.
 
-    Its process runs on the head, or where `on` is given on a node that has a unit of this resource.
-    Raises `UserError` where the cluster does not take the job.
+    Its process runs on the head or, if `on` is set, on a node that has a unit of this resource. Raises `UserError` if
+    the cluster refuses the job.
     """
     with parcel(config) as runtime_env:
         line = shlex.join(["python", "-m", "prefrec_ray.cli.main", *words])
@@ -50,19 +50,19 @@ def submit(client: Any, words: Sequence[str], config: str | None, env: dict[str,
 
 
 def start(client: Any, line: str, runtime_env: dict[str, Any], resources: dict[str, float] | None = None) -> str:
-    """Starts the shell command `line` as a job. Raises `UserError` where the cluster does not take it."""
-    # As in the container or service of the node: its own Python, unbuffered, so that the log is followed line by line.
+    """Start the shell command `line` as a job. Raises `UserError` if the cluster refuses it."""
+    # The node's own Python, unbuffered, so that the log can be followed line by line.
     runtime_env = {**runtime_env, "env_vars": {"PYTHONUNBUFFERED": "1", **runtime_env.get("env_vars", {})}}
     try:
         return str(client.submit_job(entrypoint=line, runtime_env=runtime_env, entrypoint_resources=resources))
     except (RuntimeError, ConnectionError) as error:
-        raise UserError(f"the cluster does not take the job ({error})") from error
+        raise UserError(f"the cluster refuses the job ({error})") from error
 
 
 def follow(client: Any, job: str, write: Callable[[str], None]) -> int:
-    """Hands the job's log to `write` until its end; returns its exit status (1 where it has none but failed).
+    """Pass the job's log to `write` until its end; return its exit status (1 if it failed without one).
 
-    A connection that breaks is made again, and the log goes on where it was. Raises `UserError` after `SILENCE`.
+    A broken connection is made again, and the log continues. Raises `UserError` after `SILENCE`.
     """
     seen, heard = 0, time.monotonic()
 
@@ -87,7 +87,7 @@ def follow(client: Any, job: str, write: Callable[[str], None]) -> int:
         except (RuntimeError, OSError) as error:
             if time.monotonic() - heard > SILENCE:
                 raise UserError(
-                    f"job {job}: no word of the cluster for {SILENCE:.0f} s; it may go on ({error})"
+                    f"job {job}: no reply of the cluster for {SILENCE:.0f} s; the job may continue ({error})"
                 ) from error
         time.sleep(1.0)
 

@@ -11,11 +11,11 @@ Bundle = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Demand:
-    """Bundles of resources that are needed at once, each whole on one node. `what` names who needs them."""
+    """Bundles of resources that are needed at once, each whole on one node. `what` is the process that needs them."""
 
     what: str
     bundles: tuple[Bundle, ...]
-    in_driver: bool = False  # whether the job's own process trains
+    in_driver: bool = False  # True if the job's own process trains
 
 
 def demands(settings: Mapping[str, Any]) -> list[Demand]:
@@ -60,7 +60,7 @@ def unplaced(demand: Demand, nodes: Sequence[Bundle]) -> str | None:
     free = [dict(node) for node in nodes]
     for bundle in sorted(demand.bundles, key=lambda bundle: -sum(bundle.values())):
         if not any(_fits(bundle, node) for node in nodes):
-            return f"no node has {_text(bundle)} together{_lacking(bundle, nodes)}"
+            return f"no single node has {_text(bundle)}{_lacking(bundle, nodes)}"
         home = next((node for node in free if _fits(bundle, node)), None)
         if home is None:
             return f"{len(demand.bundles)} times {_text(bundle)} do not fit on the nodes at once"

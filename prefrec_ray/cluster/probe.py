@@ -16,9 +16,9 @@ import uuid
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-#: Opens the line of facts.
+#: Prefix of the line of facts.
 MARK = "prefrec-facts "
-#: Seconds that all nodes together have for their answers.
+#: Seconds until all nodes must have replied.
 PATIENCE = 20.0
 PACKAGES = ("ray", "torch", "numpy", "pyarrow", "prefrec-ray")
 _PINGS = 5
@@ -28,7 +28,7 @@ class Node:
     """Actor on one node that reports its properties."""
 
     def facts(self) -> dict[str, Any]:
-        """Name, versions (None: not installed), bytes of shared memory and of free disk where objects spill to."""
+        """Return name, versions (None: not installed), bytes of shared memory and of free disk for spilled objects."""
         versions: dict[str, str | None] = {"python": platform.python_version()}
         for package in PACKAGES:
             try:
@@ -46,33 +46,33 @@ class Node:
         }
 
     def now(self) -> float:
-        """Seconds since 1970 by this node's clock."""
+        """Return seconds since 1970 by this node's clock."""
         return time.time()
 
     def write(self, uri: str, text: str) -> str | None:
-        """Writes `text` to a file and reads it again; what went wrong, or None."""
+        """Write `text` to a file and read it again; return the problem, or None."""
         from prefrec_ray import storage
 
         try:
             storage.make_folder(uri.rpartition("/")[0])
             storage.write_text(uri, text)
             if storage.read_text(uri) != text:
-                return "reads something else than was written"
+                return "reads other content than it wrote"
         except Exception as error:  # any error of the filesystem is the result of the check
             return " ".join(str(error).split())[:300] or type(error).__name__
         return None
 
     def read(self, uri: str, text: str) -> str | None:
-        """Reads what another node wrote; what went wrong, or None."""
+        """Read the file of another node; return the problem, or None."""
         from prefrec_ray import storage
 
         try:
-            return None if storage.read_text(uri) == text else "reads something else than another node wrote"
+            return None if storage.read_text(uri) == text else "reads other content than another node wrote"
         except Exception as error:
-            return f"does not see what another node wrote ({' '.join(str(error).split())[:200]})"
+            return f"cannot read the file of another node ({' '.join(str(error).split())[:200]})"
 
     def remove(self, uri: str) -> None:
-        """Deletes the folder at `uri`."""
+        """Delete the folder at `uri`."""
         from prefrec_ray import storage
 
         storage.remove(uri)
@@ -91,7 +91,7 @@ def spill_folder() -> str:
 
 
 def gather(uri: str | None) -> dict[str, Any]:
-    """Facts of every node that is alive: what `checks` judges. Nodes that do not answer have no `facts`."""
+    """Return the facts of every live node, for `checks`. Nodes without a reply have no `facts`."""
     import ray
     from ray._private.state import state
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -145,7 +145,7 @@ def gather(uri: str | None) -> dict[str, Any]:
 
 
 def _skew(node: Any) -> float:
-    """Seconds that the node's clock is ahead of this one, by the quickest of a few pings."""
+    """Return the seconds by which the node's clock is ahead of this one, from the fastest of a few pings."""
     import ray
 
     tries = []
@@ -160,7 +160,7 @@ def _skew(node: Any) -> float:
 def _try_storage(there: dict[str, Any], uri: str, answers: Any) -> dict[str, str | None]:
     """Return the storage problem of each node at `uri`, or None. Every node writes, and reads the first node's file."""
     folder, word = f"{uri.rstrip('/')}/.prefrec-doctor-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
-    silent = f"no answer of the storage within {PATIENCE:.0f} s"
+    silent = f"no reply of the storage within {PATIENCE:.0f} s"
     wrote = answers({number: node.write.remote(f"{folder}/{number}", word) for number, node in there.items()})
     problems: dict[str, str | None] = {number: wrote.get(number, silent) for number in there}
     first = next((number for number, problem in problems.items() if problem is None), None)
@@ -175,7 +175,7 @@ def _try_storage(there: dict[str, Any], uri: str, answers: Any) -> dict[str, str
 
 
 def main() -> None:
-    """Prints the facts."""
+    """Print the facts."""
     import ray
 
     ray.init(address="auto", log_to_driver=False, logging_level="ERROR")

@@ -19,18 +19,18 @@ from prefrec_ray.errors import UserError
 _ENDS = r"(PASS|PASSWD|PASSWORD|PASSCODE|PASSPHRASE|PWD|SECRET|TOKEN|KEY|CREDENTIAL|CRED|COOKIE|WEBHOOK)S?"
 _WORDS = r"(PW|PAT|PIN|OTP|JWT|SAS|PEM|PFX|DSN|SALT|BEARER|SIGNATURE|KEYTAB|PRIVATE)"
 _SECRET_NAME = re.compile(rf"{_ENDS}\d*(_|$)|(^|_){_WORDS}\d*(_|$)|(^|_)AUTH$")
-#: Ends of the names of files that hold secrets: harmless if their value is a path.
+#: Ends of the names of variables for files with secrets: harmless if their value is a path.
 _FILE_NAME = re.compile(r"_(FILE|PATH|DIR|APPLICATION_CREDENTIALS)$")
 _PATH = re.compile(r"(/|~/|\./)[\w./@~-]*(:(/|~/|\./)[\w./@~-]*)*:?", re.ASCII)
 
-#: Names of harmless variables; one that ends in an underscore is the beginning of such names.
+#: Names of harmless variables; a name that ends in an underscore is a prefix.
 _KNOWN = (
     *("OMP_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_", "NUMEXPR_", "MALLOC_", "CUDA_", "NVIDIA_", "NCCL_", "GLOO_"),
     *("TORCH_", "PYTORCH_", "TOKENIZERS_", "RAY_", "PREFREC_", "LC_", "LANG", "TZ", "NO_PROXY"),
     *("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_ROLE_ARN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"),
     *("WANDB_PROJECT", "WANDB_ENTITY", "MLFLOW_EXPERIMENT_NAME", "GOOGLE_CLOUD_PROJECT"),
 )
-#: Values that hold no secret under any other name: a number, a word, paths, a URI, without a long run of letters and
+#: Values without secrets under any other name: a number, a word, paths, a URI, without a long run of letters and
 #: digits.
 _PLAIN = re.compile(
     r"(?!.*(?<![A-Za-z\d])(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z\d]{20})"
@@ -80,7 +80,7 @@ def _known(name: str) -> bool:
 
 
 def _secret(name: str, value: str) -> str | None:
-    """Return the reason to take a variable for a secret, in a few words; None if there is none."""
+    """Return the reason why a variable looks like a secret, in a few words; None otherwise."""
     names_file = _FILE_NAME.search(name.upper()) and _PATH.fullmatch(value)
     if not names_file and _SECRET_NAME.search(name.upper()):
         return "by its name"
@@ -92,7 +92,7 @@ def _secret(name: str, value: str) -> str | None:
 
 @cache
 def _detectors() -> list[Any]:
-    """Return the patterns of detect-secrets for private keys and for the tokens of some twenty services."""
+    """Return the patterns of detect-secrets for private keys and for the tokens of about twenty services."""
     from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class  # a tenth of a second
     from detect_secrets.plugins.base import RegexBasedDetector
     from detect_secrets.plugins.ip_public import IPPublicDetector

@@ -13,8 +13,11 @@ SATURATION = 0.01
 
 
 class Placed(NamedTuple):
-    """Diagnostics of actions [n, A]: `saturated` bool [n, A], `row` int64 [n] of the item served for each action, and
-    `distance` float32 [n], the Euclidean distance to the nearest item."""
+    """Diagnostics of actions [n, A].
+
+    `saturated` bool [n, A]; `row` int64 [n], the item for each action; `distance` float32 [n], the Euclidean distance
+    to the nearest item.
+    """
 
     saturated: np.ndarray
     row: np.ndarray

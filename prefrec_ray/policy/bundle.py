@@ -1,4 +1,4 @@
-"""The bundle that a user takes away: networks, all that feeds them, and how items are chosen by them."""
+"""Policy bundle: networks, their inputs, and the serving rule."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from prefrec_ray.policy.networks.density import Density
 from prefrec_ray.settings import TASKS, Task, parse
 from prefrec_ray.storage import manifest
 
-#: The paper's: the item nearest to the actor's action.
+#: The paper's rule: the item nearest to the actor's action.
 DETERMINISTIC = ServingSettings(rule="best", candidates="nearest", count=1, variety=0.0)
 #: Rows of one forward pass: large enough for the matrix product, small enough for the cache and for memory.
 _CHUNK = 16_384
 
 
 class Served(NamedTuple):
-    """Item ids [n, k], and the probability of each given those before it, float64 [n, k]."""
+    """Item ids [n, k], and the probability of each given the items before it, float64 [n, k]."""
 
     items: np.ndarray
     propensities: np.ndarray
@@ -45,14 +45,14 @@ class Served(NamedTuple):
 
 @dataclass(frozen=True)
 class Policy:
-    """A distribution over the items that may be shown, for states of `state`, scaled by `normaliser`.
+    """A distribution over the items that are not excluded, for states of `state`, scaled by `normaliser`.
 
-    `serving` says how it chooses. Items are scored by the `critic`. Without one they are scored by the density of the
-    `actor`: its own, or, of a deterministic actor, a Gaussian of the standard deviation `deviation` around its action;
-    without both the nearest to the action is served, always. `provenance` says where the policy came from: method,
+    `serving` is the rule. Items are scored by the `critic`. Without a critic they are scored by the density of the
+    `actor`: its own, or for a deterministic actor a Gaussian with standard deviation `deviation` around its action.
+    Without both, the item nearest to the action is always served. `provenance` is the origin of the policy: method,
     recipe, task, dataset, seed. Pickles as plain arrays.
 
-    Raises `UserError` where widths disagree, or the rule samples and nothing scores the items.
+    Raises `UserError` if widths disagree, or if the rule samples without scores of items.
     """
 
     actor: Actor
@@ -65,7 +65,7 @@ class Policy:
     deviation: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "serving", self.serving.resolved(None))  # of a policy made by hand
+        object.__setattr__(self, "serving", self.serving.resolved(None))  # for a policy made by hand
         width, actions = self.actor.widths
         if not actions == self.state.action_dim == self.items.embeddings.shape[1]:
             raise UserError(
@@ -75,7 +75,9 @@ class Policy:
         if width != self.state.width:
             raise UserError(f"policy: the actor takes {width} numbers, its states have {self.state.width}")
         if len(self.normaliser.mean) != width:
-            raise UserError(f"policy: the normaliser is of {len(self.normaliser.mean)} numbers, the states of {width}")
+            raise UserError(
+                f"policy: the normaliser has {len(self.normaliser.mean)} numbers; expected {width} as in the states"
+            )
         if self.critic is not None and self.critic.width != sum(self.actor.widths):
             raise UserError(f"policy: the critic takes {self.critic.width} numbers; expected {sum(self.actor.widths)}")
         if self.scorer is None and not self.always_nearest:
@@ -86,7 +88,7 @@ class Policy:
 
     @property
     def scorer(self) -> Critic | Density | None:
-        """What scores items."""
+        """Return the network that scores items, None without one."""
         if self.critic is not None:
             return self.critic
         known = isinstance(self.actor, GaussianActor) or self.deviation is not None
@@ -94,17 +96,17 @@ class Policy:
 
     @property
     def always_nearest(self) -> bool:
-        """Whether the item nearest to the actor's action is served, always: the paper's deterministic policy."""
+        """Return True if it always serves the item nearest to the action, as the paper's deterministic policy does."""
         return self.serving.rule == "best" and self.serving.candidates == "nearest" and self.serving.count == 1
 
     @property
     def metric(self) -> str:
-        """What makes an item near to one of `act`'s actions: the rule by which it is found again."""
+        """Return the rule of distance by which items are found for the actions of `act`."""
         return self.serving.metric if self.always_nearest else "nearest"
 
     @property
     def task(self) -> Task:
-        """What it was trained for. Raises `UserError` where its provenance does not say."""
+        """Return the task of the training. Raises `UserError` if it is missing in the provenance."""
         task = self.provenance.get("task")
         if task not in TASKS:
             raise UserError(f"policy: provenance: key 'task': found {task!r}; expected one of {', '.join(TASKS)}")
@@ -122,94 +124,96 @@ class Policy:
 
     @property
     def low(self) -> np.ndarray:
-        """Lower bounds of the actions [A]."""
+        """Return the lower bounds of the actions [A]."""
         return self.actor.low.numpy()
 
     @property
     def high(self) -> np.ndarray:
-        """Upper bounds of the actions [A]."""
+        """Return the upper bounds of the actions [A]."""
         return self.actor.high.numpy()
 
     def act(self, states: np.ndarray, seed: int = 0) -> np.ndarray:
-        """Actions float32 [n, A] for scaled states float32 [n, S]: the embeddings of items that it would serve.
+        """Return actions float32 [n, A] for scaled states float32 [n, S]: the embeddings of items that it would serve.
 
-        Where it always serves the nearest item: the actor's own actions, within the bounds. Raises `UserError` for
-        states of another width.
+        If it always serves the nearest item, these are the actor's own actions, within the bounds. Raises `UserError`
+        for states of another width.
         """
         if self.always_nearest:
             return self._propose(states)
         return self.items.embeddings[self.draw(states, 1, None, seed).rows[:, 0]]
 
     def q(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Returns Q(s, a) float32 [n] for scaled states [n, S] and actions (embeddings of items) [n, A].
+        """Return Q(s, a) float32 [n] for scaled states [n, S] and actions (embeddings of items) [n, A].
 
         Raises `UserError` if the policy has no critic, and for states of another width.
         """
         if self.critic is None:
-            raise UserError("policy: it has no critic; expected a policy of a method that learns Q")
+            raise UserError("policy: found no critic; expected a policy of a method that learns Q")
         chosen = np.require(self._checked(states), dtype=np.float32, requirements=["C", "W"])
         return self.critic.q(chosen, np.require(actions, dtype=np.float32, requirements=["C", "W"])[:, None])[:, 0]
 
     def recommend(self, states: np.ndarray, k: int, exclude: Exclude = None, seed: int | None = None) -> np.ndarray:
-        """Item ids [n, k] for scaled states [n, S], as `serve` gives them."""
+        """Return item ids [n, k] for scaled states [n, S], as from `serve`."""
         return self.serve(states, k, exclude, seed).items
 
     def serve(self, states: np.ndarray, k: int, exclude: Exclude = None, seed: int | None = None) -> Served:
-        """k items for each of n scaled states [n, S], by the serving rule, for any k up to what may be shown.
+        """Return k items for each of n scaled states [n, S], by the serving rule. k items must not be excluded.
 
-        `exclude`: n arrays of ids that may not be shown (ids that the table lacks are ignored), or bool [n, I] in the
-        order of `items.ids`, True for an item that may not. They are left out before candidates are taken. The same
-        `seed` draws the same items; None draws anew. A propensity is the probability of an item given the state, what
-        is excluded, and the items before it; 1 under the rule `best`. Raises `UserError` for another k, states of
-        another width, or an `exclude` of another form.
+        `exclude`: n arrays of excluded ids (unknown ids are ignored), or bool [n, I] in the order of `items.ids`, True
+        for an excluded item. Exclusion comes before the choice of candidates. The same `seed` draws the same items;
+        None uses a new seed. A propensity is the probability of an item given the state, the excluded items, and the
+        items before it; 1 under the rule `best`. Raises `UserError` for another k, states of another width, or an
+        `exclude` of another form.
         """
         drawn = self.draw(states, k, excluded(exclude, self.items, len(states)), seed)
         return Served(self.items.ids[drawn.rows], drawn.propensities)
 
     @property
     def draws_from_all(self) -> bool:
-        """Whether any item that may be shown can be drawn: `probabilities` are known, and none is 0."""
+        """Return True if any item that is not excluded can be drawn: `probabilities` are known, and all are above 0."""
         return self.serving.rule == "sample" and self.serving.candidates != "nearest"
 
     def probabilities(self, states: np.ndarray, rows: np.ndarray, left_out: ExcludedItems | None = None) -> np.ndarray:
-        """pi(i | s) of the items in the `rows` [n] of the item table, float64 [n], of a policy that `draws_from_all`.
+        """Return pi(i | s) of the items in the `rows` [n], float64 [n]. Only for a policy that `draws_from_all`.
 
         `left_out`: what may not be shown. Raises `UserError` for another policy, and for states of another width.
         """
         if not self.draws_from_all:
-            raise UserError("policy: probabilities are those of the rule sample, not among nearest candidates")
+            raise UserError(
+                "policy: found another rule; expected sample, without nearest candidates, for probabilities"
+            )
         chosen = np.require(self._checked(states), dtype=np.float32, requirements=["C", "W"])
         return self._distribution.probabilities(chosen, rows, left_out)
 
     def with_items(self, items: ItemTable | pa.Table) -> Policy:
-        """This policy with other items, without training: their ids and embeddings, made as those it was trained on.
+        """Return this policy with other items, without training; their embeddings must be made as in the training.
 
-        Raises `UserError` for a table that is none of items, or embeddings of another width.
+        Raises `UserError` for a table that is not of items, or embeddings of another width.
         """
         table = items if isinstance(items, ItemTable) else ItemTable.from_table(items)
         return replace(self, items=table)
 
     def under(self, **rule: Any) -> Policy:
-        """The same networks under another serving rule: these keys of `serving` changed."""
+        """Return the same networks under another serving rule, with these keys of `serving` changed."""
         return replace(self, serving=self.serving.model_copy(update=rule))
 
     def draw(self, states: np.ndarray, k: int, left_out: ExcludedItems | None, seed: int | None) -> Drawn:
-        """As `serve`, in rows of the item table."""
+        """Draw items as `serve`, in rows of the item table."""
         nearest = self.serving.candidates == "nearest"
         actions = self._propose(states) if nearest else self._checked(states)
         return self._distribution.draw(states, actions, k, left_out, np.random.default_rng(seed))
 
     def left(self, left_out: ExcludedItems) -> np.ndarray:
-        """How many items may be shown in each state, int64 [n]."""
+        """Return the number of items that are not excluded in each state, int64 [n]."""
         return self._distribution.left(left_out)
 
     def _checked(self, states: np.ndarray) -> np.ndarray:
         if states.ndim != 2 or states.shape[1] != self.state.width:
-            raise UserError(f"policy: states of shape {list(states.shape)}; expected [n, {self.state.width}]")
+            raise UserError(f"policy: found states of shape {list(states.shape)}; expected [n, {self.state.width}]")
         return states
 
     def _propose(self, states: np.ndarray) -> np.ndarray:
-        """The actor's own actions [n, A]."""
+        """Return the actor's own actions [n, A]."""
         self._checked(states)
         actions = np.empty((len(states), len(self.low)), dtype=np.float32)
         with torch.inference_mode():
@@ -219,14 +223,14 @@ class Policy:
         return actions
 
     def tracker(self, user_features: UserFeatures) -> StateTracker:
-        """A tracker that gives this policy's states, for n users without history; `user_features` tells them apart."""
+        """Return a tracker of this policy's states for n users without history, with their `user_features`."""
         return StateTracker(self.state, self.normaliser, self.items, user_features)
 
     def save(self, uri: str) -> None:
-        """Writes the bundle, all or nothing: policy.json, actor.npz, items.parquet, critic.npz if it has one, and
-        manifest.json with their checksums.
+        """Write the bundle, all or nothing.
 
-        Raises `UserError` if `uri` exists.
+        The files are policy.json, actor.npz, items.parquet, critic.npz if it has a critic, and manifest.json with their
+        checksums. Raises `UserError` if `uri` exists.
         """
         description: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
@@ -247,16 +251,18 @@ class Policy:
 
     @classmethod
     def load(cls, uri: str) -> Policy:
-        """Reads a bundle, or the one that `uri` is an alias of now (storage/alias.py).
+        """Load a bundle, or the current target if `uri` is an alias (storage/alias.py).
 
-        Raises `UserError`: a missing, unreadable or damaged file, another schema version, widths that disagree.
+        Raises `UserError` for a missing, unreadable or damaged file, another schema version, and widths that disagree.
         """
         uri = storage.followed(uri)
         path = storage.join(uri, "policy.json")
         value = storage.read_json(path)
         version = value.get("schema_version") if isinstance(value, dict) else None
         if version != SCHEMA_VERSION:
-            raise UserError(f"{path}: schema version {version}; this version of prefrec_ray reads {SCHEMA_VERSION}")
+            raise UserError(
+                f"{path}: found schema version {version}; expected {SCHEMA_VERSION} for this version of prefrec_ray"
+            )
         stored = parse(Description, value, path)
         chooser = stored.critic
         try:
@@ -278,11 +284,11 @@ class Policy:
                 stored.deviation,
             )
         except UserError as error:
-            line = str(error)  # what does not fit together names no file, and is put together by policy.json
+            line = str(error)  # errors of several files name none of them; policy.json lists their widths
             raise UserError(
                 line if line.startswith(str(uri)) else f"{path}: {line.removeprefix('policy: ')}"
             ) from error
-        flaw = manifest.damage(uri) if manifest.is_sealed(uri) else None  # earlier versions sealed no bundle
+        flaw = manifest.damage(uri) if manifest.is_sealed(uri) else None  # bundles of earlier versions have no seal
         if flaw is not None:
             raise UserError(
                 f"{uri}: {flaw}; expected the files of the bundle unchanged (after a change by hand remove"

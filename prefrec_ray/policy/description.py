@@ -27,12 +27,14 @@ class AnswersDescription(_Section):
     @model_validator(mode="after")
     def _a_worth_each(self) -> Self:
         if len(self.worth) != self.layer_sizes[-1]:
-            raise ValueError(f"worth: {len(self.worth)} numbers; expected {self.layer_sizes[-1]}, one an answer")
+            raise ValueError(
+                f"worth: found {len(self.worth)} numbers; expected {self.layer_sizes[-1]}, one per kind of feedback"
+            )
         return self
 
 
 class CriticDescription(_Section):
-    """The shape of critic.npz."""
+    """Shape of critic.npz."""
 
     layer_sizes: list[Annotated[list[PositiveInt], MinLen(2)]]
     products: list[list[NonNegativeInt]]
@@ -41,7 +43,7 @@ class CriticDescription(_Section):
 
 
 class Description(_Section):
-    """policy.json."""
+    """Contents of policy.json."""
 
     schema_version: int
     serving: ServingSettings

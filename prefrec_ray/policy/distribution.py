@@ -1,4 +1,4 @@
-"""pi(i | s, E), the distribution over the items that may be shown, from which a policy serves."""
+"""Distribution pi(i | s, E) over the items that are not excluded, from which a policy serves."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy.two_steps import TRIED, TwoSteps
 from prefrec_ray.policy.weighing import ItemScorer, Weighing
 
-#: Numbers of one chunk of rows that are held at once: scores and masks.
+#: Numbers of one chunk of rows in memory: scores and masks.
 _AT_ONCE = 1 << 20
 
 
 class Drawn(NamedTuple):
-    """Rows of the item table, int64 [n, k], and the probability of each given those before it, float64 [n, k]."""
+    """Rows of the item table, int64 [n, k], and the probability of each given the rows before it, float64 [n, k]."""
 
     rows: np.ndarray
     propensities: np.ndarray
@@ -33,10 +33,10 @@ class Distribution:
     """Distribution over `items` under the rule `serving`, by the scores of `scorer` (None: by distance to an action).
 
     `sample` is Plackett-Luce: the weight of an item is exp(score / scale), times its share in the log if candidates are
-    `logged`. The scale is `temperature` standard deviations of the scores over the items of a state. `variety` such
-    deviations, times the similarity to recent items (`recent`), are subtracted. Above `cells.ONE_CELL` items the draw
-    has two steps (two_steps.py). Propensities belong to the actual draw. `best` scores all items up to `EXACT`, and
-    finds the largest score of more items in two steps.
+    `logged`. The scale is `temperature` standard deviations of the scores over the items of a state. The diversity
+    penalty subtracts `variety` standard deviations times the similarity to recent items (`recent`). Above
+    `cells.ONE_CELL` items the draw has two steps (two_steps.py). Propensities belong to the actual draw. `best` scores
+    all items up to `EXACT`, and finds the largest score of more items in two steps.
     """
 
     items: ItemTable
@@ -46,11 +46,13 @@ class Distribution:
 
     @cached_property
     def weights(self) -> np.ndarray:
-        """Prior weight of each item, float64 [I]."""
+        """Return the prior weight of each item, float64 [I]."""
         if self.serving.candidates != "logged":
             return np.ones(len(self.items))
         if self.items.logged is None:
-            raise UserError("serving: candidates 'logged', but the item table does not say how often the log shows one")
+            raise UserError(
+                "serving: found candidates 'logged'; expected an item table with numbers of impressions (logged)"
+            )
         return self.items.logged.astype(np.float64)
 
     def draw(
@@ -89,7 +91,7 @@ class Distribution:
 
     @property
     def _scored(self) -> int:
-        """Items that are scored for one state and position."""
+        """Return the number of items that are scored for one state and position."""
         if self.serving.candidates == "nearest":
             return self.serving.count
         if self.serving.rule == "best":
@@ -98,7 +100,7 @@ class Distribution:
 
     @property
     def _exact(self) -> bool:
-        """True if `best` scores all items."""
+        """Return True if `best` scores all items."""
         return len(self.items) <= EXACT
 
     def _near(
@@ -110,7 +112,7 @@ class Distribution:
         out: ExcludedItems | None,
         rng: np.random.Generator,
     ) -> Drawn:
-        """From the candidates nearest to the action, at most the `left` [n] of each state."""
+        """Draw from the candidates nearest to the action, at most the `left` [n] items of each state."""
         counts = np.minimum(self.serving.count, left)
         drawn = Drawn(np.empty((len(states), k), np.int64), np.empty((len(states), k)))
         for count in np.unique(counts):  # one value, unless a state has few remaining items
@@ -129,7 +131,7 @@ class Distribution:
         out: ExcludedItems | None,
         rng: np.random.Generator,
     ) -> Drawn:
-        """From the `count` candidates nearest to the action; beyond them the next nearest, for certain."""
+        """Draw from the `count` candidates nearest to the action, then take the next nearest items."""
         near = self.items.nearest(actions, max(k, count), self.serving.metric, out)
         if count == 1 or self.scorer is None:
             return Drawn(near[:, :k], np.ones((len(states), k)))
@@ -153,7 +155,7 @@ class Distribution:
         return Drawn(*plackett_luce(self._logits(states, out), k, rng))
 
     def _logits(self, states: np.ndarray, out: ExcludedItems | None) -> np.ndarray:
-        """The logarithms [n, I] of the weights of all items."""
+        """Return the logarithms [n, I] of the weights of all items."""
         logits, _ = self._weigh(states, self.items.embeddings)
         with np.errstate(divide="ignore"):
             logits = logits + np.log(self.weights)
@@ -164,7 +166,7 @@ class Distribution:
     def probabilities(
         self, states: np.ndarray, rows: np.ndarray, left_out: ExcludedItems | np.ndarray | None = None
     ) -> np.ndarray:
-        """float64 [n]: how likely the items `rows` [n] are to be drawn first under `sample` from all items."""
+        """Return the probabilities [n] that the items `rows` [n] are drawn first under `sample` from all items."""
         left_out = ExcludedItems.from_mask(left_out) if isinstance(left_out, np.ndarray) else left_out
         if self.items.cells.single:
             logits = self._logits(states, left_out)
@@ -182,7 +184,7 @@ class Distribution:
 
     @cached_property
     def _shown(self) -> np.ndarray:
-        """Mask of the items with a positive prior weight, bool [I]."""
+        """Return a mask of the items with a positive prior weight, bool [I]."""
         return self.weights > 0
 
     @cached_property

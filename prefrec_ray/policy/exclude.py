@@ -11,12 +11,12 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import ItemTable
 
-#: Items that may not be shown: n arrays of ids, or bool [n, I].
+#: Excluded items: n arrays of ids, or bool [n, I].
 Exclude: TypeAlias = Sequence[np.ndarray] | np.ndarray | None
 
 
 def excluded(exclude: Exclude, items: ItemTable, n: int) -> ExcludedItems | None:
-    """The rows of `items` that may not be shown in each of n states; ids that the table lacks are ignored.
+    """Return the excluded rows of `items` for each of n states; unknown ids are ignored.
 
     Raises `UserError` for a mask of another shape, and for another number of arrays.
     """
@@ -25,12 +25,12 @@ def excluded(exclude: Exclude, items: ItemTable, n: int) -> ExcludedItems | None
     if isinstance(exclude, np.ndarray) and exclude.dtype == bool:
         if exclude.shape != (n, len(items)):
             raise UserError(
-                f"exclude: a mask of shape {list(exclude.shape)}; expected [{n}, {len(items)}], an item a "
-                f"column in the order of policy.items.ids"
+                f"exclude: found a mask of shape {list(exclude.shape)}; expected [{n}, {len(items)}], one "
+                f"column per item in the order of policy.items.ids"
             )
         return ExcludedItems.from_mask(exclude)
     if len(exclude) != n:
-        raise UserError(f"exclude: {len(exclude)} arrays of ids; expected {n}, one for each state")
+        raise UserError(f"exclude: found {len(exclude)} arrays of ids; expected {n}, one for each state")
     lengths = [len(ids) for ids in exclude]
     if not any(lengths):
         return ExcludedItems.from_rows([np.zeros(0, np.int64)] * n)

@@ -1,4 +1,4 @@
-"""A policy's networks as ONNX, from plain arrays: for servers that are not in Python."""
+"""Export of a policy's networks to ONNX, from plain arrays, for servers that are not in Python."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ def export_onnx(policy: Policy, output: str) -> list[str]:
 
 
 class _Graph:
-    """Nodes that are added one by one; a value is named by its node."""
+    """Graph of nodes that are added one by one; a value has the name of its node."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
         self.arrays: list[Any] = []
 
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """The name of the output of a new node."""
+        """Add a node, and return the name of its output."""
         name = f"{operator.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, list(inputs), [name], **attributes))
         return name
 
     def array(self, value: Any) -> str:
-        """The name of a constant."""
+        """Add a constant, and return its name."""
         plain = to_array(value) if isinstance(value, Tensor) else np.asarray(value)
         plain = plain.astype(np.float32) if plain.dtype == np.float64 else plain
         name = f"array_{len(self.arrays)}"
@@ -63,12 +63,12 @@ class _Graph:
         return name
 
     def linear(self, value: str, weight: np.ndarray, bias: np.ndarray | None = None) -> str:
-        """`value` [..., in] through a layer, [..., out]."""
+        """Add a layer for `value` [..., in] -> [..., out]."""
         product = self.add("MatMul", value, self.array(weight.T))
         return product if bias is None else self.add("Add", product, self.array(bias))
 
     def mlp(self, value: str, layers: Layers) -> str:
-        """`value` through linear layers with ReLU between them."""
+        """Add linear layers with ReLU between them for `value`."""
         for number, (weight, bias) in enumerate(layers):
             value = self.linear(self.add("Relu", value) if number else value, weight, bias)
         return value
@@ -88,16 +88,16 @@ class _Graph:
         return self.add("Add", self.array(low), self.add("Mul", unit, half))
 
     def rescaled(self, states: str, scale: np.ndarray) -> str:
-        """States [n, S] on another scale [2, S]."""
+        """Add the conversion of states [n, S] to another scale [2, S]."""
         moved = self.add("Add", self.add("Mul", states, self.array(scale[0])), self.array(scale[1]))
         return self.add("Clip", moved, self.array(np.float32(-CLIP)), self.array(np.float32(CLIP)))
 
     def q(self, states: str, candidates: str, network: QFunction) -> str:
-        """Q [n, k] of states [n, S] and candidates [n, k, A]."""
+        """Add Q [n, k] of states [n, S] and candidates [n, k, A]."""
         return self.add("Squeeze", self.over_items(states, candidates, network), self.array(np.array([-1])))
 
     def over_items(self, states: str, candidates: str, network: ItemNetwork) -> str:
-        """The outputs [n, k, O] of states [n, S] and candidates [n, k, A]."""
+        """Add the outputs [n, k, O] of states [n, S] and candidates [n, k, A]."""
         others, width = candidates, network.products.shape[1]
         if len(network.products):
             places = to_array(network.products)
@@ -108,7 +108,7 @@ class _Graph:
         return self.given(states, others, width, network.net.layers)
 
     def model(self, inputs: dict[str, list[Any]], output: str, name: str, shape: Sequence[Any]) -> Any:
-        """The checked model that gives the value `output` under `name`."""
+        """Return the checked model with the value `output` under `name`."""
         self.nodes.append(helper.make_node("Identity", [output], [name]))
         ports = [helper.make_tensor_value_info(port, TensorProto.FLOAT, size) for port, size in inputs.items()]
         result = helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
@@ -126,7 +126,7 @@ def _actor(policy: Policy) -> Any:
     elif isinstance(actor, DeterministicActor):
         value = graph.squashed(graph.mlp("states", actor.net.layers), actor.low, actor.high)
     else:
-        raise UserError(f"policy: an actor of kind '{actor.kind}'; expected mlp, gaussian or candidates")
+        raise UserError(f"policy: found an actor of kind '{actor.kind}'; expected mlp, gaussian or candidates")
     width, actions = actor.widths
     return graph.model({"states": ["n", width]}, value, "actions", ["n", actions])
 

@@ -1,4 +1,4 @@
-"""Items of a large catalogue in two steps, cells and then items of them: some thousands of scores, not a million."""
+"""Draw of items from a large catalogue in two steps, cells and then items, with thousands of scores, not a million."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TwoSteps:
     def draw(
         self, states: np.ndarray, k: int, out: ExcludedItems | None, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """k items for each state: rows int64 [n, k], and the probability of each given those before it, [n, k]."""
+        """Draw k items for each state; return rows int64 [n, k] and probabilities given the earlier rows, [n, k]."""
         n, cells, every = len(states), self.cells, np.arange(len(states))
         appeal, scale = self._appeal(states)
         mass = self._mass(n, out)
@@ -62,7 +62,7 @@ class TwoSteps:
         cell = order[:, : max(TRIED, 1 + int(short.sum(axis=1).max()))]
         members = self.cells.members[cell]
         may = (members >= 0) & self._shown[members]
-        if out is not None:  # by cells: with `ExcludedItems.hits` a choice would take a third longer
+        if out is not None:  # by cells, as `LeftOut.hits` would take a third longer
             tried = np.full(logits.shape, -1)
             np.put_along_axis(tried, cell, np.arange(cell.shape[1])[None], axis=1)
             place = tried[out.state, self.cells.cell[out.item]]
@@ -74,7 +74,7 @@ class TwoSteps:
         return np.take_along_axis(rows, smallest(-logits, k), axis=1)
 
     def probabilities(self, states: np.ndarray, rows: np.ndarray, out: ExcludedItems | None) -> np.ndarray:
-        """float64 [n]: how likely the items `rows` [n] are to be drawn first."""
+        """Return the probabilities, float64 [n], that the items `rows` [n] are drawn first."""
         appeal, scale = self._appeal(states)
         first = appeal * self._mass(len(states), out)
         cell = self.cells.cell[rows]
@@ -84,10 +84,10 @@ class TwoSteps:
         return np.take_along_axis(first, cell[:, None], axis=1)[:, 0] / first.sum(axis=1) * of_item
 
     def _appeal(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The weight of each cell's representative, up to a factor, [n, M]; and the scale of their scores."""
+        """Return the weight of each cell's representative, up to a factor, [n, M]; and the scale of their scores."""
         logits, scale = self.weigh(states, self.embeddings[self.cells.representatives])
         logits = logits.astype(np.float64)
-        # No cell loses its last chance to rounding.
+        # The floor keeps rounding from making a cell impossible.
         return np.maximum(np.exp(logits - logits.max(axis=1, keepdims=True)), 1e-300), scale
 
     def _mass(self, n: int, out: ExcludedItems | None) -> np.ndarray:
@@ -120,27 +120,30 @@ class TwoSteps:
         return weights
 
     def _in_cell(self, states: np.ndarray, cell: np.ndarray, left: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        """The weights [n, W] of the members of one `cell` [n] a state, of which `left` [n, W] is left, to a factor."""
+        """Return the weights [n, W] of the members of one `cell` [n] per state, up to a factor.
+
+        `left` [n, W] are their remaining prior weights.
+        """
         logits = self.weigh(states, self.embeddings[self.cells.members[cell]], scale)[0].astype(np.float64)
         logits[left == 0] = -np.inf
         return left * np.exp(logits - logits.max(axis=1, keepdims=True))
 
     @cached_property
     def _masses(self) -> np.ndarray:
-        """The weight of all items of each cell, [M]."""
+        """Return the weight of all items of each cell, [M]."""
         return np.bincount(self.cells.cell, self.weights, len(self.cells.members))
 
     @cached_property
     def _counts(self) -> np.ndarray:
-        """Number of items with a positive prior weight per cell, [M]."""
+        """Return the number of items with a positive prior weight per cell, [M]."""
         return np.bincount(self.cells.cell, self._shown, len(self.cells.members))
 
     @cached_property
     def _shown(self) -> np.ndarray:
-        """Mask of the items with a positive prior weight, bool [I]."""
+        """Return a mask of the items with a positive prior weight, bool [I]."""
         return self.weights > 0
 
     @cached_property
     def _whole(self) -> bool:
-        """True if sums of weights are exact."""
+        """Return True if sums of weights are exact."""
         return bool((self.weights == np.floor(self.weights)).all() and self.weights.sum() < 2**53)

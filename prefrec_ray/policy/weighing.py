@@ -13,17 +13,17 @@ from prefrec_ray.mdp.serving import ServingSettings
 
 
 class ItemScorer(Protocol):
-    """Says how good items are: Q, or the log-density of an actor, which has a scale of its own."""
+    """Score of items: Q, or the log-density of an actor, which has its own scale."""
 
     standardised: ClassVar[bool]
 
     def scores(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-        """float32 [n, k] of k actions for each state: float32 [n, S] and [n, k, A]."""
+        """Return scores float32 [n, k] of k actions for each state: float32 [n, S] and [n, k, A]."""
 
 
 @dataclass(frozen=True)
 class Weighing:
-    """Scores of `scorer` in units of their scale, less `variety` by `recent`."""
+    """Scores of `scorer` in units of their scale, minus a diversity penalty: `variety` times similarity (`recent`)."""
 
     serving: ServingSettings
     scorer: ItemScorer

@@ -1,1 +1,1 @@
-"""A short-video platform with a known law of users. It writes logs and rolls policies out."""
+"""A short-video platform with a known law of users. It writes logs, and rolls out policies."""

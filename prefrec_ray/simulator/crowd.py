@@ -1,4 +1,4 @@
-"""The state of simulated users, who advance in lock-step: each step shows one item to each user.
+"""State of simulated users, who advance in lock-step: each step shows one item to each user.
 
 Satisfaction and watch time follow RecSim's long-term-satisfaction environment (Ie et al. 2019, "RecSim: A Configurable
 Simulation Platform for Recommender Systems", section 5). Sessions and gaps between them are added.
@@ -17,7 +17,9 @@ FEEDBACK = ("click", "like", "watch_ratio", "follow", "share", "comment")
 VIDEO_SECONDS = 30.0  # the time watched at a watch ratio of 1
 MAX_WATCH_RATIO = 3.0
 MAX_WATCH_SECONDS = 1200.0
-LONGEST = np.float32(22.0)  # logarithm of seconds away, some hundred years: a time stays a number
+LONGEST = np.float32(
+    22.0
+)  # logarithm of the longest gap in seconds, about a hundred years, so that times do not overflow
 SESSION_TIMEOUT_MS = 30 * 60 * 1000  # pauses in a session are shorter, gaps between sessions longer
 
 # Log-odds of binary feedback: a constant, and the weights of satisfaction, clickbait and generosity.
@@ -32,7 +34,7 @@ ODDS = {
 
 @dataclass(frozen=True)
 class Response:
-    """The result of one request of each of n users."""
+    """The outcome of one impression of each of n users."""
 
     feedback: np.ndarray  # float32 [n, FEEDBACK]
     satisfaction: np.ndarray  # float32 [n], hidden, after the item
@@ -54,7 +56,7 @@ class Crowd:
 
     @property
     def satisfaction(self) -> np.ndarray:
-        """Hidden satisfaction, float32 [n] in (0, 1)."""
+        """Return the hidden satisfaction, float32 [n] in (0, 1)."""
         return sigmoid(self.traits.sensitivity * self.exposure)
 
     def excluded(self) -> np.ndarray | None:
@@ -62,7 +64,7 @@ class Crowd:
         return self.rules.excluded(self.time_ms)
 
     def show(self, rows: np.ndarray) -> Response:
-        """Shows each user the item in row `rows` (int64 [n]) of the table, and moves on to the next request."""
+        """Show each user the item in row `rows` (int64 [n]) of the table, and advance to the next impression."""
         law, count, clickbait = self.world.settings.world, len(rows), self.rules.clickbait(rows)
         uniform = self.rng.random((len(ODDS) + 1, count), dtype=np.float32)
         watch_noise, innovation, gap_noise = self.rng.standard_normal((3, count), dtype=np.float32)

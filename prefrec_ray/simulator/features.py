@@ -24,7 +24,7 @@ UNKNOWN_SHARE = 0.02  # share of missing values
 
 
 def draw_features(hints: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """One string per user and feature (object arrays [n], None where unknown).
+    """Return one string per user and feature (object arrays [n], None if unknown).
 
     `hints` maps features to standard normal traits [n]: such a feature is the trait plus noise of equal variance, in
     bands of equal probability. All others are independent of the user; low categories are more common (1 / rank).

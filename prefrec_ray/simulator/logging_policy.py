@@ -1,7 +1,7 @@
-"""The policy that makes the log, and the chance with which it shows an item.
+"""Logging policy of the simulator, and the probability with which it shows an item.
 
-It serves the item of a random slate with the largest strength * clickbait + Gumbel noise. Where the rules of the world
-leave items out, or tastes drift, the slate is everything that may be shown: a softmax of strength * clickbait.
+It serves the item of a random slate with the largest strength * clickbait + Gumbel noise. If the rules of the world
+exclude items, or tastes drift, the slate is the set of all available items: a softmax of strength * clickbait.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _STEP = 0.75
 
 
 class LoggingPolicy(IgnoresFeedback):
-    """Serves `crowd`, whose tastes it knows."""
+    """Serves `crowd` with knowledge of its tastes."""
 
     def __init__(self, crowd: Crowd, rng: np.random.Generator) -> None:
         self.rules, self.settings, self.rng = crowd.rules, crowd.world.settings, rng
@@ -87,7 +87,7 @@ class SlatePropensity:
         self._t = np.empty(0, np.float32)
 
     def __call__(self, strength: np.ndarray, degree: np.ndarray) -> np.ndarray:
-        """Chances [n], for a strength and the degree of the item shown of each user (float32 [n])."""
+        """Return probabilities [n], for each user's strength and the degree of the item shown (float32 [n])."""
         changed = np.flatnonzero(strength != self._strength)
         if len(changed):
             self._follow(strength, changed)

@@ -1,4 +1,4 @@
-"""The outcome of a roll-out for each user: levels relative to the user's logged means, and the true means."""
+"""Outcome of a roll-out for each user: levels relative to the user's logged means, and the true means."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one loop over requests: a server shows items to a crowd."""
+"""Loop over impressions, in which a server shows items to a crowd."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from prefrec_ray.simulator.servers import CrowdServer
 
 @dataclass(frozen=True)
 class History:
-    """Requests of n users, in lock-step; every array is [n, requests], `feedback` [n, requests, FEEDBACK]."""
+    """Impressions of n users, in lock-step; every array is [n, requests], `feedback` [n, requests, FEEDBACK]."""
 
     time_ms: np.ndarray  # int64
     rows: np.ndarray  # int64, of the item table
     feedback: np.ndarray  # float32
-    satisfaction: np.ndarray  # float32, after the request
+    satisfaction: np.ndarray  # float32, after the impression
     session: np.ndarray  # int64, from 0 for each user
-    propensity: np.ndarray  # float32, probability of the item among the items that may be shown
+    propensity: np.ndarray  # float32, probability of the item among the items that are not excluded
     made: np.ndarray  # bool; False after a user has left for good
 
 
@@ -30,7 +30,7 @@ def roll_out(crowd: Crowd, server: CrowdServer, requests: int) -> History:
     Raises `UserError` if the rules of the world exclude all items.
     """
     shape = (requests, len(crowd.time_ms))
-    # Steps first while they are written, so that every step writes contiguous memory.
+    # The axis of steps comes first while arrays are filled, so that every step writes contiguous memory.
     time_ms, rows, session = (np.empty(shape, np.int64) for _ in range(3))
     feedback, satisfaction = np.empty((*shape, len(FEEDBACK)), np.float32), np.empty(shape, np.float32)
     propensity, made = np.empty(shape, np.float32), np.empty(shape, bool)
@@ -38,7 +38,9 @@ def roll_out(crowd: Crowd, server: CrowdServer, requests: int) -> History:
     for step in range(requests):
         now, excluded = crowd.time_ms, crowd.excluded()
         if excluded is not None and excluded.all(axis=1).any():
-            raise UserError(f"a user may be shown none of the items any more after {step} requests; expected fewer")
+            raise UserError(
+                f"simulate: found no items left for a user after {step} impressions; expected fewer impressions"
+            )
         time_ms[step], session[step], made[step] = now, number, ~crowd.gone
         rows[step], propensity[step] = server.serve(now, excluded)
         response = crowd.show(rows[step])

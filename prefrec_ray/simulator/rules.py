@@ -1,10 +1,10 @@
-"""The rules of a world: exclusion of items, fatigue and drift of tastes.
+"""Rules of a world: exclusion of items, fatigue and drift of tastes.
 
 - No repeats: an item is shown to a user at most once.
 - Fatigue (`tiring`): an item lowers exposure by `tiring` times its similarity to recent items: the mean cosine between
-  its embedding and the embeddings shown before, with a half-life of `tiring_half_life` impressions. The similarity is 1
-  if one item is repeated for hours, and 0 on average for random items. The ten best items of a user have 0.7, good
-  items that differ from each other 0.2.
+  its embedding and the embeddings of earlier impressions, with a half-life of `tiring_half_life` impressions. The
+  similarity is 1 if one item is repeated for hours, and 0 on average for random items. The ten best items of a user
+  have 0.7, good items that differ from each other 0.2.
 - Drift: the clickbait direction of a user turns at constant speed on a great circle.
 - Items that come and go: an item can only be shown while it is available.
 """
@@ -37,7 +37,7 @@ class Rules:
         return away if self._seen is None else away | self._seen
 
     def clickbait(self, rows: np.ndarray | None = None) -> np.ndarray:
-        """Clickbait degrees for each user, float32: of the items `rows` ([n] or [n, k]); of all, [n, items]."""
+        """Return clickbait degrees per user, float32: of the items `rows` ([n] or [n, k]), or of all, [n, items]."""
         taste = self._traits.taste
         if not self._law.drift:
             if rows is None:
@@ -52,7 +52,7 @@ class Rules:
         return np.reciprocal(along, out=along)
 
     def directions(self) -> np.ndarray:
-        """The direction that is clickbait for each user now, unit vectors float64 [n, 8]."""
+        """Return the current direction of clickbait for each user, unit vectors float64 [n, 8]."""
         angle = self._law.drift * self._requests / 100.0
         return np.cos(angle) * self._world.directions[self._traits.taste] + np.sin(angle) * self._traits.turn
 
@@ -66,7 +66,7 @@ class Rules:
         return np.einsum("na,na->n", self._world.units[rows], self._mean)
 
     def shown(self, rows: np.ndarray) -> None:
-        """Takes in that each user was shown the item in `rows` [n]."""
+        """Register an impression of the item in `rows` [n] for each user."""
         self._requests += 1
         if self._seen is not None:
             self._seen[np.arange(len(rows)), rows] = True

@@ -1,4 +1,4 @@
-"""Servers choose the items: a policy, and controls that know the truth."""
+"""Servers that choose the items: a policy, and controls with access to the hidden state."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prefrec_ray.mdp.items import ItemTable, smallest
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 
-BEST_ITEMS = 10  # among which a control that knows the truth chooses
+BEST_ITEMS = 10  # number of items among which a control with the hidden state chooses
 FORESIGHT = 2.0  # of `nutrition`
 
 
@@ -19,17 +19,17 @@ class Choice(NamedTuple):
     """Items that a server shows to n users."""
 
     rows: np.ndarray  # of the item table, int64 [n]
-    propensity: np.ndarray | float  # the chance with which it chose the row, [n] or one for all
+    propensity: np.ndarray | float  # the probability of the choice, [n] or one for all
 
 
 class CrowdServer(Protocol):
-    """Serves one crowd of n users, from its first request on."""
+    """Serves one crowd of n users, from its first impression on."""
 
     def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
-        """The items for requests at `time_ms` (int64 [n]); not one of `excluded` (bool [n, items]; None: all may)."""
+        """Return items for impressions at `time_ms` (int64 [n]), except for `excluded` (bool [n, items])."""
 
     def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
-        """Takes the feedback on the served items, float32 [n, FEEDBACK]."""
+        """Register the feedback on the served items, float32 [n, FEEDBACK]."""
 
 
 class ServedPolicy(Protocol):
@@ -37,13 +37,13 @@ class ServedPolicy(Protocol):
 
     @property
     def items(self) -> ItemTable:
-        """The items; their ids are rows of the world's table."""
+        """Return the items; their ids are rows of the world's table."""
 
     def serve(self, states: np.ndarray, k: int, exclude: Any = None, seed: int | None = None) -> Any:
-        """Items (ids [n, k]) and propensities [n, k] for states float32 [n, S]; `exclude`, bool [n, I]: not these."""
+        """Return item ids and propensities [n, k] for states float32 [n, S], except for `exclude`, bool [n, I]."""
 
     def tracker(self, user_features: Any) -> StateTracker:
-        """A tracker of the policy's states for n users without history."""
+        """Return a tracker of the policy's states for n users without history."""
 
 
 class PolicyServer:
@@ -66,11 +66,11 @@ class IgnoresFeedback:
     """A server that does not depend on feedback."""
 
     def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
-        """Does nothing."""
+        """Ignore the feedback."""
 
 
 class RandomItems(IgnoresFeedback):
-    """Serves any of the `items` items that may be shown."""
+    """Serves random items of the `items` items, if they are not excluded."""
 
     def __init__(self, items: int, rng: np.random.Generator) -> None:
         self.items, self.rng = items, rng
@@ -84,7 +84,7 @@ class RandomItems(IgnoresFeedback):
 
 
 class FirstOf(IgnoresFeedback):
-    """Serves the first item of `ranking` (rows of all items, int64 [items]) that may be shown."""
+    """Serves the first item of `ranking` (rows of all items, int64 [items]) that is not excluded."""
 
     def __init__(self, ranking: np.ndarray) -> None:
         self.ranking = ranking
@@ -96,7 +96,7 @@ class FirstOf(IgnoresFeedback):
 
 
 class OneOfBest(IgnoresFeedback):
-    """Serves one of the BEST_ITEMS items of the lowest `cost` (float [n, items], of a crowd) that may be shown."""
+    """Serves one of the BEST_ITEMS items with the lowest `cost` (float [n, items]) that are not excluded."""
 
     def __init__(self, crowd: Crowd, cost: Callable[[Crowd], np.ndarray], rng: np.random.Generator) -> None:
         self.crowd, self.cost, self.rng = crowd, cost, rng
@@ -122,5 +122,5 @@ def nutrition(crowd: Crowd) -> np.ndarray:
 
 
 def clickbait(crowd: Crowd) -> np.ndarray:
-    """The lower, the more clickbait an item is to each user, [n, items]."""
+    """Return the negative clickbait degree of each item for each user, [n, items]."""
     return -crowd.rules.clickbait()

@@ -10,7 +10,7 @@ from prefrec_ray.settings import Count, Seed, Settings
 from prefrec_ray.storage.memory import check_need
 
 EMBEDDING_DIM = 8
-#: Users that are drawn and simulated together.
+#: Number of users that are drawn and simulated together.
 BLOCK = 256
 #: An exponent of e, and the standard deviation of a logarithm.
 Exponent = Annotated[float, Field(ge=-50, le=50)]
@@ -29,7 +29,7 @@ class WorldSettings(Settings):
 
     # exposure = memory_discount * exposure - 2 (clickbait - 0.5) + noise;
     # satisfaction = sigmoid(sensitivity * exposure).
-    memory_discount: float = Field(default=0.965, ge=0, lt=1, description="discount of past exposure, per request")
+    memory_discount: float = Field(default=0.965, ge=0, lt=1, description="discount of past exposure, per impression")
     sensitivity: PositiveFloat = Field(default=0.12, description="sensitivity of satisfaction to exposure")
     sensitivity_spread: Spread = Field(default=0.15, description="standard deviation of its logarithm over users")
     innovation: Amount = Field(default=0.1, description="noise of exposure")
@@ -39,7 +39,7 @@ class WorldSettings(Settings):
     watch_nutritious: Exponent = Field(default=4.0, description="the same for nutritious items")
     watch_noise: Spread = Field(default=0.8, description="standard deviation of that logarithm")
 
-    stay_base: Exponent = Field(default=0.0, description="log-odds that a session goes on")
+    stay_base: Exponent = Field(default=0.0, description="log-odds that a session continues")
     stay_click: Exponent = Field(default=0.8, description="log-odds added by a click")
     stay_satisfaction: Exponent = Field(default=3.6, description="log-odds added by full satisfaction")
 
@@ -62,7 +62,7 @@ class WorldSettings(Settings):
         default=(-6.0, 10.0), description="strengths of the logging policy; below 0 it avoids clickbait"
     )
     regime_requests: tuple[Count, Count] = Field(
-        default=(30, 120), description="requests with one strength, with `regimes`"
+        default=(30, 120), description="impressions with one strength, with `regimes`"
     )
 
     # The rules, each off by default (simulator/rules.py has their laws).
@@ -71,10 +71,10 @@ class WorldSettings(Settings):
         default=0.0, description="rule: exposure falls by this, times an item's similarity to recent items"
     )
     tiring_half_life: PositiveFloat = Field(
-        default=20.0, description="requests after which an item counts half in this similarity"
+        default=20.0, description="impressions after which an item counts half in this similarity"
     )
     drift: NonNegativeFloat = Field(
-        default=0.0, description="rule: radians per 100 requests by which a user's direction turns"
+        default=0.0, description="rule: radians per 100 impressions by which a user's direction turns"
     )
     new_items: NonNegativeFloat = Field(
         default=0.0, description="rule: share of the available items that is replaced per day"
@@ -98,7 +98,9 @@ class SimulateSettings(Settings):
     """The section `simulate`."""
 
     users: Count = Field(default=2000, description="number of users")
-    requests: Count = Field(default=250, description="mean number per user; a user has 0.8 to 2 times as many")
+    requests: Count = Field(
+        default=250, description="mean number of impressions per user; a user has 0.8 to 2 times this number"
+    )
     items: Count = Field(default=1000, description="number of items")
     seed: Seed = Field(default=0, description="seed of the world and its log")
     regimes: bool = Field(default=True, description="the strength of the logging policy changes within a history")
@@ -108,13 +110,13 @@ class SimulateSettings(Settings):
 
     @property
     def available(self) -> int:
-        """The number of items that are available at a time."""
+        """Return the number of items that are available at a time."""
         return max(1, round(self.world.available_share * self.items)) if self.world.new_items else self.items
 
     @field_validator("users", "items", "requests")
     @classmethod
     def _fit_into_memory(cls, value: int, info: ValidationInfo) -> int:
-        """One row for each user and each item, and the impressions of a block of users, are in memory."""
+        """Check that memory holds one row per user and per item, and the impressions of a block of users."""
         numbers = EMBEDDING_DIM * (BLOCK if info.field_name == "requests" else 1)
         check_need(4 * numbers * value, f"{value:,} {info.field_name}")
         return value
@@ -123,7 +125,7 @@ class SimulateSettings(Settings):
     def _enough_items(self) -> Self:
         if self.world.no_repeats and self.available < 2 * self.requests:
             raise ValueError(
-                f"with no_repeats expected at least {2 * self.requests} available items, twice the requests; "
+                f"with no_repeats expected at least {2 * self.requests} available items, twice the impressions; "
                 f"found {self.available}"
             )
         return self

@@ -1,4 +1,4 @@
-"""The fixed side of the platform: its items, and its users with their hidden traits."""
+"""Fixed part of the platform: its items, and its users with their hidden traits."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ EPOCH_MS = 1_704_067_200_000  # 2024-01-01 00:00 UTC
 DAY_MS = 86_400_000
 ARRIVAL_DAYS = 28  # days within which users see their first item
 
-# Streams of random numbers. Each is a function of (seed, stream, part) only.
+# Streams of random numbers. Each is a function only of (seed, stream, part).
 ITEMS, TRAITS, LOGGING, ROLLOUT, TASTES, DRIFT = range(6)
 
 
 def generator(seed: int, stream: int, *part: int) -> np.random.Generator:
-    """One independent generator per (seed, stream, part)."""
+    """Return an independent generator for each (seed, stream, part)."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, stream, *part])))
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    """1 / (1 + exp(-x)), at the precision of `x`."""
+    """Return 1 / (1 + exp(-x)), with the precision of `x`."""
     return 1.0 / (1.0 + np.exp(-x))
 
 
 @dataclass(frozen=True)
 class Traits:
-    """Hidden traits of n users; every field is an array [n] but `turn` [n, 8]."""
+    """Hidden traits of n users; every field is an array [n], except for `turn` [n, 8]."""
 
-    exposure: np.ndarray  # of the satisfaction dynamics, before the first request
+    exposure: np.ndarray  # of the satisfaction dynamics, before the first impression
     sensitivity: np.ndarray
-    patience: np.ndarray  # added to the log-odds that a session goes on
+    patience: np.ndarray  # added to the log-odds that a session continues
     generosity: np.ndarray  # added to the log-odds of likes and other active feedback
     log_gap: np.ndarray  # logarithm of the typical gap in seconds, at a satisfaction of one half
-    start_ms: np.ndarray  # time of the first request
-    requests: np.ndarray  # number of the user's requests in the log
+    start_ms: np.ndarray  # time of the first impression
+    requests: np.ndarray  # number of the user's impressions in the log
     taste: np.ndarray  # the direction that is clickbait for the user, int64
-    turn: np.ndarray  # unit vector at right angles to it, towards which it turns; 0 where tastes do not drift
-    features: dict[str, np.ndarray]  # name -> strings, None where unknown
+    turn: np.ndarray  # unit vector at right angles to it, towards which it turns; 0 without drift
+    features: dict[str, np.ndarray]  # name -> strings, None if unknown
 
     def take(self, rows: np.ndarray) -> Traits:
-        """The users at `rows`."""
+        """Return the users at `rows`."""
         arrays = {name: values[rows] for name, values in self._arrays().items()}
         return Traits(**arrays, features={name: values[rows] for name, values in self.features.items()})
 
     @classmethod
     def concatenate(cls, parts: Sequence[Traits]) -> Traits:
-        """The users of all `parts`, at least one."""
+        """Return the users of all `parts`, at least one."""
         arrays = {name: np.concatenate([part._arrays()[name] for part in parts]) for name in parts[0]._arrays()}
         features = {name: np.concatenate([part.features[name] for part in parts]) for name in parts[0].features}
         return cls(**arrays, features=features)
@@ -61,14 +61,14 @@ class Traits:
 
 
 class World:
-    """Items and users of `SimulateSettings`: the same settings make the same world."""
+    """Items and users of `SimulateSettings`; equal settings make equal worlds."""
 
     def __init__(self, settings: SimulateSettings) -> None:
         self.settings = settings
         rng = generator(settings.seed, ITEMS)
         first = rng.standard_normal((1, EMBEDDING_DIM))
         self.embeddings = rng.uniform(-1.0, 1.0, (settings.items, EMBEDDING_DIM)).astype(np.float32)
-        #: The embeddings at a length of 1.
+        #: The embeddings, scaled to length 1.
         self.units = self.embeddings / np.linalg.norm(self.embeddings, axis=1, keepdims=True)
         tastes, slope = settings.world.tastes, settings.world.clickbait_slope
         drawn = np.concatenate([first, rng.standard_normal(((tastes - 1) // 2, EMBEDDING_DIM))])
@@ -76,8 +76,8 @@ class World:
         #: Unit vectors float64 [tastes, 8], and the clickbait degrees of the items, float32 [tastes, items].
         self.directions = np.stack([drawn, -drawn], axis=1).reshape(-1, EMBEDDING_DIM)[:tastes]
         self.clickbait = sigmoid(slope * (self.directions @ self.embeddings.T)).astype(np.float32)
-        #: Items come in the order of their rows: at each of these times (int64, ascending) the first available one is
-        #: replaced by the next. The items after the last one stay for good.
+        #: Items become available in the order of their rows: at each of these times (int64, ascending) the first
+        #: available item is replaced by the next. The last items stay available.
         replaced = np.arange(1, settings.items - settings.available + 1)
         a_day = settings.world.new_items * settings.available
         self.replacements_ms = EPOCH_MS + np.ceil(DAY_MS * replaced / a_day).astype(np.int64) if a_day else replaced[:0]
@@ -98,20 +98,20 @@ class World:
 
     @property
     def blocks(self) -> int:
-        """The number of blocks of users; block b starts with user b * BLOCK."""
+        """Return the number of blocks of users; block b starts with user b * BLOCK."""
         return -(-self.settings.users // BLOCK)
 
     def block_users(self, block: int) -> np.ndarray:
-        """The user numbers of a block."""
+        """Return the user numbers of a block."""
         return np.arange(block * BLOCK, min((block + 1) * BLOCK, self.settings.users))
 
     def traits(self, users: np.ndarray) -> Traits:
-        """The traits of any `users` (numbers [n], ascending)."""
+        """Return the traits of any `users` (numbers [n], ascending)."""
         parts = [self._block_traits(int(b)).take(users[users // BLOCK == b] % BLOCK) for b in np.unique(users // BLOCK)]
         return Traits.concatenate(parts)
 
     def _block_traits(self, block: int) -> Traits:
-        """The traits of a block, always drawn whole: a user does not depend on which others are drawn."""
+        """Return the traits of a block, always drawn whole, so that a user does not depend on the other drawn users."""
         law = self.settings.world
         rng = generator(self.settings.seed, TRAITS, block)
         mood, sensitive, patience, generosity, gap = rng.standard_normal((5, BLOCK))
@@ -119,7 +119,7 @@ class World:
         hints = {"age": patience, "activity": -gap, "persona": generosity}
         taste = np.zeros(BLOCK, dtype=np.int64)
         if law.tastes > 1:
-            # Tastes have their own stream: all other traits are the same for any number of tastes.
+            # Tastes have their own stream, so that all other traits are the same for any number of tastes.
             taste = generator(self.settings.seed, TASTES, block).integers(0, law.tastes, BLOCK)
             scores = ndtri((np.arange(law.tastes) + 0.5) / law.tastes)
             hints["interest"] = (scores / scores.std())[taste]

@@ -33,7 +33,7 @@ def simulate(settings: SimulateSettings, output: str, progress: Progress = silen
         runtime.start_ray()
         world = World(settings)
         storage.make_folder(storage.join(folder, "interactions"))
-        # Workers may run in another folder: they get the file system and the full path.
+        # Workers may run in another folder, so they get the file system and the full path.
         system, path = storage.filesystem(folder)
         shards = np.array_split(np.arange(world.blocks), min(settings.shards, world.blocks))
         pending = {
@@ -65,18 +65,18 @@ def simulate(settings: SimulateSettings, output: str, progress: Progress = silen
 
 
 def log_block(world: World, block: int) -> pa.Table:
-    """The interactions of one block of users, by user and in time order."""
+    """Return the interactions of one block of users, by user and in time order."""
     settings = world.settings
     users = world.block_users(block)
     crowd, server = start_of_log(world, block)
     traits = crowd.traits
     history = roll_out(crowd, server, int(traits.requests.max()))
-    # All users are simulated for the largest number of requests; each user's surplus is dropped.
+    # All users are simulated for the largest number of impressions; each user's surplus is dropped.
     kept = history.made & (np.arange(history.rows.shape[1]) < traits.requests[:, None])
     if history.time_ms[kept].max() >= 1000 * END_OF_TIME:
         raise UserError(
-            "simulate: users come back after 2199; expected fewer requests, or a smaller world.gap_hours, gap_spread, "
-            "gap_satisfaction or gap_noise"
+            "simulate: found users who come back after 2199; expected fewer requests, or a smaller world.gap_hours, "
+            "gap_spread, gap_satisfaction or gap_noise"
         )
     columns = {
         "user_id": np.repeat(users, kept.sum(axis=1)),
@@ -91,7 +91,7 @@ def log_block(world: World, block: int) -> pa.Table:
 
 
 def start_of_log(world: World, block: int, users: np.ndarray | None = None) -> tuple[Crowd, LoggingPolicy]:
-    """The users of a block, or those given, and the logging policy before their first requests.
+    """Return the users of a block, or the given users, and the logging policy before their first impressions.
 
     `roll_out` of both makes the log.
     """
@@ -103,7 +103,7 @@ def start_of_log(world: World, block: int, users: np.ndarray | None = None) -> t
 
 @ray.remote(num_cpus=1)
 def _write_shard(settings: SimulateSettings, blocks: list[int], system: fs.FileSystem, path: str) -> int:
-    """Writes the blocks to one file, one row group per block; returns the number of rows."""
+    """Write the blocks to one file, one row group per block; return the number of rows."""
     world, rows = World(settings), 0
     writer = None
     with system.open_output_stream(path) as stream:

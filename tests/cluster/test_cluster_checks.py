@@ -46,7 +46,7 @@ def test_a_good_cluster() -> None:
     checks = judged(cluster(), Demand("tune", ({"GPU": 0.25, "train": 1.0},)))
     assert [check.name for check in checks.values() if not check.good] == []
     assert list(checks) == ["nodes", "versions", "clocks", "head", "storage", "shared memory", "spilling", "resources"]
-    assert checks["nodes"].text == "3 of 3 answer"
+    assert checks["nodes"].text == "3 of 3 reply"
 
 
 WRONG = [
@@ -57,7 +57,7 @@ WRONG = [
     ("storage", ["storage"], "Access Denied", "s3://b/runs: h2 (2): Access Denied"),
     ("shared memory", ["facts", "shm"], 1 * GIB, "h2 (2) has 1.0 GiB for a store of 4.0 GiB"),
     ("spilling", ["facts", "spill_free"], 3 * GIB, "h2 (2) has 3.0 GiB free in /spill"),
-    ("nodes", ["facts"], None, "2 of 3 answer; no answer of 2"),
+    ("nodes", ["facts"], None, "2 of 3 reply; no reply of 2"),
 ]
 
 
@@ -103,7 +103,7 @@ def test_missing_resources() -> None:
         assert not check.good
         return check.text
 
-    assert "no node has 1 CPU + 1 GPU together" in text({"CPU": 1.0, "GPU": 1.0})
+    assert "no single node has 1 CPU + 1 GPU" in text({"CPU": 1.0, "GPU": 1.0})
     assert "the most GPU of one node is 1" in text({"GPU": 2.0})
     assert "the most wings of one node is 0" in text({"wings": 1.0})
     assert "2 times 1 GPU do not fit on the nodes at once" in text({"GPU": 1.0}, {"GPU": 1.0})
@@ -171,5 +171,5 @@ def test_demands_of_a_yaml() -> None:
     (plain,) = demands({"train": parse_section("train", {}, "a.yaml")})
     assert plain.in_driver
     (on_a_gpu,) = demands({"train": parse_section("train", {"config": {"num_gpus_per_learner": 1}}, "a.yaml")})
-    assert unplaced(on_a_gpu, [{"CPU": 4.0}]) == "no node has 1 GPU together (the most GPU of one node is 0)"
+    assert unplaced(on_a_gpu, [{"CPU": 4.0}]) == "no single node has 1 GPU (the most GPU of one node is 0)"
     assert unplaced(on_a_gpu, [{"CPU": 4.0, "GPU": 1.0}]) is None

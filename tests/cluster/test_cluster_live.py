@@ -64,7 +64,7 @@ def test_a_cluster_that_is_ready(cluster: LocalCluster, config: Path, tmp_path: 
         *("token", "nodes", "versions", "clocks", "head", "storage", "shared memory", "spilling"),
         *("resources", "resources"),
     ]
-    assert "2 of 2 answer" in lines[1]
+    assert "2 of 2 reply" in lines[1]
     assert f"{tmp_path}/runs: written and read by 2 nodes" in done.stdout
     assert list((tmp_path / "runs").iterdir()) == []
 
@@ -78,10 +78,10 @@ def test_a_cluster_that_is_not(cluster: LocalCluster, config: Path) -> None:
     crosses = [line for line in done.stdout.splitlines() if line.startswith("✗ ")]
     assert len(crosses) == 2
     assert "/proc/runs" in crosses[0]
-    assert "no node has 3 CPU + 1 GPU together (the most CPU of one node is 2)" in crosses[1]
+    assert "no single node has 3 CPU + 1 GPU (the most CPU of one node is 2)" in crosses[1]
 
 
-@pytest.mark.parametrize(("token", "line"), [(None, "asks for its token"), ("not-this-one", "wrong token")])
+@pytest.mark.parametrize(("token", "line"), [(None, "requires its token"), ("not-this-one", "found a wrong token")])
 def test_who_has_no_token_gets_nowhere(cluster: LocalCluster, config: Path, token: str | None, line: str) -> None:
     """Neither by the commands, nor as a driver, nor by bare HTTP: no job, list, log or state; and no job is left."""
     before = len(head.connect(cluster.address).list_jobs())

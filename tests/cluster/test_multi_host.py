@@ -164,7 +164,7 @@ def test_all_hosts_are_ready(cluster: OwnCluster) -> None:
         "prefrec", "doctor", "--address", URL, "--storage", "s3://bucket/runs", "--config", config, *cluster.passed_on
     )
     assert done.returncode == 0, done.stdout
-    assert "3 of 3 answer" in done.stdout
+    assert "3 of 3 reply" in done.stdout
     assert "s3://bucket/runs: written and read by 3 nodes" in done.stdout
 
 

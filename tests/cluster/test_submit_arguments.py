@@ -265,10 +265,10 @@ def test_addresses_where_no_cluster_is(
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        assert f"{address}: nobody there (Connection refused)" in refused(capsys, *rest, address)
+        assert f"{address}: found no server (Connection refused)" in refused(capsys, *rest, address)
     assert "no dashboard of Ray" in refused(capsys, *rest, f"http://127.0.0.1:{silent_port}")
-    assert "no dashboard of Ray (status 200)" in refused(capsys, *rest, f"http://127.0.0.1:{other_service}")
-    assert "nobody there" in refused(capsys, *rest, "http://no-such-host.invalid:8265")
+    assert "other than a dashboard of Ray (status 200)" in refused(capsys, *rest, f"http://127.0.0.1:{other_service}")
+    assert "found no server" in refused(capsys, *rest, "http://no-such-host.invalid:8265")
     assert "no address of a dashboard" in refused(capsys, *rest, "10.0.0.1:6379")
     assert "http://[::1: no address of a dashboard" in refused(capsys, *rest, "http://[::1")
 

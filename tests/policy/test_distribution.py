@@ -314,9 +314,9 @@ def test_serve_takes_ids_or_a_mask_and_gives_ids() -> None:
     assert set(by_ids.items[0]) == set(policy.items.ids[35:])
     np.testing.assert_array_equal(policy.recommend(states, 5, ids, seed=3), by_ids.items)
     assert len({tuple(policy.recommend(states, 5)[0]) for _ in range(20)}) > 1  # without a seed, draws differ
-    with pytest.raises(UserError, match=r"exclude: 2 arrays of ids; expected 3, one for each state"):
+    with pytest.raises(UserError, match=r"exclude: found 2 arrays of ids; expected 3, one for each state"):
         policy.serve(states, 1, ids[:2])
-    with pytest.raises(UserError, match=r"exclude: a mask of shape \[3, 39\]; expected \[3, 40\]"):
+    with pytest.raises(UserError, match=r"exclude: found a mask of shape \[3, 39\]; expected \[3, 40\]"):
         policy.serve(states, 1, mask[:, 1:])
     with pytest.raises(UserError, match=r"found k = 6; expected at most 5, the items left for row 0 of the states"):
         policy.serve(states, 6, mask)

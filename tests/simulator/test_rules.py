@@ -226,7 +226,7 @@ def test_logs_of_users_who_leave_are_the_first_part_of_what_they_would_be():
 
 def test_a_world_without_anything_left_to_show_is_one_line():
     world = World(SimulateSettings(users=3, requests=10, items=20, world=WorldSettings(no_repeats=True)))
-    with pytest.raises(UserError, match="none of the items any more after 20 requests"):
+    with pytest.raises(UserError, match="found no items left for a user after 20 impressions"):
         roll_out(crowd_of(world), RandomItems(20, generator(0, 5)), 30)
     with pytest.raises(ValueError, match="at least 600 available items"):
         SimulateSettings(requests=300, items=500, world=WorldSettings(no_repeats=True))

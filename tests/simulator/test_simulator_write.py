@@ -159,5 +159,7 @@ def test_bad_settings_are_one_line(section, message):
 def test_users_who_come_back_too_late_are_one_line(tmp_path, spread):
     world = {"gap_hours": 8784, "gap_spread": spread, "gap_noise": spread}
     settings = parse(SimulateSettings, {"users": 20, "requests": 500, "items": 20, "world": world}, "test")
-    with pytest.raises(UserError, match="simulate: users come back after 2199; expected fewer requests, or a smaller"):
+    with pytest.raises(
+        UserError, match="simulate: found users who come back after 2199; expected fewer requests, or a smaller"
+    ):
         log_block(World(settings), 0)

@@ -13,7 +13,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.policy.networks.layers import Head, Mlp
 from prefrec_ray.storage import Form
 
-#: Actions at their bounds are moved inwards by this share of the half-width: tanh never reaches them.
+#: Actions at their bounds are moved inwards by this share of the half-width, since tanh never reaches them.
 _EDGE = 1e-3
 
 
@@ -29,14 +29,14 @@ class Bounded(nn.Module):
         self.register_buffer("high", torch.as_tensor(high, dtype=torch.float32), persistent=False)
 
     def squashed(self, raw: Tensor) -> Tensor:
-        """Numbers [n, A] of any size, by tanh, as actions within the bounds."""
+        """Return actions within the bounds for numbers [n, A] of any size, by tanh."""
         return self.low + (torch.tanh(raw) + 1.0) * 0.5 * (self.high - self.low)
 
 
 class Actor(Bounded):
     """pi(s): states [n, S] -> actions [n, A] within the bounds.
 
-    A bundle holds the bounds, the `kind`, and by name the MLPs and the arrays of the actor: enough to act.
+    A bundle contains the bounds, the `kind`, and by name the MLPs and the arrays of the actor.
     """
 
     kind: ClassVar[str]
@@ -45,17 +45,17 @@ class Actor(Bounded):
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, Any], low: np.ndarray, high: np.ndarray) -> Actor:
-        """The actor of the `Mlp`s and arrays that a bundle holds."""
+        """Return the actor of the `Mlp`s and arrays in a bundle."""
         raise NotImplementedError
 
     @property
     def parts(self) -> dict[str, Any]:
-        """The `Mlp`s and tensors that a bundle holds."""
+        """Return the `Mlp`s and tensors for a bundle."""
         raise NotImplementedError
 
     @property
     def widths(self) -> tuple[int, int]:
-        """Numbers in a state, and in an action."""
+        """Return the widths of a state and of an action."""
         raise NotImplementedError
 
 
@@ -81,22 +81,22 @@ class DeterministicActor(Actor):
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, Any], low: np.ndarray, high: np.ndarray) -> DeterministicActor:
-        """tanh of the MLP `layers`."""
+        """Return the actor with tanh of the MLP `layers`."""
         return DeterministicActor(parts["layers"], low, high)
 
     @property
     def parts(self) -> dict[str, Any]:
-        """The MLP."""
+        """Return the MLP."""
         return {"layers": self.net}
 
     @property
     def widths(self) -> tuple[int, int]:
-        """Numbers in a state, and in an action."""
+        """Return the widths of a state and of an action."""
         return self.net.sizes[0], self.net.sizes[-1]
 
 
 class GaussianActor(DeterministicActor):
-    """A Gaussian before tanh (SAC), its deviation dependent on the state or not; acts by its mean."""
+    """A Gaussian before tanh (SAC); its deviation may depend on the state. It acts by its mean."""
 
     kind = "gaussian"
     arrays: ClassVar[Mapping[str, Form]] = {
@@ -110,7 +110,7 @@ class GaussianActor(DeterministicActor):
         self.log_std = Head(inputs, outputs) if state_deviation else Constant(outputs)
 
     def distribution(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean [B, A] and log-deviation [B, A] (or [A]) before tanh, the latter clipped to [-5, 2]."""
+        """Return mean [B, A] and log-deviation [B, A] (or [A]) before tanh, the latter clipped to [-5, 2]."""
         hidden = self.net[:-1](states)
         return self.net[-1](hidden), torch.clamp(self.log_std(hidden), -5.0, 2.0)
 
@@ -125,19 +125,19 @@ class GaussianActor(DeterministicActor):
         return (-0.5 * noise.square() - torch.log1p(-unit.square())).sum(-1)
 
     def _of_each(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """`distribution`, for k actions of each state: [B, 1, A] (or [A])."""
+        """Return `distribution` for k actions of each state: [B, 1, A] (or [A])."""
         mean, log_std = (part if part.ndim == 1 else part[:, None] for part in self.distribution(states))
         return mean, log_std
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, Any], low: np.ndarray, high: np.ndarray) -> GaussianActor:
-        """Its mean is the MLP `layers`, its log-deviation linear in the last hidden layer."""
+        """Return the actor whose mean is the MLP `layers`, with a log-deviation linear in the last hidden layer."""
         actor = cls(parts["layers"], low, high, state_deviation=True)
         weight, bias = parts["deviation_weight"], parts["deviation_bias"]
         expected = actor.net.sizes[-1:-3:-1]
         if [*weight.shape, *bias.shape] != [*expected, expected[0]]:
             raise UserError(
-                f"policy: a deviation of {list(weight.shape)} and {list(bias.shape)} numbers; "
+                f"policy: found a deviation of {list(weight.shape)} and {list(bias.shape)} numbers; "
                 f"expected {expected} and {expected[:1]}"
             )
         actor.log_std.load_state_dict({"weight": torch.tensor(weight), "bias": torch.tensor(bias)})
@@ -158,12 +158,12 @@ class GaussianActor(DeterministicActor):
 
 
 class BoundedGaussianActor(GaussianActor):
-    """A Gaussian of actions around a mean within the bounds (IQL): its deviation is in units of actions."""
+    """A Gaussian of actions around a mean within the bounds (IQL); its deviation is in units of actions."""
 
     kind = "bounded_gaussian"
 
     def log_density(self, states: Tensor, actions: Tensor) -> Tensor:
-        """Like `GaussianActor.log_density`, but with a Gaussian after tanh."""
+        """Return the log density like `GaussianActor.log_density`, but with a Gaussian after tanh."""
         mean, log_std = self._of_each(states)
         noise = (actions - self.squashed(mean)) * torch.exp(-log_std)
         return -0.5 * noise.square().sum(-1)

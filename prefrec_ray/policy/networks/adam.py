@@ -1,4 +1,4 @@
-"""Adam without torch.compile, which torch's own optimizers import as they are made: a second of every process."""
+"""Adam without torch.compile. torch's own optimizers import it when they are made, which takes a second per process."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch.optim import Optimizer
 
 
 class Adam(torch.optim.Adam):
-    """torch's Adam, the same to the bit; its methods without the wrappers that keep torch.compile away from them.
+    """Adam of torch, equal to the bit; its methods lack the wrappers that disable torch.compile.
 
-    In fused form: half the time of a step of small networks.
+    The fused form takes half the time of a step of small networks.
     """
 
     def __init__(self, params: torch.optim.optimizer.ParamsT, lr: float = 1e-3) -> None:

@@ -1,4 +1,4 @@
-"""MLPs as plain arrays, and the files that they lie in."""
+"""MLPs as plain arrays, and their files."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import numpy as np
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 
-#: An MLP with ReLU: (weight [out, in], bias [out]) float32 a layer, from the input on.
+#: An MLP with ReLU: one pair (weight [out, in], bias [out]) float32 per layer, from the input on.
 Layers: TypeAlias = Sequence[tuple[np.ndarray, np.ndarray]]
 
 
 def layer_sizes(layers: Layers) -> list[int]:
-    """Widths from the input to the output."""
+    """Return the widths from the input to the output."""
     return [layers[0][0].shape[1], *(len(bias) for _, bias in layers)]
 
 
 def write_networks(
     uri: str, networks: Mapping[str, Layers], others: Mapping[str, np.ndarray] | None = None
 ) -> dict[str, list[int]]:
-    """Writes MLPs by name, and `others`, to the file `uri`; returns the networks' layer sizes, for JSON.
+    """Write MLPs by name, and `others`, to the file `uri`; return the networks' layer sizes, for JSON.
 
     Raises `UserError` for a number that is not finite.
     """
@@ -40,9 +40,9 @@ def write_networks(
 def read_networks(
     uri: str, sizes: Mapping[str, Sequence[int]], others: Mapping[str, storage.Form] | None = None
 ) -> tuple[dict[str, Layers], dict[str, np.ndarray]]:
-    """The MLPs of layer sizes `sizes` by name, and the arrays `others`.
+    """Return the MLPs with layer sizes `sizes` by name, and the arrays `others`.
 
-    Raises `UserError`: no such file, no plain arrays, others than these, or a number that is not finite.
+    Raises `UserError` for a missing file, a file of other arrays, and a number that is not finite.
     """
     names = {name: [(f"{name}.{i}.weight", f"{name}.{i}.bias") for i in range(len(sizes[name]) - 1)] for name in sizes}
     forms = dict(others or {})
@@ -58,7 +58,7 @@ def read_networks(
 
 
 def check_finite(arrays: Mapping[str, np.ndarray], where: str) -> None:
-    """Raises `UserError`, which `where` opens, for the first array with a number that is infinite or none at all."""
+    """Raise `UserError`, which begins with `where`, for the first array with a number that is infinite or NaN."""
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise UserError(

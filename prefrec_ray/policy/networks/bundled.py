@@ -35,7 +35,7 @@ class ActorDescription(Settings):
         with np.errstate(over="ignore"):
             low, high = np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)
         if (len(low) == len(high) and not (low < high).all()) or not np.isfinite([*low, *high]).all():
-            raise ValueError("expected low < high, of numbers that float32 holds")
+            raise ValueError("expected low < high, both in the range of float32")
         return self
 
 
@@ -52,15 +52,15 @@ def save_actor(uri: str, actor: Actor) -> dict[str, Any]:
 
 
 def load_actor(uri: str, description: Any) -> Actor:
-    """Reads what `save_actor` wrote.
+    """Load the result of `save_actor`.
 
-    Raises `UserError`: no such file, no plain arrays, an unknown kind, arrays that are missing or of other widths than
-    described, a description that is none.
+    Raises `UserError` for a missing file, a file of other arrays, an unknown kind, other widths than described, and an
+    invalid description.
     """
     parsed = parse(ActorDescription, description, f"{uri}: actor of policy.json")
     kind = ACTORS.get(parsed.kind)
     if kind is None:
-        raise UserError(f"{uri}: actor of kind '{parsed.kind}'; expected one of {', '.join(ACTORS)}")
+        raise UserError(f"{uri}: found an actor of kind '{parsed.kind}'; expected one of {', '.join(ACTORS)}")
     if set(parsed.layer_sizes) != set(kind.network_names):
         raise UserError(
             f"{uri}: an actor of kind '{kind.kind}' has the networks {', '.join(kind.network_names)}; "

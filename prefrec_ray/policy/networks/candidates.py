@@ -1,4 +1,4 @@
-"""The actor of BCQ: the best of several decoded and moved actions, by a critic."""
+"""Actor of BCQ: the best of several decoded and perturbed actions, by a critic."""
 
 from __future__ import annotations
 
@@ -48,10 +48,8 @@ def proposer(decoder: DeterministicActor, perturbation: Perturbation, states: Te
 class CandidateActor(Actor):
     """The best of K candidates by a critic (BCQ, Fujimoto et al. 2019, Eq. 12 with fixed latents).
 
-    A candidate is proposed for each row z of `latents` [K, Z]: decoded from (s, z), and moved. The critic scores
-    (s, a); the first of equals is taken.
-
-    Raises `UserError` if the widths of the networks disagree.
+    One candidate is proposed for each row z of `latents` [K, Z]: decoded from (s, z), and moved. The critic scores (s,
+    a); of equal scores the first counts. Raises `UserError` if the widths of the networks disagree.
     """
 
     kind = "candidates"
@@ -82,7 +80,7 @@ class CandidateActor(Actor):
             )
         if len(latents) == 0 or perturbation.reach.shape != self.low.shape:
             raise UserError(
-                f"policy: {len(latents)} latents and a reach of {len(perturbation.reach)} numbers; "
+                f"policy: found {len(latents)} latents and a reach of {len(perturbation.reach)} numbers; "
                 f"expected one or more, and {action}"
             )
 
@@ -91,7 +89,7 @@ class CandidateActor(Actor):
         score = self.critic.given(states)
         best = propose(self.latents[0].expand(len(states), -1))
         best_score = score(best)
-        for latent in self.latents[1:]:  # one after another, so that K candidates need no more memory than two
+        for latent in self.latents[1:]:  # one by one, so that K candidates need the memory of two
             actions = propose(latent.expand(len(states), -1))
             scores = score(actions)
             better = scores > best_score
@@ -101,7 +99,7 @@ class CandidateActor(Actor):
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, Any], low: np.ndarray, high: np.ndarray) -> CandidateActor:
-        """The best of the candidates of a decoder and a perturbation by a critic."""
+        """Return the best of the candidates of a decoder and a perturbation by a critic."""
         decoder = DeterministicActor(parts["decoder"], low, high)
         perturbation = Perturbation(parts["perturbation"], low, high, parts["reach"])
         critic = QFunction(parts["critic"], parts["products"], len(low))
@@ -109,7 +107,7 @@ class CandidateActor(Actor):
 
     @property
     def parts(self) -> dict[str, Any]:
-        """Three MLPs, what Q sees of a state, the latents, and how far a candidate is moved at most."""
+        """Return the three MLPs, the columns of Q's products, the latents, and the largest move of a candidate."""
         return {
             "decoder": self.decoder.net,
             "perturbation": self.perturbation.net,
@@ -121,6 +119,6 @@ class CandidateActor(Actor):
 
     @property
     def widths(self) -> tuple[int, int]:
-        """Numbers in a state, and in an action."""
+        """Return the widths of a state and of an action."""
         inputs, *_, action = self.decoder.net.sizes
         return inputs - self.latents.shape[1], action

@@ -1,4 +1,4 @@
-"""The critic of a policy bundle: Q networks that score real items."""
+"""Critic of a policy bundle: Q networks that score real items."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ from prefrec_ray.storage import Form
 #: Numbers (rows x candidates x width) of one hidden layer in memory: half a MiB of float32, which fits into the cache
 #: of a core together with the next layer (16 MiB were 2 to 5 times slower, 1 MiB twice as slow with layers of 64).
 _HIDDEN_AT_ONCE = 1 << 17
-#: Chunks of rows whose states pass the first layer together: one by one this took a quarter of the time.
+#: Chunks of rows whose states pass the first layer together, which takes a quarter less time than one by one.
 _CHUNKS = 32
 
 
 @dataclass(frozen=True)
 class Critic:
-    """The mean of one or several Q(s, a).
+    """Mean of one or several Q(s, a).
 
-    `scales` [Q, 2, S] convert states to the scale of each network if their data sets differ (`Normaliser.rescaling`).
-    `answers` predicts feedback from states on the scale `answers_scale` [2, S]. With weights `worth` float32 [F],
+        `scales` [Q, 2, S] convert states to the scale of each network if their data sets differ
+        (`Normaliser.rescaling`). `answers` predicts feedback from states on the scale `answers_scale` [2, S]. With
+        weights `worth` float32 [F],
     expected feedback scores items (expected_feedback.py).
 
-    Raises `UserError` if the networks differ in inputs, or if there are none.
+    Raises `UserError` for networks with different inputs, and without networks.
     """
 
     networks: Sequence[QFunction]
@@ -48,15 +49,17 @@ class Critic:
     def __post_init__(self) -> None:
         widths = [network.widths for network in (*self.networks, *([self.answers] if self.answers else []))]
         if len(set(widths)) != 1:
-            raise UserError(f"critic: networks on states and actions of {widths} numbers; expected one or more, equal")
+            raise UserError(
+                f"critic: found networks on states and actions of {widths} numbers; expected one or more, equal"
+            )
 
     @property
     def width(self) -> int:
-        """Numbers in a state and an action together."""
+        """Return the width of a state and an action together."""
         return sum(self.networks[0].widths)
 
     def rescaled(self, scale: np.ndarray) -> Critic:
-        """The same of states that others scaled; `scale` [2, S]: factor and shift that bring them on its own scale."""
+        """Return this critic for states on another scale; `scale` [2, S] are the factor and shift to its own scale."""
         same = np.stack([np.ones_like(scale[0]), np.zeros_like(scale[0])])
         own = np.stack([same] * len(self.networks)) if self.scales is None else self.scales
         answers_scale = None
@@ -99,7 +102,8 @@ class Critic:
     def _worth_of_answers(self) -> QFunction:
         """Return expected feedback times its weights as one network.
 
-        Both are linear in the last layer, whose many outputs took as long as all earlier layers.
+        Both are linear in the last layer, so that its many outputs, which cost as much as all earlier layers, become
+        one.
         """
         assert self.answers is not None
         *hidden, (weight, bias) = self.answers.net.layers
@@ -124,9 +128,9 @@ class Critic:
 
     @classmethod
     def load(cls, uri: str, described: CriticDescription, widths: tuple[int, int]) -> Critic:
-        """Reads what `save` wrote, as policy.json describes it; `widths` of a state and an action.
+        """Load the result of `save`, described by policy.json; `widths` are the widths of a state and an action.
 
-        Raises `UserError`: no such file, arrays that are missing or of other sizes.
+        Raises `UserError` for a missing file, and for missing arrays or other sizes.
         """
         sizes = {f"q{i}": layers for i, layers in enumerate(described.layer_sizes)}
         forms: dict[str, Form] = {}
@@ -151,12 +155,12 @@ class Critic:
 
 
 def some(rows: np.ndarray, most: int) -> np.ndarray:
-    """Return at most `most` of `rows` at equal steps: a deterministic sample."""
+    """Return at most `most` of `rows` at equal steps, as a deterministic sample."""
     return rows[:: max(1, -(-len(rows) // most))]
 
 
 def _after(scale: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Factor and shift [2, S] of both: of `scale` first, then of `own`."""
+    """Return factor and shift [2, S] of the composition: `scale` first, then `own`."""
     return np.stack([scale[0] * own[0], scale[1] * own[0] + own[1]])
 
 
@@ -180,7 +184,7 @@ def _given(network: ItemNetwork, scale: np.ndarray | None, states: np.ndarray, c
 
 
 def _scaled(states: np.ndarray, scale: np.ndarray | None) -> torch.Tensor:
-    """States as a network knows them."""
+    """Return states on the scale of a network."""
     s = _tensor(states)
     if scale is None:
         return s

@@ -1,4 +1,4 @@
-"""The density of an actor over actions: what scores items for methods whose actor is a distribution already."""
+"""Density of an actor over actions, which scores items for methods with a stochastic actor."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from prefrec_ray.policy.networks.actors import DeterministicActor, GaussianActor
 class Density:
     """log of pi(a | s), up to a constant of the state.
 
-    A `GaussianActor` has it by itself. Around a deterministic actor it is a Gaussian of the standard deviation
-    `deviation`: behavior cloning's squared error is its log-density.
+    A `GaussianActor` has its own density. For a deterministic actor it is a Gaussian with standard deviation
+    `deviation` around the action: the squared error of behavior cloning is its log-density.
     """
 
     actor: DeterministicActor
@@ -25,7 +25,7 @@ class Density:
     standardised: ClassVar[bool] = False
 
     def scores(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-        """float32 [n, k] of k actions for each state: float32 [n, S] and [n, k, A]."""
+        """Return scores float32 [n, k] of k actions for each state: float32 [n, S] and [n, k, A]."""
         with torch.inference_mode():
             state, actions = torch.from_numpy(states), torch.tensor(candidates)
             if isinstance(self.actor, GaussianActor):

@@ -24,30 +24,30 @@ from prefrec_ray.policy.networks.layers import Mlp, mlp
 from prefrec_ray.policy.networks.q import ItemNetwork
 
 HIDDEN = (64, 64)
-#: Passes over the requests, and updates at most: networks of small logs learn them by heart.
+#: Most passes over the impressions, and most updates: more would make networks of small logs memorise them.
 PASSES, UPDATES, BATCH = 10, 2000, 1024
-#: Falls to 0 over the updates.
+#: Decreases to 0 over the updates.
 LEARNING_RATE = 2e-3
 #: Ridge of the least squares, for feedback of variance 1.
 RIDGE = 0.03
-#: Smallest share of Q's variance over items that expected feedback must explain to replace Q. In a log of good
-#: policies, whose Q is mostly noise, it explains .4.
+#: Smallest share of Q's variance over items that expected feedback must explain to replace Q. The share is .4 in a log
+#: of good policies, whose Q is mostly noise.
 EXPLAINED = 0.25
 
 
 class ExpectedFeedback(ItemNetwork):
-    """E[feedback | s, a], a column of feedback each, in units of its deviation."""
+    """E[feedback | s, a], one output per column of feedback, in units of its deviation."""
 
     @classmethod
     def load(
         cls, uri: str, sizes: Sequence[int], products: Sequence[Sequence[int]], action_dim: int
     ) -> ExpectedFeedback:
-        """Reads what `save` wrote. Raises `UserError`: no such file, arrays that are missing or of other sizes."""
+        """Load the result of `save`. Raises `UserError` for a missing file, and for missing arrays or other sizes."""
         networks, _ = read_networks(uri, {"answers": sizes})
         return cls(Mlp.from_layers(networks["answers"]), products, action_dim)
 
     def save(self, uri: str) -> list[int]:
-        """Writes the arrays to `uri` (npz, no pickle); returns the layer sizes, which `load` needs."""
+        """Write the arrays to `uri` (npz, no pickle); return the layer sizes, which `load` needs."""
         return write_networks(uri, {"answers": self.net.layers})["answers"]
 
 
@@ -68,7 +68,7 @@ def fit_answers(
         net = mlp(width + action_dim + len(products), HIDDEN, feedback.shape[1])
     same = feedback.min(axis=0) == feedback.max(axis=0)
     wanted[:, same] = 0.0
-    with torch.no_grad():  # the error is 0, so is the gradient, and the weights stay 0
+    with torch.no_grad():  # error and gradient are 0, so the weights stay 0
         net.linear[-1].weight[same] = 0.0
         net.linear[-1].bias[same] = 0.0
     network = ExpectedFeedback(net, products, action_dim)
@@ -111,7 +111,7 @@ def explained(told: np.ndarray, scores: np.ndarray) -> float:
 
 
 def _centred(values: np.ndarray) -> np.ndarray:
-    """float64, less the mean over the items of each state."""
+    """Return the values, float64, minus their mean over the items of each state."""
     return values - values.mean(axis=1, keepdims=True, dtype=np.float64)
 
 

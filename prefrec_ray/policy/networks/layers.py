@@ -1,4 +1,4 @@
-"""MLPs of equal size for all methods (paper, 5.4). The same classes are trained and served."""
+"""MLPs of equal size for all methods (paper, 5.4). The same classes are used in training and serving."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 class Head(nn.Linear):
-    """A last layer that always computes in float32.
+    """Last layer, which always computes in float32.
 
     Rounding would harm sums of rewards, and values that are backed up a hundred times, more than float32 costs.
     """
@@ -38,7 +38,7 @@ class Mlp(nn.Sequential):
 
     @classmethod
     def from_layers(cls, layers: Layers) -> Mlp:
-        """The network of these weights and biases, which are copied; it gets no gradients, and nothing is drawn."""
+        """Return the network with copies of these weights and biases, without gradients and without random numbers."""
         widths = [layers[0][0].shape[1], *(len(bias) for _, bias in layers)]
         with torch.random.fork_rng(devices=[]):
             network = mlp(widths[0], widths[1:-1], widths[-1])
@@ -48,24 +48,24 @@ class Mlp(nn.Sequential):
 
     @property
     def linear(self) -> list[nn.Linear]:
-        """Its layers without the ReLUs."""
+        """Return the linear layers, without the ReLUs."""
         return [layer for layer in self if isinstance(layer, nn.Linear)]
 
     @property
     def sizes(self) -> list[int]:
-        """Widths from the input to the output."""
+        """Return the widths from the input to the output."""
         return [self.linear[0].in_features, *(layer.out_features for layer in self.linear)]
 
     @property
     def layers(self) -> Layers:
-        """The weights and biases as arrays, copied."""
+        """Return copies of the weights and biases as arrays."""
         return [(to_array(layer.weight), to_array(layer.bias)) for layer in self.linear]
 
     def given(self, states: Tensor) -> Callable[[Tensor], Tensor]:
         """Return the network on (states [n, S], others) as a function of the others, [n, X] or [n, k, X].
 
         States pass the first layer once, which is most of the work if they are wide and many actions are scored in
-        each. The sum and ReLU are in place, because allocation of memory took most of the time of a choice.
+        each. The sum and ReLU are in place, since allocation of memory took most of the time.
         """
         first = self.linear[0]
         of_states, of_others = first.weight.split([states.shape[1], first.in_features - states.shape[1]], dim=1)
@@ -86,7 +86,7 @@ class Mlp(nn.Sequential):
 
 
 def mlp(inputs: int, hidden_sizes: Sequence[int], outputs: int) -> Mlp:
-    """A network of random weights."""
+    """Return a network with random weights."""
     hidden = [
         layer
         for width_in, width_out in pairwise([inputs, *hidden_sizes])
@@ -108,14 +108,14 @@ class Scalar(nn.Module):
 
 
 def start_at_zero(network: Scalar) -> Scalar:
-    """The same network, with a last layer of zeros: its output is 0 everywhere until it is trained."""
+    """Return the same network with a last layer of zeros, so that its output is 0 until it is trained."""
     for parameter in network.net[-1].parameters():
         nn.init.zeros_(parameter)
     return network
 
 
 def to_array(tensor: Tensor) -> np.ndarray:
-    """A copy in plain memory."""
+    """Return a copy in main memory."""
     return tensor.detach().cpu().numpy().copy()
 
 
@@ -126,7 +126,7 @@ def polyak_update(target: nn.Module, source: nn.Module, tau: float) -> None:
 
 
 def target_copy(network: Network) -> Network:
-    """A copy that gets no gradients: a target network at its start."""
+    """Return a copy without gradients: the initial target network."""
     target = copy.deepcopy(network)
     target.requires_grad_(False)
     return target

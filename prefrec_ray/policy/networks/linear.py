@@ -1,6 +1,6 @@
-"""Linear layers of float32 at twice the speed on AMD's processors: by oneDNN, where PyTorch multiplies by MKL.
+"""Float32 linear layers by oneDNN, at twice the speed of PyTorch's MKL on AMD processors.
 
-MKL leaves AVX-512 out on processors that are not Intel's (docs/results/speed.md).
+MKL does not use AVX-512 on processors of other makers than Intel (docs/results/speed.md).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-#: Products of numbers below which the call costs more than it saves.
+#: Size of a product below which the call costs more than it saves.
 _LEAST = 1 << 21
 
 
@@ -28,16 +28,16 @@ def _is_faster() -> bool:
 
 
 def _product(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """inputs [..., I] times the transpose of weight [O, I], plus bias [O]."""
+    """Return inputs [..., I] times the transpose of weight [O, I], plus bias [O]."""
     return torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
 
 
 class _Product(torch.autograd.Function):
-    """`_product` of inputs [n, I], with its gradients."""
+    """Product of inputs [n, I] with gradients, by `_product`."""
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """The product [n, O]."""
+        """Return the product [n, O]."""
         ctx.save_for_backward(inputs, weight)
         return _product(inputs, weight, bias)
 
@@ -57,7 +57,7 @@ class Linear(nn.Linear):
     """`nn.Linear` by oneDNN if that is faster. Results differ only by rounding."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """[..., I] -> [..., O]."""
+        """Return the layer's outputs: [..., I] -> [..., O]."""
         small = inputs.numel() * self.out_features < _LEAST
         float32 = inputs.dtype == self.weight.dtype == torch.float32 and inputs.device.type == "cpu"
         if small or not (float32 and _is_faster()) or torch.is_autocast_enabled("cpu"):

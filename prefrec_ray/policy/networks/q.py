@@ -58,17 +58,17 @@ class ItemNetwork(nn.Module):
         products: Sequence[Sequence[int]],
         outputs: int = 1,
     ) -> Self:
-        """A network of random weights."""
+        """Return a network with random weights."""
         return cls(mlp(state_dim + action_dim + len(products), hidden_sizes, outputs), products, action_dim)
 
     @property
     def widths(self) -> tuple[int, int]:
-        """Numbers in a state, and in an action."""
+        """Return the widths of a state and of an action."""
         action = self.products.shape[1]
         return self.net.sizes[0] - action - len(self.products), action
 
     def forward(self, states: Tensor, actions: Tensor) -> Tensor:
-        """Outputs [B, O] of states [B, S] and actions [B, A]."""
+        """Return outputs [B, O] of states [B, S] and actions [B, A]."""
         products = torch.bmm(self._parts(states), actions[:, :, None])[:, :, 0]
         return self.net(torch.cat([states, actions, products], dim=-1))
 
@@ -93,7 +93,7 @@ class ItemNetwork(nn.Module):
         return values
 
     def _parts(self, states: Tensor) -> Tensor:
-        """The parts of the states with which actions are multiplied, [n, P, A]."""
+        """Return the parts of the states with which actions are multiplied, [n, P, A]."""
         return states[:, self.products.ravel()].unflatten(1, self.products.shape)
 
 
@@ -103,7 +103,7 @@ class QFunction(ItemNetwork):
     outputs = 1
 
     def forward(self, states: Tensor, actions: Tensor) -> Tensor:
-        """Q [B] of states [B, S] and actions [B, A]."""
+        """Return Q [B] of states [B, S] and actions [B, A]."""
         return super().forward(states, actions).squeeze(-1)
 
     def given(self, states: Tensor) -> OfActions:
