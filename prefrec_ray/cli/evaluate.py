@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from prefrec_ray.evaluation.run import EvaluationRun
 
 SPLITS = ("validation", "test")
-#: Exit status of `--strict` if a verdict is not `candidate`; 2 means a mistake of the user.
+#: Exit status of `--strict` if a verdict is not `candidate`; status 2 is a user error.
 NOT_ALL_CANDIDATES = 1
 
 

@@ -30,7 +30,7 @@ class LogReport:
 
     title: str  # one line: kind and files
     columns: list[Column]
-    roles: Roles | None  # None if the settings or the kind of the log decide
+    roles: Roles | None  # None if the settings or the kind of the log determine them
     counts: Counts
     yaml: str | None  # None if the log has settings already
     sampled: int = 0  # rows that `columns` describe

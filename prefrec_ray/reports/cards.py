@@ -100,7 +100,7 @@ def most_served(served: ServedItems | None) -> Sequence[ItemShare]:
 
 
 def _lamp(light: Light, evaluation: Evaluation, case: Case, caution: bool) -> Lamp:
-    """Return a check for readers; it is not green if something next to it warns."""
+    """Return a check of a card. It is not green if the card has a caution about it."""
     title, meaning = CHECKS[light.name]
     colour, lines = light.colour, light.number.split("; ")
     if light.name == "value":

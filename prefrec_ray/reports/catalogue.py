@@ -22,7 +22,7 @@ ItemId = int | str
 
 @dataclass(frozen=True)
 class CatalogueItem:
-    """`title`: for readers, or the id; `picture`: a data URI, or empty."""
+    """An item of a page. `title`: the title, or the id without one; `picture`: a data URI, or empty."""
 
     title: str
     picture: str = ""

@@ -90,5 +90,5 @@ def logged_means(uri: str, split: Split) -> LoggedMeans | None:
 
 
 def sentences(found: Sequence[Effect]) -> str:
-    """Return the effects for readers."""
+    """Return the effects as sentences."""
     return " ".join(effect.sentence for effect in found)

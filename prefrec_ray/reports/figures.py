@@ -149,7 +149,7 @@ def _divided(interval: tuple[float, float], size: float) -> tuple[float, float]:
 
 def _rows(points: Sequence[Point], logging: float, title: str, unit: str, from_zero: bool = False) -> Figure:
     figure, axes = panel("", unit, "", width=4.8 if from_zero else 6.4, height=1.3 + 0.32 * len(points))
-    # Over the whole figure: the names of the rows leave the panel little room.
+    # Over the whole figure, because the panel is narrow next to the names of the rows.
     figure.suptitle(title, x=0.01, ha="left", weight="bold", size=11, color=INK)
     for row, point in enumerate(points):
         axes.plot(point.interval, [row, row], color=point.colour, lw=2.2, solid_capstyle="butt")

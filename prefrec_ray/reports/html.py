@@ -155,12 +155,12 @@ def document(title: str, blocks: Sequence[Block | None]) -> str:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """Return a number for readers; a dash for None."""
+    """Format a number; a dash for None."""
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """Return [low, high], or a dash."""
+    """Format [low, high]; a dash if one is missing."""
     if low is None or high is None:
         return "–"
     # Adding 0 makes a rounded -0.0 a plain 0.
@@ -187,7 +187,7 @@ def _templates() -> Environment:
 
 
 def share(value: float | None) -> str:
-    """Return a share in percent; a dash for None."""
+    """Format a share in percent; a dash for None."""
     if value is None:
         return "–"
     return f"{value:.1%}" if 0 < value < 0.1 else f"{value:.0%}"

@@ -7,7 +7,7 @@ import numpy as np
 from prefrec_ray.dataset import PreparedDataset
 
 LEVELS = 6  # 0 to 5 (Eq. 11)
-#: For readers of scores.
+#: Explanation of levels on pages.
 LEVEL = (
     "A level (Eq. 11) compares a session with the average of its own user in the log: a ratio, rounded down, from 0 to "
     "5. Frequency: the user's average time away over the time until the next session, so 2 is back in half the usual "

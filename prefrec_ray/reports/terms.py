@@ -47,7 +47,7 @@ INTERVAL_TERM = (
     "The range of values that fit the data: of 100 such intervals, about 95 contain the true value. It contains the "
     "differences between users, between the fitted models, and an allowance for the error of these models.",
 )
-#: Verdicts for readers, with their meaning.
+#: Titles and meanings of the verdicts.
 LEGEND = (
     (VERDICTS["candidate"], "the gain is above 0 and above every negative control, and the log supports the estimate"),
     (VERDICTS["no_difference"], "the interval of the gain contains 0, or a negative control gains as much"),

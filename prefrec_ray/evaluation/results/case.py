@@ -31,8 +31,11 @@ _UNCOUNTED: dict[Task, tuple[str, int]] = {"depth": ("mean_revisit_hours", -1), 
 
 @dataclass(frozen=True)
 class Case:
-    """Inputs of a verdict. `record`: the estimate, or None if there is none or support is missing; `peers`: all records
-    of the same task and estimator."""
+    """Inputs of a verdict.
+
+    `record`: the estimate, or None if it is missing or the policy lacks support. `peers`: all records of the same task
+    and estimator.
+    """
 
     policy: str
     record: Record | None = None
@@ -107,7 +110,7 @@ class Case:
     def _controls(self) -> list[Record]:
         """Return the blind negative controls and the policy's own shuffled actions.
 
-        Not the shuffled actions under `model`: an item that is good for all users is good for other users too.
+        Under `model` the shuffled actions are excluded: an item that is good for all users is good for other users too.
         """
         own = () if self.record is not None and self.record.estimator == "model" else (shuffled(self.policy),)
         return [record for record in self.peers if record.subject in (*BLIND, *own)]

@@ -18,7 +18,7 @@ _LEAST = 1e-6
 
 @dataclass(frozen=True)
 class Tastes:
-    """Denoised covariances of each kind of feedback with the shown embedding.
+    """Denoised covariances of each feedback column with the shown embedding.
 
     Noise in tastes weakens inner products with them, and therefore the estimated gain of a policy. The covariance
     between the two halves of each user's log, over all users' covariances [T], T = F A, is signal; the rest is noise. A

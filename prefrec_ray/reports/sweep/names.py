@@ -49,5 +49,5 @@ def keys_text(setting: Setting) -> str:
 
 
 def short(value: Any) -> str:
-    """Return a value for a reader: three digits of a number."""
+    """Format a value, with three digits of a number."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)

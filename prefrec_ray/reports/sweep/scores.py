@@ -49,7 +49,7 @@ class Measure:
         return [self.scores[trial.name] for trial in trials if trial.name in self.scores]
 
     def text(self, value: float) -> str:
-        """Return the value for a reader."""
+        """Format a value of the metric."""
         return self.metric.form.format(value)
 
 

@@ -10,7 +10,7 @@ LEVELS = (0.0, 5.0)
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric for readers; `limits`: its range."""
+    """Title, unit and format of a metric; `limits`: its range."""
 
     title: str
     unit: str = ""
@@ -51,7 +51,7 @@ _UNITS = {
     "time/": "share of the time",
     "time_total_s": "seconds",
 }
-#: Sentences for readers, by estimator.
+#: Explanations by estimator.
 NOTES = {
     "model": "A validation score of a policy that leads users to states outside the log has 5 less.",
     "preference": "Preference: the expected reward of the policy's items over the next 100 impressions, minus the "

@@ -75,7 +75,7 @@ def _kept(ended: Any) -> Any:
 
 
 def error_line(error: BaseException) -> str:
-    """Return the user's mistake in the error of a trial, else the last line of the error."""
+    """Return the message of the `UserError` in the error of a trial, else the last line of the error."""
     mistake = find_user_error(error)
     return str(mistake) if mistake else str(error).strip().splitlines()[-1]
 
