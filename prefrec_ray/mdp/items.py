@@ -105,10 +105,10 @@ class ItemTable:
         away = np.abs(self.embeddings[known] - other.embeddings[rows[known]])
         return bool(known.any() and away.max() <= _SAME * np.abs(self.embeddings).max())
 
-    def nearest(self, actions: np.ndarray, k: int, rule: str, left_out: ExcludedItems | None = None) -> np.ndarray:
+    def nearest(self, actions: np.ndarray, k: int, rule: str, excluded: ExcludedItems | None = None) -> np.ndarray:
         """Return rows int64 [n, k] of the best items for `actions` [n, A], best first.
 
-        `rule` is "nearest" (smallest Euclidean distance) or "dot" (largest dot product); excluded items (`left_out`)
+        `rule` is "nearest" (smallest Euclidean distance) or "dot" (largest dot product); items that are `excluded`
         come last, in any order. Above `EXACT` items an index finds them, which misses fewer than one in 200. Memory is
         bounded for any n. Raises `UserError` for another rule or a k outside 1..I.
         """
@@ -117,10 +117,10 @@ class ItemTable:
         if not 1 <= k <= len(self):
             raise UserError(f"found k = {k}; expected 1 to {len(self)}, the number of items")
         if len(self) > EXACT:
-            more = 0 if left_out is None else int(left_out.counts().max(initial=0))
+            more = 0 if excluded is None else int(excluded.counts().max(initial=0))
             if k + more <= MOST_OF_INDEX:
                 rows = self._index(rule).search(actions, k + more)
-                return rows if left_out is None else _first_allowed(rows, left_out.hits(rows, len(self)), k)
+                return rows if excluded is None else _first_allowed(rows, excluded.hits(rows, len(self)), k)
         # One matrix product; for "dot" half the squares count 0.
         squares = np.full((len(actions), 1), rule == "nearest")
         left = np.concatenate([actions, squares], axis=1, dtype=np.float32)
@@ -128,8 +128,8 @@ class ItemTable:
         chunk = max(1, _SCORES_AT_ONCE // len(self))
         for start in range(0, len(actions), chunk):
             loss = left[start : start + chunk] @ self._nearness
-            if left_out is not None:
-                out = left_out[start : start + chunk]
+            if excluded is not None:
+                out = excluded[start : start + chunk]
                 loss[out.state, out.item] = np.inf
             best[start : start + chunk] = smallest(loss, k)
         return best

@@ -22,7 +22,7 @@ from prefrec_ray.mdp.state import StateDefinition, UserFeatures
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.policy.description import SCHEMA_VERSION, Description
 from prefrec_ray.policy.distribution import Distribution, Drawn
-from prefrec_ray.policy.exclude import Exclude, excluded
+from prefrec_ray.policy.exclude import Exclude, excluded_items
 from prefrec_ray.policy.networks.actors import Actor, DeterministicActor, GaussianActor
 from prefrec_ray.policy.networks.bundled import load_actor, save_actor
 from prefrec_ray.policy.networks.critic import Critic
@@ -165,7 +165,7 @@ class Policy:
         items before it; 1 under the rule `best`. Raises `UserError` for another k, states of another width, or an
         `exclude` of another form.
         """
-        drawn = self.draw(states, k, excluded(exclude, self.items, len(states)), seed)
+        drawn = self.draw(states, k, excluded_items(exclude, self.items, len(states)), seed)
         return Served(self.items.ids[drawn.rows], drawn.propensities)
 
     @property
@@ -173,17 +173,17 @@ class Policy:
         """Return True if any item that is not excluded can be drawn: `probabilities` are known, and all are above 0."""
         return self.serving.rule == "sample" and self.serving.candidates != "nearest"
 
-    def probabilities(self, states: np.ndarray, rows: np.ndarray, left_out: ExcludedItems | None = None) -> np.ndarray:
+    def probabilities(self, states: np.ndarray, rows: np.ndarray, excluded: ExcludedItems | None = None) -> np.ndarray:
         """Return pi(i | s) of the items in the `rows` [n], float64 [n]. Only for a policy that `draws_from_all`.
 
-        `left_out`: what may not be shown. Raises `UserError` for another policy, and for states of another width.
+        `excluded`: items that may not be recommended. Raises `UserError` for other policies or widths of states.
         """
         if not self.draws_from_all:
             raise UserError(
                 "policy: found another rule; expected sample, without nearest candidates, for probabilities"
             )
         chosen = np.require(self._checked(states), dtype=np.float32, requirements=["C", "W"])
-        return self._distribution.probabilities(chosen, rows, left_out)
+        return self._distribution.probabilities(chosen, rows, excluded)
 
     def with_items(self, items: ItemTable | pa.Table) -> Policy:
         """Return this policy with other items, without training; their embeddings must be made as in the training.
@@ -197,15 +197,15 @@ class Policy:
         """Return the same networks under another serving rule, with these keys of `serving` changed."""
         return replace(self, serving=self.serving.model_copy(update=rule))
 
-    def draw(self, states: np.ndarray, k: int, left_out: ExcludedItems | None, seed: int | None) -> Drawn:
+    def draw(self, states: np.ndarray, k: int, excluded: ExcludedItems | None, seed: int | None) -> Drawn:
         """Draw items as `serve`, in rows of the item table."""
         nearest = self.serving.candidates == "nearest"
         actions = self._propose(states) if nearest else self._checked(states)
-        return self._distribution.draw(states, actions, k, left_out, np.random.default_rng(seed))
+        return self._distribution.draw(states, actions, k, excluded, np.random.default_rng(seed))
 
-    def left(self, left_out: ExcludedItems) -> np.ndarray:
+    def left(self, excluded: ExcludedItems) -> np.ndarray:
         """Return the number of items that are not excluded in each state, int64 [n]."""
-        return self._distribution.left(left_out)
+        return self._distribution.left(excluded)
 
     def _checked(self, states: np.ndarray) -> np.ndarray:
         if states.ndim != 2 or states.shape[1] != self.state.width:

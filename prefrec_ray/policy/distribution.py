@@ -60,21 +60,21 @@ class Distribution:
         states: np.ndarray,
         actions: np.ndarray,
         k: int,
-        left_out: ExcludedItems | np.ndarray | None,
+        excluded: ExcludedItems | np.ndarray | None,
         rng: np.random.Generator,
     ) -> Drawn:
         """Draw k items for each of n `states` [n, S]; `actions` [n, A] are the actor's actions.
 
-        `left_out`: excluded items as pairs or bool [n, I]; None excludes none. Raises `UserError` if k is not between 1
+        `excluded`: items as pairs or bool [n, I]; None excludes none. Raises `UserError` if k is not between 1
         and the number of remaining items.
         """
-        left_out = ExcludedItems.from_mask(left_out) if isinstance(left_out, np.ndarray) else left_out
-        left = self._check(k, left_out, len(states))
+        excluded = ExcludedItems.from_mask(excluded) if isinstance(excluded, np.ndarray) else excluded
+        left = self._check(k, excluded, len(states))
         chunk = max(1, _AT_ONCE // (self._scored * 8))
         parts = []
         for start in range(0, len(states), chunk):
             rows = slice(start, start + chunk)
-            out = None if left_out is None else left_out[rows]
+            out = None if excluded is None else excluded[rows]
             chosen = np.require(states[rows], dtype=np.float32, requirements=["C", "W"])
             if self.serving.candidates == "nearest":
                 parts.append(self._near(chosen, actions[rows], k, left[rows], out, rng))
@@ -117,8 +117,8 @@ class Distribution:
         drawn = Drawn(np.empty((len(states), k), np.int64), np.empty((len(states), k)))
         for count in np.unique(counts):  # one value, unless a state has few remaining items
             alike = np.flatnonzero(counts == count)
-            left_out = None if out is None else out.take(alike)
-            part = self._nearest(states[alike], actions[alike], k, int(count), left_out, rng)
+            excluded = None if out is None else out.take(alike)
+            part = self._nearest(states[alike], actions[alike], k, int(count), excluded, rng)
             drawn.rows[alike], drawn.propensities[alike] = part
         return drawn
 
@@ -164,14 +164,14 @@ class Distribution:
         return logits
 
     def probabilities(
-        self, states: np.ndarray, rows: np.ndarray, left_out: ExcludedItems | np.ndarray | None = None
+        self, states: np.ndarray, rows: np.ndarray, excluded: ExcludedItems | np.ndarray | None = None
     ) -> np.ndarray:
         """Return the probabilities [n] that the items `rows` [n] are drawn first under `sample` from all items."""
-        left_out = ExcludedItems.from_mask(left_out) if isinstance(left_out, np.ndarray) else left_out
+        excluded = ExcludedItems.from_mask(excluded) if isinstance(excluded, np.ndarray) else excluded
         if self.items.cells.single:
-            logits = self._logits(states, left_out)
+            logits = self._logits(states, excluded)
             return np.exp(np.take_along_axis(logits, rows[:, None], axis=1)[:, 0] - log_sum_exp(logits))
-        return self._two_steps.probabilities(states, rows, left_out)
+        return self._two_steps.probabilities(states, rows, excluded)
 
     @cached_property
     def _weigh(self) -> Weighing:
@@ -191,19 +191,19 @@ class Distribution:
     def _total(self) -> int:
         return int(np.count_nonzero(self._shown))
 
-    def _check(self, k: int, left_out: ExcludedItems | None, n: int) -> np.ndarray:
+    def _check(self, k: int, excluded: ExcludedItems | None, n: int) -> np.ndarray:
         """Check k, and return the number of remaining items per state, int64 [n]."""
         if not 1 <= k <= self._total:
             raise UserError(f"found k = {k}; expected 1 to {self._total}, the number of items")
-        if left_out is None or not n:
+        if excluded is None or not n:
             return np.full(n, self._total)
-        left = self.left(left_out)
+        left = self.left(excluded)
         if left.min() < k:
             raise UserError(
                 f"found k = {k}; expected at most {left.min()}, the items left for row {left.argmin()} of the states"
             )
         return left
 
-    def left(self, left_out: ExcludedItems) -> np.ndarray:
+    def left(self, excluded: ExcludedItems) -> np.ndarray:
         """Return the number of remaining items per state, int64 [n]."""
-        return self._total - left_out.counts(self._shown).astype(np.int64)
+        return self._total - excluded.counts(self._shown).astype(np.int64)

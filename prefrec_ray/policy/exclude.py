@@ -15,7 +15,7 @@ from prefrec_ray.mdp.items import ItemTable
 Exclude: TypeAlias = Sequence[np.ndarray] | np.ndarray | None
 
 
-def excluded(exclude: Exclude, items: ItemTable, n: int) -> ExcludedItems | None:
+def excluded_items(exclude: Exclude, items: ItemTable, n: int) -> ExcludedItems | None:
     """Return the excluded rows of `items` for each of n states; unknown ids are ignored.
 
     Raises `UserError` for a mask of another shape, and for another number of arrays.

@@ -62,7 +62,7 @@ class TwoSteps:
         cell = order[:, : max(TRIED, 1 + int(short.sum(axis=1).max()))]
         members = self.cells.members[cell]
         may = (members >= 0) & self._shown[members]
-        if out is not None:  # by cells, as `LeftOut.hits` would take a third longer
+        if out is not None:  # by cells, as `ExcludedItems.hits` would take a third longer
             tried = np.full(logits.shape, -1)
             np.put_along_axis(tried, cell, np.arange(cell.shape[1])[None], axis=1)
             place = tried[out.state, self.cells.cell[out.item]]

@@ -115,10 +115,10 @@ def test_a_calibration_is_of_what_may_be_shown() -> None:
     rest = np.flatnonzero(~gone[data.row])
     states, rows = data.state[rest], data.row[rest]
 
-    def left_out(part: slice) -> ExcludedItems:
+    def excluded(part: slice) -> ExcludedItems:
         return ExcludedItems.from_mask(np.tile(gone, (len(states[part]), 1)))
 
-    slope = calibration(model, states, rows, left_out)
+    slope = calibration(model, states, rows, excluded)
     assert slope == pytest.approx(calibration(without, states, rows))
     assert slope != pytest.approx(calibration(model, states, rows), abs=1e-3)
 

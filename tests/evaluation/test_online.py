@@ -58,8 +58,8 @@ class Constant:
     def serve(self, states: np.ndarray, k: int, exclude: Any = None, seed: int | None = None) -> Served:
         self.seen.append(states.copy())
         actions = np.tile(self.action, (len(states), 1)).astype(np.float32)
-        left_out = None if exclude is None else ExcludedItems.from_mask(exclude)
-        return Served(self.items.ids[self.items.nearest(actions, k, self.rule, left_out)], np.ones((len(states), k)))
+        excluded = None if exclude is None else ExcludedItems.from_mask(exclude)
+        return Served(self.items.ids[self.items.nearest(actions, k, self.rule, excluded)], np.ones((len(states), k)))
 
     def tracker(self, user_features: Any) -> StateTracker:
         return StateTracker(DEFINITION, Normaliser(np.zeros(245), np.full(245, 100.0)), self.items, user_features)

@@ -120,14 +120,14 @@ def _logged(uri: str, seed: int, held: Trajectories, before: Logged | None, cali
         if model is None:
             dataset = PreparedDataset.open(uri)
             model = fit_behavior(trajectories_of(dataset, "train", seed, TRAINING_ROWS), dataset.items(), seed)
-        left_out = None if again else partial(shown_before, held)
+        excluded = None if again else partial(shown_before, held)
         for part in _parts(len(held.row)):
-            out = None if left_out is None else left_out(part)
+            out = None if excluded is None else excluded(part)
             fitted = model.log_probabilities(held.state[part], held.row[part], out)
             log_b[part] = np.where(known[part], log_b[part], fitted)
         about = {"propensities": "fitted"}
         if calibrate:
-            about["calibration"] = calibration(model, held.state, held.row, left_out)
+            about["calibration"] = calibration(model, held.state, held.row, excluded)
     return Logged(held, log_b, again, about, model)
 
 

@@ -46,16 +46,16 @@ class BehaviorModel:
     temperature: float = 1.0
 
     def log_probabilities(
-        self, states: np.ndarray, rows: np.ndarray, left_out: ExcludedItems | None = None
+        self, states: np.ndarray, rows: np.ndarray, excluded: ExcludedItems | None = None
     ) -> np.ndarray:
-        """Return log b of the items `rows` [n] in scaled states [n, S], float64 [n]. `left_out`: excluded items."""
+        """Return log b of the items `rows` [n] in scaled states [n, S] without `excluded` items, float64 [n]."""
         log_b = np.empty(len(rows))
         chunk = max(1, _AT_ONCE // len(self.log_share))
         for start in range(0, len(rows), chunk):
             part = slice(start, start + chunk)
             logits = self.logits(states[part])
-            if left_out is not None:
-                out = left_out[part]
+            if excluded is not None:
+                out = excluded[part]
                 logits[out.state, out.item] = -np.inf
             log_b[part] = logits[np.arange(len(logits)), rows[part]] - log_sum_exp(logits)
         return log_b
@@ -129,20 +129,20 @@ def calibrated(model: BehaviorModel, states: np.ndarray, rows: np.ndarray) -> Be
 
 
 def calibration(
-    model: BehaviorModel, states: np.ndarray, rows: np.ndarray, left_out: Callable[[slice], ExcludedItems] | None = None
+    model: BehaviorModel, states: np.ndarray, rows: np.ndarray, excluded: Callable[[slice], ExcludedItems] | None = None
 ) -> float | None:
     """Return the regression slope of shown embeddings on the model's expected embeddings, over all coordinates.
 
     It is 1 for a calibrated b, below 1 for an overconfident one, and None if b expects the same in all states.
-    `left_out`: excluded items of some states.
+    `excluded` returns the excluded items of some states.
     """
     expected = np.empty((len(rows), model.embeddings.shape[1]))
     chunk = max(1, _AT_ONCE // len(model.log_share))
     for start in range(0, len(rows), chunk):
         part = slice(start, start + chunk)
         logits = model.logits(states[part])
-        if left_out is not None:
-            out = left_out(part)
+        if excluded is not None:
+            out = excluded(part)
             logits[out.state, out.item] = -np.inf
         expected[part] = np.exp(logits - log_sum_exp(logits)[:, None]) @ model.embeddings
     expected -= expected.mean(axis=0)

@@ -94,7 +94,7 @@ def draw_items(state: ServedState, arm: np.ndarray, draws: Draws, rng: np.random
             by_request |= {at: ([], []) for at in mine.tolist()}
             continue
         states = tracker.states(draws.now[mine], users=draws.rows[mine])
-        out = shelf.left_out([draws.out[at] for at in mine.tolist()])
+        out = shelf.excluded([draws.out[at] for at in mine.tolist()])
         left = shelf.policy.left(out)
         most = np.minimum(left, draws.wanted[mine])
         # A short draw is the beginning of a long one. So all states draw the same number at once, and are cut off;

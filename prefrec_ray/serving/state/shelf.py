@@ -102,7 +102,7 @@ class Shelf:
         self.rows = np.concatenate([self.rows, np.full(more, -1)])
         self.known = np.concatenate([self.known, np.zeros(more, bool)])
 
-    def left_out(self, codes: Sequence[np.ndarray]) -> ExcludedItems:
+    def excluded(self, codes: Sequence[np.ndarray]) -> ExcludedItems:
         """Return the excluded items for each of n states: the items of some codes, and the withdrawn items."""
         return ExcludedItems.from_rows([np.concatenate([self.rows[of_state], self.gone]) for of_state in codes])
 
