@@ -23,7 +23,7 @@ CONFIGS = {f"{name.replace('_', '')}Config": name for name in SETTINGS}
 
 
 def __getattr__(name: str) -> Any:
-    # Imported on demand: checking a YAML and serving a policy need no Ray.
+    # Imported on demand, because checking a YAML and serving a policy do not need Ray.
     if name == "METHODS":
         return {method: find_method(method) for method in SETTINGS}
     if name in SETTINGS or name in CONFIGS:

@@ -49,7 +49,7 @@ class BCQModule(OfflineModule):
     latents: Tensor
 
     def setup_method(self, settings: dict[str, Any]) -> None:
-        """Makes the networks; targets start as copies. Latents have twice the width of actions."""
+        """Make the networks; targets start as copies. Latents have twice the width of actions."""
         bounds = self.action_space.low, self.action_space.high
         self.latent_dim = 2 * self.action_dim
         both = self.state_dim + self.action_dim
@@ -67,11 +67,11 @@ class BCQModule(OfflineModule):
 
     @property
     def actor(self) -> CandidateActor:
-        """The best by Q1 of the proposed actions; it shares the networks of the module."""
+        """Return the best of the proposed actions by Q1; it shares the networks of the module."""
         return CandidateActor(self.decoder, self.perturbation, self.critics[0], self.latents)
 
     def decode(self, states: Tensor, latents: Tensor) -> Tensor:
-        """Actions [B, A] that the generative model decodes from latents [B, Z]."""
+        """Return actions [B, A] that the generative model decodes from latents [B, Z]."""
         return self.decoder(torch.cat([states, latents], dim=-1))
 
 
@@ -81,7 +81,7 @@ class BCQLearner(OfflineLearner):
     net: BCQModule
 
     def networks_to_train(self, config: AlgorithmConfig) -> dict[str, tuple[nn.Module, float]]:
-        """Encoder and decoder under one optimizer, both Q under one, and the perturbation."""
+        """Return encoder and decoder under one optimizer, both Q under one, and the perturbation."""
         net = self.net
         return {
             "vae": (nn.ModuleList([net.encoder, net.decoder]), config.critic_lr),
@@ -90,7 +90,10 @@ class BCQLearner(OfflineLearner):
         }
 
     def update_policy(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The VAE on (s, a); Q on r + gamma max over candidates of the soft-clipped Qbar; the perturbation on -Q1."""
+        """Update the VAE on (s, a), Q, and the perturbation on -Q1.
+
+        The target of Q is r + gamma max over candidates of the soft-clipped Qbar.
+        """
         net, config = self.net, self.config
         obs, action, next_obs = batch[Columns.OBS], batch[Columns.ACTIONS], batch[Columns.NEXT_OBS]
         vae_loss = self._vae_loss(obs, action)
@@ -124,7 +127,7 @@ class BCQLearner(OfflineLearner):
         return behavior_cloning_loss(decoded, action) + KL_WEIGHT * kl_divergence(mean, std).mean()
 
     def _next_value(self, next_obs: Tensor) -> Tensor:
-        """max over candidates of lambda min(Qbar1, Qbar2) + (1 - lambda) max(Qbar1, Qbar2), [B]."""
+        """Return max over candidates of lambda min(Qbar1, Qbar2) + (1 - lambda) max(Qbar1, Qbar2), [B]."""
         net, values = self.net, []
         propose = proposer(net.decoder, net.target_perturbation, next_obs)
         qs = [q.given(next_obs) for q in cast("Iterable[QFunction]", net.target_q)]
@@ -135,18 +138,18 @@ class BCQLearner(OfflineLearner):
         return torch.stack(values).amax(0)
 
     def _latents(self, draw: int, candidates: int = 1) -> Tensor:
-        """[B, candidates, Z] from the clipped prior."""
+        """Return [B, candidates, Z] from the clipped prior."""
         drawn = self.noise(candidates * self.net.latent_dim, draw).clamp(-MAX_LATENT, MAX_LATENT)
         return drawn.unflatten(1, (candidates, self.net.latent_dim))
 
 
 def kl_divergence(mean: Tensor, std: Tensor) -> Tensor:
-    """KL of N(mean, std^2) from the standard normal, coordinate by coordinate."""
+    """Return the KL divergence of N(mean, std^2) from the standard normal, per coordinate."""
     return 0.5 * (mean.square() + std.square() - 1.0) - std.log()
 
 
 def soft_clipped(q_1: Tensor, q_2: Tensor, weight: float) -> Tensor:
-    """weight min(Q1, Q2) + (1 - weight) max(Q1, Q2): Eq. 13 of their paper."""
+    """Return weight min(Q1, Q2) + (1 - weight) max(Q1, Q2), Eq. 13 of their paper."""
     return weight * torch.minimum(q_1, q_2) + (1.0 - weight) * torch.maximum(q_1, q_2)
 
 

@@ -24,7 +24,7 @@ class DDPGModule(OfflineModule):
     actor: DeterministicActor
 
     def setup_method(self, settings: dict[str, Any]) -> None:
-        """Makes the networks; targets start as copies."""
+        """Make the networks; targets start as copies."""
         self.q = self.q_function()
         self.actor = self.deterministic_actor()
         self.target_q = target_copy(self.q)
@@ -32,16 +32,16 @@ class DDPGModule(OfflineModule):
 
 
 class DDPGLearner(OfflineLearner):
-    """Critic, actor, targets."""
+    """Updates critic, actor and targets."""
 
     net: DDPGModule
 
     def networks_to_train(self, config: AlgorithmConfig) -> dict[str, tuple[nn.Module, float]]:
-        """Q and actor."""
+        """Return Q and actor."""
         return {"q": (self.net.q, config.critic_lr), "actor": (self.net.actor, config.actor_lr)}
 
     def update_policy(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Q on r + gamma Qbar(s', pibar(s')), then the actor on -Q(s, pi(s)), then both targets."""
+        """Update Q on r + gamma Qbar(s', pibar(s')), then the actor on -Q(s, pi(s)), then both targets."""
         net, config = self.net, self.config
         obs, action, next_obs = batch[Columns.OBS], batch[Columns.ACTIONS], batch[Columns.NEXT_OBS]
         with torch.no_grad():
@@ -73,7 +73,7 @@ class DDPG(OfflineAlgorithm):
     actor:  -mean Q(s, pi(s))
 
     Reference: Lillicrap et al. 2016, "Continuous Control with Deep Reinforcement Learning". Without its weight decay on
-    Q, batch normalisation and exploration noise. Settings: those of every method.
+    Q, batch normalisation and exploration noise. Settings: the settings of every method.
     """
 
     Settings = TrainingSettings

@@ -23,7 +23,7 @@ class ILModule(OfflineModule):
     actor: DeterministicActor
 
     def setup_method(self, settings: dict[str, Any]) -> None:
-        """Makes the actor."""
+        """Make the actor."""
         self.actor = self.deterministic_actor()
 
 
@@ -33,11 +33,11 @@ class ILLearner(OfflineLearner):
     net: ILModule
 
     def networks_to_train(self, config: AlgorithmConfig) -> dict[str, tuple[nn.Module, float]]:
-        """The actor."""
+        """Return the actor."""
         return {"actor": (self.net.actor, config.actor_lr)}
 
     def update_policy(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """One step on the squared distance to the logged action."""
+        """Make one step on the squared distance to the logged action."""
         loss = behavior_cloning_loss(self.net.actor(batch[Columns.OBS]), batch[Columns.ACTIONS])
         self.minimise("actor", self.net.actor, loss)
         return {"losses/actor_loss": loss.detach()}

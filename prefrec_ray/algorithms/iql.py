@@ -31,7 +31,7 @@ class IQLModule(OfflineModule):
     actor: BoundedGaussianActor
 
     def setup_method(self, settings: dict[str, Any]) -> None:
-        """Makes the networks; targets start as copies. The actor's deviation does not depend on the state."""
+        """Make the networks; targets start as copies. The actor's deviation does not depend on the state."""
         self.value = Scalar(self.state_dim, self.hidden_sizes)
         self.q = nn.ModuleList([self.q_function(), self.q_function()])
         self.target_q = target_copy(self.q)
@@ -41,12 +41,12 @@ class IQLModule(OfflineModule):
 
 
 class IQLLearner(OfflineLearner):
-    """V, actor, Q, targets: the order of the authors' code."""
+    """Updates V, actor, Q and targets, in the order of the authors' code."""
 
     net: IQLModule
 
     def networks_to_train(self, config: AlgorithmConfig) -> dict[str, tuple[nn.Module, float]]:
-        """V, both Q under one optimizer, and the actor."""
+        """Return V, both Q under one optimizer, and the actor."""
         net = self.net
         return {
             "value": (net.value, config.value_lr),
@@ -55,7 +55,7 @@ class IQLLearner(OfflineLearner):
         }
 
     def update_policy(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """V on the expectile of min Qbar(s, a); the actor on exp(beta A) log pi(a|s); Q on r + gamma V(s')."""
+        """Update V on the expectile of min Qbar(s, a), the actor on exp(beta A) log pi(a|s), Q on r + gamma V(s')."""
         net, config = self.net, self.config
         obs, action, next_obs = batch[Columns.OBS], batch[Columns.ACTIONS], batch[Columns.NEXT_OBS]
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The methods: eight by name, and a user's own by `module:Class`.
+"""Methods: eight by name, and a user's own by `module:Class`.
 
 Importing this module imports no method, and neither Ray nor PyTorch.
 """
@@ -38,7 +38,7 @@ SETTINGS: dict[str, type[TrainingSettings]] = {
 
 
 def find_settings(method: str, where: str = "") -> type[TrainingSettings]:
-    """The settings of `method`, a name or `module:Class`. Raises `UserError` as `find_method` does."""
+    """Return the settings of `method`, a name or `module:Class`. Raises `UserError` as `find_method` does."""
     return find_method(method, where).Settings if ":" in method else SETTINGS[_known(method, where)]
 
 
@@ -56,7 +56,7 @@ def find_method(method: str, where: str = "") -> type[OfflineAlgorithm]:
     if ":" in method:
         module, _, name = method.partition(":")
         if not all(part.isidentifier() for part in module.split(".")):
-            raise UserError(f"{where}key 'method': '{module}' is no name of a module; expected module:Class")
+            raise UserError(f"{where}key 'method': '{module}' is not a valid name of a module; expected module:Class")
         if os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())  # the working folder; Ray passes it on to workers
     else:
@@ -67,7 +67,7 @@ def find_method(method: str, where: str = "") -> type[OfflineAlgorithm]:
     except ImportError as error:
         raise UserError(f"{where}key 'method': cannot import '{method}' ({error}); expected module:Class") from error
     if not (isinstance(cls, type) and issubclass(cls, OfflineAlgorithm)):
-        raise UserError(f"{where}key 'method': '{method}' is no method; expected a subclass of OfflineAlgorithm")
+        raise UserError(f"{where}key 'method': '{method}' is not a method; expected a subclass of OfflineAlgorithm")
     register_trainable(cls.method_name, cls)
     return cls
 

@@ -24,7 +24,7 @@ class PrefRecModule(OfflineModule):
     actor: DeterministicActor
 
     def setup_method(self, settings: dict[str, Any]) -> None:
-        """Makes the networks; the target network starts as a copy of Q."""
+        """Make the networks; the target network starts as a copy of Q."""
         self.value = Scalar(self.state_dim, self.hidden_sizes)
         self.q = self.q_function()
         self.target_q = target_copy(self.q)
@@ -32,12 +32,12 @@ class PrefRecModule(OfflineModule):
 
 
 class PrefRecLearner(OfflineLearner):
-    """Lines 8 to 13 of Algorithm 1; lines 14 to 17 follow in the base class."""
+    """Updates of lines 8 to 13 of Algorithm 1; lines 14 to 17 follow in the base class."""
 
     net: PrefRecModule
 
     def networks_to_train(self, config: AlgorithmConfig) -> dict[str, tuple[nn.Module, float]]:
-        """V, Q and actor."""
+        """Return V, Q and actor."""
         net = self.net
         return {
             "value": (net.value, config.value_lr),
@@ -46,7 +46,7 @@ class PrefRecLearner(OfflineLearner):
         }
 
     def update_policy(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Reward label, V, Q, actor, target network: each update uses the networks that the one before has changed."""
+        """Update reward label, V, Q, actor and target network; each update uses the networks changed before."""
         net, config = self.net, self.config
         obs, action, next_obs = batch[Columns.OBS], batch[Columns.ACTIONS], batch[Columns.NEXT_OBS]
         with torch.no_grad():

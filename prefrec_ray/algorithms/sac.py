@@ -37,7 +37,7 @@ class SACModule(OfflineModule):
     actor: GaussianActor
 
     def setup_method(self, settings: dict[str, Any]) -> None:
-        """Makes the networks; targets start as copies."""
+        """Make the networks; targets start as copies."""
         self.q = nn.ModuleList([self.q_function(), self.q_function()])
         self.target_q = target_copy(self.q)
         bounds = self.action_space.low, self.action_space.high
@@ -46,7 +46,7 @@ class SACModule(OfflineModule):
         self.temperature = Temperature()
 
     def sample(self, states: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Actions [B, A] in the bounds and log-densities [B] of their tanh part, for standard normal `noise` [B, A]."""
+        """Return actions [B, A] in the bounds and log-densities [B] of their tanh part, for normal `noise` [B, A]."""
         mean, log_std = self.actor.distribution(states)
         x = mean + log_std.exp() * noise
         # log(1 - tanh(x)^2) in a form that does not underflow.
@@ -55,12 +55,12 @@ class SACModule(OfflineModule):
 
 
 class SACLearner(OfflineLearner):
-    """Critics, actor, temperature, targets."""
+    """Updates critics, actor, temperature and targets."""
 
     net: SACModule
 
     def networks_to_train(self, config: AlgorithmConfig) -> dict[str, tuple[nn.Module, float]]:
-        """Both Q under one optimizer, the actor, the temperature."""
+        """Return both Q under one optimizer, the actor, and the temperature."""
         net = self.net
         return {
             "q": (net.q, config.critic_lr),
@@ -69,7 +69,7 @@ class SACLearner(OfflineLearner):
         }
 
     def update_policy(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Q on r + gamma (min Qbar - alpha log pi)(s', a'); the actor on alpha log pi - min Q; then alpha."""
+        """Update Q on r + gamma (min Qbar - alpha log pi)(s', a'), the actor on alpha log pi - min Q, then alpha."""
         net, config = self.net, self.config
         obs, action, next_obs = batch[Columns.OBS], batch[Columns.ACTIONS], batch[Columns.NEXT_OBS]
         width = action.shape[1]
@@ -111,8 +111,8 @@ class SAC(OfflineAlgorithm):
     actor:  mean (alpha log pi(a~|s) - min_i Qi(s, a~)),  a~ ~ pi(s)
     alpha:  -log alpha (mean log pi(a~|s) - A)
 
-    Reference: Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications". Settings: those of every method;
-    alpha has the rate of the actor.
+    Reference: Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications". Settings: the settings of every
+    method; alpha has the rate of the actor.
     """
 
     Settings = TrainingSettings

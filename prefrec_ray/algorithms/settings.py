@@ -29,7 +29,7 @@ _OF_REWARD: dict[str, Any] = {"shapes_reward": True}
 
 
 def by_recipe(paper: Any, robust: Any = _SAME, *, shapes_reward: bool = False, **about: Any) -> Any:
-    """A field with one default per recipe. `shapes_reward`: the weights of a pre-trained reward depend on it."""
+    """Return a field with one default per recipe. `shapes_reward`: the weights of a pre-trained reward depend on it."""
     extra = {"paper": paper, "shapes_reward": shapes_reward}
     return Field(default=paper if robust is _SAME else robust, json_schema_extra=extra, **about)
 
@@ -41,7 +41,7 @@ class TrainingSettings(Settings):
     task: Task = Field(default="frequency", description="level that preferences compare", json_schema_extra=_OF_REWARD)
     seed: Seed = Field(default=0, description="seed of weights, batches and noise", json_schema_extra=_OF_REWARD)
 
-    gamma: float = by_recipe(0.9, 0.97, ge=0, lt=1, description="discount γ per request")
+    gamma: float = by_recipe(0.9, 0.97, ge=0, lt=1, description="discount γ per impression")
     tau: float = by_recipe(
         0.001, 0.02, gt=0, le=1, description="Polyak rate of target networks (Table 1 prints 1 - tau)"
     )
@@ -112,7 +112,7 @@ class TrainingSettings(Settings):
         1, 100, description="impressions whose mean reward is the value of an action, starting with its own"
     )
     standardise_reward: StrictBool = by_recipe(
-        False, True, description="rewards of mean 0 and standard deviation 1 on training requests"
+        False, True, description="rewards of mean 0 and standard deviation 1 on training impressions"
     )
     finetune_reward: StrictBool = by_recipe(
         True, False, description="update the reward model after every policy update (Algorithm 1, line 14)"
@@ -193,22 +193,22 @@ class TrainingSettings(Settings):
 
     @property
     def uses_preferences(self) -> bool:
-        """Whether a reward model is learned."""
+        """Return True if a reward model is learned."""
         return self.reward_source == "preferences"
 
     @property
     def looks_ahead(self) -> bool:
-        """Whether reward labels look ahead (reward/labels.py)."""
+        """Return True if reward labels look ahead (reward/labels.py)."""
         return self.reward_horizon > 1
 
     @property
     def teacher_names(self) -> tuple[str, ...]:
-        """The teachers to learn from."""
+        """Return the teachers to learn from."""
         return self.teachers or (f"{self.pairing}_{self.scoring}",)
 
     @property
     def learner_resources(self) -> dict[str, float]:
-        """Ray's resources of each learner process or, without such processes, those of the run's own process."""
+        """Return Ray's resources of each learner process or, without such processes, of the run's own process."""
         cpus, gpus = self.num_cpus_per_learner, float(self.num_gpus_per_learner)
         if not self.num_learners:
             return {"GPU": gpus}
@@ -217,16 +217,16 @@ class TrainingSettings(Settings):
 
 
 class CloningSettings(TrainingSettings):
-    """Settings of behavior cloning (IL); those of the reward have no effect."""
+    """Settings of behavior cloning (IL); settings of the reward have no effect."""
 
     @property
     def uses_preferences(self) -> bool:
-        """Never."""
+        """Return False."""
         return False
 
     @property
     def looks_ahead(self) -> bool:
-        """Never."""
+        """Return False."""
         return False
 
 
@@ -275,7 +275,7 @@ class BCQSettings(TrainingSettings):
 
 
 def recipe_defaults(settings: type[TrainingSettings], recipe: str) -> dict[str, Any]:
-    """The defaults of all fields that depend on the recipe; empty for an unknown recipe."""
+    """Return the defaults of all fields that depend on the recipe; empty for an unknown recipe."""
     fields = {name: field for name, field in settings.model_fields.items() if "paper" in _extra(field)}
     if recipe == "paper":
         return {name: _extra(field)["paper"] for name, field in fields.items()}
@@ -283,12 +283,12 @@ def recipe_defaults(settings: type[TrainingSettings], recipe: str) -> dict[str, 
 
 
 def reward_settings(settings: type[TrainingSettings]) -> list[str]:
-    """The settings that the weights of a pre-trained reward depend on."""
+    """Return the settings that the weights of a pre-trained reward depend on."""
     return [name for name, field in settings.model_fields.items() if _extra(field).get("shapes_reward")]
 
 
 def checked_values(settings: type[TrainingSettings], values: dict[str, Any], where: str, prefix: str) -> dict[str, Any]:
-    """`values` as their fields convert them (the text `3e-4` becomes a number), each checked by itself.
+    """Return `values` as their fields convert them (the text `3e-4` becomes a number), each checked by itself.
 
     Raises `UserError` for an unknown key or a value that its field refuses.
     """

@@ -27,7 +27,7 @@ class TD3Module(OfflineModule):
     target_actor: DeterministicActor
 
     def setup_method(self, settings: dict[str, Any]) -> None:
-        """Makes the networks; targets start as copies."""
+        """Make the networks; targets start as copies."""
         self.q = nn.ModuleList([self.q_function(), self.q_function()])
         self.actor = self.deterministic_actor()
         self.target_q = target_copy(self.q)
@@ -40,11 +40,11 @@ class TD3Learner(OfflineLearner):
     net: TD3Module
 
     def networks_to_train(self, config: AlgorithmConfig) -> dict[str, tuple[nn.Module, float]]:
-        """Both Q under one optimizer, and the actor."""
+        """Return both Q under one optimizer, and the actor."""
         return {"q": (self.net.q, config.critic_lr), "actor": (self.net.actor, config.actor_lr)}
 
     def update_policy(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Twin Q on r + gamma min Qbar(s', pibar(s') + noise); actor and targets every `policy_delay` updates."""
+        """Update Q on r + gamma min Qbar(s', pibar(s') + noise); actor and targets every `policy_delay` updates."""
         net, config = self.net, self.config
         obs, action, next_obs = batch[Columns.OBS], batch[Columns.ACTIONS], batch[Columns.NEXT_OBS]
         with torch.no_grad():
@@ -70,7 +70,7 @@ class TD3Learner(OfflineLearner):
         return metrics
 
     def policy_loss(self, obs: Tensor, action: Tensor) -> Tensor:
-        """-Q1(s, pi(s))."""
+        """Return -Q1(s, pi(s))."""
         policy = self.net.actor(obs)
         return self.policy_gradient_loss(self.net.q[0](obs, policy), policy, action)
 

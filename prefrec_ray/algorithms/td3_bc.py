@@ -13,7 +13,7 @@ class TD3BCLearner(TD3Learner):
     """TD3's update with the actor loss of TD3+BC, for any action_constraint."""
 
     def policy_loss(self, obs: Tensor, action: Tensor) -> Tensor:
-        """-lambda Q1(s, pi(s)) + (pi(s) - a)^2."""
+        """Return -lambda Q1(s, pi(s)) + (pi(s) - a)^2."""
         policy = self.net.actor(obs)
         return self.td3_bc_loss(self.net.q[0](obs, policy), policy, action)
 

@@ -195,6 +195,6 @@ def test_transitions_without_numbers_are_one_line(dataset: PreparedDataset, tmp_
     with pytest.raises(UserError) as error:
         check_numbers(PreparedDataset(str(tmp_path), dataset.metadata))
     assert str(error.value) == (
-        f"{old}: no column 'number': the data set was made by an earlier version; make it again by `prefrec prepare`, "
-        "or set reward_horizon: 1"
+        f"{old}: found no column 'number', as in data sets of earlier versions; make the data set again by "
+        "`prefrec prepare`, or set reward_horizon: 1"
     )

@@ -140,7 +140,9 @@ def test_segments_of_other_lengths_do_not_mix(dataset: PreparedDataset, tmp_path
     write_answers(tmp_path / "short", tmp_path / "a.jsonl")
     import_labels(str(tmp_path / "a.jsonl"), str(tmp_path / "short"), dataset.uri, "short", "mean", False, quiet)
     assert load_data(config(dataset, "short").data_request).pairs == 9
-    with pytest.raises(UserError, match=r"pairs of careless and short are of 3 and 5 requests; expected one length"):
+    with pytest.raises(
+        UserError, match=r"found pairs of 3 and 5 impressions \(careless and short\); expected one length"
+    ):
         load_data(config(dataset, "careless", "short").data_request)
 
 

@@ -90,7 +90,7 @@ def test_a_run_begins_with_the_networks_of_another(tiny_dataset: str, tmp_path: 
     with pytest.raises(UserError, match=r"nowhere: no complete checkpoint; expected a run with one"):
         train(settings(start=str(tmp_path / "nowhere")), tiny_dataset, str(tmp_path / "third"))
     wide = {**SHORT_RUN, "hidden_sizes": (9, 9)}
-    with pytest.raises(UserError, match=r"first: networks of another method or size"):
+    with pytest.raises(UserError, match=r"first: found networks of another method or size"):
         train(settings(start=first, config=wide), tiny_dataset, str(tmp_path / "third"))
 
 
@@ -217,11 +217,14 @@ BAD_ON_DATA = [
     ({"expectile": 1.5}, "key 'config.expectile': expected less than 1, found 1.5"),
     ({"pairing": "within"}, "key 'config.pairing': expected 'any_users' or 'within_user', found 'within'"),
     ({"reward_leave_out": ["item"]}, "reward_leave_out: unknown group 'item'; did you mean 'items'?"),
-    ({"reward_input": "next_state", "reward_leave_out": GROUPS}, "reward_leave_out: no column is left for the reward"),
+    (
+        {"reward_input": "next_state", "reward_leave_out": GROUPS},
+        "reward_leave_out: found no other column for the reward",
+    ),
     ({"train_batch_size_per_learner": 80000}, "expected a smaller batch"),
     ({"gamma": 1}, "key 'config.gamma': expected less than 1, found 1"),
     ({"replay_buffer_size": 0}, "key 'config.replay_buffer_size': expected greater than 0, found 0"),
-    ({"replay_buffer_size": 50}, "is larger than the 48 transitions in use"),
+    ({"replay_buffer_size": 50}, "for 48 transitions in use"),
 ]
 
 
@@ -255,7 +258,7 @@ def test_a_single_setting_overrides_its_recipe() -> None:
 
 def test_training_that_diverges_ends_as_a_mistake(tiny_dataset: str, tmp_path: Path) -> None:
     wild = settings(method="TD3", config={**SHORT_RUN, "critic_lr": 1e30}, checkpoint_every=1)
-    with pytest.raises(UserError, match=r"iteration \d+: losses/qf_loss is (inf|nan), the first to go: .* diverged"):
+    with pytest.raises(UserError, match=r"iteration \d+: losses/qf_loss: found (inf|nan) first, .* diverged"):
         train(wild, tiny_dataset, str(tmp_path / "run"))
     assert not (tmp_path / "run/policy").exists()
     # Weights may go in the last update of all, which no loss has seen.

@@ -1,4 +1,4 @@
-"""The RLlib algorithm that every method extends: it pre-trains the reward model, then trains on transitions."""
+"""RLlib algorithm that every method extends: it pre-trains the reward model, then trains on transitions."""
 
 from __future__ import annotations
 
@@ -66,21 +66,21 @@ class OfflineAlgorithm(Algorithm):
 
     @classmethod
     def get_default_config(cls) -> OfflineConfig:
-        """The config with the recipe `robust`."""
+        """Return the config with the recipe `robust`."""
         return cls.Config()
 
     def _setup_logdir(self) -> None:
-        """Makes no log folder outside a sweep: Tune's, in the home folder, would stay empty or fail."""
+        """Make no log folder outside a sweep, since Tune's folder in the home folder would stay empty or fail."""
         if self._storage:
             super()._setup_logdir()
         else:
             self._logdir = tempfile.gettempdir()
 
     def setup(self, config: Any) -> None:
-        """Builds RLlib's parts, then sets a shared pre-trained reward on the learners."""
+        """Build RLlib's parts, then set a shared pre-trained reward on the learners."""
         super().setup(config)
         self._items = self.offline_data.dataset.items()
-        #: Metrics of the last iteration by their column in progress.csv, as in "losses/qf_loss".
+        #: Metrics of the last iteration by their column in progress.csv, such as "losses/qf_loss".
         self.report: dict[str, Any] = {}
         self._labels: ray.ObjectRef | None = self.config.labels.value
         reward = self.config.pretrained_reward.value
@@ -88,7 +88,7 @@ class OfflineAlgorithm(Algorithm):
             on_each_learner(self.learner_group, [lambda learner: learner.set_reward_state(reward)] * self._learners())
 
     def training_step(self) -> None:
-        """One iteration; its number gives the position in the schedule."""
+        """Run one iteration; its number determines the position in the schedule."""
         position = self.offline_data.schedule.at(self.iteration)
         if position.phase == "train":
             self._renew_labels()
@@ -111,7 +111,7 @@ class OfflineAlgorithm(Algorithm):
         self.report |= self._diagnose()
 
     def step(self) -> dict[str, Any]:
-        """RLlib's iteration, with this iteration's report in its results."""
+        """Run RLlib's iteration, and add this iteration's report to its results."""
         results = super().step()
         for name, value in self.report.items():
             place = results
@@ -123,7 +123,7 @@ class OfflineAlgorithm(Algorithm):
         return results
 
     def reward_state(self) -> RewardState:
-        """The current reward model, with the moments of its optimizer."""
+        """Return the current reward model, with the moments of its optimizer."""
         return on_each_learner(self.learner_group, [lambda learner: learner.reward_state()])[0]
 
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
@@ -170,7 +170,7 @@ class OfflineAlgorithm(Algorithm):
         return max(1, self.config.num_learners)
 
     def _renew_labels(self) -> None:
-        """Makes look-ahead reward labels: once, or in every iteration if the reward model is fine-tuned."""
+        """Compute look-ahead reward labels: once, or in every iteration if the reward model is fine-tuned."""
         settings, dataset = self.offline_data.settings, self.offline_data.dataset
         finetuned = settings.uses_preferences and settings.finetune_reward
         if not settings.looks_ahead or (self._labels is not None and not finetuned):
@@ -208,7 +208,7 @@ class OfflineAlgorithm(Algorithm):
         }
 
     def _diagnose(self) -> dict[str, float]:
-        """Held-out accuracy of the reward model and diagnostics of the policy, on the first learner."""
+        """Return the held-out accuracy of the reward model and diagnostics of the policy, from the first learner."""
         data, items = self.offline_data, self._items
         dataset, probe = data.dataset, data.probe
         held_out = data.held_out
@@ -242,7 +242,7 @@ def _named(metrics: Mapping[str, Any], group: str = "") -> dict[str, float]:
 
 
 def on_each_learner(group: Any, calls: list[Any]) -> list[Any]:
-    """Runs call i on learner i and returns the results; raises the error of a learner."""
+    """Run call i on learner i and return the results; raise the error of a learner."""
     if group.is_local:
         return [calls[0](group._learner)]
     return ray.get([worker.apply.remote(call) for worker, call in zip(group._workers, calls, strict=False)])

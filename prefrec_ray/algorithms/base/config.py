@@ -1,4 +1,4 @@
-"""The RLlib config of all methods: settings of the method, RLlib's own, and objects that runs share."""
+"""RLlib config of all methods: settings of the method, RLlib's own settings, and objects that runs share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _OF_RLLIB = inspect.signature(AlgorithmConfig.training).parameters
 
 
 class Unsaved:
-    """A value of this process: copies of a config share it; pickles and checkpoints leave it out."""
+    """A value of this process: copies of a config share it; pickles and checkpoints omit it."""
 
     def __init__(self, value: Any = None) -> None:
         self.value = value
@@ -68,7 +68,7 @@ class OfflineConfig(AlgorithmConfig):
             setattr(self, name, value)
 
     def training(self, **settings: Any) -> Self:
-        """Sets fields of `Settings` (the recipe first, then single settings) and RLlib's own training settings.
+        """Set fields of `Settings` (the recipe first, then single settings) and RLlib's own training settings.
 
         Raises `UserError` for an unknown name. Values are checked by `validate`.
         """
@@ -92,7 +92,7 @@ class OfflineConfig(AlgorithmConfig):
         labels: ray.ObjectRef = NotProvided,
         **kwargs: Any,
     ) -> Self:
-        """RLlib's settings (`input_`), and objects that runs on the same data set share.
+        """Set RLlib's settings (`input_`), and objects that runs on the same data set share.
 
         loaded_data: from `feed.load.load_data`; the data set is not read again. pretrained_reward: from
         `reward.pretrain.pretrain` for the `RewardRequest` of this run; pre-training is skipped, with the same result.
@@ -112,7 +112,7 @@ class OfflineConfig(AlgorithmConfig):
 
     @property
     def settings(self) -> TrainingSettings:
-        """The current settings, checked, with the precision that is computed with.
+        """Return the current settings, checked, with the precision that the computation uses.
 
         Raises `UserError` for a value that its field refuses.
         """
@@ -141,11 +141,11 @@ class OfflineConfig(AlgorithmConfig):
 
     @property
     def reward_request(self) -> RewardRequest | None:
-        """The reward that it pre-trains; None if it pre-trains none."""
+        """Return the inputs of the reward that this run pre-trains, or None."""
         return RewardRequest.from_settings(self.settings, self.dataset)
 
     def module_settings(self) -> dict[str, Any]:
-        """`model_config` of the RLModule: all settings, and the provenance of an exported policy."""
+        """Return `model_config` of the RLModule: all settings, and the provenance of an exported policy."""
         settings, dataset = self.settings, self.dataset
         return {
             **settings.model_dump(),
@@ -161,22 +161,22 @@ class OfflineConfig(AlgorithmConfig):
         }
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """The method's module for the data set's spaces."""
+        """Return the method's module for the data set's spaces."""
         return RLModuleSpec(module_class=self.algo_class.Module, model_config=self.module_settings())
 
     def get_default_learner_class(self) -> type:
-        """The method's learner."""
+        """Return the method's learner."""
         return self.algo_class.Learner
 
     def validate(self) -> None:
-        """Checks every setting against its field, the other settings and the data set. Raises `UserError`."""
+        """Check every setting against its field, the other settings and the data set. Raises `UserError`."""
         settings, dataset = self.settings, self.dataset
         self._set({name: getattr(settings, name) for name in self._fields()})
         self.input_ = dataset.uri
         check_dataset(settings, dataset)
         if self.grad_clip is not None:
             raise UserError(
-                f"grad_clip: gradients are not clipped (paper, Table 1); expected null, found {self.grad_clip}"
+                f"grad_clip: found {self.grad_clip}; expected null, as gradients are not clipped (paper, Table 1)"
             )
         bounds = (np.float32(dataset.metadata.action_low), np.float32(dataset.metadata.action_high))
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (dataset.metadata.state_dim,), np.float32)
@@ -185,20 +185,20 @@ class OfflineConfig(AlgorithmConfig):
 
 
 def check_dataset(settings: TrainingSettings, dataset: PreparedDataset) -> None:
-    """Raises `UserError` if `settings` need a column group, reward column or teacher that `dataset` does not have."""
+    """Check that `dataset` has the column groups, reward column and teachers in `settings`. Raises `UserError`."""
     for group in settings.reward_leave_out:
         if group not in dataset.state.groups:
             raise UserError(f"reward_leave_out: unknown group '{group}'; {nearest(group, list(dataset.state.groups))}")
     if settings.uses_preferences and reward_columns(settings, dataset) == ():
         raise UserError(
-            f"reward_leave_out: no column is left for the reward; {dataset.uri} has columns in the groups "
+            f"reward_leave_out: found no other column for the reward; {dataset.uri} has columns in the groups "
             f"{', '.join(name for name, columns in dataset.state.groups.items() if columns.start < columns.stop)}"
         )
     for group in settings.q_products:
         if group not in ("items", "tastes"):
             raise UserError(f"q_products: unknown group '{group}'; expected items or tastes")
     if settings.reward_source == "column" and not dataset.metadata.has_reward:
-        raise UserError(f"reward_source: 'column', but {dataset.uri} was prepared without a reward column")
+        raise UserError(f"reward_source: found 'column'; expected a reward column in {dataset.uri}")
     known = [*dataset.metadata.teachers, *dataset.people()]
     for teacher in settings.teacher_names if settings.uses_preferences else ():
         if teacher not in known:

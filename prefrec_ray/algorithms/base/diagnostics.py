@@ -16,7 +16,7 @@ _CHUNK = 16_384
 
 
 def segment_returns(reward: nn.Module, inputs: np.ndarray, first: np.ndarray, length: int) -> torch.Tensor:
-    """Summed rewards, float64 [...], of segments: `length` rows of `inputs` [M, D], starting at rows `first` [...]."""
+    """Return summed rewards, float64 [...], of segments: `length` rows of `inputs` [M, D] from `first` [...] on."""
     rewards = [reward(chunk.to(_device(reward))).cpu() for chunk in _chunks(inputs)]
     # Every row is scored once; a segment's sum is a difference of running sums.
     running = torch.cat([torch.zeros(1), *rewards]).double().cumsum(0)
@@ -25,9 +25,9 @@ def segment_returns(reward: nn.Module, inputs: np.ndarray, first: np.ndarray, le
 
 
 def reward_accuracy(net: OfflineModule, buffer: PreferenceBuffer, by_teacher: bool = False) -> dict[str, float]:
-    """Accuracy (without ties) and loss (all pairs) on held-out preferences, apart for pairs across and within users.
+    """Return accuracy (without ties) and loss (all pairs) on held-out preferences, across and within users.
 
-    With `by_teacher` also the accuracy on each teacher's labels. A kind without pairs is left out of the result.
+    With `by_teacher` also the accuracy on each teacher's labels. A kind without pairs is omitted.
     """
     with torch.no_grad():
         returns = segment_returns(net.reward, buffer.inputs, buffer.first, buffer.length)
@@ -49,7 +49,7 @@ def reward_accuracy(net: OfflineModule, buffer: PreferenceBuffer, by_teacher: bo
 
 
 def policy_diagnostics(policy: Policy, states: np.ndarray) -> dict[str, float]:
-    """Saturated share of action coordinates, mean distance to an item, number of items served; `states` [n, S]."""
+    """Return the saturated share of coordinates, mean distance to an item, and number of items, in `states` [n, S]."""
     if len(states) == 0:
         return {}
     lie = placed(policy, policy.act(states))
@@ -61,7 +61,7 @@ def policy_diagnostics(policy: Policy, states: np.ndarray) -> dict[str, float]:
 
 
 def _chunks(rows: np.ndarray) -> list[torch.Tensor]:
-    # Copies: arrays from the object store are read-only, which torch does not support.
+    # Copies, because arrays from the object store are read-only, which torch does not support.
     return [torch.tensor(rows[i : i + _CHUNK]) for i in range(0, len(rows), _CHUNK)]
 
 

@@ -34,15 +34,15 @@ def reported(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def stop_if_diverged(losses: Mapping[str, float], iteration: int) -> None:
-    """Raises `UserError` if a loss of an iteration is not finite.
+    """Raise `UserError` if a loss of an iteration is not finite.
 
-    `losses`: by "losses/NAME"; "diverged/NAME", from a learner, is the update of the first one.
+    `losses`: by "losses/NAME"; "diverged/NAME", from a learner, is the first update with such a loss.
     """
     bad = [name for name in losses if name.startswith("losses/") and not math.isfinite(losses[name])]
     if bad:
         updates = {name.removeprefix("diverged/"): at for name, at in losses.items() if name.startswith("diverged/")}
         first = min(updates, key=lambda name: updates[name]) if updates else bad[0].removeprefix("losses/")
         raise UserError(
-            f"iteration {iteration}: losses/{first} is {losses[f'losses/{first}']}, the first to go: training has"
-            f" diverged; expected finite losses (smaller learning rates, or a smaller gamma)"
+            f"iteration {iteration}: losses/{first}: found {losses[f'losses/{first}']} first, training has diverged;"
+            " expected finite losses (use smaller learning rates, or a smaller gamma)"
         )

@@ -1,4 +1,4 @@
-"""The learner that every method extends: for each mini-batch it updates the method, then the reward model."""
+"""Learner that every method extends: for each mini-batch it updates the method, then the reward model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from prefrec_ray.runtime.memory import keep_freed_memory
 
 #: Transitions, over all learners, from which the mean and standard deviation of the reward are computed.
 SCALE_SAMPLE = 65_536
-#: Group of the metrics of a learner, apart from those that RLlib adds.
+#: Group of the metrics of a learner, separate from RLlib's own.
 REPORT = (DEFAULT_MODULE_ID, "report")
 
 
@@ -42,22 +42,22 @@ class OfflineLearner(TorchLearner):
     """A method implements `networks_to_train` and `update_policy`; a step has the order of Algorithm 1."""
 
     def networks_to_train(self, config: AlgorithmConfig) -> dict[str, tuple[nn.Module, float]]:
-        """Network and learning rate of each optimizer, by name."""
+        """Return network and learning rate of each optimizer, by name."""
         raise NotImplementedError
 
     def update_policy(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """One update of all networks but the reward model. Returns detached scalars by metric name."""
+        """Update all networks except for the reward model once. Returns detached scalars by metric name."""
         raise NotImplementedError
 
     def noise(self, width: int, draw: int = 0) -> Tensor:
-        """Standard normal noise [B, width] for this mini-batch; each `draw` of a step is independent."""
+        """Return standard normal noise [B, width] for this mini-batch; each `draw` of a step is independent."""
         numbers = self._transitions.drawn(
             self.update_index, draw, lambda rng, rows: rng.standard_normal((rows, width), dtype=np.float32)
         )
         return to_device(torch.from_numpy(numbers), self.device)
 
     def policy_gradient_loss(self, q: Tensor, policy: Tensor, action: Tensor) -> Tensor:
-        """The loss of an actor that maximizes `q` [B] by its own actions `policy` [B, A]; `action` [B, A] is logged.
+        """Return the loss of an actor that maximizes `q` [B] by its actions `policy` [B, A]; `action` [B, A] is logged.
 
         -Q (Eq. 10), or `td3_bc_loss` under action_constraint: behaviour_anchor.
         """
@@ -65,7 +65,7 @@ class OfflineLearner(TorchLearner):
         return self.td3_bc_loss(q, policy, action) if constrained else actor_loss(q)
 
     def td3_bc_loss(self, q: Tensor, policy: Tensor, action: Tensor) -> Tensor:
-        """-lambda Q + (policy - action)^2 with lambda = bc_alpha / mean |Q| over all learners.
+        """Return -lambda Q + (policy - action)^2 with lambda = bc_alpha / mean |Q| over all learners.
 
         Eq. 5 of TD3+BC (Fujimoto and Gu 2021).
         """
@@ -73,7 +73,7 @@ class OfflineLearner(TorchLearner):
         return (self.config.bc_alpha / scale) * actor_loss(q) + behavior_cloning_loss(policy, action)
 
     def mean_over_learners(self, value: Tensor) -> Tensor:
-        """The mean over the whole batch, of a mean over this learner's rows."""
+        """Return the mean over the whole batch, from a mean over this learner's rows."""
         (total,) = self._sum_over_learners([value * self._share()])
         return total
 
@@ -87,7 +87,7 @@ class OfflineLearner(TorchLearner):
         self._rotation = Rotation.from_settings(self.net.model_config, self.device)
 
     def configure_optimizers_for_module(self, module_id: str, config: AlgorithmConfig | None = None) -> None:
-        """Registers an Adam (the paper's optimizer) for each network."""
+        """Register an Adam (the paper's optimizer) for each network."""
         for name, (network, lr) in self._networks(config or self.config).items():
             parameters = list(network.parameters())
             self.register_optimizer(
@@ -111,14 +111,14 @@ class OfflineLearner(TorchLearner):
         return {"reward": (self.net.reward.network, config.reward_lr), **networks}
 
     def _make_modules_ddp_if_necessary(self) -> None:
-        """No DDP: it expects one backward pass per step, and a step here has one per network (see `minimise`)."""
+        """Skip DDP: it expects one backward pass per step, and a step here has one per network (see `minimise`)."""
 
     def compute_loss_for_module(self, **kwargs: Any) -> Tensor:
-        """Unused: `update_policy` minimises the losses one by one, as each loss needs the networks just updated."""
+        """Unused: `update_policy` minimises the losses one by one, since each loss needs the networks just updated."""
         raise NotImplementedError
 
     def update(self, *, training_data: Any, timesteps: dict[str, Any] | None = None, **kwargs: Any) -> Any:
-        """Runs the mini-batches of the `LearnerPlan` in `training_data.data_iterators`; returns RLlib's metrics."""
+        """Run the mini-batches of the `LearnerPlan` in `training_data.data_iterators`; return RLlib's metrics."""
         self._check_is_built()
         begin = time.perf_counter()
         (plan,) = training_data.data_iterators
@@ -158,27 +158,29 @@ class OfflineLearner(TorchLearner):
             self.net.load_state_dict({name: torch.tensor(array) for name, array in arrays.items()})
         except RuntimeError as error:
             problem = str(error).splitlines()[-1].strip()
-            raise UserError(f"{where}: networks of another method or size ({problem}); expected the same") from error
+            raise UserError(
+                f"{where}: found networks of another method or size ({problem}); expected the same"
+            ) from error
 
     # --- the reward model ---------------------------------------------------------------------------------------------
 
     def pretrain_reward(self, plan: PreferencePlan, count: int) -> dict[str, float]:
-        """`count` mini-batches of preferences (lines 3 to 5); returns the mean loss and accuracy."""
+        """Train on `count` mini-batches of preferences (lines 3 to 5); return the mean loss and accuracy."""
         buffer = self._feed.preferences(plan)
         with self.precision():
             totals = [self._update_reward(buffer, plan, index) for index in range(count)]
         return {name: float(value) for name, value in mean_metrics(totals).items()}
 
     def reward_state(self) -> RewardState:
-        """Weights and Adam moments of the reward model, as arrays on the host."""
+        """Return weights and Adam moments of the reward model, as arrays on the host."""
         return RewardState.from_network(self.net.reward.network, self.get_optimizer(DEFAULT_MODULE_ID, "reward"))
 
     def set_reward_state(self, state: RewardState) -> None:
-        """Restores the reward model and its optimizer from `state`."""
+        """Restore the reward model and its optimizer from `state`."""
         state.put(self.net.reward.network, self.get_optimizer(DEFAULT_MODULE_ID, "reward"))
 
     def _update_reward(self, buffer: Segments, plan: PreferencePlan, index: int) -> dict[str, Tensor]:
-        """One step on Eq. 4, with this learner's part of mini-batch `index` of the plan."""
+        """Make one step on Eq. 4, with this learner's part of mini-batch `index` of the plan."""
         reward, pairs = self.net.reward, plan.rows(index)
         gradient, sums = preference_gradient(reward, buffer, pairs, plan.size, self.device)
         # Parts may differ in size, and one may be empty: each is weighted by its share of the mini-batch, then summed.
@@ -214,7 +216,7 @@ class OfflineLearner(TorchLearner):
         self._step(name, parameters, self._sum_over_learners(gradient))
 
     def _share(self) -> float:
-        """This learner's share of the rows of a batch."""
+        """Return this learner's share of the rows of a batch."""
         if self._learners() == 1:
             return 1.0
         return self._transitions.own_rows / self._transitions.batch_size
@@ -227,7 +229,7 @@ class OfflineLearner(TorchLearner):
         optimizer.zero_grad(set_to_none=True)
 
     def _sum_over_learners(self, parts: list[Tensor]) -> list[Tensor]:
-        """The sums of `parts` over all learners, by one all-reduce; one learner gets its `parts` back."""
+        """Return the sums of `parts` over all learners, by one all-reduce; a single learner gets its `parts` back."""
         if self._learners() == 1:
             return parts
         flat = torch.cat([part.reshape(-1) for part in parts])
@@ -240,13 +242,13 @@ class OfflineLearner(TorchLearner):
 
     @property
     def net(self) -> OfflineModule:
-        """The module under training."""
+        """Return the module under training."""
         return self.module[DEFAULT_MODULE_ID].unwrapped()
 
     def _log(self, totals: Sequence[dict[str, Tensor]]) -> None:
-        """Logs means over the mini-batches, after one transfer from the device.
+        """Log means over the mini-batches, after one transfer from the device.
 
-        RLlib takes the mean over learners; each weighs by its share of the rows.
+        RLlib takes the mean over learners, so each value is weighted by the learner's share of the rows.
         """
         values = mean_metrics(totals)
         means = torch.stack(list(values.values())).tolist()

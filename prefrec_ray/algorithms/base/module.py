@@ -1,4 +1,4 @@
-"""The RLModule that every method extends: the reward model, and an actor to act with."""
+"""RLModule that every method extends: the reward model, and an actor."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from prefrec_ray.policy.networks.q import QFunction
 
 
 class OfflineModule(TorchRLModule):
-    """Holds `reward` and the networks of `setup_method`, which must set `actor` (states -> actions in bounds).
+    """Contains `reward` and the networks of `setup_method`, which must set `actor` (states -> actions in bounds).
 
-    `model_config` holds the settings of the run, from `OfflineConfig.module_settings`.
+    `model_config` contains the settings of the run, from `OfflineConfig.module_settings`.
     """
 
     #: True if a policy scores items by the density of its actor; otherwise by Q.
@@ -40,28 +40,28 @@ class OfflineModule(TorchRLModule):
                 self.action_dim,
                 self.hidden_sizes,
                 settings["reward_columns"],
-                settings.get("reward_members", 1),  # a checkpoint of an earlier version has one
+                settings.get("reward_members", 1),  # checkpoints of earlier versions have one
                 from_batch,
             )
             self.setup_method(settings)
 
     def setup_method(self, settings: dict[str, Any]) -> None:
-        """Makes the networks of the method."""
+        """Make the networks of the method."""
         raise NotImplementedError
 
     def deterministic_actor(self) -> DeterministicActor:
-        """A deterministic actor for the module's spaces."""
+        """Return a deterministic actor for the module's spaces."""
         net = mlp(self.state_dim, self.hidden_sizes, self.action_dim)
         return DeterministicActor(net, self.action_space.low, self.action_space.high)
 
     def q_function(self) -> QFunction:
-        """A network Q(s, a)."""
+        """Return a network Q(s, a)."""
         products = self.model_config["product_columns"]
         return QFunction.random(self.state_dim, self.action_dim, self.hidden_sizes, products)
 
     @property
     def critics(self) -> list[QFunction]:
-        """The Q networks of the method, one or two; empty for IL."""
+        """Return the Q networks of the method, one or two; empty for IL."""
         return _listed(getattr(self, "q", None))
 
     @property
@@ -69,7 +69,7 @@ class OfflineModule(TorchRLModule):
         """Return the networks that score items in a policy: the target networks of `critics` if the method has them.
 
         Targets are running means of Q's weights. They average out the noise of single updates, which would decide
-        between items that are almost alike.
+        between items that are almost equal.
         """
         return _listed(getattr(self, "target_q", None)) or self.critics
 

@@ -1,4 +1,4 @@
-"""The policy of a module under training, as it would be exported."""
+"""Policy of a module under training, as it would be exported."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from prefrec_ray.policy.networks.actors import Actor, GaussianActor
 from prefrec_ray.policy.networks.critic import Critic, some
 from prefrec_ray.policy.networks.layers import exported
 
-#: Transitions from which the deviation of a deterministic actor is taken.
+#: Number of transitions for the deviation of a deterministic actor.
 _DEVIATION_FROM = 20_000
-#: States and items in which a Q and expected answers are compared.
+#: Numbers of states and items for the comparison of Q and expected feedback.
 _STATES, _ITEMS = 256, 512
 
 

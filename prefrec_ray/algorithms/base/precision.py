@@ -1,4 +1,4 @@
-"""The choice between bf16 and float32, by a measurement in the process that trains.
+"""Choice between bf16 and float32, by a measurement in the process that trains.
 
 Processors without instructions for bfloat16 emulate it, many times slower than float32.
 """
@@ -16,16 +16,17 @@ from torch import Tensor
 
 #: Rows and width of the measured product: a small mini-batch and the default `hidden_sizes`.
 _ROWS, _WIDTH = 512, 256
-#: Most repetitions, and seconds after which no other one begins. The fastest counts, as other processes disturb.
+#: Most repetitions, and the seconds after which no repetition begins. The fastest counts, since others may be
+#: disturbed.
 _REPETITIONS, _SECONDS = 20, 0.2
 
 _LOG = logging.getLogger(__name__)
 
 
 def settled(precision: str, resources: Mapping[str, float], here: bool) -> str:
-    """Return `float32` or `bf16_always`: for `bf16` the faster one, with a warning if that is float32.
+    """Return `float32` or `bf16_always`: for `bf16` the faster one, with a warning if this is float32.
 
-    `resources`: Ray's, of a process that trains, which is this one if it is `here`.
+    `resources` are Ray's resources of a process that trains. `here` is True for this process.
     """
     if precision != "bf16":
         return precision
@@ -54,7 +55,7 @@ def bf16_ratio(gpu: bool) -> float:
     }
     seconds = dict.fromkeys(factors, math.inf)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # several would wait for each other if another process is busy
+    torch.set_num_threads(1)  # several threads would wait for each other if another process is busy
     start = time.perf_counter()
     for repetition in range(_REPETITIONS):
         for kind, (left, right) in factors.items():
@@ -68,7 +69,7 @@ def bf16_ratio(gpu: bool) -> float:
 
 
 def _measured_elsewhere(resources: Mapping[str, float], gpu: bool) -> float:
-    """Return `bf16_ratio` of a process that has `resources`."""
+    """Return `bf16_ratio` of a process with `resources`."""
     import ray  # on demand: a second
 
     custom = {name: amount for name, amount in resources.items() if name not in ("CPU", "GPU")}

@@ -1,11 +1,11 @@
-"""Rotated transitions: Q learns from the directions in a log what holds in directions that the log does not show.
+"""Rotated transitions: Q learns from the logged directions of tastes for directions that are not in the log.
 
-If tastes turn, a log shows few of the directions that users will take. A Q fitted to it knows along which axes items
-were good, and is wrong once tastes have turned. In rotated transitions only the feedback of a user tells items apart
-(docs/recipe.md). A share of a batch is not rotated: if tastes do not turn, the axes are right.
+If tastes turn, a log shows few of the directions that users will take. A Q fitted to it learns the axes along which
+items were good, and is wrong after tastes have turned. In rotated transitions, items differ only by the feedback of the
+user (docs/recipe.md). A share of a batch is not rotated: if tastes do not turn, the axes are right.
 
 A rotation here is a signed permutation of the axes. These are all the orthogonal matrices that map the box of actions
-onto itself, so no rotated action leaves it, and none has to be clipped. The inner product is the only bilinear function
+onto itself, so that no rotated action leaves it or has to be clipped. The inner product is the only bilinear function
 of two vectors that all of them leave unchanged.
 """
 
@@ -27,9 +27,9 @@ from prefrec_ray.ids import Stream
 
 @dataclass(frozen=True)
 class Rotation:
-    """Rotates, in a `share` of the rows of a batch, the action and all parts of the states that are embeddings.
+    """Rotates the action and all embeddings in the states, in a `share` of the rows of a batch.
 
-    `columns`: these parts of the state, P parts of A columns each, with their scale `mean`, `std` [P, A].
+    `columns` are these parts of the state, P parts of A columns each, with their scale `mean`, `std` [P, A].
     """
 
     share: float
@@ -39,7 +39,7 @@ class Rotation:
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any], device: torch.device) -> Rotation | None:
-        """Returns the rotation of a module's `model_config`, or None if nothing is rotated."""
+        """Return the rotation of a module's `model_config`, or None if nothing is rotated."""
         if not settings.get("rotations"):
             return None
         (first, last), mean, std = settings["embedding_columns"]
@@ -71,7 +71,7 @@ class Rotation:
 
 
 def rotation(dim: int, rng: np.random.Generator) -> np.ndarray:
-    """Draws a signed permutation matrix, float32 [dim, dim], uniformly from all 2^dim dim! of them."""
+    """Draw a signed permutation matrix, float32 [dim, dim], uniformly from all 2^dim dim! of them."""
     matrix = np.zeros((dim, dim), np.float32)
     matrix[np.arange(dim), rng.permutation(dim)] = rng.choice([-1.0, 1.0], dim)
     return matrix

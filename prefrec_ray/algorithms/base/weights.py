@@ -1,4 +1,4 @@
-"""The networks of a checkpoint as plain arrays, for readers that only need weights: `export` and `pairs`.
+"""Networks of a checkpoint as plain arrays, for readers that only need weights: `export` and `pairs`.
 
 RLlib's checkpoint contains pickles, which run code when they are loaded: safe for a run that resumes, unsafe for a
 foreign folder. Each checkpoint therefore also contains its networks as arrays and JSON, and all readers except
@@ -23,14 +23,14 @@ ARRAYS, DESCRIPTION = "weights.npz", "weights.json"
 
 @dataclass(frozen=True)
 class NetworkWeights:
-    """The state of an `OfflineModule` by name, and the JSON that it is built from: settings, widths, bounds."""
+    """State of an `OfflineModule` by name, and the JSON to build it from: settings, widths, bounds."""
 
     arrays: dict[str, np.ndarray]
     description: dict[str, Any]
 
     @classmethod
     def from_module(cls, module: Any) -> NetworkWeights:
-        """A copy of the current weights of `module`."""
+        """Return a copy of the current weights of `module`."""
         actions = module.action_space
         return cls(
             {name: value.cpu().numpy().copy() for name, value in module.state_dict().items()},
@@ -43,17 +43,17 @@ class NetworkWeights:
         )
 
     def check(self, where: str) -> NetworkWeights:
-        """Returns itself. Raises `UserError`, which begins with `where`, if a number is not finite."""
+        """Return the object itself. Raises `UserError`, which begins with `where`, if a number is not finite."""
         check_finite(self.arrays, where)
         return self
 
     def save(self, folder: str) -> None:
-        """Writes both files to `folder`."""
+        """Write both files to `folder`."""
         storage.write_arrays(storage.join(folder, ARRAYS), self.arrays)
         storage.write_json(storage.join(folder, DESCRIPTION), self.description)
 
     @classmethod
     def load(cls, folder: str) -> NetworkWeights:
-        """Reads both files. Raises `UserError` if one is missing or damaged, or a number is not finite."""
+        """Load both files. Raises `UserError` if one is missing or damaged, or a number is not finite."""
         arrays = storage.read_arrays(storage.join(folder, ARRAYS))
         return cls(arrays, storage.read_json(storage.join(folder, DESCRIPTION))).check(folder)

@@ -1,4 +1,4 @@
-"""Mini-batches: their rows are a function of (seed, index), the same for any number of learners.
+"""Mini-batches whose rows are a function of (seed, index), the same for any number of learners.
 
 Shard i of the transitions belongs to lane i mod L. A batch takes the same rows from each lane for any reader. With N
 learners, learner k has the lanes k, k + N, ...; with more learners than lanes several learners share a lane, and each
@@ -28,7 +28,7 @@ class LanePart:
     """A lane: its number, the rows of its shards, and the share of one learner.
 
     rows: number of rows that a batch takes from the lane, over all learners. The learner takes every `parts`-th of
-    these, from number `part` on.
+    them, from number `part` on.
     """
 
     number: int
@@ -40,7 +40,7 @@ class LanePart:
 
     @property
     def own(self) -> slice:
-        """The rows of a batch that this learner takes."""
+        """Return the rows of a batch that this learner takes."""
         return slice(self.part, None, self.parts)
 
     @property
@@ -50,9 +50,10 @@ class LanePart:
 
 
 def deal(shards: list[Shard], sizes: list[int], batch_size: int, learners: int) -> list[list[LanePart]]:
-    """The lanes of each learner, for batches of `batch_size` rows over all learners.
+    """Return the lanes of each learner, for batches of `batch_size` rows over all learners.
 
-    There are MOST_LANES lanes, or the next smaller number that divides the shards and of which a batch fills each.
+    There are MOST_LANES lanes, or the next smaller number that divides the number of shards, so that a batch has rows
+    of each lane.
     """
     lanes = lanes_of(len(shards), batch_size)
     takers = [max(1, len(range(lane, learners, lanes))) for lane in range(lanes)]
@@ -67,13 +68,13 @@ def deal(shards: list[Shard], sizes: list[int], batch_size: int, learners: int) 
 
 
 def batches_in(lanes: Iterable[LanePart]) -> int:
-    """Batches of an epoch: as many as the smallest lane fills."""
+    """Return the batches of an epoch, limited by the smallest lane."""
     return min(sum(lane.sizes) // lane.rows for lane in lanes)
 
 
 @dataclass(frozen=True)
 class TransitionPlan:
-    """The data of one learner for one call of `update`: batches [first, first + count) of the run, from its lanes.
+    """Data of one learner for one call of `update`: batches [first, first + count) of the run, from its lanes.
 
     lane_count, batch_size: lanes, and rows of a batch, over all learners. batches_per_epoch: equal for all lanes; an
     epoch omits the rows of a lane that do not fill a batch, different rows in each epoch. reward_labels: labels of all
@@ -90,7 +91,7 @@ class TransitionPlan:
     reward_labels: ray.ObjectRef | None = None
 
     def batches(self, device: torch.device, cache: ShardCache | None = None) -> Iterator[dict[str, Tensor]]:
-        """The batches in order, as float32 tensors on `device`; `cache` keeps shards from one plan to the next.
+        """Yield the batches in order, as float32 tensors on `device`; `cache` keeps shards from one plan to the next.
 
         Each lane orders its next shard at another point of the shard in use, so that reading is spread over the batches
         and done before the shard is needed.
@@ -132,7 +133,7 @@ class TransitionPlan:
         return [(_Lane(self.seed, p.number, p.sizes, self.batches_per_epoch * p.rows), p) for p in self.lanes]
 
     def _taken(self, lanes: list[tuple[_Lane, LanePart]], index: int) -> Iterator[tuple[LanePart, int, np.ndarray]]:
-        """Lane, shard and rows in it of which batch `index` is made, in its order."""
+        """Yield lane, shard and rows in it for batch `index`, in its order."""
         epoch, within = divmod(index, self.batches_per_epoch)
         for lane, part in lanes:
             for shard, rows in _own(lane.rows(epoch, within * part.rows, (within + 1) * part.rows), part):
@@ -146,7 +147,7 @@ class TransitionPlan:
         index: int,
         pinned: bool,
     ) -> dict[str, Tensor]:
-        # Tensors: torch converts float16 to float32 eight times as fast as NumPy.
+        # Tensors, because torch converts float16 to float32 eight times as fast as NumPy.
         batch: dict[str, Tensor] = {}
         filled = 0
         for part, shard, rows in self._taken(lanes, index):
@@ -159,7 +160,7 @@ class TransitionPlan:
 
     @property
     def own_rows(self) -> int:
-        """Rows of a batch that this learner takes."""
+        """Return the number of rows of a batch that this learner takes."""
         return sum(lane.own_rows for lane in self.lanes)
 
     def sample(self, rows: int, device: torch.device, cache: ShardCache | None = None) -> dict[str, Tensor]:
@@ -185,7 +186,7 @@ class TransitionPlan:
 
 
 def generator(*key: int) -> np.random.Generator:
-    """The fastest generator of NumPy's: several are made for each update."""
+    """Return NumPy's fastest generator, since several are made for each update."""
     return np.random.Generator(np.random.SFC64(key))
 
 
@@ -201,7 +202,7 @@ def _own(taken: Iterator[tuple[int, np.ndarray]], part: LanePart) -> Iterator[tu
 def _picked(
     shard: dict[str, np.ndarray], rows: np.ndarray | slice, reward_labels: np.ndarray | None
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """The columns of some rows of a shard, by name; `reward_labels`, if not None, replace the rewards."""
+    """Yield the columns of some rows of a shard, by name; `reward_labels`, if not None, replace the rewards."""
     for name, values in shard.items():
         if name != NUMBER and (name != REWARDS or reward_labels is None):
             yield name, values[rows]
@@ -216,7 +217,7 @@ class Stopwatch:
         self.seconds = 0.0
 
     def over(self, values: Iterator[Value]) -> Iterator[Value]:
-        """Yields the same values."""
+        """Yield the same values."""
         while True:
             start = time.perf_counter()
             try:
@@ -228,7 +229,7 @@ class Stopwatch:
 
 
 class _Lane:
-    """The order of one lane: each epoch permutes its shards, and the rows of each shard."""
+    """Order of one lane: each epoch permutes its shards, and the rows of each shard."""
 
     def __init__(self, seed: int, number: int, sizes: list[int], rows_per_epoch: int) -> None:
         self.number = number
@@ -237,7 +238,7 @@ class _Lane:
         self._permutation: tuple[tuple[int, int], np.ndarray] | None = None
 
     def rows(self, epoch: int, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Shard and rows in it for the positions [start, stop) of the epoch."""
+        """Yield shard and rows in it for the positions [start, stop) of the epoch."""
         shards, ends = self._order(epoch)
         place = int(np.searchsorted(ends, start, side="right"))
         while start < stop:
@@ -248,7 +249,7 @@ class _Lane:
             start, place = end, place + 1
 
     def at(self, epoch: int, position: int) -> tuple[int, float, int]:
-        """The shard at a position, the share of it that is read by then, and the shard after it."""
+        """Return the shard at a position, the share of it that is read by then, and the shard after it."""
         shards, ends = self._order(epoch)
         place = int(np.searchsorted(ends, position, side="right"))
         shard, end = int(shards[place]), int(ends[place])
@@ -256,7 +257,7 @@ class _Lane:
         return shard, 1 - (end - position - 1) / self._sizes[shard], int(following)
 
     def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The shards in order, and the positions at which they end."""
+        """Return the shards in order, and the positions at which they end."""
         if epoch not in self._orders:
             shards = np.random.default_rng((self._seed, epoch, self.number)).permutation(len(self._sizes))
             kept = {number: order for number, order in self._orders.items() if number == epoch - 1}

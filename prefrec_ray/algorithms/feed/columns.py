@@ -1,5 +1,5 @@
-"""The columns of a batch, by RLlib's names: importing RLlib for them takes seconds in every process that reads."""
+"""Column names of a batch, equal to RLlib's, whose import would take seconds in every process that reads."""
 
 OBS, ACTIONS, NEXT_OBS, REWARDS = "obs", "actions", "new_obs", "rewards"
-#: Reward labels that a batch has already, of transitions as they were logged.
+#: Reward labels of the logged transitions, if a batch has them already.
 LABELS = "labels"

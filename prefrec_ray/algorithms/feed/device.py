@@ -17,21 +17,21 @@ from prefrec_ray.algorithms.feed.transfer import Batch, ahead
 
 
 class Feed:
-    """The data of one learner, from one plan to the next: on the processor, as the plans give them."""
+    """Data of one learner, from one plan to the next, on the processor, in the order of the plans."""
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._cache = device, ShardCache()
 
     def batches(self, plan: TransitionPlan) -> Iterator[Batch]:
-        """The batches of `plan` in order."""
+        """Yield the batches of `plan` in order."""
         return plan.batches(self._device, self._cache)
 
     def sample(self, plan: TransitionPlan, rows: int) -> Batch:
-        """As `TransitionPlan.sample`."""
+        """Return the sample of `TransitionPlan.sample`."""
         return plan.sample(rows, self._device, self._cache)
 
     def preferences(self, plan: PreferencePlan) -> Segments:
-        """The preferences of `plan`."""
+        """Return the preferences of `plan`."""
         return plan.load()
 
 
@@ -51,14 +51,14 @@ class DeviceFeed(Feed):
         self._preferences: Segments | None = None
 
     def batches(self, plan: TransitionPlan) -> Iterator[Batch]:
-        """The batches of `plan` in order."""
+        """Yield the batches of `plan` in order."""
         table = self._table(plan)
         if table is None:
             return ahead(super().batches(plan), self._device)
         return map(table.rows, plan.row_numbers(table.starts))
 
     def sample(self, plan: TransitionPlan, rows: int) -> Batch:
-        """As `TransitionPlan.sample`."""
+        """Return the sample of `TransitionPlan.sample`."""
         table = self._table(plan)
         if table is None:
             return super().sample(plan, rows)
@@ -66,7 +66,7 @@ class DeviceFeed(Feed):
         return table.rows(np.concatenate(numbers))
 
     def preferences(self, plan: PreferencePlan) -> Segments:
-        """The preferences of `plan`."""
+        """Return the preferences of `plan`."""
         if self._preferences is None or plan.buffer != self._buffer:
             buffer = plan.load()
             size = buffer.inputs.nbytes + buffer.first.nbytes + buffer.label.nbytes
@@ -90,5 +90,5 @@ class DeviceFeed(Feed):
 
 
 def feed_of(device: torch.device, share: float = 1.0) -> Feed:
-    """The feed of a learner on `device`, of which it has a `share`."""
+    """Return the feed of a learner on `device`, of which it has a `share`."""
     return Feed(device) if device.type == "cpu" else DeviceFeed(device, share)

@@ -41,7 +41,7 @@ class LoadedData:
 
 
 def load_data(request: DataRequest, same: LoadedData | None = None) -> LoadedData:
-    """Read the data of `request`, large data by tasks (feed/tasks.py). Only streamed data are not in memory on return.
+    """Load the data of `request`, large data by tasks (feed/tasks.py). Only streamed data are not in memory on return.
 
     `same`: the same transitions, loaded before with other preferences. Raises `UserError` for a damaged data set, or
     one without preferences of a teacher.
@@ -52,7 +52,7 @@ def load_data(request: DataRequest, same: LoadedData | None = None) -> LoadedDat
         check_complete(dataset)
         shards, sizes = find_shards(dataset, request.transitions, request.limit, here)
         same = LoadedData(shards, sizes, start(_probe_states, dataset.uri, here=here))
-        # Read before the learners start: they may take the last CPUs, and reading would never begin.
+        # Read before the learners start, since they may take the last CPUs, and reading would never begin.
         ray.get(same.probe)
     if request.numbered:
         check_numbers(dataset)
@@ -70,18 +70,18 @@ def load_data(request: DataRequest, same: LoadedData | None = None) -> LoadedDat
 
 
 def check_numbers(dataset: PreparedDataset) -> None:
-    """Raises `UserError` if transitions have no column `number`."""
+    """Raise `UserError` if transitions have no column `number`."""
     file = dataset.files("transitions")[0]
     system, path = storage.filesystem(file)
     if "number" not in pq.read_schema(path, filesystem=system).names:
         raise UserError(
-            f"{file}: no column 'number': the data set was made by an earlier version; make it again by "
+            f"{file}: found no column 'number', as in data sets of earlier versions; make the data set again by "
             "`prefrec prepare`, or set reward_horizon: 1"
         )
 
 
 def _probe_states(uri: str) -> np.ndarray:
-    """A sample of at most PROBE_STATES validation states [n, S], about equally many from each file."""
+    """Return a sample of at most PROBE_STATES validation states [n, S], about equally many from each file."""
     dataset = PreparedDataset.open(uri)
     files = dataset.files("requests", "validation")
     generator = np.random.default_rng(Stream.PROBE_STATES)

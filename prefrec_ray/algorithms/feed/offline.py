@@ -1,4 +1,4 @@
-"""The offline data of an algorithm: the plan of each learner for each iteration."""
+"""Offline data of an algorithm: the plan of each learner for each iteration."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class PreparedData(OfflineData):
         self.batches_per_epoch = batches_in(lane for lanes in self._lanes for lane in lanes)
         if self.batches_per_epoch == 0:
             raise UserError(
-                f"train_batch_size_per_learner: a batch of {self.batch_size} is larger than the {sum(loaded.sizes)} "
+                f"train_batch_size_per_learner: found a batch of {self.batch_size} for {sum(loaded.sizes)} "
                 f"transitions in use ({self.dataset.uri}); expected a smaller batch, or a larger replay_buffer_size"
             )
         self.preferences, self.pairs, self.held_out = loaded.preferences, loaded.pairs, loaded.held_out
@@ -74,7 +74,7 @@ class PreparedData(OfflineData):
         )
 
     def preference_plans(self, position: Position) -> list[PreferencePlan | None]:
-        """The preferences of one iteration for each learner; None if the reward model is not updated."""
+        """Return the preferences of one iteration for each learner; None if the reward model is not updated."""
         settings = self.settings
         pretraining = position.phase == "pretrain"
         if self.preferences is None or not (pretraining or settings.finetune_reward):
@@ -95,7 +95,7 @@ class PreparedData(OfflineData):
         ]
 
     def sample(self, position: Position, reward_labels: ray.ObjectRef | None = None) -> list[LearnerPlan]:
-        """The plan of each learner for one iteration of the phase "train"; `reward_labels` as in `TransitionPlan`."""
+        """Return each learner's plan for one iteration of the phase "train"; `reward_labels` as in `TransitionPlan`."""
         settings = self.settings
         first_of_phase = position.first == 0
         refresh = settings.standardise_reward and (first_of_phase or settings.finetune_reward)

@@ -26,32 +26,32 @@ class PreferencePlan:
 
     @property
     def size(self) -> int:
-        """Pairs of a whole mini-batch; the parts of learners may differ by one pair."""
+        """Return the number of pairs of a whole mini-batch; the parts of learners may differ by one pair."""
         return min(self.batch_size, self.pairs)
 
     def rows(self, index: int) -> np.ndarray:
-        """Pair numbers of this learner's part of batch `first + index`; each pass over the pairs has its own order."""
+        """Return this learner's pair numbers in batch `first + index`; each pass over the pairs has its own order."""
         epoch, within = divmod(self.first + index, batches_per_pass(self.pairs, self.batch_size))
         order = _pass_order(self.seed, epoch, self.pairs)
         return order[within * self.size : (within + 1) * self.size][self.part :: self.parts]
 
     def load(self) -> PreferenceBuffer:
-        """The buffer, in the shared memory of the node."""
+        """Return the buffer, from the shared memory of the node."""
         return ray.get(self.buffer)
 
 
 @lru_cache(maxsize=1)
 def _pass_order(seed: int, epoch: int, pairs: int) -> np.ndarray:
-    """The order of one pass over the pairs."""
+    """Return the order of one pass over the pairs."""
     return np.random.default_rng((seed, Stream.PASS, epoch)).permutation(pairs)
 
 
 def batches_per_pass(pairs: int, batch_size: int) -> int:
-    """Whole mini-batches in a pass over `pairs` preferences, at least one."""
+    """Return the number of whole mini-batches in a pass over `pairs` preferences, at least one."""
     return max(1, pairs // batch_size)
 
 
 def pretrain_batches(epochs: float, pairs: int, batch_size: int, most: int | None) -> int:
-    """Mini-batches of pre-training, at most `most`: at least one, or 0 for 0 epochs."""
+    """Return the number of mini-batches of pre-training, at most `most`: at least one, or 0 for 0 epochs."""
     batches = max(1, round(epochs * batches_per_pass(pairs, batch_size))) if epochs > 0 else 0
     return batches if most is None else min(batches, most)

@@ -25,10 +25,10 @@ from prefrec_ray.settings import PAIRINGS
 class PreferenceBuffer:
     """Pairs of segments over shared rows.
 
-    inputs [M, D]: the reward model's input of a request (state and action, or columns of the next state), float32, or
-    int16 that holds bfloat16, which NumPy does not have; `rows` returns them as tensors.
-    first [P, 2] int64: row of the first request of each segment. label [P] float32: preference label, P(second
-    preferred). within [P] bool: both segments are of one user. teacher [P]: its name. length: requests in a segment.
+    inputs [M, D]: the reward model's input for an impression (state and action, or columns of the next state), float32,
+    or int16 with the bits of bfloat16, which NumPy lacks; `rows` returns them as tensors. first [P, 2] int64: row of
+    the first impression of each segment. label [P] float32: preference label, P(second preferred). within [P] bool:
+    both segments belong to one user. teacher [P]: its name. length: impressions in a segment.
     """
 
     inputs: np.ndarray
@@ -42,27 +42,27 @@ class PreferenceBuffer:
         return len(self.label)
 
     def rows(self, index: np.ndarray) -> Tensor:
-        """The inputs at `index` [...]: [..., D], float32 or bfloat16."""
+        """Return the inputs at `index` [...]: [..., D], float32 or bfloat16."""
         rows = torch.from_numpy(self.inputs[index])
         return rows.view(torch.bfloat16) if rows.dtype == torch.int16 else rows
 
     def segments(self, pairs: np.ndarray, device: torch.device) -> tuple[Tensor, list[Tensor]]:
-        """On `device`: the labels [n] of these pairs, and the inputs [n, length, D] of first and of second segments."""
+        """Return on `device` the labels [n] of pairs, and the inputs [n, length, D] of first and second segments."""
         steps = np.arange(self.length)
         sides = [to_device(self.rows(first[:, None] + steps), device) for first in self.first[pairs].T]
         return to_device(torch.from_numpy(self.label[pairs]), device), sides
 
 
 def as_bfloat16(inputs: np.ndarray) -> np.ndarray:
-    """The bits, as int16, of float32 numbers rounded to bfloat16 as autocast rounds them."""
+    """Return the bits, as int16, of float32 numbers rounded to bfloat16 as autocast rounds them."""
     return torch.from_numpy(inputs).bfloat16().view(torch.int16).numpy()
 
 
 def held_out_teachers(dataset: PreparedDataset, teachers: Sequence[str]) -> list[str]:
-    """The teachers whose preference labels of validation users measure a reward that was learned from `teachers`.
+    """Return the teachers whose labels of validation users measure a reward that was learned from `teachers`.
 
-    For a scripted teacher: those without errors, with its scoring and each pairing. For people: themselves, if they
-    judged pairs of validation users.
+    For a scripted teacher these are teachers without errors, with its scoring and each pairing. Annotators measure
+    themselves, if they voted on pairs of validation users.
     """
     scorings = {
         teacher["name"]: teacher["scoring"]
@@ -131,16 +131,16 @@ def _load_pairs(uri: str, task: str, split: str, teachers: list[str]) -> dict[st
     lengths = np.unique(pairs["length"])
     if len(lengths) > 1:
         raise UserError(
-            f"{uri}: the pairs of {' and '.join(teachers)} are of {' and '.join(map(str, lengths))} requests; "
+            f"{uri}: found pairs of {' and '.join(map(str, lengths))} impressions ({' and '.join(teachers)}); "
             "expected one length of segments for all"
         )
     return pairs
 
 
 def segment_rows(uri: str, file: str, pairs: dict[str, np.ndarray], columns: Sequence[int] | None) -> dict[str, Any]:
-    """The rows of one file that are in a segment, and the first row of each segment among them.
+    """Return the rows of one file that are in a segment, and the first row of each segment among them.
 
-    `pairs` holds user_0, start_0, user_1, start_1 and length. Returns inputs [M, D], and `starts`: for each side (side,
+    `pairs` has user_0, start_0, user_1, start_1 and length. Returns inputs [M, D], and `starts`: for each side (side,
     numbers of the pairs [n] whose user is in the file, first rows of their segments [n]).
     """
     dataset = PreparedDataset.open(uri)
@@ -155,7 +155,7 @@ def segment_rows(uri: str, file: str, pairs: dict[str, np.ndarray], columns: Seq
         at = np.minimum(np.searchsorted(names, user), max(len(names) - 1, 0))
         pair = np.flatnonzero(names[at] == user) if len(names) else np.empty(0, dtype=np.int64)
         row = user_first[at[pair]] + pairs[f"start_{side}"][pair] if len(names) else pair
-        # One row more than the segment: the next state of its last request.
+        # One row more than the segment, for the next state of its last impression.
         np.add.at(needed, row, 1)
         np.subtract.at(needed, np.minimum(row + length + 1, len(users)), 1)
         segments.append((side, pair, row))

@@ -22,7 +22,7 @@ from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
 from prefrec_ray.algorithms.feed.shards import NUMBER, ShardCache, columns
 from prefrec_ray.algorithms.feed.transfer import Batch, to_device
 
-#: Share of a device's free memory that transitions may fill, and preferences of the remaining memory: networks,
+#: Share of a device's free memory that transitions may fill, and preferences of the remaining memory, because networks,
 #: optimizers and activations need memory too.
 ROOM = 0.5
 
@@ -48,7 +48,7 @@ class Transitions:
 
     @classmethod
     def from_shards(cls, plan: TransitionPlan, cache: ShardCache, device: torch.device) -> Transitions:
-        """A copy of all shards of `plan`, one after another."""
+        """Return a copy of all shards of `plan`, one after another."""
         count, kept = sum(sum(part.sizes) for part in plan.lanes), _kept(plan)
         table: Batch = {}
         starts, filled = {}, 0
@@ -65,7 +65,7 @@ class Transitions:
         return cls(table, starts)
 
     def rows(self, numbers: np.ndarray) -> Batch:
-        """These rows, as float32."""
+        """Return these rows, as float32."""
         index = to_device(torch.from_numpy(numbers), next(iter(self.columns.values())).device)
         batch = {name: values.index_select(0, index) for name, values in self.columns.items()}
         if self.labels is not None:
@@ -84,12 +84,12 @@ class Preferences:
 
     @classmethod
     def from_buffer(cls, buffer: PreferenceBuffer, device: torch.device) -> Preferences:
-        """A copy of `buffer`."""
+        """Return a copy of `buffer`."""
         inputs, first, label = (torch.tensor(a, device=device) for a in (buffer.inputs, buffer.first, buffer.label))
         return cls(inputs.view(torch.bfloat16) if inputs.dtype == torch.int16 else inputs, first, label, buffer.length)
 
     def segments(self, pairs: np.ndarray, device: torch.device) -> tuple[Tensor, list[Tensor]]:
-        """As `PreferenceBuffer.segments`."""
+        """Return labels and inputs as `PreferenceBuffer.segments`."""
         index = to_device(torch.from_numpy(pairs), device)
         steps = torch.arange(self.length, device=device)
         sides = [self.inputs[first[:, None] + steps] for first in self.first.index_select(0, index).T]
@@ -104,7 +104,7 @@ def _kept(plan: TransitionPlan) -> set[str]:
 
 
 def size_of(plan: TransitionPlan, cache: ShardCache) -> int:
-    """Bytes of the transitions of `plan`, and of all labels."""
+    """Return the number of bytes of the transitions of `plan`, and of all labels."""
     first = columns(ray.get(cache.bring(plan.lanes[0].shards[0])))
     row = sum(values[:1].nbytes for name, values in first.items() if name in _kept(plan))
     labels = 0 if plan.reward_labels is None else ray.get(plan.reward_labels).nbytes

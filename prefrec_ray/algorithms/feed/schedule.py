@@ -1,4 +1,4 @@
-"""The schedule of a run: its position is a function of the iteration number, all that a resumed run needs."""
+"""Schedule of a run. Its position is a function of the iteration number, all that a resumed run needs."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class Schedule:
 
     @property
     def pretrain_iterations(self) -> int:
-        """Passes over the preferences; the last one may be a part."""
+        """Return the passes over the preferences; the last one may be a part."""
         return -(-self.pretrain_batches // self.preference_batches)
 
     @property
     def iterations(self) -> int:
-        """Length of the run."""
+        """Return the length of the run."""
         return self.pretrain_iterations + -(-self.updates // self.updates_per_iteration)
 
     def at(self, iteration: int) -> Position:
-        """The position of iteration 0, 1, ...; after the end, training continues with full iterations."""
+        """Return the position of iteration 0, 1, ...; after the end, training continues with full iterations."""
         if iteration < self.pretrain_iterations:
             first = iteration * self.preference_batches
             return Position("pretrain", first, min(self.preference_batches, self.pretrain_batches - first))

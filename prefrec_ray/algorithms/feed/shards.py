@@ -22,14 +22,14 @@ from prefrec_ray.dataset import PreparedDataset, read_table, stored
 from prefrec_ray.dataset.completeness import file_rows
 from prefrec_ray.errors import UserError
 
-#: Lanes that are read side by side, each one shard at a time: more would need more memory, and mix no better.
+#: Lanes that are read in parallel, each one shard at a time: more would need more memory, and mix no better.
 MOST_LANES = 8
 #: Ways in which transitions reach the learners; "auto" is "materialised" if they fit, else "streaming".
 TRANSITIONS = ("auto", "materialised", "streaming")
 #: Share of the cluster's object store that transitions may fill. Shards are copied to the hosts of learners, and then
-#: take up to twice their size; preferences and other runs need room too.
+#: take up to twice their size; preferences and other runs need space too.
 STORE_SHARE = 0.4
-#: Threads that read Parquet footers, which are small: nearly all the time is waiting for storage.
+#: Threads that read Parquet footers, which are small, so that nearly all the time is spent waiting for storage.
 _THREADS = 16
 
 #: An Arrow table in the object store, or the file to read it from.
@@ -54,12 +54,12 @@ def find_shards(
     With `here` this process reads them.
 
     All rows are used, or the first `limit` (rounded down to a multiple of the lanes): a random sample, because
-    transitions are stored shuffled. Raises `UserError` if there are no rows.
+    transitions are stored shuffled. Raises `UserError` without rows.
     """
     folder = dataset.path("transitions")
     files = dataset.files("transitions")
     if not files:
-        raise UserError(f"{folder}: found no shards of transitions, expected one or more")
+        raise UserError(f"{folder}: found no shards of transitions; expected one or more")
     size, rows = storage.size(folder), []
     if limit is not None:
         rows = _rows(files)
@@ -69,7 +69,7 @@ def find_shards(
     if how == "auto":
         store = ray.cluster_resources().get("object_store_memory", 0.0)
         how = "materialised" if size <= STORE_SHARE * store else "streaming"
-        # Only streaming is worth a line on a terminal.
+        # Only streaming deserves a line on a terminal.
         _LOG.log(
             logging.INFO if how == "materialised" else logging.WARNING,
             "transitions are %s: %.2f GB in %d shards; they may fill %.0f %% of the object store's %.2f GB",
@@ -83,12 +83,15 @@ def find_shards(
 
 
 def lanes_of(shards: int, most: int = MOST_LANES) -> int:
-    """The number L of lanes, shard i in lane i mod L: the largest divisor of `shards` up to MOST_LANES and `most`."""
+    """Return the number L of lanes: the largest divisor of `shards` up to MOST_LANES and `most`.
+
+    Shard i is in lane i mod L.
+    """
     return max(lanes for lanes in range(1, min(MOST_LANES, most) + 1) if shards % lanes == 0)
 
 
 def within(rows: Sequence[int], limit: int) -> list[int]:
-    """Rows used of each of the first shards so that every lane has an equal part of `limit`, or all of its own."""
+    """Return the rows used of each of the first shards; every lane has an equal part of `limit`, or all its rows."""
     used: list[int] = []
     lanes = lanes_of(len(rows))
     room = [limit // lanes] * lanes
@@ -105,7 +108,7 @@ def _rows(files: list[str]) -> list[int]:
 
 
 class ShardCache:
-    """The shards that a learner holds: for each lane the one in use and at most the next one."""
+    """Shards in the memory of a learner: for each lane the one in use and at most the next one."""
 
     def __init__(self) -> None:
         self._in_use: dict[int, tuple[Shard, dict[str, np.ndarray]]] = {}
@@ -116,12 +119,12 @@ class ShardCache:
         return len(self._in_use) + len(self._ahead)
 
     def order(self, lane: int, shard: Shard) -> None:
-        """Starts to fetch the shard that `lane` uses next, unless it is held or on its way."""
+        """Start to fetch the shard that `lane` uses next, unless it is in memory or on its way."""
         if all(lane not in place or place[lane][0] != shard for place in (self._in_use, self._ahead)):
             self._ahead[lane] = (shard, self.bring(shard))
 
     def take(self, lane: int, shard: Shard) -> dict[str, np.ndarray]:
-        """The columns of the shard that `lane` uses now, as views [n, ...] by RLlib's names; drops the last one."""
+        """Return the columns of the lane's current shard, as views [n, ...] by RLlib's names; drop the previous one."""
         self.order(lane, shard)
         if lane not in self._in_use or self._in_use[lane][0] != shard:
             self._in_use.pop(lane, None)
@@ -130,7 +133,7 @@ class ShardCache:
         return self._in_use[lane][1]
 
     def bring(self, shard: Shard) -> ray.ObjectRef:
-        """Starts to fetch a shard to this host; the cache does not keep it."""
+        """Start to fetch a shard to this host; the cache does not keep it."""
         if isinstance(shard, str):
             if self._reader is None:
                 here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
@@ -145,12 +148,12 @@ class _FileReader:
         return _one_chunk(file)
 
 
-# One process reads for one learner, a file at a time. It needs no CPU: learners, which wait for it, may hold all CPUs.
+# One process reads for one learner, a file at a time. It needs no CPU, since learners, which wait for it, may hold all.
 _Reader = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_FileReader)
 
 
 def columns(table: pa.Table) -> dict[str, np.ndarray]:
-    """Zero-copy views of a shard's columns by RLlib's names, in their stored types; reward and NUMBER are [n]."""
+    """Return zero-copy views of a shard's columns by RLlib's names, as stored; reward and NUMBER are [n]."""
     return {
         rllib: stored(table[name]) if name not in ("reward", "number") else table[name].combine_chunks().to_numpy()
         for name, rllib in _COLUMNS.items()
@@ -159,7 +162,7 @@ def columns(table: pa.Table) -> dict[str, np.ndarray]:
 
 
 def _materialise(files: list[str], folder: str) -> tuple[list[Shard], list[int]]:
-    """Every shard as one block of the object store."""
+    """Return every shard as one block of the object store."""
     shards = ray.data.from_items(files, override_num_blocks=len(files)).map_batches(_read_block, batch_size=None)
     bundles = list(shards.materialize().iter_internal_ref_bundles())
     blocks = [(block.ref, block.metadata.num_rows) for bundle in bundles for block in bundle.blocks]
@@ -169,7 +172,7 @@ def _materialise(files: list[str], folder: str) -> tuple[list[Shard], list[int]]
 
 
 def _materialise_here(files: list[str]) -> tuple[list[Shard], list[int]]:
-    """The same in this process (tasks.py), one shard after the other."""
+    """Return the same, read in this process (tasks.py), one shard after the other."""
     shards: list[Shard] = []
     sizes = []
     for file in files:

@@ -1,4 +1,4 @@
-"""Tasks that read a data set; for a small one, and inside a trial of Ray Tune, the process that asks reads itself."""
+"""Tasks that read a data set. For a small data set, and inside a trial of Ray Tune, the caller reads it itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ray.util import get_current_placement_group
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
 
-#: Processes for tasks take seconds to start, in which one process reads more than this.
+#: Size up to which one process reads a data set faster than the processes of tasks can start.
 SMALL_BYTES = 256 << 20
 
 
@@ -32,9 +32,10 @@ def reads_here(dataset: PreparedDataset) -> bool:
 
 
 def start(function: Callable[..., Any], *inputs: Any, here: bool = False) -> ray.ObjectRef:
-    """A reference to `function(*inputs)`, references among `inputs` resolved: a task of one CPU.
+    """Return a reference to `function(*inputs)`, references among `inputs` resolved, as a task of one CPU.
 
-    With `here`, and inside a trial, it runs here and now, and an error is raised by this call instead of `ray.get`.
+    With `here`, and inside a trial, it runs immediately in this process, and this call raises the error instead of
+    `ray.get`.
     """
     if not (here or in_trial()):
         return _task(function).remote(*inputs)

@@ -41,11 +41,11 @@ class RewardFunction:
 
     @classmethod
     def from_state(cls, request: RewardRequest, state: RewardState) -> RewardFunction:
-        """The reward that was pre-trained for `request`."""
+        """Return the reward that was pre-trained for `request`."""
         return cls(state.weights, request.hidden_sizes, request.preferences.columns, request.members)
 
     def __call__(self, state: np.ndarray, action: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Rewards, float32 [len(rows)], of the transitions that begin at `rows` of states [N, S] and actions [N, A]."""
+        """Return rewards, float32 [len(rows)], of the transitions from `rows` of states [N, S] and actions [N, A]."""
         inputs = [state[rows], action[rows]] if self.columns is None else [state[rows + 1][:, list(self.columns)]]
         network = reward_network(sum(part.shape[1] for part in inputs), self.hidden_sizes, self.members)
         network.load_state_dict({name: torch.tensor(value) for name, value in self.weights.items()})
@@ -68,8 +68,8 @@ def look_ahead(reward: np.ndarray, user_starts: np.ndarray, horizon: int) -> np.
 
 
 def label_users(reward: np.ndarray, starts: np.ndarray, requests: int, horizon: int) -> np.ndarray:
-    """Reward labels from the rewards of transitions of whole users, whose `requests` begin at the rows `starts`."""
-    # A user of n requests has n - 1 transitions; a user of one request has none.
+    """Return reward labels from rewards of transitions of whole users, whose impressions begin at rows `starts`."""
+    # A user of n impressions has n - 1 transitions; a user of one impression has none.
     sizes = run_lengths(starts, requests) - 1
     return look_ahead(reward, np.cumsum(sizes) - sizes, horizon)
 
@@ -77,16 +77,16 @@ def label_users(reward: np.ndarray, starts: np.ndarray, requests: int, horizon: 
 def label_histories(
     reward: RewardFunction, state: np.ndarray, action: np.ndarray, starts: np.ndarray, horizon: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows [T] and reward labels [T] of the transitions of whole users, whose requests begin at the rows `starts`."""
+    """Return rows [T] and reward labels [T] of the transitions of whole users, which begin at the rows `starts`."""
     rows = transition_rows(starts, len(state))
     return rows, label_users(reward(state, action, rows), starts, len(state), horizon)
 
 
 def label_transitions(dataset: PreparedDataset, reward: RewardFunction | None, horizon: int) -> ray.ObjectRef:
-    """A reference to the labels of all transitions, float32, each at its number; `reward` None: the reward column.
+    """Return a reference to the labels of all transitions, float32, by their numbers; `reward` None: the reward column.
 
-    Small data sets are labelled in this process, larger ones by tasks that need no CPU: learners, which wait for the
-    labels, may hold all CPUs. Raises `UserError` for a data set without requests.
+    Small data sets are labelled in this process, larger ones by tasks without a CPU, since learners, which wait for the
+    labels, may hold all CPUs. Raises `UserError` for a data set without impressions.
     """
     files = dataset.files("requests", "train")
     if not files:

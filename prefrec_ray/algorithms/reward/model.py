@@ -1,4 +1,4 @@
-"""The reward model r: its network, its input and its scale (section 4 of the paper)."""
+"""Reward model r: its network, its input and its scale (section 4 of the paper)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prefrec_ray.policy.networks.layers import Scalar, start_at_zero
 class Members(nn.Module):
     """Reward networks of the same shape, trained independently on the same mini-batches. The reward is their mean.
 
-    The remains of their initial weights differ, and average out where preferences give little information
+    The remains of their initial weights differ, and average out if preferences give little information
     (docs/recipe.md).
     """
 
@@ -28,9 +28,9 @@ class Members(nn.Module):
 
 
 def reward_network(width: int, hidden_sizes: Sequence[int], members: int) -> Scalar | Members:
-    """The network of a reward that sees `width` numbers."""
-    # The paper does not give the initial weights. Those of an untrained reward would stay as noise, larger than the
-    # signal, in directions of the state that preferences do not decide (docs/recipe.md).
+    """Return the network of a reward with `width` inputs."""
+    # The paper does not give the initial weights. The weights of an untrained reward would remain as noise, larger than
+    # the signal, in directions of the state that preferences do not determine (docs/recipe.md).
     networks = [start_at_zero(Scalar(width, hidden_sizes)) for _ in range(members)]
     return networks[0] if members == 1 else Members(networks)
 
@@ -38,9 +38,8 @@ def reward_network(width: int, hidden_sizes: Sequence[int], members: int) -> Sca
 class RewardModel(nn.Module):
     """r(s, a) as in the paper, or r of `columns` of the next state; standardised by `mean` and `std`.
 
-    The mean of `members` networks.
-
-    `from_batch`: the batch holds rewards (reward column or look-ahead labels), which are only standardised.
+    It is the mean of `members` networks. `from_batch`: the batch contains rewards (reward column or look-ahead labels),
+    which are only standardised.
     """
 
     columns: Tensor | None
@@ -65,12 +64,12 @@ class RewardModel(nn.Module):
         self.from_batch = from_batch
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Rewards [...] of inputs [..., D], as a `PreferenceBuffer` holds them."""
+        """Return rewards [...] of inputs [..., D], as in a `PreferenceBuffer`."""
         return self.network(inputs)
 
     @property
     def members(self) -> list[nn.Module]:
-        """The networks that learn, each by itself."""
+        """Return the networks that learn, each independently."""
         return list(self.network.members) if isinstance(self.network, Members) else [self.network]
 
     def label(self, batch: dict[str, Tensor]) -> Tensor:
@@ -86,12 +85,12 @@ class RewardModel(nn.Module):
         return (raw - self.mean) / self.std
 
     def unscale(self) -> None:
-        """Resets the scale: `label` returns raw rewards."""
+        """Reset the scale, so that `label` returns raw rewards."""
         self.mean.zero_()
         self.std.fill_(1.0)
 
     def scale_to(self, moments: Tensor) -> None:
-        """Sets the scale from `moments` [3] of raw rewards: number, sum and sum of squares."""
+        """Set the scale from `moments` [3] of raw rewards: number, sum and sum of squares."""
         count, total, squares = moments
         mean = total / count
         self.mean.copy_(mean)
@@ -100,14 +99,14 @@ class RewardModel(nn.Module):
 
 
 def moments(rewards: Tensor) -> Tensor:
-    """Number, sum and sum of squares of rewards [B], float64 [3]; their sum over learners is for `scale_to`."""
+    """Return number, sum and sum of squares of rewards [B], float64 [3]; `scale_to` needs their sum over learners."""
     rewards = rewards.double()
     return torch.stack([torch.ones_like(rewards), rewards, rewards.square()]).sum(1)
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Context in which initial weights depend only on `seed`, so that all learners start from the same weights."""
+    """Make initial weights depend only on `seed`, within the block, so that all learners start from equal weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

@@ -40,6 +40,6 @@ def pretrain(request: RewardRequest, data: LoadedData, device: str = "cpu", shar
 
 
 def autocast(device: str, precision: str) -> torch.autocast:
-    """The autocast context of forward passes: matrix products are in bfloat16 unless `precision` is float32."""
-    # No cache of rounded weights: it would be stale after an optimizer step in the same update.
+    """Return the autocast context of forward passes: matrix products are in bfloat16 unless `precision` is float32."""
+    # No cache of rounded weights, since it would be stale after an optimizer step in the same update.
     return torch.autocast(device, torch.bfloat16, enabled=precision != "float32", cache_enabled=False)

@@ -1,4 +1,4 @@
-"""The weights and optimizer state of a reward model as arrays, to share between runs and to save."""
+"""Weights and optimizer state of a reward model as arrays, to share between runs and to save."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class RewardState:
 
     @classmethod
     def from_network(cls, network: nn.Module, optimizer: torch.optim.Optimizer) -> RewardState:
-        """A copy of the state of both."""
+        """Return a copy of the state of both."""
         state = optimizer.state_dict()["state"]
         return cls(
             weights={name: value.cpu().numpy().copy() for name, value in network.state_dict().items()},
@@ -26,7 +26,7 @@ class RewardState:
         )
 
     def put(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Restores both."""
+        """Restore both."""
         network.load_state_dict({name: torch.tensor(value) for name, value in self.weights.items()})
         moments = {i: {k: torch.tensor(v) for k, v in values.items()} for i, values in self.moments.items()}
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})

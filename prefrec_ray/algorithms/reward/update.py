@@ -36,7 +36,7 @@ def preference_gradient(
     for start in range(0, len(pairs), size):
         chunk = pairs[start : start + size]
         label, logits = _judged(reward.members, buffer, chunk, device)
-        # In a sum each member gets the gradient of its own loss.
+        # The gradient of a sum gives each member the gradient of its own loss.
         losses = torch.stack([preference_loss(logit, label) for logit in logits]) * (len(chunk) / total)
         chunk_gradient = list(torch.autograd.grad(losses.sum(), parameters))
         if gradient:
@@ -76,6 +76,6 @@ def _judged(
     members: Sequence[nn.Module], buffer: Segments, pairs: np.ndarray, device: torch.device
 ) -> tuple[Tensor, list[Tensor]]:
     # One pass for each side: Eq. 3 cancels the output bias, and its two gradients are then sums of the same numbers
-    # with opposite signs, exactly zero. Adam would turn any rounding error that is left into a full step.
+    # with opposite signs, exactly zero. Adam would turn any remaining rounding error into a full step.
     label, sides = buffer.segments(pairs, device)
     return label, [preference_logit(*(member(side).sum(-1) for side in sides)) for member in members]

@@ -30,9 +30,8 @@ _CHUNKS = 32
 class Critic:
     """Mean of one or several Q(s, a).
 
-        `scales` [Q, 2, S] convert states to the scale of each network if their data sets differ
-        (`Normaliser.rescaling`). `answers` predicts feedback from states on the scale `answers_scale` [2, S]. With
-        weights `worth` float32 [F],
+    `scales` [Q, 2, S] convert states to the scale of each network if their data sets differ (`Normaliser.rescaling`).
+    `answers` predicts feedback from states on the scale `answers_scale` [2, S]. With weights `worth` float32 [F],
     expected feedback scores items (expected_feedback.py).
 
     Raises `UserError` for networks with different inputs, and without networks.

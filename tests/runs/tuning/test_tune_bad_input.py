@@ -39,7 +39,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"search": {"gamma": {"loguniform": [0, 1]}}}, "loguniform: expected bounds above 0"),
     ({"search": {"gamma": {"grid": [0.9], "methods": ["IQL"]}}}, "'IQL' is not in this sweep"),
     ({"metric": "reward/acuracy_within_user"}, "no trial reports 'reward/acuracy_within_user'; did you mean"),
-    ({"method": "json:loads"}, "'json:loads' is no method"),
+    ({"method": "json:loads"}, "'json:loads' is not a method"),
     ({"metric": "validation/ncis"}, "no trial reports 'validation/ncis'; set validation"),
     ({"metric": "validation/online", "validation": {}}, "no trial reports 'validation/online'"),
     ({"num_samples": 3}, "key 'num_samples': found 3, but no key of 'search' is drawn"),
