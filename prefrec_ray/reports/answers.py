@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from shlex import quote
 
+from prefrec_ray import storage
 from prefrec_ray.evaluation.estimators.importance_sampling import ENOUGH
 from prefrec_ray.evaluation.results.case import Case
 from prefrec_ray.evaluation.results.records import Evaluation, PolicyVerdict
@@ -131,7 +133,8 @@ def _risks(evaluation: Evaluation, case: Case, verdicts: Mapping[str, PolicyVerd
 def _next(evaluation: Evaluation, case: Case, verdict: PolicyVerdict) -> Answer:
     question = "What to do next?"
     bundle = next((r.bundle for r in evaluation.records if r.subject == case.policy and r.bundle), None)
-    policy, dataset = quote(bundle or "RUN/policy"), quote(evaluation.dataset or "DATASET")
+    uri = bundle or "RUN/policy"
+    policy, dataset = quote(uri), quote(evaluation.dataset or "DATASET")
     if verdict.verdict == "candidate":
         text = (
             f"Test {case.policy} on a small share of users (a canary next to your current policy), then compare both."
@@ -139,7 +142,8 @@ def _next(evaluation: Evaluation, case: Case, verdict: PolicyVerdict) -> Answer:
         return Answer(question, [text], command=f"prefrec serve {policy} --state STATE\nprefrec compare STATE --days 7")
     if case.support is not None and not case.support.supported:
         text = f"Test nothing yet. Find a serving rule of {case.policy} with more support by the log, then evaluate it."
-        return Answer(question, [text], command=f"prefrec constrain {policy} --dataset {dataset} --output NEW_POLICY")
+        output = quote(storage.join(posixpath.dirname(uri.rstrip("/")) or ".", "constrained"))
+        return Answer(question, [text], command=f"prefrec constrain {policy} --dataset {dataset} --output {output}")
     if case.record is not None and case.record.estimator == "ncis":
         text = (
             "Test nothing yet. NCIS only ranks policies: evaluate with estimators: [model, ncis] on a log of sessions."

@@ -132,7 +132,7 @@ def test_what_is_next_depends_on_the_verdict() -> None:
     alone = Evaluation(dataset="my data", records=(), support={"p": lost})
     screen = first_screen(alone.model_copy(update={"verdicts": verdicts(alone)}), [])
     assert screen.answers[1].lines == ["Not known: p has no reliable estimate."]
-    assert screen.answers[4].command == "prefrec constrain RUN/policy --dataset 'my data' --output NEW_POLICY"
+    assert screen.answers[4].command == "prefrec constrain RUN/policy --dataset 'my data' --output RUN/constrained"
     assert screen.figures is None
     levels_only = Evaluation(records=(made_record("p", 1.5, estimator="dr"),))
     screen = first_screen(levels_only.model_copy(update={"verdicts": verdicts(levels_only)}), [])
