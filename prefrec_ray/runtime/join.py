@@ -60,7 +60,7 @@ def knock(place: str) -> None:
         code = error.code() if isinstance(error, grpc.RpcError) else grpc.StatusCode.UNAUTHENTICATED
         if code == grpc.StatusCode.UNAUTHENTICATED:
             raise UserError(
-                f"{place}: the cluster requires a token, found none or a wrong one; "
+                f"{place}: the cluster requires its token, found a wrong token or none; "
                 "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
             ) from error
         raise UserError(

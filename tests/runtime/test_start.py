@@ -139,7 +139,7 @@ def test_a_head_that_cannot_be_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     with head(version="2.9.0") as address:
         assert f"the cluster runs Ray 2.9.0, this machine {ray.__version__}" in refused(address, monkeypatch)
     with head(token="secret") as address:
-        assert "the cluster requires a token" in refused(address, monkeypatch)
+        assert "the cluster requires its token" in refused(address, monkeypatch)
     monkeypatch.setattr(join, "PATIENCE", 1.0)
     node = SimpleNamespace(state=1, ALIVE=1)
     nodes = {ray.NodeID.from_random(): node}
