@@ -33,7 +33,7 @@ class DataRequest:
 
     @classmethod
     def from_settings(cls, settings: TrainingSettings, dataset: PreparedDataset) -> DataRequest:
-        """The request of a run."""
+        """Return the data inputs of a run."""
         preferences = None
         if settings.uses_preferences:
             columns = reward_columns(settings, dataset)
@@ -58,7 +58,7 @@ class RewardRequest:
 
     @classmethod
     def from_settings(cls, settings: TrainingSettings, dataset: PreparedDataset) -> RewardRequest | None:
-        """The request of a run; None if it pre-trains no reward."""
+        """Return the inputs of pre-training in a run; None if it pre-trains no reward."""
         preferences = DataRequest.from_settings(settings, dataset).preferences
         if preferences is None or not settings.pretrain_epochs > 0:
             return None
@@ -77,7 +77,7 @@ class RewardRequest:
 
 @dataclass(frozen=True)
 class LabelRequest:
-    """Reward labels that look `horizon` requests ahead; `reward` None: from the data set's reward column."""
+    """Reward labels that look `horizon` impressions ahead; `reward` None: from the data set's reward column."""
 
     dataset: str
     horizon: int
@@ -85,7 +85,7 @@ class LabelRequest:
 
     @classmethod
     def from_settings(cls, settings: TrainingSettings, dataset: PreparedDataset) -> LabelRequest | None:
-        """The request of a run; None if labels do not look ahead, or the reward model is fine-tuned."""
+        """Return the inputs of labelling; None if labels do not look ahead, or the reward model is fine-tuned."""
         if not settings.looks_ahead:
             return None
         if not settings.uses_preferences:
@@ -97,7 +97,7 @@ class LabelRequest:
 
 
 def reward_columns(settings: TrainingSettings, dataset: PreparedDataset) -> Columns:
-    """Columns of the next state that the reward model sees; None if it sees state and action."""
+    """Return the columns of the next state that the reward model sees; None if it sees state and action."""
     if settings.reward_input == "state_action":
         return None
     state = dataset.state
@@ -106,9 +106,9 @@ def reward_columns(settings: TrainingSettings, dataset: PreparedDataset) -> Colu
 
 
 def embedding_columns(dataset: PreparedDataset) -> tuple[tuple[int, int], list[list[float]], list[list[float]]]:
-    """First and last + 1 of the state's columns that are means of embeddings; their mean and standard deviation [P, A].
+    """Return the range of the state's columns that are means of embeddings, and their mean and deviation [P, A].
 
-    They are the groups `items` and `tastes`, which lie side by side.
+    They are the adjacent groups `items` and `tastes`. The range is first and last + 1.
     """
     state, scale = dataset.state, dataset.normaliser
     first, last = state.groups["items"].start, state.groups["tastes"].stop

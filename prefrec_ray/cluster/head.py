@@ -24,7 +24,7 @@ _ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 def token() -> str | None:
     """Return the token of `RAY_AUTH_TOKEN`, of the file `RAY_AUTH_TOKEN_PATH`, or of `~/.ray/auth_token`, as Ray does.
 
-    Raises `UserError` where `RAY_AUTH_TOKEN_PATH` names no readable file.
+    Raises `UserError` if the file in `RAY_AUTH_TOKEN_PATH` cannot be read.
     """
     given = os.environ.get("RAY_AUTH_TOKEN", "").strip()
     if given:

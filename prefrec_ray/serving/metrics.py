@@ -21,7 +21,7 @@ class Metrics:
         self.commit = self._histogram("commit_seconds", "Time until a batch is on the disk.", _SECONDS)
         self.batch = self._histogram("batch_requests", "HTTP requests per batch.", (1, 2, 4, 8, 16, 32))
         self.users = self._gauge("users", "Known users.")
-        self.items = self._gauge("items", "Items that may be shown, by arm.", "arm")
+        self.items = self._gauge("items", "Items that are not withdrawn, by arm.", "arm")
         self.events = self._gauge("events", "Rows of the event log.")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

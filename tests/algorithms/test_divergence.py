@@ -30,7 +30,7 @@ def test_the_first_in_time_and_then_in_the_order_of_an_update() -> None:
 
 def test_the_line() -> None:
     losses = {"losses/actor_loss": math.nan, "losses/qf_loss": math.inf, "losses/value_loss": 1.0, "values/q": math.nan}
-    with pytest.raises(UserError, match=r"^iteration 7: losses/qf_loss: found inf first, training has diverged"):
+    with pytest.raises(UserError, match=r"^iteration 7: losses/qf_loss: found inf first; expected finite losses"):
         stop_if_diverged({**losses, "diverged/actor_loss": 12.0, "diverged/qf_loss": 11.0}, 7)
     with pytest.raises(UserError, match=r"^iteration 1: losses/reward_loss: found nan"):
         stop_if_diverged({"losses/reward_loss": math.nan}, 1)

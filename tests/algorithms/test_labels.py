@@ -183,7 +183,7 @@ def test_labels_read_the_columns_that_they_need(
 def test_a_data_set_without_requests_is_one_line(dataset: PreparedDataset, tmp_path: Path, use: Any) -> None:
     use(FakeRay(1))
     empty = PreparedDataset(str(tmp_path), dataset.metadata)
-    with pytest.raises(UserError, match=r"requests/train: no requests to label; expected part-\*\.parquet$"):
+    with pytest.raises(UserError, match=r"requests/train: found no impressions to label; expected part-\*\.parquet$"):
         label_transitions(empty, None, 3)
 
 

@@ -136,7 +136,7 @@ class OfflineConfig(AlgorithmConfig):
 
     @property
     def data_request(self) -> DataRequest:
-        """The data that a run of this config reads."""
+        """Return the specification of the data for a run of this config."""
         return DataRequest.from_settings(self.settings, self.dataset)
 
     @property

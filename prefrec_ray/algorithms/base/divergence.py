@@ -43,6 +43,6 @@ def stop_if_diverged(losses: Mapping[str, float], iteration: int) -> None:
         updates = {name.removeprefix("diverged/"): at for name, at in losses.items() if name.startswith("diverged/")}
         first = min(updates, key=lambda name: updates[name]) if updates else bad[0].removeprefix("losses/")
         raise UserError(
-            f"iteration {iteration}: losses/{first}: found {losses[f'losses/{first}']} first, training has diverged;"
-            " expected finite losses (use smaller learning rates, or a smaller gamma)"
+            f"iteration {iteration}: losses/{first}: found {losses[f'losses/{first}']} first; expected finite"
+            " losses: training has diverged (use smaller learning rates, or a smaller gamma)"
         )

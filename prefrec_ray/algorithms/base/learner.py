@@ -189,7 +189,7 @@ class OfflineLearner(TorchLearner):
         return update_metrics(sums)
 
     def _measure_reward_scale(self, transitions: TransitionPlan) -> None:
-        """Sets mean and standard deviation of the reward from a fixed sample of training transitions."""
+        """Set mean and standard deviation of the reward from a fixed sample of training transitions."""
         reward = self.net.reward
         with torch.no_grad(), self.precision():
             reward.unscale()
@@ -198,7 +198,7 @@ class OfflineLearner(TorchLearner):
             reward.scale_to(total)
 
     def precision(self) -> torch.autocast:
-        """The autocast context of forward passes."""
+        """Return the autocast context of forward passes."""
         return autocast(self.device.type, self.config.precision)
 
     # --- gradients ----------------------------------------------------------------------------------------------------

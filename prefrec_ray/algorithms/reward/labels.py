@@ -25,7 +25,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.ids import first_rows, run_lengths
 from prefrec_ray.mdp.transitions import transition_rows
 
-#: Smallest number of requests per task: for fewer, starting a task takes longer than its work.
+#: Smallest number of impressions per task: for fewer, starting a task takes longer than its work.
 REQUESTS_A_TASK = 1_000_000
 _ROWS_AT_ONCE = 65_536
 
@@ -90,7 +90,7 @@ def label_transitions(dataset: PreparedDataset, reward: RewardFunction | None, h
     """
     files = dataset.files("requests", "train")
     if not files:
-        raise UserError(f"{dataset.path('requests', 'train')}: no requests to label; expected part-*.parquet")
+        raise UserError(f"{dataset.path('requests', 'train')}: found no impressions to label; expected part-*.parquet")
     requests = dataset.metadata.counts.get("train", {}).get("requests", 0)
     tasks = min(len(files), int(ray.cluster_resources().get("CPU", 1)), requests // REQUESTS_A_TASK)
     if tasks <= 1:

@@ -1,4 +1,4 @@
-"""Pre-training of the reward model (Algorithm 1, lines 3 to 5), once for all runs with the same request."""
+"""Pre-training of the reward model (Algorithm 1, lines 3 to 5), once for all runs with the same inputs."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Perturbation(Bounded):
 
 
 def proposer(decoder: DeterministicActor, perturbation: Perturbation, states: Tensor) -> Callable[[Tensor], Tensor]:
-    """From latents [n, Z] to the actions [n, A] proposed in `states`, decoded and moved."""
+    """Return the function from latents [n, Z] to the actions [n, A] proposed in `states`, decoded and moved."""
     decode, move = decoder.net.given(states), perturbation.net.given(states)
 
     def propose(latents: Tensor) -> Tensor:

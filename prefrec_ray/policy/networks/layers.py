@@ -120,7 +120,7 @@ def to_array(tensor: Tensor) -> np.ndarray:
 
 
 def polyak_update(target: nn.Module, source: nn.Module, tau: float) -> None:
-    """target <- (1 - tau) target + tau source, in place; the paper's soft-update rate is 1 - tau."""
+    """Set target <- (1 - tau) target + tau source, in place; the paper's soft-update rate is 1 - tau."""
     with torch.no_grad():
         torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), tau)
 

@@ -40,7 +40,7 @@ class Events:
     )  # bool [N]: before users were dealt to canaries by this seed, which deals the same users again
     timestamp: np.ndarray  # int64 [N], ms
     received: np.ndarray  # int64 [N], ms, by the server's clock
-    dwell_ms: np.ndarray  # float64 [N], NaN where unknown
+    dwell_ms: np.ndarray  # float64 [N], NaN if unknown
     request: np.ndarray  # bool [N]: feedback on a known item
     user: np.ndarray  # int64 [N]
     arm: np.ndarray  # str [N]

@@ -66,7 +66,7 @@ class Codes:
 class Shelf:
     """Items that one policy may show. Added items make a new object.
 
-    `policy` draws from the items that may be shown. `catalogue` also holds withdrawn items, since states of users
+    `policy` draws from the items that are not withdrawn. `catalogue` also holds withdrawn items, since states of users
     depend on their embeddings. By code: `rows` in the policy's table, -1 for an item that is not in it, and whether an
     item is `known` to the catalogue. Rows in `gone` were withdrawn later.
     """
