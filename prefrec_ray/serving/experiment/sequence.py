@@ -21,7 +21,7 @@ FIRST = 400
 def half_widths(deviation: np.ndarray, n: np.ndarray, alpha: float = ALPHA) -> np.ndarray:
     """Return half the width of the interval after each of `n` observations of standard deviation `deviation`, float64.
 
-    As n grows, all means lie within their intervals at the same time with probability 1 - alpha.
+    With probability 1 - alpha, all means lie within their intervals at the same time, as n grows.
     """
     rho = (-2.0 * np.log(alpha) + np.log(-2.0 * np.log(alpha) + 1.0)) / BEST_AT
     spread = n * rho + 1.0
