@@ -146,7 +146,7 @@ def test_a_sweep_that_was_killed_ends_the_same(
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in lines if ": finished" in line] == NAMES[1:]
     # From the newest checkpoint that the state of the sweep knew of, not from the start.
-    (went_on,) = (line for line in lines if "going on" in line)
+    (went_on,) = (line for line in lines if "resuming" in line)
     assert went_on in [f"{NAMES[1]}: resuming from iteration {iteration}" for iteration in (2, 4)]
     assert table(output) == table(undisturbed)
     states = {str(trial): trial.last_result for trial in tune.ExperimentAnalysis(str(output)).trials}
@@ -195,7 +195,7 @@ def test_a_trial_without_room_is_tried_again_and_then_named(
 
     monkeypatch.setattr(run, "SweepTrial", NoRoom)
     section = {**SECTION, "method": "IL", "seeds": [0], "metric": None}
-    with pytest.raises(UserError, match="1 of 1 trials failed, IL_depth_0_000 by: no space left to write to"):
+    with pytest.raises(UserError, match="1 of 1 trials failed, IL_depth_0_000 with: no space left to write to"):
         sweep(open_section(write(tmp_path, section), "tune"), tiny_dataset, str(tmp_path / "sweep"))
     assert attempts.read_text().splitlines() == ["IL_depth_0_000"] * 2
 
@@ -217,11 +217,11 @@ def test_trials_that_fail_and_a_metric_without_values(
     section["base"] = {**SECTION["base"], "updates_per_iteration": 18}
     section["search"] = {"train_batch_size_per_learner": {"grid": [64, 80000]}}
     output = tmp_path / "sweep"
-    with pytest.raises(UserError, match=r"1 of 2 trials failed, IL_depth_0_001 by: .*expected a smaller batch"):
+    with pytest.raises(UserError, match=r"1 of 2 trials failed, IL_depth_0_001 with: .*expected a smaller batch"):
         sweep(open_section(write(tmp_path, section), "tune"), tiny_dataset, str(output))
     assert [row["status"] for row in table(output)] == ["finished", "failed"]
     section["search"] = {"actor_lr": {"grid": [1e-4, 1e30]}}
-    with pytest.raises(UserError, match=r"1 of 2 trials failed, IL_depth_0_001 by: iteration \d+: .*(diverged|finite)"):
+    with pytest.raises(UserError, match=r"failed, IL_depth_0_001 with: iteration \d+: .*(diverged|finite)"):
         sweep(open_section(write(tmp_path, section), "tune"), tiny_dataset, str(tmp_path / "wild"))
     section["search"] = {"train_batch_size_per_learner": {"grid": [64]}}
     with pytest.raises(UserError, match="no trial reported the metric 'losses/qf_loss'"):
