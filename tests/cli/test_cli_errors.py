@@ -34,7 +34,7 @@ MISUSE = {
     "no policy": (["evaluate", "there", "--dataset", "nowhere"], "nowhere"),
     "bad split": (["evaluate", "there", "--dataset", "x", "--split", "train"], "--split: unknown split 'train'"),
     "bad estimator": (["evaluate", "there", "--dataset", "x", "--estimators", "ncis,fqr"], "did you mean 'fqe'?"),
-    "no run": (["report", "there"], "there: holds no run"),
+    "no run": (["report", "there"], "there: contains no run"),
     "quickstart exists": (["quickstart", "--output", "there"], "there: already exists"),
     "not YAML": (["validate", "broken.yaml"], "broken.yaml: line 3: not YAML"),
     "no mapping": (["validate", "list.yaml"], "list.yaml: expected a mapping of sections, found list"),

@@ -270,7 +270,7 @@ def test_addresses_where_no_cluster_is(
     assert "other than a dashboard of Ray (status 200)" in refused(capsys, *rest, f"http://127.0.0.1:{other_service}")
     assert "found no server" in refused(capsys, *rest, "http://no-such-host.invalid:8265")
     assert "no address of a dashboard" in refused(capsys, *rest, "10.0.0.1:6379")
-    assert "http://[::1: no address of a dashboard" in refused(capsys, *rest, "http://[::1")
+    assert "http://[::1: found no address of a dashboard" in refused(capsys, *rest, "http://[::1")
 
 
 def test_the_token_is_found_in_rays_own_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
