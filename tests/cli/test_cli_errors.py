@@ -323,7 +323,7 @@ DAMAGE: dict[str, tuple[str, Callable[[], None], str]] = {
     "older version": ("evaluate", metadata(schema_version=0), "metadata.json: found schema version 0; expected 1"),
     "key missing": ("evaluate", metadata(counts=None), "metadata.json: key 'counts' is missing"),
     "no state": ("train", metadata(state={}), "metadata.json: key 'state.feedback' is missing"),
-    "other width": ("evaluate", metadata(state_dim=3), "metadata.json: state_dim 3; expected the width of state"),
+    "other width": ("evaluate", metadata(state_dim=3), "metadata.json: found state_dim 3; expected the width of state"),
     "no shard": ("train", remove(SHARD), "dataset/transitions: "),
     "shard cut": ("train", cut(SHARD), f"{SHARD}: damaged: not readable as Parquet"),
     "shard of NaN": (

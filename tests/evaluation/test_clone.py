@@ -41,7 +41,7 @@ def test_the_same_seed_gives_the_same_clone(dataset: PreparedDataset, clone: Beh
 
 
 @pytest.mark.parametrize(
-    ("folder", "message"), [("requests/validation", "no validation requests"), ("transitions", "no transitions")]
+    ("folder", "message"), [("requests/validation", "no validation impressions"), ("transitions", "no transitions")]
 )
 def test_missing_data_is_one_line(
     dataset: PreparedDataset, ray_session: None, tmp_path: Path, folder: str, message: str

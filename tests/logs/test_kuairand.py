@@ -176,7 +176,7 @@ def test_content_of_videos(ray_session: None, folder: Path) -> None:
 def test_several_versions_in_one_folder(ray_session: None, tmp_path: Path) -> None:
     write(tmp_path, "pure", EARLY, LATE, RANDOM)
     write(tmp_path, "1k", EARLY, LATE, RANDOM)
-    with pytest.raises(UserError, match=r"holds 1k, pure; expected one of them as the key version"):
+    with pytest.raises(UserError, match=r"found 1k, pure; expected one of them as the key version"):
         open_source(tmp_path)
     assert {Path(file).name for file in open_source(tmp_path, version="1k").files} == {
         "log_standard_4_08_to_4_21_1k.csv",
