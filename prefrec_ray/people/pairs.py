@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import combinations
@@ -124,6 +124,27 @@ def _table(users: SplitUsers, user: np.ndarray, start: np.ndarray, length: int, 
     sides["length"] = pa.array(np.full(len(user), length))
     ids = pair_ids(pa.table(sides))
     return pa.table({"pair_id": ids, "split": pa.array([split] * len(user)), **sides})
+
+
+def fill_segments(
+    values: np.ndarray, submit: Callable[[str], Any], files: Sequence[str], stage: str, progress: Progress
+) -> np.ndarray:
+    """Return `values` [P, 2, ...], one for each segment of P pairs, set from the results of one task per file.
+
+    `submit(file)` starts a task and returns its reference. The task returns (side, numbers of pairs [n], values
+    [n, ...]) for each side of the pairs whose user is in the file.
+    """
+    for part in run_tasks(submit, files, stage, progress):
+        for side, pair, value in part:
+            values[pair, side] = value
+    return values
+
+
+def pairs_of_users(pairs: pa.Table, side: int, users: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of the pairs whose user on `side` is in `users`, and their rows in `users`, int64 [n] each."""
+    place = pc.index_in(pairs[f"user_{side}"].combine_chunks(), users)
+    pair = np.flatnonzero(place.is_valid().to_numpy(zero_copy_only=False))
+    return pair, place.drop_null().to_numpy().astype(np.int64)
 
 
 def pair_ids(pairs: pa.Table) -> pa.Array:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.ids import codes, first_rows
+from prefrec_ray.people.pairs import fill_segments, pairs_of_users
 from prefrec_ray.runtime.progress import Progress
-from prefrec_ray.runtime.tasks import run_tasks
 
 #: Most sessions of one segment for each session of the other.
 RATIO = 2
@@ -23,14 +22,14 @@ def comparable_first(visits: np.ndarray) -> np.ndarray:
 
 def count_visits(dataset: PreparedDataset, pairs: pa.Table, progress: Progress) -> np.ndarray:
     """Return the number of sessions in each segment, int64 [P, 2]; one task per file of sessions."""
-    shared, visits = ray.put(pairs), np.zeros((len(pairs), 2), np.int64)
-    files = dataset.files("sessions")
-    for part in run_tasks(
-        lambda file: _count_of.remote(dataset.uri, file, shared), files, "count visits: files", progress
-    ):
-        for side, pair, count in part:
-            visits[pair, side] = count
-    return visits
+    shared = ray.put(pairs)
+    return fill_segments(
+        np.zeros((len(pairs), 2), np.int64),
+        lambda file: _count_of.remote(dataset.uri, file, shared),
+        dataset.files("sessions"),
+        "count visits: files",
+        progress,
+    )
 
 
 @ray.remote(num_cpus=1)
@@ -40,11 +39,9 @@ def _count_of(uri: str, file: str, pairs: pa.Table) -> list[tuple[int, np.ndarra
     users = table["user_id"].combine_chunks().take(pa.array(first))
     counted = []
     for side in (0, 1):
-        place = pc.index_in(pairs[f"user_{side}"].combine_chunks(), users)
-        rows = np.flatnonzero(place.is_valid().to_numpy(zero_copy_only=False))
-        start = pairs[f"start_{side}"].to_numpy()[rows]
-        row = first[place.drop_null().to_numpy().astype(np.int64)]
-        counted.append((side, rows, touched(table["depth"].to_numpy(), row, start, pairs["length"].to_numpy()[rows])))
+        pair, user = pairs_of_users(pairs, side, users)
+        start, length = (pairs[name].to_numpy()[pair] for name in (f"start_{side}", "length"))
+        counted.append((side, pair, touched(table["depth"].to_numpy(), first[user], start, length)))
     return counted
 
 

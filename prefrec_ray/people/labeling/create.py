@@ -30,11 +30,10 @@ from prefrec_ray.people.labeling.choose import FEATURES, MEMBERS, WIDTH, layers
 from prefrec_ray.people.labeling.settings import DRAWN, LabelSettings
 from prefrec_ray.people.labeling.store import FILE, PairRow, Store
 from prefrec_ray.people.labeling.teacher import QUESTIONS
-from prefrec_ray.people.pairs import draw_lists, draw_pairs, histories
+from prefrec_ray.people.pairs import draw_lists, draw_pairs, fill_segments, histories, pairs_of_users
 from prefrec_ray.people.visits import comparable_first, count_visits
 from prefrec_ray.preferences.teachers import ScriptedTeacher, Sessions
 from prefrec_ray.runtime.progress import Progress
-from prefrec_ray.runtime.tasks import run_tasks
 
 #: Segments whose features are computed at a time, which bounds the memory.
 _AT_ONCE = 256
@@ -132,13 +131,13 @@ def _gold(pairs: pa.Table, scores: np.ndarray, share: float) -> dict[int, str]:
 def _scores(dataset: PreparedDataset, pairs: pa.Table, progress: Progress) -> np.ndarray:
     """Return the scores of the scripted teacher `mean` on the data set's first task, float64 [P, 2]."""
     shared = ray.put(pairs)
-    files, scores = dataset.files("sessions"), np.zeros((len(pairs), 2))
-    for part in run_tasks(
-        lambda file: _scores_of.remote(dataset.uri, file, shared), files, "score segments: files", progress
-    ):
-        for side, pair, score in part:
-            scores[pair, side] = score
-    return scores
+    return fill_segments(
+        np.zeros((len(pairs), 2)),
+        lambda file: _scores_of.remote(dataset.uri, file, shared),
+        dataset.files("sessions"),
+        "score segments: files",
+        progress,
+    )
 
 
 @ray.remote(num_cpus=1)
@@ -153,11 +152,9 @@ def _scores_of(uri: str, file: str, pairs: pa.Table) -> list[tuple[int, np.ndarr
     users = table["user_id"].combine_chunks().take(pa.array(starts))
     scores = []
     for side in (0, 1):
-        place = pc.index_in(pairs[f"user_{side}"].combine_chunks(), users)
-        rows = np.flatnonzero(place.is_valid().to_numpy(zero_copy_only=False))
-        user = place.drop_null().to_numpy().astype(np.int64)
-        start = pairs[f"start_{side}"].to_numpy()[rows]
-        scores.append((side, rows, ScriptedTeacher("mean").score(sessions, user, start, pairs["length"][0].as_py())))
+        pair, user = pairs_of_users(pairs, side, users)
+        start = pairs[f"start_{side}"].to_numpy()[pair]
+        scores.append((side, pair, ScriptedTeacher("mean").score(sessions, user, start, pairs["length"][0].as_py())))
     return scores
 
 
@@ -170,14 +167,14 @@ def segment_features(dataset: PreparedDataset, pairs: pa.Table, seed: int, progr
     columns = reward_columns(TrainingSettings(), dataset)
     plain = {name: train[name].to_numpy(zero_copy_only=False) for name in train.column_names}
     shared = ray.put((plain, None if columns is None else list(columns), seed))
-    means = np.zeros((2, len(train), MEMBERS * WIDTH), np.float32)
-    files = dataset.files("requests", "train")
-    for part in run_tasks(
-        lambda file: _means_of.remote(dataset.uri, file, shared), files, "describe segments: files", progress
-    ):
-        for side, pair, mean in part:
-            means[side, pair] = mean
-    difference = means[1] - means[0]
+    means = fill_segments(
+        np.zeros((len(train), 2, MEMBERS * WIDTH), np.float32),
+        lambda file: _means_of.remote(dataset.uri, file, shared),
+        dataset.files("requests", "train"),
+        "describe segments: files",
+        progress,
+    )
+    difference = means[:, 1] - means[:, 0]
     return (difference / np.maximum(difference.std(axis=0), 1e-6)).reshape(-1, MEMBERS, WIDTH)
 
 
