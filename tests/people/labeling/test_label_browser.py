@@ -127,6 +127,8 @@ def test_an_invitation_is_copied_opened_and_withdrawn(browser: object, server: S
     admin.get_by_label("Name").fill("eve")
     admin.get_by_role("button", name="Make a link").click()
     field = admin.get_by_label("Link: eve")
+    field.wait_for()
+    admin.wait_for_load_state()  # the script that selects the link runs after the page was parsed
     field.focus()
     selected = admin.evaluate("document.activeElement.value.slice(...[0, document.activeElement.selectionEnd])")
     assert selected == field.input_value()
