@@ -13,11 +13,11 @@ from pydantic.fields import FieldInfo
 
 from prefrec_ray.algorithms.methods import SETTINGS
 from prefrec_ray.algorithms.settings import TrainingSettings, recipe_defaults
+from prefrec_ray.annotation.page.settings import LabelSettings
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, ModelSettings, NcisSettings
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.nightly.settings import LoopSettings
-from prefrec_ray.people.labeling.settings import LabelSettings
 from prefrec_ray.preferences.settings import PreferenceSettings, TeacherSettings
 from prefrec_ray.serving.settings import Arm, ServeSettings
 from prefrec_ray.settings import RECIPES

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from prefrec_ray.people.labeling.invitations import Signer
-from prefrec_ray.people.labeling.store import Store
+from prefrec_ray.annotation.page.invitations import Signer
+from prefrec_ray.annotation.page.store import Store
 
 ANNOTATORS, SECONDS, LOOK, KILLS = 50, 60.0, 1.0, 10
 LABELS = ("first", "second", "tie", "skip")

@@ -31,13 +31,13 @@ from benchmarks.truth.crowd import (
     trained,
     true_pairs,
 )
-from prefrec_ray.people.aggregate import SIDES, one_coin
-from prefrec_ray.people.labeling.board import Board
-from prefrec_ray.people.labeling.choose import fit, preferred
-from prefrec_ray.people.labeling.create import segment_features
-from prefrec_ray.people.labeling.vote_scores import VoteScorer
-from prefrec_ray.people.store import import_votes
-from prefrec_ray.people.votes import SCHEMA, WORDS
+from prefrec_ray.annotation.aggregate import SIDES, one_coin
+from prefrec_ray.annotation.page.board import Board
+from prefrec_ray.annotation.page.choose import fit, preferred
+from prefrec_ray.annotation.page.create import segment_features
+from prefrec_ray.annotation.page.vote_scores import VoteScorer
+from prefrec_ray.annotation.store import import_votes
+from prefrec_ray.annotation.votes import SCHEMA, WORDS
 from prefrec_ray.runtime import start_ray
 
 #: As on the page: most votes on a pair, and the posterior at which it ends.

@@ -33,7 +33,7 @@ def command(
 ) -> None:
     """Make preferences from votes of annotators, and measure their agreement."""
     from prefrec_ray import runtime, storage
-    from prefrec_ray.people.store import import_labels
+    from prefrec_ray.annotation.store import import_labels
 
     uri = storage.absolute(dataset)
     with progress(console()) as report:

@@ -27,8 +27,8 @@ def command(
     from prefrec_ray.cli.config import open_section
 
     need("label", "fastapi", "uvicorn", "httptools", "itsdangerous", "markdown_it", where="prefrec label")
-    from prefrec_ray.people.labeling.run import serve
-    from prefrec_ray.people.labeling.settings import LabelSettings
+    from prefrec_ray.annotation.page.run import serve
+    from prefrec_ray.annotation.page.settings import LabelSettings
 
     settings = open_section(config, "label") if config else LabelSettings()
     uri = storage.absolute(dataset)
@@ -36,8 +36,8 @@ def command(
         import ray
 
         from prefrec_ray import runtime
+        from prefrec_ray.annotation.page.create import create_store
         from prefrec_ray.dataset import PreparedDataset
-        from prefrec_ray.people.labeling.create import create_store
 
         prepared = PreparedDataset.open(uri)
         with progress(console()) as report:

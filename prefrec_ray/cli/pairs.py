@@ -41,8 +41,8 @@ def command(
 ) -> None:
     """Draw pairs of segments for annotators, as JSONL and as tasks of Label Studio."""
     from prefrec_ray import runtime, storage
+    from prefrec_ray.annotation.ask import STRATEGIES, write_pairs
     from prefrec_ray.dataset import PreparedDataset
-    from prefrec_ray.people.ask import STRATEGIES, write_pairs
     from prefrec_ray.settings import PAIRINGS
 
     for option, value, valid in (("pairing", pairing, list(PAIRINGS)), ("strategy", strategy, list(STRATEGIES))):

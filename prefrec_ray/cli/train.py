@@ -53,7 +53,7 @@ def train_run(
     out = console()
     with loading(out):
         from prefrec_ray import runtime, storage
-        from prefrec_ray.people.labeling.teacher import with_votes
+        from prefrec_ray.annotation.page.teacher import with_votes
         from prefrec_ray.runs.train import check_output, train
 
     uri = storage.absolute(dataset)  # workers may run in another folder

@@ -35,8 +35,8 @@ def command(
     """Run a grid, an ablation or a search (section `tune`)."""
     with loading(console()):
         from prefrec_ray import storage
+        from prefrec_ray.annotation.page.teacher import with_votes
         from prefrec_ray.cli.config import open_section
-        from prefrec_ray.people.labeling.teacher import with_votes
         from prefrec_ray.runs.tuning.run import prepare_sweep, run_sweep
 
     settings = open_section(file, "tune")

@@ -101,7 +101,7 @@ class PreparedDataset:
         return self.files(*parts), where
 
     def people(self) -> list[str]:
-        """Return the names of the annotators, below `people/` (people/store.py)."""
+        """Return the names of the annotators, below `people/` (annotation/store.py)."""
         folders = storage.list_folders(self.path("people"))
         return [f.rsplit("/", 1)[-1] for f in folders if storage.exists(storage.join(f, "people.json"))]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks.truth.asking import ask, quality
-from prefrec_ray.people.labeling.choose import MEMBERS, WIDTH
-from prefrec_ray.people.labeling.vote_scores import VoteScorer
+from prefrec_ray.annotation.page.choose import MEMBERS, WIDTH
+from prefrec_ray.annotation.page.vote_scores import VoteScorer
 
 
 def test_a_team_asks_until_it_is_sure() -> None:

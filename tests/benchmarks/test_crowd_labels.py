@@ -7,8 +7,8 @@ import pytest
 from tiny import write, write_dataset
 
 from benchmarks.truth import crowd
+from prefrec_ray.annotation.store import import_labels
 from prefrec_ray.errors import UserError
-from prefrec_ray.people.store import import_labels
 
 
 def test_what_all_say_comes_back(ray_session: None, tmp_path: Path) -> None:

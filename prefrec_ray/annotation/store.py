@@ -1,0 +1,174 @@
+"""Labels of annotators in the data set: aggregated labels and single votes.
+
+DATASET/people/NAME/people.json                 aggregation, agreement, and VERSION
+DATASET/people/NAME/VERSION/train.parquet       pair_id, user_0, start_0, user_1, start_1, length, label, votes, teacher
+DATASET/people/NAME/VERSION/validation.parquet  the same for validation users, held out; only if there are any
+DATASET/people/NAME/VERSION/votes.parquet       pair_id, annotator, label (null: skipped)
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from prefrec_ray import storage
+from prefrec_ray.annotation.aggregate import AGGREGATES, side
+from prefrec_ray.annotation.agreement import disagreement, krippendorff_alpha
+from prefrec_ray.annotation.ask import read_pairs
+from prefrec_ray.annotation.pairs import histories
+from prefrec_ray.annotation.votes import read_votes
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.errors import UserError, nearest
+from prefrec_ray.preferences.settings import EXACT, NAME
+from prefrec_ray.runtime.progress import Progress
+from prefrec_ray.storage.parquet import write_parquet
+
+LAST = "people.json"
+
+
+def import_labels(
+    labels: str, pairs: str, dataset: str, name: str, aggregate: str, replace: bool, progress: Progress
+) -> dict[str, Any]:
+    """Write DATASET/people/NAME from the votes in the file `labels` on the questions in the folder `pairs`.
+
+    Returns the contents of people.json. Raises `UserError` for bad votes (`votes.read_votes`), an invalid name or a
+    name in use (by labels, unless `replace`, or by a scripted teacher), and pairs of another data set. No file is
+    written then, and with `replace` the earlier labels stay.
+    """
+    prepared = PreparedDataset.open(dataset)
+    _check_name(name, prepared, replace)
+    questions = read_pairs(pairs)
+    votes = read_votes(labels, set(questions["pair_id"].to_pylist()))
+    try:
+        return import_votes(votes, labels, questions, pairs, prepared, name, aggregate, progress, replace)
+    except FileExistsError as error:  # another import was faster
+        raise _taken(name, prepared) from error
+
+
+def import_votes(
+    votes: pa.Table,
+    labels: str,
+    questions: pa.Table,
+    pairs: str,
+    prepared: PreparedDataset,
+    name: str,
+    aggregate: str,
+    progress: Progress,
+    replace: bool = True,
+) -> dict[str, Any]:
+    """Like `import_labels`, from a table of votes (`votes.SCHEMA`) and a table of questions.
+
+    `labels` and `pairs` name their sources in errors. Raises `FileExistsError` like `write_labels`.
+    """
+    if aggregate not in AGGREGATES:
+        raise UserError(f"aggregate: unknown way '{aggregate}'; {nearest(aggregate, list(AGGREGATES))}")
+    target = prepared.path("people", name)
+    _check_pairs(questions, prepared, pairs, progress)
+
+    judged = votes.filter(votes["label"].is_valid())
+    ids, pair = np.unique(judged["pair_id"].to_numpy(), return_inverse=True)
+    names = pc.unique(votes["annotator"]).sort()
+    annotator = pc.index_in(judged["annotator"], names).to_numpy()
+    vote = judged["label"].to_numpy().astype(np.float64)
+    label = AGGREGATES[aggregate](pair, annotator, vote, len(ids))
+
+    rows = questions.take(pc.index_in(pa.array(ids), questions["pair_id"].combine_chunks()))
+    rows = rows.append_column("label", pa.array(label, pa.float32()))
+    rows = rows.append_column("votes", pa.array(np.bincount(pair)))
+    rows = rows.append_column("teacher", pa.array([name] * len(rows), pa.string()))
+    parts = {
+        split: rows.filter(pc.equal(rows["split"], split)).drop_columns("split") for split in ("train", "validation")
+    }
+    if len(parts["train"]) == 0:
+        raise UserError(f"{labels}: no votes on pairs of training users; expected some to learn from")
+
+    skipped = votes.filter(votes["label"].is_null())["annotator"]
+    differs = disagreement(annotator, vote, label[pair], len(names))
+    summary = {
+        "name": name,
+        "aggregate": aggregate,
+        "pairs": {split: len(part) for split, part in parts.items()},
+        "votes": len(judged),
+        "skips": len(skipped),
+        "ties": float((vote == 0.5).mean()),
+        "krippendorff_alpha": krippendorff_alpha(pair, side(vote)),
+        "annotators": [
+            {
+                "annotator": who,
+                "votes": int((annotator == number).sum()),
+                "skips": int(pc.sum(pc.equal(skipped, who)).as_py() or 0),
+                "disagreement": None if math.isnan(differs[number]) else float(differs[number]),
+            }
+            for number, who in enumerate(names.to_pylist())
+        ],
+    }
+    tables = {split: part for split, part in parts.items() if len(part)} | {"votes": votes}
+    write_labels(target, tables, summary, replace)
+    return summary
+
+
+def write_labels(target: str, tables: dict[str, pa.Table], summary: dict[str, Any], replace: bool = True) -> None:
+    """Write `tables` and people.json into the folder `target`, and replace its contents.
+
+    Raises `FileExistsError` if it contains labels, unless `replace` is set: a run may be about to read them. New labels
+    are written to a new folder. Readers use the earlier labels until one write of people.json switches to the new ones,
+    so that any interruption leaves either of the two.
+    """
+    with storage.claimed(target):
+        if not replace and storage.exists(storage.join(target, LAST)):
+            raise FileExistsError(target)
+        names = [folder.rsplit("/", 1)[-1] for folder in storage.list_folders(target)]
+        version = 1 + max((int(name) for name in names if name.isdigit()), default=0)
+        folder = storage.join(target, str(version))
+        storage.make_folder(folder)
+        try:
+            for name, table in tables.items():
+                write_parquet(table, storage.join(folder, f"{name}.parquet"))
+            storage.write_json(storage.join(target, LAST), {**summary, "version": version})
+        except BaseException:
+            storage.remove(folder)
+            raise
+        for left in [*storage.list_folders(target), *storage.list_files(target, ".parquet")]:
+            if left != folder:
+                storage.remove(left)
+
+
+def _check_name(name: str, dataset: PreparedDataset, replace: bool) -> None:
+    if not re.fullmatch(NAME, name) or name.endswith(".partial"):
+        raise UserError(
+            f"--name: {name!r} is not a valid name; expected letters, digits, '_', '-' and '.', a letter or digit first"
+        )
+    if name in (*dataset.metadata.teachers, *EXACT):
+        raise UserError(f"--name: '{name}' is a scripted teacher of the data set; expected another name")
+    if name in dataset.people() and not replace:
+        raise _taken(name, dataset)
+
+
+def _taken(name: str, dataset: PreparedDataset) -> UserError:
+    return UserError(f"--name: {dataset.path('people', name)} exists; choose another name, or --replace")
+
+
+def _check_pairs(questions: pa.Table, dataset: PreparedDataset, where: str, progress: Progress) -> None:
+    users = histories(dataset, progress)
+    for split, known in users.items():
+        those = questions.filter(pc.equal(questions["split"], split))
+        length = those["length"].to_numpy()
+        for which in (0, 1):
+            user = those[f"user_{which}"].combine_chunks()
+            if len(those) and user.type != known.ids.type:
+                raise UserError(
+                    f"{where}: found user ids of type {user.type}; expected {known.ids.type} as in {dataset.uri}"
+                )
+            outside = np.flatnonzero(~known.has(user, those[f"start_{which}"].to_numpy(), length))
+            if len(outside):
+                row = int(outside[0])
+                pair, start = those["pair_id"][row], those[f"start_{which}"][row].as_py()
+                raise UserError(
+                    f"{where}: pair {pair}: {dataset.uri} has no {split} user {user[row]} with more than "
+                    f"{start + length[row]} impressions; expected the data set of the questions"
+                )

@@ -1,0 +1,229 @@
+"""Questions and votes without HTTP: sides, undo, repeats, gold, leases and restarts."""
+
+import re
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hand_store import write_store
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prefrec_ray.annotation.page.desk import Desk, Stale
+from prefrec_ray.annotation.page.settings import LabelSettings
+from prefrec_ray.annotation.page.store import Store, Vote
+from prefrec_ray.errors import UserError
+
+FAR = 1e12
+PLAIN = {"gold": 0.0, "repeats": 0.0}
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., Desk]:
+    def make_desk(pairs: int = 12, people: str = "ab", **changes: object) -> Desk:
+        folder = tmp_path / "store"
+        chosen = write_store(folder, pairs=pairs, known=2, **{**PLAIN, **changes})
+        desk = Desk(str(folder), chosen, Clock())
+        for who in people:
+            desk.store.invite(who, FAR)
+        return desk
+
+    return make_desk
+
+
+def ask(desk: Desk, who: str) -> Vote:
+    """The question of this person as a vote without a label."""
+    question = desk.question(who)
+    assert question is not None
+    lease = question.lease
+    return Vote(lease.pair, who, "", lease.repeat, lease.flipped, lease.changed, 0, 0, lease.token)
+
+
+def test_an_answer_is_of_the_segment_that_was_seen_there(make: Callable[..., Desk]) -> None:
+    desk = make(pairs=40)
+    sides = set()
+    for _ in range(20):
+        open_vote = ask(desk, "a")
+        question = desk.question("a")
+        segments, _ = desk.store.shown(open_vote.pair)
+        left = segments[1 if open_vote.flipped else 0]
+        assert question is not None
+        assert question.segments[0] == left
+        desk.answer("a", open_vote.token, "first", 2.5)
+        vote = desk.store.last_vote("a")
+        assert vote is not None
+        assert vote.label == ("second" if open_vote.flipped else "first")
+        assert (vote.pair, vote.seconds) == (open_vote.pair, 2.5)
+        sides.add(open_vote.flipped)
+    assert sides == {False, True}
+
+
+def test_a_question_stays_until_it_is_answered_and_twice_is_once(make: Callable[..., Desk]) -> None:
+    desk = make()
+    open_vote = ask(desk, "a")
+    assert ask(desk, "a") == open_vote
+    desk.answer("a", open_vote.token, "tie", None)
+    desk.answer("a", open_vote.token, "tie", None)
+    assert len(desk.store.votes()) == desk.votes == 1
+    with pytest.raises(Stale):
+        desk.answer("b", open_vote.token, "tie", None)
+    with pytest.raises(Stale):
+        desk.answer("a", "no token", "tie", None)
+    assert ask(desk, "a").pair != open_vote.pair
+
+
+def test_undo_asks_again_with_the_same_sides(make: Callable[..., Desk]) -> None:
+    desk = make()
+    first = ask(desk, "a")
+    desk.answer("a", first.token, "first", 1)
+    second = ask(desk, "a")
+    desk.answer("a", second.token, "second", 1)
+    ask(desk, "a")
+    desk.undo("a")
+    again = ask(desk, "a")
+    assert (again.pair, again.flipped, again.changed) == (second.pair, second.flipped, 1)
+    desk.undo("a")
+    assert ask(desk, "a").pair == first.pair
+    assert desk.votes == len(desk.store.votes()) == 0
+    desk.undo("a")  # nothing to take back
+    desk.answer("a", ask(desk, "a").token, "tie", 1)
+    assert [(v.label, v.changed) for v in desk.store.votes()] == [("tie", 1)]
+
+
+def test_repeats_come_the_other_way_round(make: Callable[..., Desk]) -> None:
+    desk = make(pairs=60, repeats=0.5)
+    for _ in range(60):
+        open_vote = ask(desk, "a")
+        desk.answer("a", open_vote.token, "first", 1)
+    votes = desk.store.votes()
+    sides = {(v.pair, v.repeat): v.flipped for v in votes}
+    repeated = [pair for pair, repeat in sides if repeat]
+    assert len(repeated) > 10
+    assert all(sides[pair, True] != sides[pair, False] for pair in repeated)
+    assert desk.votes == sum(not v.repeat for v in votes)
+
+
+def test_a_decided_pair_is_asked_no_more(make: Callable[..., Desk]) -> None:
+    desk = make(pairs=4, people="abcdefgh", votes=8, posterior=0.9)
+    for who in "abcdefgh":
+        while (question := desk.question(who)) is not None:
+            label = "second" if question.lease.flipped else "first"
+            desk.answer(who, question.lease.token, label, 1)
+    by_pair = [sum(v.pair == pair for v in desk.store.votes()) for pair, _, _ in desk.pairs]
+    assert max(by_pair) < 8
+    assert desk.left == 0
+    assert desk.board.decided == {pair for pair, _, _ in desk.pairs}
+
+
+def test_the_budget_ends_it(make: Callable[..., Desk]) -> None:
+    desk = make(budget=3)
+    for _ in range(3):
+        desk.answer("a", ask(desk, "a").token, "first", 1)
+    assert desk.question("a") is None
+    assert desk.left == 0
+
+
+def test_whoever_leaves_gives_the_pair_back(make: Callable[..., Desk]) -> None:
+    desk = make(pairs=3, votes=1, lease_minutes=1.0)
+    mine = [ask(desk, "a").pair]
+    others = []
+    while desk.question("b") is not None:
+        open_vote = ask(desk, "b")
+        others.append(open_vote.pair)
+        desk.answer("b", open_vote.token, "first", 1)
+    assert sorted(mine + others) == [1, 2, 3]
+    desk.now.now += 61  # type: ignore[attr-defined]
+    assert ask(desk, "b").pair == mine[0]
+    desk.answer("b", ask(desk, "b").token, "first", 1)
+    assert desk.question("a") is None
+
+
+@settings(max_examples=15)
+@given(st.data())
+def test_a_restart_finds_what_was_there(data: st.DataObject) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = write_store(Path(folder) / "store", pairs=8, known=2, votes=2, repeats=0.3)
+        desk = Desk(f"{folder}/store", chosen, Clock())
+        for who in "ab":
+            desk.store.invite(who, FAR)
+        for _ in range(data.draw(st.integers(0, 30))):
+            who = data.draw(st.sampled_from("ab"))
+            what = data.draw(st.sampled_from(["first", "second", "tie", "skip", "undo"]))
+            question = desk.question(who)
+            if what == "undo":
+                desk.undo(who)
+            elif question is not None:
+                desk.answer(who, question.lease.token, what, 1)
+        again = Desk(f"{folder}/store", LabelSettings(votes=2, repeats=0.3), Clock())
+        assert again.store.votes() == desk.store.votes()
+        assert sorted(again.judged()) == sorted(desk.judged())
+        assert (again.votes, again.board.voters) == (desk.votes, desk.board.voters)
+        assert {who: again.store.lease_of(who) for who in "ab"} == {who: desk.store.lease_of(who) for who in "ab"}
+        for who in "ab":
+            assert again.board.count(who) == desk.board.count(who)
+        desk.store.close()
+        again.store.close()
+
+
+def test_mistakes(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    write_store(folder, pairs=5)
+    assert (folder / "labels.sqlite").stat().st_mode & 0o077 == 0
+    with pytest.raises(UserError, match="key 'pairs': the store was made with 5, found 6"):
+        Desk(str(folder), LabelSettings(pairs=6), Clock())
+    with pytest.raises(UserError, match="no store of votes"):
+        Store(str(tmp_path))
+    (tmp_path / "labels.sqlite").write_bytes(b"something else" * 100)
+    with pytest.raises(UserError, match=r"labels\.sqlite: not a store of votes"):
+        Store(str(tmp_path))
+    (tmp_path / "labels.sqlite").unlink()
+    (tmp_path / "labels.sqlite").mkdir()
+    with pytest.raises(UserError, match=r"labels\.sqlite: unable to open database file; expected a store of votes"):
+        Store(str(tmp_path))
+
+
+def test_a_store_below_ones_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_store(tmp_path / "store", pairs=5)
+    Store("~/store").close()
+    (tmp_path / "store" / "labels.sqlite").unlink()
+    Store.create("~/store", {}, [])
+    assert (tmp_path / "store" / "labels.sqlite").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("DROP TABLE votes", "not a store of votes (no such table: votes)"),
+        ("DELETE FROM about WHERE key = 'secret'", "not a store of votes (missing: secret)"),
+        ("UPDATE about SET value = '5' WHERE key = 'settings'", "settings: key '(top)': "),
+    ],
+)
+def test_a_store_that_was_changed_is_one_line(tmp_path: Path, damage: str, words: str) -> None:
+    write_store(tmp_path / "store", pairs=5)
+    database = sqlite3.connect(tmp_path / "store" / "labels.sqlite", isolation_level=None)
+    database.execute(damage)
+    database.close()
+    with pytest.raises(UserError, match=re.escape(f"labels.sqlite: {words}")):
+        Desk(str(tmp_path / "store"), LabelSettings(), Clock())
+
+
+def test_a_store_with_a_damaged_page_is_one_line(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", pairs=40)
+    file = tmp_path / "store" / "labels.sqlite"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 8192] = b"\xff" * 8192
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"labels\.sqlite: not a store of votes"):
+        Desk(str(tmp_path / "store"), LabelSettings(), Clock())

@@ -1,0 +1,68 @@
+"""Titles and pictures of items: any content is text, and no other file is read."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from prefrec_ray.annotation.page.items import Items, LabelItem
+from prefrec_ray.errors import UserError
+from prefrec_ray.storage.parquet import write_parquet
+
+
+def code(kind: str, item: object) -> str:
+    return f"code of {item!r}"
+
+
+def test_titles_and_pictures(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"a picture")
+    (tmp_path / "secret.png").write_bytes(b"not of an item")
+    file = tmp_path / "items.csv"
+    file.write_text("item_id,title,picture\n7,A <b>title</b>,a.png\n007,Other,\n8,,gone.png\n")
+    items = Items(str(file), code)
+    assert items(7) == items("7") == LabelItem("A <b>title</b>", "a.png")
+    assert items("007") == LabelItem("Other")
+    assert items(8) == LabelItem("(no title)", "gone.png")
+    assert items(9).title == "Item code of 9"
+    assert items.picture("a.png") == (tmp_path / "a.png", "image/png")
+    for name in ("gone.png", "secret.png", "items.csv", "", "../a.png"):
+        assert items.picture(name) is None
+    assert Items(None, code)(7) == LabelItem("Item code of 7")
+
+
+def test_words_that_stand_for_nothing_elsewhere_are_texts(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id,title\nNA,Null\nnull,\n")
+    items = Items(str(tmp_path / "items.csv"), code)
+    assert items("NA") == LabelItem("Null")
+    assert items("null") == LabelItem("(no title)")
+
+
+def test_pictures_lie_beside_a_file_below_ones_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.png").write_bytes(b"a picture")
+    (tmp_path / "items.csv").write_text("item_id,title,picture\n7,Seven,a.png\n")
+    assert Items("~/items.csv", code).picture("a.png") == (tmp_path / "a.png", "image/png")
+
+
+def test_a_picture_that_is_a_number(tmp_path: Path) -> None:
+    file = str(tmp_path / "items.parquet")
+    write_parquet(pa.table({"item_id": [1], "title": ["one"], "picture": [5]}), file)
+    with pytest.raises(UserError, match="row 1: picture '5'; expected the name of a file"):
+        Items(file, code)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("item_id\n1\n", "column 'title' is missing"),
+        ("item_id,title\n1,a\n1,b\n", "row 2: item_id '1'; expected an id that is in no row above"),
+        ("item_id,title,picture\n1,a,../b.png\n", "row 1: picture '../b.png'; expected the name of a file"),
+        ("item_id,title,picture\n1,a,b.svg\n", "row 1: picture 'b.svg'"),
+        ("", "not CSV"),
+    ],
+)
+def test_mistakes(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "items.csv").write_text(text)
+    with pytest.raises(UserError) as caught:
+        Items(str(tmp_path / "items.csv"), code)
+    assert words in str(caught.value)

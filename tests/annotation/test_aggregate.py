@@ -1,0 +1,62 @@
+"""Aggregated labels against plain computations; Dawid-Skene against a plain EM."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prefrec_ray.annotation.aggregate import AGGREGATES
+
+votes = st.lists(st.lists(st.sampled_from([0.0, 0.2, 0.5, 0.9, 1.0]), min_size=1, max_size=6), min_size=1, max_size=6)
+
+
+def columns(judged: list[list[float]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    pair = np.repeat(np.arange(len(judged)), [len(labels) for labels in judged])
+    annotator = np.concatenate([np.arange(len(labels)) for labels in judged])
+    return pair, annotator, np.concatenate(judged), len(judged)
+
+
+@settings(deadline=None, max_examples=100)
+@given(votes)
+def test_mean_and_majority(judged: list[list[float]]) -> None:
+    np.testing.assert_allclose(AGGREGATES["mean"](*columns(judged)), [np.mean(labels) for labels in judged])
+    expected = []
+    for labels in judged:
+        most = Counter("first" if v < 0.5 else "second" if v > 0.5 else "tie" for v in labels).most_common()
+        alone = len(most) == 1 or most[0][1] > most[1][1]
+        expected.append({"first": 0.0, "second": 1.0, "tie": 0.5}[most[0][0]] if alone else 0.5)
+    np.testing.assert_array_equal(AGGREGATES["majority"](*columns(judged)), expected)
+
+
+def plain_dawid_skene(pair: np.ndarray, annotator: np.ndarray, side: np.ndarray, pairs: int) -> np.ndarray:
+    """P(true side) [pairs, 3] by expectation and maximisation, started from the shares of votes."""
+    chances = np.zeros((pairs, 3))
+    np.add.at(chances, (pair, side), 1.0)
+    chances /= chances.sum(axis=1, keepdims=True)
+    for _ in range(300):
+        prior = chances.mean(axis=0)
+        confusion = np.zeros((annotator.max() + 1, 3, 3))  # annotator, vote, true side
+        np.add.at(confusion, (annotator, side), chances[pair])
+        confusion /= np.maximum(confusion.sum(axis=1, keepdims=True), 1e-300)
+        log = np.tile(np.log(np.maximum(prior, 1e-300)), (pairs, 1))
+        np.add.at(log, pair, np.log(np.maximum(confusion[annotator, side], 1e-300)))
+        chances = np.exp(log - log.max(axis=1, keepdims=True))
+        chances /= chances.sum(axis=1, keepdims=True)
+    return chances
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_dawid_skene(seed: int) -> None:
+    pytest.importorskip("crowdkit")
+    rng = np.random.default_rng(seed)
+    pairs, annotators = 300, 6
+    truth = rng.choice(3, pairs, p=[0.45, 0.1, 0.45])
+    right = rng.uniform(0.5, 0.95, annotators)
+    pair, annotator = (x.ravel() for x in np.meshgrid(np.arange(pairs), np.arange(annotators), indexing="ij"))
+    label = np.where(rng.random(len(pair)) < right[annotator], truth[pair], rng.integers(0, 3, len(pair)))
+    labels = AGGREGATES["dawid-skene"](pair, annotator, label / 2, pairs)
+    expected = plain_dawid_skene(pair, annotator, label, pairs) @ [0, 0.5, 1]
+    np.testing.assert_allclose(labels, expected, atol=0.02)
+    assert np.abs(labels - truth / 2).mean() < np.abs(label / 2 - (truth / 2)[pair]).mean()

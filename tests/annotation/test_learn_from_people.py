@@ -1,0 +1,216 @@
+"""Training on people's labels, on teachers that err, and on a mix; asking about what rewards disagree on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pytest
+import ray
+import torch
+from people_answers import LENGTH, quiet, write_answers
+
+from prefrec_ray.algorithms import IL, PrefRecConfig
+from prefrec_ray.algorithms.feed.load import load_data
+from prefrec_ray.algorithms.requests import reward_columns
+from prefrec_ray.annotation.ask import read_pairs, write_pairs
+from prefrec_ray.annotation.disagreement import disagreement
+from prefrec_ray.annotation.store import import_labels
+from prefrec_ray.dataset import PreparedDataset, tensor
+from prefrec_ray.errors import UserError
+from prefrec_ray.policy.networks.layers import Scalar
+from prefrec_ray.runs.reward import TrainedReward, load_reward
+
+
+def config(dataset: PreparedDataset, *teachers: str, **settings: Any) -> PrefRecConfig:
+    small = {
+        "task": "frequency",
+        "hidden_sizes": (8,),
+        "preference_batch_size": 16,
+        "pretrain_epochs": 2,
+        "num_epochs": 1,
+    }
+    small |= {"train_batch_size_per_learner": 64, "teachers": teachers}
+    return PrefRecConfig().offline_data(input_=dataset.uri).debugging(seed=0).training(**{**small, **settings})
+
+
+@pytest.fixture(scope="module")
+def crowd(question_folder: Path, dataset: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("answers") / "a.jsonl"
+    write_answers(question_folder, file)
+    import_labels(str(file), str(question_folder), dataset.uri, "crowd", "mean", False, quiet)
+    return "crowd"
+
+
+def test_scripted_teachers_err_on_the_same_pairs(dataset: PreparedDataset) -> None:
+    pairs = dataset.read(dataset.path("preferences", "frequency", "train.parquet")).to_pandas()
+    exact, *others = (group.reset_index(drop=True) for _, group in pairs.groupby("teacher", sort=False))
+    names = [group.teacher[0] for group in (exact, *others)]
+    assert (
+        names
+        == dataset.metadata.teachers
+        == [
+            *("within_user_mean", "within_user_mean_flip0.2", "careless", "within_user_mean_threshold1"),
+            "within_user_mean_myopia0.5",
+        ]
+    )
+    for other in others:
+        segments = ["user_0", "start_0", "user_1", "start_1"]
+        assert other[segments].equals(exact[segments])
+    flip, careless, threshold, myopic = others
+    decided = exact.label != 0.5
+    turned = {0.2: flip.label != exact.label, 0.4: careless.label != exact.label}
+    for rate, which in turned.items():
+        assert not which[~decided].any()
+        assert abs(which[decided].mean() - rate) < 4 * np.sqrt(rate * (1 - rate) / decided.sum())
+    close = (exact.score_1 - exact.score_0).abs() <= 1
+    assert ((threshold.label == 0.5) == close).all()
+    assert (threshold.label[~close] == exact.label[~close]).all()
+    assert not np.allclose(myopic.score_0, exact.score_0)
+    held_out = dataset.read(dataset.path("preferences", "frequency", "validation.parquet")).to_pandas()
+    assert sorted(held_out.teacher.unique()) == ["any_users_mean", "within_user_mean"]
+    difference = held_out.score_1 - held_out.score_0
+    assert (held_out.label == np.where(difference.abs() < 1e-9, 0.5, difference > 0)).all()
+
+
+def test_a_mix_pools_pairs_and_keeps_who_said_what(dataset: PreparedDataset, crowd: str) -> None:
+    loaded = load_data(config(dataset, "careless", crowd).data_request)
+    learned, held_out = ray.get(loaded.preferences), ray.get(loaded.held_out)
+    people = dataset.read(dataset.people_path(crowd, "train"))
+    script = dataset.read(dataset.path("preferences", "frequency", "train.parquet"))
+    script = script.filter(pc.equal(script["teacher"], "careless"))
+    assert learned.teacher.tolist() == ["careless"] * len(script) + [crowd] * len(people)
+    np.testing.assert_array_equal(learned.label, np.concatenate([t["label"].to_numpy() for t in (script, people)]))
+    assert set(learned.label) - {0.0, 0.5, 1.0}  # soft labels stay soft
+    assert set(held_out.teacher) == {"any_users_mean", "within_user_mean", crowd}
+    # The rows of a pair are the rows of its segments.
+    columns = reward_columns(config(dataset).settings, dataset)
+    row = people.slice(0, 1).to_pylist()[0]
+    for side in (0, 1):
+        for file in dataset.files("requests", "train"):
+            table = dataset.read(file)
+            mine = np.flatnonzero(table["user_id"].to_numpy(zero_copy_only=False) == row[f"user_{side}"])
+            if len(mine):
+                first = mine[0] + row[f"start_{side}"] + 1  # a reward of the next state
+                expected = tensor(table["state"])[first : first + LENGTH, columns]
+        place = learned.first[len(script), side]
+        np.testing.assert_array_equal(learned.inputs[place : place + LENGTH], expected)
+
+
+def test_people_alone_are_measured_on_their_own_held_out_pairs(dataset: PreparedDataset, crowd: str) -> None:
+    held_out = ray.get(load_data(config(dataset, crowd).data_request).held_out)
+    assert set(held_out.teacher) == {crowd}
+    assert len(held_out) == len(dataset.read(dataset.people_path(crowd, "validation")))
+
+
+def test_people_who_judged_no_held_out_pair(question_folder: Path, dataset: PreparedDataset, tmp_path: Path) -> None:
+    train = read_pairs(str(question_folder)).to_pylist()[:20]
+    rows = [{"pair_id": pair["pair_id"], "annotator": "anna", "label": "second"} for pair in train]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    import_labels(str(tmp_path / "a.jsonl"), str(question_folder), dataset.uri, "anna", "mean", False, quiet)
+    loaded = load_data(config(dataset, "anna").data_request)
+    assert loaded.held_out is None
+    assert loaded.pairs == 20
+
+
+def test_rewards_are_shared_by_those_who_learn_from_the_same_teachers(dataset: PreparedDataset) -> None:
+    one, same, scripted, both = (
+        config(dataset, *teachers, **settings)
+        for teachers, settings in (
+            (("careless",), {}),
+            (("careless",), {"gamma": 0.5}),
+            ((), {}),
+            (("careless", "within_user_mean"), {}),
+        )
+    )
+    assert (one.reward_request, one.data_request) == (same.reward_request, same.data_request)
+    for other in (scripted, both):
+        assert one.reward_request != other.reward_request
+        assert one.data_request != other.data_request
+
+
+def test_an_unknown_teacher(dataset: PreparedDataset) -> None:
+    with pytest.raises(UserError, match=r"teachers: unknown teacher 'carless'; did you mean 'careless'\?"):
+        config(dataset, "carless").build_algo()
+
+
+def test_segments_of_other_lengths_do_not_mix(dataset: PreparedDataset, tmp_path: Path) -> None:
+    write_pairs(dataset, str(tmp_path / "short"), 10, 0.0, "within_user", 3, "uniform", (), 0, quiet)
+    write_answers(tmp_path / "short", tmp_path / "a.jsonl")
+    import_labels(str(tmp_path / "a.jsonl"), str(tmp_path / "short"), dataset.uri, "short", "mean", False, quiet)
+    assert load_data(config(dataset, "short").data_request).pairs == 9
+    with pytest.raises(
+        UserError, match=r"found pairs of 3 and 5 impressions \(careless and short\); expected one length"
+    ):
+        load_data(config(dataset, "careless", "short").data_request)
+
+
+def test_a_trained_reward_says_what_it_learned_and_takes_part_in_an_ensemble(
+    dataset: PreparedDataset, crowd: str, tmp_path: Path
+) -> None:
+    algorithm = config(dataset, "within_user_mean", crowd).build_algo()
+    try:
+        accuracy = algorithm.train()["reward"]["accuracy_by"]
+        algorithm.save_to_path(str(tmp_path / "checkpoint"))
+        weights = algorithm.reward_state().weights
+    finally:
+        algorithm.stop()
+    assert sorted(accuracy) == ["any_users_mean", crowd, "within_user_mean"]
+    assert all(0 <= share <= 1 for share in accuracy.values())
+    reward = load_reward(str(tmp_path / "checkpoint"), (dataset.state.width, dataset.state.action_dim))
+    assert reward.columns == tuple(reward_columns(config(dataset).settings, dataset))
+    for name, value in reward.net.state_dict().items():
+        np.testing.assert_array_equal(value.numpy(), weights[name])
+    transitions = dataset.arrays("transitions")
+    seen = torch.from_numpy(transitions["next_obs"][:, list(reward.columns)])
+    np.testing.assert_array_equal(reward(transitions), reward.net(seen).detach().numpy())
+
+
+def test_a_reward_that_was_not_learned_here_is_refused(dataset: PreparedDataset, tmp_path: Path) -> None:
+    for name, made in (
+        ("PrefRec", config(dataset, "within_user_mean")),
+        ("IL", IL.get_default_config().training(train_batch_size_per_learner=64)),
+    ):
+        algorithm = made.offline_data(input_=dataset.uri).build_algo()
+        try:
+            algorithm.save_to_path(str(tmp_path / name))
+        finally:
+            algorithm.stop()
+    with pytest.raises(UserError, match="IL: no learned reward; expected a run with a reward from preferences"):
+        load_reward(str(tmp_path / "IL"), (dataset.state.width, dataset.state.action_dim))
+    with pytest.raises(UserError, match=r"PrefRec: found states and actions of \d+ and 2 numbers, the data set has"):
+        load_reward(str(tmp_path / "PrefRec"), (4, 2))
+
+
+def test_disagreement_is_the_spread_of_what_the_rewards_prefer(question_folder: Path, dataset: PreparedDataset) -> None:
+    torch.manual_seed(0)
+    width, columns = dataset.metadata.state_dim, (0, 2, 5)
+    rewards = [
+        TrainedReward(Scalar(width + 2, (4,)), None),
+        TrainedReward(Scalar(3, (4,)), columns),
+        TrainedReward(Scalar(3, (4,)), columns),
+    ]
+    pairs = read_pairs(str(question_folder))
+    pairs = pairs.filter(pc.equal(pairs["split"], "train"))
+    spreads = disagreement(dataset, pairs, rewards, quiet)
+    history = {}
+    for file in dataset.files("requests", "train"):
+        table = dataset.read(file)
+        users = table["user_id"].to_numpy(zero_copy_only=False)
+        for user in np.unique(users):
+            mine = users == user
+            history[user] = tensor(table["state"])[mine], tensor(table["action"])[mine]
+    for pair, spread in zip(pairs.to_pylist(), spreads, strict=True):
+        chances = []
+        for reward in rewards:
+            sums = []
+            for side in (0, 1):
+                state, action = history[pair[f"user_{side}"]]
+                rows = slice(pair[f"start_{side}"], pair[f"start_{side}"] + LENGTH)
+                inputs = np.concatenate([state, action], axis=1)[rows]
+                if reward.columns:
+                    inputs = state[rows.start + 1 : rows.stop + 1][:, list(reward.columns)]
+                sums.append(reward.net(torch.tensor(inputs)).sum().item())
+            chances.append(1 / (1 + np.exp(sums[0] - sums[1])))
+        assert spread == pytest.approx(np.std(chances), abs=1e-5)
