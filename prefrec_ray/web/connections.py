@@ -29,7 +29,6 @@ class Limits:
     flush_seconds: float = 1.0
     last_seconds: float = 2.0
     head_bytes: int = 1 << 16
-    pipelined: int = 100  # HTTP requests that wait for earlier ones on one connection
     per_address: int = 1_000
     connections: int = 4_000
 

@@ -1,15 +1,24 @@
-"""Errors of HTTP requests in the format of RFC 9457, application/problem+json."""
+"""Errors of HTTP requests, and the checks of headers and bodies that raise them."""
 
 from __future__ import annotations
 
+import hmac
+import json
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope
 
 from prefrec_ray.errors import first_problem
 
 MEDIA_TYPE = "application/problem+json"
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_READING = ("GET", "HEAD", "OPTIONS")
+
+Headers = Mapping[bytes, bytes]
 
 
 class Problem(Exception):
@@ -31,3 +40,81 @@ def of_validation(error: ValidationError, model: type[BaseModel]) -> Problem:
     if first["type"] == "json_invalid":
         return Problem(400, first["msg"])
     return Problem(422, first_problem(error, model, {}))
+
+
+def has_token(headers: Headers, token: str | None) -> bool:
+    """Return True if the HTTP request has the bearer token; False if the server has no token."""
+    scheme, _, sent = headers.get(b"authorization", b"").partition(b" ")
+    return (
+        token is not None and scheme.lower() == b"bearer" and hmac.compare_digest(sent.strip(), token.encode().strip())
+    )
+
+
+def check_host(headers: Headers, variable: str) -> None:
+    """Check that `Host` is this machine. A server without a token needs it: other names may point here (DNS rebinding).
+
+    Raises `Problem` (403), which names the `variable` of the token.
+    """
+    host = headers.get(b"host", b"").decode("latin-1").rpartition(":")
+    name = host[0] if host[2].isdigit() else "".join(host)
+    if name.lower() not in _LOOPBACK:
+        raise Problem(403, f"host: found {name[:80]!r}; expected localhost, or a token ({variable})")
+
+
+def check_origin(method: str, headers: Headers) -> None:
+    """Check that no page of another site made a browser send this HTTP request, if it changes something.
+
+    The rule of Go's `http.CrossOriginProtection` applies: `Sec-Fetch-Site` if a browser sends it, else `Origin`
+    compared with `Host`. Other programs send neither. Raises `Problem` (403).
+    """
+    site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
+    if method in _READING or site in (b"same-origin", b"none") or (site is None and origin is None):
+        return
+    host = headers.get(b"host", b"")
+    if site is None and origin is not None and origin.partition(b"://")[2].lower() == host.lower() != b"":
+        return
+    found = f"origin {(origin or b'')[:80].decode('latin-1')!r}"
+    found += f" (sec-fetch-site {site[:80].decode('latin-1')!r})" if site else ""
+    raise Problem(403, f"{found}; expected a page of this server, or no browser")
+
+
+def check_body(headers: Headers, most: int, kind: bytes) -> None:
+    """Check the headers of a body.
+
+    Raises `Problem`: more than `most` bytes (413), a content type other than `kind` (415).
+
+    A content type without a body is checked too: browsers send forms and text to other sites without asking first.
+    """
+    length = headers.get(b"content-length", b"0")
+    if not length.isdigit() or int(length[:20]) > most:
+        raise Problem(413, f"found a body of {length[:20].decode('latin-1')} bytes; expected at most {most:,}")
+    has_body = length != b"0" or b"transfer-encoding" in headers or b"content-type" in headers
+    sent = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+    if has_body and sent != kind:
+        raise Problem(415, f"content-type {sent[:80].decode('latin-1')!r}; expected {kind.decode()}")
+
+
+def limited(receive: Receive, most: int) -> Receive:
+    """Return a `receive` that raises a `Problem` (413) after `most` bytes, even if the headers announce fewer."""
+    taken = 0
+
+    async def limited_receive() -> Message:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > most:
+            raise Problem(413, f"found a body of more than {most:,} bytes; expected a smaller one")
+        return message
+
+    return limited_receive
+
+
+def as_get(scope: Scope) -> Scope:
+    """Return the scope of a `GET` for the scope of a `HEAD`. The server keeps the old scope and sends no body."""
+    return {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+
+
+def answer_of(problem: Problem) -> Response:
+    """Return the response that reports a problem."""
+    headers = {"WWW-Authenticate": "Bearer"} if problem.status == 401 else None
+    return Response(json.dumps(problem.body()), problem.status, headers, MEDIA_TYPE)

@@ -1,16 +1,13 @@
-"""HTTP/1.1 protocol of uvicorn with time limits and with refusals in the order of HTTP requests."""
+"""HTTP/1.1 protocol of uvicorn with time limits, for one HTTP request at a time per connection."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections import deque
-from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from prefrec_ray.web.connections import Connections, client_network
 from prefrec_ray.web.problems import MEDIA_TYPE, Problem
@@ -22,56 +19,34 @@ class _RequestPart(Enum):
     NONE, HEAD, BODY = range(3)
 
 
-class _Flow(FlowControl):
-    """Flow control of uvicorn that reads only if no HTTP request waits for an earlier one.
-
-    Otherwise it would notice a lost client while HTTP requests wait, and fail on the closed transport.
-    """
-
-    def __init__(self, transport: asyncio.Transport, may_read: Callable[[], bool]) -> None:
-        super().__init__(transport)
-        self._may_read = may_read
-
-    def resume_reading(self) -> None:
-        """Read from the socket again."""
-        if self._may_read():
-            super().resume_reading()
-
-
 class LimitedProtocol(HttpToolsProtocol):
     """One connection, limited by `register`.
 
     A timer runs while the client has to send something. It is set when data arrives that does not end an HTTP request,
-    so an HTTP request in one packet needs no timer.
+    so an HTTP request in one packet needs no timer. If a client sends an HTTP request before the reply to the previous
+    one is complete (pipelining), the connection ends after this reply, and the client has to send it again.
     """
 
     def __init__(self, *given: Any, register: Connections, **named: Any) -> None:
         super().__init__(*given, **named)
         self._register, self._limits = register, register.limits
         self.address, self.trusted = "", False
-        self._part, self._step, self._head_bytes = _RequestPart.NONE, 0, 0
-        self._cycles: deque[RequestResponseCycle] = deque()  # without a reply yet, in order
-        self._refusal: Problem | None = None  # sent after the replies to earlier HTTP requests
+        self._part, self._head_bytes = _RequestPart.NONE, 0
         self._timer: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
 
     @property
     def busy(self) -> bool:
         """Return True if the reply to a whole HTTP request is in progress and the client reads."""
-        return self._answering and not self.flow.write_paused
+        return self._replying and not self.flow.write_paused
 
     @property
-    def _answering(self) -> bool:
-        return bool(self._cycles) and not self._waits_for_body
-
-    @property
-    def _waits_for_body(self) -> bool:
-        return self._part is _RequestPart.BODY and (not self._cycles or self._cycles[0] is self.cycle)
+    def _replying(self) -> bool:
+        return self._part is _RequestPart.NONE and self.cycle is not None and not self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Register the connection, or refuse it."""
         super().connection_made(transport)
-        self.flow = _Flow(transport, lambda: not self.pipeline and self._refusal is None)
         self.address = client_network(self.client[0] if self.client else "")
         if self._register.add(self):
             self._wait(self._limits.head_seconds)
@@ -88,54 +63,50 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse a part of one or several requests, and set the timer for the missing part."""
-        if self._refusal is not None:
-            return
-        step = self._step
+        """Parse a part of an HTTP request, and set the timer for the missing part."""
+        part = self._part
         super().data_received(data)
-        if self._refusal is not None or self.transport.is_closing():
+        if self.transport.is_closing():
             return
         self._head_bytes = self._head_bytes + len(data) if self._part is _RequestPart.HEAD else 0
         if self._head_bytes > self._limits.head_bytes:
-            self._refuse(
+            self._end(
                 Problem(431, f"found a head of more than {self._limits.head_bytes:,} bytes; expected a shorter one")
             )
-        elif self._part is _RequestPart.NONE and self._answering:
+        elif self._replying:
             self._stop_waiting()
-        elif step != self._step or self._timer is None:
+        elif part is not self._part or self._timer is None:
             body = self._part is _RequestPart.BODY
             self._wait(self._limits.body_seconds if body else self._limits.head_seconds)
 
     def on_message_begin(self) -> None:
-        """Begin an HTTP request."""
-        self._part, self._step, self._head_bytes = _RequestPart.HEAD, self._step + 1, 0
+        """Begin an HTTP request, unless the previous reply is not complete."""
+        if self._replying:
+            raise ValueError("ends the parser")
+        self._part, self._head_bytes = _RequestPart.HEAD, 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Begin the reply to an HTTP request, unless earlier replies are not finished."""
-        if len(self._cycles) > self._limits.pipelined:
-            self._refuse(Problem(400, f"found too many waiting requests; expected at most {self._limits.pipelined}"))
-            raise ValueError("ends the parser")
+        """Begin the reply to an HTTP request."""
         super().on_headers_complete()
-        self._part, self._step = _RequestPart.BODY, self._step + 1
-        self._cycles.append(self.cycle)
+        self._part = _RequestPart.BODY
 
     def on_message_complete(self) -> None:
         """End an HTTP request."""
         super().on_message_complete()
-        self._part, self._step = _RequestPart.NONE, self._step + 1
+        self._part = _RequestPart.NONE
 
     def on_response_complete(self) -> None:
-        """Continue with the next HTTP request, or refuse the rest and end."""
-        answered = self._cycles.popleft()
-        self.trusted = self.trusted or bool(answered.scope.get("state", {}).get("trusted"))
+        """Remember whether the HTTP request had a token."""
+        self.trusted = self.trusted or bool(self.cycle.scope.get("state", {}).get("trusted"))
         super().on_response_complete()
-        if self._refusal is not None and not self._cycles and not self.transport.is_closing():
-            self._end(self._refusal)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse data that the parser rejects."""
-        self._refuse(Problem(400, "found no valid HTTP/1.1 request; expected a request line, headers and a body"))
+        """Refuse data that the parser rejects, or end the connection after the reply in progress."""
+        if self._replying:
+            self.cycle.keep_alive = False
+        else:
+            self._end(Problem(400, "found no valid HTTP/1.1 request; expected a request line, headers and a body"))
 
     def _unsupported_upgrade_warning(self) -> None:
         self.cycle.keep_alive = False  # the parser skips the rest of the packet
@@ -153,11 +124,9 @@ class LimitedProtocol(HttpToolsProtocol):
             self._unread = None
 
     def shutdown(self) -> None:
-        """Finish the current HTTP request, if its body arrives soon, and drop later ones."""
+        """Finish the current HTTP request, if its body arrives soon."""
         super().shutdown()
-        for cycle in self._cycles:
-            cycle.keep_alive = False
-        if self._waits_for_body and not self.transport.is_closing():
+        if self._part is _RequestPart.BODY and not self.transport.is_closing():
             self._wait(self._limits.last_seconds)
 
     def timeout_keep_alive_handler(self) -> None:
@@ -182,28 +151,13 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _too_late(self, seconds: float) -> None:
         self._timer = None
-        if self._answering:  # reading is paused in the meantime
-            self._wait(seconds)
-        elif not self.transport.is_closing():
+        if not self.transport.is_closing():
             part = "body" if self._part is _RequestPart.BODY else "head"
             self._end(Problem(408, f"the {part} was not whole after {seconds:g} seconds"))
 
-    def _refuse(self, problem: Problem) -> None:
-        """End the connection with `problem`, after the replies to earlier HTTP requests."""
-        if self._refusal is not None:
-            return
-        self._stop_waiting()
-        if not self._answering:
-            self._end(problem)
-            return
-        self._refusal = problem
-        self.flow.pause_reading()
-        if self._part is _RequestPart.BODY:
-            self._cycles.pop()
-            self.pipeline.popleft()
-
     def _end(self, problem: Problem) -> None:
-        cycle = self.cycle if self._waits_for_body else None
+        """End the connection with `problem`, unless the reply to the current HTTP request has begun."""
+        cycle = self.cycle if self._part is _RequestPart.BODY else None
         if cycle is None or not cycle.response_started:
             self.transport.write(_whole_answer(problem))
         if cycle is not None:

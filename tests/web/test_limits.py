@@ -7,8 +7,7 @@ import resource
 import pytest
 
 from prefrec_ray.web.connections import Limits, client_network
-from prefrec_ray.web.limits import check_body, check_host, check_origin, has_token
-from prefrec_ray.web.problems import Problem
+from prefrec_ray.web.problems import Problem, check_body, check_host, check_origin, has_token
 
 TOKEN = "a token of some length"
 
@@ -153,4 +152,4 @@ def test_the_limits_are_those_of_the_documentation() -> None:
     """The table of docs/deploy.md."""
     limits = Limits()
     assert (limits.head_seconds, limits.body_seconds, limits.idle_seconds, limits.unread_seconds) == (10, 60, 75, 30)
-    assert (limits.head_bytes, limits.pipelined, limits.per_address, limits.connections) == (65_536, 100, 1_000, 4_000)
+    assert (limits.head_bytes, limits.per_address, limits.connections) == (65_536, 1_000, 4_000)

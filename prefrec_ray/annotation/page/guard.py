@@ -7,8 +7,16 @@ from typing import Any
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from prefrec_ray.web.limits import answer_of, as_get, check_body, check_host, check_origin, has_token, limited
-from prefrec_ray.web.problems import Problem
+from prefrec_ray.web.problems import (
+    Problem,
+    answer_of,
+    as_get,
+    check_body,
+    check_host,
+    check_origin,
+    has_token,
+    limited,
+)
 
 TOKEN = "PREFREC_LABEL_TOKEN"
 _MOST_BYTES = 1 << 14

@@ -14,8 +14,7 @@ from prefrec_ray.annotation.page.invitations import ADMIN, Signer
 from prefrec_ray.annotation.page.items import Items
 from prefrec_ray.annotation.page.settings import LabelSettings
 from prefrec_ray.errors import UserError
-from prefrec_ray.web.address import checked_token, listening, url_of
-from prefrec_ray.web.run import run_app
+from prefrec_ray.web.run import checked_token, listening, run_app, url_of
 
 
 def serve(

@@ -17,8 +17,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from prefrec_ray.serving.metrics import Metrics
 from prefrec_ray.serving.requests.bodies import DeleteItems, Feedback, PutItems, Recommend, parse
 from prefrec_ray.serving.server import Server
-from prefrec_ray.web.limits import answer_of, as_get, check_body, check_host, check_origin, has_token, limited
-from prefrec_ray.web.problems import Problem
+from prefrec_ray.web.problems import (
+    Problem,
+    answer_of,
+    as_get,
+    check_body,
+    check_host,
+    check_origin,
+    has_token,
+    limited,
+)
 
 #: Most bytes of the body of an HTTP request, and of one that adds items.
 MOST_BYTES, MOST_BYTES_OF_ITEMS = 1 << 17, 1 << 24

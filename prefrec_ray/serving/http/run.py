@@ -11,8 +11,7 @@ from prefrec_ray.serving.folder.opened import Opened
 from prefrec_ray.serving.http.app import TOKEN, make_app
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.settings import ServeSettings
-from prefrec_ray.web.address import checked_token, listening, url_of
-from prefrec_ray.web.run import run_app
+from prefrec_ray.web.run import checked_token, listening, run_app, url_of
 
 
 def serve(

@@ -10,8 +10,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from prefrec_ray.web.limits import answer_of
-from prefrec_ray.web.problems import Problem
+from prefrec_ray.web.problems import Problem, answer_of
 
 #: Status and body.
 Answered = tuple[int, bytes]

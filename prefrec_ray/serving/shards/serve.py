@@ -34,10 +34,9 @@ from prefrec_ray.serving.shards.replies import Answered, together
 from prefrec_ray.serving.state.arms import UserId
 from prefrec_ray.settings import Settings
 from prefrec_ray.settings import parse as parse_settings
-from prefrec_ray.web.address import token_of_environment
 from prefrec_ray.web.connections import Limits
-from prefrec_ray.web.limits import answer_of
-from prefrec_ray.web.problems import Problem
+from prefrec_ray.web.problems import Problem, answer_of
+from prefrec_ray.web.run import token_of_environment
 
 
 class ShardSettings(Settings):
