@@ -17,8 +17,8 @@ from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
 from prefrec_ray.evaluation.selection.constrain import constrain
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.logs import EventsSource
-from prefrec_ray.logs.events.about import read_about
 from prefrec_ray.logs.events.compact import compact
+from prefrec_ray.logs.events.format import read_about
 from prefrec_ray.nightly.average import average
 from prefrec_ray.nightly.check import NightCounts
 from prefrec_ray.nightly.count import count, ranges

@@ -16,8 +16,7 @@ import pyarrow.parquet as pq
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.events.about import read_about
-from prefrec_ray.logs.events.format import SEGMENTS, SUFFIX
+from prefrec_ray.logs.events.format import SEGMENTS, SUFFIX, read_about
 from prefrec_ray.logs.events.segments import first_row, list_segments, parquet_of, read_tables
 from prefrec_ray.storage.parquet import seal_parquet
 

@@ -1,17 +1,26 @@
-"""Rows of the event log: their kinds and columns."""
+"""Rows of the event log, their kinds and columns, and the description of a log in log.json."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
+from pydantic import Field
 
-#: Names in the log's folder: the folder of its files, and the file of its items.
-SEGMENTS, ITEMS = "events", "items.parquet"
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.settings import Settings, parse
+from prefrec_ray.storage import seal
+
+#: Names in the log's folder: its description, the folder of its files, and the file of its items.
+FILE, SEGMENTS, ITEMS = "log.json", "events", "items.parquet"
 SUFFIX = ".arrow"
+#: Version of the files that this package writes. Servers of version 1 would cut them off.
+SCHEMA_VERSION: Literal[2] = 2
 #: The most recommendations of a group commit. A shadow's row is in the same commit as the recommendation it shadows.
 COMMIT = 32
 
@@ -90,3 +99,58 @@ def batch_of(events: Sequence[Event], first: int, columns: pa.Schema) -> pa.Reco
     for name in _NAMES:
         arrays.append(pa.array([getattr(event, name) for event in events], columns.field(name).type))
     return pa.record_batch(arrays, schema=columns)
+
+
+class About(Settings):
+    """Ids, feedback in the order of the rows' lists, its kinds, the categories of user features, session timeout."""
+
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
+    log_id: Annotated[str, Field(pattern="^[0-9a-f]{8}$")]
+    item_ids: Literal["int64", "string"]
+    feedback: tuple[str, ...]
+    feedback_kinds: dict[str, str]
+    user_features: dict[str, tuple[str, ...]]
+    session_gap_ms: Annotated[int, Field(ge=1)]
+
+    @property
+    def columns(self) -> pa.Schema:
+        """Return the columns of the rows."""
+        return schema(pa.int64() if self.item_ids == "int64" else pa.string())
+
+    def check_same(self, other: About, where: str) -> None:
+        """Raise `UserError`, which begins with `where`, if `other` describes other events."""
+        for key in type(self).model_fields:
+            expected, found = (
+                list(value) if isinstance(value, tuple) else value
+                for value in (getattr(self, key), getattr(other, key))
+            )
+            if key not in ("schema_version", "log_id") and expected != found:
+                raise UserError(f"{where}: {key}: found {found}; expected {expected}")
+
+
+def read_about(folder: str) -> About:
+    """Return the description of the log in `folder`.
+
+    Raises `UserError` for a folder that no server wrote, another schema version, and a damaged file.
+    """
+    file = storage.join(folder, FILE)
+    if not storage.exists(file):
+        raise UserError(
+            f"{folder}: no folder of events ({FILE} is missing); expected the folder of `prefrec serve --state`"
+        )
+    intact = seal.intact(storage.read_bytes(file))
+    value = storage.read_json(file)
+    version = value.get("schema_version") if isinstance(value, dict) else None
+    if version not in (1, SCHEMA_VERSION):
+        raise UserError(f"{file}: found schema version {version}; expected {SCHEMA_VERSION}")
+    if intact is False or (intact is None and version == SCHEMA_VERSION):
+        raise UserError(f"{file}: damaged: its checksum differs; expected the file as it was written")
+    value.pop("seal", None)
+    return parse(About, value, file)
+
+
+def write_about(folder: str, about: About) -> None:
+    """Write the description of the log in `folder`; it is on the disk when this returns."""
+    value = about.model_dump(mode="json") | {"schema_version": SCHEMA_VERSION, "seal": seal.BLANK}
+    storage.write_bytes(storage.join(folder, FILE), seal.fill((json.dumps(value, indent=2) + "\n").encode()))
+    storage.sync(folder)

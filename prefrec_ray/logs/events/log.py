@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,13 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events import version_1
 from prefrec_ray.logs.events.format import SEGMENTS, SUFFIX, Event, Kind, batch_of, schema
-from prefrec_ray.logs.events.index import FileIndex
-from prefrec_ray.logs.events.records import END, BatchEncoder, check_rest, read_batch
-from prefrec_ray.logs.events.repair import end_file, keep_rest, lost_rows, write_whole
-from prefrec_ray.logs.events.segments import content_of, first_row, list_segments, parquet_of, read_tables
-from prefrec_ray.storage.parquet import open_sealed
+from prefrec_ray.logs.events.records import END, FileIndex, check_rest, encode, header, read_batch
+from prefrec_ray.logs.events.segments import content_of, first_row, list_segments, read_tables
 
 #: Size in bytes at which a file is closed and the next one begins.
 SEGMENT_BYTES = 64 << 20
+#: Rows that a record of 0 bytes may have had, and a lower bound of the bytes of a row in Arrow's format.
+_LOST_ROWS, _ROW_BYTES = 1024, 64
 
 
 class EventLog:
@@ -36,7 +36,7 @@ class EventLog:
 
     def __init__(self, folder: str, item_type: pa.DataType) -> None:
         self.schema = schema(item_type)
-        self._encode = BatchEncoder(self.schema)
+        self._header = header(self.schema)
         self._folder = Path(storage.absolute(folder)) / SEGMENTS
         storage.make_folder(str(self._folder))
         storage.sync(str(self._folder.parent))  # otherwise a power cut may remove the folder with all rows in it
@@ -91,7 +91,6 @@ class EventLog:
             self.notes.append(f"{path}: has an earlier version; new rows go to a file of this version")
             if index.rows == 0:  # the new file has the same name
                 os.truncate(path, 0)
-                index.end = 0
         else:
             self._open(path)
 
@@ -100,11 +99,11 @@ class EventLog:
 
         Clients may have the numbers of lost rows. So these numbers are not used again.
         """
-        side, skipped = keep_rest(path, rest, index.end), lost_rows(rest)
+        side, skipped = _keep_rest(path, rest, index.end), max(_LOST_ROWS, len(rest) // _ROW_BYTES)
         new = self._folder / f"{self.next:015d}{SUFFIX}"
         rows = [Event(Kind.SKIPPED, timestamp=0)] * skipped
-        record = self._encode(batch_of(rows, self.next, self.schema))
-        write_whole(new, self._encode.header + record)
+        content = self._header + encode(batch_of(rows, self.next, self.schema))
+        _write_whole(new, content)
         if new != path:
             os.truncate(path, index.end)
             self._paths.append(new)
@@ -112,8 +111,8 @@ class EventLog:
             f"{path}: damaged or unfinished record at byte {index.end}, of {len(rest)} bytes: kept in {side.name}; rows"
             f" {self.next} to {self.next + skipped - 1} stay empty, so that no event id is used twice"
         )
-        self._indices[new] = added = FileIndex()
-        added.add(skipped, len(self._encode.header), len(self._encode.header) + len(record))
+        self._indices[new] = FileIndex(len(self._header))
+        self._indices[new].add(skipped, len(content))
         self.next += skipped
         self._open(new)
 
@@ -125,14 +124,13 @@ class EventLog:
             storage.sync(str(self._folder))
             before = [old for old in self._paths if old != path]
             if before and before[-1].suffix == SUFFIX:
-                end_file(before[-1])
+                _end_file(before[-1])
         except OSError:
             os.close(file)
             raise
         self._file, self._size = file, os.fstat(file).st_size
         if path not in self._paths:
             self._paths.append(path)
-        self._indices.setdefault(path, FileIndex())
         for old, following in pairwise(self._paths):
             if _first(following) <= self.needed:
                 self._indices.pop(old, None)
@@ -146,11 +144,13 @@ class EventLog:
             raise OSError(self._broken.errno, f"the event log failed before ({self._broken}); start again")
         if self._file is None or self._size >= SEGMENT_BYTES:
             self._open(self._folder / f"{self.next:015d}{SUFFIX}")
-        first, begin = self.next, max(self._size, len(self._encode.header))
-        data = self._encode(batch_of(events, first, self.schema))
-        self._write(data if self._size else self._encode.header + data)
-        self._flush()
-        self._indices[self._paths[-1]].add(len(events), begin, self._size)
+        first, path = self.next, self._paths[-1]
+        data = encode(batch_of(events, first, self.schema))
+        if not self._size:
+            self._indices[path] = FileIndex(len(self._header))
+            data = self._header + data
+        self._write(data)
+        self._indices[path].add(len(events), self._size)
         self.next += len(events)
         return first
 
@@ -167,9 +167,6 @@ class EventLog:
                 self._broken = error
             raise
         self._size += len(data)
-
-    def _flush(self) -> None:
-        assert self._file is not None
         try:
             os.fsync(self._file)
         except OSError as error:
@@ -184,24 +181,28 @@ class EventLog:
         if not 0 <= number < self.next:
             raise IndexError(number)
         path = self._paths[bisect_right(self._paths, number, key=_first) - 1]
-        row = number - _first(path)
-        if path.suffix != SUFFIX:
-            return _row_of_parquet(str(path), row)
+        if path.suffix == SUFFIX:
+            with suppress(FileNotFoundError):  # it may become a Parquet file in the meantime
+                return self._read_stream(path, number - _first(path))
+        return next(read_tables([str(path)], self.schema, number, number + 1, rows=1)).to_pylist()[0]
+
+    def _read_stream(self, path: Path, row: int) -> dict[str, Any]:
+        if path not in self._indices:
+            self._indices[path] = FileIndex.from_content(content_of(str(path)), self.schema)
+        index = self._indices[path]
+        where = f"{path}: damaged at byte"
         try:
-            if path not in self._indices:
-                self._indices[path] = FileIndex.from_content(content_of(str(path)), self.schema)
-            begin, end, before = self._indices[path].place(row)
-            with path.open("rb") as file:
-                message = pa.py_buffer(os.pread(file.fileno(), end - begin, begin))
-            batch = read_batch(message, self.schema)
-        except FileNotFoundError:  # it became a Parquet file in the meantime
-            return _row_of_parquet(parquet_of(str(path)), row)
+            begin, end, first = index.find(row)
         except IndexError:
-            end = self._indices[path].end
-            raise UserError(f"{path}: damaged at byte {end}: row {number} is missing; expected to find it") from None
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{path}: damaged at byte {begin} ({error}); expected row {number}") from error
-        return batch.slice(row - before, 1).to_pylist()[0]
+            missing = f"row {_first(path) + row} is missing; expected to find it"
+            raise UserError(f"{where} {index.end}: {missing}") from None
+        with path.open("rb") as file:
+            try:
+                message = pa.py_buffer(os.pread(file.fileno(), end - begin, begin))
+                batch = read_batch(message, self.schema)
+            except (pa.ArrowException, OSError) as error:
+                raise UserError(f"{where} {begin} ({error}); expected row {_first(path) + row}") from error
+        return batch.slice(row - first, 1).to_pylist()[0]
 
     def tables(self, since: int = 0, rows: int = 1 << 16) -> Iterator[pa.Table]:
         """Yield the rows from number `since` on, in tables of about `rows` rows.
@@ -223,14 +224,34 @@ def _first(path: Path) -> int:
     return first_row(str(path))
 
 
-def _row_of_parquet(file: str, row: int) -> dict[str, Any]:
-    parquet = open_sealed(file)
+def _keep_rest(path: Path, rest: bytes, place: int) -> Path:
+    """Write `rest`, the bytes of the file `path` from `place` on, to a file next to it, and return its path."""
+    number = 0
+    while True:
+        side = path.with_name(f"{path.name}.{place}{f'-{number}' if number else ''}.damaged")
+        if not side.exists() or side.read_bytes() == rest:
+            _write_whole(side, rest)
+            return side
+        number += 1
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write the file `path`, readable only by its owner, whole or not at all; it is on the disk when this returns."""
+    with storage.private():
+        storage.write_bytes(str(path), content)
+    storage.sync(str(path.parent))
+
+
+def _end_file(path: Path) -> None:
+    """Mark the end of the file `path`, which has a successor. If the successor is missing, the log lacks rows."""
     try:
-        for group in range(parquet.num_row_groups):
-            size = parquet.metadata.row_group(group).num_rows
-            if row < size:
-                return parquet.read_row_group(group).slice(row, 1).to_pylist()[0]
-            row -= size
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{file}: damaged ({str(error).splitlines()[0]})") from error
-    raise UserError(f"{file}: rows are missing: found {parquet.metadata.num_rows}; expected more")
+        handle = os.open(path, os.O_RDWR | os.O_APPEND)
+    except FileNotFoundError:  # it has become Parquet meanwhile
+        return
+    try:
+        size = os.fstat(handle).st_size
+        if size < len(END) or os.pread(handle, len(END), size - len(END)) != END:
+            os.write(handle, END)
+            os.fsync(handle)
+    finally:
+        os.close(handle)

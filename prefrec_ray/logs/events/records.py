@@ -6,10 +6,9 @@ damaged byte reaches Arrow. Files of version 1, whose checksums cover less, are 
 
 from __future__ import annotations
 
-import io
+from array import array
+from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
@@ -17,57 +16,81 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events import version_1
 from prefrec_ray.storage import seal
 
-#: End mark of a file with a successor.
+#: End mark of a file with a successor; it ends every stream of Arrow.
 END = b"\xff\xff\xff\xff\0\0\0\0"
 _CONTINUATION, _ALIGNMENT = b"\xff\xff\xff\xff", 8
 _MOST_METADATA = 1 << 16
 _NOTE = {"prefrec": seal.BLANK}
 
 
-class BatchEncoder:
-    """Encoder of batches: `header` once, then each batch."""
-
-    def __init__(self, columns: pa.Schema) -> None:
-        noted = columns.with_metadata(_NOTE)
-        self._unsealed = len(noted.serialize())
-        self.header = seal.fill(noted.serialize().to_pybytes())
-        self._sink = _Sink()
-        self._writer = pa.ipc.new_stream(pa.PythonFile(self._sink, mode="w"), noted)
-        self._started = False
-
-    def __call__(self, batch: pa.RecordBatch) -> bytes:
-        self._writer.write_batch(batch, custom_metadata=_NOTE)
-        written = self._sink.take()
-        if not self._started:
-            self._started, written = True, written[self._unsealed :]
-        return seal.fill(written)
+def header(columns: pa.Schema) -> bytes:
+    """Return the header of a file."""
+    return seal.fill(columns.with_metadata(_NOTE).serialize().to_pybytes())
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A batch of a file: its rows, and its range of bytes, [begin, end)."""
+def encode(batch: pa.RecordBatch) -> bytes:
+    """Return a batch as a message of a file."""
+    columns = batch.schema.with_metadata(_NOTE)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, columns) as writer:
+        writer.write_batch(batch, custom_metadata=_NOTE)
+    stream = sink.getvalue().to_pybytes()
+    return seal.fill(stream[columns.serialize().size : -len(END)])
 
-    batch: pa.RecordBatch
-    begin: int
-    end: int
+
+class FileIndex:
+    """First row and bytes of each batch of a file, whose header ends at byte `header`."""
+
+    def __init__(self, header: int) -> None:
+        self.rows = 0
+        self._firsts, self._ends = array("q"), array("q", [header])
+
+    @classmethod
+    def from_content(cls, content: pa.Buffer, columns: pa.Schema) -> FileIndex:
+        """Return the index of the batches before the first damaged or unfinished batch."""
+        index = cls(header_end(content, columns))
+        for batch, end in read_batches(content, columns):
+            index.add(batch.num_rows, end)
+        return index
+
+    @property
+    def end(self) -> int:
+        """Return the byte after the last batch."""
+        return self._ends[-1]
+
+    def add(self, rows: int, end: int) -> None:
+        """Add the next batch, which ends before byte `end`."""
+        self._firsts.append(self.rows)
+        self._ends.append(end)
+        self.rows += rows
+
+    def find(self, row: int) -> tuple[int, int, int]:
+        """Return the bytes [begin, end) of the batch that contains a row of the file, and its first row.
+
+        Raises `IndexError` if no batch contains the row.
+        """
+        if row >= self.rows:
+            raise IndexError(row)
+        number = bisect_right(self._firsts, row) - 1
+        return self._ends[number], self._ends[number + 1], self._firsts[number]
 
 
-def read_pieces(content: pa.Buffer, columns: pa.Schema) -> Iterator[Piece]:
-    """Yield the batches of a file, up to its end or to the first damaged or unfinished batch."""
+def read_batches(content: pa.Buffer, columns: pa.Schema) -> Iterator[tuple[pa.RecordBatch, int]]:
+    """Yield the batches of a file, each with the byte after it, up to the first damaged or unfinished batch."""
+    end = header_end(content, columns)
     if version_1.begins(content, columns):
-        end = len(version_1.header(columns))
         while found := version_1.read_batch(content, end, columns):
-            begin, end = end, found[1]
-            yield Piece(found[0], begin, end)
+            end = found[1]
+            yield found
         return
-    end = header_end(content, columns) or content.size
+    end = end or content.size
     while following := _message_end(content, end):
-        yield Piece(read_batch(content.slice(end, following - end), columns), end, following)
+        yield read_batch(content.slice(end, following - end), columns), following
         end = following
 
 
 def read_batch(message: pa.Buffer, columns: pa.Schema) -> pa.RecordBatch:
-    """Return the batch of a message that `read_pieces` found. Raises `pa.ArrowInvalid` if it was damaged later."""
+    """Return the batch of a message that `read_batches` found. Raises `pa.ArrowInvalid` if it was damaged later."""
     if _message_end(message, 0) == message.size:
         return pa.ipc.read_record_batch(pa.ipc.read_message(message), columns)
     found = version_1.read_batch(message, 0, columns)
@@ -112,24 +135,3 @@ def _message_end(content: pa.Buffer, begin: int) -> int | None:
     if length is None or not 8 + size <= length <= len(view) or not seal.matches(view[:length], place):
         return None
     return begin + length
-
-
-class _Sink(io.RawIOBase):
-    """Stream that collects the written bytes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._parts: list[bytes] = []
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self._parts.append(bytes(data))
-        return len(data)
-
-    def take(self) -> bytes:
-        """Return the bytes written since the last call."""
-        taken = b"".join(self._parts)
-        self._parts.clear()
-        return taken

@@ -13,7 +13,7 @@ import pyarrow as pa
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import SEGMENTS, SUFFIX
-from prefrec_ray.logs.events.records import END, check_rest, header_end, read_pieces
+from prefrec_ray.logs.events.records import END, check_rest, header_end, read_batches
 from prefrec_ray.storage.parquet import open_sealed
 
 PARQUET = ".parquet"
@@ -109,14 +109,14 @@ def _of_stream(
     file: str, content: pa.Buffer, columns: pa.Schema, at: int, stop: int | None
 ) -> Iterator[pa.RecordBatch]:
     end = header_end(content, columns)
-    for piece in read_pieces(content, columns):
+    for batch, following in read_batches(content, columns):
         if stop is not None and at >= stop:
             return
-        found = piece.batch.column(0)[0].as_py()
+        found = batch.column(0)[0].as_py()
         if found != at:
-            raise UserError(f"{file}: byte {piece.begin}: found row {found}; expected row {at}")
-        at, end = at + piece.batch.num_rows, piece.end
-        yield piece.batch
+            raise UserError(f"{file}: byte {end}: found row {found}; expected row {at}")
+        at, end = at + batch.num_rows, following
+        yield batch
     if stop is None:  # a running server may be writing the last record
         check_rest(content, end, columns, file)
     elif at < stop:

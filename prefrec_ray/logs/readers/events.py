@@ -19,8 +19,7 @@ import ray.data
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import ROWS_OF_FILE
-from prefrec_ray.logs.events.about import About, read_about
-from prefrec_ray.logs.events.format import ITEMS
+from prefrec_ray.logs.events.format import ITEMS, About, read_about
 from prefrec_ray.logs.events.segments import first_row, list_segments, read_tables
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.readers.told import Told, requests

@@ -15,7 +15,7 @@ import numpy as np
 
 from prefrec_ray.engagement.levels import level_of
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.events.about import read_about
+from prefrec_ray.logs.events.format import read_about
 from prefrec_ray.serving.experiment.history import ServedSessions, read_events
 from prefrec_ray.serving.experiment.sequence import FIRST, effects, mean_sequence
 from prefrec_ray.serving.settings import MAIN

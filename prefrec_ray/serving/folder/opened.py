@@ -8,8 +8,7 @@ from contextlib import ExitStack
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.events.about import FILE, SCHEMA_VERSION, About, read_about, write_about
-from prefrec_ray.logs.events.format import SEGMENTS, Event, Kind
+from prefrec_ray.logs.events.format import FILE, SCHEMA_VERSION, SEGMENTS, About, Event, Kind, read_about, write_about
 from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.logs.events.segments import list_segments
 from prefrec_ray.serving.folder.items import save_items, stored_items

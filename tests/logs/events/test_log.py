@@ -17,10 +17,10 @@ from prefrec_ray.logs.events import log as log_module
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.logs.events.format import schema as log_schema
 from prefrec_ray.logs.events.log import EventLog
-from prefrec_ray.logs.events.records import BatchEncoder
+from prefrec_ray.logs.events.records import header
 from prefrec_ray.logs.events.segments import read_tables
 
-HEADER = len(BatchEncoder(log_schema(pa.int64())).header)
+HEADER = len(header(log_schema(pa.int64())))
 
 
 def event(number: int) -> Event:
