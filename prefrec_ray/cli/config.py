@@ -47,7 +47,7 @@ def parse_section(name: str, value: Any, where: str) -> Any:
     if name == "train":
         settings.training(f"{where}: {name}")
     if name == "tune":
-        from prefrec_ray.runs.tuning.check import checked
+        from prefrec_ray.runs.tuning.settings import checked
 
         return checked(settings, f"{where}: {name}")
     return settings

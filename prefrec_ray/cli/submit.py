@@ -106,9 +106,6 @@ def check(program: Any, name: str, config: str | None, arguments: Sequence[str])
     places = [("--output", output), ("--dataset", dataset)]
     if name == "nightly":
         places.append(("loop: key 'folder'", sections["loop"].folder))
-    elif name == "tune":
-        output = output or sections["tune"].storage_path
-        places.append(("tune: key 'storage_path'", output))
     if name in ("prepare", "nightly") and "prepare" in sections:
         places += _logs(sections["prepare"])
     if name not in (*READS, "nightly") and output is None:

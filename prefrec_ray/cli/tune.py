@@ -44,7 +44,7 @@ def command(
     if dataset is None:
         raise UserError(f"{file}: tune: key 'dataset' is missing; name the data set there or by --dataset DATASET")
     name = posixpath.basename(file).removesuffix(".yaml") + ("_smoke" if smoke else "")
-    output = output or storage.join(settings.storage_path or "sweeps", name)
+    output = output or storage.join("sweeps", name)
     with storage.claimed(output):
         with progress(console()) as report:
             base = with_votes(settings.base, storage.absolute(dataset), report)

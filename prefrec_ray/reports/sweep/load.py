@@ -13,7 +13,6 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.records import Evaluation
 from prefrec_ray.reports.load import Run, dataset_name, load_run, read_judged
 from prefrec_ray.runs.tuning.settings import Space, TuneSettings
-from prefrec_ray.runs.tuning.space import spaces_of
 from prefrec_ray.settings import parse
 
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
@@ -147,7 +146,7 @@ def _load_trials(root: str, settings: TuneSettings) -> list[Trial]:
 def _trial(row: Mapping[str, str], settings: TuneSettings, where: str) -> Trial:
     if None in row or None in row.values():
         raise UserError(f"{where}: more or fewer values than columns; expected the trials.csv of `prefrec tune`")
-    spaces = spaces_of(settings, row["method"])
+    spaces = settings.spaces_of(row["method"])
     keys = tuple((key, _value(row[key], space, f"{where}: column '{key}'")) for key, space in spaces.items())
     figures = {
         name: _number(float, text, f"{where}: column '{name}'") if text else None
@@ -168,8 +167,7 @@ def _trial(row: Mapping[str, str], settings: TuneSettings, where: str) -> Trial:
 def _value(text: str, space: Space, where: str) -> Any:
     """Return the value that was written as `text` (empty: null): one of a grid or choice, or a number of a range."""
     if not space.values:
-        number = _number(float, text, where)
-        return int(number) if space.kind == "quniform" and number.is_integer() else number
+        return _number(float, text, where)
     known = {"" if value is None else str(value): value for value in space.values}
     written = text.replace("(", "[").replace(")", "]")
     if written not in known:

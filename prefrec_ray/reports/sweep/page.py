@@ -205,7 +205,7 @@ def _number(value: float | None) -> str:
 
 
 def _settings(sweep: Sweep) -> html.Section | None:
-    settings = sweep.settings.model_dump(mode="json", exclude={"dataset", "storage_path"}, exclude_defaults=True)
+    settings = sweep.settings.model_dump(mode="json", exclude={"dataset"}, exclude_defaults=True)
     rows = [["dataset", sweep.dataset_name]]
     for key, value in settings.items():
         inner = value.items() if isinstance(value, dict) else [("", value)]

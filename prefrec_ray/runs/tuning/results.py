@@ -20,7 +20,7 @@ from prefrec_ray.runs.config import build_config
 from prefrec_ray.runs.export import export_policy
 from prefrec_ray.runs.train import COLUMNS, SCORES, Row, describe, resolved, write_rows
 from prefrec_ray.runs.tuning.settings import TuneSettings
-from prefrec_ray.runs.tuning.space import spaces_of, train_settings
+from prefrec_ray.runs.tuning.space import train_settings
 
 #: Columns of time, which differ from run to run; the last ones of the table.
 CLOCK = (
@@ -131,7 +131,7 @@ def write_best(output: str, rows: Sequence[Row], settings: TuneSettings, dataset
 
 def _best_text(best: Best, settings: TuneSettings, dataset: str) -> str:
     row = best.rows[0]
-    config = {**settings.base, **{key: row[key] for key in spaces_of(settings, row["method"])}}  # null is a value too
+    config = {**settings.base, **{key: row[key] for key in settings.spaces_of(row["method"])}}  # null is a value too
     section = {
         **{key: row[key] for key in ("method", "recipe", "task")},
         "dataset": dataset,
@@ -140,7 +140,7 @@ def _best_text(best: Best, settings: TuneSettings, dataset: str) -> str:
     }
     # Always written, because the default of `train` is on and would choose another serving rule than the trial's.
     section["validation"] = settings.validation and settings.validation.model_dump(mode="json")
-    keys = "".join(f", {key} {row[key]}" for key in spaces_of(settings, row["method"]))
+    keys = "".join(f", {key} {row[key]}" for key in settings.spaces_of(row["method"]))
     head = f"# {best.metric}: {best.mean:.6g} ({best.seeds}), {row['trial']}{keys}\n"
     return head + yaml.safe_dump({"train": section}, sort_keys=False)
 

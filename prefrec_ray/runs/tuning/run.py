@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from ray import tune
+from ray.tune.schedulers import ASHAScheduler
 
 from prefrec_ray import runtime, storage
 from prefrec_ray.algorithms.base.precision import settled
@@ -22,10 +23,9 @@ from prefrec_ray.runs.checkpoints import check_own
 from prefrec_ray.runs.config import build_config
 from prefrec_ray.runs.resources import check_fits
 from prefrec_ray.runs.train import Row
-from prefrec_ray.runs.tuning import results, searchers, space
-from prefrec_ray.runs.tuning.check import checked
+from prefrec_ray.runs.tuning import results, space
 from prefrec_ray.runs.tuning.progress import ProgressTable
-from prefrec_ray.runs.tuning.settings import TuneSettings
+from prefrec_ray.runs.tuning.settings import TuneSettings, checked
 from prefrec_ray.runs.tuning.shared import share
 from prefrec_ray.runs.tuning.trial import SweepPlan, SweepTrial, resources
 from prefrec_ray.runtime.progress import Progress, silent
@@ -49,7 +49,7 @@ def sweep(
 ) -> list[Row]:
     """Run all trials, and return the rows of SWEEP/trials.csv.
 
-    Raises `UserError`: an error found by `check.checked`, a value out of its range, an `output` that exists (without
+    Raises `UserError`: an error found by `settings.checked`, a value out of its range, an `output` that exists (without
     `resume`) or is not this sweep (with it), a failed trial (after all others have finished), a metric that no trial
     reported, another process that tunes there.
     """
@@ -196,8 +196,8 @@ def _tuner(plan: SweepPlan, trainable: Any, output: str, resume: bool) -> tune.T
             metric=settings.metric,
             mode=settings.mode if settings.metric else None,
             num_samples=settings.num_samples if by_optuna else 1,
-            search_alg=searchers.optuna_search(settings) if by_optuna else None,
-            scheduler=searchers.scheduler(settings),
+            search_alg=space.optuna_search(settings) if by_optuna else None,
+            scheduler=_scheduler(settings),
             max_concurrent_trials=settings.max_concurrent,
             reuse_actors=True,
             trial_name_creator=_name,
@@ -213,12 +213,22 @@ def _tuner(plan: SweepPlan, trainable: Any, output: str, resume: bool) -> tune.T
             checkpoint_config=tune.CheckpointConfig(
                 # Keeps the best by this score, and the last one, from which the trial resumes.
                 checkpoint_score_attribute=plan.scorer.metric if plan.scorer is not None else None,
-                # A population keeps all: another trial may be about to copy one.
-                num_to_keep=None if settings.scheduler.name == "pbt" else settings.keep_checkpoints,
+                num_to_keep=settings.keep_checkpoints,
                 checkpoint_frequency=settings.checkpoint_every,
                 checkpoint_at_end=True,
             ),
         ),
+    )
+
+
+def _scheduler(settings: TuneSettings) -> ASHAScheduler | None:
+    """Return the scheduler, whose metric and mode Tune sets; None: trials end by their own schedule."""
+    if settings.scheduler.name == "none":
+        return None
+    return ASHAScheduler(
+        grace_period=settings.scheduler.grace_iterations,
+        reduction_factor=settings.scheduler.reduction_factor,
+        max_t=1_000_000,  # more iterations than any trial has
     )
 
 

@@ -1,4 +1,4 @@
-"""The section `tune` of a YAML: trials of a sweep, their metrics, and their resources."""
+"""The section `tune` of a YAML: trials of a sweep, their metrics, and their resources; and its checks."""
 
 from __future__ import annotations
 
@@ -6,23 +6,26 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from prefrec_ray.algorithms.methods import find_settings
+from prefrec_ray.algorithms.settings import TrainingSettings, checked_values
+from prefrec_ray.errors import UserError, nearest, need
 from prefrec_ray.evaluation.settings import ValidationSettings
+from prefrec_ray.runs.columns import COLUMNS, SCORES
 from prefrec_ray.settings import Recipe, Seed, Settings, Task
 from prefrec_ray.storage.memory import check_need
 
 
 class Space(Settings):
-    """The values of one key: exactly one of the five kinds. `methods`: the methods that search it, by default all.
+    """The values of one key: exactly one of the four kinds. `methods`: the methods that search it, by default all.
 
-    `grid`: every value, one trial each. Drawn at random: `choice`, one of a list; `uniform` and `loguniform`
-    [low, high]; `quniform` [low, high, step], one of low, low + step, ... up to high.
+    `grid`: every value, one trial each. Drawn at random: `choice`, one of a list; `uniform` and `loguniform`, a number
+    in [low, high].
     """
 
     grid: list[Any] | None = None
     choice: list[Any] | None = None
     uniform: tuple[float, float] | None = None
     loguniform: tuple[float, float] | None = None
-    quniform: tuple[float, float, float] | None = None
     methods: list[str] | None = None
 
     @property
@@ -36,10 +39,9 @@ class Space(Settings):
         return list(self.grid or self.choice or [])
 
     @property
-    def bounds(self) -> tuple[float, float, float | None]:
-        """Return low, high and step (None: continuous) of a range."""
-        low, high, *step = getattr(self, self.kind)
-        return low, high, step[0] if step else None
+    def bounds(self) -> tuple[float, float]:
+        """Return low and high of a range."""
+        return self.uniform or self.loguniform or (0.0, 0.0)
 
     @model_validator(mode="after")
     def _one_kind(self) -> Space:
@@ -50,30 +52,27 @@ class Space(Settings):
             if not self.values:
                 raise ValueError(f"{self.kind} is empty: no trial would be run")
             return self
-        low, high, step = self.bounds
+        low, high = self.bounds
         if not low < high:
             raise ValueError(f"{self.kind}: expected the lower bound first")
         if self.kind == "loguniform" and low <= 0:
             raise ValueError("loguniform: expected bounds above 0")
-        if step is not None and step <= 0:
-            raise ValueError("quniform: expected a step above 0")
         return self
 
 
-KINDS = ("grid", "choice", "uniform", "loguniform", "quniform")
+KINDS = ("grid", "choice", "uniform", "loguniform")
 
 
 class SchedulerSettings(Settings):
-    """Early stopping of trials: `none`, `asha` or `pbt`.
+    """Early stopping of trials: `none`, or `asha`.
 
     `asha` compares trials after grace_iterations times each power of reduction_factor; the best 1/reduction_factor
-    continue. `pbt`: every perturb_every iterations the worst quarter copies weights and perturbed settings of the best.
+    continue.
     """
 
-    name: Literal["none", "asha", "pbt"] = "none"
+    name: Literal["none", "asha"] = "none"
     grace_iterations: int = Field(default=1, ge=1)
     reduction_factor: float = Field(default=3, gt=1)
-    perturb_every: int = Field(default=2, ge=1)
 
 
 class ResourceSettings(Settings):
@@ -94,13 +93,6 @@ class ResourceSettings(Settings):
         if not self.cpus and not self.custom:
             raise ValueError("cpus: expected at least 1, unless a custom resource places the trial")
         return self
-
-
-class StopSettings(Settings):
-    """Limits of every trial: iterations, or passes over the transitions."""
-
-    iterations: int | None = Field(default=None, ge=1)
-    epochs: float | None = Field(default=None, gt=0)
 
 
 #: Bytes of a trial in Tune's list: its settings and its newest result as text.
@@ -125,8 +117,6 @@ class TuneSettings(Settings):
     validation: ValidationSettings | None = None
     resources: ResourceSettings = ResourceSettings()
     max_concurrent: int | None = Field(default=None, ge=1)
-    storage_path: str | None = None
-    stop: StopSettings = StopSettings()
     checkpoint_every: int = Field(default=4, ge=1, description="iterations between checkpoints of a trial")
     keep_checkpoints: int = Field(default=2, ge=1)
     mlflow: str | None = Field(default=None, description="tracking URI of MLflow")
@@ -140,6 +130,10 @@ class TuneSettings(Settings):
         if self.metric is not None:
             return self.metric, 1 if self.mode == "max" else -1
         return None if self.validation is None else (self.validation.reported[0], 1)
+
+    def spaces_of(self, method: str) -> dict[str, Space]:
+        """Return the part of `search` for a method."""
+        return {key: space for key, space in self.search.items() if not space.methods or method in space.methods}
 
     @field_validator("num_samples")
     @classmethod
@@ -165,3 +159,88 @@ class TuneSettings(Settings):
         if len(set(value)) < len(value):
             raise ValueError("expected each value once")
         return value
+
+
+#: Settings of a run that are grids of the section itself -> their keys there.
+OWN = {"recipe": "recipe", "task": "task", "seed": "seeds"}
+
+
+def checked(settings: TuneSettings, where: str) -> TuneSettings:
+    """Return `settings` with the values of `search` converted by their fields.
+
+    Raises `UserError`, prefixed by `where`, for an unknown method, a key that a method does not have or that is
+    the section's own, a value of the wrong type, a metric that trials do not report, settings that exclude each other,
+    or a missing package.
+    """
+    for key, space in settings.search.items():
+        for method in space.methods or ():
+            if method not in settings.method:
+                raise UserError(
+                    f"{where}: key 'search.{key}.methods': '{method}' is not in this sweep; "
+                    f"{nearest(method, settings.method)}"
+                )
+    for part in ("base", "search"):
+        for key, grid in OWN.items():
+            if key in getattr(settings, part):
+                raise UserError(f"{where}: key '{part}.{key}': belongs to the section itself; expected {grid}: there")
+    search: dict[str, Space] = dict(settings.search)
+    for method in settings.method:
+        model, prefix = find_settings(method, f"{where}: "), f"{where}: method {method}"
+        checked_values(model, settings.base, prefix, "base.")
+        for key in settings.spaces_of(method):
+            search[key] = _checked_space(key, search[key], model, prefix)
+    settings = settings.model_copy(update={"search": search})
+    _check_metric(settings, where)
+    _check_together(settings, where)
+    if settings.searcher == "optuna":
+        need("search", "optuna", where=where)
+    if settings.mlflow is not None:
+        need("mlflow", "mlflow", where=where)
+    return settings
+
+
+def _checked_space(key: str, space: Space, model: type[TrainingSettings], where: str) -> Space:
+    """Return `space` with its values converted by the field of `key`. Both ends of a range are checked."""
+
+    def checked_value(value: Any) -> Any:
+        return checked_values(model, {key: value}, where, "search.")[key]
+
+    if space.kind in ("grid", "choice"):
+        return space.model_copy(update={space.kind: [checked_value(value) for value in space.values]})
+    for bound in space.bounds:
+        checked_value(bound)
+    return space
+
+
+def _check_metric(settings: TuneSettings, where: str) -> None:
+    """Raise `UserError` for a metric that no trial reports; metrics of a user's own method are not known yet."""
+    known = [name for name in COLUMNS if name != "phase"]  # a text
+    if settings.validation is not None:
+        known += settings.validation.reported
+    scored, own = settings.metric in SCORES, any(":" in method for method in settings.method)
+    if settings.metric is not None and settings.metric not in known and (scored or not own):
+        hint = "set validation (its estimators, or online) for it" if scored else nearest(settings.metric, known)
+        raise UserError(f"{where}: key 'metric': no trial reports '{settings.metric}'; {hint}")
+
+
+def _check_together(settings: TuneSettings, where: str) -> None:
+    drawn = [key for key, space in settings.search.items() if space.kind != "grid"]
+    if settings.num_samples > 1 and not drawn:
+        raise UserError(
+            f"{where}: key 'num_samples': found {settings.num_samples}, but no key of 'search' is drawn "
+            f"(choice, uniform, loguniform)"
+        )
+    scheduler = settings.scheduler.name
+    for what in [name for name in (scheduler, settings.searcher) if name not in ("none", "random")]:
+        if settings.metric is None:
+            raise UserError(f"{where}: key 'metric' is missing; {what} needs one")
+        if len(settings.task) > 1:
+            raise UserError(f"{where}: {what} compares trials, and tasks have no common scale; expected one task")
+    if settings.searcher == "optuna":
+        if len(drawn) < len(settings.search) or not drawn:
+            raise UserError(f"{where}: searcher optuna draws every key; expected 'search' with choice instead of grid")
+        if len(settings.seeds) > 1:
+            raise UserError(f"{where}: searcher optuna takes one seed, found {len(settings.seeds)}; expected one")
+    validation = settings.validation
+    if scheduler != "none" and settings.metric in SCORES and validation is not None and validation.every != 1:
+        raise UserError(f"{where}: scheduler {scheduler} compares trials in mid-training; expected validation.every: 1")

@@ -1,13 +1,16 @@
-"""The trials of a sweep: the product of its grids, and random samples; they depend only on the settings.
+"""The trials of a sweep: the product of its grids, random samples, and trials that Optuna suggests.
 
 A trial is a mapping `{"name", "method", "recipe", "task", "seed", "config"}`; `config` contains the values of `search`.
+Grids and samples depend only on the settings.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import zlib
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -32,7 +35,7 @@ def trials(settings: TuneSettings) -> list[Trial]:
     """
     listed: list[Trial] = []
     for task, recipe, method in product(settings.task, settings.recipe, settings.method):
-        spaces = spaces_of(settings, method)
+        spaces = settings.spaces_of(method)
         grids = {key: space.values for key, space in spaces.items() if space.kind == "grid"}
         drawn = {key: space for key, space in spaces.items() if space.kind != "grid"}
         for values in product(*grids.values()):
@@ -48,7 +51,7 @@ def corners(settings: TuneSettings) -> list[Trial]:
     """Return trials that together need all data and rewards that the trials of a searcher can need."""
     listed: list[Trial] = []
     for task, recipe, method, seed in product(settings.task, settings.recipe, settings.method, settings.seeds):
-        spaces = spaces_of(settings, method)
+        spaces = settings.spaces_of(method)
         lowest = {key: draw(space, lambda: 0.0) for key, space in spaces.items()}
         shaping = reward_settings(find_settings(method))
         choices = {key: space.values for key, space in spaces.items() if key in shaping and space.values}
@@ -64,11 +67,6 @@ def draws_reward(settings: TuneSettings) -> bool:
     return any(key in shaping and not space.values for key, space in settings.search.items())
 
 
-def spaces_of(settings: TuneSettings, method: str) -> dict[str, Space]:
-    """Return the part of `search` for a method."""
-    return {key: space for key, space in settings.search.items() if not space.methods or method in space.methods}
-
-
 def trial(number: int, method: str, recipe: str, task: str, seed: int, config: dict[str, Any]) -> Trial:
     """Return a trial with its name."""
     name = f"{method.rpartition(':')[2]}_{task}_{seed}_{number:03d}"
@@ -79,13 +77,9 @@ def draw(space: Space, random: Callable[[], float]) -> Any:
     """Return a value drawn from a space other than a grid; `random` returns numbers in [0, 1)."""
     if space.kind == "choice":
         return space.values[int(random() * len(space.values))]
-    low, high, step = space.bounds
+    low, high = space.bounds
     if space.kind == "loguniform":
         return math.exp(math.log(low) + random() * (math.log(high) - math.log(low)))
-    if step is not None:
-        # Rounded to a decimal number; 1e-9 includes a high end that is missed only by rounding.
-        steps = int((high - low) / step + 1e-9) + 1
-        return _whole(round(low + int(random() * steps) * step, 12))
     return low + random() * (high - low)
 
 
@@ -137,5 +131,31 @@ def _random(key: str, number: int) -> Callable[[], float]:
     return np.random.default_rng((zlib.crc32(key.encode()), number)).random
 
 
-def _whole(value: float) -> int | float:
-    return int(value) if value == int(value) else value
+def optuna_search(settings: TuneSettings) -> Any:
+    """Return Optuna's TPE sampler over `search`; trials have Optuna's numbers."""
+    import optuna
+    from ray.tune.search.optuna import OptunaSearch
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.getLogger("ray.tune.search.optuna").setLevel(logging.ERROR)
+    return OptunaSearch(
+        space=partial(suggest, settings), metric=settings.metric, mode=settings.mode, seed=settings.seeds[0]
+    )
+
+
+def suggest(settings: TuneSettings, optuna_trial: Any) -> dict[str, Any]:
+    """Return the next trial, with the method, recipe and values that Optuna's `optuna_trial` suggests."""
+    method = settings.method[optuna_trial.suggest_categorical("method", range(len(settings.method)))]
+    recipe = settings.recipe[optuna_trial.suggest_categorical("recipe", range(len(settings.recipe)))]
+    config = {key: _suggest(space, key, optuna_trial) for key, space in settings.spaces_of(method).items()}
+    return {"trial": trial(optuna_trial.number, method, recipe, settings.task[0], settings.seeds[0], config)}
+
+
+def _suggest(space: Space, key: str, optuna_trial: Any) -> Any:
+    name = f"search.{key}"
+    if space.kind == "choice":
+        # Numbers stand for the values: Optuna takes no lists.
+        return space.values[optuna_trial.suggest_categorical(name, range(len(space.values)))]
+    # A position in the range, which `draw` converts to a value.
+    position = optuna_trial.suggest_float(name, 0.0, 1.0)
+    return draw(space, lambda: position)

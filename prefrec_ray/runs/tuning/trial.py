@@ -70,12 +70,7 @@ class SweepTrial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Train for one iteration, and return its row."""
         row = run_iteration(self.algorithm)
-        stop = self.plan.settings.stop
-        finished = (
-            row["progress"] >= 1
-            or (stop.iterations is not None and row["training_iteration"] >= stop.iterations)
-            or (stop.epochs is not None and row["phase"] == "train" and row["epoch"] >= stop.epochs)
-        )
+        finished = row["progress"] >= 1
         scorer = self.plan.scorer
         scored = scorer is not None and scorer.due(row["training_iteration"], finished)
         if scorer is not None:
@@ -103,10 +98,7 @@ class SweepTrial(tune.Trainable):
         super().restore(checkpoint_path)
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Continue from a checkpoint of this trial or, in population-based training, of another.
-
-        Raises `UserError` if it is damaged.
-        """
+        """Continue from a checkpoint. Raises `UserError` if it is damaged."""
         problem = damage(checkpoint_dir)
         if problem is not None:
             raise UserError(f"{self.name}: its checkpoint is damaged ({problem}); expected an unchanged checkpoint")

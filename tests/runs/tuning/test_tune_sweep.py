@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import errno
-import json
 import os
 import signal
 import subprocess
@@ -29,7 +28,6 @@ from prefrec_ray.runs.train import COLUMNS, train
 from prefrec_ray.runs.tuning import results, run
 from prefrec_ray.runs.tuning.results import CLOCK
 from prefrec_ray.runs.tuning.run import prepare_sweep, run_sweep, sweep
-from prefrec_ray.runs.tuning.space import trials
 from prefrec_ray.runs.tuning.trial import SweepTrial
 
 SECTION: dict[str, Any] = {
@@ -245,25 +243,6 @@ def test_a_searcher_with_a_scheduler(tiny_dataset: str, tmp_path: Path) -> None:
     assert len({row["trial"] for row in rows}) == 2
     assert {row["status"] for row in rows} <= {"finished", "stopped"}
     assert all(1e-5 <= row["actor_lr"] <= 1e-2 for row in rows)
-
-
-def test_a_population_whose_weak_trials_take_over_from_strong_ones(tiny_dataset: str, tmp_path: Path) -> None:
-    output = tmp_path / "sweep"
-    section = {**SEARCH, "scheduler": {"name": "pbt", "perturb_every": 2}, "metric": "losses/qf_loss"}
-    # Each takes all processors: they take turns, and neither ends before the other has been compared with it.
-    section |= {"resources": {"cpus": 2}, "max_concurrent": None}
-    settings = open_section(write(tmp_path, section), "tune")
-    drawn = {trial["name"]: trial["config"] for trial in trials(settings)}
-    rows = sweep(settings, tiny_dataset, str(output))
-    assert [(row["trial"], row["status"]) for row in rows] == [(name, "finished") for name in drawn]
-    changed = [row for row in rows for key, value in drawn[row["trial"]].items() if row[key] != value]
-    assert changed
-    for row in rows:
-        assert 0.5 <= row["expectile"] <= 0.9
-        assert 1e-5 <= row["actor_lr"] <= 1e-2
-        trial_config = json.loads((output / row["trial"] / "config.json").read_text())
-        assert trial_config["resolved"]["expectile"] == row["expectile"]
-        Policy.load(str(output / "policies" / row["trial"]))
 
 
 def first_is_best() -> Any:
