@@ -14,7 +14,7 @@ from prefrec_ray.evaluation.online import RollOut, evaluate_online
 from prefrec_ray.evaluation.subjects.clone import fit_clone
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.settings import TrainSettings
-from prefrec_ray.runs.train import train
+from prefrec_ray.runs.train import start_run
 from prefrec_ray.settings import TASKS
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate
@@ -41,7 +41,7 @@ def test_policies_raise_true_levels(ray_session: None, tmp_path: Path, seed: int
     for name, (task, config) in jobs.items():
         output = tmp_path / name.replace(" ", "_")
         settings = TrainSettings(recipe="robust", task=task, seed=seed, config={**SIZE, **config})
-        train(settings, dataset.uri, str(output))
+        start_run(settings, dataset.uri, str(output))
         policies[name] = Policy.load(str(output / "policy"))
     clone = fit_clone(dataset, seed).policy
     records = evaluate_online(dataset, policies, TASKS, RollOut(users=300, seed=seed), {"imitation": clone})

@@ -56,7 +56,7 @@ def write_pairs(
             parts = [draw_pairs(users["train"], "train", pairing, length, count - kept_out, seed)]
         else:
             from prefrec_ray.annotation.disagreement import disagreement
-            from prefrec_ray.runs.reward import load_reward
+            from prefrec_ray.runs.export import load_reward
 
             pool = draw_pairs(users["train"], "train", pairing, length, POOL * (count - kept_out), seed)
             sizes = (dataset.state.width, dataset.state.action_dim)

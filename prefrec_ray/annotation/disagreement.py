@@ -12,7 +12,7 @@ import torch
 from prefrec_ray.algorithms.base.diagnostics import segment_returns
 from prefrec_ray.algorithms.feed.preferences import segment_rows
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.runs.reward import TrainedReward
+from prefrec_ray.runs.export import TrainedReward
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
 

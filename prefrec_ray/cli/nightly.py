@@ -31,7 +31,6 @@ def open_loop(config: str, report: Any) -> tuple[Any, Any]:
     Raises `UserError` for a missing or invalid section, and for settings that prevent every promotion.
     """
     from prefrec_ray.cli.config import load_sections, parse_section
-    from prefrec_ray.cli.train import RowProgress
     from prefrec_ray.nightly.work import Stages
 
     sections = load_sections(config)
@@ -53,9 +52,4 @@ def open_loop(config: str, report: Any) -> tuple[Any, Any]:
             f"{config}: loop: key 'compact_days': found a value; expected it only with a source of kind events"
         )
     stages = {f"{name}_": settings[name] for name in ("prepare", "train", "evaluate")}
-    return loop, Stages(
-        **stages,
-        where=config,
-        progress=report,
-        rows=lambda: RowProgress(report, "train: iterations"),
-    )
+    return loop, Stages(**stages, where=config, progress=report)

@@ -7,21 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event, Lock, Thread
-from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.table import Column
 from rich.text import Text
 
+from prefrec_ray.runtime.progress import Report
+
 #: Seconds between two checks of the clock, and of silence before a heartbeat is printed, together 10 s.
 _TICK, _SILENCE = 0.5, 9.5
-
-
-class Report(Protocol):
-    """The callback of a stage (runtime/progress.py); `note` is shown after the figures."""
-
-    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None: ...
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import typer
 from prefrec_ray.cli.console import console, made
 from prefrec_ray.cli.progress import progress
 from prefrec_ray.cli.summary import summary
-from prefrec_ray.cli.train import train_run
 from prefrec_ray.cli.verdicts import verdict_table
 from prefrec_ray.errors import UserError
 
@@ -79,24 +78,18 @@ def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> Evalua
     from prefrec_ray import storage
     from prefrec_ray.dataset.prepare.run import prepare
     from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
+    from prefrec_ray.runs.train import start_run
     from prefrec_ray.settings import RECIPES
     from prefrec_ray.simulator.write import simulate
 
     with progress(console()) as report:
         simulate(settings["simulate"], logs, report)
         prepare(settings["prepare"], dataset, report)
-    for recipe in RECIPES:
-        one = settings["train"].model_copy(update={"recipe": recipe})
-        train_run(
-            one,
-            dataset,
-            storage.join(runs, recipe),
-            False,
-            "quickstart.yaml: train",
-            stage=f"train {recipe}: iterations",
-        )
-    policies = [storage.join(runs, recipe, "policy") for recipe in RECIPES]
-    policies.append(storage.join(runs, "robust_best", "policy"))
-    serve_the_best(policies[RECIPES.index("robust")], policies[-1])
-    with progress(console()) as report:
+        for recipe in RECIPES:
+            one = settings["train"].model_copy(update={"recipe": recipe})
+            stage = f"train {recipe}: iterations"
+            start_run(one, dataset, storage.join(runs, recipe), report=report, where="quickstart.yaml", stage=stage)
+        policies = [storage.join(runs, recipe, "policy") for recipe in RECIPES]
+        policies.append(storage.join(runs, "robust_best", "policy"))
+        serve_the_best(policies[RECIPES.index("robust")], policies[-1])
         return run_evaluation(EvaluationRun(policies, dataset, settings["evaluate"], online=True), report)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
 
 from prefrec_ray import runtime, storage
 from prefrec_ray.dataset.prepare.run import prepare
@@ -26,20 +25,19 @@ from prefrec_ray.nightly.run import Spans
 from prefrec_ray.policy import Policy
 from prefrec_ray.reports.page import write_report
 from prefrec_ray.runs.settings import TrainSettings
-from prefrec_ray.runs.train import train
-from prefrec_ray.runtime.progress import Progress, silent, step
+from prefrec_ray.runs.train import start_run
+from prefrec_ray.runtime.progress import Report, silent, step
 
 
 @dataclass(frozen=True)
 class Stages:
-    """`nightly.run.Work` for the sections of the YAML `where`. `rows` creates the callback for a run's rows."""
+    """`nightly.run.Work` for the sections of the YAML `where`."""
 
     prepare_: PrepareSettings
     train_: TrainSettings
     evaluate_: EvaluateSettings
     where: str
-    progress: Progress = silent
-    rows: Callable[[], Callable[[dict[str, Any]], None] | None] = lambda: None
+    progress: Report = silent
 
     @property
     def leaves_out(self) -> bool:
@@ -79,9 +77,8 @@ class Stages:
 
     def train(self, dataset: str, run: str, start: str | None) -> None:
         """Run `prefrec train`, from the last checkpoint if there is one."""
-        runtime.start_ray()
         settings = self.train_ if start is None else self.train_.model_copy(update={"start": start})
-        train(settings, dataset, run, storage.exists(run), self.rows(), f"{self.where}: train")
+        start_run(settings, dataset, run, storage.exists(run), self.progress, where=f"{self.where}: train")
 
     def evaluate(self, dataset: str, run: str, before: Sequence[str]) -> Evaluation:
         """Run `prefrec evaluate`, and again with the policy of `prefrec constrain` if support is missing."""

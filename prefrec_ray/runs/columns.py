@@ -1,6 +1,25 @@
-"""The columns of progress.csv, the metrics of a run."""
+"""The columns of progress.csv, and live metrics of a run: gauges on Ray's Prometheus endpoint, and lines of JSON.
+
+Every number in a row of progress.csv becomes a gauge `prefrec_<column>` of the node that trains, with the tags run,
+method and task (cluster/grafana.json draws them). With PREFREC_LOG=json in the environment each row is also a line of
+JSON on stderr, which Ray keeps in the log of the worker.
+"""
 
 from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ray.util.metrics import Gauge
+
+#: The metrics of an iteration by column.
+Row = dict[str, Any]
 
 #: Columns of progress.csv, in this order.
 COLUMNS = (
@@ -36,3 +55,27 @@ COLUMNS = (
 #: Additional columns for scores on validation users: roll-outs in a model of users, preferences, fitted-Q evaluation,
 #: NCIS (Eq. 12) with its effective sample size, and the true level.
 SCORES = tuple(f"validation/{name}" for name in ("model", "preference", "fqe", "ncis", "ess", "online"))
+
+
+def publish(row: Mapping[str, Any], run: str, method: str, task: str) -> None:
+    """Publish the row of an iteration for the run or trial named `run`."""
+    tags = {"run": run, "method": method, "task": task}
+    for column, value in row.items():
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            _gauge(column).set(float(value), tags)
+    if os.environ.get("PREFREC_LOG") == "json":
+        figures = {column: value for column, value in row.items() if value is not None}
+        line = {"time": round(time.time(), 3), "event": "iteration", **tags, **figures}
+        print(json.dumps(line), file=sys.stderr, flush=True)
+
+
+def gauge_name(column: str) -> str:
+    """Return the gauge name of a column of progress.csv. In Prometheus it has Ray's prefix `ray_`."""
+    return "prefrec_" + "".join(letter if letter.isalnum() else "_" for letter in column)
+
+
+@cache
+def _gauge(column: str) -> Gauge:
+    from ray.util.metrics import Gauge  # settings of a sweep import this module, without Ray
+
+    return Gauge(gauge_name(column), description=f"{column} of progress.csv", tag_keys=("run", "method", "task"))

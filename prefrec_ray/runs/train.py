@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import posixpath
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm, on_each_lear
 from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.policy import policy_of
 from prefrec_ray.algorithms.base.weights import NetworkWeights
+from prefrec_ray.algorithms.methods import find_method
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.selection.validation import ValidationScorer
 from prefrec_ray.policy import Policy
@@ -27,46 +29,46 @@ from prefrec_ray.runs.checkpoints import (
     read_rows,
     save_checkpoint,
 )
-from prefrec_ray.runs.columns import COLUMNS, SCORES
-from prefrec_ray.runs.config import build_config
+from prefrec_ray.runs.columns import COLUMNS, SCORES, Row, publish
 from prefrec_ray.runs.export import export_policy
-from prefrec_ray.runs.monitoring import publish
-from prefrec_ray.runs.resources import check_fits
 from prefrec_ray.runs.settings import TrainSettings
+from prefrec_ray.runtime.progress import Report, silent
 from prefrec_ray.storage.manifest import MANIFEST
 
-Row = dict[str, Any]
 #: Settings of a run; the first file in its folder.
 CONFIG = "config.json"
 
 
-def train(
+def start_run(
     settings: TrainSettings,
     dataset: str,
     output: str,
     resume: bool = False,
-    progress: Callable[[Row], None] | None = None,
+    report: Report = silent,
+    say: Callable[[str], None] = lambda line: None,
     where: str = "train",
-    say: Callable[[str], None] | None = None,
+    stage: str = "train: iterations",
 ) -> list[Row]:
     """Train to the end of the schedule, and export the selected or last policy to RUN/policy.
 
     A run without a selection (`TrainSettings.selects`) does not fit a model of users and does not score policies.
-    `progress` is called with each iteration's row (keys `COLUMNS`, and `SCORES` with a selection). With `resume` the
-    run continues from its newest complete checkpoint, or from the start without one; `say` is called with a line about
-    this. Returns all rows.
+    `report` is called after each iteration of the `stage`. With `resume` the run continues from its newest complete
+    checkpoint, or from the start without one; `say` is called with a line about this. Returns the rows of
+    progress.csv (keys `COLUMNS`, and `SCORES` with a selection).
 
     Raises `UserError` if the cluster lacks the resources of the learners, if `output` exists (without `resume`), if the
     run was started with other settings, if another process trains there, if training diverges, and like
     `ValidationScorer.prepare`.
     """
+    dataset = storage.absolute(dataset)  # workers may run in another folder
     config = build_config(settings, dataset, where)
     with storage.claimed(output):
         check_output(settings, dataset, output, resume)
+        report(stage, 0, 0, "starting")
         runtime.start_ray()
         needs = settings.training(where).learner_resources
         required = {kind: amount * max(1, config.num_learners) for kind, amount in needs.items()}
-        check_fits(required, f"{where}: the run", "num_learners, num_cpus_per_learner, num_gpus_per_learner")
+        runtime.check_fits(required, f"{where}: the run", "num_learners, num_cpus_per_learner, num_gpus_per_learner")
         config.precision = _precision_of(output) or config.precision
         algorithm: OfflineAlgorithm = config.build_algo()
         try:
@@ -75,27 +77,35 @@ def train(
             if settings.start is not None and not rows:
                 _begin_with(algorithm, settings.start)
             storage.make_folder(output)
-            description = {**describe(settings, dataset), "resolved": resolved(algorithm.config)}
-            storage.write_json(storage.join(output, CONFIG), description)
-            _train(algorithm, settings, output, rows, progress, scorer)
+            write_config(output, settings, dataset, algorithm.config)
+            _train(algorithm, settings, output, rows, scorer, report, stage)
         finally:
             algorithm.stop()
         _export_best(output, rows, scorer)
     return rows
 
 
+def build_config(settings: TrainSettings, dataset: str, where: str = "train") -> OfflineConfig:
+    """Return the RLlib config of `settings` for the data set at `dataset`.
+
+    Raises `UserError` like `settings.training`.
+    """
+    training = settings.training(where)
+    config = find_method(settings.method).get_default_config().offline_data(input_=dataset)
+    return config.training(**{name: getattr(training, name) for name in type(training).model_fields})
+
+
 def _selector(
-    settings: TrainSettings, dataset: str, iterations: int, say: Callable[[str], None] | None
+    settings: TrainSettings, dataset: str, iterations: int, say: Callable[[str], None]
 ) -> ValidationScorer | None:
     """Prepare the scores for the selection of a checkpoint; None if there is only one checkpoint to export."""
     if settings.validation is None:
         return None
     if not settings.selects(iterations):
-        if say is not None:
-            say(
-                f"validation: not used, because only one of {iterations} iterations would be scored; expected a "
-                "smaller `every`"
-            )
+        say(
+            f"validation: not used, because only one of {iterations} iterations would be scored; expected a "
+            "smaller `every`"
+        )
         return None
     return ValidationScorer.prepare(dataset, settings.validation, [settings.task], settings.config.get("teachers"))
 
@@ -107,16 +117,23 @@ def check_output(settings: TrainSettings, dataset: str, output: str, resume: boo
     if not resume:
         raise UserError(f"{output}: already exists; continue it by --resume, or choose another output folder")
     file = storage.join(output, CONFIG)
-    if storage.exists(file):
-        _check_same(storage.read_json(file), describe(settings, dataset), output)
-    # A resumed run removes half-written files, which could belong to somebody else in any other folder.
-    elif any(not _is_of_config(uri) for uri in (*storage.list_folders(output), *storage.list_files(output))):
-        raise UserError(f"{output}: no run to resume (no {CONFIG} in it); choose another output folder")
-
-
-def _is_of_config(uri: str) -> bool:
-    """Return whether this is the half-written first file of a killed run."""
-    return uri.rsplit("/", 1)[-1].startswith(f"{CONFIG}.")
+    if not storage.exists(file):
+        # A killed run may leave its first file half-written. In any other folder a resumed run, which removes
+        # half-written files, could remove those of somebody else.
+        names = [uri.rsplit("/", 1)[-1] for uri in (*storage.list_folders(output), *storage.list_files(output))]
+        if not all(name.startswith(f"{CONFIG}.") for name in names):
+            raise UserError(f"{output}: no run to resume (no {CONFIG} in it); choose another output folder")
+        return
+    before = storage.read_json(file)
+    if not isinstance(before, dict):
+        raise UserError(f"{file}: found {type(before).__name__}; expected the settings of a run")
+    # Converted through JSON like the file, in which tuples have become lists.
+    for key, value in json.loads(json.dumps(describe(settings, dataset))).items():
+        if before.get(key) != value:
+            raise UserError(
+                f"{output}: started with {key} = {before.get(key)!r}, resumed with {value!r}; "
+                f"expected the same settings"
+            )
 
 
 def _train(
@@ -124,12 +141,14 @@ def _train(
     settings: TrainSettings,
     output: str,
     rows: list[Row],
-    progress: Callable[[Row], None] | None,
     scorer: ValidationScorer | None,
+    report: Report,
+    stage: str,
 ) -> None:
     """Train to the end of the schedule. Each iteration adds a row."""
     name = posixpath.basename(output.rstrip("/"))
     iterations = algorithm.offline_data.schedule.iterations
+    began, transitions = time.monotonic(), 0
     while algorithm.iteration < iterations:
         row = run_iteration(algorithm)
         last = algorithm.iteration == iterations
@@ -144,8 +163,9 @@ def _train(
         if last or algorithm.iteration % settings.checkpoint_every == 0 or algorithm.iteration in scored:
             save_checkpoint(algorithm, output, settings.keep_checkpoints, rows, next(iter(scored), None))
         publish(row, name, settings.method, settings.task)
-        if progress is not None:
-            progress(row)
+        transitions += row["transitions"] or 0
+        rate = f"{transitions / max(time.monotonic() - began, 1e-9):,.0f} transitions/s"  # of the whole stage
+        report(stage, algorithm.iteration, iterations, "reward" if row["phase"] == "pretrain" else rate)
 
 
 def _by_score(rows: list[Row], scorer: ValidationScorer | None) -> list[int]:
@@ -183,7 +203,7 @@ def _begin_with(algorithm: OfflineAlgorithm, run: str) -> None:
     on_each_learner(algorithm.learner_group, [lambda learner: learner.begin_with(arrays, run)] * learners)
 
 
-def _restore(algorithm: OfflineAlgorithm, output: str, say: Callable[[str], None] | None) -> list[Row]:
+def _restore(algorithm: OfflineAlgorithm, output: str, say: Callable[[str], None]) -> list[Row]:
     """Restore the algorithm from the newest complete checkpoint, and return the rows up to it."""
     # Half-written files of a killed run; no other process writes to this folder.
     for leftover in (*storage.list_folders(output), *storage.list_files(output)):
@@ -202,16 +222,14 @@ def _restore(algorithm: OfflineAlgorithm, output: str, say: Callable[[str], None
     for later in checkpoints(output):
         if later > checkpoint_of(output, algorithm.iteration):
             storage.remove(later)
-    if say is not None:
-        say(f"resuming from iteration {algorithm.iteration}" if rows else "no complete checkpoint: from the start")
+    say(f"resuming from iteration {algorithm.iteration}" if rows else "no complete checkpoint: from the start")
     return rows
 
 
 def _precision_of(output: str) -> str | None:
     """Return the precision in which the run in the folder `output` was started; None if there is none."""
     file = storage.join(output, CONFIG)
-    started = storage.read_json(file).get("resolved", {}).get("precision") if storage.exists(file) else None
-    return "bf16_always" if started == "bf16" else started  # earlier versions did not check the processor
+    return storage.read_json(file).get("resolved", {}).get("precision") if storage.exists(file) else None
 
 
 def describe(settings: TrainSettings, dataset: str) -> dict[str, Any]:
@@ -222,21 +240,10 @@ def describe(settings: TrainSettings, dataset: str) -> dict[str, Any]:
     }
 
 
-def resolved(config: OfflineConfig) -> dict[str, Any]:
-    """Return every setting of a config, including defaults."""
-    return dict(sorted(config.settings.model_dump().items()))
-
-
-def _check_same(before: Any, now: dict[str, Any], output: str) -> None:
-    if not isinstance(before, dict):
-        raise UserError(f"{output}/{CONFIG}: found {type(before).__name__}; expected the settings of a run")
-    # Converted through JSON like the file, in which tuples have become lists.
-    for key, value in json.loads(json.dumps(now)).items():
-        if before.get(key) != value:
-            raise UserError(
-                f"{output}: started with {key} = {before.get(key)!r}, resumed with {value!r}; "
-                f"expected the same settings"
-            )
+def write_config(output: str, settings: TrainSettings, dataset: str, config: OfflineConfig) -> None:
+    """Write config.json of the run's folder `output`; its key `resolved` contains every setting with its default."""
+    resolved = dict(sorted(config.settings.model_dump().items()))
+    storage.write_json(storage.join(output, CONFIG), {**describe(settings, dataset), "resolved": resolved})
 
 
 def run_iteration(algorithm: OfflineAlgorithm) -> Row:

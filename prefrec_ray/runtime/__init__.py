@@ -1,5 +1,5 @@
 """Ray for this project: start, bounded tasks with progress, memory of processes."""
 
-from prefrec_ray.runtime.start import TERMINATED, capacity, end_on_sigterm, start_ray, terminated
+from prefrec_ray.runtime.start import TERMINATED, check_fits, end_on_sigterm, start_ray, terminated
 
-__all__ = ["TERMINATED", "capacity", "end_on_sigterm", "start_ray", "terminated"]
+__all__ = ["TERMINATED", "check_fits", "end_on_sigterm", "start_ray", "terminated"]

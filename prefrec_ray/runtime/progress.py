@@ -7,12 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 #: Called with a stage, the number of units done, and their total (0: unknown). The first call begins the stage.
 Progress = Callable[[str, int, int], None]
 
 
-def silent(stage: str, done: int, total: int) -> None:
+class Report(Protocol):
+    """A `Progress` that shows a `note` after the figures."""
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None: ...
+
+
+def silent(stage: str, done: int, total: int, note: str = "") -> None:
     """Ignore a report."""
 
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import warnings
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from prefrec_ray.errors import UserError
@@ -99,12 +100,20 @@ def _start(num_cpus: int | None) -> None:
         print("prefrec: started Ray on this machine", file=sys.stderr)
 
 
-def capacity() -> dict[str, float]:
-    """Return the units of each resource that the cluster has or that its autoscaler may add."""
+def check_fits(required: Mapping[str, float], who: str, keys: str) -> None:
+    """Raise `UserError`, prefixed by `who`, if more resources are `required` than the cluster has or may add.
+
+    Ray would wait for missing resources forever. `keys`: the settings that request them.
+    """
     import ray
     from ray._private.state import state
 
-    most: Counter[str] = Counter(ray.cluster_resources())
+    there: Counter[str] = Counter(ray.cluster_resources())
     # Ray's public calls list running nodes, not nodes that the autoscaler may start.
-    most |= Counter(state.get_max_resources_from_cluster_config() or {})
-    return dict(most)
+    there |= Counter(state.get_max_resources_from_cluster_config() or {})
+    for kind, amount in required.items():
+        if amount > there[kind]:
+            raise UserError(
+                f"{who} asks for {amount:g} {kind}, the cluster has {there[kind]:g}; "
+                f"expected less ({keys}) or a larger cluster"
+            )

@@ -20,7 +20,7 @@ from prefrec_ray.annotation.store import import_labels
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy.networks.layers import Scalar
-from prefrec_ray.runs.reward import TrainedReward, load_reward
+from prefrec_ray.runs.export import TrainedReward, load_reward
 
 
 def config(dataset: PreparedDataset, *teachers: str, **settings: Any) -> PrefRecConfig:

@@ -17,7 +17,7 @@ from tiny import SHORT_RUN, write_dataset
 from prefrec_ray.cluster import head, job
 from prefrec_ray.runs.checkpoints import checkpoints
 from prefrec_ray.runs.settings import TrainSettings
-from prefrec_ray.runs.train import train
+from prefrec_ray.runs.train import start_run
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]  # Ray takes minutes to start on a busy machine
 
@@ -176,5 +176,5 @@ def test_a_run_that_loses_its_node_goes_on_on_another(cluster: LocalCluster, tmp
     again = prefrec(*submit, "--resume")
     assert again.returncode == 0, again.stdout + again.stderr
     assert f"resuming from iteration {newest}\n" in again.stdout
-    train(TrainSettings(**RUN), dataset, whole)
+    start_run(TrainSettings(**RUN), dataset, whole)
     assert (Path(run) / "policy/actor.npz").read_bytes() == (Path(whole) / "policy/actor.npz").read_bytes()

@@ -56,8 +56,10 @@ def test_a_policy_without_support_is_evaluated_again_under_a_rule_with_support(
 
 def test_each_step_runs_its_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Any, ...]] = []
-    for stage in ("prepare", "train", "write_report", "compact", "count", "average"):
-        monkeypatch.setattr(work, stage, lambda *given, stage=stage: calls.append((stage, *given)) or SimpleNamespace())
+    for stage in ("prepare", "start_run", "write_report", "compact", "count", "average"):
+        monkeypatch.setattr(
+            work, stage, lambda *given, stage=stage, **named: calls.append((stage, *given)) or SimpleNamespace()
+        )
     monkeypatch.setattr(work.runtime, "start_ray", lambda: None)
     monkeypatch.setattr(work, "run_evaluation", lambda *_: Evaluation(records=()))
     settings = PrepareSettings.model_validate({"source": {"kind": "events", "path": ["one", "two"]}, "seed": 5})

@@ -27,10 +27,9 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import checkpoints, first_whole
-from prefrec_ray.runs.export import export_policy
-from prefrec_ray.runs.reward import load_reward
+from prefrec_ray.runs.export import export_policy, load_reward
 from prefrec_ray.runs.settings import TrainSettings
-from prefrec_ray.runs.train import train
+from prefrec_ray.runs.train import start_run
 from prefrec_ray.storage.manifest import MANIFEST, damage, seal
 
 SETTINGS: dict[str, Any] = {
@@ -73,7 +72,7 @@ class Scripted:
 @pytest.fixture(scope="module")
 def whole(tiny_dataset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("whole") / "run"
-    train(TrainSettings(**SETTINGS), tiny_dataset, str(output))
+    start_run(TrainSettings(**SETTINGS), tiny_dataset, str(output))
     return output
 
 
@@ -145,7 +144,7 @@ def test_a_run_with_a_damaged_checkpoint_ends_the_same(whole: Path, tiny_dataset
     (run / "policy.0123.partial").mkdir()
     (run / "result.json").write_text("")
     messages: list[str] = []
-    rows = train(TrainSettings(**SETTINGS), tiny_dataset, str(run), resume=True, say=messages.append)
+    rows = start_run(TrainSettings(**SETTINGS), tiny_dataset, str(run), resume=True, say=messages.append)
     assert messages == [f"resuming from iteration {int(first.name[-6:])}"]
     assert [row["training_iteration"] for row in rows] == list(range(1, len(rows) + 1))
     assert rows[-1]["progress"] == 1.0
@@ -163,7 +162,7 @@ def test_the_last_ones_and_the_best_are_kept(
     scores = {1: math.nan, 2: 1.0, 3: 2.0, 4: 1.5}  # NaN: no user has a level
     settings = TrainSettings(**{**SETTINGS, "keep_checkpoints": 2}, validation={"every": 1})
     monkeypatch.setattr("prefrec_ray.runs.train.ValidationScorer.prepare", lambda *arguments: Scripted(scores))
-    rows = train(settings, tiny_dataset, str(run))
+    rows = start_run(settings, tiny_dataset, str(run))
     last = len(rows)
     kept = [int(Path(uri).name.split("_")[1]) for uri in checkpoints(str(run))]
     assert kept == [3, last - 1, last]
@@ -221,7 +220,7 @@ def check_kills(
             run = folder / f"run{killed}"
     assert killed
     expected, lines = newest_whole(run), list[str]()
-    train(TrainSettings(**settings), dataset, str(run), resume=True, say=lines.append)
+    start_run(TrainSettings(**settings), dataset, str(run), resume=True, say=lines.append)
     assert lines == [expected]
     assert (run / "policy/actor.npz").read_bytes() == (whole / "policy/actor.npz").read_bytes()
     assert not [path for path in folder.rglob("*") if path.suffix in (".partial", ".claim")]
@@ -241,7 +240,7 @@ def test_twenty_kills(whole: Path, tiny_dataset: str, tmp_path: Path) -> None:
 @pytest.mark.timeout(1800)
 def test_twenty_kills_of_two_learners(tiny_dataset: str, tmp_path: Path) -> None:
     whole = tmp_path / "whole"
-    train(TrainSettings(**TWO_LEARNERS), tiny_dataset, str(whole))
+    start_run(TrainSettings(**TWO_LEARNERS), tiny_dataset, str(whole))
     check_kills(whole, tiny_dataset, tmp_path, kills=20, seed=1, settings=TWO_LEARNERS)
 
 

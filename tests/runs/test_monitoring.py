@@ -10,7 +10,7 @@ from urllib.request import urlopen
 import pytest
 import ray
 
-from prefrec_ray.runs.monitoring import gauge_name, publish
+from prefrec_ray.runs.columns import gauge_name, publish
 from prefrec_ray.runs.train import COLUMNS, SCORES
 
 ROW = {"updates": 40, "phase": "train", "losses/qf_loss": 0.125, "values/v_mean": None, "time/data_wait_share": 0.03}

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,11 +19,11 @@ from prefrec_ray.algorithms.base import precision
 from prefrec_ray.algorithms.base.weights import NetworkWeights
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.settings import ValidationSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import checkpoint_of, checkpoints
-from prefrec_ray.runs.config import build_config
 from prefrec_ray.runs.settings import TrainSettings
-from prefrec_ray.runs.train import COLUMNS, check_output, train
+from prefrec_ray.runs.train import COLUMNS, build_config, check_output, start_run
 
 
 def settings(**changes: Any) -> TrainSettings:
@@ -31,12 +34,34 @@ class Stop(Exception):
     pass
 
 
-def test_a_run_leaves_its_curves_checkpoints_and_policy(tiny_dataset: str, tmp_path: Path) -> None:
+def stop_at(iteration: int) -> Callable[..., None]:
+    """A report that raises `Stop` after an iteration."""
+
+    def report(stage: str, done: int, total: int, note: str = "") -> None:
+        if done == iteration:
+            raise Stop
+
+    return report
+
+
+def test_a_run_leaves_its_curves_checkpoints_and_policy(
+    tiny_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output = str(tmp_path / "run")
-    seen: list[dict] = []
-    rows = train(settings(), tiny_dataset, output, progress=seen.append)
-    assert seen == rows
+    seen: list[tuple] = []
+    clock = itertools.count(50)  # a second per iteration
+    monkeypatch.setattr("prefrec_ray.runs.train.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    rows = start_run(settings(), tiny_dataset, output, report=lambda *report: seen.append(report))
     assert rows[-1]["progress"] == 1.0
+    assert {row["phase"] for row in rows} == {"pretrain", "train"}
+    done = np.cumsum([row["transitions"] or 0 for row in rows])
+    rates = [f"{count / (number + 1):,.0f} transitions/s" for number, count in enumerate(done)]
+    notes = ["reward" if row["phase"] == "pretrain" else rate for row, rate in zip(rows, rates, strict=True)]
+    stage = "train: iterations"
+    assert seen == [
+        (stage, 0, 0, "starting"),
+        *((stage, number, len(rows), note) for number, note in enumerate(notes, start=1)),
+    ]
     with open(f"{output}/progress.csv") as file:
         written = list(csv.DictReader(file))
     assert list(written[0]) == list(COLUMNS)
@@ -65,7 +90,7 @@ def test_what_the_cluster_does_not_have_is_not_waited_for(
     tiny_dataset: str, tmp_path: Path, asked: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(UserError) as caught:
-        train(settings(config={**SHORT_RUN, **asked}), tiny_dataset, str(tmp_path / "run"))
+        start_run(settings(config={**SHORT_RUN, **asked}), tiny_dataset, str(tmp_path / "run"))
     assert words in str(caught.value)
     assert not (tmp_path / "run").exists()
 
@@ -73,25 +98,25 @@ def test_what_the_cluster_does_not_have_is_not_waited_for(
 def test_a_task_that_is_not_prepared(tiny_dataset: str, tmp_path: Path) -> None:
     words = r"task 'mixture': its preferences are prepared for depth; see prepare\.preferences\.tasks"
     with pytest.raises(UserError, match=words):
-        train(settings(task="mixture"), tiny_dataset, str(tmp_path / "run"))
+        start_run(settings(task="mixture"), tiny_dataset, str(tmp_path / "run"))
 
 
 def test_a_run_begins_with_the_networks_of_another(tiny_dataset: str, tmp_path: Path) -> None:
     """With rates too small to change them it ends with these: all of them, the reward and the targets too."""
     first, second = str(tmp_path / "first"), str(tmp_path / "second")
-    train(settings(), tiny_dataset, first)
+    start_run(settings(), tiny_dataset, first)
     still = {**SHORT_RUN, **dict.fromkeys(("actor_lr", "critic_lr", "value_lr", "reward_lr", "tau"), 1e-30)}
-    train(settings(start=first, seed=1, config=still), tiny_dataset, second)
+    start_run(settings(start=first, seed=1, config=still), tiny_dataset, second)
     begun, ended = (NetworkWeights.load(checkpoints(run)[-1]).arrays for run in (first, second))
     networks = [name for name in begun if not name.startswith("reward.") or "network" in name]
     assert len(networks) > 10
     for name in networks:
         np.testing.assert_allclose(ended[name], begun[name], rtol=1e-2, atol=1e-3, err_msg=name)
     with pytest.raises(UserError, match=r"nowhere: no complete checkpoint; expected a run with one"):
-        train(settings(start=str(tmp_path / "nowhere")), tiny_dataset, str(tmp_path / "third"))
+        start_run(settings(start=str(tmp_path / "nowhere")), tiny_dataset, str(tmp_path / "third"))
     wide = {**SHORT_RUN, "hidden_sizes": (9, 9)}
     with pytest.raises(UserError, match=r"first: found networks of another method or size"):
-        train(settings(start=first, config=wide), tiny_dataset, str(tmp_path / "third"))
+        start_run(settings(start=first, config=wide), tiny_dataset, str(tmp_path / "third"))
 
 
 def test_a_stopped_run_resumes_to_the_same_policy(
@@ -101,20 +126,16 @@ def test_a_stopped_run_resumes_to_the_same_policy(
     bf16 = settings(config={**SHORT_RUN, "precision": "bf16"})
     monkeypatch.setattr(precision, "bf16_ratio", lambda gpu: 0.5)
     whole, stopped = str(tmp_path / "whole"), str(tmp_path / "stopped")
-    expected = train(bf16, tiny_dataset, whole)
-
-    def stop_at_four(row: dict[str, Any]) -> None:
-        if row["training_iteration"] == 4:
-            raise Stop
+    expected = start_run(bf16, tiny_dataset, whole)
 
     with pytest.raises(Stop):
-        train(bf16, tiny_dataset, stopped, progress=stop_at_four)
+        start_run(bf16, tiny_dataset, stopped, report=stop_at(4))
     # Iteration 4 has not been saved: the run goes on from the checkpoint before.
     assert checkpoints(stopped) == [f"{stopped}/checkpoint_000002", f"{stopped}/checkpoint_000004"]
     Path(stopped, "checkpoint_000004").rename(tmp_path / "aside")
     messages: list[str] = []
     monkeypatch.setattr(precision, "bf16_ratio", lambda gpu: 2.0)
-    rows = train(bf16, tiny_dataset, stopped, resume=True, say=messages.append)
+    rows = start_run(bf16, tiny_dataset, stopped, resume=True, say=messages.append)
     assert json.loads(Path(stopped, "config.json").read_text())["resolved"]["precision"] == "bf16_always"
     assert [row["losses/qf_loss"] for row in rows] == [row["losses/qf_loss"] for row in expected]
     assert Path(stopped, "policy/actor.npz").read_bytes() == Path(whole, "policy/actor.npz").read_bytes()
@@ -125,19 +146,15 @@ def test_a_run_goes_on_with_the_learner_of_its_checkpoint(tiny_dataset: str, tmp
     """With the checkpoint of another seed it ends with other weights than a run that begins again would."""
     resumed, other = str(tmp_path / "resumed"), str(tmp_path / "other")
 
-    def stop_at_three(row: dict[str, Any]) -> None:
-        if row["training_iteration"] == 3:
-            raise Stop
-
     for seed, output in ((0, resumed), (1, other)):
         with pytest.raises(Stop):
-            train(settings(seed=seed), tiny_dataset, output, progress=stop_at_three)
+            start_run(settings(seed=seed), tiny_dataset, output, report=stop_at(3))
     Path(checkpoint_of(resumed, 2)).rename(tmp_path / "own")
     Path(checkpoint_of(other, 2)).rename(checkpoint_of(resumed, 2))
     expected = build_config(settings(), tiny_dataset).build_algo()
     try:
         expected.restore_from_path(checkpoint_of(resumed, 2))
-        rows = train(settings(), tiny_dataset, resumed, resume=True)
+        rows = start_run(settings(), tiny_dataset, resumed, resume=True)
         while expected.iteration < len(rows):
             expected.train()
         arrays = NetworkWeights.from_module(expected.learner_group._learner.net).arrays
@@ -151,11 +168,11 @@ def test_a_run_goes_on_with_the_learner_of_its_checkpoint(tiny_dataset: str, tmp
 
 def test_an_existing_folder_and_other_settings_are_refused(tiny_dataset: str, tmp_path: Path) -> None:
     output = str(tmp_path / "run")
-    train(settings(), tiny_dataset, output)
+    start_run(settings(), tiny_dataset, output)
     with pytest.raises(UserError, match="already exists"):
-        train(settings(), tiny_dataset, output)
+        start_run(settings(), tiny_dataset, output)
     with pytest.raises(UserError, match="started with seed = 0, resumed with 1"):
-        train(settings(seed=1), tiny_dataset, output, resume=True)
+        start_run(settings(seed=1), tiny_dataset, output, resume=True)
 
 
 def test_what_is_no_run_is_not_gone_on_with(tiny_dataset: str, tmp_path: Path) -> None:
@@ -164,11 +181,11 @@ def test_what_is_no_run_is_not_gone_on_with(tiny_dataset: str, tmp_path: Path) -
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("mine")
     with pytest.raises(UserError, match=r"no run to resume \(no config.json in it\); choose another output folder"):
-        train(settings(), tiny_dataset, str(tmp_path), resume=True)
+        start_run(settings(), tiny_dataset, str(tmp_path), resume=True)
     assert all((tmp_path / name).read_text() == "mine" for name in mine)
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(UserError, match=r"config.json: found list; expected the settings of a run"):
-        train(settings(), tiny_dataset, str(tmp_path), resume=True)
+        start_run(settings(), tiny_dataset, str(tmp_path), resume=True)
 
 
 def test_a_run_killed_as_it_began_is_begun_again(tiny_dataset: str, tmp_path: Path) -> None:
@@ -234,7 +251,7 @@ def test_settings_that_do_not_fit_the_data(
 ) -> None:
     output = tmp_path / "run"
     with pytest.raises(UserError) as error:
-        train(settings(config={**SHORT_RUN, **config}), tiny_dataset, str(output))
+        start_run(settings(config={**SHORT_RUN, **config}), tiny_dataset, str(output))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert not output.exists()
@@ -259,36 +276,65 @@ def test_a_single_setting_overrides_its_recipe() -> None:
 def test_training_that_diverges_ends_as_a_mistake(tiny_dataset: str, tmp_path: Path) -> None:
     wild = settings(method="TD3", config={**SHORT_RUN, "critic_lr": 1e30}, checkpoint_every=1)
     with pytest.raises(UserError, match=r"iteration \d+: losses/qf_loss: found (inf|nan) first; .* diverged"):
-        train(wild, tiny_dataset, str(tmp_path / "run"))
+        start_run(wild, tiny_dataset, str(tmp_path / "run"))
     assert not (tmp_path / "run/policy").exists()
     # Weights may go in the last update of all, which no loss has seen.
     wild = settings(method="IL", config={**SHORT_RUN, "actor_lr": 1e39, "num_epochs": 0.01, "updates_per_iteration": 1})
     with pytest.raises(UserError, match=r"iteration 1: 'actor\.net.*' has numbers that are not finite"):
-        train(wild, tiny_dataset, str(tmp_path / "last"))
+        start_run(wild, tiny_dataset, str(tmp_path / "last"))
     assert not list((tmp_path / "last").glob("checkpoint*"))
 
 
 def test_one_process_at_a_time_trains_a_run(tiny_dataset: str, tmp_path: Path) -> None:
     output = str(tmp_path / "run")
 
-    def second(row: dict[str, Any]) -> None:
+    def second(stage: str, done: int, total: int, note: str = "") -> None:
+        if not done:  # before the run has files
+            return
         for resume in (False, True):
             with pytest.raises(UserError, match=r"run: process \d+ on .* writes there since"):
-                train(settings(), tiny_dataset, output, resume=resume)
+                start_run(settings(), tiny_dataset, output, resume=resume)
         raise Stop
 
     with pytest.raises(Stop):
-        train(settings(), tiny_dataset, output, progress=second)
+        start_run(settings(), tiny_dataset, output, report=second)
     with pytest.raises(UserError, match="already exists"):
-        train(settings(), tiny_dataset, output)
+        start_run(settings(), tiny_dataset, output)
     assert not list(tmp_path.glob("*.claim"))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives a file to another user")
 def test_another_users_checkpoints_are_not_loaded(tiny_dataset: str, tmp_path: Path) -> None:
     output = tmp_path / "run"
-    train(settings(), tiny_dataset, str(output))
+    start_run(settings(), tiny_dataset, str(output))
     file = sorted(output.glob("checkpoint_*/**/*.pkl"))[-1]
     os.chown(file, 12345, -1)
     with pytest.raises(UserError, match=f"{file}: found a file of user 12345, and checkpoints run code"):
-        train(settings(), tiny_dataset, str(output), resume=True)
+        start_run(settings(), tiny_dataset, str(output), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("validation", "selects"),
+    [(None, False), ({}, False), ({"every": 5}, False), ({"every": 6}, False), ({"every": 4}, True)],
+)
+def test_a_selection_needs_two_scored_checkpoints(validation: dict[str, Any] | None, selects: bool) -> None:
+    assert TrainSettings(validation=validation).selects(5) is selects
+    assert TrainSettings().validation is None
+    assert ValidationSettings(every=2).scored(5) == [2, 4, 5]
+
+
+def test_a_run_without_a_selection_fits_no_model_of_users(
+    tiny_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "prefrec_ray.runs.train.ValidationScorer.prepare", lambda *arguments: pytest.fail("a model was fitted")
+    )
+    lines: list[str] = []
+    rows = start_run(
+        settings(method="IL", validation=ValidationSettings()), tiny_dataset, str(tmp_path / "run"), say=lines.append
+    )
+    assert lines == [
+        f"validation: not used, because only one of {len(rows)} iterations would be scored; expected a smaller `every`"
+    ]
+    assert not any(name.startswith("validation/") for name in rows[-1])
+    assert (tmp_path / "run" / "policy").exists()

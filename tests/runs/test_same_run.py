@@ -10,7 +10,7 @@ import pytest
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.runs.settings import TrainSettings
-from prefrec_ray.runs.train import describe, train
+from prefrec_ray.runs.train import describe, start_run
 
 BEGUN: dict[str, Any] = {"method": "IQL", "validation": {"every": 2, "estimators": ["preference", "ncis"]}}
 OTHERS: list[dict[str, Any]] = [
@@ -31,4 +31,4 @@ def test_other_settings_are_refused(tmp_path: Path, changes: dict[str, Any]) -> 
     other = TrainSettings.model_validate({**BEGUN, **changes})
     (key,) = changes
     with pytest.raises(UserError, match=f"started with {key} = .*, resumed with .*; expected the same settings"):
-        train(other, dataset, run, resume=True)
+        start_run(other, dataset, run, resume=True)

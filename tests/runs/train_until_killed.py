@@ -5,11 +5,11 @@ import sys
 
 from prefrec_ray import runtime
 from prefrec_ray.runs.settings import TrainSettings
-from prefrec_ray.runs.train import train
+from prefrec_ray.runs.train import start_run
 
 runtime.start_ray()
 print("training", flush=True)
-train(
+start_run(
     TrainSettings(**json.loads(sys.argv[1])),
     sys.argv[2],
     sys.argv[3],

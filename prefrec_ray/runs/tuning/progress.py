@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from prefrec_ray.runs.train import Row
+from prefrec_ray.runs.columns import Row
 from prefrec_ray.runs.tuning.settings import TuneSettings
 
 #: Rows of a table.

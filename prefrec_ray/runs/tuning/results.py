@@ -16,9 +16,9 @@ import yaml
 
 from prefrec_ray import storage
 from prefrec_ray.errors import find_user_error
-from prefrec_ray.runs.config import build_config
+from prefrec_ray.runs.columns import COLUMNS, SCORES, Row
 from prefrec_ray.runs.export import export_policy
-from prefrec_ray.runs.train import COLUMNS, SCORES, Row, describe, resolved, write_rows
+from prefrec_ray.runs.train import build_config, write_config, write_rows
 from prefrec_ray.runs.tuning.settings import TuneSettings
 from prefrec_ray.runs.tuning.space import train_settings
 
@@ -162,8 +162,7 @@ def write_run(
     lines = storage.read_text(storage.join(folder, "result.json")).splitlines()
     rows = {row["training_iteration"]: row for row in map(json.loads, lines)}
     write_rows(folder, [{name: _finite(row.get(name)) for name in row["reported"]} for _, row in sorted(rows.items())])
-    description = {**describe(run, dataset), "resolved": resolved(build_config(run, dataset))}
-    storage.write_json(storage.join(folder, "config.json"), description)
+    write_config(folder, run, dataset, build_config(run, dataset))
     policy = storage.join(output, "policies", trial["name"])
     storage.remove(policy)
     export_policy(storage.join(folder, posixpath.basename(_kept(ended).checkpoint.path)), policy)

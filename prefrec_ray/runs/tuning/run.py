@@ -20,9 +20,8 @@ from prefrec_ray.algorithms.base.precision import settled
 from prefrec_ray.errors import UserError, nearest
 from prefrec_ray.evaluation.selection.validation import ValidationScorer
 from prefrec_ray.runs.checkpoints import check_own
-from prefrec_ray.runs.config import build_config
-from prefrec_ray.runs.resources import check_fits
-from prefrec_ray.runs.train import Row
+from prefrec_ray.runs.columns import Row
+from prefrec_ray.runs.train import build_config
 from prefrec_ray.runs.tuning import results, space
 from prefrec_ray.runs.tuning.progress import ProgressTable
 from prefrec_ray.runs.tuning.settings import TuneSettings, checked
@@ -166,7 +165,7 @@ def _check_fits(settings: TuneSettings, chosen: list[space.Trial], where: str) -
     """Raise `UserError` for a trial that needs more than the cluster has, for which Tune would wait forever."""
     for trial in chosen:
         required = resources({"trial": trial}, settings).required_resources
-        check_fits(required, f"{where}: trial {trial['name']}", "resources, num_learners")
+        runtime.check_fits(required, f"{where}: trial {trial['name']}", "resources, num_learners")
 
 
 def _tuner(plan: SweepPlan, trainable: Any, output: str, resume: bool) -> tune.Tuner:

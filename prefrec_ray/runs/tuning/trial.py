@@ -17,9 +17,8 @@ from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.selection.validation import ValidationScorer
 from prefrec_ray.runs.checkpoints import checkpoints, first_whole
-from prefrec_ray.runs.config import build_config
-from prefrec_ray.runs.monitoring import publish
-from prefrec_ray.runs.train import SCORES, policy_now, run_iteration
+from prefrec_ray.runs.columns import SCORES, publish
+from prefrec_ray.runs.train import build_config, policy_now, run_iteration
 from prefrec_ray.runs.tuning.settings import TuneSettings
 from prefrec_ray.runs.tuning.shared import Shared
 from prefrec_ray.runs.tuning.space import train_settings

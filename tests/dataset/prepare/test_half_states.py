@@ -11,7 +11,7 @@ from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset, stored, tensor
 from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
 from prefrec_ray.runs.settings import TrainSettings
-from prefrec_ray.runs.train import train
+from prefrec_ray.runs.train import start_run
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate
@@ -53,7 +53,7 @@ def test_a_run_on_rounded_states(datasets: dict[str, PreparedDataset], tmp_path:
     for kind, how in (("float32", "materialised"), ("float16", "materialised"), ("float16", "streaming")):
         config = {**NETWORKS, "num_epochs": 1, "transitions": how}
         settings = parse(TrainSettings, {"recipe": "paper", "config": config}, "test")
-        rows[kind, how] = train(settings, datasets[kind].uri, str(tmp_path / f"{kind}-{how}"))[-1]
+        rows[kind, how] = start_run(settings, datasets[kind].uri, str(tmp_path / f"{kind}-{how}"))[-1]
     losses = [name for name, value in rows["float32", "materialised"].items() if "loss" in name and value is not None]
     assert losses
     for name in losses:

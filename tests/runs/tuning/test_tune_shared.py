@@ -15,8 +15,8 @@ from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.feed.load import load_data
 from prefrec_ray.algorithms.reward.pretrain import pretrain
 from prefrec_ray.dataset import PreparedDataset, tensor
-from prefrec_ray.runs.config import build_config
 from prefrec_ray.runs.settings import TrainSettings
+from prefrec_ray.runs.train import build_config
 from prefrec_ray.runs.tuning.settings import ResourceSettings
 from prefrec_ray.runs.tuning.shared import share
 

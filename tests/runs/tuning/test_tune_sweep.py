@@ -24,7 +24,7 @@ from prefrec_ray.policy import Policy
 from prefrec_ray.reports.load import load_runs
 from prefrec_ray.runs.checkpoints import checkpoints
 from prefrec_ray.runs.export import export_policy
-from prefrec_ray.runs.train import COLUMNS, train
+from prefrec_ray.runs.train import COLUMNS, start_run
 from prefrec_ray.runs.tuning import results, run
 from prefrec_ray.runs.tuning.results import CLOCK
 from prefrec_ray.runs.tuning.run import prepare_sweep, run_sweep, sweep
@@ -279,7 +279,7 @@ def test_a_sweep_keeps_the_policies_that_train_keeps(
     best = open_section(str(output / "best.yaml"), "train")
     assert best.validation == settings.validation
     monkeypatch.setattr("prefrec_ray.runs.train.ValidationScorer.prepare", lambda *arguments: first_is_best())
-    train(best, tiny_dataset, str(tmp_path / "run"))
+    start_run(best, tiny_dataset, str(tmp_path / "run"))
     kept, alone = (output / "policies" / row["trial"], tmp_path / "run" / "policy")
     assert (kept / "actor.npz").read_bytes() == (alone / "actor.npz").read_bytes()
     export_policy(checkpoints(str(tmp_path / "run"))[-1], str(tmp_path / "last"))
