@@ -25,7 +25,7 @@ def command(
     from prefrec_ray.cli.config import open_section
 
     need("serve", "fastapi", "uvicorn", "prometheus_client", where="prefrec serve")
-    from prefrec_ray.serving.http.run import serve
+    from prefrec_ray.serving.http import serve
     from prefrec_ray.serving.settings import ServeSettings
 
     settings = open_section(config, "serve") if config else ServeSettings()

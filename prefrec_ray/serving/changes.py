@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import ITEMS, Event, Kind
-from prefrec_ray.serving.folder.disk import Disk, of_disk
-from prefrec_ray.serving.folder.items import save_items
-from prefrec_ray.serving.folder.opened import Opened, arms_event
+from prefrec_ray.serving.folder.disk import Disk, clock, of_disk
+from prefrec_ray.serving.folder.opened import Opened, arms_event, save_items
 from prefrec_ray.serving.metrics import Metrics
 from prefrec_ray.serving.requests.bodies import DeleteItems, PutItems
 from prefrec_ray.serving.requests.engine import Engine
@@ -28,35 +26,24 @@ _WITHDRAWN = 256
 class Changes:
     """Changes of items and policies, one at a time, prepared in the background.
 
-    The lock `turn` is held only while rows are written and the new state is put in place. `clock` returns the time in
-    ms, UTC.
+    The lock `turn` is held only while rows are written and the new state is put in place.
     """
 
-    def __init__(
-        self,
-        opened: Opened,
-        engine: Engine,
-        metrics: Metrics,
-        disk: Disk,
-        turn: asyncio.Lock,
-        clock: Callable[[], int],
-    ) -> None:
-        self._opened, self._engine, self._metrics = opened, engine, metrics
-        self._disk, self._turn, self._clock = disk, turn, clock
+    def __init__(self, opened: Opened, engine: Engine, metrics: Metrics, disk: Disk, turn: asyncio.Lock) -> None:
+        self._opened, self._engine, self._metrics, self._disk, self._turn = opened, engine, metrics, disk, turn
         self._one = asyncio.Lock()
 
     async def put_items(self, body: PutItems) -> dict[str, Any]:
         """Add items, and reply when policies can draw them. Raises `Problem`."""
-        state = self._engine.state
+        codes = self._engine.state.codes
         for one in body.items:
-            if isinstance(one.id, int) != state.codes.whole:
-                kind = "a whole number" if state.codes.whole else "text"
-                raise Problem(422, f"items: id {one.id!r}; expected {kind}, as for all items")
-        if len({one.id for one in body.items}) < len(body.items):
+            if isinstance(one.id, int) != codes.whole:
+                raise Problem(422, f"items: id {one.id!r}; expected {codes.kind}, as for all items")
+        new = {one.id: np.array(one.embedding, np.float32) for one in body.items}
+        if len(new) < len(body.items):
             raise Problem(422, "items: found an id twice; expected each id once")
         async with self._one:
             state = self._engine.state
-            new = {one.id: np.array(one.embedding, np.float32) for one in body.items}
             for loaded in state.loaded:
                 for item, embedding in new.items():
                     try:
@@ -64,12 +51,7 @@ class Changes:
                     except UserError as error:
                         raise Problem(409, str(error)) from error
             async with self._turn:
-                clock = self._clock()
-                events = [
-                    Event(Kind.ITEM, clock, received=clock, items=[item], embedding=e.tolist())
-                    for item, e in new.items()
-                ]
-                await self._log(events, clock)
+                await self._log([(Kind.ITEM, item, embedding.tolist()) for item, embedding in new.items()])
                 state.put_items(new)
             await self._restock()
         return {"items": len(new)}
@@ -80,19 +62,19 @@ class Changes:
             state = self._engine.state
             ids = [item for item in dict.fromkeys(body.ids) if isinstance(item, int) == state.codes.whole]
             async with self._turn:
-                clock = self._clock()
-                await self._log([Event(Kind.WITHDRAWN, clock, received=clock, items=[item]) for item in ids], clock)
+                await self._log([(Kind.WITHDRAWN, item, None) for item in ids])
                 known = int((state.codes.find(state.codes.array(ids)) >= 0).sum())
                 state.withdraw_items(ids)
             if any(len(shelf.gone) > _WITHDRAWN for shelf in state.shelves):
                 await self._restock()
         return {"items": known, "unknown": len(body.ids) - known}
 
-    async def _log(self, events: list[Event], clock: int) -> None:
-        """Write rows that belong to no user. The caller holds the lock."""
-        if events:
-            first = await self._disk.commit(events)
-            self._engine.state.advance(first + len(events), clock)
+    async def _log(self, rows: list[tuple[Kind, int | str, list[float] | None]]) -> None:
+        """Write rows for items, with embeddings. The caller holds the lock."""
+        if rows:
+            now = clock()
+            events = [Event(kind, now, received=now, items=[item], embedding=one) for kind, item, one in rows]
+            self._engine.state.advance(await self._disk.commit(events) + len(events), now)
 
     async def _restock(self) -> None:
         """Build the item tables of all arms in the background, and replace the old ones."""
@@ -129,9 +111,13 @@ class Changes:
                 self._metrics.reloads.labels("refused").inc()
                 raise Problem(409, str(error)) from error
             async with self._turn:
-                self._catch_up(state, old)
-                clock = self._clock()
-                state.advance(await self._disk.commit([arms_event(state, clock)]) + 1, clock)
+                if state.users is old.users:
+                    state.next = old.next
+                else:  # rows that were logged in the meantime
+                    for table in self._engine.log.tables(state.next):
+                        state.replay(table)
+                now = clock()
+                state.advance(await self._disk.commit([arms_event(state, now)]) + 1, now)
                 self._engine.state = state
             self._metrics.reloads.labels("done").inc()
             await self._save_items(state.shelves[0])
@@ -144,18 +130,10 @@ class Changes:
         if set(state.observers) == set(old.observers) and state.first_states == old.first_states:
             state.share(old)
             state.stock()
-        else:
-            state.put_items(old.put)
-            state.withdraw_items(old.withdrawn)
-            state.stock()
-            for table in self._engine.log.tables():
-                state.replay(table)
-        return state
-
-    def _catch_up(self, state: ServedState, old: ServedState) -> None:
-        """Apply the rows that were logged in the meantime. The caller holds the lock."""
-        if state.users is old.users:
-            state.next = old.next
-            return
-        for table in self._engine.log.tables(state.next):
+            return state
+        state.put_items(old.put)
+        state.withdraw_items(old.withdrawn)
+        state.stock()
+        for table in self._engine.log.tables():
             state.replay(table)
+        return state

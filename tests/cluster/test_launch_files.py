@@ -19,7 +19,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import start
 from ray.serve.schema import ServeDeploySchema
 
-from prefrec_ray.serving.shards.serve import ShardSettings
+from prefrec_ray.serving.shards import ShardSettings
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"

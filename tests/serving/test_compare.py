@@ -19,7 +19,7 @@ from prefrec_ray.serving.experiment.sequence import FIRST, effects, half_widths,
 from prefrec_ray.serving.folder.opened import arms_event
 from prefrec_ray.serving.requests.bodies import Feedback, Recommend
 from prefrec_ray.serving.settings import Arm, ServeSettings
-from prefrec_ray.serving.state.arms import arm_of, shadowed
+from prefrec_ray.serving.state.users import arm_of, shadowed
 from prefrec_ray.settings import parse
 
 NOW = 1_700_000_000_000

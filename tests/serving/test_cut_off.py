@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from platform_desk import make_policy, with_server
 from served import TOKEN, Process
+from starlette.requests import Request
 from starlette.types import Message, Receive
 
-from prefrec_ray.serving.http.app import TOKEN as VARIABLE
-from prefrec_ray.serving.http.app import routes_of
+from prefrec_ray.serving.http import TOKEN as VARIABLE
+from prefrec_ray.serving.http import routes_of
 from prefrec_ray.serving.server import Server
-from prefrec_ray.serving.shards.asgi import called, scope_of
-from prefrec_ray.serving.shards.serve import Gateway
+from prefrec_ray.serving.shards import Gateway, called, scope_of
 
 
 def cut_off() -> Receive:
@@ -49,7 +49,7 @@ def test_a_gateway_does_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, TOKEN)
     scope = scope_of("POST", "/recommend")
     scope["headers"] += [(b"authorization", f"Bearer {TOKEN}".encode())]
-    response = asyncio.run(called(Gateway([])._guarded, scope, cut_off()))
+    response = asyncio.run(Gateway([])(Request(scope, cut_off())))
     assert response.status_code == 400
 
 
@@ -62,7 +62,7 @@ def test_a_gateway_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> No
         await asyncio.sleep(0.01)
         return {"type": "http.request", "body": b" ", "more_body": True}
 
-    response = asyncio.run(called(Gateway([], 0.05)._guarded, scope, receive))
+    response = asyncio.run(Gateway([], 0.05)(Request(scope, receive)))
     assert response.status_code == 408
     assert b"the body was not whole after 0.05 seconds" in response.body
 

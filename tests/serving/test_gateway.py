@@ -11,13 +11,14 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from served import TOKEN
+from starlette.requests import Request
+from starlette.types import Message
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.serving.http.app import TOKEN as VARIABLE
+from prefrec_ray.serving.http import TOKEN as VARIABLE
 from prefrec_ray.serving.metrics import Metrics
-from prefrec_ray.serving.shards.asgi import called, scope_of
-from prefrec_ray.serving.shards.replies import together
-from prefrec_ray.serving.shards.serve import Gateway, shard_of
+from prefrec_ray.serving.shards import Gateway, scope_of, shard_of, together
+from prefrec_ray.web.problems import Problem
 
 
 class Handle:
@@ -57,7 +58,11 @@ def ask(gateway: Gateway, method: str, path: str, body: Any = None, token: str =
         (b"authorization", f"Bearer {token}".encode()),
         (b"content-length", str(len(content)).encode()),
     ]
-    response = asyncio.run(called(gateway._guarded, scope, content))
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": content}
+
+    response = asyncio.run(gateway(Request(scope, receive)))
     return response.status_code, json.loads(response.body)
 
 
@@ -106,15 +111,17 @@ def test_without_a_token_there_is_no_gateway(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_first_refusal_speaks_for_all() -> None:
     refused = 409, json.dumps({"detail": "item 3: has another embedding", "status": 409}).encode()
-    status, content = together("/items", [(200, b'{"items": 1}'), refused, refused])
-    assert (status, json.loads(content)["detail"]) == (409, "shard 1: item 3: has another embedding")
+    with pytest.raises(Problem, match=r"^shard 1: item 3: has another embedding$") as caught:
+        together("/items", [(200, b'{"items": 1}'), refused, refused])
+    assert caught.value.status == 409
 
 
 def test_shards_that_read_different_policies_are_told() -> None:
     answers = [(200, json.dumps({"policies": {"main": name}, "changed": name == "b"}).encode()) for name in "aab"]
     assert json.loads(together("/reload", answers[:2])[1]) == {"policies": {"main": "a"}, "changed": False}
-    status, content = together("/reload", answers)
-    assert (status, json.loads(content)["detail"]) == (503, "shards read different policies; reload again")
+    with pytest.raises(Problem, match=r"^shards read different policies; reload again$") as caught:
+        together("/reload", answers)
+    assert caught.value.status == 503
 
 
 def test_numbers_for_prometheus_are_told_by_shard() -> None:

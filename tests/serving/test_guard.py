@@ -12,9 +12,9 @@ from served import TOKEN
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from prefrec_ray.serving.http.app import make_app
+from prefrec_ray.serving.http import make_app
 from prefrec_ray.serving.server import Server
-from prefrec_ray.serving.shards.asgi import called, scope_of
+from prefrec_ray.serving.shards import called, scope_of
 
 CHANGES = [
     ("POST", "/recommend", {"user": 1, "k": 1}),

@@ -9,10 +9,10 @@ from platform_desk import make_policy, with_server
 
 from prefrec_ray.cli.main import run
 from prefrec_ray.logs.events.log import EventLog
-from prefrec_ray.serving.http.app import routes_of
+from prefrec_ray.serving.http import routes_of
 from prefrec_ray.serving.requests.bodies import Recommend
 from prefrec_ray.serving.server import Server
-from prefrec_ray.serving.shards.asgi import called, scope_of
+from prefrec_ray.serving.shards import called, scope_of
 from prefrec_ray.web.problems import Problem
 
 

@@ -17,7 +17,7 @@ from platform_desk import make_policy
 from served import TOKEN, Client
 
 from prefrec_ray.serving.folder.opened import Opened
-from prefrec_ray.serving.http.app import make_app
+from prefrec_ray.serving.http import make_app
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.web.connections import Limits

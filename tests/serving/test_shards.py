@@ -23,7 +23,7 @@ from served import TOKEN, Client
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import Kind
 from prefrec_ray.serving.requests.bodies import Feedback
-from prefrec_ray.serving.shards.serve import ShardSettings, shard_of
+from prefrec_ray.serving.shards import ShardSettings, shard_of
 
 CONFIG = Path(__file__).parents[2] / "cluster" / "serve.yaml"
 SHARDS, USERS, LATER = 2, 12, 4_000_000_000_000

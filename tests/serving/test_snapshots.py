@@ -184,7 +184,7 @@ def test_feedback_on_a_damaged_row_is_a_problem_of_this_one(policy: Path, tmp_pa
     (file,) = (tmp_path / "state" / "events").iterdir()
     content = file.read_bytes()
     place = content.index(ids[1].encode())
-    file.write_bytes(content[:place] + b"f" + content[place + 1 :])
+    file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
     answers = desk.do(*(Feedback(event_id=event_id, feedback={"like": 1.0}) for event_id in ids))
     assert answers[0].body["status"] == "counted"
     assert answers[1].status == 503

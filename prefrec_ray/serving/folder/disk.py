@@ -1,4 +1,4 @@
-"""Threads of a server in addition to its event loop: one writes rows to the disk, one does slow work."""
+"""Clock of a server, and its threads in addition to the event loop: one writes rows, one does slow work."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ from prefrec_ray.logs.events.format import Event
 from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.serving.metrics import Metrics
 from prefrec_ray.web.problems import Problem
+
+
+def clock() -> int:
+    """Return the time, ms, UTC."""
+    return int(time.time() * 1000)
 
 
 class Disk:

@@ -6,16 +6,29 @@ import json
 import uuid
 from contextlib import ExitStack
 
+import numpy as np
+
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.events.format import FILE, SCHEMA_VERSION, SEGMENTS, About, Event, Kind, read_about, write_about
+from prefrec_ray.logs.events.format import (
+    FILE,
+    ITEMS,
+    SCHEMA_VERSION,
+    SEGMENTS,
+    About,
+    Event,
+    Kind,
+    read_about,
+    write_about,
+)
 from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.logs.events.segments import list_segments
-from prefrec_ray.serving.folder.items import save_items, stored_items
-from prefrec_ray.serving.folder.snapshots import Unusable, restore
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.serving.folder.snapshots import restore
 from prefrec_ray.serving.settings import MAIN, ServeSettings
 from prefrec_ray.serving.state.policies import Loaded, load_policies
 from prefrec_ray.serving.state.state import ServedState
+from prefrec_ray.storage.parquet import read_sealed, seal_parquet
 
 
 class Opened:
@@ -81,10 +94,7 @@ class Opened:
 
     def _restored(self, loaded: list[Loaded], settings: ServeSettings) -> ServedState:
         state = ServedState(loaded, settings)
-        try:
-            note = restore(self.folder, state, self.log.next)
-        except Unusable as error:
-            state, note = ServedState(loaded, settings), str(error)
+        note = restore(self.folder, state, self.log.next)
         if note:
             self.notes.append(note)
         for table in self.log.tables(state.next):
@@ -94,6 +104,38 @@ class Opened:
             state.replay(table)
         save_items(self.folder, state.shelves[0].catalogue)
         return state
+
+
+def stored_items(folder: str, width: int) -> ItemTable | None:
+    """Return the items in `folder`, or None if no file is written yet.
+
+    Raises `UserError` for a file that cannot be read, and for embeddings with another length than `width`.
+    """
+    file = storage.join(folder, ITEMS)
+    if not storage.exists(file):
+        return None
+    items = ItemTable.from_table(read_sealed(file), file)
+    found = items.embeddings.shape[1]
+    if found != width:
+        raise UserError(
+            f"{file}: found embeddings of {found} numbers; expected {width} as in the policy, or another state folder"
+        )
+    return items
+
+
+def save_items(folder: str, items: ItemTable) -> None:
+    """Write `items` and those earlier items in `folder` to which rows of the log refer.
+
+    Raises `UserError` as `stored_items` does.
+    """
+    ids, embeddings = items.ids, items.embeddings
+    before = stored_items(folder, embeddings.shape[1])
+    if before is not None:
+        gone = items.find(before.ids) < 0
+        ids = np.concatenate([ids, before.ids[gone]])
+        embeddings = np.concatenate([embeddings, before.embeddings[gone]])
+    content = seal_parquet(ItemTable(ids, embeddings).to_table(), compression="none")
+    storage.write_bytes(storage.join(folder, ITEMS), content)
 
 
 def arms_event(state: ServedState, clock: int) -> Event:

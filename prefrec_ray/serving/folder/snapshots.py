@@ -33,7 +33,7 @@ class Snapshot:
         """Return a snapshot of `state`; everything that changes is copied."""
         users, arrays = state.users.save()
         answered = state.answered.save()
-        arrays = {**arrays, "bits": answered.pop("bits").copy(), "put": _stacked(list(state.put.values()))}
+        arrays = {**arrays, "bits": answered.pop("bits").copy(), "put": np.array(list(state.put.values()), np.float32)}
         described = {
             "schema_version": _VERSION,
             "next": state.next,
@@ -82,46 +82,24 @@ def restore(folder: str, state: ServedState, rows: int) -> str | None:
             f" {newest} (put the files of the log back from a copy)"
         )
     flaw = damage(newest)  # a flipped digit of an id would give a user's history to another user
+    if flaw is None:
+        described = storage.read_json(storage.join(newest, _DESCRIPTION))
+        if described["schema_version"] != _VERSION:
+            flaw = "found another version"
+        elif described["leave_out"] != state.settings.leave_out:
+            flaw = f"serve.leave_out was '{described['leave_out']}'"
+        elif not all(storage.exists(storage.join(newest, key)) for key in state.observers):
+            flaw = "found policies with other states"
     if flaw is not None:
         return f"{newest}: {flaw}; the whole log is read"
-    try:
-        described = json.loads(storage.read_text(storage.join(newest, _DESCRIPTION)))
-        if described["schema_version"] != _VERSION:
-            return f"{newest}: found another version; the whole log is read"
-        if described["leave_out"] != state.settings.leave_out:
-            return f"{newest}: serve.leave_out was '{described['leave_out']}'; the whole log is read"
-        missing = [key for key in state.observers if not storage.exists(storage.join(newest, key))]
-        if missing:
-            return f"{newest}: found policies with other states; the whole log is read"
-        forms: dict[str, storage.Form] = {
-            "seen": (np.int32, (None,)),
-            "lengths": (np.int64, (len(described["ids"]),)),
-            "last": (np.int64, (len(described["ids"]),)),
-            "bits": (np.uint64, (None,)),
-            "put": (np.float32, (len(described["put"]), None)),
-        }
-        arrays = storage.read_arrays(storage.join(newest, _ARRAYS), forms)
-        if arrays["lengths"].sum() != len(arrays["seen"]):
-            raise ValueError("lengths of histories do not match")
-        for key, tracker in state.observers.items():
-            tracker.load(storage.join(newest, key))
-            if len(tracker) != len(described["ids"]):
-                raise ValueError("numbers of users do not match")
-        state.answered.load({**described["answered"], "bits": arrays["bits"]})
-        state.put_items(dict(zip(described["put"], arrays["put"], strict=True)))
-        state.withdraw_items(described["withdrawn"])
-        # Codes depend on the bundles and on the order in which items were added, so items are found by their ids.
-        before = np.concatenate([state.codes.base.ids, state.codes.array(described["more"])])
-        state.users.load(described, {**arrays, "seen": state.codes.find(before)[arrays["seen"]].astype(np.int32)})
-        state.next = described["next"]
-    except (UserError, ValueError, KeyError, TypeError) as error:
-        raise Unusable(f"{newest}: cannot be used ({error}); the whole log is read") from error
+    arrays = storage.read_arrays(storage.join(newest, _ARRAYS))
+    for key, tracker in state.observers.items():
+        tracker.load(storage.join(newest, key))
+    state.answered.load({**described["answered"], "bits": arrays["bits"]})
+    state.put_items(dict(zip(described["put"], arrays["put"], strict=True)))
+    state.withdraw_items(described["withdrawn"])
+    # Codes depend on the bundles and on the order in which items were added, so items are found by their ids.
+    before = np.concatenate([state.codes.base.ids, state.codes.array(described["more"])])
+    state.users.load(described, {**arrays, "seen": state.codes.find(before)[arrays["seen"]].astype(np.int32)})
+    state.next = described["next"]
     return None
-
-
-class Unusable(ValueError):
-    """A snapshot that cannot be used; the state may already contain a part of it."""
-
-
-def _stacked(embeddings: list[np.ndarray]) -> np.ndarray:
-    return np.stack(embeddings).astype(np.float32) if embeddings else np.zeros((0, 1), np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -12,10 +13,11 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.serving.requests.bodies import Feedback, Recommend
-from prefrec_ray.serving.requests.feedback import Recommendations, item_of, values_of
-from prefrec_ray.serving.requests.plan import BatchPlan, Command, Draws, Given, Reply, draw_items, user_columns
-from prefrec_ray.serving.state.arms import UserId
+from prefrec_ray.serving.requests.feedback import Recommendations, item_of, user_of, values_of
+from prefrec_ray.serving.requests.plan import BatchPlan, Command, Draws, Given, Reply, draw_items
+from prefrec_ray.serving.state.counted_feedback import Key
 from prefrec_ray.serving.state.state import ServedState
+from prefrec_ray.serving.state.users import UserId
 from prefrec_ray.web.problems import Problem
 
 #: Most ms by which a client's clock may be ahead. A user's events are logged in time order.
@@ -57,11 +59,8 @@ class Engine:
         state.advance(first + len(plan.events), clock)
         self.log.needed = state.answered.start
         for one in plan.given:
-            if one.number is None:
-                state.answered.add_own(one.own, clock)
-            else:
-                state.answered.add(one.number, one.event.position or 0)
-            unseen = leave_out == "answered" or (leave_out == "recommended" and one.number is None)
+            state.answered.add(one.key, clock)
+            unseen = leave_out == "answered" or (leave_out == "recommended" and one.event.position is None)
             if unseen and one.code >= 0:
                 state.users.see(one.row, [one.code])
         if plan.given:
@@ -128,7 +127,7 @@ class Engine:
                 Kind.RECOMMENDED,
                 timestamp=int(draws.now[at]),
                 event_id=f"{self._id}-{self.log.next + len(plan.events):x}",
-                **user_columns(body.user),
+                **_user_columns(body.user),
                 given=body.timestamp,
                 received=clock,
                 policy=one.digest,
@@ -171,25 +170,23 @@ class Engine:
         self._check_time(body, clock)
         state = self.state
         number, shown = self._given.find(body, state)
-        if shown is None:
-            if body.user is None or body.item is None:
-                raise Problem(
-                    404, f"event_id: found {body.event_id!r}; expected the id of a recommendation, or user and item"
-                )
-            user, item, position = body.user, body.item, None
-            own = (body.event_id, user, item)
-            if state.answered.has_own(own) or any(one.own == own for one in plan.given):
-                return Reply({"event_id": body.event_id, "item": item, "status": "known"}, outcome="known")
+        key: Key
+        if shown is not None:
+            items = list(shown.items or ())
+            user, item = user_of(shown), item_of(body, items)
+            key = number, items.index(item)
+        elif body.user is None or body.item is None:
+            raise Problem(
+                404, f"event_id: found {body.event_id!r}; expected the id of a recommendation, or user and item"
+            )
         else:
-            user, item = shown.user, item_of(body, shown)
-            position = list(shown.items).index(item)
-            if state.answered.has(number, position) or any(
-                one.number == number and one.event.position == position for one in plan.given
-            ):
-                return Reply({"event_id": body.event_id, "item": item, "status": "known"}, outcome="known")
+            user, item = body.user, body.item
+            key = body.event_id, user, item
+        reply = {"event_id": body.event_id, "item": item}
+        if state.answered.has(key) or any(one.key == key for one in plan.given):
+            return Reply({**reply, "status": "known"}, outcome="known")
         if isinstance(item, int) != state.codes.whole:
-            kind = "a whole number" if state.codes.whole else "text"
-            raise Problem(422, f"item: found {item!r}; expected {kind}, as for all items")
+            raise Problem(422, f"item: found {item!r}; expected {state.codes.kind}, as for all items")
         values = values_of(body, state.policy.state)
         row = self._row(user)
         (code,) = state.codes.find([item]).tolist()
@@ -200,19 +197,26 @@ class Engine:
             Kind.FEEDBACK,
             timestamp=max(timestamp, state.users.last(row), *before),
             event_id=body.event_id,
-            **user_columns(user),
+            **_user_columns(user),
             given=body.timestamp,
             received=clock,
-            policy=None if shown is None else shown.policy,
-            arm=state.loaded[int(state.users.arm[row])].arm if shown is None else shown.arm,
+            arm=state.loaded[int(state.users.arm[row])].arm,
             items=[item],
-            propensities=[float("nan") if position is None or shown is None else shown.propensities[position]],
+            propensities=[float("nan")],
             feedback=values,
             dwell_ms=body.dwell_ms,
-            position=position,
             known=known,
         )
+        if shown is not None and shown.propensities is not None:
+            position = items.index(item)
+            of_shown: dict[str, Any] = {"policy": shown.policy, "arm": shown.arm, "position": position}
+            event = replace(event, **of_shown, propensities=[shown.propensities[position]])
         plan.events.append(event)
-        plan.given.append(Given(row, event, code, None if shown is None else number))
+        plan.given.append(Given(row, event, code, key))
         outcome = "counted" if known else "unknown item"
-        return Reply({"event_id": body.event_id, "item": item, "status": "counted"}, event.arm or "", outcome)
+        return Reply({**reply, "status": "counted"}, event.arm or "", outcome)
+
+
+def _user_columns(user: UserId) -> dict[str, Any]:
+    """Return the id of a user as a column of the log."""
+    return {"user": user} if isinstance(user, str) else {"user_number": user}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.serving.requests.bodies import Feedback
-from prefrec_ray.serving.requests.plan import Recommendation, user_of
 from prefrec_ray.serving.state.shelf import ItemId
 from prefrec_ray.serving.state.state import ServedState
+from prefrec_ray.serving.state.users import UserId
 from prefrec_ray.web.problems import Problem
 
 #: Number of recommendations in memory; older ones are read from the log.
@@ -29,20 +30,16 @@ class Recommendations:
 
     def __init__(self, log: EventLog, log_id: str) -> None:
         self._log, self._id = log, log_id
-        self._recent: OrderedDict[int, Recommendation] = OrderedDict()
+        self._recent: OrderedDict[int, Event] = OrderedDict()
 
-    def remember(self, number: int, event: Event) -> None:
-        """Register the recommendation `event`, which is row `number` of the log."""
-        items, chances = event.items or (), event.propensities or ()
-        self._hold(number, Recommendation(user_of(event), event.timestamp, items, chances, event.policy, event.arm))
-
-    def _hold(self, number: int, shown: Recommendation) -> Recommendation:
-        self._recent[number] = shown
+    def remember(self, number: int, event: Event) -> Event:
+        """Register and return the recommendation `event`, which is row `number` of the log."""
+        self._recent[number] = event
         if len(self._recent) > _RECENT:
             self._recent.popitem(last=False)
-        return shown
+        return event
 
-    def find(self, body: Feedback, state: ServedState) -> tuple[int, Recommendation | None]:
+    def find(self, body: Feedback, state: ServedState) -> tuple[int, Event | None]:
         """Return the row number of the recommendation, and the recommendation; None if the client made the id.
 
         Raises `Problem` if no recommendation has the id, or if it is too old, damaged, or belongs to another user.
@@ -50,12 +47,13 @@ class Recommendations:
         name, _, digits = body.event_id.rpartition("-")
         if name != self._id:
             return -1, None
+        unknown = Problem(404, f"event_id: found {body.event_id!r}; expected the id of a recommendation")
         try:
             number = int(digits, 16)
-            if f"{number:x}" != digits or not 0 <= number < self._log.next:
-                raise ValueError
         except ValueError:
-            raise Problem(404, f"event_id: found {body.event_id!r}; expected the id of a recommendation") from None
+            raise unknown from None
+        if f"{number:x}" != digits or not 0 <= number < self._log.next:
+            raise unknown
         if state.answered.forgotten(number):
             hours = state.settings.feedback_hours
             raise Problem(410, f"event_id: {body.event_id} is more than {hours:g} hours old; expected earlier feedback")
@@ -66,22 +64,28 @@ class Recommendations:
             except UserError as error:
                 raise Problem(503, str(error)) from error
             if row["kind"] != Kind.RECOMMENDED:
-                raise Problem(404, f"event_id: found {body.event_id!r}; expected the id of a recommendation")
-            user = row["user"] if row["user_number"] is None else row["user_number"]
-            of_row = (row[name] for name in ("timestamp", "items", "propensities", "policy", "arm"))
-            shown = self._hold(number, Recommendation(user, *of_row))
-        if body.user is not None and body.user != shown.user:
-            raise Problem(422, f"user: found {body.user!r}; expected {shown.user!r}, the user of {body.event_id}")
+                raise unknown
+            shown = self.remember(number, Event(**{name: row[name] for name in row if name != "number"}))
+        if body.user is not None and body.user != user_of(shown):
+            raise Problem(422, f"user: found {body.user!r}; expected {user_of(shown)!r}, the user of {body.event_id}")
         return number, shown
 
 
-def item_of(body: Feedback, shown: Recommendation) -> ItemId:
-    """Return the item of feedback on `shown`. Raises `Problem` if it was not shown."""
-    if body.item is None and len(shown.items) == 1:
-        return shown.items[0]
-    if body.item is None or body.item not in shown.items:
+def user_of(event: Event) -> UserId:
+    """Return the user of an event."""
+    if event.user is not None:
+        return event.user
+    assert event.user_number is not None
+    return event.user_number
+
+
+def item_of(body: Feedback, items: Sequence[ItemId]) -> ItemId:
+    """Return the item of feedback on a recommendation of `items`. Raises `Problem` if it was not shown."""
+    if body.item is None and len(items) == 1:
+        return items[0]
+    if body.item is None or body.item not in items:
         found = "nothing" if body.item is None else repr(body.item)
-        raise Problem(422, f"item: found {found}; expected one of the {len(shown.items)} items of {body.event_id}")
+        raise Problem(422, f"item: found {found}; expected one of the {len(items)} items of {body.event_id}")
     return body.item
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,14 +12,16 @@ MOST = 64
 _MINUTE_MS = 60_000
 
 
-@dataclass
-class _Mark:
+#: Key of feedback on a recommendation: the row of the recommendation, and the position of the item.
+OfRow = tuple[int, int]
+#: Key of feedback under the client's own id: the id, the user and the item. Several users and items may share an id.
+Own = tuple[str, int | str, int | str]
+Key = OfRow | Own
+
+
+class _Mark(NamedTuple):
     number: int
     received: int
-
-
-#: Feedback under the client's own id: the id, the user and the item. Several users and items may share an id.
-Own = tuple[str, int | str, int | str]
 
 
 class Answered:
@@ -73,22 +74,19 @@ class Answered:
         while self._own and next(iter(self._own.values())) <= limit:
             self._own.popitem(last=False)
 
-    def has(self, number: int, position: int) -> bool:
-        """Return True if the item at `position` of the row `number` has feedback."""
+    def has(self, key: Key) -> bool:
+        """Return True if this feedback is counted already."""
+        if len(key) == 3:
+            return key in self._own
+        number, position = key
         return bool(self._bits[number - self._base] >> np.uint64(position) & np.uint64(1))
 
-    def add(self, number: int, position: int) -> None:
-        """Register feedback on the item at `position` of the row `number`."""
-        if number >= self._base:
-            self._bits[number - self._base] |= np.uint64(1) << np.uint64(position)
-
-    def has_own(self, own: Own) -> bool:
-        """Return True if this feedback under the client's own id is counted already."""
-        return own in self._own
-
-    def add_own(self, own: Own, received: int) -> None:
-        """Register feedback under the client's own id."""
-        self._own[own] = received
+    def add(self, key: Key, received: int) -> None:
+        """Register feedback."""
+        if len(key) == 3:
+            self._own[key] = received
+        elif key[0] >= self._base:
+            self._bits[key[0] - self._base] |= np.uint64(1) << np.uint64(key[1])
 
     def forgotten(self, number: int) -> bool:
         """Return True if the row `number` is out of the window."""
@@ -100,7 +98,7 @@ class Answered:
             "base": self._base,
             "start": self._start,
             "bits": self._bits,
-            "marks": [[mark.number, mark.received] for mark in self._marks],
+            "marks": list(self._marks),
             "own": [[*own, received] for own, received in self._own.items()],
         }
 

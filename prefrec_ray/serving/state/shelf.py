@@ -39,6 +39,11 @@ class Codes:
         """Return True if ids are whole numbers, False if they are text."""
         return self.base.ids.dtype.kind == "i"
 
+    @property
+    def kind(self) -> str:
+        """Return the type of the ids in words."""
+        return "a whole number" if self.whole else "text"
+
     def array(self, ids: Iterable[Any]) -> np.ndarray:
         """Return ids as an array of the right type."""
         return np.array(list(ids), np.int64 if self.whole else np.str_)

@@ -15,11 +15,10 @@ from prefrec_ray.logs.events.format import Kind
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.policy import Policy
 from prefrec_ray.serving.settings import ServeSettings
-from prefrec_ray.serving.state.arms import UserId
 from prefrec_ray.serving.state.counted_feedback import Answered
 from prefrec_ray.serving.state.policies import Loaded
 from prefrec_ray.serving.state.shelf import Codes, ItemId, Shelf, check_known
-from prefrec_ray.serving.state.users import ServedUsers
+from prefrec_ray.serving.state.users import ServedUsers, UserId
 
 
 class ServedState:
@@ -210,10 +209,8 @@ class ServedState:
         position, event_id = table["position"].to_pylist(), table["event_id"].to_pylist()
         of_rows = zip(position, event_id, users, items.tolist(), received.tolist(), strict=True)
         for at, event, user, item, when in of_rows:
-            if at is None:
-                self.answered.add_own((event, user, item), when)
-            else:
-                self.answered.add(number_of(event), at)
+            row = event.rpartition("-")[2]  # the id of a recommendation ends with its row
+            self.answered.add((event, user, item) if at is None else (int(row, 16), at), when)
         self.users.came(rows, timestamp)
         known = table["known"].to_numpy()
         width = len(self.policy.state.feedback)
@@ -222,11 +219,6 @@ class ServedState:
         codes = self.codes.find(items)
         keep = known & (codes >= 0)
         self.observe(rows[keep], codes[keep], timestamp[keep], values[keep], dwell[keep])
-
-
-def number_of(event_id: str) -> int:
-    """Return the row number in an event id of this server."""
-    return int(event_id.rpartition("-")[2], 16)
 
 
 def _turns(users: np.ndarray) -> np.ndarray:

@@ -1,22 +1,25 @@
-"""HTTP app of a server: routes, token, limits of bodies, and errors as problems."""
+"""HTTP app of a server, and the process of `prefrec serve`."""
 
 from __future__ import annotations
 
+import gc
 import json
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import torch
 from fastapi import FastAPI, Request, Response
 from prometheus_client import generate_latest
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from prefrec_ray.serving.metrics import Metrics
+from prefrec_ray.serving.folder.opened import Opened
+from prefrec_ray.serving.metrics import ROUTES, ReplyMetrics
 from prefrec_ray.serving.requests.bodies import DeleteItems, Feedback, PutItems, Recommend, parse
 from prefrec_ray.serving.server import Server
+from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.web.problems import (
     Problem,
     answer_of,
@@ -27,15 +30,41 @@ from prefrec_ray.web.problems import (
     has_token,
     limited,
 )
+from prefrec_ray.web.run import checked_token, listening, run_app, url_of
 
 #: Most bytes of the body of an HTTP request, and of one that adds items.
-MOST_BYTES, MOST_BYTES_OF_ITEMS = 1 << 17, 1 << 24
-ROUTES = ("/recommend", "/feedback", "/items", "/reload", "/healthz", "/metrics")
-OPEN = ("/healthz",)
+_MOST_BYTES, _MOST_BYTES_OF_ITEMS = 1 << 17, 1 << 24
 TOKEN = "PREFREC_SERVE_TOKEN"
 
 
-def make_app(server: Server, token: str | None) -> FastAPI:
+def serve(
+    policy: str, folder: str, settings: ServeSettings, host: str, port: int, say: Callable[[str], None] = print
+) -> None:
+    """Serve until SIGTERM or Ctrl-C. `say` prints lines about repairs in `folder`, and the address.
+
+    Raises `UserError` for an address other than loopback without a token, for an address in use, and as `Opened` does.
+    """
+    token = checked_token(host, TOKEN)
+    with listening(host, port) as listener:
+        opened = Opened(policy, folder, settings)
+        for note in opened.notes:
+            say(note)
+        app = make_app(Server(opened), token)
+        settle()
+        say(f"serving on {url_of(host, listener)} (users: {len(opened.state.users):,})")
+        run_app(app, listener)
+
+
+def settle() -> None:
+    """Prepare this process for many small HTTP requests, after policies and users are loaded."""
+    torch.set_num_threads(1)  # batches are small, and threads would wait for each other
+    # Objects made so far stay; garbage collections over all of them would cause pauses.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
+def make_app(server: Server, token: str | None) -> ASGIApp:
     """Return the app of `server`. If `token` is set, every HTTP request except for `/healthz` must send it."""
 
     @asynccontextmanager
@@ -44,23 +73,16 @@ def make_app(server: Server, token: str | None) -> FastAPI:
         yield
         await server.stop()
 
-    app = routes_of(server, lifespan)
-    app.add_middleware(RequestGuard, token=token)
-    app.add_middleware(ReplyMetrics, metrics=server.metrics)
-    return app
+    return ReplyMetrics(RequestGuard(routes_of(server, lifespan), token), server.metrics)
 
 
 def routes_of(server: Server, lifespan: Any = None) -> FastAPI:
     """Return the app without a guard, for HTTP requests that are already checked."""
     app = FastAPI(title="prefrec serve", lifespan=lifespan, docs_url=None, redoc_url=None)
-    _add_routes(app, server)
     app.add_exception_handler(Problem, lambda _, error: answer_of(error))
     app.add_exception_handler(HTTPException, _of_http)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, lambda *_: answer_of(Problem(500, "the request failed")))
-    return app
 
-
-def _add_routes(app: FastAPI, server: Server) -> None:
     @app.post("/recommend", openapi_extra=_body(Recommend))
     async def recommend(request: Request) -> Response:
         """Return items for a user, drawn by the policy, and the propensity of each item given the items before it."""
@@ -106,35 +128,11 @@ def _add_routes(app: FastAPI, server: Server) -> None:
             measured.items.labels(one.arm).set(len(shelf.policy.items) - len(shelf.gone))
         return Response(generate_latest(measured.registry), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-
-class ReplyMetrics:
-    """Counts the replies of `app` and measures their time."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        begin, status = time.perf_counter(), 500
-        route = scope["path"] if scope["path"] in ROUTES else "other"
-
-        async def counted(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, counted)
-        finally:
-            self._metrics.requests.labels(route, str(status)).inc()
-            self._metrics.seconds.labels(route).observe(time.perf_counter() - begin)
+    return app
 
 
 class RequestGuard:
-    """Refuses HTTP requests without the token, from pages of other sites, too large, or of another content type.
+    """Refuses HTTP requests by `check_request`, and bodies that are larger than their headers announce.
 
     `HEAD` goes to the route of `GET`; the server omits the body of the reply.
     """
@@ -146,26 +144,29 @@ class RequestGuard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        most = MOST_BYTES_OF_ITEMS if scope["path"] == "/items" else MOST_BYTES
         try:
-            self._check(scope, most)
+            most = check_request(scope, self._token)
             await self._app(as_get(scope), limited(receive, most), send)
         except Problem as problem:
             await answer_of(problem)(scope, receive, send)
 
-    def _check(self, scope: Scope, most: int) -> None:
-        headers = dict(scope["headers"])
-        if scope["path"] not in OPEN:
-            self._check_sender(scope["method"], headers)
-            scope.setdefault("state", {})["trusted"] = True
-        check_body(headers, most, b"application/json")
 
-    def _check_sender(self, method: str, headers: dict[bytes, bytes]) -> None:
-        if self._token is None:
+def check_request(scope: Scope, token: str | None) -> int:
+    """Return the most bytes of the body of an HTTP request.
+
+    Raises `Problem` if it has not the `token`, comes from a page of another site, is too large, or is not JSON.
+    """
+    most = _MOST_BYTES_OF_ITEMS if scope["path"] == "/items" else _MOST_BYTES
+    headers = dict(scope["headers"])
+    if scope["path"] != "/healthz":
+        if token is None:
             check_host(headers, TOKEN)
-            check_origin(method, headers)
-        elif not has_token(headers, self._token):
+            check_origin(scope["method"], headers)
+        elif not has_token(headers, token):
             raise Problem(401, f"expected the header Authorization: Bearer, with the token {TOKEN}")
+        scope.setdefault("state", {})["trusted"] = True
+    check_body(headers, most, b"application/json")
+    return most
 
 
 async def body_of(request: Request) -> bytes:

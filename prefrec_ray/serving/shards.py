@@ -1,4 +1,4 @@
-"""Server on a Ray cluster, by Ray Serve: several shards, each with its own users and folder, behind one gateway.
+"""Several servers on a Ray cluster, by Ray Serve: shards, each with its own users and folder, behind one gateway.
 
 A user's shard is a hash of the user's id. Each shard is a deployment with one replica, so its name determines its
 folder. The gateway has no state, and may have any number of replicas.
@@ -7,36 +7,41 @@ folder. The gateway has no state, and may have any number of replicas.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import pyarrow as pa
+from prometheus_client import generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 from pydantic import Field
 from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, hash_ids
 from prefrec_ray.serving.folder.opened import Opened
-from prefrec_ray.serving.http.app import ROUTES, TOKEN, ReplyMetrics, RequestGuard, body_of, routes_of
-from prefrec_ray.serving.http.run import settle
-from prefrec_ray.serving.requests.batches import WAITING
+from prefrec_ray.serving.http import TOKEN, body_of, check_request, routes_of, settle
+from prefrec_ray.serving.metrics import ROUTES, ReplyMetrics
 from prefrec_ray.serving.requests.bodies import Feedback, Recommend, parse
-from prefrec_ray.serving.server import Server
+from prefrec_ray.serving.server import WAITING, Server
 from prefrec_ray.serving.settings import ServeSettings
-from prefrec_ray.serving.shards.asgi import called, scope_of
-from prefrec_ray.serving.shards.replies import Answered, together
-from prefrec_ray.serving.state.arms import UserId
+from prefrec_ray.serving.state.users import UserId
 from prefrec_ray.settings import Settings
 from prefrec_ray.settings import parse as parse_settings
 from prefrec_ray.web.connections import Limits
-from prefrec_ray.web.problems import Problem, answer_of
+from prefrec_ray.web.problems import Problem, answer_of, as_get, limited
 from prefrec_ray.web.run import token_of_environment
+
+#: Status and body of a shard's reply.
+Answered = tuple[int, bytes]
 
 
 class ShardSettings(Settings):
@@ -99,7 +104,7 @@ class Shard:
         """Return the prefix of the event ids that this shard assigns."""
         return self._log_id
 
-    async def ask(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+    async def ask(self, method: str, path: str, body: bytes) -> Answered:
         """Return status and body of the reply to an HTTP request that the gateway has checked."""
         response = await called(self._app, scope_of(method, path), body)
         return response.status_code, bytes(response.body)
@@ -118,28 +123,27 @@ class Gateway:
     """Passes each HTTP request to the shard of its user, and changes of items and policies to all shards."""
 
     def __init__(self, shards: Sequence[DeploymentHandle], body_seconds: float = Limits.body_seconds) -> None:
-        token = token_of_environment(TOKEN)
-        if token is None:
+        self._token = token_of_environment(TOKEN)
+        if self._token is None:
             raise UserError(f"{TOKEN}: not set in the gateway's process; expected a token")
         self._shards, self._body_seconds = list(shards), body_seconds
-        self._guarded = RequestGuard(self._pass_on, token)
         self._of_log: dict[str, int] = {}
 
     async def __call__(self, request: Request) -> Response:
         """Return the reply of one shard, or the joint reply of all."""
-        return await called(self._guarded, request.scope, request.receive)
-
-    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
         try:
+            most = check_request(request.scope, self._token)
             async with asyncio.timeout(self._body_seconds):
-                body = await body_of(request)
+                body = await body_of(Request(request.scope, limited(request.receive, most)))
+            path = request.scope["path"]
+            status, content = await self._answer(as_get(request.scope)["method"], path, body)
         except TimeoutError:
-            raise Problem(408, f"the body was not whole after {self._body_seconds:g} seconds") from None
-        status, content = await self._answer(request.method, scope["path"], body)
-        kind = "text/plain; version=0.0.4; charset=utf-8" if scope["path"] == "/metrics" else None
+            return answer_of(Problem(408, f"the body was not whole after {self._body_seconds:g} seconds"))
+        except Problem as problem:
+            return answer_of(problem)
+        kind = "text/plain; version=0.0.4; charset=utf-8" if path == "/metrics" else None
         media = kind or ("application/json" if status < 400 else "application/problem+json")
-        await Response(content, status, media_type=media)(scope, receive, send)
+        return Response(content, status, media_type=media)
 
     async def _answer(self, method: str, path: str, body: bytes) -> Answered:
         if (method, path) == ("POST", "/recommend"):
@@ -169,5 +173,76 @@ class Gateway:
         try:
             return await self._shards[number].ask.remote(method, path, body)
         except Exception as error:  # the shard restarts, or its host is lost
-            problem = Problem(503, f"shard {number} does not reply ({type(error).__name__}); try again")
-            return problem.status, bytes(answer_of(problem).body)
+            raise Problem(503, f"shard {number} does not reply ({type(error).__name__}); try again") from error
+
+
+def together(path: str, answers: Sequence[Answered]) -> Answered:
+    """Return the joint reply of all shards. Raises `Problem` for the first refusal."""
+    for number, (status, content) in enumerate(answers):
+        if status >= 400:
+            raise Problem(status, f"shard {number}: {json.loads(content)['detail']}")
+    if path == "/metrics":
+        return 200, generate_latest(_Labelled([content.decode() for _, content in answers]))
+    values = [json.loads(content) for _, content in answers]
+    answer = dict(values[0])
+    if path == "/healthz":
+        answer |= {name: sum(value[name] for value in values) for name in ("users", "events")}
+    elif path == "/reload":
+        if any(value["policies"] != answer["policies"] for value in values):
+            raise Problem(503, "shards read different policies; reload again")
+        answer["changed"] = any(value["changed"] for value in values)
+    return 200, json.dumps(answer, separators=(",", ":")).encode()
+
+
+class _Labelled(Collector):
+    """Metrics of all shards for Prometheus, with the label `shard`."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = texts
+
+    def collect(self) -> Iterable[Metric]:
+        """Return one family of metrics for all shards."""
+        families: dict[str, Metric] = {}
+        for number, text in enumerate(self._texts):
+            for family in text_string_to_metric_families(text):
+                joined = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+                for sample in family.samples:
+                    joined.samples.append(sample._replace(labels={**sample.labels, "shard": str(number)}))
+        return families.values()
+
+
+def scope_of(method: str, path: str) -> Scope:
+    """Return the ASGI scope of an HTTP request with a JSON body."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "scheme": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/json")],
+    }
+
+
+async def called(app: ASGIApp, scope: Scope, body: bytes | Receive) -> Response:
+    """Return the whole reply of `app` in this process. `body`: its bytes, or a function that receives them."""
+    start: Message = {"status": 500, "headers": []}
+    parts: list[bytes] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body}
+
+    async def send(message: Message) -> None:
+        nonlocal start
+        if message["type"] == "http.response.start":
+            start = message
+        else:
+            parts.append(message.get("body", b""))
+
+    await app(scope, receive if isinstance(body, bytes) else body, send)
+    response = Response(b"".join(parts), start["status"])
+    response.raw_headers = list(start["headers"])
+    return response

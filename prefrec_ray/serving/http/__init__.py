@@ -1,1 +1,0 @@
-"""The HTTP app and its process."""

@@ -1,1 +1,0 @@
-"""Several servers on a Ray cluster behind one gateway."""
