@@ -68,7 +68,7 @@ def command(
 
     passed = variables(env or ())
     client = head.connect(address)
-    number = job.submit(client, job_line(name, config, arguments), config, passed, on)
+    number = job.start(client, "prefrec_ray.cli.main", job_line(name, config, arguments), passed, config, on)
     console().print(f"job {number}: prefrec {name}{f' {config}' if config else ''}", markup=False)
     if not wait:
         console().print(_goes_on(number, address), markup=False)

@@ -1,20 +1,33 @@
-"""Examination of a cluster before a run: connects to its head, runs `probe` there as a job, and checks its facts."""
+"""Examination of a cluster before a run: runs `probe` on its head as a job, and checks the facts of its nodes."""
 
 from __future__ import annotations
 
 import json
-import shlex
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from prefrec_ray.cluster import head, job, probe
-from prefrec_ray.cluster.checks import Check, judge
-from prefrec_ray.cluster.placement import Demand
+from prefrec_ray.cluster.placement import Bundle, Demand, unplaced
 from prefrec_ray.errors import UserError
 
 #: Seconds for the whole job: a new Python on the head and on each node, and `probe.PATIENCE`.
 PATIENCE = 60.0
+#: Largest difference of clocks in seconds, so that logs of several nodes stay comparable. S3 refuses requests at 15
+#: minutes.
+MAX_SKEW = 2.0
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the table: subject, result, and finding with advice."""
+
+    name: str
+    good: bool
+    text: str
 
 
 def examine(address: str, storage: str | None, demands: Sequence[Demand], env: dict[str, str]) -> list[Check]:
@@ -34,24 +47,149 @@ def examine(address: str, storage: str | None, demands: Sequence[Demand], env: d
 
 
 def _facts(client: Any, storage: str | None, env: dict[str, str]) -> dict[str, Any]:
-    line = ["python", "-m", "prefrec_ray.cluster.probe", *([storage] if storage else [])]
-    with job.parcel() as runtime_env:
-        number = job.start(client, shlex.join(line), {**runtime_env, "env_vars": env})
+    number = job.start(client, "prefrec_ray.cluster.probe", [storage] if storage else [], env)
     ends = time.monotonic() + PATIENCE
-    while time.monotonic() < ends:
-        info = client.get_job_info(number)
-        if info.status.value in ("SUCCEEDED", "FAILED", "STOPPED"):
-            log = client.get_job_logs(number)
-            for log_line in log.splitlines():
-                if log_line.startswith(probe.MARK):
-                    return json.loads(log_line.removeprefix(probe.MARK))
-            last = (log.strip().splitlines() or [info.message or "no log"])[-1]
+    while (info := client.get_job_info(number)).status.value not in job.ENDED:
+        if time.monotonic() > ends:
+            client.stop_job(number)
             raise UserError(
-                f"job {number}: the check failed on the cluster ({last}); expected a cluster that runs jobs"
+                f"job {number}: the check did not end in {PATIENCE:.0f} s (status {info.status.value}); "
+                f"expected a head that runs jobs: see its dashboard"
             )
         time.sleep(0.5)
-    client.stop_job(number)
-    raise UserError(
-        f"job {number}: the check did not end in {PATIENCE:.0f} s (status {info.status.value}); "
-        f"expected a head that runs jobs: see its dashboard"
-    )
+    lines = client.get_job_logs(number).strip().splitlines()
+    for line in lines:
+        if line.startswith(probe.MARK):
+            return json.loads(line.removeprefix(probe.MARK))
+    last = lines[-1] if lines else info.message or "no log"
+    raise UserError(f"job {number}: the check failed on the cluster ({last}); expected a cluster that runs jobs")
+
+
+def judge(facts: dict[str, Any], uri: str | None, demands: Sequence[Demand]) -> list[Check]:
+    """Return all checks of `probe.gather`'s facts; storage if `uri` was tried, placement for each of `demands`."""
+    nodes = [node for node in facts["nodes"] if node["facts"] is not None]
+    silent = [str(node["address"]) for node in facts["nodes"] if node["facts"] is None]
+    answered = f"{len(nodes)} of {len(facts['nodes'])} reply"
+    if silent:
+        answered += f"; no reply of {', '.join(silent)}: check its raylet's log, or end it"
+    checks = [Check("nodes", not silent, answered)]
+    if not nodes:
+        return checks
+    checks += [_versions(nodes), _clocks(nodes), _head(facts["nodes"])]
+    if uri is not None:
+        checks.append(_storage(nodes, uri))
+    checks += [_memory(nodes), _spilling(nodes)]
+    places = capacity(facts)
+    return checks + [_placement(demand, places, facts["nodes"]) for demand in demands]
+
+
+def _check(name: str, wrong: Sequence[str], advice: str, good: str) -> Check:
+    """Return a check that fails if something is `wrong`."""
+    return Check(name, False, f"{', '.join(wrong)}{advice}") if wrong else Check(name, True, good)
+
+
+def _versions(nodes: Sequence[dict[str, Any]]) -> Check:
+    """Check that Python (to the minor version), Ray, PyTorch and so on are the same on all nodes."""
+    installed = nodes[0]["facts"]["versions"]
+    wrong = [problem for package in sorted(installed) for problem in _version_problems(nodes, package)]
+    text = ", ".join(f"{name} {value}" for name, value in installed.items() if value)
+    return _check("versions", wrong and ["; ".join(wrong)], ": use one image or one lock file on all nodes", text)
+
+
+def _version_problems(nodes: Sequence[dict[str, Any]], package: str) -> Iterator[str]:
+    by_node = {_name(node): node["facts"]["versions"][package] or "none" for node in nodes}
+    if package == "python":
+        by_node = {name: ".".join(value.split(".")[:2]) for name, value in by_node.items()}
+    common, _ = Counter(by_node.values()).most_common(1)[0]
+    other = [f"{name} has {value}" for name, value in by_node.items() if value != common]
+    if other:
+        yield f"{package} is {common}, but {', '.join(other)}"
+    elif package in ("torch", "pyarrow") and common == "none":
+        yield f"{package} is installed nowhere"
+
+
+def _clocks(nodes: Sequence[dict[str, Any]]) -> Check:
+    """Check that every clock is within `MAX_SKEW` of the job's clock."""
+    off = [f"{_name(node)} by {node['skew']:+.1f} s" for node in nodes if abs(node["skew"]) > MAX_SKEW]
+    largest = max(abs(node["skew"]) for node in nodes)
+    wrong = off and [f"off: {', '.join(off)}"]
+    return _check("clocks", wrong, ": start chrony or ntpd there", f"within {1000 * largest:.0f} ms of each other")
+
+
+def _head(nodes: Sequence[dict[str, Any]]) -> Check:
+    """Check that the head runs no work if there are other nodes: if the head fails, so does the cluster."""
+    if len(nodes) == 1:
+        return Check("head", True, "is the only node")
+    cpus = sum(node["resources"].get("CPU", 0) for node in nodes if node["head"])
+    wrong = [f"takes work ({cpus:g} CPUs)"] if cpus else []
+    return _check("head", wrong, ": start it with --num-cpus=0", "takes no work")
+
+
+def _storage(nodes: Sequence[dict[str, Any]], uri: str) -> Check:
+    """Check that every node can write, and can read a file that another node wrote."""
+    wrong = [f"{uri}: {_name(node)}: {node['storage']}" for node in nodes if node["storage"] is not None]
+    more = f" (and {len(wrong) - 1} more nodes)" if len(wrong) > 1 else ""
+    advice = f"{more}: give all nodes the right to write there, or the mount"
+    return _check("storage", wrong[:1], advice, f"{uri}: written and read by {len(nodes)} nodes")
+
+
+def _memory(nodes: Sequence[dict[str, Any]]) -> Check:
+    """Check that the object store fits into shared memory, since otherwise Ray uses the disk, ten times slower."""
+    small = [
+        f"{_name(node)} has {_gib(node['facts']['shm'])} for a store of {_gib(_store(node))}"
+        for node in nodes
+        if node["facts"]["shm"] is not None and node["facts"]["shm"] < _store(node)
+    ]
+    advice = ": enlarge /dev/shm (docker --shm-size) or make it smaller"
+    return _check("shared memory", small, advice, f"holds the object stores ({_range(map(_store, nodes))})")
+
+
+def _spilling(nodes: Sequence[dict[str, Any]]) -> Check:
+    """Check that the disk has as much free space as the size of the object store."""
+    small = [
+        f"{_name(node)} has {_gib(node['facts']['spill_free'])} free in {node['facts']['spill_folder']}"
+        for node in nodes
+        if node["facts"]["spill_free"] < _store(node)
+    ]
+    advice = ", less than its object store: --object-spilling-directory on a larger disk"
+    return _check("spilling", small, advice, f"{_range(node['facts']['spill_free'] for node in nodes)} free on disk")
+
+
+def _placement(demand: Demand, places: Sequence[Bundle], nodes: Sequence[dict[str, Any]]) -> Check:
+    """Check that the nodes, including nodes that may be started, have the resources of `demand`."""
+    missing = unplaced(demand, places)
+    idle_head = any(node["head"] and not node["resources"].get("CPU", 0) for node in nodes)
+    wrong = ""
+    if missing is not None:
+        wrong = f": {missing}: ask for less, or start such nodes"
+    elif demand.in_driver and idle_head:
+        wrong = ": would train on the head: set config.num_learners to 1, or submit it with --on RESOURCE"
+    return Check("resources", not wrong, f"{demand.what}{wrong or ': has a place'}")
+
+
+def capacity(facts: dict[str, Any]) -> list[Bundle]:
+    """Return the running nodes, and the nodes that the autoscaler may add to each group."""
+    places: list[Bundle] = [node["resources"] for node in facts["nodes"]]
+    for group in facts["groups"]:
+        running = sum(node["group"] == group["name"] for node in facts["nodes"])
+        # Ray writes -1 for no limit; more than a few hundred nodes make no difference to one demand.
+        most = 256 if group["most"] < 0 else min(group["most"], 256)
+        places += [group["resources"]] * max(0, most - running)
+    return places
+
+
+def _name(node: dict[str, Any]) -> str:
+    return f"{node['facts']['host']} ({node['address']})"
+
+
+def _store(node: dict[str, Any]) -> float:
+    return float(node["resources"].get("object_store_memory", 0))
+
+
+def _gib(size: float) -> str:
+    return f"{size / _GIB:.1f} GiB"
+
+
+def _range(sizes: Iterable[float]) -> str:
+    known = list(sizes)
+    return _gib(known[0]) if len(set(known)) == 1 else f"{_gib(min(known))} to {_gib(max(known))}"

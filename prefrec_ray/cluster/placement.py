@@ -20,10 +20,7 @@ class Demand:
 
 def demands(settings: Mapping[str, Any]) -> list[Demand]:
     """Return the least demands of the parsed sections `settings`: the largest trial of a sweep, one CPU for data."""
-    needs = []
-    for section in ("simulate", "prepare"):
-        if section in settings:
-            needs.append(Demand(section, ({"CPU": 1.0},)))
+    needs = [Demand(section, ({"CPU": 1.0},)) for section in ("simulate", "prepare") if section in settings]
     if "train" in settings:
         needs.append(_of_train(settings["train"]))
     if "tune" in settings:
@@ -32,7 +29,6 @@ def demands(settings: Mapping[str, Any]) -> list[Demand]:
 
 
 def _of_train(settings: Any) -> Demand:
-
     config = settings.training()
     learner = _asked(config.learner_resources)
     if not config.num_learners:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefrec_ray.cli.config import parse_section
-from prefrec_ray.cluster.checks import Check, capacity, judge
+from prefrec_ray.cluster.doctor import Check, capacity, judge
 from prefrec_ray.cluster.placement import Demand, demands, unplaced
 
 GIB = 2**30
