@@ -53,8 +53,13 @@ def parse_section(name: str, value: Any, where: str) -> Any:
     return settings
 
 
-def open_section(uri: str, name: str, overrides: Sequence[str] = ()) -> Any:
-    """Return the settings of the section `name` in the file at `uri`, with `key=value` overrides."""
+def open_section(uri: str | None, name: str, overrides: Sequence[str] = ()) -> Any:
+    """Return the settings of the section `name` in the file at `uri`, with `key=value` overrides.
+
+    Without a file all settings have their defaults.
+    """
+    if uri is None:
+        return _model(name)()
     sections = load_sections(uri)
     if name not in sections:
         raise UserError(f"{uri}: section '{name}' is missing; found {', '.join(sections)}")

@@ -5,36 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from functools import wraps
+from inspect import Parameter
+from inspect import signature as get_signature
+from typing import Annotated, Any
 
 import typer
 
 from prefrec_ray import __version__
-from prefrec_ray.cli import (
-    compare,
-    constrain,
-    doctor,
-    evaluate,
-    export,
-    import_labels,
-    inspect,
-    label,
-    nightly,
-    pairs,
-    prepare,
-    quickstart,
-    report,
-    rollback,
-    serve,
-    simulate,
-    submit,
-    train,
-    tune,
-    validate,
-)
-from prefrec_ray.cli.address import on_ray
-from prefrec_ray.cli.examples import epilog
+from prefrec_ray.cli.cluster import doctor, submit
+from prefrec_ray.cli.data import inspect, prepare, simulate
+from prefrec_ray.cli.evaluation import constrain, evaluate, report
+from prefrec_ray.cli.labels import import_labels, label, pairs
+from prefrec_ray.cli.quickstart import quickstart, validate
+from prefrec_ray.cli.serving import compare, nightly, rollback, serve
+from prefrec_ray.cli.training import export, train, tune
 from prefrec_ray.errors import find_user_error
 from prefrec_ray.runtime import TERMINATED, end_on_sigterm, terminated
 
@@ -45,22 +31,110 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-#: The commands of each panel of `prefrec --help`.
-PANELS = {
-    "First steps": (quickstart, validate),
-    "Data": (simulate, inspect, prepare),
-    "Labels from annotators": (pairs, import_labels, label),
-    "Training": (train, tune, export),
-    "Evaluation": (evaluate, constrain, report),
-    "Serving": (serve, compare, nightly, rollback),
-    "Cluster": (submit, doctor),
+#: The commands of each panel of `prefrec --help`, with examples for the end of their help.
+PANELS: dict[str, dict[Callable[..., Any], tuple[str, ...]]] = {
+    "First steps": {
+        quickstart: (
+            "prefrec quickstart",
+            "prefrec quickstart --output DIR",
+        ),
+        validate: ("prefrec validate my.yaml",),
+    },
+    "Data": {
+        simulate: ("prefrec simulate my.yaml --output LOGS",),
+        inspect: (
+            "prefrec inspect ratings.csv movies.csv --output my.yaml",
+            "prefrec inspect --config my.yaml",
+            "prefrec inspect DATASET --run RUN",
+        ),
+        prepare: (
+            "prefrec prepare my.yaml --output DATASET",
+            "prefrec prepare my.yaml --output DATASET --on-error drop",
+        ),
+    },
+    "Labels from annotators": {
+        pairs: ("prefrec pairs --dataset DATASET --output PAIRS",),
+        import_labels: ("prefrec import-labels answers.csv --pairs PAIRS --dataset DATASET --name A",),
+        label: ("prefrec label DATASET --store STORE",),
+    },
+    "Training": {
+        train: (
+            "prefrec train my.yaml --dataset DATASET --output RUN",
+            "prefrec train my.yaml task=depth gamma=0.95 --dataset DATASET",
+            "prefrec train my.yaml --dataset DATASET --output RUN --resume",
+        ),
+        tune: (
+            "prefrec tune sweep.yaml --dataset DATASET --output SWEEP",
+            "prefrec tune sweep.yaml --dataset DATASET --output SWEEP --resume",
+        ),
+        export: (
+            "prefrec export RUN/checkpoint_000012 --output POLICY",
+            "prefrec export RUN/policy --format onnx --output FOLDER",
+        ),
+    },
+    "Evaluation": {
+        evaluate: (
+            "prefrec evaluate RUN/policy --dataset DATASET",
+            "prefrec evaluate RUN/policy --dataset DATASET --config my.yaml --strict",
+        ),
+        constrain: ("prefrec constrain RUN/policy --dataset DATASET --output RUN/constrained",),
+        report: (
+            "prefrec report RUN",
+            "prefrec report RUN OTHER --output page.html",
+        ),
+    },
+    "Serving": {
+        serve: ("prefrec serve RUN/policy --state STATE",),
+        compare: ("prefrec compare STATE",),
+        nightly: ("prefrec nightly loop.yaml",),
+        rollback: ("prefrec rollback FOLDER",),
+    },
+    "Cluster": {
+        submit: (
+            "prefrec submit my.yaml --command prepare --output s3://BUCKET/data",
+            "prefrec submit my.yaml --command train --output RUN -- --dataset DATASET",
+        ),
+        doctor: ("prefrec doctor --address HOST:PORT",),
+    },
 }
 WITHOUT_RAY = (export, report, serve, compare, rollback, validate, submit, doctor)
-for panel, modules in PANELS.items():
-    for module in modules:
-        name = module.__name__.rpartition(".")[2].replace("_", "-")
-        register = app.command(name, rich_help_panel=panel, epilog=epilog(name))
-        register(module.command if module in WITHOUT_RAY else on_ray(module.command))
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="HOST:PORT",
+        envvar="RAY_ADDRESS",
+        help="Join this Ray cluster (auto: the one on this machine) instead of starting Ray.",
+    ),
+]
+
+
+def on_ray(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `command` with the option `--address`.
+
+    RAY_ADDRESS passes it to `runtime.start_ray` and to child processes.
+    """
+
+    @wraps(command)
+    def with_address(*arguments: Any, address: str | None = None, **options: Any) -> Any:
+        if address:
+            os.environ["RAY_ADDRESS"] = address
+        return command(*arguments, **options)
+
+    signature = get_signature(command, eval_str=True)
+    option = Parameter("address", Parameter.KEYWORD_ONLY, default=None, annotation=Address)
+    parameters = [*signature.parameters.values(), option]
+    with_address.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    with_address.__annotations__ = {one.name: one.annotation for one in parameters}
+    return with_address
+
+
+for panel, commands in PANELS.items():
+    for command, examples in commands.items():
+        # Typer prints paragraphs as lines.
+        epilog = "\n\n".join(["examples:", *examples])
+        register = app.command(command.__name__.replace("_", "-"), rich_help_panel=panel, epilog=epilog)
+        register(command if command in WITHOUT_RAY else on_ray(command))
 
 INTERRUPTED = 130
 

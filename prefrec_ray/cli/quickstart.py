@@ -1,4 +1,4 @@
-"""`prefrec quickstart`: all stages, from simulated logs to a report."""
+"""Commands for first steps: `prefrec quickstart`, all stages in one folder, and `prefrec validate`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ import typer
 
 from prefrec_ray.cli.console import console, made
 from prefrec_ray.cli.progress import progress
-from prefrec_ray.cli.summary import summary
-from prefrec_ray.cli.verdicts import verdict_table
+from prefrec_ray.cli.verdicts import summary, verdict_table
 from prefrec_ray.errors import UserError
 
 if TYPE_CHECKING:
     from prefrec_ray.evaluation.results.records import Evaluation
 
 
-def command(
+def quickstart(
     output: Annotated[str, typer.Option("--output", metavar="DIR", help="New folder for all files.")] = "quickstart",
 ) -> None:
     """Simulate, prepare, train (recipes paper and robust), evaluate and report: a few minutes on two cores."""
@@ -93,3 +92,28 @@ def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> Evalua
         policies.append(storage.join(runs, "robust_best", "policy"))
         serve_the_best(policies[RECIPES.index("robust")], policies[-1])
         return run_evaluation(EvaluationRun(policies, dataset, settings["evaluate"], online=True), report)
+
+
+def validate(file: Annotated[str, typer.Argument(metavar="FILE", help="YAML file or URI.")]) -> None:
+    """Check every section of a YAML without running it, and the columns of its tables if they are on this machine."""
+    from prefrec_ray.cli.config import load_sections, parse_section
+
+    sections = load_sections(file)
+    for name, value in sections.items():
+        settings = parse_section(name, value, file)
+        if name == "prepare":
+            _check_tables(settings.source)
+    console().print(f"{file}: well-formed (sections: {', '.join(sections)})")
+
+
+def _check_tables(source: Any) -> None:
+    from prefrec_ray import storage
+    from prefrec_ray.logs.sources import ColumnsSource
+
+    if not isinstance(source, ColumnsSource):
+        return
+    paths = [table.path for table in (source.users, source.items) if table]
+    if paths and all("://" not in path and storage.exists(path) for path in paths):
+        from prefrec_ray.logs.user_item_schemas import check_tables  # it imports pyarrow.parquet
+
+        check_tables(source)

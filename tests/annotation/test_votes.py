@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from prefrec_ray.annotation.votes import read_votes
-from prefrec_ray.cli import import_labels
+from prefrec_ray.cli.labels import _table
 from prefrec_ray.errors import UserError
 
 KNOWN = {11, 12, 2**48 - 1}
@@ -147,7 +147,7 @@ def test_names_are_taken_as_they_are(tmp_path: Path) -> None:
     assert [name for _, name, _ in rows(file)] == names
     summary = [{"annotator": name, "votes": 1, "skips": 0, "disagreement": None} for name in names]
     console = Console(file=io.StringIO(), width=200)
-    console.print(import_labels._table({"annotators": summary}))
+    console.print(_table({"annotators": summary}))
     assert "anna[/x]" in console.file.getvalue()
     assert "[red]e" in console.file.getvalue()
 

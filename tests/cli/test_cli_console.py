@@ -7,8 +7,8 @@ from made_records import made_record
 from rich.table import Table
 
 from prefrec_ray.cli.console import console, made, pasteable
-from prefrec_ray.cli.import_labels import _table
-from prefrec_ray.cli.summary import summary
+from prefrec_ray.cli.labels import _table
+from prefrec_ray.cli.verdicts import summary
 from prefrec_ray.evaluation.results.records import Evaluation
 
 STRANGE = "a[/x]b[bold]:smile:"

@@ -3,7 +3,7 @@ import io
 from made_records import made_record
 from rich.console import Console
 
-from prefrec_ray.cli.summary import level_note, summary
+from prefrec_ray.cli.verdicts import level_note, summary
 from prefrec_ray.evaluation.results.records import Evaluation, Record
 
 

@@ -11,7 +11,7 @@ from made_records import made_record
 from platform_desk import make_policy
 from rich.console import Console
 
-from prefrec_ray.cli.evaluate import next_command
+from prefrec_ray.cli.evaluation import next_command
 from prefrec_ray.cli.main import run
 from prefrec_ray.cli.verdicts import reasons, unweighed, verdict_table
 from prefrec_ray.evaluation.results.records import Evaluation, Record, ServedItems, Support

@@ -1,4 +1,4 @@
-"""`prefrec evaluate`: estimates of policies, controls and negative controls, and verdicts."""
+"""Commands for evaluation: `prefrec evaluate`, `constrain` and `report`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import typer
 
 from prefrec_ray.cli.console import Dataset, console, made, pasteable
 from prefrec_ray.cli.progress import loading, progress
-from prefrec_ray.cli.summary import level_note, summary
-from prefrec_ray.cli.verdicts import reasons, unweighed, verdict_table
+from prefrec_ray.cli.verdicts import level_note, reasons, summary, tried_table, unweighed, verdict_table
 from prefrec_ray.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ SPLITS = ("validation", "test")
 NOT_ALL_CANDIDATES = 1
 
 
-def command(
+def evaluate(
     policies: Annotated[
         list[str],
         typer.Argument(metavar="POLICY...", help="Policy bundles (RUN/policy), or a SWEEP for all its policies."),
@@ -69,9 +68,8 @@ def command(
         from prefrec_ray.cli.config import open_section
         from prefrec_ray.evaluation.results.verdict import vouched
         from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
-        from prefrec_ray.evaluation.settings import EvaluateSettings
 
-    settings = open_section(config, "evaluate") if config else EvaluateSettings()
+    settings = open_section(config, "evaluate")
     if split is not None:
         if split not in SPLITS:
             raise UserError(f"--split: unknown split '{split}'; expected one of {', '.join(SPLITS)}")
@@ -134,3 +132,50 @@ def parse_estimators(text: str) -> tuple[str, ...]:
         if name not in ESTIMATORS:
             raise UserError(f"--estimators: unknown estimator '{name}'; {nearest(name, list(ESTIMATORS))}")
     return names
+
+
+def constrain(
+    policy: Annotated[str, typer.Argument(metavar="POLICY", help="Policy bundle, RUN/policy.")],
+    dataset: Dataset,
+    output: Annotated[str, typer.Option("--output", metavar="FOLDER", help="New folder for the policy bundle.")],
+    config: Annotated[
+        str | None,
+        typer.Option("--config", metavar="CONFIG", help="YAML with the section `evaluate` (sizes of its model)."),
+    ] = None,
+) -> None:
+    """Find a serving rule (temperature, diversity penalty) with enough support by the log, without training."""
+    with loading(console()):
+        from prefrec_ray import storage
+        from prefrec_ray.cli.config import open_section
+        from prefrec_ray.evaluation.selection.constrain import constrain
+        from prefrec_ray.policy import Policy
+
+    if storage.exists(output):
+        raise UserError(f"{output}: already exists; choose another output folder or remove this one")
+    settings = open_section(config, "evaluate")
+    loaded = Policy.load(policy)
+    with progress(console()) as report:
+        constrained = constrain(loaded, storage.absolute(dataset), report, policy, settings.model)
+    constrained.policy.save(output)
+    console().print(tried_table(constrained))
+    made("policy", output, pasteable("evaluate", output, "--dataset", dataset, config=config))
+
+
+def report(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs, or folders of runs.")],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", metavar="FILE.html", show_default="report.html in the first RUN", help="Page to write."
+        ),
+    ] = None,
+) -> None:
+    """Write one self-contained HTML page: settings, learning curves, evaluation with controls."""
+    from prefrec_ray import storage
+    from prefrec_ray.reports.page import write_report
+    from prefrec_ray.runtime.progress import step
+
+    output = output or storage.join(runs[0], "report.html")
+    with progress(console()) as report, step(report, "draw the page"):
+        write_report(runs, output)
+    made("report", output, "open it in a browser (one file, works offline)")

@@ -1,4 +1,4 @@
-"""`prefrec submit`: a command on a cluster, with its log on this terminal."""
+"""Commands for clusters: `prefrec submit`, which runs a command there, and `prefrec doctor`, which checks one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from prefrec_ray.cli.console import console
 from prefrec_ray.errors import UserError
@@ -31,7 +32,7 @@ Env = Annotated[
 ]
 
 
-def command(
+def submit(
     context: typer.Context,
     words: Annotated[
         list[str],
@@ -165,3 +166,31 @@ def _goes_on(number: str, address: str) -> str:
         f"  follow it: {ray} logs --follow {number} --address {address}\n"
         f"  stop it:   {ray} stop {number} --address {address}"
     )
+
+
+def doctor(
+    address: Address = "http://127.0.0.1:8265",
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            "--storage", metavar="URI", help="Storage of data sets and runs; every node writes a test file there."
+        ),
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option("--config", metavar="CONFIG", help="YAML whose resources the cluster must have.")
+    ] = None,
+    env: Env = None,
+) -> int:
+    """Check a cluster before a run: token, versions, clocks, storage, memory, resources."""
+    from prefrec_ray.cli.config import load_sections, parse_section
+    from prefrec_ray.cluster import doctor, placement
+    from prefrec_ray.cluster.variables import variables
+
+    sections = load_sections(config) if config is not None else {}
+    settings = {name: parse_section(name, value, str(config)) for name, value in sections.items()}
+    checks = doctor.examine(address, storage, placement.demands(settings), variables(env or ()))
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        mark = ("✓", "green") if check.good else ("✗", "red")
+        console().print(Text.assemble(mark, f" {check.name:<{width}}  {check.text}"))
+    return 0 if all(check.good for check in checks) else 2

@@ -1,21 +1,40 @@
-"""`prefrec inspect`: the contents of a log or a data set."""
+"""Commands for data: `prefrec simulate`, `inspect` and `prepare`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from shlex import quote
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import RenderableType
 from rich.table import Table
 
-from prefrec_ray.cli.console import console, made
-from prefrec_ray.cli.progress import progress
+from prefrec_ray.cli.console import Config, console, made, pasteable
+from prefrec_ray.cli.progress import loading, progress
 from prefrec_ray.errors import UserError
 
+if TYPE_CHECKING:
+    from prefrec_ray.dataset.metadata import Fatigue
 
-def command(
+ON_ERROR = ("fail", "drop")
+
+
+def simulate(
+    config: Config,
+    output: Annotated[str, typer.Option("--output", metavar="LOGS", help="New folder for the logs.")],
+) -> None:
+    """Make interaction logs with the simulator (section `simulate`)."""
+    from prefrec_ray.cli.config import open_section
+    from prefrec_ray.simulator.write import simulate
+
+    settings = open_section(config, "simulate")
+
+    with progress(console()) as report:
+        simulate(settings, output, report)
+    made("logs", output, pasteable("prepare", config, "--output", "DATASET"))
+
+
+def inspect(
     paths: Annotated[
         list[str] | None,
         typer.Argument(metavar="[PATH]...", help="Logs (files, folders or globs), or one prepared data set."),
@@ -84,7 +103,7 @@ def _show_log(paths: list[str], config: str | None, output: str | None) -> None:
     if output:
         storage.write_text(storage.make_room(output), report.yaml)
         out.print()
-        made("proposed YAML", output, f"read it, then prefrec prepare {quote(output)} --output DATASET")
+        made("proposed YAML", output, f"read it, then {pasteable('prepare', output, '--output', 'DATASET')}")
     else:
         out.print("\nProposed YAML (--output FILE.yaml writes it):\n", style="bold")
         out.print(report.yaml)
@@ -95,3 +114,57 @@ def _print(parts: Iterable[RenderableType]) -> None:
     for part in parts:
         # Only tables wrap.
         out.print(part, soft_wrap=not isinstance(part, Table))
+
+
+def prepare(
+    config: Config,
+    output: Annotated[str, typer.Option("--output", metavar="DATASET", help="New folder for the data set.")],
+    on_error: Annotated[
+        str,
+        typer.Option(
+            "--on-error", metavar="fail|drop", help="On a bad row: fail, or drop it and write it to DATASET/dropped."
+        ),
+    ] = "fail",
+) -> None:
+    """Make a data set from logs (section `prepare`)."""
+    from prefrec_ray import storage
+    from prefrec_ray.cli.config import open_section
+
+    if on_error not in ON_ERROR:
+        raise UserError(f"--on-error: found '{on_error}'; expected one of {', '.join(ON_ERROR)}")
+    settings = open_section(config, "prepare")
+
+    with loading(console()):
+        from prefrec_ray.dataset.prepare.run import prepare
+    with progress(console()) as report:
+        dataset = prepare(settings, output, report, on_error)  # type: ignore[arg-type]  # checked above
+    for line in _kept_and_dropped(storage.read_json(storage.join(output, "dropped.json"))):
+        console().print(line)
+    console().print(_fatigue(dataset.metadata.tiring))
+    made("data set", output, pasteable("train", config, "--dataset", output, "--output", "RUN"))
+
+
+def _kept_and_dropped(report: dict[str, Any]) -> list[str]:
+    """Describe dropped.json: rows kept, rows dropped, and the reasons."""
+    kept, bad = report["kept"], report["bad_rows"]
+    lines = [f"kept: {kept['rows']:,} impressions of {kept['users']:,} users in {kept['sessions']:,} sessions"]
+    for reason, rows in report["left_out"].items():
+        lines.append(f"excluded: {rows:,} rows ({reason.replace('_', ' ')})")
+    if bad:
+        lines.append(f"dropped: {bad:,} bad rows (DATASET/dropped)")
+    for reason in report["reasons"]:
+        column = f"column '{reason['column']}', " if reason["column"] else ""
+        first = f"first in {reason['file']}, row {reason['row']} ({reason['found']})"
+        lines.append(f"  {reason['rows']:,}: {column}expected {reason['expected']}; {first}")
+    return lines
+
+
+def _fatigue(tiring: Fatigue | None) -> str:
+    """Describe the fatigue in the log."""
+    from prefrec_ray.mdp.serving import UNSAID
+
+    if tiring is None or tiring.variety is None:
+        return f"fatigue with similar items: unknown, the log is too small; serving.variety `auto` is {UNSAID:g}"
+    tire = "visible" if tiring.variety > 1 + 2 * tiring.error else "not visible"
+    auto = f"serving.variety `auto` is {tiring.variety:g} (standard error {tiring.error:g})"
+    return f"fatigue with similar items: {tire}; {auto}"

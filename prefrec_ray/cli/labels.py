@@ -1,0 +1,148 @@
+"""Commands for labels from annotators: `prefrec pairs`, `import-labels` and `label`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from prefrec_ray.cli.console import Dataset, console, made, pasteable
+from prefrec_ray.cli.progress import progress
+from prefrec_ray.errors import UserError, nearest, need
+
+
+def pairs(
+    dataset: Dataset,
+    output: Annotated[str, typer.Option("--output", metavar="FOLDER", help="New folder for the pairs.")],
+    count: Annotated[int, typer.Option("--count", min=1, help="Number of pairs.")] = 1000,
+    held_out: Annotated[
+        float,
+        typer.Option(
+            "--held-out", min=0, max=0.9, help="Share of pairs of validation users, held out to measure accuracy."
+        ),
+    ] = 0.1,
+    pairing: Annotated[
+        str, typer.Option("--pairing", help="Segments to compare: within_user or any_users.")
+    ] = "within_user",
+    length: Annotated[
+        int | None, typer.Option("--length", min=1, show_default="as in the data set", help="Impressions in a segment.")
+    ] = None,
+    strategy: Annotated[
+        str, typer.Option("--strategy", help="Choice of pairs: uniform, or disagreement of the reward models.")
+    ] = "uniform",
+    reward: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reward", metavar="RUN", help="Run or checkpoint of a reward model for `disagreement`; may be repeated."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the draw.")] = 0,
+) -> None:
+    """Draw pairs of segments for annotators, as JSONL and as tasks of Label Studio."""
+    from prefrec_ray import runtime, storage
+    from prefrec_ray.annotation.ask import STRATEGIES, write_pairs
+    from prefrec_ray.dataset import PreparedDataset
+    from prefrec_ray.settings import PAIRINGS
+
+    for option, value, valid in (("pairing", pairing, list(PAIRINGS)), ("strategy", strategy, list(STRATEGIES))):
+        if value not in valid:
+            raise UserError(f"--{option}: unknown value '{value}'; {nearest(value, valid)}")
+    prepared = PreparedDataset.open(storage.absolute(dataset))
+    length = length or int(prepared.metadata.settings["preferences"]["length"])
+    with progress(console()) as report:
+        runtime.start_ray()
+        write_pairs(prepared, output, count, held_out, pairing, length, strategy, tuple(reward or ()), seed, report)
+    made(
+        "pairs",
+        output,
+        pasteable("import-labels", "LABELS", "--pairs", output, "--dataset", dataset, "--name", "NAME"),
+    )
+
+
+def import_labels(
+    labels: Annotated[
+        str, typer.Argument(metavar="LABELS", help="File of votes: .jsonl, .csv, or a .json export of Label Studio.")
+    ],
+    pairs: Annotated[str, typer.Option("--pairs", metavar="FOLDER", help="Folder of `prefrec pairs`.")],
+    dataset: Dataset,
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of these annotators as a teacher.")],
+    aggregate: Annotated[
+        str,
+        typer.Option(
+            "--aggregate",
+            help="Aggregation of the votes on a pair: majority, mean, dawid-skene or one-coin.",
+        ),
+    ] = "majority",
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace the preferences imported before as NAME.")
+    ] = False,
+) -> None:
+    """Make preferences from votes of annotators, and measure their agreement."""
+    from prefrec_ray import runtime, storage
+    from prefrec_ray.annotation.store import import_labels
+
+    uri = storage.absolute(dataset)
+    with progress(console()) as report:
+        runtime.start_ray()
+        summary = import_labels(labels, pairs, uri, name, aggregate, replace, report)
+    console().print(_table(summary))
+    console().print(_line(summary))
+    then = pasteable("train", "CONFIG", f"teachers=[{name}]", "--dataset", dataset)
+    made("preferences", f"{dataset}/people/{name}", then)
+
+
+def _table(summary: dict[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("annotator", "votes", "skips", "on another side than the label"):
+        table.add_column(column, justify="left" if column == "annotator" else "right")
+    for row in summary["annotators"]:
+        share = "" if row["disagreement"] is None else f"{row['disagreement']:.1%}"
+        table.add_row(Text(row["annotator"]), str(row["votes"]), str(row["skips"]), share)
+    return table
+
+
+def _line(summary: dict[str, Any]) -> str:
+    alpha = summary["krippendorff_alpha"]
+    agreement = "not defined (all votes are equal, or no pair has two)" if alpha is None else f"{alpha:.3f}"
+    pairs = summary["pairs"]
+    return (
+        f"{pairs['train']:,} pairs to learn from, {pairs['validation']:,} held out; {summary['votes']:,} votes, "
+        f"{summary['ties']:.1%} of them ties, {summary['skips']:,} skips; Krippendorff's alpha {agreement}"
+    )
+
+
+def label(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Prepared data set: folder or URI.")],
+    store: Annotated[
+        str, typer.Option("--store", metavar="FOLDER", help="Folder of questions and votes; created if missing.")
+    ],
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0: any free port.")] = 8081,
+    host: Annotated[str, typer.Option("--host", help="Address; a token is required except on loopback.")] = "127.0.0.1",
+    config: Annotated[
+        str | None, typer.Option("--config", metavar="CONFIG", help="YAML with the section `label`.")
+    ] = None,
+) -> None:
+    """Serve the page on which annotators compare histories (token: PREFREC_LABEL_TOKEN)."""
+    from prefrec_ray import storage
+    from prefrec_ray.cli.config import open_section
+
+    need("label", "fastapi", "uvicorn", "httptools", "itsdangerous", "markdown_it", where="prefrec label")
+    from prefrec_ray.annotation.page.run import serve
+
+    settings = open_section(config, "label")
+    uri = storage.absolute(dataset)
+    if not storage.exists(store):
+        import ray
+
+        from prefrec_ray import runtime
+        from prefrec_ray.annotation.page.create import create_store
+        from prefrec_ray.dataset import PreparedDataset
+
+        prepared = PreparedDataset.open(uri)
+        with progress(console()) as report:
+            runtime.start_ray()
+            create_store(prepared, store, settings, report)
+        ray.shutdown()  # the page does not need Ray
+    serve(store, uri, settings, host, port, console().print)

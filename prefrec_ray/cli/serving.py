@@ -1,0 +1,140 @@
+"""Commands for serving: `prefrec serve`, `compare`, `nightly` and `rollback`."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prefrec_ray.cli.console import Config, console, made, pasteable
+from prefrec_ray.cli.progress import progress
+from prefrec_ray.errors import UserError, need
+
+if TYPE_CHECKING:
+    from prefrec_ray.serving.experiment.compare import ArmEstimate
+
+NEEDED = ("prepare", "train", "loop")
+
+
+def serve(
+    policy: Annotated[str, typer.Argument(metavar="POLICY", help="Policy bundle: RUN/policy, or an alias of one.")],
+    state: Annotated[
+        str, typer.Option("--state", metavar="FOLDER", help="Folder of the event log and of user states.")
+    ],
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0: any free port.")] = 8080,
+    host: Annotated[str, typer.Option("--host", help="Address; a token is required except on loopback.")] = "127.0.0.1",
+    config: Annotated[
+        str | None, typer.Option("--config", metavar="CONFIG", help="YAML with the section `serve`.")
+    ] = None,
+) -> None:
+    """Serve a policy over HTTP, and log impressions and feedback (token: PREFREC_SERVE_TOKEN)."""
+    from prefrec_ray.cli.config import open_section
+
+    need("serve", "fastapi", "uvicorn", "prometheus_client", where="prefrec serve")
+    from prefrec_ray.serving.http import serve
+
+    settings = open_section(config, "serve")
+    serve(policy, state, settings, host, port, console().print)
+
+
+def compare(
+    events: Annotated[
+        list[str], typer.Argument(metavar="EVENTS", help="Folders of `prefrec serve --state`, one per server.")
+    ],
+    days: Annotated[
+        float, typer.Option("--days", min=0.01, max=366, help="Days of a user that count, from the first session on.")
+    ] = 7.0,
+    output: Annotated[str | None, typer.Option("--output", metavar="FILE", help="JSON file to write as well.")] = None,
+) -> None:
+    """Compare canaries with the main arm: levels, depth and return, with intervals that are valid at any time."""
+    from rich.table import Table
+
+    from prefrec_ray import storage
+    from prefrec_ray.serving.experiment.compare import compare
+    from prefrec_ray.serving.settings import MAIN
+
+    comparison = compare(events, days)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for arm, users in comparison.users.items():
+        table.add_column(f"{arm} ({users:,} users)")
+        if arm != MAIN:
+            table.add_column("difference")
+    for outcome, means in comparison.means.items():
+        cells = [outcome]
+        for arm, mean in means.items():
+            cells.append(_cell(mean))
+            if arm != MAIN:
+                difference = comparison.differences[outcome][arm]
+                cells.append("" if difference is None else f"{_cell(difference, '+')} {difference.verdict}")
+        table.add_row(*cells)
+    console().print(table)
+    console().print(f"{comparison.waiting:,} users wait for the end of their {days:g} days")
+    for shadow, share in comparison.shadows.items():
+        console().print(f"{shadow} (shadow): {share:.0%} of its items were shown")
+    if output:
+        storage.write_json(output, comparison.to_dict())
+        made("comparison", output, pasteable("serve", "POLICY", "--state", events[0]))
+
+
+def _cell(estimate: ArmEstimate | None, sign: str = "") -> str:
+    if estimate is None:
+        return "too few users"
+    return f"{estimate.value:{sign}.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
+
+
+def nightly(config: Config) -> None:
+    """Make a policy from the newest log, and promote it if its verdict allows (sections prepare, train, loop)."""
+    from prefrec_ray.nightly.run import run_night
+
+    with progress(console()) as report:
+        loop, work = open_loop(config, report)
+        night = run_night(loop, work, work.digest, console().print)
+    alias = f"{loop.folder.rstrip('/')}/current"
+    page = f"{loop.folder.rstrip('/')}/nights/{night.night:04d}/report.html"
+    then = pasteable("serve", alias, "--state", "FOLDER") if night.status == "promoted" else f"open {shlex.quote(page)}"
+    made("night", page, then)
+
+
+def open_loop(config: str, report: Any) -> tuple[Any, Any]:
+    """Return the settings of the loop and the stages of its nights, from the YAML `config`.
+
+    Raises `UserError` for a missing or invalid section, and for settings that prevent every promotion.
+    """
+    from prefrec_ray.cli.config import load_sections, parse_section
+    from prefrec_ray.nightly.work import Stages
+
+    sections = load_sections(config)
+    for name in NEEDED:
+        if name not in sections:
+            raise UserError(f"{config}: section '{name}' is missing; expected {', '.join(NEEDED)}")
+    settings = {name: parse_section(name, sections.get(name), config) for name in (*NEEDED, "evaluate")}
+    loop = settings["loop"]
+    if settings["train"].dataset is not None:
+        raise UserError(
+            f"{config}: train: key 'dataset': found a data set; expected none, because every night makes its own"
+        )
+    if loop.promote == "candidates" and "model" not in settings["evaluate"].estimators:
+        raise UserError(
+            f"{config}: evaluate: key 'estimators': expected model, which promotion requires (loop.promote)"
+        )
+    if loop.compact_days is not None and settings["prepare"].source.kind != "events":
+        raise UserError(
+            f"{config}: loop: key 'compact_days': found a value; expected it only with a source of kind events"
+        )
+    stages = {f"{name}_": settings[name] for name in ("prepare", "train", "evaluate")}
+    return loop, Stages(**stages, where=config, progress=report)
+
+
+def rollback(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="The folder of the loop (`loop.folder`).")],
+) -> None:
+    """Return to the policy before the current one. A second call goes back one more."""
+    from prefrec_ray import storage
+    from prefrec_ray.nightly.folder import LoopFolder
+
+    done = LoopFolder(storage.absolute(folder)).back()
+    for why in done.skipped:
+        console().print(f"skipped {why}")
+    made("rolled back", f"from night {done.before} to night {done.after}", "POST /reload to the server of `current`")

@@ -1,0 +1,135 @@
+"""Commands for training: `prefrec train`, `tune` and `export`."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prefrec_ray.cli.console import Config, console, made, pasteable
+from prefrec_ray.cli.progress import loading, progress
+from prefrec_ray.errors import UserError, need
+
+if TYPE_CHECKING:
+    from prefrec_ray.runs.tuning.settings import TuneSettings
+
+
+def train(
+    config: Config,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="key=value", help="Settings that override CONFIG, as in gamma=0.95 recipe=paper."),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option("--dataset", metavar="DATASET", show_default="`dataset` of CONFIG", help="Prepared data set."),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", metavar="RUN", show_default="runs/METHOD_RECIPE_TASK_SEED", help="New folder for the run."
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from the run's last checkpoint.")] = False,
+) -> None:
+    """Train a policy (section `train`)."""
+    from prefrec_ray.cli.config import load_sections, open_section
+
+    settings = open_section(config, "train", overrides or ())
+    dataset = dataset or settings.dataset
+    if dataset is None:
+        raise UserError(f"{config}: train: key 'dataset' is missing; name the data set there or by --dataset DATASET")
+    output = output or f"runs/{settings.method.rpartition(':')[2]}_{settings.recipe}_{settings.task}_{settings.seed}"
+    out = console()
+    with loading(out):
+        from prefrec_ray import storage
+        from prefrec_ray.annotation.page.teacher import with_votes
+        from prefrec_ray.runs.train import start_run
+    with progress(out) as report:
+        votes = with_votes(settings.config, storage.absolute(dataset), report)
+        settings = settings.model_copy(update={"config": votes})
+        start_run(settings, dataset, output, resume, report, out.print, f"{config}: train")
+    its = config if "evaluate" in load_sections(config) else None
+    made("run", output, pasteable("evaluate", f"{output}/policy", "--dataset", dataset, config=its))
+
+
+def tune(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="YAML file or URI.")],
+    dataset: Annotated[
+        str | None,
+        typer.Option("--dataset", metavar="DATASET", show_default="`dataset` of FILE", help="Prepared data set."),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", metavar="SWEEP", show_default="sweeps/NAME of FILE", help="New folder for the sweep."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the sweep in SWEEP.")] = False,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Run all trials of FILE at a hundredth of their length.")
+    ] = False,
+) -> None:
+    """Run a grid, an ablation or a search (section `tune`)."""
+    with loading(console()):
+        from prefrec_ray import storage
+        from prefrec_ray.annotation.page.teacher import with_votes
+        from prefrec_ray.cli.config import open_section
+        from prefrec_ray.runs.tuning.run import prepare_sweep, run_sweep
+
+    settings = open_section(file, "tune")
+    dataset = dataset or settings.dataset
+    if dataset is None:
+        raise UserError(f"{file}: tune: key 'dataset' is missing; name the data set there or by --dataset DATASET")
+    name = posixpath.basename(file).removesuffix(".yaml") + ("_smoke" if smoke else "")
+    output = output or storage.join("sweeps", name)
+    with storage.claimed(output):
+        with progress(console()) as report:
+            base = with_votes(settings.base, storage.absolute(dataset), report)
+            settings = settings.model_copy(update={"base": base})
+            plan = prepare_sweep(settings, dataset, output, resume, smoke, report, f"{file}: tune")
+        run_sweep(plan, output, resume, lambda rows: _show(rows, plan.settings, output))
+    made("sweep", output, pasteable("evaluate", output, "--dataset", dataset))
+
+
+def _show(rows: Sequence[dict[str, Any]], settings: TuneSettings, output: str) -> None:
+    """Print all trials, then the best settings of each task."""
+    from prefrec_ray.runs.tuning.progress import final_table, parameters
+    from prefrec_ray.runs.tuning.results import best_settings
+
+    out = console()
+    out.print(final_table(rows, settings))
+    stopped = sum(row["status"] == "stopped" for row in rows)
+    note = f", {stopped} stopped early" if stopped else ""
+    out.print(f"{len(rows)} trials{note}: {output}/trials.csv")
+    for task, best in best_settings(rows, settings).items():
+        row = best.rows[0]
+        out.print(f"best for {task}: {row['trial']}, {best.metric} {best.mean:.4g} ({best.seeds})")
+        for line in parameters(row, settings):
+            out.print(f"  {line}")
+        out.print(f"  policy: {output}/policies/{row['trial']}")
+
+
+def export(
+    checkpoint: Annotated[
+        str,
+        typer.Argument(metavar="CHECKPOINT", help="Checkpoint of a run, as RUN/checkpoint_000012; for onnx a POLICY."),
+    ],
+    output: Annotated[str, typer.Option("--output", metavar="FOLDER", help="New folder for the result.")],
+    kind: Annotated[str, typer.Option("--format", metavar="bundle|onnx", help="Format of the result.")] = "bundle",
+) -> None:
+    """Make a policy bundle from a training checkpoint, or ONNX files from a policy bundle."""
+    if kind == "onnx":
+        need("onnx", "onnx", where="--format onnx")
+        from prefrec_ray.policy import Policy
+        from prefrec_ray.policy.onnx_export import export_onnx
+
+        files = export_onnx(Policy.load(checkpoint), output)
+        made(" and ".join(files), output, "docs/deploy.md describes inputs and outputs")
+        return
+    if kind != "bundle":
+        raise UserError(f"--format: found '{kind}'; expected one of bundle, onnx")
+    from prefrec_ray.runs.export import export_policy
+
+    policy = export_policy(checkpoint, output)
+    made("policy", output, pasteable("evaluate", output, "--dataset", policy.provenance["dataset"]))
