@@ -90,7 +90,7 @@ def nightly(config: Config) -> None:
 
     with progress(console()) as report:
         loop, work = open_loop(config, report)
-        night = run_night(loop, work, work.digest, console().print)
+        night = run_night(loop, work, console().print)
     alias = f"{loop.folder.rstrip('/')}/current"
     page = f"{loop.folder.rstrip('/')}/nights/{night.night:04d}/report.html"
     then = pasteable("serve", alias, "--state", "FOLDER") if night.status == "promoted" else f"open {shlex.quote(page)}"

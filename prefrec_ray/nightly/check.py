@@ -18,10 +18,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from prefrec_ray.logs import EventsSource, Source, open_log
+from prefrec_ray.logs.contract import ROWS_OF_FILE
 from prefrec_ray.settings import Settings
 
 #: Positions in a log, both inclusive.
 Span = tuple[int, int]
+Spans = tuple[Span, ...]
+#: All positions of a log, times or row numbers.
+ALL: Span = (-(2**63) + 1, 2**63 - 1)
 TIMES, RARER, FEW = 3.0, 10.0, 100
 PARTS = 4
 
@@ -37,7 +46,7 @@ class FeedbackStatistics(Settings):
 class NightCounts(Settings):
     """The impressions of a night: their number, users and feedback, and their positions (`spans`) in each log."""
 
-    spans: tuple[Span, ...]
+    spans: Spans
     requests: int
     users: int
     feedback: dict[str, FeedbackStatistics]
@@ -46,11 +55,8 @@ class NightCounts(Settings):
 def problems(now: NightCounts, earlier: Sequence[NightCounts], failed: NightCounts | None = None) -> list[str]:
     """Return one phrase per broken rule.
 
-    `now`: the impressions of a night; `earlier`: of accepted nights, oldest first.
-
-    `now`: the impressions of a night; `earlier`: of accepted nights, oldest first.
-
-    `failed`: impressions, also in `now`, of a night that passed the check and failed later.
+    `now`: the impressions of a night. `earlier`: impressions of accepted nights, oldest first. `failed`: impressions,
+    also in `now`, of a night that passed the check and failed later.
     """
     if not now.requests:
         return ["no new impressions"]
@@ -95,3 +101,73 @@ def _feedback(now: NightCounts, earlier: Sequence[NightCounts], part: bool) -> l
                 f"{least / RARER:.2%} from earlier nights"
             )
     return flaws
+
+
+def ranges(source: Source) -> Spans:
+    """Return the possible positions in each log of `source`.
+
+    In an event log a position is the number of a row, which only grows. In other sources it is a time. A late
+    impression, with a time before the end of the last night, is used for training, but is not counted by any night.
+    """
+    if isinstance(source, EventsSource):
+        return tuple((log * ROWS_OF_FILE, (log + 1) * ROWS_OF_FILE - 1) for log in range(len(source.paths)))
+    return (ALL,)
+
+
+def count(source: Source, seed: int, spans: Spans) -> NightCounts:
+    """Count the impressions of `source` at the positions `spans`, at most one span per log, in one pass of Ray Data.
+
+    Raises `UserError` like `open_log`, and for an invalid row.
+    """
+    if isinstance(source, EventsSource):  # only the files with these rows are read
+        from prefrec_ray.logs.readers.events import open_events
+
+        log, position = open_events(source, spans), "order"
+    else:
+        log, position = open_log(source, seed), "timestamp"
+    summaries = log.interactions.map_batches(
+        _summary,
+        batch_format="pyarrow",
+        batch_size=None,
+        fn_kwargs={"position": position, "spans": spans, "feedback": log.feedback},
+    )
+    users: pa.Array | None = None
+    parts: list[pa.Table] = []
+    for block in summaries.iter_batches(batch_format="pyarrow", batch_size=None):
+        if block.num_rows:
+            found = pc.list_flatten(block["user_id_distinct"]).combine_chunks()
+            users = pc.unique(found if users is None else pa.chunked_array([users, found]))
+            parts.append(block.drop_columns("user_id_distinct"))
+    if users is None:
+        return NightCounts(spans=(), requests=0, users=0, feedback={})
+    total = pa.concat_tables(parts)
+    requests = pc.sum(total["place_count"]).as_py()
+    ends = [("place_min", "min"), ("place_max", "max")]
+    by_span = total.group_by("span").aggregate(ends).sort_by("span")
+    return NightCounts(
+        spans=tuple(zip(by_span["place_min_min"].to_pylist(), by_span["place_max_max"].to_pylist(), strict=True)),
+        requests=requests,
+        users=len(users),
+        feedback={
+            name: FeedbackStatistics(
+                low=pc.min(total[f"value {name}_min"]).as_py(),
+                high=pc.max(total[f"value {name}_max"]).as_py(),
+                share=pc.sum(total[f"some {name}_sum"]).as_py() / requests,
+            )
+            for name in log.feedback
+        },
+    )
+
+
+def _summary(rows: pa.Table, position: str, spans: Spans, feedback: tuple[str, ...]) -> pa.Table:
+    """Return one row per span of this block, with the ids of its users."""
+    place = rows[position].to_numpy()
+    span = np.full(len(rows), -1)
+    for number, (first, last) in enumerate(spans):
+        span[(place >= first) & (place <= last)] = number
+    columns = {"span": pa.array(span), "place": rows[position], "user_id": rows["user_id"]}
+    sums = [("place", "count"), ("place", "min"), ("place", "max"), ("user_id", "distinct")]
+    for name in feedback:
+        columns |= {f"value {name}": rows[name], f"some {name}": pc.cast(pc.not_equal(rows[name], 0), pa.int64())}
+        sums += [(f"value {name}", "min"), (f"value {name}", "max"), (f"some {name}", "sum")]
+    return pa.table(columns).filter(pa.array(span >= 0)).group_by("span").aggregate(sums)

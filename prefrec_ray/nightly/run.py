@@ -9,85 +9,52 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from itertools import chain, takewhile
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError, find_user_error
 from prefrec_ray.evaluation.results.records import Evaluation
 from prefrec_ray.evaluation.results.verdict import case_of
-from prefrec_ray.nightly.check import PARTS, NightCounts, Span, part_problems, problems
+from prefrec_ray.nightly.check import PARTS, NightCounts, Spans, part_problems, problems
 from prefrec_ray.nightly.folder import STEPS, LoopFolder, Night, Step
 from prefrec_ray.nightly.settings import LoopSettings
 
-Spans = tuple[Span, ...]
-
-
-class Work(Protocol):
-    """The work of the steps. Each may be called again after it was interrupted; `dataset` and `run` are folders.
-
-    `leaves_out`: whether `prepare` can exclude impressions; if not, refused impressions have to be removed from the
-    source.
-    """
-
-    leaves_out: bool
-
-    #: The possible positions in each log, and the ids of event logs.
-    ranges: Spans
-    logs: tuple[str, ...]
-
-    def count(self, spans: Spans) -> NightCounts:
-        """Count the impressions at these positions, at most one span per log."""
-
-    def prepare(self, dataset: str, without: Spans) -> None:
-        """Make the data set, without the impressions in the spans `without`."""
-
-    def train(self, dataset: str, run: str, start: str | None) -> None:
-        """Train, from the networks of the run `start` if given, and write the policy `run`/policy."""
-
-    def evaluate(self, dataset: str, run: str, before: Sequence[str]) -> Evaluation:
-        """Evaluate `run`/policy, averaged with the policies of the runs `before`; write `run`/evaluation.json."""
-
-    def report(self, run: str, file: str) -> None:
-        """Write the page about the run."""
-
-    def compact(self, before: float) -> None:
-        """Compact the files of the log that were last written before `before`, in seconds since 1970."""
+if TYPE_CHECKING:  # Ray takes seconds to import
+    from prefrec_ray.nightly.work import Stages
 
 
 def run_night(
-    loop: LoopSettings,
-    work: Work,
-    digest: str,
-    say: Callable[[str], None] = print,
-    now: Callable[[], float] = time.time,
+    loop: LoopSettings, work: Stages, say: Callable[[str], None] = print, now: Callable[[], float] = time.time
 ) -> Night:
-    """Run one night in `loop.folder` to its end, and print its line by `say`. `digest`: of the settings of the steps.
+    """Run one night in `loop.folder` to its end, and print its line by `say`.
 
     Raises `UserError` if the night is refused or fails with a `UserError`, if a file of the loop is damaged, and if
     another process runs a night there.
     """
     folder = LoopFolder(storage.absolute(loop.folder))
     with storage.claimed(folder.uri):
-        night = _open_night(folder, loop, digest, now)
+        night = _open_night(folder, loop, work.digest, now)
         if night.done:
             say(f"night {night.night}: resuming after {night.done[-1]}")
         try:
             for step in STEPS:
-                if step not in night.done:
+                if step not in night.done and night.status != "refused":
                     night = _do(step, night, folder, loop, work)
-                    night = night.model_copy(update={"done": (*night.done, step)})
+                    if night.status != "refused":
+                        night = night.model_copy(update={"done": (*night.done, step)})
                     folder.write(night)
         except Exception as error:
-            ended = _ended(folder, night, error)
-            say(ended.line)
+            night = _failed(night, error)
+            folder.write(night)
+            say(night.line)
             folder.prune(loop.keep)  # otherwise repeated failures fill the disk
-            if ended.status == "refused":
-                raise UserError(f"{loop.folder}: {ended.line} (loop.accept: [{night.night}] uses them)") from error
             raise
+        say(night.line)
         folder.prune(loop.keep)
+        if night.status == "refused":
+            raise UserError(f"{loop.folder}: {night.line} (loop.accept: [{night.night}] uses them)")
         if loop.compact_days is not None:
             work.compact(now() - 86_400 * loop.compact_days)
-    say(night.line)
     return night
 
 
@@ -112,7 +79,7 @@ def _open_night(folder: LoopFolder, loop: LoopSettings, digest: str, now: Callab
     return night
 
 
-def _do(step: Step, night: Night, folder: LoopFolder, loop: LoopSettings, work: Work) -> Night:
+def _do(step: Step, night: Night, folder: LoopFolder, loop: LoopSettings, work: Stages) -> Night:
     """Do one step. Returns the night with the results of the step."""
     dataset, run = folder.path(night.night, "dataset"), folder.path(night.night, "run")
     if step == "check":
@@ -122,8 +89,7 @@ def _do(step: Step, night: Night, folder: LoopFolder, loop: LoopSettings, work: 
             storage.remove(dataset)  # in a store: objects that arrived before a kill
             work.prepare(dataset, _without(night, folder.nights(), loop, work))
     elif step == "train":
-        current = folder.record().promoted[-1:] if loop.warm_start else ()
-        work.train(dataset, run, folder.path(current[0], "run") if current else None)
+        work.train(dataset, run)
     elif step == "evaluate":
         before = folder.record().promoted[-loop.average + 1 :] if loop.average > 1 else ()
         evaluation = work.evaluate(dataset, run, [folder.path(one, "run") for one in before])
@@ -135,8 +101,8 @@ def _do(step: Step, night: Night, folder: LoopFolder, loop: LoopSettings, work: 
     return night
 
 
-def _check(night: Night, folder: LoopFolder, loop: LoopSettings, work: Work) -> Night:
-    """Count the new impressions. Raises `_Refused` if they break a rule."""
+def _check(night: Night, folder: LoopFolder, loop: LoopSettings, work: Stages) -> Night:
+    """Count the new impressions, and refuse the night if they break a rule."""
     before = [one for one in folder.nights() if one.night != night.night]
     # The impressions of a failed night are new again.
     nights = [one for one in before if one.status != "failed"]
@@ -153,11 +119,11 @@ def _check(night: Night, folder: LoopFolder, loop: LoopSettings, work: Work) -> 
     flaws = problems(counted, earlier, failed) or _problems_of_parts(counted, earlier, work)
     night = night.model_copy(update={"log": counted, "logs": work.logs})
     if flaws and night.night not in loop.accept:
-        raise _Refused(night, flaws)
+        return night.model_copy(update={"status": "refused", "why": "; ".join(flaws)})
     return night
 
 
-def _behind(nights: Sequence[Night], work: Work) -> Spans:
+def _behind(nights: Sequence[Night], work: Stages) -> Spans:
     """Return the positions after these nights in each log."""
     ends = [last for night in nights if night.log for _, last in night.log.spans]
     return tuple(
@@ -165,7 +131,7 @@ def _behind(nights: Sequence[Night], work: Work) -> Spans:
     )
 
 
-def _problems_of_parts(counted: NightCounts, earlier: Sequence[NightCounts], work: Work) -> list[str]:
+def _problems_of_parts(counted: NightCounts, earlier: Sequence[NightCounts], work: Stages) -> list[str]:
     """Return the problems of the first part with any. Parts are equal ranges of positions in each log."""
     if not earlier:
         return []
@@ -180,7 +146,7 @@ def _problems_of_parts(counted: NightCounts, earlier: Sequence[NightCounts], wor
 
 
 def _check_refused_are_gone(
-    nights: Sequence[Night], earlier: Sequence[NightCounts], loop: LoopSettings, work: Work
+    nights: Sequence[Night], earlier: Sequence[NightCounts], loop: LoopSettings, work: Stages
 ) -> None:
     """Raise `UserError` if refused impressions are still in a source that cannot exclude them."""
     for one in nights:
@@ -199,7 +165,7 @@ def _is_refused(night: Night, loop: LoopSettings) -> bool:
     return night.status == "refused" and night.night not in loop.accept
 
 
-def _without(night: Night, nights: Sequence[Night], loop: LoopSettings, work: Work) -> Spans:
+def _without(night: Night, nights: Sequence[Night], loop: LoopSettings, work: Stages) -> Spans:
     """Return the positions that the night does not use: refused impressions, and impressions after its check."""
     refused = (one.log.spans for one in nights if _is_refused(one, loop) and one.log)
     return (*chain.from_iterable(refused), *_behind([*nights, night], work))
@@ -233,19 +199,8 @@ def _promote(night: Night, folder: LoopFolder, loop: LoopSettings) -> Night:
     return night.model_copy(update={"status": status, "why": f"{verdict}. {night.why}"})
 
 
-class _Refused(Exception):
-    def __init__(self, night: Night, flaws: Sequence[str]) -> None:
-        super().__init__("; ".join(flaws))
-        self.night = night
-
-
-def _ended(folder: LoopFolder, night: Night, error: Exception) -> Night:
-    """Write the line of a night that ends by `error`."""
-    if isinstance(error, _Refused):
-        ended = error.night.model_copy(update={"status": "refused", "why": str(error)})
-    else:
-        user_error = find_user_error(error)
-        why = str(user_error) if user_error is not None else f"{type(error).__name__}: {error}"
-        ended = night.model_copy(update={"status": "failed", "why": " ".join(why.split())[:500]})
-    folder.write(ended)
-    return ended
+def _failed(night: Night, error: Exception) -> Night:
+    """Return the night that ended by `error`."""
+    user_error = find_user_error(error)
+    why = str(user_error) if user_error is not None else f"{type(error).__name__}: {error}"
+    return night.model_copy(update={"status": "failed", "why": " ".join(why.split())[:500]})

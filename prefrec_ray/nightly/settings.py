@@ -19,9 +19,6 @@ class LoopSettings(Settings):
     promote: Literal["candidates", "none"] = Field(
         default="candidates", description="policies with the verdict `candidate`, or none: a night only evaluates"
     )
-    warm_start: bool = Field(
-        default=False, description="a night continues with the networks of the current policy, instead of new ones"
-    )
     average: Count = Field(
         default=6,
         description="a policy serves by the mean Q of this many promoted nights, itself included; 1: its own Q",

@@ -19,9 +19,7 @@ from prefrec_ray.logs import EventsSource
 from prefrec_ray.logs.events.compact import compact
 from prefrec_ray.logs.events.format import read_about
 from prefrec_ray.nightly.average import average
-from prefrec_ray.nightly.check import NightCounts
-from prefrec_ray.nightly.count import count, ranges
-from prefrec_ray.nightly.run import Spans
+from prefrec_ray.nightly.check import NightCounts, Spans, count, ranges
 from prefrec_ray.policy import Policy
 from prefrec_ray.reports.page import write_report
 from prefrec_ray.runs.settings import TrainSettings
@@ -31,7 +29,7 @@ from prefrec_ray.runtime.progress import Report, silent, step
 
 @dataclass(frozen=True)
 class Stages:
-    """`nightly.run.Work` for the sections of the YAML `where`."""
+    """The steps for the sections of the YAML `where`. Each may be called again after it was interrupted."""
 
     prepare_: PrepareSettings
     train_: TrainSettings
@@ -75,13 +73,15 @@ class Stages:
             settings = settings.model_copy(update={"source": source})
         prepare(settings, dataset, self.progress)
 
-    def train(self, dataset: str, run: str, start: str | None) -> None:
+    def train(self, dataset: str, run: str) -> None:
         """Run `prefrec train`, from the last checkpoint if there is one."""
-        settings = self.train_ if start is None else self.train_.model_copy(update={"start": start})
-        start_run(settings, dataset, run, storage.exists(run), self.progress, where=f"{self.where}: train")
+        start_run(self.train_, dataset, run, storage.exists(run), self.progress, where=f"{self.where}: train")
 
     def evaluate(self, dataset: str, run: str, before: Sequence[str]) -> Evaluation:
-        """Run `prefrec evaluate`, and again with the policy of `prefrec constrain` if support is missing."""
+        """Run `prefrec evaluate` for `run`/policy, averaged with the policies of the runs `before`.
+
+        If support is missing, evaluate again with the policy of `prefrec constrain`.
+        """
         own, *earlier = (storage.join(one, "policy") for one in (run, *before))
         bundle = average(own, earlier, dataset, storage.join(run, "averaged"))
         evaluation = self._evaluated(run, dataset, bundle)
@@ -92,7 +92,7 @@ class Stages:
         return evaluation
 
     def _evaluated(self, run: str, dataset: str, *bundles: str) -> Evaluation:
-        """Evaluates the bundles into RUN/evaluation.json: the second evaluation of a night replaces the first."""
+        """Evaluate the bundles into RUN/evaluation.json: the second evaluation of a night replaces the first."""
         file = storage.join(run, "evaluation.json")
         wanted = EvaluationRun(list(bundles), dataset, self.evaluate_, output=file, replace=True)
         return run_evaluation(wanted, self.progress)

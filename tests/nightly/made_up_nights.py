@@ -11,9 +11,9 @@ from platform_desk import make_policy
 
 from prefrec_ray.evaluation.results.records import Evaluation, ItemShare, ServedItems, Support
 from prefrec_ray.evaluation.results.verdict import verdicts
-from prefrec_ray.nightly.check import FeedbackStatistics, NightCounts
+from prefrec_ray.nightly.check import FeedbackStatistics, NightCounts, Spans
 from prefrec_ray.nightly.folder import LoopFolder, Night
-from prefrec_ray.nightly.run import Spans, run_night
+from prefrec_ray.nightly.run import run_night
 from prefrec_ray.nightly.settings import LoopSettings
 from prefrec_ray.storage import followed
 
@@ -76,9 +76,9 @@ class Steps:
     result: Evaluation = field(default_factory=lambda: evaluation(0.5))
     stop: str = ""
     leaves_out: bool = True
+    digest: str = "same"
     calls: list[str] = field(default_factory=list)
     without: Spans = ()
-    start: str | None = None
     before: list[int] = field(default_factory=list)
 
     def _call(self, name: str) -> None:
@@ -112,9 +112,8 @@ class Steps:
         Path(dataset).mkdir(parents=True)
         Path(dataset, "metadata.json").write_text("{}")
 
-    def train(self, dataset: str, run: str, start: str | None) -> None:
+    def train(self, dataset: str, run: str) -> None:
         self._call("train")
-        self.start = start
         assert Path(dataset, "metadata.json").exists()
         save_policy(Path(run, "policy"))
 
@@ -169,7 +168,8 @@ class Loop:
 
     def again(self, digest: str = "same") -> Night:
         loop = LoopSettings.model_validate({"folder": str(self.path), **self.settings})
-        return run_night(loop, self.steps, digest, self.printed.append, lambda: 0.0)
+        self.steps.digest = digest
+        return run_night(loop, self.steps, self.printed.append, lambda: 0.0)
 
     def statuses(self) -> list[str]:
         return [night.status for night in self.folder.nights()]

@@ -17,7 +17,7 @@ from prefrec_ray.logs.contract import ROWS_OF_FILE
 from prefrec_ray.logs.events.format import Event, Kind, batch_of, schema
 from prefrec_ray.logs.readers import events
 from prefrec_ray.logs.sources import EventsSource, FilesSource
-from prefrec_ray.nightly import count
+from prefrec_ray.nightly import check
 from prefrec_ray.nightly.check import FeedbackStatistics, NightCounts
 from prefrec_ray.nightly.work import Stages
 
@@ -46,8 +46,8 @@ def test_a_part_is_counted_as_by_hand(blocks: list[list[tuple[int, int, float]]]
     log = SimpleNamespace(interactions=Blocks(map(table, blocks)), feedback=("like",))
     source = FilesSource(kind="files", path="logs", user="user", item="item", time="time")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(count, "open_log", lambda source, seed: log)
-        counted = count.count(source, 0, ((first, last),))
+        patched.setattr(check, "open_log", lambda source, seed: log)
+        counted = check.count(source, 0, ((first, last),))
     rows = [row for block in blocks for row in block if first <= row[1] <= last]
     if not rows:
         assert counted == NightCounts(spans=(), requests=0, users=0, feedback={})
@@ -60,9 +60,9 @@ def test_a_part_is_counted_as_by_hand(blocks: list[list[tuple[int, int, float]]]
 
 def test_an_event_log_is_counted_by_its_rows_and_others_by_time() -> None:
     files = FilesSource(kind="files", path="logs", user="user", item="item", time="time")
-    assert count.ranges(files) == (count.ALL,)
-    assert count.ranges(EventsSource(kind="events", path="a")) == ((0, ROWS_OF_FILE - 1),)
-    (_, second) = count.ranges(EventsSource(kind="events", path=("a", "b")))
+    assert check.ranges(files) == (check.ALL,)
+    assert check.ranges(EventsSource(kind="events", path="a")) == ((0, ROWS_OF_FILE - 1),)
+    (_, second) = check.ranges(EventsSource(kind="events", path=("a", "b")))
     assert second == (ROWS_OF_FILE, 2 * ROWS_OF_FILE - 1)
 
 

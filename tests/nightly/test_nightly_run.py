@@ -8,8 +8,8 @@ import pytest
 from made_up_nights import RANGES, STEPS, Killed, Loop
 
 from prefrec_ray.errors import UserError
+from prefrec_ray.nightly.check import Spans
 from prefrec_ray.nightly.folder import LoopFolder, Night
-from prefrec_ray.nightly.run import Spans
 
 
 def test_a_night_is_a_line(loop: Loop) -> None:
@@ -185,7 +185,7 @@ def test_a_night_that_was_killed_is_not_continued_with_other_settings(loop: Loop
 def test_a_night_that_fails_leaves_what_is_current(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     loop.night()
 
-    def diverges(dataset: str, run: str, start: str | None) -> None:
+    def diverges(dataset: str, run: str) -> None:
         raise UserError("training diverged")
 
     with monkeypatch.context() as patched:

@@ -69,15 +69,6 @@ def test_a_loop_may_judge_and_never_promote(loop: Loop) -> None:
     assert (night.verdict, night.status, loop.current) == ("candidate", "kept", None)
 
 
-def test_a_warm_start_is_from_the_current_policy(loop: Loop) -> None:
-    loop.night()
-    loop.night(gain=0.0)
-    assert loop.steps.start is None
-    loop.settings["warm_start"] = True
-    loop.night()
-    assert loop.steps.start == str(loop.path / "nights/0001/run")
-
-
 def test_rollback_reports_from_which_policy_to_which(loop: Loop, capsys: pytest.CaptureFixture[str]) -> None:
     for gain in (0.5, 0.4, 0.0, 0.3):
         loop.night(gain=gain)

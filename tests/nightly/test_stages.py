@@ -66,17 +66,16 @@ def test_each_step_runs_its_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     run = str(tmp_path / "run")
     stages = Stages(settings, TrainSettings(), EvaluateSettings(), "loop.yaml", lambda *_: None)
     stages.prepare("dataset", ((3, 9),))
-    stages.train("dataset", run, None)
+    stages.train("dataset", run)
     (tmp_path / "run").mkdir()
-    stages.train("dataset", run, "before/run")
+    stages.train("dataset", run)
     stages.evaluate("dataset", run, ["nights/1/run", "nights/2/run"])
     stages.report(run, "report.html")
     stages.compact(7.0)
-    (_, prepared, *_), (_, _, *first), (_, again, *second), *others = calls
+    (_, prepared, *_), (_, _, *first), (_, _, *second), *others = calls
     assert prepared.source.without == ((3, 9),)
     assert first[:3] == ["dataset", run, False]
     assert second[:3] == ["dataset", run, True]  # after a kill
-    assert again.start == "before/run"
     assert others == [
         ("average", f"{run}/policy", ["nights/1/run/policy", "nights/2/run/policy"], "dataset", f"{run}/averaged"),
         ("write_report", [run], "report.html"),

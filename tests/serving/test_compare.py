@@ -13,9 +13,8 @@ from prefrec_ray.cli.main import run
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.logs.events.log import EventLog
-from prefrec_ray.serving.experiment.compare import DAY_MS, compare
+from prefrec_ray.serving.experiment.compare import DAY_MS, FIRST, compare, effects, half_widths, mean_sequence
 from prefrec_ray.serving.experiment.history import read_events
-from prefrec_ray.serving.experiment.sequence import FIRST, effects, half_widths, mean_sequence
 from prefrec_ray.serving.folder.opened import arms_event
 from prefrec_ray.serving.requests.bodies import Feedback, Recommend
 from prefrec_ray.serving.settings import Arm, ServeSettings
