@@ -5,10 +5,7 @@ Importing this module imports no method, and neither Ray nor PyTorch.
 
 from __future__ import annotations
 
-import os
-import sys
 from functools import cache
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from prefrec_ray.algorithms.settings import (
@@ -20,6 +17,7 @@ from prefrec_ray.algorithms.settings import (
     TrainingSettings,
 )
 from prefrec_ray.errors import UserError, nearest
+from prefrec_ray.plugins import import_class
 
 if TYPE_CHECKING:
     from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
@@ -54,18 +52,11 @@ def find_method(method: str, where: str = "") -> type[OfflineAlgorithm]:
     from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 
     if ":" in method:
-        module, _, name = method.partition(":")
-        if not all(part.isidentifier() for part in module.split(".")):
-            raise UserError(f"{where}key 'method': '{module}' is not a valid name of a module; expected module:Class")
-        if os.getcwd() not in sys.path:
-            sys.path.append(os.getcwd())  # the working folder; Ray passes it on to workers
+        path = method
     else:
         name = _known(method, where)
-        module = f"prefrec_ray.algorithms.{name.lower()}"
-    try:
-        cls = getattr(import_module(module), name, None)
-    except ImportError as error:
-        raise UserError(f"{where}key 'method': cannot import '{method}' ({error}); expected module:Class") from error
+        path = f"prefrec_ray.algorithms.{name.lower()}:{name}"
+    cls = import_class(path, f"{where}key 'method'")
     if not (isinstance(cls, type) and issubclass(cls, OfflineAlgorithm)):
         raise UserError(f"{where}key 'method': '{method}' is not a method; expected a subclass of OfflineAlgorithm")
     register_trainable(cls.method_name, cls)

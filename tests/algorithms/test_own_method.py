@@ -76,7 +76,7 @@ def test_validate_knows_its_settings(folder: Path) -> None:
     of_bad, of_none, of_file = result.stderr.splitlines()  # and none of own.yaml
     assert "bad.yaml: train: key 'config.conservatism'" in of_bad
     assert "'my_package.mine:CQLSettings' is not a method" in of_none
-    assert "key 'method': './my_package/mine.py' is not a valid name of a module; expected module:Class" in of_file
+    assert "key 'method': found './my_package/mine.py:CQL'; expected module:Class" in of_file
 
 
 def test_it_trains_sweeps_and_is_evaluated(folder: Path, dataset: str) -> None:
