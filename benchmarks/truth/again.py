@@ -17,11 +17,12 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.logged.sessions import read_sessions
 from prefrec_ray.evaluation.online import world_settings
 from prefrec_ray.settings import Split
-from prefrec_ray.simulator.crowd import Crowd
+from prefrec_ray.simulator.law import SimulatedCrowd, SimulatedWorld
+from prefrec_ray.simulator.load import load_world
 from prefrec_ray.simulator.outcome import outcome
 from prefrec_ray.simulator.rollout import roll_out
 from prefrec_ray.simulator.servers import Choice, CrowdServer, IgnoresFeedback
-from prefrec_ray.simulator.world import ROLLOUT, World, generator
+from prefrec_ray.simulator.world import ROLLOUT, generator
 
 REQUESTS = 250
 
@@ -43,7 +44,7 @@ class LoggedItems(IgnoresFeedback):
 class LoggedUsers:
     """Users of a split [n]: their `numbers` in the world, ascending; their `items` and means in the log."""
 
-    world: World
+    world: SimulatedWorld
     numbers: np.ndarray
     items: list[np.ndarray]
     mean_depth: np.ndarray
@@ -60,7 +61,7 @@ class LoggedUsers:
         sessions = pa.concat_tables([read_sessions(dataset, file, split) for file in files])
         means = sessions.group_by("user_id").aggregate([("depth", "mean"), ("revisit_ms", "mean")]).sort_by("user_id")
         return cls(
-            World(world_settings(dataset)),
+            load_world(world_settings(dataset)),
             numbers,
             np.split(logged["item_id"].to_numpy(), first[1:]),
             means["depth_mean"].to_numpy(),
@@ -68,9 +69,9 @@ class LoggedUsers:
             dataset.metadata.mixture_weight,
         )
 
-    def levels(self, make: Callable[[Crowd], CrowdServer]) -> dict[str, np.ndarray]:
+    def levels(self, make: Callable[[SimulatedCrowd], CrowdServer]) -> dict[str, np.ndarray]:
         """By task the mean level [n] of each user against the log's means; the same noise of users, whoever serves."""
-        crowd = Crowd(self.world, self.world.traits(self.numbers), generator(self.world.settings.seed, ROLLOUT, 0, 0))
+        crowd = self.world.crowd(self.numbers, generator(self.world.settings.seed, ROLLOUT, 0, 0))
         history = roll_out(crowd, make(crowd), REQUESTS)
         return outcome(history, self.mean_depth, self.mean_revisit_ms, self.weight).levels
 

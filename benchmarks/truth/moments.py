@@ -74,7 +74,7 @@ def moments(world: World, users: np.ndarray, sessions: int, seed: int) -> Iterat
     """Up to `sessions` starts of sessions of each user, one block of the world at a time; without last sessions."""
     rng = np.random.default_rng(seed)
     for block in np.unique(users // BLOCK):
-        numbers = world.block_users(int(block))
+        numbers = world.settings.block_users(int(block))
         crowd, chaser = start_of_log(world, int(block))
         traits, server = crowd.traits, _Recorded(chaser)
         history = roll_out(crowd, server, int(traits.requests.max()))

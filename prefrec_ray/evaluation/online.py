@@ -20,24 +20,15 @@ from prefrec_ray.evaluation.results.records import Record
 from prefrec_ray.runtime.progress import Progress, silent
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import TASKS, Split, Task, parse
-from prefrec_ray.simulator.crowd import Crowd
-from prefrec_ray.simulator.logging_policy import LoggingPolicy
+from prefrec_ray.simulator.law import SimulatedCrowd
+from prefrec_ray.simulator.load import load_world
 from prefrec_ray.simulator.outcome import Outcome, outcome
 from prefrec_ray.simulator.rollout import roll_out
-from prefrec_ray.simulator.servers import (
-    CrowdServer,
-    FirstOf,
-    OneOfBest,
-    PolicyServer,
-    RandomItems,
-    ServedPolicy,
-    clickbait,
-    nutrition,
-)
+from prefrec_ray.simulator.servers import CrowdServer, FirstOf, OneOfBest, PolicyServer, RandomItems, ServedPolicy
 from prefrec_ray.simulator.settings import SimulateSettings
-from prefrec_ray.simulator.world import ROLLOUT, World, generator
+from prefrec_ray.simulator.world import ROLLOUT, generator
 
-Maker = Callable[[Crowd, np.random.Generator], CrowdServer]
+Maker = Callable[[SimulatedCrowd, np.random.Generator], CrowdServer]
 
 USERS_A_TASK = 128
 
@@ -98,16 +89,16 @@ def evaluate_online(
     """Roll out every policy from the first impression on, with new noise. Returns one record per task and subject.
 
     Subjects are the `policies`, the given `controls` (for example behavior cloning), the logging policy, random items,
-    the constant action (the mean logged action), clickbait and nutrition, all with the same users and noise. A record's
-    value is the mean level of a user's sessions relative to the user's logged means, averaged over users with a level
-    under the subject and under the logging policy (`users_left_out`: the others). mean_depth, mean_revisit_hours and
-    mean_satisfaction are means over all users.
+    the constant action (the mean logged action) and the controls of the world, all with the same users and noise. A
+    record's value is the mean level of a user's sessions relative to the user's logged means, averaged over users with
+    a level under the subject and under the logging policy (`users_left_out`: the others). mean_depth,
+    mean_revisit_hours and mean_satisfaction are means over all users.
 
     Raises `UserError`: a data set that does not come from the simulator, a split without users, a duplicate name.
     """
     settings = world_settings(dataset)
     users = _choose_users(dataset, settings, how)
-    subjects = _subjects(dataset, policies, controls or {})
+    subjects = _subjects(dataset, list(load_world(settings).controls), policies, controls or {})
     runtime.start_ray()
     outcomes = _roll_out_all(_World(settings, users, dataset.metadata.mixture_weight, how), subjects, progress)
     about = {"split": how.split, "requests": how.requests, "seed": how.seed}
@@ -168,17 +159,19 @@ def _choose_users(dataset: PreparedDataset, settings: SimulateSettings, how: Rol
 
 
 def _subjects(
-    dataset: PreparedDataset, policies: Mapping[str, ServedPolicy], controls: Mapping[str, ServedPolicy]
+    dataset: PreparedDataset,
+    of_world: Sequence[str],
+    policies: Mapping[str, ServedPolicy],
+    controls: Mapping[str, ServedPolicy],
 ) -> dict[str, _Subject]:
     mean_action = tensor(dataset.read(dataset.files("transitions")[0], ["action"])["action"]).mean(axis=0)
     items = dataset.items()
     ranking = items.ids[items.nearest(mean_action[None], len(items), "nearest")[0]]
     by_hand: dict[str, Maker] = {
-        LOGGING_POLICY: LoggingPolicy,
-        RANDOM_ITEMS: lambda crowd, rng: RandomItems(len(crowd.world.embeddings), rng),
+        LOGGING_POLICY: lambda crowd, rng: crowd.world.logging_policy(crowd, rng),
+        RANDOM_ITEMS: lambda crowd, rng: RandomItems(crowd.world.settings.items, rng),
         CONSTANT: lambda crowd, rng: FirstOf(ranking),
-        "clickbait": lambda crowd, rng: OneOfBest(crowd, clickbait, rng),
-        "nutrition": lambda crowd, rng: OneOfBest(crowd, nutrition, rng),
+        **{name: _one_of_best(name) for name in of_world},
     }
     subjects = {name: _Subject(name, "control", make) for name, make in by_hand.items()}
     rolled: list[tuple[Role, Mapping[str, ServedPolicy]]] = [("policy", policies), ("control", controls)]
@@ -191,8 +184,13 @@ def _subjects(
     return subjects
 
 
+def _one_of_best(control: str) -> Maker:
+    # The cost is looked up in the worker, which imports a user's own law by its name.
+    return lambda crowd, rng: OneOfBest(crowd, crowd.world.controls[control], rng)
+
+
 def _maker(policy: ServedPolicy) -> Maker:
-    return lambda crowd, rng: PolicyServer(policy, crowd.traits.features, rng)
+    return lambda crowd, rng: PolicyServer(policy, crowd.features, rng, crowd.world.feedback)
 
 
 def _roll_out_all(world: _World, subjects: Mapping[str, _Subject], progress: Progress) -> dict[str, list[Outcome]]:
@@ -214,9 +212,9 @@ def _roll_out_all(world: _World, subjects: Mapping[str, _Subject], progress: Pro
 
 def _roll_out(world: _World, part: int, make: Maker) -> Outcome:
     users = world.users.take(world.parts[part])
-    simulated, seed = World(world.settings), (world.settings.seed, ROLLOUT, world.how.seed, part)
+    simulated, seed = load_world(world.settings), (world.settings.seed, ROLLOUT, world.how.seed, part)
     # Users have their own random stream, so that a user has the same random numbers under every server.
-    crowd = Crowd(simulated, simulated.traits(users.numbers), generator(*seed, 0))
+    crowd = simulated.crowd(users.numbers, generator(*seed, 0))
     history = roll_out(crowd, make(crowd, generator(*seed, 1)), world.how.requests)
     return outcome(history, users.mean_depth, users.mean_revisit_ms, world.weight)
 

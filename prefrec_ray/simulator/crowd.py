@@ -6,12 +6,15 @@ Simulation Platform for Recommender Systems", section 5). Sessions and gaps betw
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from prefrec_ray.simulator.law import Response
 from prefrec_ray.simulator.rules import Rules
-from prefrec_ray.simulator.world import Traits, World, sigmoid
+
+if TYPE_CHECKING:
+    from prefrec_ray.simulator.world import Traits, World
 
 FEEDBACK = ("click", "like", "watch_ratio", "follow", "share", "comment")
 VIDEO_SECONDS = 30.0  # the time watched at a watch ratio of 1
@@ -32,13 +35,9 @@ ODDS = {
 }
 
 
-@dataclass(frozen=True)
-class Response:
-    """The outcome of one impression of each of n users."""
-
-    feedback: np.ndarray  # float32 [n, FEEDBACK]
-    satisfaction: np.ndarray  # float32 [n], hidden, after the item
-    leaves: np.ndarray  # bool [n]: the session ends here
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """Return 1 / (1 + exp(-x)), with the precision of `x`."""
+    return 1.0 / (1.0 + np.exp(-x))
 
 
 class Crowd:
@@ -53,6 +52,16 @@ class Crowd:
         self.exposure = traits.exposure.copy()
         self.time_ms = traits.start_ms.copy()
         self.gone = np.zeros(len(self.time_ms), dtype=bool)
+
+    @property
+    def features(self) -> dict[str, np.ndarray]:
+        """Return the user features, as strings."""
+        return self.traits.features
+
+    @property
+    def requests(self) -> np.ndarray:
+        """Return the number of impressions of each user in the log, int64 [n]."""
+        return self.traits.requests
 
     @property
     def satisfaction(self) -> np.ndarray:

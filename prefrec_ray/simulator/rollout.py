@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
+from prefrec_ray.simulator.law import SimulatedCrowd
 from prefrec_ray.simulator.servers import CrowdServer
 
 
 @dataclass(frozen=True)
 class History:
-    """Impressions of n users, in lock-step; every array is [n, requests], `feedback` [n, requests, FEEDBACK]."""
+    """Impressions of n users, in lock-step; every array is [n, requests], `feedback` [n, requests, columns]."""
 
     time_ms: np.ndarray  # int64
     rows: np.ndarray  # int64, of the item table
@@ -24,7 +24,7 @@ class History:
     made: np.ndarray  # bool; False after a user has left for good
 
 
-def roll_out(crowd: Crowd, server: CrowdServer, requests: int) -> History:
+def roll_out(crowd: SimulatedCrowd, server: CrowdServer, requests: int) -> History:
     """Simulate `requests` impressions of every user in `crowd`, served by `server`.
 
     Raises `UserError` if the rules of the world exclude all items.
@@ -32,7 +32,7 @@ def roll_out(crowd: Crowd, server: CrowdServer, requests: int) -> History:
     shape = (requests, len(crowd.time_ms))
     # The axis of steps comes first while arrays are filled, so that every step writes contiguous memory.
     time_ms, rows, session = (np.empty(shape, np.int64) for _ in range(3))
-    feedback, satisfaction = np.empty((*shape, len(FEEDBACK)), np.float32), np.empty(shape, np.float32)
+    feedback, satisfaction = np.empty((*shape, len(crowd.world.feedback)), np.float32), np.empty(shape, np.float32)
     propensity, made = np.empty(shape, np.float32), np.empty(shape, bool)
     number = np.zeros(shape[1], np.int64)
     for step in range(requests):

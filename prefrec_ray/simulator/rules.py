@@ -11,10 +11,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from prefrec_ray.simulator.settings import EMBEDDING_DIM
-from prefrec_ray.simulator.world import Traits, World
+
+if TYPE_CHECKING:
+    from prefrec_ray.simulator.world import Traits, World
 
 
 class Rules:

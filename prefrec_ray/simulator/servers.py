@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from prefrec_ray.mdp.items import ItemTable, smallest
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
+from prefrec_ray.simulator.law import Cost, SimulatedCrowd
 
 BEST_ITEMS = 10  # number of items among which a control with the hidden state chooses
 FORESIGHT = 2.0  # of `nutrition`
@@ -29,7 +30,7 @@ class CrowdServer(Protocol):
         """Return items for impressions at `time_ms` (int64 [n]), except for `excluded` (bool [n, items])."""
 
     def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
-        """Register the feedback on the served items, float32 [n, FEEDBACK]."""
+        """Register the feedback on the served items, float32 [n, feedback columns]."""
 
 
 class ServedPolicy(Protocol):
@@ -49,8 +50,14 @@ class ServedPolicy(Protocol):
 class PolicyServer:
     """Serves a policy, whose inputs are the columns of a log. `features`: the user features, as strings."""
 
-    def __init__(self, policy: ServedPolicy, features: Mapping[str, np.ndarray], rng: np.random.Generator) -> None:
-        self.policy, self.tracker, self.rng = policy, policy.tracker(features), rng
+    def __init__(
+        self,
+        policy: ServedPolicy,
+        features: Mapping[str, np.ndarray],
+        rng: np.random.Generator,
+        feedback: Sequence[str] = FEEDBACK,
+    ) -> None:
+        self.policy, self.tracker, self.rng, self.feedback = policy, policy.tracker(features), rng, feedback
 
     def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
         seed = int(self.rng.integers(2**32))
@@ -59,7 +66,7 @@ class PolicyServer:
         return Choice(served.items[:, 0], served.propensities[:, 0])
 
     def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
-        self.tracker.observe(time_ms, rows, dict(zip(FEEDBACK, feedback.T, strict=True)))
+        self.tracker.observe(time_ms, rows, dict(zip(self.feedback, feedback.T, strict=True)))
 
 
 class IgnoresFeedback:
@@ -98,7 +105,7 @@ class FirstOf(IgnoresFeedback):
 class OneOfBest(IgnoresFeedback):
     """Serves one of the BEST_ITEMS items with the lowest `cost` (float [n, items]) that are not excluded."""
 
-    def __init__(self, crowd: Crowd, cost: Callable[[Crowd], np.ndarray], rng: np.random.Generator) -> None:
+    def __init__(self, crowd: SimulatedCrowd, cost: Cost, rng: np.random.Generator) -> None:
         self.crowd, self.cost, self.rng = crowd, cost, rng
 
     def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
+import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, ValidationInfo, field_validator, model_validator
 
 from prefrec_ray.settings import Count, Seed, Settings
@@ -20,7 +21,10 @@ Amount = Annotated[float, Field(ge=0, le=10**6)]
 
 
 class WorldSettings(Settings):
-    """The laws of the platform. A clickbait degree is between 0 (nutritious) and 1; satisfaction is in (0, 1)."""
+    """The laws of the platform. A clickbait degree is between 0 (nutritious) and 1; satisfaction is in (0, 1).
+
+    Text instead of a mapping is the key `law`.
+    """
 
     clickbait_slope: PositiveFloat = Field(default=3.0, description="degree = sigmoid(slope * embedding . direction)")
     tastes: Count = Field(
@@ -85,6 +89,22 @@ class WorldSettings(Settings):
     leaving: float = Field(
         default=0.0, ge=0, le=1, description="rule: probability that a session is the user's last, at no satisfaction"
     )
+    law: str | None = Field(
+        default=None,
+        description="module:Class of [your own law](simulator.md#your-own-law), also as `world: module:Class`; the "
+        "other keys belong to the simulator's law",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text_is_a_law(cls, value: object) -> object:
+        return {"law": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_law(self) -> Self:
+        if self.law is not None and self.model_copy(update={"law": None}) != WorldSettings():
+            raise ValueError("found 'law' with keys of the simulator's law; expected one of both")
+        return self
 
     @field_validator("strength", "regime_requests")
     @classmethod
@@ -112,6 +132,15 @@ class SimulateSettings(Settings):
     def available(self) -> int:
         """Return the number of items that are available at a time."""
         return max(1, round(self.world.available_share * self.items)) if self.world.new_items else self.items
+
+    @property
+    def blocks(self) -> int:
+        """Return the number of blocks of users; block b starts with user b * BLOCK."""
+        return -(-self.users // BLOCK)
+
+    def block_users(self, block: int) -> np.ndarray:
+        """Return the user numbers of a block, int64."""
+        return np.arange(block * BLOCK, min((block + 1) * BLOCK, self.users))
 
     @field_validator("users", "items", "requests")
     @classmethod

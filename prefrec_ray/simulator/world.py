@@ -1,14 +1,19 @@
-"""Fixed part of the platform: its items, and its users with their hidden traits."""
+"""The simulator's own law (law.py): its items, and its users with their hidden traits."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
+import pyarrow as pa
 from scipy.special import ndtri
 
-from prefrec_ray.simulator.features import draw_features
+from prefrec_ray.simulator.crowd import FEEDBACK, Crowd, sigmoid
+from prefrec_ray.simulator.features import CATEGORIES, draw_features
+from prefrec_ray.simulator.law import Cost
+from prefrec_ray.simulator.logging_policy import LoggingPolicy
+from prefrec_ray.simulator.servers import clickbait, nutrition
 from prefrec_ray.simulator.settings import BLOCK, EMBEDDING_DIM, SimulateSettings
 
 EPOCH_MS = 1_704_067_200_000  # 2024-01-01 00:00 UTC
@@ -22,11 +27,6 @@ ITEMS, TRAITS, LOGGING, ROLLOUT, TASTES, DRIFT = range(6)
 def generator(seed: int, stream: int, *part: int) -> np.random.Generator:
     """Return an independent generator for each (seed, stream, part)."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, stream, *part])))
-
-
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    """Return 1 / (1 + exp(-x)), with the precision of `x`."""
-    return 1.0 / (1.0 + np.exp(-x))
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,11 @@ class Traits:
 
 
 class World:
-    """Items and users of `SimulateSettings`; equal settings make equal worlds."""
+    """Items and users of the simulator's law; equal settings make equal worlds."""
+
+    feedback: tuple[str, ...] = FEEDBACK
+    categories: Mapping[str, tuple[str, ...]] = CATEGORIES
+    controls: Mapping[str, Cost] = {"clickbait": clickbait, "nutrition": nutrition}
 
     def __init__(self, settings: SimulateSettings) -> None:
         self.settings = settings
@@ -96,14 +100,22 @@ class World:
             np.r_[self.replacements_ms, np.full(self.settings.available, np.nan)],
         )
 
-    @property
-    def blocks(self) -> int:
-        """Return the number of blocks of users; block b starts with user b * BLOCK."""
-        return -(-self.settings.users // BLOCK)
+    def items(self) -> pa.Table:
+        """Return item_id and embedding; also from_ms and until_ms if items come and go."""
+        embedding = pa.FixedSizeListArray.from_arrays(pa.array(self.embeddings.ravel()), EMBEDDING_DIM)
+        columns = {"item_id": np.arange(len(self.embeddings)), "embedding": embedding}
+        if self.settings.world.new_items:
+            start, end = self.life_spans()
+            columns |= {"from_ms": start, "until_ms": pa.array(end, from_pandas=True).cast(pa.int64())}
+        return pa.table(columns)
 
-    def block_users(self, block: int) -> np.ndarray:
-        """Return the user numbers of a block."""
-        return np.arange(block * BLOCK, min((block + 1) * BLOCK, self.settings.users))
+    def crowd(self, users: np.ndarray, rng: np.random.Generator) -> Crowd:
+        """Return `users` (numbers [n], ascending) before their first impressions."""
+        return Crowd(self, self.traits(users), rng)
+
+    def logging_policy(self, crowd: Crowd, rng: np.random.Generator) -> LoggingPolicy:
+        """Return the policy that writes the log of `crowd`."""
+        return LoggingPolicy(crowd, rng)
 
     def traits(self, users: np.ndarray) -> Traits:
         """Return the traits of any `users` (numbers [n], ascending)."""

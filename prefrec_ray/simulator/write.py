@@ -12,12 +12,12 @@ from prefrec_ray import runtime, storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.runtime.progress import Progress, silent
 from prefrec_ray.settings import END_OF_TIME
-from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
-from prefrec_ray.simulator.features import CATEGORIES
-from prefrec_ray.simulator.logging_policy import LoggingPolicy
+from prefrec_ray.simulator.law import SimulatedCrowd, SimulatedWorld
+from prefrec_ray.simulator.load import load_world
 from prefrec_ray.simulator.rollout import roll_out
-from prefrec_ray.simulator.settings import EMBEDDING_DIM, SimulateSettings
-from prefrec_ray.simulator.world import LOGGING, World, generator
+from prefrec_ray.simulator.servers import CrowdServer
+from prefrec_ray.simulator.settings import SimulateSettings
+from prefrec_ray.simulator.world import LOGGING, generator
 from prefrec_ray.storage.parquet import write_parquet
 
 SCHEMA_VERSION = 1
@@ -27,23 +27,25 @@ def simulate(settings: SimulateSettings, output: str, progress: Progress = silen
     """Write the log folder `output` (docs/formats.md). `progress` counts users.
 
     The users of a block depend only on the seed and the block, and a file contains whole blocks in order. The rows are
-    therefore the same for any `settings.shards` and any number of workers. Raises `UserError` if `output` exists.
+    therefore the same for any `settings.shards` and any number of workers. Raises `UserError` if `output` exists, and
+    as `load_world` does.
     """
+    world = load_world(settings)
     with storage.staged(output, "log.json") as folder:
         runtime.start_ray()
-        world = World(settings)
         storage.make_folder(storage.join(folder, "interactions"))
         # Workers may run in another folder, so they get the file system and the full path.
         system, path = storage.filesystem(folder)
-        shards = np.array_split(np.arange(world.blocks), min(settings.shards, world.blocks))
+        shards = np.array_split(np.arange(settings.blocks), min(settings.shards, settings.blocks))
         pending = {
             _write_shard.remote(settings, blocks.tolist(), system, f"{path}/interactions/part-{number:05d}.parquet"): (
-                sum(len(world.block_users(b)) for b in blocks)
+                sum(len(settings.block_users(b)) for b in blocks)
             )
             for number, blocks in enumerate(shards)
         }
         _write_users(world, system, f"{path}/users.parquet")
-        _write_items(world, storage.join(folder, "items.parquet"))
+        items = world.items()
+        write_parquet(items, storage.join(folder, "items.parquet"))
         done = interactions = 0
         progress("simulate: users", 0, settings.users)
         while pending:
@@ -54,8 +56,10 @@ def simulate(settings: SimulateSettings, output: str, progress: Progress = silen
         log = {
             "schema_version": SCHEMA_VERSION,
             "kind": "simulator",
-            "feedback": list(FEEDBACK),
-            "user_features": {name: list(categories) for name, categories in CATEGORIES.items()},
+            "feedback": list(world.feedback),
+            "user_features": {name: list(categories) for name, categories in world.categories.items()},
+            # Embeddings, if the items have them, are used instead of categories.
+            "item_features": [] if "embedding" in items.column_names else items.column_names[1:],
             "propensity": True,
             "reward": "satisfaction" if settings.truth else None,
             "world": settings.model_dump(mode="json"),
@@ -64,15 +68,14 @@ def simulate(settings: SimulateSettings, output: str, progress: Progress = silen
         storage.write_json(storage.join(folder, "log.json"), log)
 
 
-def log_block(world: World, block: int) -> pa.Table:
+def log_block(world: SimulatedWorld, block: int) -> pa.Table:
     """Return the interactions of one block of users, by user and in time order."""
     settings = world.settings
-    users = world.block_users(block)
+    users = settings.block_users(block)
     crowd, server = start_of_log(world, block)
-    traits = crowd.traits
-    history = roll_out(crowd, server, int(traits.requests.max()))
+    history = roll_out(crowd, server, int(crowd.requests.max()))
     # All users are simulated for the largest number of impressions; each user's surplus is dropped.
-    kept = history.made & (np.arange(history.rows.shape[1]) < traits.requests[:, None])
+    kept = history.made & (np.arange(history.rows.shape[1]) < crowd.requests[:, None])
     if history.time_ms[kept].max() >= 1000 * END_OF_TIME:
         raise UserError(
             "simulate: found users who come back after 2199; expected fewer requests, or a smaller world.gap_hours, "
@@ -83,28 +86,30 @@ def log_block(world: World, block: int) -> pa.Table:
         "item_id": history.rows[kept],
         "timestamp": history.time_ms[kept],
         "propensity": history.propensity[kept],
-        **{name: history.feedback[:, :, k][kept] for k, name in enumerate(FEEDBACK)},
+        **{name: history.feedback[:, :, k][kept] for k, name in enumerate(world.feedback)},
     }
     if settings.truth:
         columns["satisfaction"] = history.satisfaction[kept]
     return pa.table(columns)
 
 
-def start_of_log(world: World, block: int, users: np.ndarray | None = None) -> tuple[Crowd, LoggingPolicy]:
+def start_of_log(
+    world: SimulatedWorld, block: int, users: np.ndarray | None = None
+) -> tuple[SimulatedCrowd, CrowdServer]:
     """Return the users of a block, or the given users, and the logging policy before their first impressions.
 
     `roll_out` of both makes the log.
     """
     settings = world.settings
-    traits = world.traits(world.block_users(block) if users is None else users)
-    crowd = Crowd(world, traits, generator(settings.seed, LOGGING, block, 0))
-    return crowd, LoggingPolicy(crowd, generator(settings.seed, LOGGING, block, 1))
+    users = settings.block_users(block) if users is None else users
+    crowd = world.crowd(users, generator(settings.seed, LOGGING, block, 0))
+    return crowd, world.logging_policy(crowd, generator(settings.seed, LOGGING, block, 1))
 
 
 @ray.remote(num_cpus=1)
 def _write_shard(settings: SimulateSettings, blocks: list[int], system: fs.FileSystem, path: str) -> int:
     """Write the blocks to one file, one row group per block; return the number of rows."""
-    world, rows = World(settings), 0
+    world, rows = load_world(settings), 0
     writer = None
     with system.open_output_stream(path) as stream:
         for block in blocks:
@@ -117,18 +122,9 @@ def _write_shard(settings: SimulateSettings, blocks: list[int], system: fs.FileS
     return rows
 
 
-def _write_users(world: World, system: fs.FileSystem, path: str) -> None:
-    schema = pa.schema([("user_id", pa.int64()), *((name, pa.string()) for name in CATEGORIES)])
+def _write_users(world: SimulatedWorld, system: fs.FileSystem, path: str) -> None:
+    schema = pa.schema([("user_id", pa.int64()), *((name, pa.string()) for name in world.categories)])
     with pq.ParquetWriter(path, schema, filesystem=system, write_page_checksum=True) as writer:
-        for block in range(world.blocks):
-            users = world.block_users(block)
-            writer.write_table(pa.table({"user_id": users, **world.traits(users).features}, schema=schema))
-
-
-def _write_items(world: World, uri: str) -> None:
-    embedding = pa.FixedSizeListArray.from_arrays(pa.array(world.embeddings.ravel()), EMBEDDING_DIM)
-    columns = {"item_id": np.arange(len(world.embeddings)), "embedding": embedding}
-    if world.settings.world.new_items:
-        start, end = world.life_spans()
-        columns |= {"from_ms": start, "until_ms": pa.array(end, from_pandas=True).cast(pa.int64())}
-    write_parquet(pa.table(columns), uri)
+        for block in range(world.settings.blocks):
+            users, (crowd, _) = world.settings.block_users(block), start_of_log(world, block)
+            writer.write_table(pa.table({"user_id": users, **crowd.features}, schema=schema))

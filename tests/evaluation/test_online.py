@@ -67,7 +67,7 @@ class Constant:
 
 def logged() -> pd.DataFrame:
     """Sessions of the log, plainly: a row a session."""
-    log = pd.concat(log_block(WORLD, block).to_pandas() for block in range(WORLD.blocks))
+    log = pd.concat(log_block(WORLD, block).to_pandas() for block in range(SETTINGS.blocks))
     late = log.groupby("user_id").timestamp.diff() > 1_800_000
     log["session"] = late.groupby(log.user_id).cumsum()
     visits = log.groupby(["user_id", "session"]).timestamp.agg(["min", "max", "size"]).reset_index()

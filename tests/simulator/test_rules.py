@@ -80,7 +80,7 @@ class Rows:
 )
 def test_without_rules_logs_are_those_of_earlier_versions(settings, digest):
     checksum, world = hashlib.sha256(), World(settings)
-    for block in range(world.blocks):
+    for block in range(world.settings.blocks):
         log = log_block(world, block)
         for name in ("user_id", "item_id", *BINARY):
             checksum.update(log[name].to_numpy().astype(np.int64).tobytes())

@@ -50,7 +50,7 @@ def log_of(
         feedback=tuple(source.feedback),
         feedback_kinds={name: feedback.kind for name, feedback in source.feedback.items()},
         users=users,
-        **_of_items(items),
+        **of_items(items),
         files=tuple(files),
         unique_rows=source.duplicates == "refuse",
         given_sessions=source.session is not None,
@@ -59,7 +59,7 @@ def log_of(
     )
 
 
-def _of_items(table: pa.Table | None) -> dict[str, Any]:
+def of_items(table: pa.Table | None) -> dict[str, Any]:
     """Return the fields of a log that depend on its table of items."""
     if table is None or "embedding" in table.column_names:
         return {"items": table}

@@ -11,6 +11,7 @@ from prefrec_ray.logs.contract import SideFiles
 from prefrec_ray.logs.fragments import read
 from prefrec_ray.logs.listing import list_inputs
 from prefrec_ray.logs.log import Log
+from prefrec_ray.logs.readers.files import of_items
 from prefrec_ray.logs.sources import ItemsTable, SimulatorSource
 from prefrec_ray.logs.tables import item_table, user_table
 
@@ -46,13 +47,17 @@ def open_simulator(source: SimulatorSource, side: SideFiles | None = None) -> Lo
     files = list_inputs(storage.join(folder, "interactions"))
     interactions, rows = read(files, columns.columns, columns, side)
     features = {name: tuple(categories) for name, categories in log["user_features"].items()}
+    # Logs of earlier versions have embeddings and no list of features.
+    item_features = log.get("item_features", [])
+    embedding = {"features": item_features} if item_features else {"embedding": "embedding"}
+    items = item_table(ItemsTable(path=storage.join(folder, "items.parquet"), **embedding), pa.int64())
     return Log(
         interactions=interactions,
         rows=rows,
         feedback=tuple(log["feedback"]),
         users=user_table(storage.join(folder, "users.parquet"), "user_id", list(features), pa.int64()),
         categories=features,
-        items=item_table(ItemsTable(path=storage.join(folder, "items.parquet"), embedding="embedding"), pa.int64()),
+        **of_items(items),
         files=tuple(files),
         has_reward=log["reward"] is not None,
         has_propensity=columns.propensity is not None,

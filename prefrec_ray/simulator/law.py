@@ -1,0 +1,74 @@
+"""The protocol of a law: items and users of a simulated platform, and the reactions of users to shown items.
+
+The simulator's own law is `world.World`. A user's own class is set by `simulate.world: module:Class`; it is
+created with `SimulateSettings` in each process. Equal settings must make equal worlds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from prefrec_ray.simulator.settings import SimulateSettings
+
+if TYPE_CHECKING:
+    from prefrec_ray.simulator.servers import CrowdServer
+
+#: Cost of each item for each user, float [n, items], from the hidden state of a crowd.
+Cost = Callable[[Any], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Response:
+    """The outcome of one impression of each of n users."""
+
+    feedback: np.ndarray  # float32 [n, feedback columns]
+    satisfaction: np.ndarray  # float32 [n], hidden, after the item
+    leaves: np.ndarray  # bool [n]: the session ends here
+
+
+class SimulatedCrowd(Protocol):
+    """State of n users who advance in lock-step: each step shows one item to each user."""
+
+    world: Any
+    time_ms: np.ndarray  # int64 [n], time of the next impression
+    gone: np.ndarray  # bool [n]: left for good; later impressions have no effect and are not logged
+
+    @property
+    def features(self) -> Mapping[str, np.ndarray]:
+        """Return the user features, strings [n], None if unknown."""
+
+    @property
+    def requests(self) -> np.ndarray:
+        """Return the number of impressions of each user in the log, int64 [n]."""
+
+    def excluded(self) -> np.ndarray | None:
+        """Return the items excluded from the next impression, bool [n, items], read-only; None if none is excluded."""
+
+    def show(self, rows: np.ndarray) -> Response:
+        """Show each user the item in row `rows` (int64 [n]), and advance to the next impression."""
+
+
+class SimulatedWorld(Protocol):
+    """Items and users under one law, created with the settings."""
+
+    settings: SimulateSettings
+    feedback: tuple[str, ...]  # names of the feedback columns
+    categories: Mapping[str, tuple[str, ...]]  # values of each user feature
+    controls: Mapping[str, Cost]  # costs by name of a control that serves one of the ten items of lowest cost
+
+    def items(self) -> pa.Table:
+        """Return the items: item_id, 0 to items - 1, then embedding; without it only columns of categories."""
+
+    def crowd(self, users: np.ndarray, rng: np.random.Generator) -> SimulatedCrowd:
+        """Return `users` (numbers int64 [n], ascending) before their first impressions; their noise is from `rng`.
+
+        The traits of a user do not depend on the other users.
+        """
+
+    def logging_policy(self, crowd: Any, rng: np.random.Generator) -> CrowdServer:
+        """Return the policy that writes the log of `crowd`, a crowd of this world, with exact propensities."""
