@@ -42,6 +42,7 @@ SECTIONS = {
     "kuairand": "scale.kuairand:main",
     "paper_scale": "scale.paper:main",
     "truth": "truth.bench:main",
+    "laws": "truth.check:main",
     "selection": "truth.estimators:selection",
     "estimators": "truth.estimators:main",
     "constrained": "truth.constrained:main",

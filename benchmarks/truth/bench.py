@@ -34,6 +34,9 @@ WORLDS = Path(__file__).with_name("worlds")
 SWEEP = Path(__file__).parents[2] / "tune_configs" / "truth.yaml"
 #: Where all methods are trained, and `paper`: users differ in both, and the second has most rules.
 ALL_METHODS = ("differing_changing", "all_at_once")
+#: Worlds with laws of their own. Defaults and methods may be chosen on the first half, never on the second.
+DEVELOPMENT = ("topics", "creators", "budget", "wearout", "daytime", "overload", "departing")
+VALIDATION = ("contagion", "regimes", "variety", "habit", "peak_end", "recharging", "bubble")
 #: Training seed of the first log; smaller ones were used to choose the recipe.
 FIRST_SEED = 10
 

@@ -25,6 +25,8 @@ Cell = dict[str, Any]
 KINDS = ("robust", "best", "truth", "paper")
 #: Those of every world, as columns: `best` is `robust` under another serving rule, `truth` is on the true reward.
 COLUMNS = {"robust": "`robust`", "best": "`robust`, rule `best`", "truth": "true reward"}
+#: Controls with the true law that serve the best items.
+BEST = ("nutrition", "best known")
 #: The rows of the first table; a world that is in none is a row of its own.
 GROUPS = {
     "one direction is good for everybody": ("changing", "stable"),
@@ -63,7 +65,7 @@ def _log_cells(file: Path) -> list[Cell]:
     records, served = online(file), json.loads(file.read_text())["served"]
     items = yaml.safe_load(file.with_name("world.yaml").read_text())["simulate"]["items"]
     best = {
-        task: max(r["value"] for r in pick(records, task=task) if r["subject"] == "nutrition" or r["kind"] == "truth")
+        task: max(r["value"] for r in pick(records, task=task) if r["subject"] in BEST or r["kind"] == "truth")
         for task in {record["task"] for record in records}
     }
     return [

@@ -1,0 +1,63 @@
+"""Levels of the logging policy, random items and the best known policy, without training: `python -m benchmarks laws`.
+
+Users are the first of each world, with levels against their logged means. A law is useful if the best known policy is
+far above the logging policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.harness import markdown
+from benchmarks.truth.bench import WORLDS
+from prefrec_ray.engagement.levels import user_means
+from prefrec_ray.engagement.sessions import session_table
+from prefrec_ray.settings import TASKS, load_yaml
+from prefrec_ray.simulator.law import SimulatedWorld
+from prefrec_ray.simulator.load import load_world
+from prefrec_ray.simulator.outcome import outcome
+from prefrec_ray.simulator.rollout import History, roll_out
+from prefrec_ray.simulator.servers import OneOfBest, RandomItems
+from prefrec_ray.simulator.settings import SimulateSettings
+from prefrec_ray.simulator.world import ROLLOUT, generator
+
+#: Weight of depth in the mixture.
+WEIGHT = 0.5
+
+
+def main(worlds: Sequence[str] | None = None, users: int = 200, requests: int = 250) -> dict[str, Any]:
+    """Print one row per world that has its own law."""
+    rows = []
+    for file in sorted(WORLDS.glob("*.yaml")):
+        settings = SimulateSettings.model_validate(load_yaml(str(file))["simulate"])
+        if settings.world.law is not None and (worlds is None or file.stem in worlds):
+            rows.append({"world": file.stem, **levels(load_world(settings), users, requests)})
+    print(markdown(rows[0], [[v if isinstance(v, str) else f"{v:.2f}" for v in row.values()] for row in rows]))
+    return {"rows": rows}
+
+
+def levels(world: SimulatedWorld, users: int, requests: int) -> dict[str, float]:
+    """Return the mean level by subject and task of the first `users` users, against their logged means."""
+    servers = {
+        "logging policy": world.logging_policy,
+        "random": lambda crowd, rng: RandomItems(world.settings.items, rng),
+        "best known": lambda crowd, rng: OneOfBest(crowd, world.controls["best known"], rng),
+    }
+    found, logged = {}, None
+    for name, make in servers.items():
+        crowd = world.crowd(np.arange(users), generator(world.settings.seed, ROLLOUT, 0, 0))
+        history = roll_out(crowd, make(crowd, generator(world.settings.seed, ROLLOUT, 0, 1)), requests)
+        logged = logged or logged_means(history)
+        found[name] = outcome(history, *logged, WEIGHT)
+    return {f"{name}: {task}": float(np.nanmean(own.levels[task])) for task in TASKS for name, own in found.items()}
+
+
+def logged_means(history: History) -> tuple[np.ndarray, np.ndarray]:
+    """Return each user's mean depth and mean revisit time in ms."""
+    users, requests = history.made.shape
+    user = np.repeat(np.arange(users), requests)[history.made.ravel()]
+    table = session_table(user, history.time_ms[history.made], history.session[history.made])
+    return user_means(table.user, table.depth, users), user_means(table.user, table.revisit_ms, users)

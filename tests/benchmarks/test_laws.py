@@ -1,0 +1,98 @@
+"""Properties of every law of the truth bench."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.truth.bench import DEVELOPMENT, VALIDATION, WORLDS
+from benchmarks.truth.check import levels
+from prefrec_ray.settings import load_yaml
+from prefrec_ray.simulator.law import SimulatedWorld
+from prefrec_ray.simulator.load import load_world
+from prefrec_ray.simulator.rollout import History, roll_out
+from prefrec_ray.simulator.servers import Choice, CrowdServer
+from prefrec_ray.simulator.settings import SimulateSettings
+from prefrec_ray.simulator.world import generator
+
+REQUESTS = 60
+NAMES = sorted(file.stem for file in WORLDS.glob("*.py"))
+
+
+class NeverExcluded:
+    """A server that fails if it shows an excluded item."""
+
+    def __init__(self, server: CrowdServer) -> None:
+        self.server = server
+
+    def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
+        choice = self.server.serve(time_ms, excluded)
+        if excluded is not None:
+            assert not excluded[np.arange(len(time_ms)), choice.rows].any()
+        return choice
+
+    def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
+        self.server.observe(time_ms, rows, feedback)
+
+
+def world_of(name: str) -> SimulatedWorld:
+    return load_world(SimulateSettings.model_validate(load_yaml(str(WORLDS / f"{name}.yaml"))["simulate"]))
+
+
+def history_of(world: SimulatedWorld, users: np.ndarray, seed: int = 0) -> History:
+    crowd = world.crowd(users, generator(seed, 90))
+    return roll_out(crowd, NeverExcluded(world.logging_policy(crowd, generator(seed, 91))), REQUESTS)
+
+
+def test_the_halves_are_fixed_and_equally_large() -> None:
+    assert not set(DEVELOPMENT) & set(VALIDATION)
+    assert len(DEVELOPMENT) == len(VALIDATION)
+    assert set(NAMES) <= {*DEVELOPMENT, *VALIDATION}
+    assert {"topics", "creators"} <= set(DEVELOPMENT)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_histories_are_in_range_and_equal_for_equal_seeds(name: str) -> None:
+    world, users = world_of(name), np.arange(40)
+    history = history_of(world, users)
+    assert history.feedback.shape == (40, REQUESTS, len(world.feedback))
+    for column, values in zip(world.feedback, np.moveaxis(history.feedback, 2, 0), strict=True):
+        assert values.min() >= 0
+        assert values.max() <= (3 if column == "watch_ratio" else 1)
+        assert column == "watch_ratio" or set(np.unique(values)) == {0, 1}
+    assert 0 <= history.satisfaction.min() < history.satisfaction.max() <= 1
+    assert 0 < history.propensity.min() <= history.propensity.max() <= 1
+    assert (np.diff(history.time_ms, axis=1) > 0).all()
+    # Sessions are those that a log without session ids has, after a pause of 30 minutes.
+    np.testing.assert_array_equal(np.diff(history.session, axis=1), np.diff(history.time_ms, axis=1) > 1_800_000)
+    again, other = history_of(world_of(name), users), history_of(world, users, seed=1)
+    for field in ("rows", "time_ms", "feedback", "satisfaction", "propensity"):
+        np.testing.assert_array_equal(getattr(again, field), getattr(history, field))
+    assert (other.rows != history.rows).any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_traits_of_a_user_do_not_depend_on_the_others(name: str) -> None:
+    world = world_of(name)
+    many, few = (world.crowd(users, generator(0, 90)) for users in (np.arange(250, 300), np.array([255, 256, 270])))
+    np.testing.assert_array_equal(many.time_ms[[5, 6, 20]], few.time_ms)
+    for feature in world.categories:
+        assert list(many.features[feature][[5, 6, 20]]) == list(few.features[feature])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_items_have_embeddings_or_categories(name: str) -> None:
+    world = world_of(name)
+    items = world.items().to_pandas()
+    assert list(items.item_id) == list(range(world.settings.items))
+    if "embedding" in items:
+        assert np.abs(np.stack(items.embedding)).max() <= 1
+    else:
+        assert all(items[kind].nunique() > 1 for kind in items.columns[1:])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_best_known_policy_is_above_the_logging_policy(name: str) -> None:
+    found = levels(world_of(name), users=40, requests=150)
+    gains = [found[f"best known: {task}"] - found[f"logging policy: {task}"] for task in ("depth", "frequency")]
+    assert max(gains) > 0.5
