@@ -2,7 +2,7 @@
 
 from prefrec_ray.storage.alias import followed
 from prefrec_ray.storage.arrays import Form, read_arrays, write_arrays
-from prefrec_ray.storage.claims import claimed
+from prefrec_ray.storage.claims import claimed, staged
 from prefrec_ray.storage.files import (
     absolute,
     exists,
@@ -26,7 +26,6 @@ from prefrec_ray.storage.files import (
     write_text,
     written,
 )
-from prefrec_ray.storage.staging import staged
 
 __all__ = [
     "Form",

@@ -1,4 +1,6 @@
-"""One writer at a time: a process writes a claim next to a folder before it writes there, and respects other claims.
+"""One writer at a time, and folders that appear whole or not at all.
+
+A process writes a claim next to a folder before it writes there, and respects other claims.
 
 A claim is a small file, `OUTPUT.<token>.claim`, with the host, process and time of its owner. Object stores have no
 locks, so each process writes its claim first, then lists all claims, and wins only if it finds no other. If two
@@ -20,8 +22,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pyarrow import fs
+
 from prefrec_ray.errors import UserError
 from prefrec_ray.storage import files
+from prefrec_ray.storage.stores import move_objects
 
 #: Seconds to wait until a process that started at the same time has given way.
 PATIENCE = 2.0
@@ -42,6 +47,32 @@ def claimed(output: str) -> Iterator[str]:
         yield mine.removesuffix(_CLAIM) + _PARTIAL
     finally:
         files.remove(mine)
+
+
+@contextmanager
+def staged(output: str, last: str) -> Iterator[str]:
+    """Yield a folder to write to, which becomes `output` when the block succeeds and is removed when it fails.
+
+    On a disk it is renamed. A store has no folders to rename, so its objects are moved one by one, the file `last`
+    after all others; a reader that finds `last` finds every file. Remains of a killed process are removed by the next
+    process that writes to `output`. Raises `UserError` if `output` already exists, or another process is about to write
+    it.
+    """
+    with claimed(output) as temporary:
+        if files.exists(output):
+            raise UserError(f"{output}: already exists; choose another output folder or remove this one")
+        files.make_folder(temporary)
+        try:
+            yield temporary
+            system, target = files.filesystem(output)
+            source = files.filesystem(temporary)[1]
+            if isinstance(system, fs.LocalFileSystem):
+                system.move(source, target)
+            else:
+                move_objects(system, source, target, last)
+        except BaseException:
+            files.remove(temporary)
+            raise
 
 
 def _outlast_others(base: str, mine: str) -> None:
@@ -98,27 +129,17 @@ def _owner() -> dict[str, Any]:
 
 def _machine() -> str:
     """Return a text that is equal for processes of one host, since its last start, in one container."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
-    except OSError:  # no Linux
-        return socket.gethostname()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
 
 
 def _start_of(process: int) -> str | None:
     """Return the start time of the process by the system's clock, or None if it has ended.
 
-    The start time distinguishes a process from an earlier one with the same number. Without Linux: "running".
+    The start time distinguishes a process from an earlier one with the same number.
     """
     try:
         state, *rest = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-        return None if state in "ZX" else rest[18]
     except OSError:
-        pass
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
         return None
-    except PermissionError:
-        pass
-    return "running"
+    return None if state in "ZX" else rest[18]

@@ -12,12 +12,9 @@ def installed() -> int:
 
 
 def available() -> int:
-    """Return the bytes of memory that a process can still use; all memory if the system does not report it."""
-    try:
-        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
-    except OSError:  # another system than Linux
-        return installed()
-    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), installed())
+    """Return the bytes of memory that a process can still use."""
+    lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
 
 
 def text(size: float) -> str:

@@ -24,10 +24,7 @@ TRIAL, METRIC, SETTING = 24, 14, 19
 #: Seconds of silence without a terminal.
 _SILENCE = 9.5
 
-_STATES = {"RUNNING": "running", "PENDING": "waiting", "PAUSED": "paused", "ERROR": "failed"}
-#: Optional columns of the live table, for wide terminals, most useful first: header -> key of a result.
-_EXTRA = {"phase": "phase", "Q loss": "losses/qf_loss", "actor loss": "losses/actor_loss"}
-_RATE = "transitions_per_second"
+_STATES = {"RUNNING": "running", "ERROR": "failed"}
 
 
 class ProgressTable(Callback):
@@ -58,7 +55,7 @@ class ProgressTable(Callback):
             return
         self._drawn = now
         if self._live is not None:
-            self._live.update(table(trials, self._metric, now - self._started, self._console.width), refresh=True)
+            self._live.update(table(trials, self._metric, now - self._started), refresh=True)
         else:
             self._console.print(summary(trials, now - self._started), markup=False)
 
@@ -71,18 +68,6 @@ class ProgressTable(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Print a line, unless there is a table."""
-        self._line(trial, trials)
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Print a line, unless there is a table."""
-        self._line(trial, trials)
-
-    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        """Remove the live table, whose place `final_table` takes."""
-        if self._live is not None:
-            self._live.stop()
-
-    def _line(self, trial: Any, trials: list[Any]) -> None:
         if self._live is None and self._console is not None:
             # Tune calls this just before it sets the status of a trial that completes.
             state = "failed" if trial.status == "ERROR" else _end(trial)
@@ -92,40 +77,36 @@ class ProgressTable(Callback):
             self._console.print(f"{trial}: {state}{value} ({ended} of {len(trials)})", markup=False)
             self._drawn = time.monotonic()
 
+    on_trial_error = on_trial_complete
 
-def table(trials: Sequence[Any], metric: str | None, seconds: float, width: int) -> Group:
-    """Return the live table of Tune's `trials` after this many seconds, at most `width` letters wide."""
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        """Remove the live table, whose place `final_table` takes."""
+        if self._live is not None:
+            self._live.stop()
+
+
+def table(trials: Sequence[Any], metric: str | None, seconds: float) -> Group:
+    """Return the live table of Tune's `trials` after this many seconds."""
     running = [trial for trial in trials if trial.status == "RUNNING"]
     ended = [trial for trial in trials if trial.status in ("TERMINATED", "ERROR")]
     shown = (running + ended[::-1])[:ROWS]
-    last = [trial.last_result or {} for trial in shown]
     columns = {
         "trial": [wrapped(str(trial), TRIAL) for trial in shown],
-        "state": [_state(trial) for trial in shown],
-        "done": [f"{float(result.get('progress') or 0.0):.0%}" for result in last],
+        "state": [_end(trial) if trial.status == "TERMINATED" else _STATES[trial.status] for trial in shown],
+        "done": [f"{_share(trial):.0%}" for trial in shown],
         "left": [_left(trial) for trial in shown],
     }
     if metric:
-        columns[wrapped(metric, METRIC)] = [_number(result.get(metric)) for result in last]
-    extra = {
-        name: [str(value) if isinstance(value := result.get(key, ""), str) else _number(value) for result in last]
-        for name, key in _EXTRA.items()
-    }
-    extra["rows/s"] = [f"{result[_RATE]:,.0f}" if _number(result.get(_RATE)) else "" for result in last]
-    for name, cells in extra.items():
-        if _width({**columns, name: cells}) > width:
-            break
-        columns[name] = cells
+        columns[wrapped(metric, METRIC)] = [_number((trial.last_result or {}).get(metric)) for trial in shown]
     styles = ["" if trial.status == "RUNNING" else "dim" for trial in shown]
-    return Group(_grid(columns, ("trial", "state", "phase"), styles), Text(summary(trials, seconds), style="bold"))
+    return Group(_grid(columns, ("trial", "state"), styles), Text(summary(trials, seconds), style="bold"))
 
 
 def summary(trials: Sequence[Any], seconds: float) -> str:
     """Return a line about the whole sweep after this many seconds."""
     ended = sum(trial.status in ("TERMINATED", "ERROR") for trial in trials)
     running = sum(trial.status == "RUNNING" for trial in trials)
-    shares = [float((trial.last_result or {}).get("progress") or 0.0) for trial in trials]
-    done = sum(1.0 if t.status in ("TERMINATED", "ERROR") else share for t, share in zip(trials, shares, strict=True))
+    done = ended + sum(_share(trial) for trial in trials if trial.status not in ("TERMINATED", "ERROR"))
     left = f", {_time(seconds * (len(trials) / done - 1))} left" if done else ""
     return f"{ended} of {len(trials)} trials ended, {running} running, {_time(seconds)} elapsed{left}"
 
@@ -162,13 +143,6 @@ def wrapped(text: str, letters: int) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _width(columns: dict[str, list[str]]) -> int:
-    longest = (
-        max(len(line) for cell in (name, *cells) for line in cell.split("\n")) for name, cells in columns.items()
-    )
-    return sum(longest) + 2 * len(columns)
-
-
 def _grid(columns: dict[str, list[str]], texts: Sequence[str], styles: Sequence[str]) -> Table:
     """Return a table of `columns` by header; columns that are not in `texts` are right-aligned."""
     grid = Table(box=None, pad_edge=False)
@@ -179,22 +153,18 @@ def _grid(columns: dict[str, list[str]], texts: Sequence[str], styles: Sequence[
     return grid
 
 
-def _state(trial: Any) -> str:
-    if trial.status == "TERMINATED":
-        return _end(trial)
-    return _STATES.get(trial.status, trial.status.lower())
-
-
 def _end(trial: Any) -> str:
     return "finished" if (trial.last_result or {}).get("finished") else "stopped"
 
 
+def _share(trial: Any) -> float:
+    return float((trial.last_result or {}).get("progress") or 0.0)
+
+
 def _left(trial: Any) -> str:
-    last = trial.last_result or {}
-    share = float(last.get("progress") or 0.0)
-    return (
-        _time(float(last.get("time_total_s") or 0.0) * (1 / share - 1)) if share and trial.status == "RUNNING" else ""
-    )
+    if trial.status != "RUNNING" or not _share(trial):
+        return ""
+    return _time(float(trial.last_result.get("time_total_s") or 0.0) * (1 / _share(trial) - 1))
 
 
 def _number(value: Any) -> str:

@@ -27,16 +27,12 @@ class Trial:
 
 
 TRIALS = [
-    Trial("IL_a", "TERMINATED", {"progress": 1.0, "finished": True, "phase": "train", "m": 0.5}),
+    Trial("IL_a", "TERMINATED", {"progress": 1.0, "finished": True, "m": 0.5}),
     Trial(
         "PrefRec_b",
         "RUNNING",
         {
             "progress": 0.25,
-            "phase": "train",
-            "losses/qf_loss": 0.125,
-            "losses/actor_loss": math.nan,
-            "transitions_per_second": 12_345.6,
             "time_total_s": 20.0,
             "m": math.nan,
         },
@@ -46,13 +42,13 @@ TRIALS = [
 ]
 
 
-def test_the_table_shows_progress_losses_rate_and_time_left() -> None:
+def test_the_table_shows_state_progress_time_left_and_metric() -> None:
     console = Console(file=io.StringIO(), width=160)
-    console.print(table(TRIALS, "m", 70.0, 160))
+    console.print(table(TRIALS, "m", 70.0))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     rows = {line.split()[0]: line.split() for line in text.splitlines() if line.strip()}
-    assert rows["PrefRec_b"] == ["PrefRec_b", "running", "25%", "0:01:00", "train", "0.125", "12,346"]
-    assert rows["IL_a"] == ["IL_a", "finished", "100%", "0.5", "train"]
+    assert rows["PrefRec_b"] == ["PrefRec_b", "running", "25%", "0:01:00"]
+    assert rows["IL_a"] == ["IL_a", "finished", "100%", "0.5"]
     assert rows["PrefRec_d"][1] == "stopped"
     assert "PrefRec_c" not in rows
     # 2.25 of 4 trials' work took 70 s; the other 1.75 will take 54.
@@ -61,7 +57,7 @@ def test_the_table_shows_progress_losses_rate_and_time_left() -> None:
 
 def test_a_table_of_nothing() -> None:
     console = Console(file=io.StringIO(), width=160)
-    console.print(table([], None, 0.0, 160))
+    console.print(table([], None, 0.0))
     assert "0 of 0 trials ended" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -69,8 +65,8 @@ LONG = "ConservativeQLearning_frequency_0_012"
 
 
 def test_at_80_columns_nothing_is_cut_inside_a_word() -> None:
-    result = {"progress": 0.5, "phase": "train", "validation/preference": -12.345, "time_total_s": 3600.0}
-    text = printed(table([Trial(LONG, "RUNNING", result)], "validation/preference", 70.0, 80), 80)
+    result = {"progress": 0.5, "validation/preference": -12.345, "time_total_s": 3600.0}
+    text = printed(table([Trial(LONG, "RUNNING", result)], "validation/preference", 70.0), 80)
     assert {"ConservativeQLearning_", "frequency_0_012", "running", "50%", "1:00:00", "-12.35"} <= set(text.split())
     assert {"validation/", "preference"} <= set(text.split())
     settings = TuneSettings.model_validate({"metric": "validation/preference", "search": SEARCH})
