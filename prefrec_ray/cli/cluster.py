@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
@@ -70,19 +69,16 @@ def submit(
     passed = variables(env or ())
     client = head.connect(address)
     number = job.start(client, "prefrec_ray.cli.main", job_line(name, config, arguments), passed, config, on)
-    console().print(f"job {number}: prefrec {name}{f' {config}' if config else ''}", markup=False)
+    console().print(f"job {number}: prefrec {name}{f' {config}' if config else ''}")
     if not wait:
-        console().print(_goes_on(number, address), markup=False)
+        console().print(_goes_on(number, address))
         return 0
     try:
-        status = job.follow(client, number, _write)
-    except KeyboardInterrupt:
-        console().print(f"\n{_goes_on(number, address)}", markup=False)
+        status = job.follow(client, number, lambda text: print(text, end="", flush=True))
+    except (KeyboardInterrupt, UserError):
+        console().print(f"\n{_goes_on(number, address)}")
         raise
-    except UserError:
-        console().print(_goes_on(number, address), markup=False)
-        raise
-    console().print(f"job {number}: {'done' if status == 0 else f'failed (exit status {status})'}", markup=False)
+    console().print(f"job {number}: {'done' if status == 0 else f'failed (exit status {status})'}")
     return status
 
 
@@ -100,7 +96,7 @@ def check(program: Any, name: str, config: str | None, arguments: Sequence[str])
     Raises `UserError` for a wrong or missing option, key or section, and for a path that the nodes do not share.
     """
     words = job_line(name, config, arguments)[1:]
-    given = parsed(program, words)
+    given = program.make_context(program.name, words).params  # raises Typer's own errors
     sections = {} if config is None else _sections(name, config, given.get("overrides") or ())
     settings = sections.get(str(COMMANDS[name]))
     output, dataset = given.get("output"), given.get("dataset") or getattr(settings, "dataset", None)
@@ -119,13 +115,6 @@ def check(program: Any, name: str, config: str | None, arguments: Sequence[str])
             raise UserError(
                 f"{option}: '{path}' is relative; expected a URI, or a folder of a disk that all nodes share"
             )
-    program.make_context(program.name, words)  # raises if a required option is missing
-
-
-def parsed(program: Any, words: Sequence[str]) -> dict[str, Any]:
-    """Return the values of the command's parameters from its words. Raises Typer's own errors."""
-    context = typer.Context(program, info_name=program.name)
-    return dict(program.make_parser(context).parse_args(list(words))[0])
 
 
 def _logs(settings: Any) -> Iterator[tuple[str, str | None]]:
@@ -154,11 +143,6 @@ def _sections(name: str, config: str, overrides: Sequence[str]) -> dict[str, Any
     return {**settings, section: open_section(config, section, overrides)}
 
 
-def _write(text: Any) -> None:
-    sys.stdout.write(str(text))
-    sys.stdout.flush()
-
-
 def _goes_on(number: str, address: str) -> str:
     ray = "RAY_AUTH_MODE=token ray job"
     return (
@@ -181,7 +165,7 @@ def doctor(
     ] = None,
     env: Env = None,
 ) -> int:
-    """Check a cluster before a run: token, versions, clocks, storage, memory, resources."""
+    """Check a cluster before a run: token, versions, storage, memory, resources."""
     from prefrec_ray.cli.config import load_sections, parse_section
     from prefrec_ray.cluster import doctor, placement
     from prefrec_ray.cluster.variables import variables

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,6 @@ from prefrec_ray.errors import UserError
 
 #: Seconds for the whole job: a new Python on the head and on each node, and `probe.PATIENCE`.
 PATIENCE = 60.0
-#: Largest difference of clocks in seconds, so that logs of several nodes stay comparable. S3 refuses requests at 15
-#: minutes.
-MAX_SKEW = 2.0
 _GIB = 2**30
 
 
@@ -75,10 +72,10 @@ def judge(facts: dict[str, Any], uri: str | None, demands: Sequence[Demand]) -> 
     checks = [Check("nodes", not silent, answered)]
     if not nodes:
         return checks
-    checks += [_versions(nodes), _clocks(nodes), _head(facts["nodes"])]
+    checks += [_versions(nodes), _head(facts["nodes"])]
     if uri is not None:
         checks.append(_storage(nodes, uri))
-    checks += [_memory(nodes), _spilling(nodes)]
+    checks.append(_memory(nodes))
     places = capacity(facts)
     return checks + [_placement(demand, places, facts["nodes"]) for demand in demands]
 
@@ -108,14 +105,6 @@ def _version_problems(nodes: Sequence[dict[str, Any]], package: str) -> Iterator
         yield f"{package} is installed nowhere"
 
 
-def _clocks(nodes: Sequence[dict[str, Any]]) -> Check:
-    """Check that every clock is within `MAX_SKEW` of the job's clock."""
-    off = [f"{_name(node)} by {node['skew']:+.1f} s" for node in nodes if abs(node["skew"]) > MAX_SKEW]
-    largest = max(abs(node["skew"]) for node in nodes)
-    wrong = off and [f"off: {', '.join(off)}"]
-    return _check("clocks", wrong, ": start chrony or ntpd there", f"within {1000 * largest:.0f} ms of each other")
-
-
 def _head(nodes: Sequence[dict[str, Any]]) -> Check:
     """Check that the head runs no work if there are other nodes: if the head fails, so does the cluster."""
     if len(nodes) == 1:
@@ -140,19 +129,9 @@ def _memory(nodes: Sequence[dict[str, Any]]) -> Check:
         for node in nodes
         if node["facts"]["shm"] is not None and node["facts"]["shm"] < _store(node)
     ]
+    largest = max(map(_store, nodes))
     advice = ": enlarge /dev/shm (docker --shm-size) or make it smaller"
-    return _check("shared memory", small, advice, f"holds the object stores ({_range(map(_store, nodes))})")
-
-
-def _spilling(nodes: Sequence[dict[str, Any]]) -> Check:
-    """Check that the disk has as much free space as the size of the object store."""
-    small = [
-        f"{_name(node)} has {_gib(node['facts']['spill_free'])} free in {node['facts']['spill_folder']}"
-        for node in nodes
-        if node["facts"]["spill_free"] < _store(node)
-    ]
-    advice = ", less than its object store: --object-spilling-directory on a larger disk"
-    return _check("spilling", small, advice, f"{_range(node['facts']['spill_free'] for node in nodes)} free on disk")
+    return _check("shared memory", small, advice, f"holds the object stores (at most {_gib(largest)})")
 
 
 def _placement(demand: Demand, places: Sequence[Bundle], nodes: Sequence[dict[str, Any]]) -> Check:
@@ -188,8 +167,3 @@ def _store(node: dict[str, Any]) -> float:
 
 def _gib(size: float) -> str:
     return f"{size / _GIB:.1f} GiB"
-
-
-def _range(sizes: Iterable[float]) -> str:
-    known = list(sizes)
-    return _gib(known[0]) if len(set(known)) == 1 else f"{_gib(min(known))} to {_gib(max(known))}"

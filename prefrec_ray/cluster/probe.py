@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import socket
 import sys
 import time
@@ -23,7 +22,6 @@ MARK = "prefrec-facts "
 #: Seconds until all nodes must have replied.
 PATIENCE = 20.0
 PACKAGES = ("ray", "torch", "numpy", "pyarrow", "prefrec-ray")
-_PINGS = 5
 #: Run a function on nodes, with arguments made from each node's id; return the results that arrive in time by id.
 _OnNodes = Callable[..., dict[str, Any]]
 
@@ -52,8 +50,7 @@ def gather(uri: str | None) -> dict[str, Any]:
         return results
 
     facts = on_nodes(nodes, _facts)
-    skews = {node: skew for node in facts if (skew := _skew(on_nodes, node)) is not None}
-    problems = _try_storage(on_nodes, list(skews), uri) if uri is not None and skews else {}
+    problems = _try_storage(on_nodes, list(facts), uri) if uri is not None and facts else {}
     config = state.get_cluster_config()
     return {
         "nodes": [
@@ -62,8 +59,7 @@ def gather(uri: str | None) -> dict[str, Any]:
                 "head": "node:__internal_head__" in node["Resources"],
                 "group": node.get("Labels", {}).get("ray.io/node-group"),
                 "resources": {k: v for k, v in node["Resources"].items() if not k.startswith("node:")},
-                "facts": facts[number] if number in skews else None,
-                "skew": skews.get(number),
+                "facts": facts.get(number),
                 "storage": problems.get(number),
             }
             for number, node in nodes.items()
@@ -77,44 +73,17 @@ def gather(uri: str | None) -> dict[str, Any]:
 
 
 def _facts() -> dict[str, Any]:
-    """Return name, versions (None: not installed), bytes of shared memory and of free disk for spilled objects."""
+    """Return name, versions (None: not installed) and bytes of shared memory."""
     versions: dict[str, str | None] = {"python": platform.python_version(), **dict.fromkeys(PACKAGES)}
     for package in PACKAGES:
         with suppress(PackageNotFoundError):
             versions[package] = version(package)
-    folder = _spill_folder()
     shared = os.statvfs("/dev/shm") if os.path.isdir("/dev/shm") else None
     return {
         "host": socket.gethostname(),
         "versions": versions,
         "shm": shared.f_blocks * shared.f_frsize if shared else None,
-        "spill_folder": folder,
-        "spill_free": shutil.disk_usage(folder).free,
     }
-
-
-def _spill_folder() -> str:
-    """Return the folder to which this node spills objects, from the arguments of its raylet, the worker's parent."""
-    with suppress(OSError), open(f"/proc/{os.getppid()}/cmdline", encoding="utf-8") as stream:
-        for part in stream.read().split("\0"):
-            if part.startswith("--fallback_directory="):
-                return part.partition("=")[2]
-    return "/tmp"
-
-
-def _now() -> float:
-    return time.time()
-
-
-def _skew(on_nodes: _OnNodes, node: str) -> float | None:
-    """Return the seconds by which the node's clock is ahead of this one, from the fastest of a few pings, if any."""
-    tries = []
-    for _ in range(_PINGS):
-        sent = time.time()
-        for theirs in on_nodes([node], _now).values():
-            came = time.time()
-            tries.append((came - sent, theirs - (sent + came) / 2))
-    return min(tries)[1] if tries else None
 
 
 def _try_storage(on_nodes: _OnNodes, nodes: list[str], uri: str) -> dict[str, str | None]:

@@ -61,8 +61,7 @@ def test_a_cluster_that_is_ready(cluster: LocalCluster, config: Path, tmp_path: 
     lines = done.stdout.splitlines()
     assert all(line.startswith("✓ ") for line in lines)
     assert [line[2:].partition("  ")[0].strip() for line in lines] == [
-        *("token", "nodes", "versions", "clocks", "head", "storage", "shared memory", "spilling"),
-        *("resources", "resources"),
+        *("token", "nodes", "versions", "head", "storage", "shared memory", "resources", "resources"),
     ]
     assert "2 of 2 reply" in lines[1]
     assert f"{tmp_path}/runs: written and read by 2 nodes" in done.stdout

@@ -38,7 +38,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def test_before_anything_is_sent(config: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "unknown command 'tun'" in refused(capsys, "submit", config, "--command", "tun")
-    assert "section 'prepare' is missing" in refused(capsys, "submit", config, "--command", "prepare")
+    line = refused(capsys, "submit", config, "--command", "prepare", "--output", "s3://b/x")
+    assert "section 'prepare' is missing" in line
     assert "--output is missing" in refused(capsys, "submit", config)
     assert "--output: 'runs/x' is relative" in refused(capsys, "submit", config, "--output", "runs/x")
     line = refused(capsys, "submit", config, "--output", "s3://b/x", "--", "--dataset", "data/x")
