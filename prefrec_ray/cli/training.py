@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
 from prefrec_ray.cli.console import Config, console, made, pasteable
 from prefrec_ray.cli.progress import loading, progress
@@ -71,7 +72,8 @@ def tune(
     ] = False,
 ) -> None:
     """Run a grid, an ablation or a search (section `tune`)."""
-    with loading(console()):
+    out = console()
+    with loading(out):
         from prefrec_ray import storage
         from prefrec_ray.annotation.page.teacher import with_votes
         from prefrec_ray.cli.config import open_section
@@ -83,21 +85,19 @@ def tune(
         raise UserError(f"{file}: tune: key 'dataset' is missing; name the data set there or by --dataset DATASET")
     name = posixpath.basename(file).removesuffix(".yaml") + ("_smoke" if smoke else "")
     output = output or storage.join("sweeps", name)
-    with storage.claimed(output):
-        with progress(console()) as report:
-            base = with_votes(settings.base, storage.absolute(dataset), report)
-            settings = settings.model_copy(update={"base": base})
-            plan = prepare_sweep(settings, dataset, output, resume, smoke, report, f"{file}: tune")
-        run_sweep(plan, output, resume, lambda rows: _show(rows, plan.settings, output))
+    with storage.claimed(output), progress(out) as report:
+        base = with_votes(settings.base, storage.absolute(dataset), report)
+        settings = settings.model_copy(update={"base": base})
+        plan = prepare_sweep(settings, dataset, output, resume, smoke, report, f"{file}: tune")
+        run_sweep(plan, output, resume, report, out.print, lambda rows: _show(rows, plan.settings, output, out))
     made("sweep", output, pasteable("evaluate", output, "--dataset", dataset))
 
 
-def _show(rows: Sequence[dict[str, Any]], settings: TuneSettings, output: str) -> None:
+def _show(rows: Sequence[dict[str, Any]], settings: TuneSettings, output: str, out: Console) -> None:
     """Print all trials, then the best settings of each task."""
     from prefrec_ray.runs.tuning.progress import final_table, parameters
     from prefrec_ray.runs.tuning.results import best_settings
 
-    out = console()
     out.print(final_table(rows, settings))
     stopped = sum(row["status"] == "stopped" for row in rows)
     note = f", {stopped} stopped early" if stopped else ""

@@ -1,114 +1,64 @@
-"""Display of a sweep: a live table of running trials, or lines without a terminal, and the table of all trials."""
+"""Display of a sweep: its progress, a line for each trial that ends, and the table of all trials."""
 
 from __future__ import annotations
 
 import math
 import re
-import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 from ray.tune import Callback
-from rich.console import Console, Group
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from prefrec_ray.runs.columns import Row
 from prefrec_ray.runs.tuning.settings import TuneSettings
+from prefrec_ray.runtime.progress import Report, silent
 
 #: Rows of a table.
 ROWS = 24
 #: Letters of the longest line of a trial's name, a metric's name and a setting: all fit in 80 columns.
 TRIAL, METRIC, SETTING = 24, 14, 19
-#: Seconds of silence without a terminal.
-_SILENCE = 9.5
+#: The stage of a sweep while its trials run.
+STAGE = "run trials: %"
+_ENDED = ("TERMINATED", "ERROR")
 
-_STATES = {"RUNNING": "running", "ERROR": "failed"}
 
+class SweepProgress(Callback):
+    """Reports the share of a sweep that is done, and a line for each trial that ends or resumes.
 
-class ProgressTable(Callback):
-    """Display as a callback. Tune pickles it into the sweep's folder; the pickle does not contain the console."""
+    Tune pickles callbacks into the sweep's folder, and restores them if the sweep is resumed. The functions to call,
+    `report` and `say`, are therefore in an attribute of the class, which is not pickled. `total`: the number of trials.
+    """
 
-    def __init__(self, metric: str | None) -> None:
-        self._metric = metric
-        self._live: Live | None = None
-        self._started = time.monotonic()
-        self._console: Console | None = None
-        self._drawn = 0.0
+    calls: ClassVar[tuple[Report, Callable[[str], None]]] = (silent, lambda line: None)
 
-    def __reduce__(self) -> tuple[type, tuple[str | None]]:
-        return ProgressTable, (self._metric,)
-
-    def setup(self, stop: Any = None, num_samples: Any = None, total_num_samples: Any = None, **info: Any) -> None:
-        """Start the display."""
-        self._console = Console(soft_wrap=True, highlight=False)
-        self._started = self._drawn = time.monotonic()
-        if self._console.is_terminal:
-            self._live = Live(console=self._console, auto_refresh=False, transient=True)
-            self._live.start()
-
-    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Draw the table, a few times a second at most; without a terminal print a line every ten seconds."""
-        now = time.monotonic()
-        if self._console is None or now - self._drawn < (_SILENCE if self._live is None else 0.25):
-            return
-        self._drawn = now
-        if self._live is not None:
-            self._live.update(table(trials, self._metric, now - self._started), refresh=True)
-        else:
-            self._console.print(summary(trials, now - self._started), markup=False)
+    def __init__(self, metric: str | None, total: int) -> None:
+        self._metric, self._total = metric, total
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Print a line for a trial that resumed from a checkpoint."""
-        if self._console is not None and result.get("resumed_from") and result["iterations_since_restore"] == 1:
-            self._console.print(f"{trial}: resuming from iteration {result['resumed_from']}", markup=False)
+        """Report the progress, and print a line for a trial that resumed from a checkpoint."""
+        report, say = self.calls
+        if result.get("resumed_from") and result["iterations_since_restore"] == 1:
+            say(f"{trial}: resuming from iteration {result['resumed_from']}")
+        ended = [one for one in trials if one.status in _ENDED]
+        shares = [float((one.last_result or {}).get("progress") or 0.0) for one in trials if one not in ended]
+        running = sum(one.status == "RUNNING" for one in trials)
+        percent = int(100 * (len(ended) + sum(shares)) / self._total)
+        report(STAGE, percent, 100, f"{len(ended)} of {self._total} trials ended, {running} running")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Print a line, unless there is a table."""
-        if self._live is None and self._console is not None:
-            # Tune calls this just before it sets the status of a trial that completes.
-            state = "failed" if trial.status == "ERROR" else _end(trial)
-            ended = sum(other is trial or other.status in ("TERMINATED", "ERROR") for other in trials)
-            number = _number((trial.last_result or {}).get(self._metric))
-            value = f", {self._metric} {number}" if number else ""
-            self._console.print(f"{trial}: {state}{value} ({ended} of {len(trials)})", markup=False)
-            self._drawn = time.monotonic()
+        """Print a line for a trial that ended."""
+        # Tune calls this just before it sets the status of a trial that completes.
+        state = "failed" if trial.status == "ERROR" else "finished" if trial.last_result.get("finished") else "stopped"
+        number = _number((trial.last_result or {}).get(self._metric))
+        value = f", {self._metric} {number}" if number else ""
+        ended = sum(one is trial or one.status in _ENDED for one in trials)
+        self.calls[1](f"{trial}: {state}{value} ({ended} of {self._total})")
 
     on_trial_error = on_trial_complete
-
-    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        """Remove the live table, whose place `final_table` takes."""
-        if self._live is not None:
-            self._live.stop()
-
-
-def table(trials: Sequence[Any], metric: str | None, seconds: float) -> Group:
-    """Return the live table of Tune's `trials` after this many seconds."""
-    running = [trial for trial in trials if trial.status == "RUNNING"]
-    ended = [trial for trial in trials if trial.status in ("TERMINATED", "ERROR")]
-    shown = (running + ended[::-1])[:ROWS]
-    columns = {
-        "trial": [wrapped(str(trial), TRIAL) for trial in shown],
-        "state": [_end(trial) if trial.status == "TERMINATED" else _STATES[trial.status] for trial in shown],
-        "done": [f"{_share(trial):.0%}" for trial in shown],
-        "left": [_left(trial) for trial in shown],
-    }
-    if metric:
-        columns[wrapped(metric, METRIC)] = [_number((trial.last_result or {}).get(metric)) for trial in shown]
-    styles = ["" if trial.status == "RUNNING" else "dim" for trial in shown]
-    return Group(_grid(columns, ("trial", "state"), styles), Text(summary(trials, seconds), style="bold"))
-
-
-def summary(trials: Sequence[Any], seconds: float) -> str:
-    """Return a line about the whole sweep after this many seconds."""
-    ended = sum(trial.status in ("TERMINATED", "ERROR") for trial in trials)
-    running = sum(trial.status == "RUNNING" for trial in trials)
-    done = ended + sum(_share(trial) for trial in trials if trial.status not in ("TERMINATED", "ERROR"))
-    left = f", {_time(seconds * (len(trials) / done - 1))} left" if done else ""
-    return f"{ended} of {len(trials)} trials ended, {running} running, {_time(seconds)} elapsed{left}"
 
 
 def final_table(rows: Sequence[Row], settings: TuneSettings) -> Table:
@@ -151,20 +101,6 @@ def _grid(columns: dict[str, list[str]], texts: Sequence[str], styles: Sequence[
     for cells, style in zip(zip(*columns.values(), strict=True), styles, strict=True):
         grid.add_row(*map(Text, cells), style=style)
     return grid
-
-
-def _end(trial: Any) -> str:
-    return "finished" if (trial.last_result or {}).get("finished") else "stopped"
-
-
-def _share(trial: Any) -> float:
-    return float((trial.last_result or {}).get("progress") or 0.0)
-
-
-def _left(trial: Any) -> str:
-    if trial.status != "RUNNING" or not _share(trial):
-        return ""
-    return _time(float(trial.last_result.get("time_total_s") or 0.0) * (1 / _share(trial) - 1))
 
 
 def _number(value: Any) -> str:

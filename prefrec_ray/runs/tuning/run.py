@@ -23,11 +23,11 @@ from prefrec_ray.runs.checkpoints import check_own
 from prefrec_ray.runs.columns import Row
 from prefrec_ray.runs.train import build_config
 from prefrec_ray.runs.tuning import results, space
-from prefrec_ray.runs.tuning.progress import ProgressTable
+from prefrec_ray.runs.tuning.progress import STAGE, SweepProgress
 from prefrec_ray.runs.tuning.settings import TuneSettings, checked
 from prefrec_ray.runs.tuning.shared import share
 from prefrec_ray.runs.tuning.trial import SweepPlan, SweepTrial, resources
-from prefrec_ray.runtime.progress import Progress, silent
+from prefrec_ray.runtime.progress import Progress, Report, silent
 
 #: Seconds between two saves of the sweep's state. A kill loses at most this, and work since the trials' checkpoints.
 STATE_EVERY = "2"
@@ -35,26 +35,23 @@ STATE_EVERY = "2"
 MAX_FAILURES = 3
 
 
-def _ignore(rows: Sequence[Row]) -> None:
-    """Show nothing."""
-
-
 def sweep(
     settings: TuneSettings,
     dataset: str,
     output: str,
     resume: bool = False,
-    progress: Progress = silent,
+    report: Report = silent,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[Row]:
-    """Run all trials, and return the rows of SWEEP/trials.csv.
+    """Run all trials, and return the rows of SWEEP/trials.csv; `say` is called with a line about each trial.
 
     Raises `UserError`: an error found by `settings.checked`, a value out of its range, an `output` that exists (without
     `resume`) or is not this sweep (with it), a failed trial (after all others have finished), a metric that no trial
     reported, another process that tunes there.
     """
     with storage.claimed(output):
-        plan = prepare_sweep(settings, dataset, output, resume, progress=progress)
-        return run_sweep(plan, output, resume)
+        plan = prepare_sweep(settings, dataset, output, resume, progress=report)
+        return run_sweep(plan, output, resume, report, say)
 
 
 def prepare_sweep(
@@ -97,15 +94,22 @@ def prepare_sweep(
 
 
 def run_sweep(
-    plan: SweepPlan, output: str, resume: bool = False, show: Callable[[Sequence[Row]], None] = _ignore
+    plan: SweepPlan,
+    output: str,
+    resume: bool = False,
+    report: Report = silent,
+    say: Callable[[str], None] = lambda line: None,
+    show: Callable[[Sequence[Row]], None] = lambda rows: None,
 ) -> list[Row]:
     """Run the trials and write the results, as the second part of `sweep`.
 
     `show` gets the rows of trials.csv, before a failed trial raises a `UserError`.
     """
+    SweepProgress.calls = report, say
     settings, output = plan.settings, storage.absolute(output)
     trainable = tune.with_resources(tune.with_parameters(SweepTrial, plan=plan), partial(resources, settings=settings))
     _tuner(plan, trainable, output, resume).fit()
+    report(STAGE, 100, 100)
     system, path = storage.filesystem(output)
     ended = tune.ExperimentAnalysis(path, storage_filesystem=system).trials
     rows = results.trial_rows(ended, settings)
@@ -183,7 +187,8 @@ def _tuner(plan: SweepPlan, trainable: Any, output: str, resume: bool) -> tune.T
             path, trainable=trainable, resume_unfinished=True, resume_errored=True, storage_filesystem=system
         )
     by_optuna = settings.searcher == "optuna"
-    callbacks: list[Any] = [ProgressTable(settings.ranking[0] if settings.ranking else None)]
+    total = settings.num_samples if by_optuna else len(space.trials(settings))
+    callbacks: list[Any] = [SweepProgress(settings.ranking[0] if settings.ranking else None, total)]
     if settings.mlflow is not None:
         from ray.air.integrations.mlflow import MLflowLoggerCallback
 

@@ -1,4 +1,4 @@
-"""Progress of a sweep: a table on a terminal, lines otherwise, and nothing in Tune's files."""
+"""Progress of a sweep, and its table at the end."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import io
 import math
 import pickle
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from prefrec_ray.runs.tuning.progress import ProgressTable, final_table, table
+from prefrec_ray.runs.tuning.progress import SweepProgress, final_table
 from prefrec_ray.runs.tuning.settings import TuneSettings
 
 
@@ -26,49 +25,10 @@ class Trial:
         return self.name
 
 
-TRIALS = [
-    Trial("IL_a", "TERMINATED", {"progress": 1.0, "finished": True, "m": 0.5}),
-    Trial(
-        "PrefRec_b",
-        "RUNNING",
-        {
-            "progress": 0.25,
-            "time_total_s": 20.0,
-            "m": math.nan,
-        },
-    ),
-    Trial("PrefRec_c", "PENDING"),
-    Trial("PrefRec_d", "TERMINATED", {"progress": 0.5}),
-]
-
-
-def test_the_table_shows_state_progress_time_left_and_metric() -> None:
-    console = Console(file=io.StringIO(), width=160)
-    console.print(table(TRIALS, "m", 70.0))
-    text = console.file.getvalue()  # type: ignore[attr-defined]
-    rows = {line.split()[0]: line.split() for line in text.splitlines() if line.strip()}
-    assert rows["PrefRec_b"] == ["PrefRec_b", "running", "25%", "0:01:00"]
-    assert rows["IL_a"] == ["IL_a", "finished", "100%", "0.5"]
-    assert rows["PrefRec_d"][1] == "stopped"
-    assert "PrefRec_c" not in rows
-    # 2.25 of 4 trials' work took 70 s; the other 1.75 will take 54.
-    assert "2 of 4 trials ended, 1 running, 0:01:10 elapsed, 0:00:54 left" in text
-
-
-def test_a_table_of_nothing() -> None:
-    console = Console(file=io.StringIO(), width=160)
-    console.print(table([], None, 0.0))
-    assert "0 of 0 trials ended" in console.file.getvalue()  # type: ignore[attr-defined]
-
-
 LONG = "ConservativeQLearning_frequency_0_012"
 
 
 def test_at_80_columns_nothing_is_cut_inside_a_word() -> None:
-    result = {"progress": 0.5, "validation/preference": -12.345, "time_total_s": 3600.0}
-    text = printed(table([Trial(LONG, "RUNNING", result)], "validation/preference", 70.0), 80)
-    assert {"ConservativeQLearning_", "frequency_0_012", "running", "50%", "1:00:00", "-12.35"} <= set(text.split())
-    assert {"validation/", "preference"} <= set(text.split())
     settings = TuneSettings.model_validate({"metric": "validation/preference", "search": SEARCH})
     about = {"method": "PrefRec", "time_total_s": 3600.0, "status": "finished"}
     rows = [
@@ -95,27 +55,25 @@ def printed(table: Any, width: int) -> str:
     return text
 
 
-def test_lines_without_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = SimpleNamespace(now=50.0, monotonic=lambda: clock.now)
-    monkeypatch.setattr("prefrec_ray.runs.tuning.progress.time", clock)
-    shown = ProgressTable("m")
-    shown.setup()
-    for _ in range(19):  # of a second each
-        shown.on_step_end(1, TRIALS)
-        clock.now += 1
-    shown.on_trial_complete(1, TRIALS, TRIALS[0])
-    shown.on_trial_error(1, TRIALS, Trial("bad", "ERROR"))
-    shown.on_experiment_end(TRIALS)
-    assert capsys.readouterr().out.splitlines() == [
-        "2 of 4 trials ended, 1 running, 0:00:10 elapsed, 0:00:08 left",
-        "IL_a: finished, m 0.5 (2 of 4)",
-        "bad: failed (2 of 4)",
+def test_a_sweep_reports_its_share_and_a_line_per_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = Trial("IL_a", "TERMINATED", {"progress": 1.0, "finished": True, "m": 0.5})
+    half = Trial("PrefRec_b", "RUNNING", {"progress": 0.25, "m": math.nan})
+    waiting, stopped = Trial("PrefRec_c", "PENDING"), Trial("PrefRec_d", "TERMINATED", {"progress": 0.5})
+    trials = [done, half, waiting, stopped]
+    reports: list[tuple] = []
+    lines: list[str] = []
+    monkeypatch.setattr(SweepProgress, "calls", (lambda *report: reports.append(report), lines.append))
+    shown = pickle.loads(pickle.dumps(SweepProgress("m", 5)))  # as in a sweep that resumes
+    shown.on_trial_result(1, trials, half, {"resumed_from": 6, "iterations_since_restore": 1})
+    shown.on_trial_result(1, trials, half, {"resumed_from": 6, "iterations_since_restore": 2})
+    shown.on_trial_complete(1, trials, done)
+    shown.on_trial_complete(1, trials, stopped)
+    shown.on_trial_error(1, trials, Trial("bad", "ERROR"))
+    # 2.25 of 5 trials: one may not have been drawn yet.
+    assert reports == [("run trials: %", 45, 100, "2 of 5 trials ended, 1 running")] * 2
+    assert lines == [
+        "PrefRec_b: resuming from iteration 6",
+        "IL_a: finished, m 0.5 (2 of 5)",
+        "PrefRec_d: stopped (2 of 5)",
+        "bad: failed (2 of 5)",
     ]
-
-
-def test_tune_keeps_nothing_of_the_display() -> None:
-    shown = ProgressTable("m")
-    shown.setup()
-    again = pickle.loads(pickle.dumps(shown))
-    assert again._metric == "m"
-    assert again._console is None

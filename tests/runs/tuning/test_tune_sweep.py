@@ -74,7 +74,7 @@ def undisturbed(tiny_dataset: str, tmp_path_factory: pytest.TempPathFactory) -> 
     last_stage = {"transitions": load, "preferences": load, "requests": label}
     hidden = {name: (data / name, data / f"hidden_{name}") for name in last_stage}
 
-    def hide(stage: str, done: int, total: int) -> None:
+    def hide(stage: str, done: int, total: int, note: str = "") -> None:
         for name, (shown, away) in hidden.items():
             if stage == last_stage[name] and done == total:
                 shown.rename(away)
@@ -88,7 +88,7 @@ def undisturbed(tiny_dataset: str, tmp_path_factory: pytest.TempPathFactory) -> 
     write_run = results.write_run
     patched.setattr(results, "write_run", lambda *given: (show(), write_run(*given))[1])
     try:
-        sweep(open_section(write(folder, SECTION), "tune"), tiny_dataset, str(folder / "sweep"), progress=hide)
+        sweep(open_section(write(folder, SECTION), "tune"), tiny_dataset, str(folder / "sweep"), report=hide)
     finally:
         show()
         patched.undo()
@@ -114,9 +114,7 @@ def test_a_sweep_leaves_table_policies_and_best_settings(undisturbed: Path, tiny
     assert {phase for run in runs for phase in run.curves["phase"]} == {"train"}
 
 
-def test_a_sweep_that_was_killed_ends_the_same(
-    undisturbed: Path, tiny_dataset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_sweep_that_was_killed_ends_the_same(undisturbed: Path, tiny_dataset: str, tmp_path: Path) -> None:
     output = tmp_path / "sweep"
     command = [
         *(sys.executable, "-c", "from prefrec_ray.cli.main import main; main()"),
@@ -139,9 +137,9 @@ def test_a_sweep_that_was_killed_ends_the_same(
     first.wait()
     assert not (output / "trials.csv").exists()
 
-    capsys.readouterr()
-    sweep(open_section(str(tmp_path / "sweep.yaml"), "tune"), tiny_dataset, str(output), resume=True)
-    lines = capsys.readouterr().out.splitlines()
+    lines: list[str] = []
+    settings = open_section(str(tmp_path / "sweep.yaml"), "tune")
+    sweep(settings, tiny_dataset, str(output), resume=True, say=lines.append)
     assert [line.partition(":")[0] for line in lines if ": finished" in line] == NAMES[1:]
     # From the newest checkpoint that the state of the sweep knew of, not from the start.
     (went_on,) = (line for line in lines if "resuming" in line)
