@@ -114,6 +114,6 @@ def _check_tables(source: Any) -> None:
         return
     paths = [table.path for table in (source.users, source.items) if table]
     if paths and all("://" not in path and storage.exists(path) for path in paths):
-        from prefrec_ray.logs.user_item_schemas import check_tables  # it imports pyarrow.parquet
+        from prefrec_ray.logs.schemas import check_tables  # it imports pyarrow.parquet
 
         check_tables(source)

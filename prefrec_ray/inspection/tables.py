@@ -13,8 +13,8 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.inspection.columns import Column, csv_format, flat_columns, profile, sample
 from prefrec_ray.inspection.names import ID, ITEM, USER, words
 from prefrec_ray.inspection.roles import Roles
-from prefrec_ray.logs.features import MAX_CATEGORIES, SEPARATOR
 from prefrec_ray.logs.schemas import schema
+from prefrec_ray.logs.tables import MAX_CATEGORIES, SEPARATOR
 from prefrec_ray.logs.values import is_list, is_text
 
 _TITLE = ("title", "name", "headline", "caption", "label")

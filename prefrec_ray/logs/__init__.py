@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from prefrec_ray.logs.sources import (
@@ -37,26 +38,6 @@ def open_log(source: Source, seed: int, side: SideFiles | None = None) -> Log:
     column and for a wrong type. Rows that break the contract go to `side` when they are read; without `side` the first
     such row is a `UserError`.
     """
-    if isinstance(source, SimulatorSource):
-        from prefrec_ray.logs.readers.simulator import open_simulator
-
-        return open_simulator(source, side)
-    if isinstance(source, CompleteJourneySource):
-        from prefrec_ray.logs.readers.completejourney import open_complete_journey
-
-        return open_complete_journey(seed)
-    if isinstance(source, KuaiRandSource):
-        from prefrec_ray.logs.readers.kuairand import open_kuairand
-
-        return open_kuairand(source, side)
-    if isinstance(source, EventsSource):
-        from prefrec_ray.logs.readers.events import open_events
-
-        return open_events(source)
-    if isinstance(source, RayDataSource):
-        from prefrec_ray.logs.readers.ray_data import open_ray_data
-
-        return open_ray_data(source, side)
-    from prefrec_ray.logs.readers.files import open_files
-
-    return open_files(source, side)
+    reader = import_module(f"prefrec_ray.logs.readers.{source.kind}")
+    log: Log = reader.open_log(source, seed, side)
+    return log

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from prefrec_ray.logs.contract import Place
+from prefrec_ray.logs.sources import ColumnsSource, FeedbackColumn
 from prefrec_ray.logs.times import to_milliseconds
 from prefrec_ray.logs.values import finite, refuse, shown, to_ids, to_numbers
 
@@ -22,66 +23,43 @@ _EXPECTED = {
 
 
 @dataclass(frozen=True)
-class ColumnMap:
-    """Roles of the columns of the files, and the types of ids."""
+class ToCanonical:
+    """Conversion of the columns of a source to canonical interactions (`logs.log.Log`)."""
 
-    user: str
-    item: str
-    time: str
-    feedback: Mapping[str, str]  # name: column
-    time_unit: str | None = "ms"
-    session: str | None = None
-    dwell: str | None = None
-    dwell_unit: str = "ms"
-    reward: str | None = None
-    propensity: str | None = None
-    id_types: Mapping[str, pa.DataType] = field(default_factory=dict)  # by column; default int64
-    kinds: Mapping[str, str] = field(default_factory=dict)  # by feedback name; default "number"
-    missing: Mapping[str, float] = field(default_factory=dict)  # by feedback name: the value of an empty cell
-    time_zone: str | None = None
-    time_format: str | None = None
-
-    @property
-    def ids(self) -> list[str]:
-        """Return the columns of ids."""
-        return [name for name in (self.user, self.item, self.session) if name is not None]
-
-    @property
-    def columns(self) -> list[str]:
-        """Return all columns to read, each once."""
-        names = (*self.ids, self.time, self.dwell, *self.feedback.values(), self.reward, self.propensity)
-        return list(dict.fromkeys(name for name in names if name is not None))
+    source: ColumnsSource
+    id_types: Mapping[str, pa.DataType]  # by column: int64 or string
 
     def __call__(self, table: pa.Table, place: Place) -> pa.Table:
-        """Return the rows of `table` as canonical interactions (`logs.log.Log`). Raises `BadRows` for bad values."""
+        """Return the rows of `table` as canonical interactions. Raises `BadRows` for bad values."""
+        source = self.source
 
         def ids(name: str) -> pa.ChunkedArray:
-            return to_ids(table[name], self.id_types.get(name, pa.int64()), place, name)
+            return to_ids(table[name], self.id_types[name], place, name)
 
-        columns = {"user_id": ids(self.user), "item_id": ids(self.item)}
+        columns = {"user_id": ids(source.user), "item_id": ids(source.item)}
         columns["timestamp"] = to_milliseconds(
-            table[self.time], self.time_unit, place, self.time, self.time_zone, self.time_format
+            table[source.time], source.time_unit, place, source.time, source.time_zone, source.time_format
         )
         columns["order"] = place.order(table.num_rows)
-        if self.session:
-            columns["session_id"] = ids(self.session)
-        if self.dwell:
-            columns["dwell_ms"] = _dwell(table[self.dwell], self.dwell_unit, place, self.dwell)
-        for name, column in self.feedback.items():
-            values = _feedback(table[column], self.kinds.get(name, "number"), self.missing.get(name), place, column)
-            columns[name] = values.astype(np.float32)
-        if self.reward:
-            reward = finite(to_numbers(table[self.reward], place, self.reward), place, self.reward)
+        if source.session:
+            columns["session_id"] = ids(source.session)
+        if source.dwell:
+            columns["dwell_ms"] = _dwell(table[source.dwell], source.dwell_unit, place, source.dwell)
+        for name, feedback in source.feedback.items():
+            columns[name] = _feedback(table[feedback.column], feedback, place).astype(np.float32)
+        if source.reward:
+            reward = finite(to_numbers(table[source.reward], place, source.reward), place, source.reward)
             columns["reward"] = reward.astype(np.float32)
-        if self.propensity:
-            columns["propensity"] = _propensity(table[self.propensity], place, self.propensity)
+        if source.propensity:
+            columns["propensity"] = _propensity(table[source.propensity], place, source.propensity)
         return pa.table(columns)
 
 
-def _feedback(column: pa.ChunkedArray, kind: str, missing: float | None, place: Place, name: str) -> np.ndarray:
+def _feedback(column: pa.ChunkedArray, feedback: FeedbackColumn, place: Place) -> np.ndarray:
+    name, kind = feedback.column, feedback.kind
     values = to_numbers(column, place, name)
-    if missing is not None:
-        values = np.where(column.is_null().to_numpy(), missing, values)
+    if feedback.missing is not None:
+        values = np.where(column.is_null().to_numpy(), feedback.missing, values)
     finite(values, place, name)
     if kind != "number":
         bad = (values != 0) & (values != 1) if kind == "binary" else values < 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -196,6 +196,11 @@ class SideFiles:
     @property
     def _reasons(self) -> str:
         return storage.join(self.folder, "work", "reasons")
+
+
+def part_of(side: SideFiles | None, name: str) -> AbstractContextManager[Part | None]:
+    """Return `side.part(name)`, or a context of None without `side`."""
+    return side.part(name) if side else nullcontext()
 
 
 def clean(

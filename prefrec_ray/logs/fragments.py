@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +15,7 @@ from pyarrow import csv
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.contract import Part, Place, Reason, SideFiles, clean
+from prefrec_ray.logs.contract import Part, Place, Reason, SideFiles, clean, part_of
 from prefrec_ray.logs.listing import is_csv, partition_values
 from prefrec_ray.logs.schemas import BLOCK_BYTES, PLAIN, THREADS, CsvFormat, own_schema, readable
 from prefrec_ray.logs.values import plain, plain_schema, visible
@@ -79,7 +78,7 @@ def _read_fragments(
     for fragment in fragments.to_pylist():
         name = f"{fragment['number']:05d}-{fragment['group'] + 1:05d}"
         place = Place(fragment["file"], fragment["number"], fragment["first"])
-        with side.part(name) if side else nullcontext() as part:
+        with part_of(side, name) as part:
             if is_csv(place.file):
                 for table, here in _csv_batches(place, columns, part, form):
                     yield clean(table, here, convert, part)

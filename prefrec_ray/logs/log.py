@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import ray.data
 from scipy import sparse
+
+if TYPE_CHECKING:
+    import ray.data
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,6 +20,16 @@ class Content:
 
     tags: sparse.csr_array  # [I, T], 1 for each tag of an item
     maker: np.ndarray  # int64 [I], -1 if unknown
+
+    @classmethod
+    def from_pairs(cls, item: np.ndarray, tag: np.ndarray, maker: np.ndarray) -> Content:
+        """Return the content of items from pairs [n] of an item's row (int64, -1: another item) and one of its tags."""
+        names, column = np.unique(tag, return_inverse=True)
+        known = item >= 0
+        ones = np.ones(int(known.sum()), np.float32)
+        matrix = sparse.csr_array((ones, (item[known], column[known])), shape=(len(maker), len(names)))
+        matrix.data[:] = 1.0  # a repeated tag counts once
+        return cls(matrix, maker)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +47,8 @@ class Log:
     users: pa.Table | None = None  # user_id and one string column per feature (null: unknown)
     categories: Mapping[str, tuple[str, ...]] | None = None  # all values of a feature; None: the values that occur
     items: pa.Table | None = None  # item_id, embedding (fixed_size_list<float32>), in [-1, 1]
-    content: Callable[[np.ndarray], Content] | None = (
-        None  # by ascending item ids; used for embeddings if `items` is None
-    )
+    # By ascending item ids; used for embeddings if `items` is None.
+    content: Callable[[np.ndarray], Content] | None = None
     about: pa.Table | None = None  # table of items without embeddings: item_id[, title][, image], as text
     files: tuple[str, ...] = ()  # the files whose rows `order` numbers (logs.contract), for errors
     unique_rows: bool = False  # True if equal rows (except for `order`) break the contract

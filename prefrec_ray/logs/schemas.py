@@ -16,8 +16,9 @@ from pyarrow import csv
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.listing import is_csv, partition_values
-from prefrec_ray.logs.values import padded, plain_schema, visible
+from prefrec_ray.logs.listing import is_csv, list_inputs, partition_values
+from prefrec_ray.logs.sources import ColumnsSource, FilesSource, ItemsTable, UsersTable
+from prefrec_ray.logs.values import is_list, is_number, padded, plain_schema, visible
 
 #: CSV is read block by block; types come from the first block.
 BLOCK_BYTES = 1 << 20
@@ -135,6 +136,48 @@ def check_present(file: str, columns: Iterable[str], names: Sequence[str]) -> No
     for column in columns:
         if column not in names:
             raise UserError(f"{file}: column '{column}' is missing; found {', '.join(map(visible, names))}")
+
+
+def check_tables(source: ColumnsSource) -> None:
+    """Check that a table of users or items exists, has all columns, and can contain the embeddings.
+
+    Uses only names and types. Raises `UserError`.
+    """
+    form = CsvFormat(source.delimiter if isinstance(source, FilesSource) else None)
+    if source.users:
+        check_columns(source.users, form)
+    items = source.items
+    if items:
+        one = isinstance(items.embedding, str)
+        file, kinds = check_columns(items, form)
+        for name in items.embedding_columns:
+            kind = kinds.field(name).type
+            # A cell that is not a number makes the whole CSV column text; `prepare` reports its row.
+            if (is_csv(file) and one) or not (is_csv(file) or may_embed(kind, one)):
+                raise no_embedding(file, name, kind)
+
+
+def check_columns(table: UsersTable | ItemsTable, form: CsvFormat) -> tuple[str, pa.Schema]:
+    """Return the only file of a table, and its schema. Raises `UserError` if it lacks a column."""
+    files = list_inputs(table.path)
+    if len(files) > 1:
+        raise UserError(f"{table.path}: found {len(files)} files; expected one table")
+    found = schema(files[0], form)
+    check_present(files[0], table.columns, found.names)
+    return files[0], found
+
+
+def may_embed(kind: pa.DataType, lists: bool) -> bool:
+    """Return True if a column may contain embeddings, as `lists` of numbers or as single numbers."""
+    return (is_list(kind) and is_number(kind.value_type)) if lists else is_number(kind) or pa.types.is_null(kind)
+
+
+def no_embedding(file: str, name: str, kind: pa.DataType) -> UserError:
+    """Return the error for a column that cannot contain embeddings."""
+    return UserError(
+        f"{file}: column '{name}' is {kind}; expected lists of numbers, or name several columns of numbers; categories "
+        f"belong to features: [{name}]"
+    )
 
 
 @contextmanager

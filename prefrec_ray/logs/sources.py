@@ -11,8 +11,7 @@ from prefrec_ray.settings import Settings
 
 #: Names of the canonical columns (logs/log.py) and of the columns that `prepare` adds; feedback may not use them.
 RESERVED = (
-    *("user_id", "item_id", "timestamp", "order", "session_id", "dwell_ms", "reward", "row_hash"),
-    "propensity",
+    *("user_id", "item_id", "timestamp", "order", "session_id", "dwell_ms", "reward", "row_hash", "propensity"),
     *("session", "split"),
 )
 #: Names of columns; a single name is a list of one.
@@ -39,6 +38,11 @@ class UsersTable(Settings):
     path: str
     id: str = "user_id"
     features: Annotated[Columns, Field(min_length=1)]
+
+    @property
+    def columns(self) -> list[str]:
+        """Return all columns to read."""
+        return [self.id, *self.features]
 
     @field_validator("features")
     @classmethod
@@ -78,6 +82,16 @@ class ItemsTable(Settings):
         if not (self.embedding or self.features or self.title or self.image):
             raise ValueError("expected embedding, features, title or image")
         return self
+
+    @property
+    def embedding_columns(self) -> list[str]:
+        """Return the columns of the embedding."""
+        return [self.embedding] if isinstance(self.embedding, str) else self.embedding or []
+
+    @property
+    def columns(self) -> list[str]:
+        """Return all columns to read, each once."""
+        return list(dict.fromkeys([self.id, *self.embedding_columns, *self.features, *self.about.values()]))
 
     @property
     def about(self) -> dict[str, str]:
@@ -120,6 +134,18 @@ class ColumnsSource(Settings):
     users: UsersTable | None = None
     items: ItemsTable | None = None
     duplicates: Literal["refuse", "keep"] = "refuse"  # rows that are equal in all of these columns
+
+    @property
+    def id_columns(self) -> list[str]:
+        """Return the columns of ids."""
+        return [name for name in (self.user, self.item, self.session) if name is not None]
+
+    @property
+    def columns(self) -> list[str]:
+        """Return all columns to read, each once."""
+        feedback = (column.column for column in self.feedback.values())
+        names = (*self.id_columns, self.time, self.dwell, *feedback, self.reward, self.propensity)
+        return list(dict.fromkeys(name for name in names if name is not None))
 
     @field_validator("feedback", mode="before")
     @classmethod

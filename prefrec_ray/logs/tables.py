@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -11,39 +12,34 @@ import pyarrow.compute as pc
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import codes
 from prefrec_ray.logs.contract import Part, Place
-from prefrec_ray.logs.features import MAX_CATEGORIES, all_tags, tags_of
 from prefrec_ray.logs.fragments import read_clean
-from prefrec_ray.logs.schemas import PLAIN, CsvFormat
-from prefrec_ray.logs.sources import ItemsTable
-from prefrec_ray.logs.user_item_schemas import columns_of, may_embed, no_embedding
-from prefrec_ray.logs.values import finite, refuse, to_ids, to_numbers, to_text
+from prefrec_ray.logs.log import Content
+from prefrec_ray.logs.schemas import PLAIN, CsvFormat, check_columns, may_embed, no_embedding
+from prefrec_ray.logs.sources import ItemsTable, UsersTable
+from prefrec_ray.logs.values import finite, is_list, is_number, is_text, refuse, to_ids, to_numbers, to_text
+
+#: With more categories, a feature would make the state or the axes of embeddings too wide.
+MAX_CATEGORIES = 512
+#: Separates the categories of one cell, as in Action|Comedy.
+SEPARATOR = "|"
+#: A column of numbers with more than `_FEW` distinct values is cut into `_GROUPS` groups of equal size.
+_FEW, _GROUPS = 24, 10
 
 
-def user_table(
-    path: str,
-    id_column: str,
-    features: list[str],
-    id_type: pa.DataType,
-    part: Part | None = None,
-    form: CsvFormat = PLAIN,
-) -> pa.Table:
+def user_table(source: UsersTable, id_type: pa.DataType, part: Part | None = None, form: CsvFormat = PLAIN) -> pa.Table:
     """Return user_id and the features as text (null: unknown).
 
     Bad rows go to `part`. Raises `UserError` for missing columns and wrong types, and without `part` for bad rows.
     """
 
     def convert(table: pa.Table, place: Place) -> pa.Table:
-        ids = _unique_ids(table[id_column], id_type, place, id_column)
-        return pa.table({"user_id": ids, **{name: _texts(table[name], place, name) for name in features}})
+        ids = _unique_ids(table[source.id], id_type, place, source.id)
+        return pa.table({"user_id": ids, **{name: _texts(table[name], place, name) for name in source.features}})
 
-    file, table = _read(path, [id_column, *features], convert, part, form)
-    for name in features:
-        size = len(pc.unique(table[name]))
-        if size > MAX_CATEGORIES:
-            raise UserError(
-                f"{file}: column '{name}' has {size} categories; expected at most {MAX_CATEGORIES} (merge "
-                "similar ones, or omit it)"
-            )
+    file = check_columns(source, form)[0]
+    table = read_clean(file, source.columns, convert, part, form)
+    for name in source.features:
+        _check_categories(table[name], file, name)
     return table
 
 
@@ -53,30 +49,20 @@ def item_table(source: ItemsTable, id_type: pa.DataType, part: Part | None = Non
     embedding (fixed_size_list<float32>, numbers in [-1, 1]) and tags (list<string>) exist if the source has embeddings
     or features. Raises as `user_table` does.
     """
-    names = [source.embedding] if isinstance(source.embedding, str) else source.embedding or []
 
     def convert(table: pa.Table, place: Place) -> pa.Table:
         columns = {}
-        if isinstance(source.embedding, str):
-            columns["embedding"] = _embedding(_list_column(table[names[0]], place, names[0]), place, names[0])
-        elif names:
-            each = [_within(finite(to_numbers(table[n], place, n), place, n), place, n) for n in names]
-            columns["embedding"] = _embedding(np.stack(each, axis=1), place, names[0])
+        if source.embedding:
+            columns["embedding"] = _embedding(table, source, place)
         ids = _unique_ids(table[source.id], id_type, place, source.id)
         if source.features:
-            columns["tags"] = all_tags([tags_of(table[name], place, name) for name in source.features])
+            tags = [tags_of(table[name], place, name) for name in source.features]
+            row, tag = np.concatenate([of[0] for of in tags]), pa.concat_arrays([of[1] for of in tags])
+            columns["tags"] = by_row(row, tag, table.num_rows)
         texts = {name: _texts(table[column], place, column) for name, column in source.about.items()}
         return pa.table({"item_id": ids, **columns, **texts})
 
-    columns = list(dict.fromkeys([source.id, *names, *source.features, *source.about.values()]))
-    return _read(source.path, columns, convert, part, form)[1]
-
-
-def _read(
-    path: str, columns: list[str], convert: Callable[[pa.Table, Place], pa.Table], part: Part | None, form: CsvFormat
-) -> tuple[str, pa.Table]:
-    file, _ = columns_of(path, columns, form)
-    return file, read_clean(file, columns, convert, part, form)
+    return read_clean(check_columns(source, form)[0], source.columns, convert, part, form)
 
 
 def _unique_ids(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: str) -> pa.ChunkedArray:
@@ -95,20 +81,25 @@ def _texts(column: pa.ChunkedArray, place: Place, name: str) -> pa.ChunkedArray:
     return to_text(texts, place, name)
 
 
-def _embedding(values: np.ndarray, place: Place, name: str) -> pa.Array:
-    _within(values, place, name)
+def _embedding(table: pa.Table, source: ItemsTable, place: Place) -> pa.Array:
+    """Return embeddings as fixed_size_list<float32>. Raises `BadRows`, and `UserError` for a column of another type."""
+
+    def within(values: np.ndarray, name: str) -> np.ndarray:
+        size = np.abs(values.reshape(len(values), -1))
+
+        def largest(row: int) -> str:
+            return f"found {values.reshape(size.shape)[row][size[row].argmax()]}"
+
+        refuse((size > 1.0).any(axis=1), place, name, largest, "numbers within [-1, 1]")
+        return values
+
+    if isinstance(source.embedding, str):
+        values = within(_list_column(table[source.embedding], place, source.embedding), source.embedding)
+    else:
+        names = source.embedding_columns
+        numbers = (finite(to_numbers(table[name], place, name), place, name) for name in names)
+        values = np.stack([within(column, name) for column, name in zip(numbers, names, strict=True)], axis=1)
     return pa.FixedSizeListArray.from_arrays(pa.array(values.astype(np.float32).ravel()), values.shape[1])
-
-
-def _within(values: np.ndarray, place: Place, name: str) -> np.ndarray:
-    """Return `values` [n] or [n, d] if all are in [-1, 1]. Raises `BadRows`."""
-    size = np.abs(values if values.ndim == 2 else values[:, None])
-
-    def largest(row: int) -> str:
-        return f"found {values.reshape(size.shape)[row][size[row].argmax()]}"
-
-    refuse((size > 1.0).any(axis=1), place, name, largest, "numbers within [-1, 1]")
-    return values
 
 
 def _list_column(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:
@@ -124,3 +115,81 @@ def _list_column(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray
     values = pc.list_flatten(column).cast(pa.float64()).to_numpy().reshape(-1, lengths[0])
     refuse(~np.isfinite(values).all(axis=1), place, name, lambda row: "a number that is not finite", "finite numbers")
     return values
+
+
+def tags_of(column: pa.ChunkedArray, place: Place, name: str) -> tuple[np.ndarray, pa.Array]:
+    """Return the tags `name=category` of all cells, and the row (int64, ascending) of each tag.
+
+    An empty cell has no tags, A|B|C and a list have several.
+
+    Raises `UserError` for another type and for more than `MAX_CATEGORIES` categories, and `BadRows` for bytes that are
+    not UTF-8.
+    """
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return tags_of(column.cast(kind.value_type), place, name)
+    if is_list(kind) and (is_text(kind.value_type) or pa.types.is_integer(kind.value_type)):
+        lists = column.cast(pa.list_(pa.string())).combine_chunks()
+    else:
+        numbers = _numbers(column)
+        if numbers is not None and pc.count_distinct(numbers).as_py() > _FEW:
+            column = _groups(numbers)
+        elif not (is_text(kind) or is_number(kind) or pa.types.is_date(kind) or pa.types.is_null(kind)):
+            raise UserError(f"{place.file}: column '{name}' is {kind}; expected categories: text, numbers or lists")
+        lists = pc.split_pattern(to_text(column.cast(pa.string()), place, name), SEPARATOR).combine_chunks()
+    parts = pc.utf8_trim_whitespace(lists.flatten())
+    row, named = pc.list_parent_indices(lists).to_numpy(), pc.fill_null(pc.not_equal(parts, ""), False)
+    parts, row = parts.filter(named), row[named.to_numpy(zero_copy_only=False)]
+    _check_categories(parts, place.file, name)
+    return row, pc.binary_join_element_wise(pa.scalar(name), parts, "=")
+
+
+def by_row(row: np.ndarray, values: pa.Array, rows: int) -> pa.ListArray:
+    """Return `values` [n] as a list for each of `rows` rows; `row` [n] is the row of each value."""
+    ends = np.searchsorted(np.sort(row), np.arange(rows + 1)).astype(np.int32)
+    return pa.ListArray.from_arrays(ends, values.take(pa.array(row.argsort(kind="stable"))))
+
+
+@dataclass(frozen=True, eq=False)
+class TableContent:
+    """Content of items, from a table of `item_id` and `tags`. Items that are not in the table have no tags."""
+
+    items: pa.Table
+
+    def __call__(self, ids: np.ndarray) -> Content:
+        """Return the tags of `ids`, for embeddings (mdp/content.py)."""
+        lists = self.items["tags"].combine_chunks()
+        row = pc.fill_null(pc.index_in(self.items["item_id"], pa.array(ids)), -1).to_numpy()
+        row = row[pc.list_parent_indices(lists).to_numpy()].astype(np.int64)
+        tags = lists.flatten().to_numpy(zero_copy_only=False)
+        return Content.from_pairs(row, tags, np.full(len(ids), -1, dtype=np.int64))
+
+
+def _numbers(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Return the column as float64, with NaN for empty cells; None for flags, and if a cell is any other text."""
+    if not (is_text(column.type) or is_number(column.type)) or pa.types.is_boolean(column.type):
+        return None
+    try:
+        numbers = column.cast(pa.float64())
+    except pa.ArrowInvalid:
+        return None
+    return pc.if_else(pc.is_finite(numbers), numbers, pa.scalar(None, pa.float64()))
+
+
+def _groups(numbers: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the range of the group of each number, as text; groups are cut at quantiles."""
+    values = numbers.to_numpy(zero_copy_only=False)
+    known = ~np.isnan(values)
+    borders = np.unique(np.quantile(values[known], np.linspace(0, 1, _GROUPS + 1)))
+    group = np.searchsorted(borders[1:-1], values, side="right")
+    names = np.array([f"{low:g} to {high:g}" for low, high in pairwise(borders)])
+    return pa.chunked_array([pa.array(names[group], pa.string(), mask=~known)])
+
+
+def _check_categories(values: pa.Array | pa.ChunkedArray, file: str, name: str) -> None:
+    size = len(pc.unique(values))
+    if size > MAX_CATEGORIES:
+        raise UserError(
+            f"{file}: column '{name}' has {size} categories; expected at most {MAX_CATEGORIES} (merge similar ones, or "
+            "omit it)"
+        )

@@ -131,9 +131,6 @@ def visible(text: str) -> str:
 
 
 _UUID = pa.binary(16)
-_HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
-#: Positions of the 32 digits of a UUID in its 36 characters.
-_DIGITS = np.delete(np.arange(36), [8, 13, 18, 23])
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
@@ -168,14 +165,8 @@ def _is_uuid(kind: pa.DataType) -> bool:
 
 def _uuids(column: pa.ChunkedArray) -> pa.Array:
     """Return the text of UUIDs, in the form of RFC 9562."""
-    ids = pa.concat_arrays([pa.array([], _UUID), *column.cast(_UUID).chunks])
-    count = len(ids)
-    digits = np.frombuffer(ids.buffers()[1], np.uint8, 16 * count, 16 * ids.offset).reshape(count, 16)
-    text = np.full((count, 36), ord("-"), np.uint8)
-    text[:, _DIGITS] = _HEX[np.stack([digits >> 4, digits & 15], 2).reshape(count, 32)]
-    ends = pa.py_buffer(np.arange(0, 36 * count + 1, 36, dtype=np.int32))
-    written = pa.StringArray.from_buffers(count, ends, pa.py_buffer(text))
-    return pc.if_else(ids.is_null(), pa.scalar(None, pa.string()), written)
+    digits = [None if value is None else value.hex() for value in column.cast(_UUID).to_pylist()]
+    return pa.array([d and f"{d[:8]}-{d[8:12]}-{d[12:16]}-{d[16:20]}-{d[20:]}" for d in digits], pa.string())
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -3,9 +3,9 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from conversion import converter
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.canonical import ColumnMap
 from prefrec_ray.logs.contract import ROWS_OF_FILE, Place
 from prefrec_ray.logs.times import to_milliseconds
 from prefrec_ray.logs.values import to_numbers
@@ -62,8 +62,19 @@ def test_all_columns() -> None:
             "chance": [None, 0.5],
         }
     )
-    columns = ColumnMap("uid", "vid", "at", {"rating": "stars"}, "s", "visit", "watched", "s", "worth", "chance")
-    columns = ColumnMap(**{**columns.__dict__, "id_types": {"uid": pa.string()}})
+    columns = converter(
+        {"uid": pa.string()},
+        user="uid",
+        item="vid",
+        time="at",
+        time_unit="s",
+        session="visit",
+        dwell="watched",
+        dwell_unit="s",
+        feedback={"rating": "stars"},
+        reward="worth",
+        propensity="chance",
+    )
     converted = columns(table, PLACE)
     assert converted.schema == pa.schema(
         [
@@ -108,7 +119,7 @@ def test_bad_values_name_file_column_and_row(change: dict, words: list[str]) -> 
     good = {"u": ["1", "2"], "i": ["1", "2"], "t": ["5", "6"], "like": ["0", "1"], "worth": [1, 2]}
     good["dwell"] = ["1", None]
     good["chance"] = ["1", None]
-    columns = ColumnMap("u", "i", "t", {"like": "like"}, "s", None, "dwell", "ms", "worth", "chance")
+    columns = converter(time_unit="s", feedback=["like"], dwell="dwell", reward="worth", propensity="chance")
     columns(pa.table(good), PLACE)
     with pytest.raises(UserError) as caught:
         columns(pa.table(good | change), PLACE)

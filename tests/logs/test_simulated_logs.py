@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.readers.simulator import open_simulator
+from prefrec_ray.logs.readers.simulator import open_log
 from prefrec_ray.logs.sources import SimulatorSource
 
 OF_SERVER = {
@@ -33,7 +33,7 @@ OF_SERVER = {
 def test_another_log_json_is_one_line(tmp_path: Path, about: object, words: str) -> None:
     (tmp_path / "log.json").write_text(json.dumps(about))
     with pytest.raises(UserError) as caught:
-        open_simulator(SimulatorSource(kind="simulator", path=str(tmp_path)))
+        open_log(SimulatorSource(kind="simulator", path=str(tmp_path)))
     begin, _, end = words.partition(".* ")
     assert str(caught.value).startswith(f"{tmp_path}/log.json: {begin}")
     assert str(caught.value).endswith(end)

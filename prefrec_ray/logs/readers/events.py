@@ -6,7 +6,8 @@ the order of the source. A position never changes, even if files of a log become
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +19,10 @@ import ray.data
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.contract import ROWS_OF_FILE
-from prefrec_ray.logs.events.format import ITEMS, About, read_about
+from prefrec_ray.logs.contract import ROWS_OF_FILE, SideFiles
+from prefrec_ray.logs.events.format import ITEMS, About, Kind, read_about
 from prefrec_ray.logs.events.segments import first_row, list_segments, read_tables
 from prefrec_ray.logs.log import Log
-from prefrec_ray.logs.readers.told import Told, requests
 from prefrec_ray.logs.sources import EventsSource
 from prefrec_ray.storage.parquet import read_sealed
 
@@ -41,6 +41,11 @@ class _LogForm:
     without: tuple[Span, ...]
 
 
+def open_log(source: EventsSource, seed: int = 0, side: SideFiles | None = None) -> Log:
+    """Return `open_events`; a server checked the rows, so `side` gets none, and `seed` is not used."""
+    return open_events(source)
+
+
 def open_events(source: EventsSource, only: Sequence[Span] | None = None) -> Log:
     """Return the impressions up to now, without rows that a server appends later and without an unfinished record.
 
@@ -51,24 +56,24 @@ def open_events(source: EventsSource, only: Sequence[Span] | None = None) -> Log
     abouts = [read_about(folder) for folder in folders]
     for other, folder in zip(abouts[1:], folders[1:], strict=True):
         abouts[0].check_same(other, f"{folder}: found another kind of log than {folders[0]}")
-    about, told = abouts[0], Told(abouts[0].user_features)
+    about, summary = abouts[0], LogSummary(abouts[0].user_features)
     fragments: list[dict[str, Any]] = []
     for number, folder in enumerate(folders):
-        fragments += _fragments(folder, number * ROWS_OF_FILE, about, told, only)
-    if not told.requests and only is None:
+        fragments += _fragments(folder, number * ROWS_OF_FILE, about, summary, only)
+    if not summary.requests and only is None:
         raise UserError(f"{', '.join(source.paths)}: no feedback yet; expected impressions with feedback")
     items = _items(folders)
     known = ray.put(items["item_id"].combine_chunks())
-    form = _LogForm(about.columns, about.feedback, told.column, known, source.without)
+    form = _LogForm(about.columns, about.feedback, summary.column, known, source.without)
     interactions = ray.data.from_items(fragments, override_num_blocks=max(1, len(fragments))).map_batches(
         _read_fragments, batch_size=None, batch_format="pyarrow", fn_kwargs={"form": form}
     )
     return Log(
         interactions=interactions,
-        rows=told.requests,
+        rows=summary.requests,
         feedback=about.feedback,
         feedback_kinds=about.feedback_kinds,
-        users=told.table() if about.user_features else None,
+        users=summary.table() if about.user_features else None,
         categories=about.user_features,
         items=items,
         files=tuple(folders),
@@ -77,9 +82,9 @@ def open_events(source: EventsSource, only: Sequence[Span] | None = None) -> Log
 
 
 def _fragments(
-    folder: str, base: int, about: About, told: Told, only: Sequence[Span] | None
+    folder: str, base: int, about: About, summary: LogSummary, only: Sequence[Span] | None
 ) -> Iterator[dict[str, Any]]:
-    """Yield the files of a log, with their rows; `told` counts the rows."""
+    """Yield the files of a log, with their rows; `summary` counts the rows."""
     files = list_segments(folder)
     if files and first_row(files[0]) != 0:
         raise UserError(f"{files[0]}: begins at row {first_row(files[0])}; expected 0: a file is missing")
@@ -90,14 +95,62 @@ def _fragments(
         if only is not None and not any(base + first <= b and a <= base + last for a, b in only):
             continue
         rows = 0
-        for table in read_tables([file], about.columns, end=end, names=told.columns):
+        for table in read_tables([file], about.columns, end=end, names=summary.columns):
             rows += len(table)
-            told.add(table)
-            if len(told.kinds) > 1:
+            summary.add(table)
+            if len(summary.kinds) > 1:
                 raise UserError(f"{file}: found another kind of user ids than before; expected one kind in all logs")
         if rows:
             yield {"file": file, "base": base, "end": first + rows}
-    told.end()
+    summary.end()
+
+
+def requests(table: pa.Table) -> np.ndarray:
+    """Return a mask of the rows that are impressions, bool [N]."""
+    return pc.and_(pc.equal(table["kind"], int(Kind.FEEDBACK)), pc.fill_null(table["known"], False)).to_numpy()
+
+
+class LogSummary:
+    """Counts impressions, and keeps the newest features of each user.
+
+    Within a log the last row counts. For a user in several logs, the row that a server received last counts.
+    """
+
+    def __init__(self, features: Mapping[str, tuple[str, ...]]) -> None:
+        self._features = features
+        self._known: dict[Any, tuple[int, str]] = {}  # user -> time of receipt, JSON
+        self._of_log: dict[Any, tuple[int, str]] = {}
+        self.requests = 0
+        self.column = "user_number"
+        self.kinds: set[str] = set()  # of the ids of users
+        #: Columns that `add` needs.
+        self.columns = ["kind", "known", "user", *(("user_number", "note", "received") if features else ())]
+
+    def add(self, table: pa.Table) -> None:
+        """Add the next rows of a log."""
+        wanted, text = requests(table), pc.is_valid(table["user"]).to_numpy()
+        self.requests += int(wanted.sum())
+        self.kinds |= ({"text"} if text.any() else set()) | ({"whole numbers"} if (wanted & ~text).any() else set())
+        if text.any():
+            self.column = "user"
+        if self._features:
+            rows = table.filter(pc.and_(pc.equal(table["kind"], int(Kind.RECOMMENDED)), pc.is_valid(table["note"])))
+            notes = zip(rows["received"].to_pylist(), rows["note"].to_pylist(), strict=True)
+            self._of_log.update(zip(rows[self.column].to_pylist(), notes, strict=True))
+
+    def end(self) -> None:
+        """End a log; another one may follow."""
+        for user, (received, note) in self._of_log.items():
+            if user not in self._known or self._known[user][0] <= received:
+                self._known[user] = received, note
+        self._of_log = {}
+
+    def table(self) -> pa.Table:
+        """Return user_id and the features as text (null: unknown)."""
+        features = [json.loads(note) for _, note in self._known.values()]
+        ids = pa.array(list(self._known), pa.string() if self.column == "user" else pa.int64())
+        of_users = {name: pa.array([one.get(name) for one in features], pa.string()) for name in self._features}
+        return pa.table({"user_id": ids, **of_users})
 
 
 def _items(folders: Sequence[str]) -> pa.Table:

@@ -3,54 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from dataclasses import dataclass
 
 import pyarrow as pa
 import ray.data
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.canonical import ColumnMap
-from prefrec_ray.logs.contract import SideFiles
-from prefrec_ray.logs.features import TableContent
+from prefrec_ray.logs.canonical import ToCanonical
+from prefrec_ray.logs.contract import SideFiles, part_of
 from prefrec_ray.logs.fragments import read
 from prefrec_ray.logs.listing import is_csv, list_inputs, partition_values
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.schemas import PLAIN, CsvFormat, check_present, padded_columns, schemas
 from prefrec_ray.logs.sources import ColumnsSource, FilesSource
-from prefrec_ray.logs.tables import item_table, user_table
+from prefrec_ray.logs.tables import TableContent, item_table, user_table
 from prefrec_ray.logs.values import is_number, is_text
 
-#: Users and items; None if the source has no such table.
-Tables: TypeAlias = tuple[pa.Table | None, pa.Table | None]
 
-
-def open_files(source: FilesSource, side: SideFiles | None = None) -> Log:
-    """Return the log in files. Bad rows go to `side`.
+def open_log(source: FilesSource, seed: int = 0, side: SideFiles | None = None) -> Log:
+    """Return the log in files; `seed` is not used. Bad rows go to `side`.
 
     Raises `UserError` for a missing file or column, and for a column of a wrong type.
     """
     files = list_inputs(source.path)
     names = source.column_names
     form = CsvFormat(source.delimiter, tuple(names) if names else None)
-    columns = with_types(column_map(source), files, form)
-    interactions, rows = read(files, columns.columns, columns, side, form)
-    return log_of(source, interactions, rows, files, side_tables(source, columns.id_types, side, source.delimiter))
+    types = types_in_files(source, files, form)
+    interactions, rows = read(files, source.columns, ToCanonical(source, types), side, form)
+    return log_of(source, interactions, rows, files, types, side, CsvFormat(source.delimiter))
 
 
 def log_of(
-    source: ColumnsSource, interactions: ray.data.Dataset, rows: int, files: Sequence[str], tables: Tables
+    source: ColumnsSource,
+    interactions: ray.data.Dataset,
+    rows: int,
+    files: Sequence[str],
+    types: Mapping[str, pa.DataType],
+    side: SideFiles | None,
+    form: CsvFormat = PLAIN,
 ) -> Log:
-    """Return the log with `rows` canonical interactions, and its `tables` of users and items."""
-    users, items = tables
+    """Return the log with `rows` canonical interactions, and read its tables of users and items.
+
+    `types`: of ids, by column. `form`: of tables in CSV.
+    """
+    users = items = about = content = None
+    if source.users:
+        with part_of(side, "users") as part:
+            users = user_table(source.users, types[source.user], part, form)
+    if source.items:
+        with part_of(side, "items") as part:
+            table = item_table(source.items, types[source.item], part, form)
+        if source.items.embedding:
+            items = table
+        else:
+            about = table.select(["item_id", *source.items.about])
+            content = TableContent(table.select(["item_id", "tags"])) if source.items.features else None
     return Log(
         interactions=interactions,
         rows=rows,
         feedback=tuple(source.feedback),
         feedback_kinds={name: feedback.kind for name, feedback in source.feedback.items()},
         users=users,
-        **of_items(items),
+        items=items,
+        content=content,
+        about=about,
         files=tuple(files),
         unique_rows=source.duplicates == "refuse",
         given_sessions=source.session is not None,
@@ -59,60 +75,14 @@ def log_of(
     )
 
 
-def of_items(table: pa.Table | None) -> dict[str, Any]:
-    """Return the fields of a log that depend on its table of items."""
-    if table is None or "embedding" in table.column_names:
-        return {"items": table}
-    content = TableContent(table.select(["item_id", "tags"])) if "tags" in table.column_names else None
-    return {"content": content, "about": table.drop_columns(["tags"]) if content else table}
-
-
-def side_tables(
-    source: ColumnsSource,
-    types: Mapping[str, pa.DataType],
-    side: SideFiles | None,
-    delimiter: str | None = None,
-) -> Tables:
-    """Return the tables of users and items, if `source` has them."""
-    users, items, form = source.users, source.items, CsvFormat(delimiter)
-    user_features = item_columns = None
-    if users:
-        with side.part("users") if side else nullcontext() as part:
-            user_features = user_table(users.path, users.id, users.features, types[source.user], part, form)
-    if items:
-        with side.part("items") if side else nullcontext() as part:
-            item_columns = item_table(items, types[source.item], part, form)
-    return user_features, item_columns
-
-
-def column_map(source: ColumnsSource) -> ColumnMap:
-    """Return the columns in `source`, without their types."""
-    return ColumnMap(
-        user=source.user,
-        item=source.item,
-        time=source.time,
-        feedback={name: feedback.column for name, feedback in source.feedback.items()},
-        time_unit=source.time_unit,
-        session=source.session,
-        dwell=source.dwell,
-        dwell_unit=source.dwell_unit,
-        reward=source.reward,
-        propensity=source.propensity,
-        kinds={name: feedback.kind for name, feedback in source.feedback.items()},
-        missing={name: f.missing for name, f in source.feedback.items() if f.missing is not None},
-        time_zone=source.time_zone,
-        time_format=source.time_format,
-    )
-
-
-def with_types(columns: ColumnMap, files: list[str], form: CsvFormat = PLAIN) -> ColumnMap:
-    """Return `columns` with the types of their ids, from the schemas of all files.
+def types_in_files(source: ColumnsSource, files: list[str], form: CsvFormat = PLAIN) -> dict[str, pa.DataType]:
+    """Return the types of ids, int64 or string by column, from the schemas of all files.
 
     Ids written as text (in CSV, and in names of folders) are integers if the first block of every file has only
     integers; an id like 007 is text.
     """
     described = zip(files, schemas(files, form), strict=True)
-    return typed(columns, (_found(file, schema, columns, form) for file, schema in described))
+    return types_of_ids(source, (_found(file, schema, source, form) for file, schema in described))
 
 
 @dataclass(frozen=True)
@@ -125,23 +95,26 @@ class FoundColumns:
     padded: Collection[str] = ()
 
 
-def _found(file: str, schema: pa.Schema, columns: ColumnMap, form: CsvFormat) -> FoundColumns:
+def _found(file: str, schema: pa.Schema, source: ColumnsSource, form: CsvFormat) -> FoundColumns:
     if not is_csv(file):
         return FoundColumns(file, schema, set(partition_values(file)))
-    _check_each_once(file, columns.columns, schema.names)
-    return FoundColumns(file, schema, set(schema.names), padded_columns(file, columns.ids, form))
+    _check_each_once(file, source.columns, schema.names)
+    return FoundColumns(file, schema, set(schema.names), padded_columns(file, source.id_columns, form))
 
 
-def typed(columns: ColumnMap, sources: Iterable[FoundColumns]) -> ColumnMap:
-    """Return `columns` with the types of their ids. Raises `UserError` for a missing column, and for another type."""
-    kinds: dict[str, dict[pa.DataType, str]] = {name: {} for name in columns.ids}
+def types_of_ids(source: ColumnsSource, found: Iterable[FoundColumns]) -> dict[str, pa.DataType]:
+    """Return the types of ids, int64 or string by column.
+
+    Raises `UserError` for a missing column, and for a column of a wrong type.
+    """
+    kinds: dict[str, dict[pa.DataType, str]] = {name: {} for name in source.id_columns}
     with_type: set[str] = set()  # not written as text
-    optional = (columns.dwell, columns.reward, columns.propensity)
-    numbers = [*columns.feedback.values(), *(name for name in optional if name is not None)]
-    for one in sources:
+    optional = (source.dwell, source.reward, source.propensity)
+    numbers = [column.column for column in source.feedback.values()] + [name for name in optional if name is not None]
+    for one in found:
         file, schema, written, padded = one.file, one.schema, one.written, one.padded
-        _check_each_once(file, columns.columns, schema.names)
-        for name in columns.ids:
+        _check_each_once(file, source.columns, schema.names)
+        for name in source.id_columns:
             kind = schema.field(name).type
             if kind == pa.null():  # an empty column
                 continue
@@ -152,16 +125,15 @@ def typed(columns: ColumnMap, sources: Iterable[FoundColumns]) -> ColumnMap:
         for name in numbers:
             if name not in written:
                 _check_type(schema, name, file, "numbers", is_number)
-        if columns.time not in written:
-            _check_type(schema, columns.time, file, "times (numbers, timestamps or ISO 8601 text)", _is_time)
+        if source.time not in written:
+            _check_type(schema, source.time, file, "times (numbers, timestamps or ISO 8601 text)", _is_time)
     for name, files_of_kinds in kinds.items():
         if len(files_of_kinds) > 1 and name in with_type:
             first, second = list(files_of_kinds.items())[:2]
             raise UserError(
                 f"{second[1]}: column '{name}' is {second[0]}, but {first[0]} in {first[1]}; expected one type"
             )
-    types = {name: pa.string() if pa.string() in of_name else pa.int64() for name, of_name in kinds.items()}
-    return replace(columns, id_types=types)
+    return {name: pa.string() if pa.string() in of_name else pa.int64() for name, of_name in kinds.items()}
 
 
 def is_id(kind: pa.DataType) -> bool:

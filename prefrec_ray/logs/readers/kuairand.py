@@ -16,11 +16,10 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import mix
 from prefrec_ray.logs.contract import Place, SideFiles
-from prefrec_ray.logs.fragments import read
-from prefrec_ray.logs.log import Log
-from prefrec_ray.logs.readers.kuairand_items import VideoContent
+from prefrec_ray.logs.fragments import batches, read
+from prefrec_ray.logs.log import Content, Log
 from prefrec_ray.logs.schemas import check_present, schema
-from prefrec_ray.logs.sources import KuaiRandSource
+from prefrec_ray.logs.sources import KuaiRandSource, UsersTable
 from prefrec_ray.logs.tables import user_table
 from prefrec_ray.logs.times import to_milliseconds
 from prefrec_ray.logs.values import refuse, to_integers
@@ -38,8 +37,8 @@ _UNKNOWN = pa.array(["-124", "UNKNOWN"])
 _NAME = re.compile(r"(log_standard|log_random|user_features|video_features_basic)(?:_.*)?_(pure|1k|27k)[._].*")
 
 
-def open_kuairand(source: KuaiRandSource, side: SideFiles | None = None) -> Log:
-    """Return the log of one version of KuaiRand.
+def open_log(source: KuaiRandSource, seed: int = 0, side: SideFiles | None = None) -> Log:
+    """Return the log of one version of KuaiRand; `seed` is not used.
 
     Raises `UserError` for missing files and columns, and for a folder with several versions without a `version`.
     """
@@ -133,12 +132,46 @@ def _users(file: str, features: tuple[str, ...]) -> pa.Table | None:
     """Return features as text; null for -124, UNKNOWN and empty cells. Integers lose their '.0'."""
     if not features:
         return None
-    table = user_table(file, "user_id", list(features), pa.int64())
+    table = user_table(UsersTable(path=file, features=list(features)), pa.int64())
     columns = {"user_id": table["user_id"]}
     for name in features:
         text = pc.replace_substring_regex(table[name], r"\.0$", "")
         columns[name] = pc.if_else(pc.is_in(text, _UNKNOWN), pa.scalar(None, pa.string()), text)
     return pa.table(columns)
+
+
+@dataclass(frozen=True)
+class VideoContent:
+    """Content of videos, from three columns of the files `video_features_basic`, read batch by batch.
+
+    KuaiRand's statistics of videos are not read: they are averages over the month of the log and contain the future.
+    """
+
+    files: tuple[str, ...]
+
+    def __call__(self, ids: np.ndarray) -> Content:
+        """Return the content of `ids` (int64, ascending). Videos that are not in the files have no tags, no author."""
+        maker = np.full(len(ids), -1, dtype=np.int64)
+        rows, tags = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for number, file in enumerate(self.files):
+            row = 0
+            for table in batches(file, ["video_id", "author_id", "tag"], None):
+                place = Place(file, number, row)
+                video = to_integers(table["video_id"], place, "video_id")
+                author = to_integers(table["author_id"], place, "author_id")
+                item = np.searchsorted(ids, video).clip(max=len(ids) - 1)
+                known = ids[item] == video
+                maker[item[known]] = author[known]
+                texts = pc.fill_null(table["tag"].filter(pa.array(known)), "")
+                parts = pc.split_pattern(texts, ",").combine_chunks()
+                flat = pc.utf8_trim_whitespace(parts.flatten())
+                named = pc.not_equal(flat, "")
+                owner = np.flatnonzero(known)[pc.list_parent_indices(parts).to_numpy()][named.to_numpy(False)]
+                places = Place(file, number, rows=row + owner)
+                rows.append(item[owner])
+                tags.append(to_integers(pa.chunked_array([flat.filter(named)]), places, "tag"))
+                row += table.num_rows
+        return Content.from_pairs(np.concatenate(rows), np.concatenate(tags), maker)
 
 
 def _check_range(values: np.ndarray, low: int, high: int | None, place: Place, name: str) -> None:

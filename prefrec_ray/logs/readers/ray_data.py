@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -14,11 +14,11 @@ from ray.data.block import BlockAccessor
 from ray.exceptions import RayError
 
 from prefrec_ray.errors import UserError, nearest
-from prefrec_ray.logs.canonical import ColumnMap
-from prefrec_ray.logs.contract import Place, SideFiles, clean
+from prefrec_ray.logs.canonical import ToCanonical
+from prefrec_ray.logs.contract import Place, SideFiles, clean, part_of
 from prefrec_ray.logs.fragments import empty_log
 from prefrec_ray.logs.log import Log
-from prefrec_ray.logs.readers.files import FoundColumns, column_map, log_of, side_tables, typed
+from prefrec_ray.logs.readers.files import FoundColumns, log_of, types_of_ids
 from prefrec_ray.logs.sources import RayDataSource
 from prefrec_ray.logs.values import plain, plain_schema
 
@@ -26,24 +26,23 @@ from prefrec_ray.logs.values import plain, plain_schema
 _ADVICE = "\nFailed to apply UDF transform"
 
 
-def open_ray_data(source: RayDataSource, side: SideFiles | None = None) -> Log:
-    """Read the columns in `source` into the object store, which spills to disk if needed.
+def open_log(source: RayDataSource, seed: int = 0, side: SideFiles | None = None) -> Log:
+    """Read the columns in `source` into the object store, which spills to disk if needed; `seed` is not used.
 
     A row is identified by its number in Ray Data's order of reading. Bad rows go to `side`. Raises `UserError` if Ray
     Data has no such function or it fails, for a missing column and for a column of a wrong type.
     """
-    columns = column_map(source)
     with _told(source.read):
         dataset = _reader(source.read)(**resolved(source.args))
         schema = dataset.schema()
     if schema is None:
         raise empty_log([source.read])
     read = plain_schema(pa.schema(list(zip(schema.names, schema.types, strict=True))))
-    columns = typed(columns, [FoundColumns(source.read, read)])
+    types = types_of_ids(source, [FoundColumns(source.read, read)])
     with _told(source.read):
         # Rows of equal times are in the order of the log.
         dataset.context.execution_options.preserve_order = True
-        bundles = dataset.select_columns(columns.columns).materialize().iter_internal_ref_bundles()
+        bundles = dataset.select_columns(source.columns).materialize().iter_internal_ref_bundles()
         blocks = [(block.ref, block.metadata.num_rows) for bundle in bundles for block in bundle.blocks]
     starts = [sum(rows for _, rows in blocks[:number]) for number in range(len(blocks))]
     rows = sum(rows for _, rows in blocks)
@@ -55,9 +54,14 @@ def open_ray_data(source: RayDataSource, side: SideFiles | None = None) -> Log:
         batch_size=None,
         batch_format="pyarrow",
         # Wrapped in a list, because each task would resolve a bare reference.
-        fn_kwargs={"blocks": [ref for ref, _ in blocks], "columns": columns, "side": side, "name": source.read},
+        fn_kwargs={
+            "blocks": [ref for ref, _ in blocks],
+            "convert": ToCanonical(source, types),
+            "side": side,
+            "name": source.read,
+        },
     )
-    return log_of(source, interactions, rows, [source.read], side_tables(source, columns.id_types, side))
+    return log_of(source, interactions, rows, [source.read], types, side)
 
 
 def resolved(value: Any) -> Any:
@@ -100,10 +104,10 @@ def _last_line(error: BaseException) -> str:
 
 
 def _read_blocks(
-    fragments: pa.Table, blocks: list[ray.ObjectRef], columns: ColumnMap, side: SideFiles | None, name: str
+    fragments: pa.Table, blocks: list[ray.ObjectRef], convert: ToCanonical, side: SideFiles | None, name: str
 ) -> Iterator[pa.Table]:
     for fragment in fragments.to_pylist():
         table = plain(BlockAccessor.for_block(ray.get(blocks[fragment["block"]])).to_arrow())
         place = Place(name, 0, fragment["first"])
-        with side.part(f"00000-{fragment['block'] + 1:05d}") if side else nullcontext() as part:
-            yield clean(table, place, columns, part)
+        with part_of(side, f"00000-{fragment['block'] + 1:05d}") as part:
+            yield clean(table, place, convert, part)
