@@ -49,19 +49,10 @@ class Crowd:
     def __init__(self, world: World, traits: Traits, rng: np.random.Generator) -> None:
         self.world, self.traits, self.rng = world, traits, rng
         self.rules = Rules(world, traits)
+        self.features, self.requests = traits.features, traits.requests
         self.exposure = traits.exposure.copy()
         self.time_ms = traits.start_ms.copy()
         self.gone = np.zeros(len(self.time_ms), dtype=bool)
-
-    @property
-    def features(self) -> dict[str, np.ndarray]:
-        """Return the user features, as strings."""
-        return self.traits.features
-
-    @property
-    def requests(self) -> np.ndarray:
-        """Return the number of impressions of each user in the log, int64 [n]."""
-        return self.traits.requests
 
     @property
     def satisfaction(self) -> np.ndarray:

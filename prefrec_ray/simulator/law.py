@@ -35,16 +35,10 @@ class SimulatedCrowd(Protocol):
     """State of n users who advance in lock-step: each step shows one item to each user."""
 
     world: Any
+    features: dict[str, np.ndarray]  # user features, strings [n], None if unknown
+    requests: np.ndarray  # int64 [n], number of impressions of each user in the log
     time_ms: np.ndarray  # int64 [n], time of the next impression
     gone: np.ndarray  # bool [n]: left for good; later impressions have no effect and are not logged
-
-    @property
-    def features(self) -> Mapping[str, np.ndarray]:
-        """Return the user features, strings [n], None if unknown."""
-
-    @property
-    def requests(self) -> np.ndarray:
-        """Return the number of impressions of each user in the log, int64 [n]."""
 
     def excluded(self) -> np.ndarray | None:
         """Return the items excluded from the next impression, bool [n, items], read-only; None if none is excluded."""

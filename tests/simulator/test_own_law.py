@@ -74,7 +74,9 @@ class Users:
 SETTINGS = {"users": 60, "requests": 30, "items": 30, "seed": 4, "truth": True}
 YAML = """
 simulate: {users: 60, requests: 30, items: 30, seed: 4, truth: true, world: "colors_law:Colors"}
-prepare: {source: {kind: simulator, path: logs}, preferences: {pairs: 60, validation_pairs: 20}}
+prepare:
+  source: {kind: simulator, path: logs}
+  preferences: {pairs: 60, validation_pairs: 20, length: 10, min_requests: 25}
 """
 COMMANDS = """
 import json
