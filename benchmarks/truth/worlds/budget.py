@@ -1,0 +1,62 @@
+"""A budget of attention per day.
+
+Item i has a length L_i of 1 to 8 minutes and belongs to one of 40 genres of value g in [0, 1]; v_i = 0.6 g + 0.05 L_i.
+A user has B = 30 minutes at the first impression of a day (UTC). With every item
+
+    B <- B - L_i,    joy <- 0.9 joy + 0.1 (v_i - 0.6 [B < 0]),    satisfaction = sigmoid(8 (joy - 0.4)).
+
+A session continues with log-odds 2 if B > 0, and -1 otherwise. Sources: E. Ie et al. (2019), "SlateQ: A Tractable
+Decomposition for Reinforcement Learning with Recommendation Sets" (budgets of time); D. Kahneman (1973), "Attention and
+Effort". A policy has to learn that long items are liked but use up the day: value per minute counts, and short items at
+the end of a day. Items have two categories, length and genre, and no embeddings.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks.truth.platform import Platform, Reaction, Users
+from prefrec_ray.simulator.crowd import sigmoid
+from prefrec_ray.simulator.world import DAY_MS
+
+GENRES, LONGEST, MINUTES = 40, 8, 30
+
+
+class BusyUsers(Users):
+    """State: joy, the day of the last impression, and the minutes left on this day."""
+
+    def begin(self) -> None:
+        self.joy = np.full(len(self.everyone), 0.4)
+        self.day = np.full(len(self.everyone), -1)
+        self.budget = np.zeros(len(self.everyone))
+
+    def left(self) -> np.ndarray:
+        """Return the minutes left before the next impression, [n]."""
+        return np.where(self.time_ms // DAY_MS == self.day, self.budget, MINUTES)
+
+    def react(self, rows: np.ndarray) -> Reaction:
+        self.budget = self.left() - self.world.length[rows]
+        self.day = self.time_ms // DAY_MS
+        value, over = self.world.value[rows], self.budget < 0
+        self.joy = 0.9 * self.joy + 0.1 * (value - 0.6 * over)
+        satisfaction = sigmoid(8.0 * (self.joy - 0.4))
+        watch = -1.0 + 0.2 * self.world.length[rows] - 0.5 * over
+        stay = np.where(self.budget > 0, 2.0, -1.0)
+        return Reaction(satisfaction, click=3.0 * value - 2.0, like=-3.0 + 4.0 * value - over, watch=watch, stay=stay)
+
+    def cost(self) -> np.ndarray:
+        over = self.left()[:, None] < self.world.length
+        return -(self.world.value - 0.1 * self.world.length) + 0.6 * over
+
+
+class Budget(Platform):
+    """Items with a length and a genre."""
+
+    users = BusyUsers
+
+    def draw_items(self, count: int, rng: np.random.Generator) -> None:
+        self.length = rng.integers(1, LONGEST + 1, count)
+        genre = rng.integers(0, GENRES, count)
+        self.kinds = {"length": self.length, "genre": genre}
+        self.value = 0.6 * rng.permutation(np.linspace(0.0, 1.0, GENRES))[genre] + 0.05 * self.length
+        self.appeal = 0.3 * self.length + 0.5 * rng.standard_normal(GENRES)[genre]

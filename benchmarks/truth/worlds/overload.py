@@ -1,0 +1,64 @@
+"""Momentum and choice overload within a session.
+
+Item i has one of 24 genres g. User u likes genre g by a_ug, a standard normal number. k is the number of different
+genres in the session so far, with the shown one. With the shown item
+
+    x = a_ug - 0.8 max(k - 3, 0),    ease <- 0.85 ease + 0.15 x,    satisfaction = sigmoid(1.5 ease).
+
+The log-odds that the session continues are larger by 0.6 if the genre is that of the item before. Source: S. S. Iyengar
+and M. R. Lepper (2000), "When Choice is Demotivating: Can One Desire Too Much of a Good Thing?". A policy has to find
+the genres of a user, and to keep to few of them in one session; a new session starts with no load. Items have one
+category, the genre, and no embeddings.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks.truth.platform import Platform, Reaction, Users
+from prefrec_ray.simulator.crowd import sigmoid
+
+GENRES, FREE = 24, 3
+
+
+class OverloadedUsers(Users):
+    """State: ease, the genres of this session, and the last genre (-1: none)."""
+
+    def begin(self) -> None:
+        self.ease = np.zeros(len(self.everyone))
+        self.met = np.zeros((len(self.everyone), GENRES), dtype=bool)
+        self.last = np.full(len(self.everyone), -1)
+
+    def react(self, rows: np.ndarray) -> Reaction:
+        genre = self.world.genre[rows]
+        liking = self.traits["liking"][self.everyone, genre]
+        self.met[self.everyone, genre] = True
+        load = np.maximum(self.met.sum(axis=1) - FREE, 0)
+        self.ease = 0.85 * self.ease + 0.15 * (liking - 0.8 * load)
+        satisfaction = sigmoid(1.5 * self.ease)
+        stay = -0.2 + 3.4 * satisfaction + 0.6 * (genre == self.last)
+        self.last = genre
+        return Reaction(satisfaction, click=-1.0 + liking, like=-2.5 + liking, watch=-0.5 + 0.2 * liking, stay=stay)
+
+    def ends(self, leaves: np.ndarray) -> None:
+        self.met[leaves] = False
+        self.last[leaves] = -1
+
+    def cost(self) -> np.ndarray:
+        load = np.maximum((self.met.sum(axis=1)[:, None] + ~self.met) - FREE, 0)
+        return -(self.traits["liking"] - 3.0 * load)[:, self.world.genre]
+
+
+class Overload(Platform):
+    """Items of 24 genres, and users who like some of them."""
+
+    users = OverloadedUsers
+    strength = (0.0, 3.0)
+
+    def draw_items(self, count: int, rng: np.random.Generator) -> None:
+        self.genre = rng.integers(0, GENRES, count)
+        self.kinds = {"genre": self.genre}
+        self.appeal = rng.standard_normal(GENRES)[self.genre]
+
+    def draw_traits(self, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        return {"liking": rng.standard_normal((count, GENRES))}
