@@ -1,0 +1,59 @@
+"""Preferences that drift towards what is shown.
+
+User u has a taste t, a unit vector, and item i the direction e_i, its embedding scaled to length 1. a = e_i . t is the
+affinity. Good supply lies in a hidden direction g. With the shown item
+
+    mood <- 0.9 mood + a (0.3 + e_i . g),    satisfaction = sigmoid(0.4 mood),
+    t <- (t + 0.15 a e_i) / |t + 0.15 a e_i|,
+
+and a click has the log-odds 2 a - 1. Sources: R. Jiang et al. (2019), "Degenerate Feedback Loops in Recommender
+Systems"; S. Dean and J. Morgenstern (2022), "Preference Dynamics Under Personalized Recommendations". A policy has to
+lead tastes step by step to the good supply, through items near the present taste, instead of serving the taste.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks.truth.platform import Platform, Reaction, Users
+from prefrec_ray.simulator.crowd import sigmoid
+
+
+class DriftingUsers(Users):
+    """State: mood and taste."""
+
+    def begin(self) -> None:
+        self.mood = np.zeros(len(self.everyone))
+        self.taste = self.traits["taste"].copy()
+
+    def react(self, rows: np.ndarray) -> Reaction:
+        item = self.world.units[rows]
+        affinity = (item * self.taste).sum(axis=1)
+        self.mood = 0.9 * self.mood + affinity * (0.3 + self.world.supply[rows])
+        moved = self.taste + 0.15 * affinity[:, None] * item
+        self.taste = moved / np.linalg.norm(moved, axis=1, keepdims=True)
+        like = -2.0 + 2.0 * affinity * (0.3 + self.world.supply[rows])
+        return Reaction(sigmoid(0.4 * self.mood), click=2.0 * affinity - 1.0, like=like, watch=-0.5 + 0.3 * affinity)
+
+    def cost(self) -> np.ndarray:
+        affinity = self.taste @ self.world.units.T
+        # Movement towards the good supply pays at all later impressions.
+        return -affinity * (0.3 + 3.0 * self.world.supply)
+
+
+class Bubble(Platform):
+    """Items with embeddings, uniform in [-1, 1]^8, and users with tastes in all directions."""
+
+    users = DriftingUsers
+    strength = (-2.0, 3.0)
+
+    def draw_items(self, count: int, rng: np.random.Generator) -> None:
+        self.embeddings = rng.uniform(-1.0, 1.0, (count, 8))
+        self.units = self.embeddings / np.linalg.norm(self.embeddings, axis=1, keepdims=True)
+        good, appealing = rng.standard_normal((2, 8))
+        self.supply = self.units @ (good / np.linalg.norm(good))
+        self.appeal = self.units @ (appealing / np.linalg.norm(appealing))
+
+    def draw_traits(self, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        taste = rng.standard_normal((count, 8))
+        return {"taste": taste / np.linalg.norm(taste, axis=1, keepdims=True)}

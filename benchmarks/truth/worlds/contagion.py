@@ -1,0 +1,62 @@
+"""Popularity that spreads between users.
+
+P_i is the popularity of item i among the users who are simulated together: at every step P <- 0.97 P, plus the share of
+these users who like the item. q_i is its quality, a standard normal number. With the shown item
+
+    x = 0.4 q_i + 0.8 log(1 + 40 P_i) - 2 [i among the user's last 20 items],    mood <- 0.9 mood + x - 1,
+    satisfaction = sigmoid(0.25 mood),
+
+and a like has the log-odds x - 1. Source: M. J. Salganik, P. S. Dodds and D. J. Watts (2006), "Experimental Study of
+Inequality and Unpredictability in an Artificial Cultural Market". A policy has to show all users the same rotating set
+of hits: their value comes from other users, and the log of one user does not contain it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks.truth.platform import Platform, Reaction, Users
+from prefrec_ray.simulator.crowd import sigmoid
+
+WINDOW = 20
+
+
+class SocialUsers(Users):
+    """State: mood and the last 20 items (-1: none) of each user, and the popularity of items."""
+
+    def begin(self) -> None:
+        self.mood = np.zeros(len(self.everyone))
+        self.recent = np.full((len(self.everyone), WINDOW), -1)
+        self.popularity = np.zeros(self.world.settings.items)
+
+    def worth(self) -> np.ndarray:
+        """Return the quality of each item plus the effect of its popularity, [items]."""
+        return 0.4 * self.world.quality + 0.8 * np.log1p(40.0 * self.popularity)
+
+    def react(self, rows: np.ndarray) -> Reaction:
+        effect = self.worth()[rows] - 2.0 * (self.recent == rows[:, None]).any(axis=1)
+        self.mood = 0.9 * self.mood + effect - 1.0
+        self.recent = np.concatenate([self.recent[:, 1:], rows[:, None]], axis=1)
+        likes = self.rng.random(len(rows)) < sigmoid(effect - 1.0)
+        self.popularity *= 0.97
+        np.add.at(self.popularity, rows[likes], 1.0 / len(rows))
+        like = np.where(likes, 50.0, -50.0)
+        return Reaction(sigmoid(0.25 * self.mood), click=-1.0 + self.world.appeal[rows], like=like, watch=-0.5)
+
+    def cost(self) -> np.ndarray:
+        cost = np.tile(-self.worth(), (len(self.everyone), 1))
+        user, place = np.nonzero(self.recent >= 0)
+        cost[user, self.recent[user, place]] += 10.0
+        return cost
+
+
+class Contagion(Platform):
+    """Items with embeddings, uniform in [-1, 1]^8."""
+
+    users = SocialUsers
+    strength = (0.0, 4.0)
+
+    def draw_items(self, count: int, rng: np.random.Generator) -> None:
+        self.embeddings = rng.uniform(-1.0, 1.0, (count, 8))
+        self.quality = rng.standard_normal(count)
+        self.appeal = self.embeddings @ rng.standard_normal(8) / 2.0 + 0.5 * rng.standard_normal(count)

@@ -1,0 +1,64 @@
+"""Memory of a session by its peak and its end.
+
+Item i has one of 30 genres of intensity x in [-1, 1]. A user adapts to intensity, r <- 0.85 r + 0.15 x, and feels
+y = x - 0.7 r, with r before this update. The memory of a session is half its largest y, and half the mean of its last
+two y (one after the first item). It alone decides how soon the user is back:
+
+    satisfaction = sigmoid(2 memory),    hours until the next session are multiplied by exp(-2.5 (memory - 0.3)).
+
+The session continues with log-odds 1.6 - 1.2 x. Sources: D. Kahneman et al. (1993), "When More Pain Is Preferred to
+Less: Adding a Better End"; H. Helson (1964), "Adaptation-Level Theory". A policy has to save intense items for the peak
+and the end of a session, because steady intensity is not felt. Items have one category, the genre, and no embeddings.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks.truth.platform import Platform, Reaction, Users
+from prefrec_ray.simulator.crowd import sigmoid
+
+GENRES = 30
+
+
+class RememberingUsers(Users):
+    """State: adaptation, and of this session the largest and the last feeling (NaN: none)."""
+
+    def begin(self) -> None:
+        self.adaptation = np.zeros(len(self.everyone))
+        self.peak = np.full(len(self.everyone), np.nan)
+        self.last = np.full(len(self.everyone), np.nan)
+
+    def react(self, rows: np.ndarray) -> Reaction:
+        intensity = self.world.intensity[self.world.genre[rows]]
+        feeling = intensity - 0.7 * self.adaptation
+        self.adaptation = 0.85 * self.adaptation + 0.15 * intensity
+        self.peak = np.fmax(self.peak, feeling)
+        memory = self.peak / 2 + np.where(np.isnan(self.last), feeling, (feeling + self.last) / 2) / 2
+        self.last = feeling
+        stay, away = 1.6 - 1.2 * intensity, -2.5 * (memory - 0.3)
+        like = -2.0 + feeling
+        return Reaction(
+            sigmoid(2.0 * memory), click=-1 + intensity, like=like, watch=0.3 * feeling, stay=stay, away=away
+        )
+
+    def ends(self, leaves: np.ndarray) -> None:
+        self.peak[leaves] = self.last[leaves] = np.nan
+
+    def cost(self) -> np.ndarray:
+        # Light items until the adaptation is low, then intense ones until the session ends.
+        ready = (self.adaptation < -0.5) | ~np.isnan(self.peak) & (self.peak > 1.0)
+        return np.where(ready, -1.0, 1.0)[:, None] * self.world.intensity[self.world.genre]
+
+
+class PeakEnd(Platform):
+    """Items of 30 genres."""
+
+    users = RememberingUsers
+    strength = (-2.0, 3.0)
+
+    def draw_items(self, count: int, rng: np.random.Generator) -> None:
+        self.genre = rng.integers(0, GENRES, count)
+        self.kinds = {"genre": self.genre}
+        self.intensity = rng.permutation(np.linspace(-1.0, 1.0, GENRES))
+        self.appeal = self.intensity[self.genre] + 0.5 * rng.standard_normal(GENRES)[self.genre]
