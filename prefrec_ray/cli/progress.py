@@ -31,7 +31,12 @@ def progress(console: Console, transient: bool = False) -> Iterator[Report]:
             yield _Bars(bars)
         return
     lines, ended = Lines(lambda line: console.print(line, highlight=False)), Event()
-    heart = Thread(target=_beat, args=(lines, ended), daemon=True)
+
+    def beat() -> None:
+        while not ended.wait(_TICK):
+            lines.beat()
+
+    heart = Thread(target=beat, daemon=True)
     heart.start()
     try:
         yield lines
@@ -46,11 +51,6 @@ def loading(console: Console) -> Iterator[None]:
     with progress(console, transient=True) as report:
         report("load packages", 0, 1)
         yield
-
-
-def _beat(lines: Lines, ended: Event) -> None:
-    while not ended.wait(_TICK):
-        lines.beat()
 
 
 @dataclass
@@ -96,58 +96,53 @@ class _Stage:
 
 
 class _Stages:
-    """The stages of a command, by name."""
+    """The stages of a command, by name. A stage that has ended may begin again."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self.last = clock()  # time of the last report
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._lock = clock, Lock()
+        self._last = clock()  # time of the last report
         self._stages: dict[str, _Stage] = {}
-
-    def report(self, name: str, done: int, total: int, note: str) -> tuple[_Stage, bool]:
-        """Return the stage, and whether this report ends it. A stage that has ended may begin again."""
-        now = self._clock()
-        stage = self._stages.get(name)
-        if stage is not None and stage.has_ended:
-            if done >= total:
-                return stage, False
-            stage = None
-        if stage is None:
-            # A stage that is reported late began when the stage before it had ended.
-            self._stages.pop(name, None)  # the newest is the last one
-            stage = self._stages[name] = _Stage(name, self.last if done else now)
-        self.last = now
-        stage.report(now, done, total, note)
-        return stage, stage.has_ended
-
-    @property
-    def running(self) -> _Stage | None:
-        """Return the stage that began last and has not ended."""
-        return next((stage for stage in reversed(self._stages.values()) if not stage.has_ended), None)
-
-
-class Lines:
-    """Prints a line for each stage that ends and, by `beat`, a heartbeat in silence."""
-
-    def __init__(self, out: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
-        self._out, self._clock = out, clock
-        self._stages, self._lock = _Stages(clock), Lock()
-        self._printed = clock()
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
         with self._lock:
-            known, ends = self._stages.report(stage, done, total, note)
-            if ends:
-                self._print(known.label, known.figures(self._clock()))
+            now = self._clock()
+            known = self._stages.get(stage)
+            if known is not None and known.has_ended:
+                if done >= total:
+                    return
+                known = None
+            if known is None:
+                # A stage that is reported late began when the stage before it had ended.
+                self._stages.pop(stage, None)  # the newest is the last one
+                known = self._stages[stage] = _Stage(stage, self._last if done else now)
+            self._last = now
+            known.report(now, done, total, note)
+            self._show(known)
+
+    def _show(self, stage: _Stage) -> None:
+        raise NotImplementedError
+
+
+class Lines(_Stages):
+    """Prints a line for each stage that ends and, by `beat`, a heartbeat in silence."""
+
+    def __init__(self, out: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(clock)
+        self._out, self._printed = out, clock()
+
+    def _show(self, stage: _Stage) -> None:
+        if stage.has_ended:
+            self._print(stage.label, stage.figures(self._clock()))
 
     def beat(self) -> None:
-        """Print the running stage after a time without output."""
+        """Print the stage that began last and has not ended, after a time without output."""
         with self._lock:
             now = self._clock()
             if now - self._printed < _SILENCE:
                 return
-            running = self._stages.running
+            running = next((stage for stage in reversed(self._stages.values()) if not stage.has_ended), None)
             if running is None:
-                self._print("working", _duration(now - self._stages.last))
+                self._print("working", _duration(now - self._last))
             else:
                 self._print(running.label, running.figures(now))
 
@@ -156,18 +151,19 @@ class Lines:
         self._out(f"{label}  {figures}")
 
 
-class _Bars:
+class _Bars(_Stages):
     def __init__(self, bars: Progress) -> None:
-        self._bars, self._stages = bars, _Stages(time.monotonic)
+        super().__init__()
+        self._bars = bars
         self._tasks: dict[int, TaskID] = {}
 
-    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
-        known, _ = self._stages.report(stage, done, total, note)
-        if id(known) not in self._tasks:
-            self._tasks[id(known)] = self._bars.add_task(known.label, stage=known)
+    def _show(self, stage: _Stage) -> None:
+        if id(stage) not in self._tasks:
+            self._tasks[id(stage)] = self._bars.add_task(stage.label, stage=stage)
+        done, total = stage.last[1], stage.total
         # The bar of a single step moves to and fro until it ends.
         is_open = not total or (total == 1 and not done)
-        self._bars.update(self._tasks[id(known)], completed=done, total=None if is_open else total)
+        self._bars.update(self._tasks[id(stage)], completed=done, total=None if is_open else total)
 
 
 class _Figures(ProgressColumn):

@@ -18,6 +18,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,11 @@ from pyarrow import fs
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.storage import files
-from prefrec_ray.storage.stores import move_objects
 
 #: Seconds to wait until a process that started at the same time has given way.
 PATIENCE = 2.0
 _CLAIM, _PARTIAL = ".claim", ".partial"
+_MOVES_AT_ONCE = 8
 
 
 @contextmanager
@@ -73,6 +74,20 @@ def staged(output: str, last: str) -> Iterator[str]:
         except BaseException:
             files.remove(temporary)
             raise
+
+
+def move_objects(system: fs.FileSystem, source: str, target: str, last: str) -> None:
+    """Move all objects below `source` to `target`; `source/last` after all others have arrived."""
+    infos = system.get_file_info(fs.FileSelector(source, recursive=True))
+    names = [i.path.removeprefix(f"{source}/") for i in infos if i.type == fs.FileType.File]
+
+    def copy(name: str) -> None:
+        system.copy_file(f"{source}/{name}", f"{target}/{name}")
+
+    with ThreadPoolExecutor(_MOVES_AT_ONCE) as pool:
+        list(pool.map(copy, (name for name in names if name != last)))
+    copy(last)
+    system.delete_dir(source)
 
 
 def _outlast_others(base: str, mine: str) -> None:

@@ -24,8 +24,9 @@ from pyarrow import fs
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.storage import memory
-from prefrec_ray.storage.stores import open_store
 
+#: Attempts per HTTP request to S3. The pauses double, so a server may be unreachable for half a minute.
+_ATTEMPTS = 10
 #: Bytes of memory per byte of JSON: `{},` is a dictionary of 64 bytes, and a pointer to it.
 _JSON_GROWTH = 24.0
 #: Permissions of new files on a local disk, before the umask.
@@ -59,10 +60,38 @@ def filesystem(uri: str) -> tuple[fs.FileSystem, str]:
         raise UserError(
             f"{text}: found '?'; expected a URI without it (AWS_ENDPOINT_URL sets the endpoint of an S3 server)"
         )
+    scheme, _, path = text.partition("://")
     try:
-        return open_store(text)
+        return (_s3(path.split("/")[0]), path.rstrip("/")) if scheme == "s3" else fs.FileSystem.from_uri(text)
     except (pa.ArrowInvalid, ValueError, OSError) as error:
         raise UserError(f"{text}: not a path or URI that pyarrow opens ({str(error).splitlines()[0]})") from error
+
+
+class _S3(fs.S3FileSystem):
+    """S3 filesystem that is opened again when it is unpickled, with the environment of the worker process."""
+
+    bucket: str
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return _s3, (self.bucket,)
+
+
+def _s3(bucket: str) -> fs.FileSystem:
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if endpoint:
+        # Servers other than Amazon's may not support the checksums that this client adds by default.
+        os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+    if region is None:
+        region = "us-east-1" if endpoint else fs.resolve_s3_region(bucket)
+    system = _S3(
+        region=region,
+        endpoint_override=endpoint,
+        scheme="http" if endpoint and endpoint.startswith("http://") else "https",
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
+    )
+    system.bucket = bucket
+    return system
 
 
 def absolute(uri: str) -> str:

