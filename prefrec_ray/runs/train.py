@@ -150,19 +150,13 @@ def _train(
     iterations = algorithm.offline_data.schedule.iterations
     began, transitions = time.monotonic(), 0
     while algorithm.iteration < iterations:
-        row = run_iteration(algorithm)
-        last = algorithm.iteration == iterations
-        if scorer is not None:
-            row |= dict.fromkeys(SCORES)
-            if scorer.due(algorithm.iteration, last):
-                scores = scorer.scores(policy_now(algorithm), settings.task)
-                row |= {name: score for name, score in scores.items() if math.isfinite(score)}  # NaN has no order
+        row = run_iteration(algorithm, settings, name, scorer)
         rows.append(row)
         write_rows(output, rows)
         scored = _by_score(rows, scorer)
+        last = algorithm.iteration == iterations
         if last or algorithm.iteration % settings.checkpoint_every == 0 or algorithm.iteration in scored:
             save_checkpoint(algorithm, output, settings.keep_checkpoints, rows, next(iter(scored), None))
-        publish(row, name, settings.method, settings.task)
         transitions += row["transitions"] or 0
         rate = f"{transitions / max(time.monotonic() - began, 1e-9):,.0f} transitions/s"  # of the whole stage
         report(stage, algorithm.iteration, iterations, "reward" if row["phase"] == "pretrain" else rate)
@@ -246,16 +240,28 @@ def write_config(output: str, settings: TrainSettings, dataset: str, config: Off
     storage.write_json(storage.join(output, CONFIG), {**describe(settings, dataset), "resolved": resolved})
 
 
-def run_iteration(algorithm: OfflineAlgorithm) -> Row:
-    """Train for one iteration and return its row of progress.csv: `COLUMNS`, then further metrics of the method.
+def run_iteration(
+    algorithm: OfflineAlgorithm, settings: TrainSettings, name: str, scorer: ValidationScorer | None
+) -> Row:
+    """Train for one iteration, and publish and return its row of progress.csv for the run or trial `name`.
 
-    A value is None if the method does not have the metric, or if it is not finite.
+    Its columns are `COLUMNS`, further metrics of the method and, with a `scorer`, `SCORES`. A value is None if the
+    method does not have the metric, if the policy is not scored in this iteration, or if the value is not finite.
     """
     result = algorithm.train()
     row = {column: algorithm.report.get(column, result.get(column)) for column in COLUMNS} | algorithm.report
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
-    }
+    if scorer is not None:
+        row |= dict.fromkeys(SCORES)
+        if scorer.due(algorithm.iteration, row["progress"] >= 1):
+            row |= scorer.scores(policy_now(algorithm), settings.task)
+    # NaN has no order.
+    row = {column: value if _is_known(value) else None for column, value in row.items()}
+    publish(row, name, settings.method, settings.task)
+    return row
+
+
+def _is_known(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def write_rows(output: str, rows: list[Row]) -> None:

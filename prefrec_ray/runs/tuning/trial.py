@@ -17,8 +17,7 @@ from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.selection.validation import ValidationScorer
 from prefrec_ray.runs.checkpoints import checkpoints, first_whole
-from prefrec_ray.runs.columns import SCORES, publish
-from prefrec_ray.runs.train import build_config, policy_now, run_iteration
+from prefrec_ray.runs.train import build_config, run_iteration
 from prefrec_ray.runs.tuning.settings import TuneSettings
 from prefrec_ray.runs.tuning.shared import Shared
 from prefrec_ray.runs.tuning.space import train_settings
@@ -62,22 +61,17 @@ class SweepTrial(tune.Trainable):
         algorithm_config = plan.shared.give(build_config(run, plan.dataset))
         if plan.settings.resources.gpus and not algorithm_config.num_learners:
             algorithm_config.learners(num_gpus_per_learner=plan.settings.resources.gpus)
-        self.name, self.method, self.task = config["trial"]["name"], run.method, run.task
+        self.name, self.settings = config["trial"]["name"], run
         self.algorithm: OfflineAlgorithm = algorithm_config.build_algo()
         self.resumed_from = 0
 
     def step(self) -> dict[str, Any]:
         """Train for one iteration, and return its row."""
-        row = run_iteration(self.algorithm)
-        finished = row["progress"] >= 1
         scorer = self.plan.scorer
-        scored = scorer is not None and scorer.due(row["training_iteration"], finished)
-        if scorer is not None:
-            row |= dict.fromkeys(SCORES)
-            if scored:
-                row |= scorer.scores(policy_now(self.algorithm), self.task)
-        publish(row, self.name, self.method, self.task)
+        row = run_iteration(self.algorithm, self.settings, self.name, scorer)
         reported = list(row)
+        scored = scorer is not None and row[scorer.metric] is not None
+        finished = row["progress"] >= 1
         if self.plan.settings.metric is not None:
             row.setdefault(self.plan.settings.metric)  # Tune requires it in every row, but only some methods report it
         row = {name: math.nan if value is None else value for name, value in row.items()}
