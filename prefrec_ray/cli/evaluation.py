@@ -68,6 +68,7 @@ def evaluate(
         from prefrec_ray.cli.config import open_section
         from prefrec_ray.evaluation.results.verdict import vouched
         from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
+        from prefrec_ray.evaluation.settings import ESTIMATORS
 
     settings = open_section(config, "evaluate")
     if split is not None:
@@ -75,7 +76,11 @@ def evaluate(
             raise UserError(f"--split: unknown split '{split}'; expected one of {', '.join(SPLITS)}")
         settings = settings.model_copy(update={"split": split})
     if estimators is not None:
-        settings = settings.model_copy(update={"estimators": parse_estimators(estimators)})
+        names = tuple(dict.fromkeys(name.strip() for name in estimators.split(",")))
+        for name in names:
+            if name not in ESTIMATORS:
+                raise UserError(f"--estimators: unknown estimator '{name}'; {nearest(name, list(ESTIMATORS))}")
+        settings = settings.model_copy(update={"estimators": names})
     run = EvaluationRun(policies, dataset, settings, online, sensitivity, output)
     with progress(console()) as report:
         evaluation = run_evaluation(run, report)
@@ -121,17 +126,6 @@ def next_command(evaluation: Evaluation, run: EvaluationRun, dataset: str, confi
         if output is not None:
             return pasteable("constrain", bundle, "--dataset", dataset, "--output", output, config=config)
     return None
-
-
-def parse_estimators(text: str) -> tuple[str, ...]:
-    """Return the names in `text`, each once. Raises `UserError` for an unknown name."""
-    from prefrec_ray.evaluation.settings import ESTIMATORS
-
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
-    for name in names:
-        if name not in ESTIMATORS:
-            raise UserError(f"--estimators: unknown estimator '{name}'; {nearest(name, list(ESTIMATORS))}")
-    return names
 
 
 def constrain(

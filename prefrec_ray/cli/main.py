@@ -92,9 +92,9 @@ PANELS: dict[str, dict[Callable[..., Any], tuple[str, ...]]] = {
     "Cluster": {
         submit: (
             "prefrec submit my.yaml --command prepare --output s3://BUCKET/data",
-            "prefrec submit my.yaml --command train --output RUN -- --dataset DATASET",
+            "prefrec submit my.yaml --output s3://BUCKET/sweep -- --resume",
         ),
-        doctor: ("prefrec doctor --address HOST:PORT",),
+        doctor: ("prefrec doctor --address http://HOST:8265",),
     },
 }
 WITHOUT_RAY = (export, report, serve, compare, rollback, validate, submit, doctor)
@@ -156,13 +156,17 @@ def options(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exit: 0 if successful, 2 after a user error (one line on stderr), 130 or 143 after a
-    signal."""
+    """Run one command and exit.
+
+    Exit status: 0 if successful, 2 after a user error (one line on stderr), 130 or 143 after a signal.
+    """
     end_on_sigterm()
     # A command that does not start Ray itself must fail instead of joining a cluster that runs on this machine.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     status = run(arguments)
-    _say_no_more()
+    # Ray may print lines to standard error as it ends, and after Ctrl-C a stack.
+    sys.stderr.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     sys.exit(status)
 
 
@@ -189,14 +193,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _stop(message(), 2) if message() else 2
     # Typer turns Ctrl-C into this status by itself.
     return _stop("interrupted", INTERRUPTED) if status == INTERRUPTED else int(status)
-
-
-def _say_no_more() -> None:
-    """Close standard error: Ray may print lines as it ends, and after Ctrl-C a stack."""
-    sys.stderr.flush()
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
 
 
 def _stop(message: str, status: int) -> int:

@@ -21,16 +21,10 @@ def quickstart(
     output: Annotated[str, typer.Option("--output", metavar="DIR", help="New folder for all files.")] = "quickstart",
 ) -> None:
     """Simulate, prepare, train (recipes paper and robust), evaluate and report: a few minutes on two cores."""
-    text = files("prefrec_ray.cli").joinpath("quickstart.yaml").read_text("utf-8")
-    run_all(text, output)
-
-
-def run_all(text: str, output: str) -> None:
-    """Run all stages with the YAML `text`, which is saved in `output`. Raises `UserError` if `output` exists."""
     import yaml
 
     from prefrec_ray import storage
-    from prefrec_ray.cli.config import parse_section
+    from prefrec_ray.cli.config import load_sections, parse_section
     from prefrec_ray.evaluation.results.verdict import vouched
     from prefrec_ray.reports.page import write_report
 
@@ -38,19 +32,18 @@ def run_all(text: str, output: str) -> None:
         raise UserError(f"{output}: already exists; remove it, or choose another folder by --output")
     started = time.monotonic()
     logs, dataset, runs = (storage.join(output, name) for name in ("logs", "dataset", "runs"))
-    sections = yaml.safe_load(text)
-    sections["prepare"]["source"]["path"] = logs
-    settings = {name: parse_section(name, value, "quickstart.yaml") for name, value in sections.items()}
-
     out = console()
     out.print(
         "A short-video platform is simulated. A policy learns from its logs which items make users come back.",
         style="dim",
     )
     storage.make_folder(output)
+    text = files("prefrec_ray.cli").joinpath("quickstart.yaml").read_text("utf-8")
     # Quoted where YAML would read the path as something else.
     path = yaml.safe_dump({"path": logs}, allow_unicode=True, width=float("inf")).strip()
-    storage.write_text(storage.join(output, "quickstart.yaml"), text.replace("path: quickstart/logs", path))
+    config = storage.join(output, "quickstart.yaml")
+    storage.write_text(config, text.replace("path: quickstart/logs", path))
+    settings = {name: parse_section(name, value, config) for name, value in load_sections(config).items()}
     evaluation = _run(settings, logs, dataset, runs)
     report = storage.join(output, "report.html")
     write_report([runs], report)
@@ -65,18 +58,12 @@ def run_all(text: str, output: str) -> None:
     made("report", report, "open it in a browser, then read docs/quickstart.md", took)
 
 
-def serve_the_best(policy: str, output: str) -> None:
-    """Write the same policy with a serving rule that always selects the items with the highest scores."""
-    from prefrec_ray.policy import Policy
-
-    Policy.load(policy).under(rule="best").save(output)
-
-
 def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> Evaluation:
     """Simulate, prepare, train each recipe and evaluate."""
     from prefrec_ray import storage
     from prefrec_ray.dataset.prepare.run import prepare
     from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
+    from prefrec_ray.policy import Policy
     from prefrec_ray.runs.train import start_run
     from prefrec_ray.settings import RECIPES
     from prefrec_ray.simulator.write import simulate
@@ -87,10 +74,10 @@ def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> Evalua
         for recipe in RECIPES:
             one = settings["train"].model_copy(update={"recipe": recipe})
             stage = f"train {recipe}: iterations"
-            start_run(one, dataset, storage.join(runs, recipe), report=report, where="quickstart.yaml", stage=stage)
-        policies = [storage.join(runs, recipe, "policy") for recipe in RECIPES]
-        policies.append(storage.join(runs, "robust_best", "policy"))
-        serve_the_best(policies[RECIPES.index("robust")], policies[-1])
+            start_run(one, dataset, storage.join(runs, recipe), report=report, stage=stage)
+        policies = [storage.join(runs, recipe, "policy") for recipe in (*RECIPES, "robust_best")]
+        # The same policy with a serving rule that always selects the items with the highest scores.
+        Policy.load(storage.join(runs, "robust", "policy")).under(rule="best").save(policies[-1])
         return run_evaluation(EvaluationRun(policies, dataset, settings["evaluate"], online=True), report)
 
 

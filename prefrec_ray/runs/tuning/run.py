@@ -82,7 +82,10 @@ def prepare_sweep(
     runs = [space.train_settings(settings, trial, smoke) for trial in chosen]
     for run in runs:
         build_config(run, dataset, where).validate()
-    scorer = _scorer(settings, dataset)
+    scorer = None
+    if settings.validation is not None:
+        teachers = settings.base.get("teachers")
+        scorer = ValidationScorer.prepare(dataset, settings.validation, settings.task, teachers)
     storage.make_folder(output)
     storage.write_json(storage.join(output, "sweep.json"), {**description, "bf16": bf16})
 
@@ -121,12 +124,6 @@ def run_sweep(
     show(rows)
     _check(output, rows, settings.metric)
     return rows
-
-
-def _scorer(settings: TuneSettings, dataset: str) -> ValidationScorer | None:
-    if settings.validation is None:
-        return None
-    return ValidationScorer.prepare(dataset, settings.validation, settings.task, settings.base.get("teachers"))
 
 
 def _chosen(settings: TuneSettings) -> list[space.Trial]:

@@ -87,7 +87,13 @@ class SweepTrial(tune.Trainable):
 
         If a sweep is killed just after a checkpoint replaced an older one, its state still names the older one.
         """
-        checkpoint_path.checkpoint = newest_if_gone(checkpoint_path.checkpoint, self.plan.output)
+        checkpoint = checkpoint_path.checkpoint
+        if checkpoint.filesystem.get_file_info(checkpoint.path).type == fs.FileType.NotFound:
+            trial = storage.join(self.plan.output, posixpath.basename(posixpath.dirname(checkpoint.path)))
+            with first_whole(reversed(checkpoints(trial))) as newest:
+                if newest is not None:
+                    system, path = storage.filesystem(newest[0])
+                    checkpoint_path.checkpoint = tune.Checkpoint(path, system)
         super().restore(checkpoint_path)
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
@@ -101,15 +107,6 @@ class SweepTrial(tune.Trainable):
     def cleanup(self) -> None:
         """Stop learners."""
         self.algorithm.stop()
-
-
-def newest_if_gone(checkpoint: tune.Checkpoint, sweep: str) -> tune.Checkpoint:
-    """Return `checkpoint` if it exists or its trial has no complete one, else the trial's newest complete one."""
-    if checkpoint.filesystem.get_file_info(checkpoint.path).type != fs.FileType.NotFound:
-        return checkpoint
-    trial = storage.join(sweep, posixpath.basename(posixpath.dirname(checkpoint.path)))
-    with first_whole(reversed(checkpoints(trial))) as newest:
-        return checkpoint if newest is None else tune.Checkpoint(*reversed(storage.filesystem(newest[0])))
 
 
 def resources(config: dict[str, Any], settings: TuneSettings) -> PlacementGroupFactory:
