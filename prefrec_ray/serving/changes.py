@@ -60,11 +60,11 @@ class Changes:
         """Withdraw items; unknown items are counted. Raises `Problem`."""
         async with self._one:
             state = self._engine.state
-            ids = [item for item in dict.fromkeys(body.ids) if isinstance(item, int) == state.codes.whole]
+            ids = state.codes.array(dict.fromkeys(body.ids))
             async with self._turn:
-                await self._log([(Kind.WITHDRAWN, item, None) for item in ids])
-                known = int((state.codes.find(state.codes.array(ids)) >= 0).sum())
-                state.withdraw_items(ids)
+                await self._log([(Kind.WITHDRAWN, item, None) for item in ids.tolist()])
+                known = int((state.codes.find(ids) >= 0).sum())
+                state.withdraw_items(ids.tolist())
             if any(len(shelf.gone) > _WITHDRAWN for shelf in state.shelves):
                 await self._restock()
         return {"items": known, "unknown": len(body.ids) - known}

@@ -114,9 +114,8 @@ class Engine:
             ),
             wanted=np.array([body.k for _, body, _ in requests]),
             out=[
-                np.concatenate([state.users.seen(row), codes[codes >= 0]])
+                np.concatenate([state.users.seen(row), state.codes.find(state.codes.array(body.exclude))])
                 for _, body, row in requests
-                for codes in [state.codes.find(body.exclude)]
             ],
         )
         arm = state.users.arm[draws.rows]
@@ -189,7 +188,7 @@ class Engine:
             raise Problem(422, f"item: found {item!r}; expected {state.codes.kind}, as for all items")
         values = values_of(body, state.policy.state)
         row = self._row(user)
-        (code,) = state.codes.find([item]).tolist()
+        (code,) = state.codes.find(state.codes.array([item])).tolist()
         known = code >= 0 and bool(state.shelves[0].known[code])
         timestamp = body.timestamp if body.timestamp is not None else clock if shown is None else shown.timestamp
         before = [one.event.timestamp for one in plan.given if one.row == row]

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 
@@ -27,11 +28,8 @@ class Loaded:
     @property
     def states(self) -> str:
         """Return a key that is equal for policies with the same states of users, except for their scale."""
-        of = blake2b(json.dumps(self.policy.state.to_dict(), sort_keys=True).encode(), digest_size=8)
-        of.update(repr(self.policy.items.ids.dtype).encode())
-        of.update(self.policy.items.ids.tobytes())
-        of.update(self.policy.items.embeddings.tobytes())
-        return of.hexdigest()
+        definition = json.dumps(self.policy.state.to_dict(), sort_keys=True)
+        return _hash(definition, self.policy.items.ids, self.policy.items.embeddings)
 
 
 def load_policies(main: str, settings: ServeSettings, tables: Sequence[ItemTable] = ()) -> list[Loaded]:
@@ -40,16 +38,13 @@ def load_policies(main: str, settings: ServeSettings, tables: Sequence[ItemTable
     Equal tables of items become one object, with its index; an equal table in `tables` is reused.
     """
     places = {MAIN: main} | {arm.name: arm.policy for arm in (*settings.canaries, *settings.shadows)}
-    # Resolved once: an alias that moves in the meantime must not yield the digest of another policy.
-    resolved = {name: storage.followed(uri) for name, uri in places.items()}
-    loaded = [Loaded(name, Policy.load(uri), _digest(uri)) for name, uri in resolved.items()]
-    known = list(tables)
-    for number, one in enumerate(loaded):
-        same = next((table for table in known if _equal(table, one.policy.items)), None)
-        if same is None:
-            known.append(one.policy.items)
-        else:
-            loaded[number] = replace(one, policy=replace(one.policy, items=same))
+    known = {_key(table): table for table in tables}
+    loaded = []
+    for name, place in places.items():
+        uri = storage.followed(place)  # once: an alias that moves must not yield the digest of another policy
+        policy = Policy.load(uri)
+        policy = replace(policy, items=known.setdefault(_key(policy.items), policy.items))
+        loaded.append(Loaded(name, policy, _hash(*map(storage.read_bytes, storage.list_files(uri)), size=6)))
     first = loaded[0].policy
     for other in loaded[1:]:
         for what, of_first, of_other in (
@@ -64,15 +59,17 @@ def load_policies(main: str, settings: ServeSettings, tables: Sequence[ItemTable
     return loaded
 
 
-def _equal(a: ItemTable, b: ItemTable) -> bool:
-    """Return True if two tables are equal in all columns that serving uses."""
-    logged = [table.logged if table.logged is not None else np.zeros(0) for table in (a, b)]
-    pairs = ((a.ids, b.ids), (a.embeddings, b.embeddings), logged)
-    return all(x.dtype == y.dtype and np.array_equal(x, y) for x, y in pairs)
+def _key(items: ItemTable) -> str:
+    """Return a key of all columns that serving uses."""
+    return _hash(items.ids, items.embeddings, items.logged)
 
 
-def _digest(uri: str) -> str:
-    of = blake2b(digest_size=6)
-    for file in storage.list_files(uri):
-        of.update(storage.read_bytes(file))
+def _hash(*parts: Any, size: int = 8) -> str:
+    """Return a hexadecimal hash of arrays, bytes and texts."""
+    of = blake2b(digest_size=size)
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            of.update(str(part.dtype).encode() + part.tobytes())
+        else:
+            of.update(part if isinstance(part, bytes) else str(part).encode())
     return of.hexdigest()

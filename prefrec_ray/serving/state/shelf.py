@@ -45,21 +45,16 @@ class Codes:
         return "a whole number" if self.whole else "text"
 
     def array(self, ids: Iterable[Any]) -> np.ndarray:
-        """Return ids as an array of the right type."""
-        return np.array(list(ids), np.int64 if self.whole else np.str_)
+        """Return the ids of the right type as an array, without ids of another type."""
+        kind = int if self.whole else str
+        return np.array([item for item in ids if isinstance(item, kind)], np.int64 if self.whole else np.str_)
 
-    def find(self, ids: Sequence[Any] | np.ndarray) -> np.ndarray:
-        """Return codes int64 [n]; -1 for an unknown id, and for an id of another type than in the table."""
-        if isinstance(ids, np.ndarray) and (ids.dtype.kind == "i") == self.whole and ids.dtype.kind in "iU":
-            codes = self.base.find(ids)
-        else:
-            fits = np.array([isinstance(item, int if self.whole else str) for item in ids], dtype=bool)
-            codes = np.full(len(ids), -1)
-            codes[fits] = self.base.find(self.array(item for item, fit in zip(ids, fits, strict=True) if fit))
+    def find(self, ids: np.ndarray) -> np.ndarray:
+        """Return codes int64 [n] of ids of the right type; -1 for an unknown id."""
+        codes = self.base.find(ids)
         if self._more:
             for place in np.flatnonzero(codes < 0).tolist():
-                item = ids[place]
-                codes[place] = self._more.get(item.item() if isinstance(item, np.generic) else item, -1)
+                codes[place] = self._more.get(ids[place : place + 1].tolist()[0], -1)
         return codes
 
     def add(self, ids: np.ndarray) -> None:
@@ -77,7 +72,6 @@ class Shelf:
     """
 
     def __init__(self, bundle: Policy, put: Mapping[ItemId, np.ndarray], withdrawn: set[ItemId], codes: Codes) -> None:
-        self.bundle = bundle
         unknown = bundle.items.find(codes.array(put)) < 0
         new = {item: put[item] for item, is_new in zip(put, unknown, strict=True) if is_new}
         self.catalogue = _extended(bundle.items, new, codes) if new else bundle.items
@@ -89,11 +83,7 @@ class Shelf:
         self.rows = shown.find(codes.ids)
         self.known = self.catalogue.find(codes.ids) >= 0
         self.gone = np.zeros(0, np.int64)
-        self._warm()
-
-    def _warm(self) -> None:
-        """Build the cells or the index before the first draw."""
-        if len(self.policy.items):
+        if len(shown):  # builds the cells or the index before the first draw
             self.policy.serve(np.zeros((1, self.policy.state.width), np.float32), 1, seed=0)
 
     def withdraw(self, codes: np.ndarray) -> None:
@@ -108,22 +98,9 @@ class Shelf:
         self.known = np.concatenate([self.known, np.zeros(more, bool)])
 
     def excluded(self, codes: Sequence[np.ndarray]) -> ExcludedItems:
-        """Return the excluded items for each of n states: the items of some codes, and the withdrawn items."""
-        return ExcludedItems.from_rows([np.concatenate([self.rows[of_state], self.gone]) for of_state in codes])
-
-
-def check_known(arms: Sequence[str], shelves: Sequence[Shelf], codes: Codes) -> None:
-    """Check that every arm has only items of the main arm, which comes first. Raises `UserError`.
-
-    The log contains items of the main arm only; feedback on other items would not become impressions.
-    """
-    for arm, shelf in zip(arms, shelves, strict=True):
-        more = codes.ids[shelf.known & ~shelves[0].known]
-        if len(more):
-            raise UserError(
-                f"arm '{arm}': found item {more[0]}; expected only items of the main policy (PUT /items adds"
-                " an item to all arms)"
-            )
+        """Return the excluded items for each of n states: the items of some codes (-1: none), and withdrawn items."""
+        rows = [self.rows[of_state[of_state >= 0]] for of_state in codes]
+        return ExcludedItems.from_rows([np.concatenate([of_state, self.gone]) for of_state in rows])
 
 
 def check_embedding(

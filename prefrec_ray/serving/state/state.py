@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from prefrec_ray.errors import UserError
 from prefrec_ray.ids import first_rows, run_lengths
 from prefrec_ray.logs.events.format import Kind
 from prefrec_ray.mdp.tracker import StateTracker
@@ -17,7 +18,7 @@ from prefrec_ray.policy import Policy
 from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.serving.state.counted_feedback import Answered
 from prefrec_ray.serving.state.policies import Loaded
-from prefrec_ray.serving.state.shelf import Codes, ItemId, Shelf, check_known
+from prefrec_ray.serving.state.shelf import Codes, ItemId, Shelf
 from prefrec_ray.serving.state.users import ServedUsers, UserId
 
 
@@ -67,10 +68,17 @@ class ServedState:
     def stock(self) -> None:
         """Build the item tables of all arms from added and withdrawn items.
 
-        Raises `UserError` if the items do not match.
+        Raises `UserError` if an arm has items that the main arm lacks: the log contains items of the main arm only, and
+        feedback on other items would not become impressions.
         """
         shelves = [self.new_shelf(number) for number in range(len(self.loaded))]
-        check_known([one.arm for one in self.loaded], shelves, self.codes)
+        for one, shelf in zip(self.loaded, shelves, strict=True):
+            more = self.codes.ids[shelf.known & ~shelves[0].known]
+            if len(more):
+                raise UserError(
+                    f"arm '{one.arm}': found item {more[0]}; expected only items of the main policy (PUT /items adds an"
+                    " item to all arms)"
+                )
         self.place(shelves)
 
     def new_shelf(self, number: int) -> Shelf:
