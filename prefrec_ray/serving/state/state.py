@@ -164,69 +164,60 @@ class ServedState:
     def replay(self, table: pa.Table) -> None:
         """Apply rows of the log that follow the rows applied so far. Call `fold_items` and `stock` first."""
         kind = table["kind"].to_numpy()
-        numbers = pc.any(pc.is_valid(table["user_number"])).as_py()
-        users = table["user_number" if numbers else "user"]
-        rows = self._rows_of(users, kind)
-        received = table["received"].fill_null(0).to_numpy()
-        first = self.next
-        for place in np.flatnonzero(kind == Kind.RECOMMENDED).tolist():
-            features = table["note"][place].as_py()
-            if features:
-                self.describe(int(rows[place]), json.loads(features))
+        rows = self._rows_of(table, kind)
+        described = (kind == Kind.RECOMMENDED) & pc.is_valid(table["note"]).to_numpy()
+        for place in np.flatnonzero(described).tolist():
+            self.describe(int(rows[place]), json.loads(table["note"][place].as_py()))
         self._replay_seen(table, kind, rows)
+        received = table["received"].fill_null(0).to_numpy()
+        minutes = received // 60_000
+        ends_minute = np.append(minutes[1:] != minutes[:-1], True)
+        for place in np.flatnonzero(ends_minute).tolist():
+            self.answered.advance(self.next + place + 1, int(received[place]))
         self.next += len(table)
-        minute = received // 60_000
-        for place in np.flatnonzero(np.append(minute[1:] != minute[:-1], True)).tolist() if len(table) else ():
-            self.answered.advance(first + place + 1, int(received[place]))
-        back = np.flatnonzero(kind == Kind.FEEDBACK)
-        if len(back):
-            back_users = users.take(pa.array(back)).to_pylist()
-            self._replay_feedback(table.take(pa.array(back)), back_users, rows[back], received[back])
-        assert self.next == first + len(table)
+        self._replay_feedback(table.filter(pa.array(kind == Kind.FEEDBACK)), rows[kind == Kind.FEEDBACK])
 
-    def _rows_of(self, users: pa.ChunkedArray, kind: np.ndarray) -> np.ndarray:
+    def _rows_of(self, table: pa.Table, kind: np.ndarray) -> np.ndarray:
         """Return the rows of the users of events, -1 without a user; new users are added in the order of the log."""
-        of_people = np.isin(kind, (Kind.RECOMMENDED, Kind.FEEDBACK))
-        encoded = users.combine_chunks().dictionary_encode()
+        encoded = _users(table).combine_chunks().dictionary_encode()
         known = encoded.dictionary.to_pylist()
-        rows = [self.users.find(user) for user in known]
-        new = [user for user, row in zip(known, rows, strict=True) if row is None]
-        self.add_users(new)
-        place = np.array([self.users.find(user) for user in known], dtype=np.int64)
+        self.add_users([user for user in known if self.users.find(user) is None])
+        place = np.array([self.users.find(user) for user in known] + [-1], dtype=np.int64)
         index = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-        return np.where(of_people & (index >= 0), place[index] if len(place) else -1, -1)
+        return np.where(np.isin(kind, (Kind.RECOMMENDED, Kind.FEEDBACK)), place[index], -1)
 
     def _replay_seen(self, table: pa.Table, kind: np.ndarray, rows: np.ndarray) -> None:
-        shown = {"recommended": (Kind.RECOMMENDED, Kind.FEEDBACK), "answered": (Kind.FEEDBACK,), "nothing": ()}
-        places = np.flatnonzero(np.isin(kind, shown[self.settings.leave_out]))
-        lists = table["items"].take(pa.array(places)).combine_chunks()
-        lists = lists.chunk(0) if isinstance(lists, pa.ChunkedArray) else lists
-        codes = self.codes.find(lists.flatten().to_numpy(zero_copy_only=False))
-        lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
-        ends = np.cumsum(lengths)
-        of_recommended = kind[places] == Kind.RECOMMENDED
-        organic = pc.is_null(table["position"]).to_numpy()[places]
-        for number, place in enumerate(places.tolist()):
-            if of_recommended[number] or organic[number] or self.settings.leave_out == "answered":
-                mine = codes[ends[number] - lengths[number] : ends[number]]
-                self.users.see(int(rows[place]), mine[mine >= 0].tolist())
+        recommended, feedback = kind == Kind.RECOMMENDED, kind == Kind.FEEDBACK
+        of_client = feedback & pc.is_null(table["position"]).to_numpy()
+        of_setting = {"recommended": recommended | of_client, "answered": feedback, "nothing": feedback & False}
+        hidden = of_setting[self.settings.leave_out]
+        if not hidden.any():
+            return
+        items = table["items"].filter(pa.array(hidden))
+        codes = self.codes.find(pc.list_flatten(items).to_numpy())
+        ends = np.cumsum(pc.list_value_length(items).fill_null(0).to_numpy())
+        for row, mine in zip(rows[hidden].tolist(), np.split(codes, ends[:-1]), strict=True):
+            self.users.see(row, mine[mine >= 0].tolist())
 
-    def _replay_feedback(self, table: pa.Table, users: list[UserId], rows: np.ndarray, received: np.ndarray) -> None:
+    def _replay_feedback(self, table: pa.Table, rows: np.ndarray) -> None:
+        if not len(table):
+            return
         items = pc.list_flatten(table["items"]).to_numpy()
         timestamp = table["timestamp"].to_numpy()
-        position, event_id = table["position"].to_pylist(), table["event_id"].to_pylist()
-        of_rows = zip(position, event_id, users, items.tolist(), received.tolist(), strict=True)
-        for at, event, user, item, when in of_rows:
+        columns = [table[name].to_pylist() for name in ("position", "event_id", "received")]
+        for at, event, received, user, item in zip(*columns, _users(table).to_pylist(), items.tolist(), strict=True):
             row = event.rpartition("-")[2]  # the id of a recommendation ends with its row
-            self.answered.add((event, user, item) if at is None else (int(row, 16), at), when)
+            self.answered.add((event, user, item) if at is None else (int(row, 16), at), received or 0)
         self.users.came(rows, timestamp)
-        known = table["known"].to_numpy()
-        width = len(self.policy.state.feedback)
-        values = pc.list_flatten(table["feedback"]).to_numpy().reshape(len(table), width)
-        dwell = table["dwell_ms"].to_numpy()
+        values = pc.list_flatten(table["feedback"]).to_numpy().reshape(len(table), len(self.policy.state.feedback))
         codes = self.codes.find(items)
-        keep = known & (codes >= 0)
-        self.observe(rows[keep], codes[keep], timestamp[keep], values[keep], dwell[keep])
+        kept = table["known"].to_numpy() & (codes >= 0)
+        self.observe(rows[kept], codes[kept], timestamp[kept], values[kept], table["dwell_ms"].to_numpy()[kept])
+
+
+def _users(table: pa.Table) -> pa.ChunkedArray:
+    """Return the column with the ids of the users: whole numbers or text."""
+    return table["user_number" if pc.any(pc.is_valid(table["user_number"])).as_py() else "user"]
 
 
 def _turns(users: np.ndarray) -> np.ndarray:
