@@ -47,7 +47,7 @@ AFTER: dict[str, type[BaseModel]] = {
     "evaluate.ncis": NcisSettings,
     "evaluate.fqe": FqeSettings,
     "serve": ServeSettings,
-    "serve.canaries and serve.shadows": Arm,
+    "serve.canaries": Arm,
     "loop": LoopSettings,
     "label": LabelSettings,
     "simulate": SimulateSettings,

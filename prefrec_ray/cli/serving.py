@@ -71,8 +71,6 @@ def compare(
         table.add_row(*cells)
     console().print(table)
     console().print(f"{comparison.waiting:,} users wait for the end of their {days:g} days")
-    for shadow, share in comparison.shadows.items():
-        console().print(f"{shadow} (shadow): {share:.0%} of its items were shown")
     if output:
         storage.write_json(output, comparison.to_dict())
         made("comparison", output, pasteable("serve", "POLICY", "--state", events[0]))

@@ -27,9 +27,6 @@ class ServeSettings(Settings):
     """The section `serve`: arms in addition to the main policy, and limits of the server."""
 
     canaries: tuple[Arm, ...] = Field(default=(), description="policies that serve a share of the users")
-    shadows: tuple[Arm, ...] = Field(
-        default=(), description="policies whose items for a share of the users are logged but not shown"
-    )
     leave_out: Literal["recommended", "answered", "nothing"] = Field(
         default="recommended",
         description="items that a user is not shown again: all recommended items, or those with feedback",
@@ -42,7 +39,7 @@ class ServeSettings(Settings):
 
     @model_validator(mode="after")
     def _arms_fit(self) -> ServeSettings:
-        names = [MAIN, *(arm.name for arm in (*self.canaries, *self.shadows))]
+        names = [MAIN, *(arm.name for arm in self.canaries)]
         if len(set(names)) < len(names):
             raise ValueError(f"found an arm's name twice, or {MAIN}; expected another name for each arm")
         if sum(arm.share for arm in self.canaries) > 1:

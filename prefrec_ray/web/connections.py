@@ -6,7 +6,10 @@ import ipaddress
 import resource
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prefrec_ray.web.protocol import LimitedProtocol
 
 #: File descriptors reserved for everything except connections.
 _OTHER_FILES = 256
@@ -45,20 +48,6 @@ class Limits:
         return replace(self, connections=connections, per_address=min(self.per_address, max(4, connections // 4)))
 
 
-class Held(Protocol):
-    """Interface of a connection in the register."""
-
-    address: str
-    trusted: bool
-
-    @property
-    def busy(self) -> bool:
-        """Return True if the server is replying to an HTTP request, so that the connection must not be closed."""
-
-    def drop(self) -> None:
-        """Close the connection."""
-
-
 class Connections:
     """Open connections. A connection that waits for its client is closed if a new one would exceed a limit.
 
@@ -68,13 +57,13 @@ class Connections:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._all: dict[Held, None] = {}
-        self._by_address: dict[str, dict[Held, None]] = {}
+        self._all: dict[LimitedProtocol, None] = {}
+        self._by_address: dict[str, dict[LimitedProtocol, None]] = {}
 
     def __len__(self) -> int:
         return len(self._all)
 
-    def add(self, connection: Held) -> bool:
+    def add(self, connection: LimitedProtocol) -> bool:
         """Add a connection. Return False if there are too many and all are busy."""
         mine = self._by_address.get(connection.address, {})
         for held, most in ((mine, self.limits.per_address), (self._all, self.limits.connections)):
@@ -88,7 +77,7 @@ class Connections:
         self._by_address.setdefault(connection.address, {})[connection] = None
         return True
 
-    def remove(self, connection: Held) -> None:
+    def remove(self, connection: LimitedProtocol) -> None:
         """Remove a connection, if it is registered."""
         self._all.pop(connection, None)
         mine = self._by_address.get(connection.address, {})
@@ -97,7 +86,7 @@ class Connections:
             self._by_address.pop(connection.address, None)
 
 
-def _longest_waiting(held: Iterable[Held]) -> Held | None:
+def _longest_waiting(held: Iterable[LimitedProtocol]) -> LimitedProtocol | None:
     waiting = [connection for connection in held if not connection.busy]
     return next((connection for connection in waiting if not connection.trusted), next(iter(waiting), None))
 

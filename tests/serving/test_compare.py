@@ -18,7 +18,7 @@ from prefrec_ray.serving.experiment.history import read_events
 from prefrec_ray.serving.folder.opened import arms_event
 from prefrec_ray.serving.requests.bodies import Feedback, Recommend
 from prefrec_ray.serving.settings import Arm, ServeSettings
-from prefrec_ray.serving.state.users import arm_of, shadowed
+from prefrec_ray.serving.state.users import arm_of
 from prefrec_ray.settings import parse
 
 NOW = 1_700_000_000_000
@@ -30,15 +30,13 @@ def arms(**shares: float) -> tuple[Arm, ...]:
 
 def test_users_are_dealt_by_a_hash_for_good() -> None:
     users = list(range(100_000))
-    few, many = ServeSettings(canaries=arms(a=0.1)), ServeSettings(canaries=arms(a=0.25, b=0.5), shadows=arms(s=0.5))
+    few, many = ServeSettings(canaries=arms(a=0.1)), ServeSettings(canaries=arms(a=0.25, b=0.5))
     dealt = arm_of(users, many)
     np.testing.assert_allclose(np.bincount(dealt) / len(users), [0.25, 0.25, 0.5], atol=0.01)
     assert (dealt[arm_of(users, few) == 1] == 1).all()  # who had the canary keeps it
     assert arm_of(users[7:9], many).tolist() == dealt[7:9].tolist()
     other = arm_of(users, many.model_copy(update={"seed": 1}))
     assert np.mean(other == dealt) == pytest.approx(0.375, abs=0.01)
-    drawn = shadowed(users, many)[:, 0]
-    assert [np.mean(drawn[dealt == arm]) for arm in range(3)] == pytest.approx([0.5] * 3, abs=0.02)
     assert arm_of([str(user) for user in users[:9]], many).tolist() != dealt[:9].tolist()
 
 
@@ -47,7 +45,7 @@ def test_users_are_dealt_by_a_hash_for_good() -> None:
     [
         ({"canaries": [{"name": "main", "policy": "p", "share": 0.1}]}, "name twice, or main; expected another"),
         ({"canaries": [{"name": n, "policy": "p", "share": 0.6} for n in "ab"]}, "in total; expected at most 1"),
-        ({"shadows": [{"name": "a b", "policy": "p", "share": 0.6}]}, "shadows.0.name"),
+        ({"canaries": [{"name": "a b", "policy": "p", "share": 0.6}]}, "canaries.0.name"),
         ({"leave_out": "all"}, "leave_out"),
     ],
 )
@@ -108,12 +106,11 @@ def test_effects_are_unbiased_and_tell_arms_apart_only_where_they_differ() -> No
     assert detections > 100
 
 
-def test_canaries_serve_and_shadows_only_draw(tmp_path: Path) -> None:
-    for name, seed in (("main", 0), ("a", 1), ("s", 2)):
+def test_a_canary_serves_its_share_of_the_users(tmp_path: Path) -> None:
+    for name, seed in (("main", 0), ("a", 1)):
         make_policy(seed=seed).save(str(tmp_path / name))
     arm_settings = {
         "canaries": [{"name": "a", "policy": str(tmp_path / "a"), "share": 0.5}],
-        "shadows": [{"name": "s", "policy": str(tmp_path / "s"), "share": 0.5}],
     }
     desk = Desk(tmp_path / "main", tmp_path / "state", **arm_settings)
     digests = {one.arm: one.digest for one in desk.engine.state.loaded}
@@ -121,13 +118,6 @@ def test_canaries_serve_and_shadows_only_draw(tmp_path: Path) -> None:
     dealt = arm_of(list(range(60)), desk.engine.state.settings)
     assert [answer["arm"] for answer in answers] == [("main", "a")[arm] for arm in dealt]
     assert all(answer["policy"] == digests[answer["arm"]] for answer in answers)
-    rows = [row for table in desk.engine.log.tables() for row in table.to_pylist()]
-    drawn = shadowed(list(range(60)), desk.engine.state.settings)[:, 0]
-    shadows = [row for row in rows if row["kind"] == Kind.SHADOWED]
-    assert [row["user_number"] for row in shadows] == np.flatnonzero(drawn).tolist()
-    assert {row["policy"] for row in shadows} == {digests["s"]}
-    seen = desk.engine.state.users.seen(int(np.flatnonzero(drawn)[0]))
-    assert len(seen) == 3  # what a shadow drew was not shown
 
 
 def simulated(tmp_path: Path, *gains: float, users: int = 1_000) -> Path:

@@ -22,19 +22,18 @@ def main(tmp_path: Path) -> Path:
     return tmp_path / "main"
 
 
-def arm(tmp_path: Path, kind: str = "canaries", **policy: Any) -> dict[str, Any]:
+def arm(tmp_path: Path, **policy: Any) -> dict[str, Any]:
     """Settings with one more arm, called x."""
     shutil.rmtree(tmp_path / "x", ignore_errors=True)
     make_policy(seed=1, **policy).save(str(tmp_path / "x"))
-    return {kind: [{"name": "x", "policy": str(tmp_path / "x"), "share": 0.5}]}
+    return {"canaries": [{"name": "x", "policy": str(tmp_path / "x"), "share": 0.5}]}
 
 
-@pytest.mark.parametrize("kind", ["canaries", "shadows"])
-def test_an_arm_with_items_that_the_main_one_lacks_does_not_start(main: Path, tmp_path: Path, kind: str) -> None:
+def test_an_arm_with_items_that_the_main_one_lacks_does_not_start(main: Path, tmp_path: Path) -> None:
     for _ in range(2):  # in a new folder, and in an existing one
         with pytest.raises(UserError, match=r"^arm 'x': found item 40; expected only items of the main policy"):
-            Desk(main, tmp_path / "state", **arm(tmp_path, kind, items=42))
-        Desk(main, tmp_path / "state", **arm(tmp_path, kind, items=30)).stop()
+            Desk(main, tmp_path / "state", **arm(tmp_path, items=42))
+        Desk(main, tmp_path / "state", **arm(tmp_path, items=30)).stop()
 
 
 def test_items_that_were_put_are_those_of_the_main_arm_too(main: Path, tmp_path: Path) -> None:

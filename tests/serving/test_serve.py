@@ -25,6 +25,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     with serving(bundle, tmp_path_factory.mktemp("served") / "state") as process:
+        process.client().post("/recommend", user=0, k=1)  # user ids are whole numbers
         yield process
 
 

@@ -21,7 +21,7 @@ FILE, SEGMENTS, ITEMS = "log.json", "events", "items.parquet"
 SUFFIX = ".arrow"
 #: Version of the files that this package writes. Servers of version 1 would cut them off.
 SCHEMA_VERSION: Literal[2] = 2
-#: The most recommendations of a group commit. A shadow's row is in the same commit as the recommendation it shadows.
+#: The most recommendations of a group commit.
 COMMIT = 32
 
 
@@ -30,7 +30,7 @@ class Kind(IntEnum):
 
     RECOMMENDED = 1  # items recommended to a user, and the propensities of the draws
     FEEDBACK = 2  # feedback of a user on one item: an impression of the data set
-    SHADOWED = 3  # items that a shadow policy drew, not recommended to the user
+    SHADOWED = 3  # in logs of earlier versions: items that were drawn and not recommended
     ITEM = 4  # an item that was added
     WITHDRAWN = 5  # an item that was withdrawn
     ARMS = 6  # the arms from now on: JSON in `note`

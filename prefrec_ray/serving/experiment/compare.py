@@ -70,7 +70,6 @@ class Comparison:
     policies: Mapping[str, list[str]]  # arm -> digests of its policies
     means: Mapping[str, Mapping[str, ArmEstimate | None]]  # outcome -> arm
     differences: Mapping[str, Mapping[str, ArmEstimate | None]]  # outcome -> canary
-    shadows: Mapping[str, float]  # shadow -> share of its items that were also recommended
 
     def to_dict(self) -> dict[str, Any]:
         """Return a dictionary for JSON."""
@@ -108,7 +107,6 @@ def compare(folders: Sequence[str], days: float = 7.0) -> Comparison:
             for one in shares
             if one != MAIN
         }
-    shadows = dict(events.overlaps)
     return Comparison(
         days=days,
         users={one: int((arms == one).sum()) for one in shares},
@@ -116,7 +114,6 @@ def compare(folders: Sequence[str], days: float = 7.0) -> Comparison:
         policies=_policies(events),
         means=means,
         differences=differences,
-        shadows={name: float(np.mean([share for one, share in events.overlaps if one == name])) for name in shadows},
     )
 
 

@@ -21,7 +21,7 @@ _EMPTY = schema(pa.int64()).empty_table().select([*_COLUMNS]).append_column("who
 
 @dataclass(frozen=True)
 class Events:
-    """Recommendations and feedback of all logs, the shares of arms, and overlaps of shadows.
+    """Recommendations and feedback of all logs, and the shares of arms.
 
     In each log, row 0 is the first row under the current assignment of users. Earlier rows have negative numbers.
     """
@@ -37,7 +37,6 @@ class Events:
     policy: np.ndarray  # str [N]
     recommended: np.ndarray  # bool [N]
     shares: dict[str, float]  # of the arms now
-    overlaps: list[tuple[str, float]]  # shadow, share of its items that were also recommended, from row 0 on
 
     @property
     def until(self) -> int:
@@ -45,30 +44,19 @@ class Events:
         return int(np.minimum(self.timestamp, self.received).max())
 
 
-@dataclass(frozen=True)
-class _Log:
-    """The rows of users in one log, and its arms."""
-
-    rows: pa.Table
-    dealt: tuple[int, dict[str, float]]  # the seed and the shares of the arms now
-    since: int  # the first row under this assignment
-    touched: int  # the first row with canaries under this seed, with any shares
-    overlaps: list[tuple[int, str, float]]  # row, shadow, share of its items that were also recommended
-
-
 def read_events(folders: Sequence[str], columns: pa.Schema) -> Events:
     """Read logs. Raises `UserError` if they have no rows of users, or if their arms differ now."""
-    logs = [_read_log(folder, columns) for folder in folders]
-    rows = pa.concat_tables([log.rows for log in logs])
+    tables, assignments = zip(*(_read_log(folder, columns) for folder in folders), strict=True)
+    rows = pa.concat_tables(tables)
     if not rows.num_rows:
         raise UserError(f"{', '.join(folders)}: no events yet; expected recommendations and feedback")
-    for folder, log in zip(folders, logs, strict=True):
-        if log.dealt != logs[0].dealt:
-            raise UserError(f"{folder}: found arms {log.dealt}; expected {logs[0].dealt} as in {folders[0]}")
+    for folder, assignment in zip(folders, assignments, strict=True):
+        if assignment != assignments[0]:
+            raise UserError(f"{folder}: found arms {assignment}; expected {assignments[0]} as in {folders[0]}")
     kind = rows["kind"].to_numpy()
     return Events(
-        number=np.concatenate([log.rows["number"].to_numpy() - log.since for log in logs]),
-        untouched=np.concatenate([log.rows["number"].to_numpy() < log.touched for log in logs]),
+        number=rows["number"].to_numpy(),
+        untouched=rows["untouched"].to_numpy(),
         timestamp=rows["timestamp"].to_numpy(),
         received=pc.coalesce(rows["received"], rows["timestamp"]).to_numpy(),
         dwell_ms=rows["dwell_ms"].to_numpy().astype(np.float64),
@@ -77,42 +65,30 @@ def read_events(folders: Sequence[str], columns: pa.Schema) -> Events:
         arm=pc.fill_null(rows["arm"], "").to_numpy(),
         policy=pc.fill_null(rows["policy"], "").to_numpy(),
         recommended=kind == Kind.RECOMMENDED,
-        shares=logs[0].dealt[1],
-        overlaps=[(name, share) for log in logs for row, name, share in log.overlaps if row >= log.since],
+        shares=assignments[0][1],
     )
 
 
-def _read_log(folder: str, columns: pa.Schema) -> _Log:
-    tables, overlaps = [_EMPTY], []
-    dealt: tuple[int, dict[str, float]] = 0, {}
-    since = 0
-    first_canary: dict[int, int] = {}  # by seed
+def _read_log(folder: str, columns: pa.Schema) -> tuple[pa.Table, tuple[int, dict[str, float]]]:
+    """Return the rows of users in one log, and the seed and the shares of the arms now."""
+    tables = [_EMPTY]
+    assignment: tuple[int, dict[str, float]] = 0, {}
+    since = 0  # the first row under this assignment
+    first_canary: dict[int, int] = {}  # by seed, with any shares
     for table in read_tables(list_segments(folder), columns):
         kind = table["kind"].to_numpy()
         for row in table.filter(pa.array(kind == Kind.ARMS)).select(["number", "note"]).to_pylist():
             note = json.loads(row["note"])
-            shares = {one["arm"]: one["share"] for one in note["arms"] if not one["shadow"]}
-            if (note["seed"], shares) != dealt:
-                dealt, since = (note["seed"], shares), row["number"]
+            # Logs of earlier versions may have shadows: policies that drew items and did not show them.
+            shares = {one["arm"]: one["share"] for one in note["arms"] if not one.get("shadow")}
+            if (note["seed"], shares) != assignment:
+                assignment, since = (note["seed"], shares), row["number"]
             if len(shares) > 1:
                 first_canary.setdefault(note["seed"], row["number"])
-        overlaps += _overlaps(table, kind)
         kept = table.filter(pa.array(np.isin(kind, (Kind.RECOMMENDED, Kind.FEEDBACK))))
         who = pc.coalesce(kept["user"], kept["user_number"].cast(pa.string()))
         tables.append(kept.select([*_COLUMNS]).append_column("who", who))
-    touched = first_canary.get(dealt[0], since)
-    return _Log(pa.concat_tables(tables).combine_chunks(), dealt, since, touched, overlaps)
-
-
-def _overlaps(table: pa.Table, kind: np.ndarray) -> list[tuple[int, str, float]]:
-    """Return row number, name, and share of items that were also recommended, for each row of a shadow."""
-    if not (kind == Kind.SHADOWED).any():
-        return []
-    rows = table.select(["number", "kind", "event_id", "arm", "items"]).to_pylist()
-    shown = {row["event_id"]: set(row["items"]) for row in rows if row["kind"] == Kind.RECOMMENDED}
-    return [
-        (row["number"], row["arm"], len(shown[row["event_id"]] & set(row["items"])) / len(row["items"]))
-        for row in rows
-        # A recommendation in the previous table does not count: a table has 65,536 rows, so these are few.
-        if row["kind"] == Kind.SHADOWED and row["items"] and row["event_id"] in shown
-    ]
+    rows = pa.concat_tables(tables).combine_chunks()
+    number = rows["number"].to_numpy()
+    rows = rows.append_column("untouched", pa.array(number < first_canary.get(assignment[0], since)))
+    return rows.set_column(0, "number", pa.array(number - since)), assignment

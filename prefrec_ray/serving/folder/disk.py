@@ -67,12 +67,6 @@ def of_disk(error: OSError | UserError, what: str) -> Problem:
 
 
 def _give_way() -> None:
-    """Give this thread the lowest priority, since its work may wait and replies may not.
-
-    Under real-time scheduling (`chrt -r`) niceness has no effect, and threads of one priority take turns of 100 ms.
-    Therefore this thread leaves real-time scheduling.
-    """
+    """Give this thread a low priority, since its work may wait and replies may not."""
     if sys.platform == "linux":
-        thread = threading.get_native_id()
-        os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
-        os.setpriority(os.PRIO_PROCESS, thread, 10)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

@@ -140,11 +140,10 @@ def save_items(folder: str, items: ItemTable) -> None:
 
 def arms_event(state: ServedState, clock: int) -> Event:
     """Return the row for the current arms, with their shares of the users."""
-    canaries, shadows = state.settings.canaries, state.settings.shadows
-    shares = [1.0 - sum(arm.share for arm in canaries), *(arm.share for arm in (*canaries, *shadows))]
+    canaries = state.settings.canaries
+    shares = [1.0 - sum(arm.share for arm in canaries), *(arm.share for arm in canaries)]
     arms = [
-        {"arm": one.arm, "policy": one.digest, "share": share, "shadow": number > len(canaries)}
-        for number, (one, share) in enumerate(zip(state.loaded, shares, strict=True))
+        {"arm": one.arm, "policy": one.digest, "share": share} for one, share in zip(state.loaded, shares, strict=True)
     ]
     return Event(
         Kind.ARMS, clock, received=clock, note=json.dumps({"main": MAIN, "seed": state.settings.seed, "arms": arms})

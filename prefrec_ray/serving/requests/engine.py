@@ -14,7 +14,7 @@ from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.serving.requests.bodies import Feedback, Recommend
 from prefrec_ray.serving.requests.feedback import Recommendations, item_of, user_of, values_of
-from prefrec_ray.serving.requests.plan import BatchPlan, Command, Draws, Given, Reply, draw_items
+from prefrec_ray.serving.requests.plan import BatchPlan, Command, Given, Reply, draw_items
 from prefrec_ray.serving.state.counted_feedback import Key
 from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.serving.state.users import UserId
@@ -39,14 +39,13 @@ class Engine:
         """
         self.state.answered.forget(clock)  # hours may have passed since the last row
         plan = BatchPlan(replies=[Problem(500, "not answered")] * len(commands))
-        shadowed = self._recommend(plan, commands, clock)
+        self._recommend(plan, commands, clock)
         for place, command in enumerate(commands):
             if isinstance(command, Feedback):
                 try:
                     plan.replies[place] = self._feedback(plan, command, clock)
                 except Problem as problem:
                     plan.replies[place] = problem
-        plan.events += shadowed
         return plan
 
     def take_in(self, plan: BatchPlan, first: int, clock: int) -> None:
@@ -90,8 +89,7 @@ class Engine:
             self.state.add_users([user])
         return row
 
-    def _recommend(self, plan: BatchPlan, commands: Sequence[Command], clock: int) -> list[Event]:
-        """Plan the recommendations, and return the events of shadow policies."""
+    def _recommend(self, plan: BatchPlan, commands: Sequence[Command], clock: int) -> None:
         state, requests = self.state, []
         for place, body in enumerate(commands):
             if isinstance(body, Recommend):
@@ -106,25 +104,17 @@ class Engine:
                     plan.described.append((row, state.describe(row, body.features)))
                 requests.append((place, body, row))
         if not requests:
-            return []
-        draws = Draws(
-            rows=np.array([row for *_, row in requests]),
-            now=np.array(
-                [max(clock if b.timestamp is None else b.timestamp, state.users.last(row)) for _, b, row in requests]
-            ),
-            wanted=np.array([body.k for _, body, _ in requests]),
-            out=[
-                np.concatenate([state.users.seen(row), state.codes.find(state.codes.array(body.exclude))])
-                for _, body, row in requests
-            ],
-        )
-        arm = state.users.arm[draws.rows]
-        drawn = draw_items(state, arm, draws, self._rng)
-        for at, (place, body, row) in enumerate(requests):
-            one, (ids, chances) = state.loaded[int(arm[at])], drawn[at]
+            return
+        places, bodies, rows = zip(*requests, strict=True)
+        times = [
+            max(clock if body.timestamp is None else body.timestamp, state.users.last(row)) for _, body, row in requests
+        ]
+        drawn = draw_items(state, bodies, np.array(rows), np.array(times), self._rng)
+        for place, body, row, now, (ids, chances) in zip(places, bodies, rows, times, drawn, strict=True):
+            one = state.loaded[int(state.users.arm[row])]
             event = Event(
                 Kind.RECOMMENDED,
-                timestamp=int(draws.now[at]),
+                timestamp=now,
                 event_id=f"{self._id}-{self.log.next + len(plan.events):x}",
                 **_user_columns(body.user),
                 given=body.timestamp,
@@ -139,18 +129,6 @@ class Engine:
             plan.shown.append((row, state.codes.find(state.codes.array(ids)).tolist()))
             reply = {"items": ids, "propensities": chances, "policy": one.digest, "arm": one.arm}
             plan.replies[place] = Reply({"event_id": event.event_id, **reply}, one.arm)
-        return self._shadowed(plan, draws)
-
-    def _shadowed(self, plan: BatchPlan, draws: Draws) -> list[Event]:
-        state, events = self.state, []
-        for number in range(len(state.settings.shadows)):
-            mine = state.users.shadows[draws.rows, number]
-            arm = 1 + len(state.settings.canaries) + number
-            one = state.loaded[arm]
-            for at, (ids, chances) in draw_items(state, np.where(mine, arm, -1), draws, self._rng).items():
-                of_arm = replace(plan.events[at], kind=Kind.SHADOWED, note=None, policy=one.digest, arm=one.arm)
-                events.append(replace(of_arm, items=ids, propensities=chances))
-        return events
 
     def _check_time(self, body: Command, clock: int) -> None:
         now = max(clock, self.state.answered.latest)  # a clock that jumped back must not refuse correct times

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,45 +48,42 @@ class BatchPlan:
     described: list[tuple[int, np.ndarray]] = field(default_factory=list)  # row of the user, features before
 
 
-@dataclass
-class Draws:
-    """n HTTP requests for items. `out` holds the codes of excluded items."""
-
-    rows: np.ndarray
-    now: np.ndarray
-    wanted: np.ndarray
-    out: list[np.ndarray]
-
-
 #: Items and propensities.
 Drawn = tuple[list[ItemId], list[float]]
 
 
-def draw_items(state: ServedState, arm: np.ndarray, draws: Draws, rng: np.random.Generator) -> dict[int, Drawn]:
-    """Return items and propensities for each HTTP request, drawn by the policy of its `arm` (-1: none).
+def draw_items(
+    state: ServedState, bodies: Sequence[Recommend], rows: np.ndarray, now: np.ndarray, rng: np.random.Generator
+) -> list[Drawn]:
+    """Return items and propensities for each of n HTTP requests, drawn by the policy of the user's arm.
 
-    The lists are shorter than wanted if fewer items are left.
+    `rows` int64 [n] are the rows of the users, `now` int64 [n] the times in ms. The lists are shorter than `k` if fewer
+    items are left.
     """
-    by_request: dict[int, Drawn] = {at: ([], []) for at in np.flatnonzero(arm >= 0).tolist()}
-    for number in np.unique(arm[arm >= 0]).tolist():
+    drawn: list[Drawn] = [([], []) for _ in bodies]
+    arm, wanted = state.users.arm[rows], np.array([body.k for body in bodies])
+    seen = [
+        np.concatenate([state.users.seen(row), state.codes.find(state.codes.array(body.exclude))])
+        for body, row in zip(bodies, rows.tolist(), strict=True)
+    ]
+    for number in np.unique(arm).tolist():
         mine = np.flatnonzero(arm == number)
         shelf, tracker = state.shelves[number], state.trackers[number]
         if not len(shelf.policy.items):
             continue
-        states = tracker.states(draws.now[mine], users=draws.rows[mine])
-        out = shelf.excluded([draws.out[at] for at in mine.tolist()])
+        states = tracker.states(now[mine], users=rows[mine])
+        out = shelf.excluded([seen[at] for at in mine.tolist()])
         left = shelf.policy.left(out)
         # A short draw is the beginning of a long one. So all states draw the same number at once, and are cut off;
         # states with fewer items left draw separately.
-        k = int(draws.wanted[mine].max())
+        k = int(wanted[mine].max())
         few = np.flatnonzero((left < k) & (left > 0))
         for group in (np.flatnonzero(left >= k), *few[:, None]):
             if not len(group):
                 continue
             seed = int(rng.integers(2**63))
-            drawn = shelf.policy.draw(states[group], min(k, int(left[group].min())), out.take(group), seed)
-            ids, chances = shelf.policy.items.ids[drawn.rows].tolist(), drawn.propensities.tolist()
+            of_group = shelf.policy.draw(states[group], min(k, int(left[group].min())), out.take(group), seed)
+            ids, chances = shelf.policy.items.ids[of_group.rows].tolist(), of_group.propensities.tolist()
             for at, one, chance in zip(mine[group].tolist(), ids, chances, strict=True):
-                wanted = int(draws.wanted[at])
-                by_request[at] = one[:wanted], chance[:wanted]
-    return by_request
+                drawn[at] = one[: wanted[at]], chance[: wanted[at]]
+    return drawn

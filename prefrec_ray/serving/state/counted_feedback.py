@@ -34,13 +34,12 @@ class Answered:
         self._window = window_ms
         self._base = self._start = 0
         self._bits = np.zeros(1024, dtype=np.uint64)
-        self._marks: deque[_Mark] = deque()  # one per minute: rows before `number` existed at `received`
-        self._last = _Mark(0, 0)
+        self._marks: deque[_Mark] = deque()  # at most two per minute: rows before `number` existed at `received`
         self._own: OrderedDict[Own, int] = OrderedDict()
 
     @property
     def latest(self) -> int:
-        """Return the latest `received`, to the minute; 0 before the first."""
+        """Return the latest `received`; 0 before the first."""
         return self._marks[-1].received if self._marks else 0
 
     @property
@@ -54,20 +53,20 @@ class Answered:
             self._bits = np.concatenate(
                 [self._bits, np.zeros(max(len(self._bits), next_number - self._base), np.uint64)]
             )
-        if not self._marks or received >= self._marks[-1].received + _MINUTE_MS:
+        if not self._marks or received >= self._marks[-1].received:
+            if len(self._marks) > 1 and received < self._marks[-2].received + _MINUTE_MS:
+                self._marks.pop()
             self._marks.append(_Mark(next_number, received))
-        if received >= self._last.received:
-            self._last = _Mark(next_number, received)
         self.forget(received)
 
     def forget(self, now: int) -> None:
         """Forget rows and ids out of the window at `now`."""
         limit = now - self._window
-        while len(self._marks) > 1 and self._marks[1].received <= limit:
+        while self._marks and self._marks[0].received <= limit:
+            self._start = max(self._start, self._marks[0].number)
+            if len(self._marks) == 1:
+                break
             self._marks.popleft()
-        for mark in (self._marks[0] if self._marks else self._last, self._last):
-            if mark.received <= limit:
-                self._start = max(self._start, mark.number)
         gone = self._start - self._base
         if gone > len(self._bits) // 2:
             self._bits, self._base = np.concatenate([self._bits[gone:], np.zeros(gone, np.uint64)]), self._start
@@ -106,5 +105,4 @@ class Answered:
         """Load the result of `save`."""
         self._base, self._start, self._bits = saved["base"], saved["start"], saved["bits"]
         self._marks = deque(_Mark(*mark) for mark in saved["marks"])
-        self._last = self._marks[-1] if self._marks else self._last
         self._own = OrderedDict(((name, user, item), received) for name, user, item, received in saved["own"])

@@ -33,11 +33,11 @@ class Loaded:
 
 
 def load_policies(main: str, settings: ServeSettings, tables: Sequence[ItemTable] = ()) -> list[Loaded]:
-    """Return the policies of all arms: the main one, canaries, shadows. Raises `UserError` if their feedback differs.
+    """Return the policies of all arms: the main one, then canaries. Raises `UserError` if their feedback differs.
 
     Equal tables of items become one object, with its index; an equal table in `tables` is reused.
     """
-    places = {MAIN: main} | {arm.name: arm.policy for arm in (*settings.canaries, *settings.shadows)}
+    places = {MAIN: main} | {arm.name: arm.policy for arm in settings.canaries}
     known = {_key(table): table for table in tables}
     loaded = []
     for name, place in places.items():

@@ -28,7 +28,6 @@ class ServedUsers:
         self._seen: list[array[int] | None] = []
         self._last = np.zeros(0, dtype=np.int64)
         self.arm = np.zeros(0, dtype=np.int64)
-        self.shadows = np.zeros((0, len(settings.shadows)), dtype=bool)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -57,10 +56,8 @@ class ServedUsers:
             room = max(len(self), 2 * len(self.arm), 64) - len(self.arm)
             self._last = np.concatenate([self._last, np.full(room, -1)])
             self.arm = np.concatenate([self.arm, np.zeros(room, np.int64)])
-            self.shadows = np.concatenate([self.shadows, np.zeros((room, self.shadows.shape[1]), bool)])
         if users:
-            rows = slice(first, len(self))
-            self.arm[rows], self.shadows[rows] = arm_of(users, self._settings), shadowed(users, self._settings)
+            self.arm[first : len(self)] = arm_of(users, self._settings)
 
     def last(self, row: int) -> int:
         """Return the time of the user's last feedback, -1 before the first."""
@@ -106,18 +103,8 @@ def arm_of(users: Sequence[UserId], settings: ServeSettings) -> np.ndarray:
     Canaries take intervals of hashes from 0 on, in their order. If the shares before a canary stay the same, a growing
     share keeps its users.
     """
-    borders = np.cumsum([arm.share for arm in settings.canaries])
-    arm = np.searchsorted(borders, _place(users, settings.seed, 0), side="right") + 1
-    return np.where(arm > len(settings.canaries), 0, arm)
-
-
-def shadowed(users: Sequence[UserId], settings: ServeSettings) -> np.ndarray:
-    """Return a mask of the shadow policies that draw for each user, bool [n, shadows], independent of the arms."""
-    place = [_place(users, settings.seed, number) < arm.share for number, arm in enumerate(settings.shadows, 1)]
-    return np.stack(place, axis=1) if place else np.zeros((len(users), 0), dtype=bool)
-
-
-def _place(users: Sequence[UserId], seed: int, number: int) -> np.ndarray:
-    """Return uniform numbers in [0, 1) for users, independent for each `number`."""
     kind = pa.string() if users and isinstance(users[0], str) else pa.int64()
-    return fraction(hash_ids(pa.array(users, kind), seed, Stream.ARM, number))
+    place = fraction(hash_ids(pa.array(users, kind), settings.seed, Stream.ARM, 0))
+    borders = np.cumsum([arm.share for arm in settings.canaries])
+    arm = np.searchsorted(borders, place, side="right") + 1
+    return np.where(arm > len(settings.canaries), 0, arm)
