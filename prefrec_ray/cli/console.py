@@ -12,6 +12,13 @@ from rich.text import Text
 Config = Annotated[str, typer.Argument(metavar="CONFIG", help="YAML file or URI.")]
 Dataset = Annotated[str, typer.Option("--dataset", metavar="DATASET", help="Prepared data set: folder or URI.")]
 
+Host = Annotated[str, typer.Option("--host", help="Address; a token is required except on loopback.")]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0: any free port.")]
+#: The file of a command with defaults for all settings of its section.
+OwnConfig = Annotated[
+    str | None, typer.Option("--config", metavar="CONFIG", help="YAML with the section of this command.")
+]
+
 #: The width of a file, a pipe or the log of a job: tables fold at 80 columns otherwise.
 _PIPE_WIDTH = 150
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prefrec_ray.cli.console import Dataset, console, made, pasteable
+from prefrec_ray.cli.console import Dataset, OwnConfig, console, made, pasteable
 from prefrec_ray.cli.progress import loading, progress
 from prefrec_ray.cli.verdicts import level_note, reasons, summary, tried_table, unweighed, verdict_table
 from prefrec_ray.errors import UserError, nearest
@@ -34,9 +34,7 @@ def evaluate(
     online: Annotated[
         bool, typer.Option("--online", help="Also roll out the policies in the simulator that made the logs.")
     ] = False,
-    config: Annotated[
-        str | None, typer.Option("--config", metavar="CONFIG", help="YAML with the section `evaluate`.")
-    ] = None,
+    config: OwnConfig = None,
     estimators: Annotated[
         str | None,
         typer.Option(

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from prefrec_ray.cli.console import Dataset, console, made, pasteable
+from prefrec_ray.cli.console import Dataset, Host, OwnConfig, Port, console, made, pasteable
 from prefrec_ray.cli.progress import progress
 from prefrec_ray.errors import UserError, nearest, need
 
@@ -118,11 +118,9 @@ def label(
     store: Annotated[
         str, typer.Option("--store", metavar="FOLDER", help="Folder of questions and votes; created if missing.")
     ],
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0: any free port.")] = 8081,
-    host: Annotated[str, typer.Option("--host", help="Address; a token is required except on loopback.")] = "127.0.0.1",
-    config: Annotated[
-        str | None, typer.Option("--config", metavar="CONFIG", help="YAML with the section `label`.")
-    ] = None,
+    port: Port = 8081,
+    host: Host = "127.0.0.1",
+    config: OwnConfig = None,
 ) -> None:
     """Serve the page on which annotators compare histories (token: PREFREC_LABEL_TOKEN)."""
     from prefrec_ray import storage

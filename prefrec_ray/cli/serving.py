@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prefrec_ray.cli.console import Config, console, made, pasteable
+from prefrec_ray.cli.console import Config, Host, OwnConfig, Port, console, made, pasteable
 from prefrec_ray.cli.progress import progress
 from prefrec_ray.errors import UserError, need
 
@@ -22,11 +22,9 @@ def serve(
     state: Annotated[
         str, typer.Option("--state", metavar="FOLDER", help="Folder of the event log and of user states.")
     ],
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0: any free port.")] = 8080,
-    host: Annotated[str, typer.Option("--host", help="Address; a token is required except on loopback.")] = "127.0.0.1",
-    config: Annotated[
-        str | None, typer.Option("--config", metavar="CONFIG", help="YAML with the section `serve`.")
-    ] = None,
+    port: Port = 8080,
+    host: Host = "127.0.0.1",
+    config: OwnConfig = None,
 ) -> None:
     """Serve a policy over HTTP, and log impressions and feedback (token: PREFREC_SERVE_TOKEN)."""
     from prefrec_ray.cli.config import open_section

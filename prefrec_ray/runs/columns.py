@@ -8,6 +8,7 @@ JSON on stderr, which Ray keeps in the log of the worker.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -67,6 +68,11 @@ def publish(row: Mapping[str, Any], run: str, method: str, task: str) -> None:
         figures = {column: value for column, value in row.items() if value is not None}
         line = {"time": round(time.time(), 3), "event": "iteration", **tags, **figures}
         print(json.dumps(line), file=sys.stderr, flush=True)
+
+
+def finite(value: Any) -> Any:
+    """Return a value of a row, or None if it is NaN or infinite."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def gauge_name(column: str) -> str:

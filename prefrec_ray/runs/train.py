@@ -6,7 +6,6 @@ RUN/config.json  RUN/progress.csv  RUN/result.json  RUN/checkpoint_000012/  RUN/
 from __future__ import annotations
 
 import json
-import math
 import posixpath
 import time
 from collections.abc import Callable
@@ -29,7 +28,7 @@ from prefrec_ray.runs.checkpoints import (
     read_rows,
     save_checkpoint,
 )
-from prefrec_ray.runs.columns import COLUMNS, SCORES, Row, publish
+from prefrec_ray.runs.columns import COLUMNS, SCORES, Row, finite, publish
 from prefrec_ray.runs.export import export_policy
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runtime.progress import Report, silent
@@ -255,13 +254,9 @@ def run_iteration(
         if scorer.due(algorithm.iteration, row["progress"] >= 1):
             row |= scorer.scores(policy_now(algorithm), settings.task)
     # NaN has no order.
-    row = {column: value if _is_known(value) else None for column, value in row.items()}
+    row = {column: finite(value) for column, value in row.items()}
     publish(row, name, settings.method, settings.task)
     return row
-
-
-def _is_known(value: Any) -> bool:
-    return not isinstance(value, float) or math.isfinite(value)
 
 
 def write_rows(output: str, rows: list[Row]) -> None:

@@ -6,7 +6,6 @@ SWEEP/trials.csv  SWEEP/best.yaml  SWEEP/policies/TRIAL/  SWEEP/TRIAL/{config.js
 from __future__ import annotations
 
 import json
-import math
 import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import yaml
 
 from prefrec_ray import storage
 from prefrec_ray.errors import find_user_error
-from prefrec_ray.runs.columns import COLUMNS, SCORES, Row
+from prefrec_ray.runs.columns import COLUMNS, SCORES, Row, finite
 from prefrec_ray.runs.export import export_policy
 from prefrec_ray.runs.train import build_config, write_config, write_rows
 from prefrec_ray.runs.tuning.settings import TuneSettings
@@ -53,7 +52,7 @@ def _trial_row(ended: Any, settings: TuneSettings, columns: Sequence[str]) -> Ro
     scores = {}
     if settings.validation is not None:
         names = {"policy_iteration": "training_iteration", **{name: name for name in SCORES}}
-        scores = {column: _finite(kept.metrics.get(name)) if kept else None for column, name in names.items()}
+        scores = {column: finite(kept.metrics.get(name)) if kept else None for column, name in names.items()}
     status = _STATES.get(ended.status, "waiting")
     if status == "stopped" and last.get("finished"):
         status = "finished"
@@ -62,27 +61,21 @@ def _trial_row(ended: Any, settings: TuneSettings, columns: Sequence[str]) -> Ro
         "status": status,
         **{key: trial[key] for key in ("method", "recipe", "task", "seed")},
         **{key: trial["config"].get(key) for key in settings.search},
-        **{name: _finite(last.get(name)) for name in columns},
+        **{name: finite(last.get(name)) for name in columns},
         **scores,
-        **{name: _finite(last.get(name)) for name in CLOCK},
-        "error": error_line(ended.get_pickled_error() or ended.get_error()) if status == "failed" else None,
+        **{name: finite(last.get(name)) for name in CLOCK},
+        "error": _error_line(ended.get_pickled_error() or ended.get_error()) if status == "failed" else None,
     }
+
+
+def _error_line(error: BaseException) -> str:
+    """Return the message of the `UserError` in the error of a trial, else the last line of the error."""
+    return str(find_user_error(error) or error).strip().splitlines()[-1]
 
 
 def _kept(ended: Any) -> Any:
     """Return Tune's record (`checkpoint`, `metrics`) of the best checkpoint by score, or of the last, if any."""
     return ended.run_metadata.checkpoint_manager.best_checkpoint_result
-
-
-def error_line(error: BaseException) -> str:
-    """Return the message of the `UserError` in the error of a trial, else the last line of the error."""
-    mistake = find_user_error(error)
-    return str(mistake) if mistake else str(error).strip().splitlines()[-1]
-
-
-def write_table(output: str, rows: Sequence[Row]) -> None:
-    """Write SWEEP/trials.csv."""
-    storage.write_csv(storage.join(output, "trials.csv"), rows)
 
 
 @dataclass(frozen=True)
@@ -100,11 +93,8 @@ class Best:
     @property
     def seeds(self) -> str:
         """Return the origin of the mean, as in "mean of seeds 0, 1"."""
-        return (
-            f"mean of seeds {', '.join(map(str, sorted(row['seed'] for row in self.rows)))}"
-            if len(self.rows) > 1
-            else "one seed"
-        )
+        seeds = sorted(row["seed"] for row in self.rows)
+        return f"mean of seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else "one seed"
 
 
 def best_settings(rows: Sequence[Row], settings: TuneSettings) -> dict[str, Best]:
@@ -125,33 +115,23 @@ def best_settings(rows: Sequence[Row], settings: TuneSettings) -> dict[str, Best
 def write_best(output: str, rows: Sequence[Row], settings: TuneSettings, dataset: str) -> None:
     """Write the best settings: SWEEP/best.yaml, or best_TASK.yaml for each of several tasks."""
     for task, best in best_settings(rows, settings).items():
+        row = best.rows[0]
+        searched = {key: row[key] for key in settings.spaces_of(row["method"])}  # null is a value too
+        config = {**settings.base, **searched}
+        section = {
+            **{key: row[key] for key in ("method", "recipe", "task")},
+            "dataset": dataset,
+            "seed": row["seed"],
+            "config": {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()},
+            "validation": settings.validation and settings.validation.model_dump(mode="json"),
+        }
+        keys = "".join(f", {key} {value}" for key, value in searched.items())
+        head = f"# {best.metric}: {best.mean:.6g} ({best.seeds}), {row['trial']}{keys}\n"
         name = "best.yaml" if len(settings.task) == 1 else f"best_{task}.yaml"
-        storage.write_text(storage.join(output, name), _best_text(best, settings, dataset))
+        storage.write_text(storage.join(output, name), head + yaml.safe_dump({"train": section}, sort_keys=False))
 
 
-def _best_text(best: Best, settings: TuneSettings, dataset: str) -> str:
-    row = best.rows[0]
-    config = {**settings.base, **{key: row[key] for key in settings.spaces_of(row["method"])}}  # null is a value too
-    section = {
-        **{key: row[key] for key in ("method", "recipe", "task")},
-        "dataset": dataset,
-        "seed": row["seed"],
-        "config": {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()},
-    }
-    # Always written, because the default of `train` is on and would choose another serving rule than the trial's.
-    section["validation"] = settings.validation and settings.validation.model_dump(mode="json")
-    keys = "".join(f", {key} {row[key]}" for key in settings.spaces_of(row["method"]))
-    head = f"# {best.metric}: {best.mean:.6g} ({best.seeds}), {row['trial']}{keys}\n"
-    return head + yaml.safe_dump({"train": section}, sort_keys=False)
-
-
-def write_run(
-    output: str,
-    ended: Any,
-    settings: TuneSettings,
-    dataset: str,
-    smoke: bool,
-) -> None:
+def write_run(output: str, ended: Any, settings: TuneSettings, dataset: str, smoke: bool) -> None:
     """Complete the trial's folder to a run like `prefrec train`, and export the policy of its best checkpoint.
 
     If a resume repeated an iteration, its last row counts.
@@ -161,12 +141,8 @@ def write_run(
     run = train_settings(settings, trial, smoke)
     lines = storage.read_text(storage.join(folder, "result.json")).splitlines()
     rows = {row["training_iteration"]: row for row in map(json.loads, lines)}
-    write_rows(folder, [{name: _finite(row.get(name)) for name in row["reported"]} for _, row in sorted(rows.items())])
+    write_rows(folder, [{name: finite(row.get(name)) for name in row["reported"]} for _, row in sorted(rows.items())])
     write_config(folder, run, dataset, build_config(run, dataset))
     policy = storage.join(output, "policies", trial["name"])
     storage.remove(policy)
     export_policy(storage.join(folder, posixpath.basename(_kept(ended).checkpoint.path)), policy)
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

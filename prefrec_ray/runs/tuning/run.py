@@ -116,7 +116,7 @@ def run_sweep(
     system, path = storage.filesystem(output)
     ended = tune.ExperimentAnalysis(path, storage_filesystem=system).trials
     rows = results.trial_rows(ended, settings)
-    results.write_table(output, rows)
+    storage.write_csv(storage.join(output, "trials.csv"), rows)
     for trial in ended:
         if trial.status == "TERMINATED" and trial.last_result.get("finished"):
             results.write_run(output, trial, settings, plan.dataset, plan.smoke)
