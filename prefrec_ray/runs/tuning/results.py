@@ -131,14 +131,14 @@ def write_best(output: str, rows: Sequence[Row], settings: TuneSettings, dataset
         storage.write_text(storage.join(output, name), head + yaml.safe_dump({"train": section}, sort_keys=False))
 
 
-def write_run(output: str, ended: Any, settings: TuneSettings, dataset: str, smoke: bool) -> None:
+def write_run(output: str, ended: Any, settings: TuneSettings, dataset: str) -> None:
     """Complete the trial's folder to a run like `prefrec train`, and export the policy of its best checkpoint.
 
     If a resume repeated an iteration, its last row counts.
     """
     trial = ended.config["trial"]
     folder = storage.join(output, trial["name"])
-    run = train_settings(settings, trial, smoke)
+    run = train_settings(settings, trial)
     lines = storage.read_text(storage.join(folder, "result.json")).splitlines()
     rows = {row["training_iteration"]: row for row in map(json.loads, lines)}
     write_rows(folder, [{name: finite(row.get(name)) for name in row["reported"]} for _, row in sorted(rows.items())])

@@ -79,7 +79,7 @@ def prepare_sweep(
     bf16 = before.get("bf16") or _bf16(settings, chosen, where)
     settings = space.with_precision(settings, bf16)
     chosen = _chosen(settings)
-    runs = [space.train_settings(settings, trial, smoke) for trial in chosen]
+    runs = [space.train_settings(settings, trial) for trial in chosen]
     for run in runs:
         build_config(run, dataset, where).validate()
     scorer = None
@@ -93,7 +93,7 @@ def prepare_sweep(
     shares_rewards = settings.searcher == "random" or not space.draws_reward(settings)
     rewards = storage.join(output, "rewards")
     shared = share(runs, dataset, runs if shares_rewards else [], rewards, settings.resources, progress)
-    return SweepPlan(settings, dataset, smoke, shared, scorer, output)
+    return SweepPlan(settings, dataset, shared, scorer, output)
 
 
 def run_sweep(
@@ -119,7 +119,7 @@ def run_sweep(
     storage.write_csv(storage.join(output, "trials.csv"), rows)
     for trial in ended:
         if trial.status == "TERMINATED" and trial.last_result.get("finished"):
-            results.write_run(output, trial, settings, plan.dataset, plan.smoke)
+            results.write_run(output, trial, settings, plan.dataset)
     results.write_best(output, rows, settings, plan.dataset)
     show(rows)
     _check(output, rows, settings.metric)

@@ -26,6 +26,7 @@ Trial = dict[str, Any]
 #: Share of a run's length, and number of samples, under `--smoke`.
 SMOKE_SHARE = 0.01
 SMOKE_SAMPLES = 2
+_LENGTHS = ("pretrain_epochs", "num_epochs")
 
 
 def trials(settings: TuneSettings) -> list[Trial]:
@@ -83,11 +84,8 @@ def draw(space: Space, random: Callable[[], float]) -> Any:
     return low + random() * (high - low)
 
 
-def train_settings(settings: TuneSettings, chosen: Trial, smoke: bool = False) -> TrainSettings:
+def train_settings(settings: TuneSettings, chosen: Trial) -> TrainSettings:
     """Return the settings with which `prefrec train` would run this trial."""
-    config = {**settings.base, **chosen["config"]}
-    if smoke:
-        config = shortened(config, chosen)
     return TrainSettings(
         method=chosen["method"],
         recipe=chosen["recipe"],
@@ -95,7 +93,7 @@ def train_settings(settings: TuneSettings, chosen: Trial, smoke: bool = False) -
         seed=chosen["seed"],
         checkpoint_every=settings.checkpoint_every,
         keep_checkpoints=settings.keep_checkpoints,
-        config=config,
+        config={**settings.base, **chosen["config"]},
     )
 
 
@@ -114,17 +112,22 @@ def with_precision(settings: TuneSettings, precision: str) -> TuneSettings:
     return settings.model_copy(update=changed)
 
 
-def shortened(config: dict[str, Any], chosen: Trial) -> dict[str, Any]:
-    """Return `config` with a hundredth of the passes over preferences and transitions."""
-    defaults = recipe_defaults(find_settings(chosen["method"]), chosen["recipe"])
-    lengths = {key: float(config.get(key, defaults[key])) for key in ("pretrain_epochs", "num_epochs")}
-    return {**config, **{key: value * SMOKE_SHARE for key, value in lengths.items()}, "updates_per_iteration": None}
-
-
 def smoke_settings(settings: TuneSettings) -> TuneSettings:
-    """Return the sweep with one seed and few samples; `shortened` shortens its trials."""
-    few = min(settings.num_samples, SMOKE_SAMPLES)
-    return settings.model_copy(update={"seeds": settings.seeds[:1], "num_samples": few})
+    """Return the sweep with one seed, few samples and a hundredth of the passes over preferences and transitions.
+
+    Keys of `search` that control the length are not searched.
+    """
+    defaults = recipe_defaults(find_settings(settings.method[0]), settings.recipe[0])
+    short = {key: float(settings.base.get(key, defaults[key])) * SMOKE_SHARE for key in _LENGTHS}
+    search = {key: space for key, space in settings.search.items() if key not in (*_LENGTHS, "updates_per_iteration")}
+    return settings.model_copy(
+        update={
+            "seeds": settings.seeds[:1],
+            "num_samples": min(settings.num_samples, SMOKE_SAMPLES),
+            "base": {**settings.base, **short, "updates_per_iteration": None},
+            "search": search,
+        }
+    )
 
 
 def _random(key: str, number: int) -> Callable[[], float]:

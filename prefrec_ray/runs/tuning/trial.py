@@ -30,7 +30,6 @@ class SweepPlan:
 
     settings: TuneSettings
     dataset: str
-    smoke: bool
     shared: Shared
     scorer: ValidationScorer | None
     output: str
@@ -57,7 +56,7 @@ class SweepTrial(tune.Trainable):
 
     def _build(self, config: dict[str, Any]) -> None:
         plan = self.plan
-        run = train_settings(plan.settings, config["trial"], plan.smoke)
+        run = train_settings(plan.settings, config["trial"])
         algorithm_config = plan.shared.give(build_config(run, plan.dataset))
         if plan.settings.resources.gpus and not algorithm_config.num_learners:
             algorithm_config.learners(num_gpus_per_learner=plan.settings.resources.gpus)

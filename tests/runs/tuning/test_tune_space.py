@@ -15,7 +15,6 @@ from prefrec_ray.runs.tuning.space import (
     corners,
     draw,
     draws_reward,
-    shortened,
     smoke_settings,
     suggest,
     train_settings,
@@ -98,13 +97,16 @@ def test_base_stands_under_what_is_searched() -> None:
 
 
 def test_smoke_runs_a_hundredth() -> None:
-    tune_settings = sweep(seeds=[5, 6], num_samples=40, recipe="paper", search={"num_epochs": {"uniform": [10, 20]}})
-    few = smoke_settings(tune_settings)
-    assert len(trials(few)) == 2
-    run = train_settings(few, trials(few)[0], smoke=True)
-    assert run.config["num_epochs"] == trials(tune_settings)[0]["config"]["num_epochs"] / 100
-    assert run.config["pretrain_epochs"] == recipe_defaults(ExpectileSettings, "paper")["pretrain_epochs"] / 100
-    assert shortened({"pretrain_epochs": 0}, trials(tune_settings)[0])["pretrain_epochs"] == 0
+    search = {"gamma": {"uniform": [0.8, 0.9]}, "num_epochs": {"uniform": [10, 20]}}
+    base = {"num_epochs": 30, "updates_per_iteration": 100}
+    few = smoke_settings(sweep(seeds=[5, 6], num_samples=40, recipe="paper", base=base, search=search))
+    runs = [train_settings(few, trial) for trial in trials(few)]
+    assert [run.seed for run in runs] == [5, 5]
+    assert len({run.config["gamma"] for run in runs}) == 2
+    for run in runs:
+        assert run.config["num_epochs"] == 0.3
+        assert run.config["pretrain_epochs"] == recipe_defaults(ExpectileSettings, "paper")["pretrain_epochs"] / 100
+        assert run.config["updates_per_iteration"] is None
 
 
 class Asked:
