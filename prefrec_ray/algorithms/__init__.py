@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from prefrec_ray.algorithms.iql import IQL
     from prefrec_ray.algorithms.prefrec import PrefRec
     from prefrec_ray.algorithms.sac import SAC
-    from prefrec_ray.algorithms.td3 import TD3
-    from prefrec_ray.algorithms.td3_bc import TD3_BC
+    from prefrec_ray.algorithms.td3 import TD3, TD3_BC
 
 __all__ = ["BCQ", "DDPG", "IL", "IQL", "METHODS", "SAC", "TD3", "TD3_BC", "PrefRec"]
 

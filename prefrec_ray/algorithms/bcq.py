@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.module import OfflineModule
-from prefrec_ray.algorithms.losses import actor_loss, behavior_cloning_loss, td_loss
+from prefrec_ray.algorithms.losses import actor_loss, behavior_cloning_loss
 from prefrec_ray.algorithms.settings import BCQSettings
 from prefrec_ray.policy.networks.actors import DeterministicActor
 from prefrec_ray.policy.networks.candidates import CandidateActor, Perturbation, proposer
@@ -58,7 +58,7 @@ class BCQModule(OfflineModule):
         self.decoder = DeterministicActor(decoder, *bounds)
         reach = settings["perturbation"] * 0.5 * (self.action_space.high - self.action_space.low)
         self.perturbation = Perturbation(mlp(both, self.hidden_sizes, self.action_dim), *bounds, reach)
-        self.q = nn.ModuleList([self.q_function(), self.q_function()])
+        self.q = self.twin_q()
         self.target_perturbation = target_copy(self.perturbation)
         self.target_q = target_copy(self.q)
         latents = torch.randn(settings["candidates"], self.latent_dim).clamp(-MAX_LATENT, MAX_LATENT)
@@ -102,9 +102,7 @@ class BCQLearner(OfflineLearner):
         with torch.no_grad():
             reward = net.reward.label(batch)
             next_value = self._next_value(next_obs)
-        qs = [q(obs, action) for q in net.q]
-        qf_loss = torch.stack([td_loss(q, reward, next_value, config.gamma) for q in qs]).sum()
-        self.minimise("q", net.q, qf_loss)
+        metrics = {"losses/vae_loss": vae_loss.detach(), **self.update_q(batch, reward, next_value)}
 
         with torch.no_grad():
             proposed = net.decode(obs, self._latents(draw=1)[:, 0])
@@ -113,13 +111,7 @@ class BCQLearner(OfflineLearner):
 
         polyak_update(net.target_q, net.q, config.tau)
         polyak_update(net.target_perturbation, net.perturbation, config.tau)
-        return {
-            "losses/vae_loss": vae_loss.detach(),
-            "losses/qf_loss": qf_loss.detach(),
-            "losses/actor_loss": policy_loss.detach(),
-            "values/reward_mean": reward.mean(),
-            "values/q_mean": qs[0].detach().mean(),
-        }
+        return {**metrics, "losses/actor_loss": policy_loss.detach()}
 
     def _vae_loss(self, obs: Tensor, action: Tensor) -> Tensor:
         mean, std = self.net.encoder(obs, action)

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.columns import Columns
-from torch import Tensor, nn
+from torch import Tensor
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.module import OfflineModule
-from prefrec_ray.algorithms.losses import td_loss
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.policy.networks.actors import DeterministicActor
 from prefrec_ray.policy.networks.layers import polyak_update, target_copy
@@ -36,34 +34,19 @@ class DDPGLearner(OfflineLearner):
 
     net: DDPGModule
 
-    def networks_to_train(self, config: AlgorithmConfig) -> dict[str, tuple[nn.Module, float]]:
-        """Return Q and actor."""
-        return {"q": (self.net.q, config.critic_lr), "actor": (self.net.actor, config.actor_lr)}
-
     def update_policy(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Update Q on r + gamma Qbar(s', pibar(s')), then the actor on -Q(s, pi(s)), then both targets."""
-        net, config = self.net, self.config
-        obs, action, next_obs = batch[Columns.OBS], batch[Columns.ACTIONS], batch[Columns.NEXT_OBS]
+        net, tau = self.net, self.config.tau
+        next_obs = batch[Columns.NEXT_OBS]
         with torch.no_grad():
             reward = net.reward.label(batch)
             next_value = net.target_q(next_obs, net.target_actor(next_obs))
 
-        q = net.q(obs, action)
-        qf_loss = td_loss(q, reward, next_value, config.gamma)
-        self.minimise("q", net.q, qf_loss)
-
-        policy = net.actor(obs)
-        policy_loss = self.policy_gradient_loss(net.q(obs, policy), policy, action)
-        self.minimise("actor", net.actor, policy_loss)
-
-        polyak_update(net.target_q, net.q, config.tau)
-        polyak_update(net.target_actor, net.actor, config.tau)
-        return {
-            "losses/qf_loss": qf_loss.detach(),
-            "losses/actor_loss": policy_loss.detach(),
-            "values/reward_mean": reward.mean(),
-            "values/q_mean": q.detach().mean(),
-        }
+        metrics = self.update_q(batch, reward, next_value)
+        metrics |= self.update_deterministic_actor(batch)
+        polyak_update(net.target_q, net.q, tau)
+        polyak_update(net.target_actor, net.actor, tau)
+        return metrics
 
 
 class DDPG(OfflineAlgorithm):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.columns import Columns
-from torch import Tensor, nn
+from torch import Tensor
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.algorithms.base.learner import OfflineLearner
@@ -31,16 +30,12 @@ class ILLearner(OfflineLearner):
     """Regression on the logged action."""
 
     net: ILModule
-
-    def networks_to_train(self, config: AlgorithmConfig) -> dict[str, tuple[nn.Module, float]]:
-        """Return the actor."""
-        return {"actor": (self.net.actor, config.actor_lr)}
+    rates: ClassVar = {"actor": "actor_lr"}
 
     def update_policy(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Make one step on the squared distance to the logged action."""
         loss = behavior_cloning_loss(self.net.actor(batch[Columns.OBS]), batch[Columns.ACTIONS])
-        self.minimise("actor", self.net.actor, loss)
-        return {"losses/actor_loss": loss.detach()}
+        return self.update_actor(loss)
 
 
 class IL(OfflineAlgorithm):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.module import OfflineModule
-from prefrec_ray.algorithms.losses import expectile_loss, gaussian_log_density, td_loss
+from prefrec_ray.algorithms.losses import expectile_loss, gaussian_log_density
 from prefrec_ray.algorithms.settings import IQLSettings
 from prefrec_ray.policy.networks.actors import BoundedGaussianActor
 from prefrec_ray.policy.networks.layers import Scalar, mlp, polyak_update, target_copy
@@ -33,7 +32,7 @@ class IQLModule(OfflineModule):
     def setup_method(self, settings: dict[str, Any]) -> None:
         """Make the networks; targets start as copies. The actor's deviation does not depend on the state."""
         self.value = Scalar(self.state_dim, self.hidden_sizes)
-        self.q = nn.ModuleList([self.q_function(), self.q_function()])
+        self.q = self.twin_q()
         self.target_q = target_copy(self.q)
         bounds = self.action_space.low, self.action_space.high
         net = mlp(self.state_dim, self.hidden_sizes, self.action_dim)
@@ -44,15 +43,7 @@ class IQLLearner(OfflineLearner):
     """Updates V, actor, Q and targets, in the order of the authors' code."""
 
     net: IQLModule
-
-    def networks_to_train(self, config: AlgorithmConfig) -> dict[str, tuple[nn.Module, float]]:
-        """Return V, both Q under one optimizer, and the actor."""
-        net = self.net
-        return {
-            "value": (net.value, config.value_lr),
-            "q": (net.q, config.critic_lr),
-            "actor": (net.actor, config.actor_lr),
-        }
+    rates: ClassVar = {"value": "value_lr", "q": "critic_lr", "actor": "actor_lr"}
 
     def update_policy(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Update V on the expectile of min Qbar(s, a), the actor on exp(beta A) log pi(a|s), Q on r + gamma V(s')."""
@@ -71,21 +62,11 @@ class IQLLearner(OfflineLearner):
             next_value = net.value(next_obs)
         mean, log_std = net.actor.distribution(obs)
         policy_loss = -(weight * gaussian_log_density(action, net.actor.squashed(mean), log_std)).mean()
-        self.minimise("actor", net.actor, policy_loss)
-
-        qs = [q(obs, action) for q in net.q]
-        qf_loss = torch.stack([td_loss(q, reward, next_value, config.gamma) for q in qs]).sum()
-        self.minimise("q", net.q, qf_loss)
-
+        metrics = {"losses/value_loss": value_loss.detach(), "values/v_mean": value.detach().mean()}
+        metrics |= self.update_actor(policy_loss)
+        metrics |= self.update_q(batch, reward, next_value)
         polyak_update(net.target_q, net.q, config.tau)
-        return {
-            "losses/value_loss": value_loss.detach(),
-            "losses/qf_loss": qf_loss.detach(),
-            "losses/actor_loss": policy_loss.detach(),
-            "values/reward_mean": reward.mean(),
-            "values/q_mean": qs[0].detach().mean(),
-            "values/v_mean": value.detach().mean(),
-        }
+        return metrics
 
 
 class IQL(OfflineAlgorithm):

@@ -22,7 +22,7 @@ from prefrec_ray.plugins import import_class
 if TYPE_CHECKING:
     from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 
-#: Settings by name of the method, whose class is in the module of the same name in lower case.
+#: Settings by name of the method, whose class is in the module of the same name in lower case, without the part "_BC".
 SETTINGS: dict[str, type[TrainingSettings]] = {
     "PrefRec": ExpectileSettings,
     "DDPG": TrainingSettings,
@@ -55,7 +55,7 @@ def find_method(method: str, where: str = "") -> type[OfflineAlgorithm]:
         path = method
     else:
         name = _known(method, where)
-        path = f"prefrec_ray.algorithms.{name.lower()}:{name}"
+        path = f"prefrec_ray.algorithms.{name.removesuffix('_BC').lower()}:{name}"
     cls = import_class(path, f"{where}key 'method'")
     if not (isinstance(cls, type) and issubclass(cls, OfflineAlgorithm)):
         raise UserError(f"{where}key 'method': '{method}' is not a method; expected a subclass of OfflineAlgorithm")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.columns import Columns
-from torch import Tensor, nn
+from torch import Tensor
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.module import OfflineModule
-from prefrec_ray.algorithms.losses import expectile_loss, td_loss
+from prefrec_ray.algorithms.losses import expectile_loss
 from prefrec_ray.algorithms.settings import ExpectileSettings
 from prefrec_ray.policy.networks.actors import DeterministicActor
 from prefrec_ray.policy.networks.layers import Scalar, polyak_update, target_copy
@@ -35,15 +34,7 @@ class PrefRecLearner(OfflineLearner):
     """Updates of lines 8 to 13 of Algorithm 1; lines 14 to 17 follow in the base class."""
 
     net: PrefRecModule
-
-    def networks_to_train(self, config: AlgorithmConfig) -> dict[str, tuple[nn.Module, float]]:
-        """Return V, Q and actor."""
-        net = self.net
-        return {
-            "value": (net.value, config.value_lr),
-            "q": (net.q, config.critic_lr),
-            "actor": (net.actor, config.actor_lr),
-        }
+    rates: ClassVar = {"value": "value_lr", "q": "critic_lr", "actor": "actor_lr"}
 
     def update_policy(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Update reward label, V, Q, actor and target network; each update uses the networks changed before."""
@@ -59,23 +50,11 @@ class PrefRecLearner(OfflineLearner):
 
         with torch.no_grad():
             next_value = net.value(next_obs)
-        q = net.q(obs, action)
-        qf_loss = td_loss(q, reward, next_value, config.gamma)
-        self.minimise("q", net.q, qf_loss)
-
-        policy = net.actor(obs)
-        policy_loss = self.policy_gradient_loss(net.q(obs, policy), policy, action)
-        self.minimise("actor", net.actor, policy_loss)
-
+        metrics = {"losses/value_loss": value_loss.detach(), "values/v_mean": value.detach().mean()}
+        metrics |= self.update_q(batch, reward, next_value)
+        metrics |= self.update_deterministic_actor(batch)
         polyak_update(net.target_q, net.q, config.tau)
-        return {
-            "losses/value_loss": value_loss.detach(),
-            "losses/qf_loss": qf_loss.detach(),
-            "losses/actor_loss": policy_loss.detach(),
-            "values/reward_mean": reward.mean(),
-            "values/q_mean": q.detach().mean(),
-            "values/v_mean": value.detach().mean(),
-        }
+        return metrics
 
 
 class PrefRec(OfflineAlgorithm):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 from torch.nn import functional
@@ -14,7 +13,7 @@ from torch.nn import functional
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.module import OfflineModule
-from prefrec_ray.algorithms.losses import gaussian_log_density, td_loss
+from prefrec_ray.algorithms.losses import gaussian_log_density
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.policy.networks.actors import GaussianActor
 from prefrec_ray.policy.networks.layers import mlp, polyak_update, target_copy
@@ -38,7 +37,7 @@ class SACModule(OfflineModule):
 
     def setup_method(self, settings: dict[str, Any]) -> None:
         """Make the networks; targets start as copies."""
-        self.q = nn.ModuleList([self.q_function(), self.q_function()])
+        self.q = self.twin_q()
         self.target_q = target_copy(self.q)
         bounds = self.action_space.low, self.action_space.high
         net = mlp(self.state_dim, self.hidden_sizes, self.action_dim)
@@ -58,19 +57,11 @@ class SACLearner(OfflineLearner):
     """Updates critics, actor, temperature and targets."""
 
     net: SACModule
-
-    def networks_to_train(self, config: AlgorithmConfig) -> dict[str, tuple[nn.Module, float]]:
-        """Return both Q under one optimizer, the actor, and the temperature."""
-        net = self.net
-        return {
-            "q": (net.q, config.critic_lr),
-            "actor": (net.actor, config.actor_lr),
-            "temperature": (net.temperature, config.actor_lr),
-        }
+    rates: ClassVar = {"q": "critic_lr", "actor": "actor_lr", "temperature": "actor_lr"}
 
     def update_policy(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Update Q on r + gamma (min Qbar - alpha log pi)(s', a'), the actor on alpha log pi - min Q, then alpha."""
-        net, config = self.net, self.config
+        net = self.net
         obs, action, next_obs = batch[Columns.OBS], batch[Columns.ACTIONS], batch[Columns.NEXT_OBS]
         width = action.shape[1]
         with torch.no_grad():
@@ -80,27 +71,17 @@ class SACLearner(OfflineLearner):
             next_q = torch.minimum(*(q(next_obs, next_action) for q in net.target_q))
             next_value = next_q - alpha * next_log_density
 
-        qs = [q(obs, action) for q in net.q]
-        qf_loss = torch.stack([td_loss(q, reward, next_value, config.gamma) for q in qs]).sum()
-        self.minimise("q", net.q, qf_loss)
-
+        metrics = self.update_q(batch, reward, next_value)
         policy, log_density = net.sample(obs, self.noise(width, draw=1))
         soft_q = torch.minimum(*(q(obs, policy) for q in net.q)) - alpha * log_density
-        policy_loss = self.policy_gradient_loss(soft_q, policy, action)
-        self.minimise("actor", net.actor, policy_loss)
+        metrics |= self.update_actor(self.policy_gradient_loss(soft_q, policy, action))
 
         # The target entropy is -A: log pi + (-A) -> 0.
         temperature_loss = -net.temperature.log * (log_density.detach().mean() - width)
         self.minimise("temperature", net.temperature, temperature_loss)
 
-        polyak_update(net.target_q, net.q, config.tau)
-        return {
-            "losses/qf_loss": qf_loss.detach(),
-            "losses/actor_loss": policy_loss.detach(),
-            "values/reward_mean": reward.mean(),
-            "values/q_mean": qs[0].detach().mean(),
-            "values/temperature": alpha,
-        }
+        polyak_update(net.target_q, net.q, self.config.tau)
+        return {**metrics, "values/temperature": alpha}
 
 
 class SAC(OfflineAlgorithm):

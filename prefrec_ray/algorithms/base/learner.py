@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,12 +18,12 @@ from prefrec_ray.algorithms.base.divergence import first_not_finite
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.base.rotation import Rotation
 from prefrec_ray.algorithms.feed.batches import Stopwatch, TransitionPlan
-from prefrec_ray.algorithms.feed.columns import LABELS
+from prefrec_ray.algorithms.feed.columns import ACTIONS, LABELS, OBS
 from prefrec_ray.algorithms.feed.device import feed_of
 from prefrec_ray.algorithms.feed.passes import PreferencePlan
 from prefrec_ray.algorithms.feed.resident import Segments
 from prefrec_ray.algorithms.feed.transfer import to_device
-from prefrec_ray.algorithms.losses import actor_loss, behavior_cloning_loss
+from prefrec_ray.algorithms.losses import actor_loss, behavior_cloning_loss, td_loss
 from prefrec_ray.algorithms.reward.model import moments
 from prefrec_ray.algorithms.reward.pretrain import autocast
 from prefrec_ray.algorithms.reward.state import RewardState
@@ -41,9 +41,12 @@ REPORT = (DEFAULT_MODULE_ID, "report")
 class OfflineLearner(TorchLearner):
     """A method implements `networks_to_train` and `update_policy`; a step has the order of Algorithm 1."""
 
+    #: Networks of the module that the method trains, with the setting of each one's learning rate.
+    rates: ClassVar[dict[str, str]] = {"q": "critic_lr", "actor": "actor_lr"}
+
     def networks_to_train(self, config: AlgorithmConfig) -> dict[str, tuple[nn.Module, float]]:
-        """Return network and learning rate of each optimizer, by name."""
-        raise NotImplementedError
+        """Return network and learning rate of each optimizer, by name; those of `rates` by default."""
+        return {name: (getattr(self.net, name), getattr(config, rate)) for name, rate in self.rates.items()}
 
     def update_policy(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Update all networks except for the reward model once. Returns detached scalars by metric name."""
@@ -55,6 +58,28 @@ class OfflineLearner(TorchLearner):
             self.update_index, draw, lambda rng, rows: rng.standard_normal((rows, width), dtype=np.float32)
         )
         return to_device(torch.from_numpy(numbers), self.device)
+
+    def update_q(self, batch: dict[str, Tensor], reward: Tensor, next_value: Tensor) -> dict[str, Tensor]:
+        """Make one step on Eq. 6, summed over the critics, with `reward` and `next_value` [B]; return its metrics."""
+        qs = [q(batch[OBS], batch[ACTIONS]) for q in self.net.critics]
+        loss = torch.stack([td_loss(q, reward, next_value, self.config.gamma) for q in qs]).sum()
+        self.minimise("q", self.net.q, loss)
+        return {
+            "losses/qf_loss": loss.detach(),
+            "values/reward_mean": reward.mean(),
+            "values/q_mean": qs[0].detach().mean(),
+        }
+
+    def update_deterministic_actor(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Make one step on `policy_gradient_loss` with the first critic; return its metric."""
+        policy = self.net.actor(batch[OBS])
+        q = self.net.critics[0](batch[OBS], policy)
+        return self.update_actor(self.policy_gradient_loss(q, policy, batch[ACTIONS]))
+
+    def update_actor(self, loss: Tensor) -> dict[str, Tensor]:
+        """Make one step of the actor on `loss`; return it as a metric."""
+        self.minimise("actor", self.net.actor, loss)
+        return {"losses/actor_loss": loss.detach()}
 
     def policy_gradient_loss(self, q: Tensor, policy: Tensor, action: Tensor) -> Tensor:
         """Return the loss of an actor that maximizes `q` [B] by its actions `policy` [B, A]; `action` [B, A] is logged.

@@ -59,6 +59,10 @@ class OfflineModule(TorchRLModule):
         products = self.model_config["product_columns"]
         return QFunction.random(self.state_dim, self.action_dim, self.hidden_sizes, products)
 
+    def twin_q(self) -> nn.ModuleList:
+        """Return two networks Q(s, a)."""
+        return nn.ModuleList([self.q_function(), self.q_function()])
+
     @property
     def critics(self) -> list[QFunction]:
         """Return the Q networks of the method, one or two; empty for IL."""
