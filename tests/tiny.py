@@ -103,7 +103,7 @@ def write_dataset(folder: Path, users: int, requests: int, pairs: int, length: i
         action_high=1.0,
         state=STATE.to_dict(),
         normaliser={"mean": [0.0] * STATE.width, "std": [1.0] * STATE.width},
-        settings={},
+        settings={"preferences": {"teachers": [{"name": n, "scoring": n.rpartition("_")[2]} for n in TEACHERS]}},
         seed=0,
         tasks=["depth"],
         teachers=list(TEACHERS),

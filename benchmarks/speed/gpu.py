@@ -28,7 +28,7 @@ from benchmarks.speed.evaluation import by_ncis
 from benchmarks.speed.training import load_arrays, prefrec_config, repeated, settings_of, share_of_paper
 from prefrec_ray.algorithms.feed.load import LoadedData, load_data
 from prefrec_ray.algorithms.losses import preference_logit, preference_loss
-from prefrec_ray.algorithms.reward.pretrain import autocast
+from prefrec_ray.algorithms.reward.update import autocast
 from prefrec_ray.errors import UserError
 from prefrec_ray.runs.tuning.run import sweep
 from prefrec_ray.runs.tuning.settings import TuneSettings

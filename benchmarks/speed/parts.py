@@ -13,8 +13,7 @@ from benchmarks.speed.training import bare, iql_config, load_arrays, prefrec_con
 from prefrec_ray.algorithms.base.algorithm import on_each_learner
 from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.feed.load import load_data
-from prefrec_ray.algorithms.feed.offline import PreparedData
-from prefrec_ray.algorithms.feed.schedule import Position
+from prefrec_ray.algorithms.feed.offline import Position, PreparedData
 from prefrec_ray.algorithms.feed.shards import ShardCache
 from prefrec_ray.runtime import start_ray
 from prefrec_ray.simulator.settings import SimulateSettings

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
 from scipy.stats import spearmanr
 
 from prefrec_ray import storage
@@ -137,7 +136,7 @@ def trained(dataset: PreparedDataset, teacher: str, scripted: str, seed: int, **
     algorithm = config.training(teachers=(teacher,), **settings).build_algo()
     columns = reward_columns(algorithm.config.settings, dataset)
     held_out = load_buffer(dataset.uri, algorithm.config.task, "validation", [scripted], columns)
-    measure = [lambda learner: reward_accuracy(learner.net, ray.get(held_out))]
+    measure = [lambda learner: reward_accuracy(learner.net, held_out)]
     accuracies = []
     try:
         while algorithm.offline_data.schedule.at(algorithm.iteration).phase == "pretrain":

@@ -28,7 +28,6 @@ class DataRequest:
     dataset: str
     transitions: str  # "auto", "materialised" or "streaming"
     limit: int | None  # number of transitions; None: all
-    numbered: bool  # reward labels are looked up by the transition's number
     preferences: PreferenceRequest | None
 
     @classmethod
@@ -38,8 +37,10 @@ class DataRequest:
         if settings.uses_preferences:
             columns = reward_columns(settings, dataset)
             preferences = PreferenceRequest(settings.task, settings.teacher_names, columns, settings.precision)
-        limit = _limit(settings.replay_buffer_size, dataset)
-        return cls(dataset.uri, settings.transitions, limit, settings.looks_ahead, preferences)
+        limit, counts = settings.replay_buffer_size, dataset.metadata.counts.get("train")
+        if limit is not None and counts and limit >= counts["transitions"]:
+            limit = None
+        return cls(dataset.uri, settings.transitions, limit, preferences)
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,3 @@ def embedding_columns(dataset: PreparedDataset) -> tuple[tuple[int, int], list[l
     first, last = state.groups["items"].start, state.groups["tastes"].stop
     mean, std = (part[first:last].reshape(-1, state.action_dim) for part in (scale.mean, scale.std))
     return (first, last), mean.tolist(), std.tolist()
-
-
-def _limit(size: int | None, dataset: PreparedDataset) -> int | None:
-    counts = dataset.metadata.counts.get("train")
-    return None if size is None or (counts and size >= counts["transitions"]) else size

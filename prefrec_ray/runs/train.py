@@ -14,8 +14,8 @@ from typing import Any
 from prefrec_ray import runtime, storage
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm, on_each_learner
 from prefrec_ray.algorithms.base.config import OfflineConfig
+from prefrec_ray.algorithms.base.module import NetworkWeights
 from prefrec_ray.algorithms.base.policy import policy_of
-from prefrec_ray.algorithms.base.weights import NetworkWeights
 from prefrec_ray.algorithms.methods import find_method
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.selection.validation import ValidationScorer

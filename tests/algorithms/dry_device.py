@@ -18,10 +18,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 from prefrec_ray.algorithms.feed.batches import LanePart, TransitionPlan
-from prefrec_ray.algorithms.feed.columns import ACTIONS, NEXT_OBS, OBS, REWARDS
+from prefrec_ray.algorithms.feed.device import Preferences, Transitions
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
-from prefrec_ray.algorithms.feed.resident import Preferences, Transitions
-from prefrec_ray.algorithms.feed.shards import NUMBER
+from prefrec_ray.algorithms.feed.shards import ACTIONS, NEXT_OBS, NUMBER, OBS, REWARDS
 from prefrec_ray.algorithms.methods import SETTINGS, find_method
 from prefrec_ray.algorithms.reward.model import moments
 from prefrec_ray.algorithms.reward.update import preference_gradient, update_metrics

@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray.rllib.core.columns import Columns
 
-from prefrec_ray.algorithms.feed import columns
 from prefrec_ray.algorithms.feed.batches import TransitionPlan, batches_in, deal
-from prefrec_ray.algorithms.feed.passes import PreferencePlan, batches_per_pass
-from prefrec_ray.algorithms.feed.shards import MOST_LANES, lanes_of
+from prefrec_ray.algorithms.feed.preferences import PreferencePlan, batches_per_pass
+from prefrec_ray.algorithms.feed.shards import ACTIONS, MOST_LANES, NEXT_OBS, OBS, REWARDS, ShardCache, lanes_of
 
 ROWS = 40
 
@@ -34,7 +33,7 @@ def rows_of(
     parts = deal(shards, [ROWS] * len(shards), batch, learners)
     lanes, per_epoch = lanes_of(len(shards), batch), batches_in(part for one in parts for part in one)
     plan = TransitionPlan(parts[learner], lanes, batch, per_epoch, seed=seed, first=first, count=count)
-    batches = list(plan.batches(torch.device("cpu")))
+    batches = list(plan.batches(torch.device("cpu"), ShardCache()))
     for batch in batches:
         assert torch.equal(batch["obs"], batch["actions"])
         assert torch.equal(batch["obs"], batch["new_obs"])
@@ -91,7 +90,7 @@ def test_the_order_comes_from_the_seed(shards: list) -> None:
 
 def test_columns_have_rllibs_names() -> None:
     theirs = Columns.OBS, Columns.ACTIONS, Columns.NEXT_OBS, Columns.REWARDS
-    assert theirs == (columns.OBS, columns.ACTIONS, columns.NEXT_OBS, columns.REWARDS)
+    assert theirs == (OBS, ACTIONS, NEXT_OBS, REWARDS)
 
 
 def test_preferences_pass_over_all_pairs_in_parts() -> None:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from prefrec_ray.algorithms.base.divergence import first_not_finite, reported, stop_if_diverged
+from prefrec_ray.algorithms.base.diagnostics import first_not_finite, reported, stop_if_diverged
 from prefrec_ray.errors import UserError
 
 

@@ -7,12 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 from tiny import STATE, write_dataset
 
-from prefrec_ray.algorithms.feed.load import check_numbers
 from prefrec_ray.algorithms.requests import PreferenceRequest, RewardRequest
 from prefrec_ray.algorithms.reward import labels as module
 from prefrec_ray.algorithms.reward.labels import (
@@ -21,7 +19,7 @@ from prefrec_ray.algorithms.reward.labels import (
     label_users,
     look_ahead,
 )
-from prefrec_ray.algorithms.reward.state import RewardState
+from prefrec_ray.algorithms.reward.model import RewardState
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy.networks.layers import Scalar
@@ -185,16 +183,3 @@ def test_a_data_set_without_requests_is_one_line(dataset: PreparedDataset, tmp_p
     empty = PreparedDataset(str(tmp_path), dataset.metadata)
     with pytest.raises(UserError, match=r"requests/train: found no impressions to label; expected part-\*\.parquet$"):
         label_transitions(empty, None, 3)
-
-
-def test_transitions_without_numbers_are_one_line(dataset: PreparedDataset, tmp_path: Path) -> None:
-    check_numbers(dataset)
-    old = tmp_path / "transitions/part-00000.parquet"
-    old.parent.mkdir()
-    pq.write_table(pq.read_table(dataset.files("transitions")[0]).drop_columns(["number"]), old)
-    with pytest.raises(UserError) as error:
-        check_numbers(PreparedDataset(str(tmp_path), dataset.metadata))
-    assert str(error.value) == (
-        f"{old}: found no column 'number', as in data sets of earlier versions; make the data set again by "
-        "`prefrec prepare`, or set reward_horizon: 1"
-    )

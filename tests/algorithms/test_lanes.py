@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from prefrec_ray.algorithms.feed import batches, passes
-from prefrec_ray.algorithms.feed.batches import LanePart, Stopwatch, TransitionPlan, _Lane
-from prefrec_ray.algorithms.feed.passes import PreferencePlan, pretrain_batches
+from prefrec_ray.algorithms.feed import batches, preferences
+from prefrec_ray.algorithms.feed.batches import LanePart, TransitionPlan, _Lane
+from prefrec_ray.algorithms.feed.preferences import PreferencePlan, pretrain_batches
 from prefrec_ray.algorithms.feed.shards import NUMBER
 
 SEED, LANE, SIZES = 5, 3, [6, 1, 4, 5]
@@ -81,10 +81,10 @@ class Cache:
 
     def take(self, lane: int, shard: str) -> dict[str, np.ndarray]:
         assert shard in next(part.shards for part in LANES if part.number == lane)
-        return self.bring(shard)
+        return self.fetch(shard).result()
 
-    def bring(self, shard: str) -> dict[str, np.ndarray]:
-        return table(int(shard), SIZES[int(shard) % 4])
+    def fetch(self, shard: str) -> SimpleNamespace:
+        return SimpleNamespace(result=lambda: table(int(shard), SIZES[int(shard) % 4]))
 
 
 LANES = [LanePart(3, ["0", "1", "2", "3"], SIZES, 2), LanePart(4, ["4", "5", "6", "7"], SIZES, 2)]
@@ -162,7 +162,6 @@ def test_a_sample_is_the_first_rows_of_each_lanes_first_shard(
     rows: int, each: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batches, "ray", SimpleNamespace(get=lambda reference: reference))
-    monkeypatch.setattr(batches, "columns", lambda shard: shard)
     sample = plan().sample(rows, torch.device("cpu"), Cache())  # type: ignore[arg-type]
     expected = [*range(each), *range(400, 400 + each)]
     assert sample["obs"].tolist() == [[value, -value] for value in expected]
@@ -171,27 +170,15 @@ def test_a_sample_is_the_first_rows_of_each_lanes_first_shard(
     assert labelled["rewards"].tolist() == [10 * (value // 100) + value % 100 + 0.5 for value in expected]
 
 
-def test_a_stopwatch_counts_the_waiting_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter([1.0, 3.0, 10.0, 14.0, 20.0, 21.0])
-    monkeypatch.setattr(batches, "time", SimpleNamespace(perf_counter=lambda: next(now)))
-    watch = Stopwatch()
-    assert watch.seconds == 0
-    assert list(watch.over(iter("ab"))) == ["a", "b"]
-    assert watch.seconds == 2 + 4
-
-
-def test_batches_and_samples_come_to_the_device_from_a_cache_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "ray", SimpleNamespace(get=lambda reference: reference))
-    monkeypatch.setattr(batches, "columns", lambda shard: shard)
-    monkeypatch.setattr(batches, "ShardCache", Cache)
+def test_batches_and_samples_come_to_the_device() -> None:
     device = torch.device("meta")
-    (batch,) = plan(count=1).batches(device)
-    for tensors in (batch, plan().sample(4, device)):
+    (batch,) = plan(count=1).batches(device, Cache())  # type: ignore[arg-type]
+    for tensors in (batch, plan().sample(4, device, Cache())):  # type: ignore[arg-type]
         assert {values.device for values in tensors.values()} == {device}
 
 
 def test_a_learner_takes_every_nth_pair_of_a_mini_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "ray", SimpleNamespace(get=lambda reference: f"what {reference} holds"))
+    monkeypatch.setattr(preferences, "ray", SimpleNamespace(get=lambda reference: f"what {reference} holds"))
 
     def part(index: int, part: int = 0, parts: int = 1, seed: int = 1, pairs: int = 11) -> list[int]:
         return PreferencePlan("a buffer", pairs, 4, seed, 0, part, parts).rows(index).tolist()  # type: ignore[arg-type]

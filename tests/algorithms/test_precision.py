@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ray
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 
@@ -86,7 +85,7 @@ def test_training_rounds_and_keeps_float32_weights(tiny_dataset: str) -> None:
 
 def test_preferences_are_held_as_autocast_rounds_them(tiny_dataset: str) -> None:
     exact, rounded = (
-        ray.get(load_buffer(tiny_dataset, "depth", "train", ["within_user_sum"], None, precision))
+        load_buffer(tiny_dataset, "depth", "train", ["within_user_sum"], None, precision)
         for precision in ("float32", "bf16_always")
     )
     index = exact.first[:5, :, None] + np.arange(exact.length)

@@ -6,6 +6,7 @@ The same code runs here on the device "cpu", which has no use for it; `fits` is 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,12 +17,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.algorithms.feed import batches, device, resident, shards, transfer
+from prefrec_ray.algorithms.feed import batches, device, shards
 from prefrec_ray.algorithms.feed.batches import TransitionPlan, batches_in, deal
-from prefrec_ray.algorithms.feed.device import DeviceFeed, Feed, feed_of
-from prefrec_ray.algorithms.feed.passes import PreferencePlan
-from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer, as_bfloat16
-from prefrec_ray.algorithms.feed.resident import Preferences, fits
+from prefrec_ray.algorithms.feed.device import DeviceFeed, Feed, Preferences, feed_of, fits
+from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer, PreferencePlan, as_bfloat16
 from prefrec_ray.algorithms.feed.shards import MOST_LANES, ShardCache
 from prefrec_ray.algorithms.reward.model import RewardModel, seeded
 from prefrec_ray.algorithms.reward.update import preference_gradient
@@ -59,22 +58,22 @@ class Name:
 
 
 class Near(ShardCache):
-    """Brings without Ray, and counts."""
+    """Counts."""
 
     def __init__(self) -> None:
         super().__init__()
         self.brought: list[str] = []
 
-    def bring(self, shard: Any) -> Any:
+    def fetch(self, shard: Any) -> Future[dict[str, np.ndarray]]:
         self.brought.append(shard.name)
-        return shard
+        return super().fetch(shard)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def without_ray() -> Iterator[None]:
     """`ray.get` takes names."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (shards, batches, resident, device):
+        for module in (shards, batches, device):
             patch.setattr(module, "ray", SimpleNamespace(get=lambda name: {**TABLES, **LABELS}[name.name]))
         yield
 
@@ -169,7 +168,7 @@ def test_what_is_streamed_stays_streamed(monkeypatch: pytest.MonkeyPatch) -> Non
     (streamed,) = plans(1, 0, 3)
     for part in streamed.lanes:
         part.shards[:] = [shard.name for shard in part.shards]  # a file is a path
-    monkeypatch.setattr(ours._cache, "bring", Name)
+    monkeypatch.setattr(ours._cache, "fetch", lambda name: ShardCache.fetch(ours._cache, Name(name)))
     assert all(map(equal, ours.batches(streamed), plan.batches(CPU, Near())))
     assert ours._table(streamed) is None
 
@@ -183,10 +182,10 @@ def test_a_batch_is_made_before_the_one_ahead_of_it_is_given_out() -> None:
             yield {"obs": torch.tensor([number])}
 
     seen = []
-    for batch in transfer.ahead(counted(), CPU):
+    for batch in device.ahead(counted(), CPU):
         seen.append((int(batch["obs"]), len(device_feed)))
     assert seen == [(0, 2), (1, 3), (2, 3)]
-    assert list(transfer.ahead(iter(()), CPU)) == []
+    assert list(device.ahead(iter(()), CPU)) == []
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,7 @@ from tiny import write_dataset
 from prefrec_ray.algorithms import PrefRecConfig
 from prefrec_ray.algorithms.base import learner as learners
 from prefrec_ray.algorithms.feed import device
-from prefrec_ray.algorithms.feed.device import DeviceFeed
-from prefrec_ray.algorithms.feed.resident import Preferences
+from prefrec_ray.algorithms.feed.device import DeviceFeed, Preferences
 
 
 def trained(dataset: str, **more: Any) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefrec_ray.algorithms.feed.schedule import Schedule
+from prefrec_ray.algorithms.feed.offline import Schedule
 
 
 @given(st.integers(0, 40), st.integers(1, 9), st.integers(1, 200), st.integers(1, 50))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from concurrent.futures import Future
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,10 +14,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.algorithms.feed import batches, shards
+from prefrec_ray.algorithms.feed import shards
 from prefrec_ray.algorithms.feed.batches import TransitionPlan, batches_in, deal
 from prefrec_ray.algorithms.feed.shards import MOST_LANES, Shard, ShardCache, lanes_of, within
-from prefrec_ray.dataset import read_table, tensor_array, write_table
+from prefrec_ray.dataset import tensor_array, write_table
 
 CPU, LANES = torch.device("cpu"), MOST_LANES
 
@@ -37,23 +38,22 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[pa.
 
 
 class Near(ShardCache):
-    """Reads in this process, without Ray, and keeps account."""
+    """Keeps account."""
 
     def __init__(self) -> None:
         super().__init__()
         self.brought: list[Shard] = []
 
-    def bring(self, shard: Shard) -> pa.Table:
+    def fetch(self, shard: Shard) -> Future[dict[str, np.ndarray]]:
         self.brought.append(shard)
-        return read_table(shard) if isinstance(shard, str) else shard
+        return super().fetch(shard)
 
 
 @pytest.fixture(scope="module")
 def cache() -> Iterator[Near]:
     """One feed for all examples, because the remains of an earlier use must not matter. `ray.get` returns tables."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (shards, batches):
-            patch.setattr(module, "ray", SimpleNamespace(get=lambda table: table))
+        patch.setattr(shards, "ray", SimpleNamespace(get=lambda table: table))
         yield Near()
 
 

@@ -16,7 +16,7 @@ import pytest
 from tiny import SHORT_RUN
 
 from prefrec_ray.algorithms.base import precision
-from prefrec_ray.algorithms.base.weights import NetworkWeights
+from prefrec_ray.algorithms.base.module import NetworkWeights
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.settings import ValidationSettings

@@ -16,17 +16,14 @@ from ray.rllib.utils.metrics import LEARNER_RESULTS
 
 from prefrec_ray import storage
 from prefrec_ray.algorithms.base.config import OfflineConfig
-from prefrec_ray.algorithms.base.diagnostics import policy_diagnostics, reward_accuracy
-from prefrec_ray.algorithms.base.divergence import reported, stop_if_diverged
+from prefrec_ray.algorithms.base.diagnostics import policy_diagnostics, reported, reward_accuracy, stop_if_diverged
 from prefrec_ray.algorithms.base.learner import REPORT, OfflineLearner
-from prefrec_ray.algorithms.base.module import OfflineModule
+from prefrec_ray.algorithms.base.module import NetworkWeights, OfflineModule
 from prefrec_ray.algorithms.base.policy import policy_of
-from prefrec_ray.algorithms.base.weights import NetworkWeights
-from prefrec_ray.algorithms.feed.offline import PreparedData
-from prefrec_ray.algorithms.feed.schedule import Position
+from prefrec_ray.algorithms.feed.offline import Position, PreparedData
 from prefrec_ray.algorithms.requests import reward_columns
 from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions
-from prefrec_ray.algorithms.reward.state import RewardState
+from prefrec_ray.algorithms.reward.model import RewardState
 from prefrec_ray.algorithms.reward.update import ACCURACY
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.errors import UserError

@@ -17,7 +17,7 @@ from prefrec_ray.algorithms.base.precision import settled
 from prefrec_ray.algorithms.feed.load import LoadedData
 from prefrec_ray.algorithms.feed.offline import PreparedData
 from prefrec_ray.algorithms.requests import DataRequest, RewardRequest, embedding_columns, reward_columns
-from prefrec_ray.algorithms.reward.state import RewardState
+from prefrec_ray.algorithms.reward.model import RewardState
 from prefrec_ray.algorithms.settings import TrainingSettings, checked_values, recipe_defaults
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError, nearest

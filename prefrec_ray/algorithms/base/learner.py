@@ -14,20 +14,16 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor, nn
 
-from prefrec_ray.algorithms.base.divergence import first_not_finite
+from prefrec_ray.algorithms.base.diagnostics import first_not_finite
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.base.rotation import Rotation
-from prefrec_ray.algorithms.feed.batches import Stopwatch, TransitionPlan
-from prefrec_ray.algorithms.feed.columns import ACTIONS, LABELS, OBS
-from prefrec_ray.algorithms.feed.device import feed_of
-from prefrec_ray.algorithms.feed.passes import PreferencePlan
-from prefrec_ray.algorithms.feed.resident import Segments
-from prefrec_ray.algorithms.feed.transfer import to_device
+from prefrec_ray.algorithms.feed.batches import TransitionPlan, to_device
+from prefrec_ray.algorithms.feed.device import Segments, feed_of
+from prefrec_ray.algorithms.feed.preferences import PreferencePlan
+from prefrec_ray.algorithms.feed.shards import ACTIONS, LABELS, OBS
 from prefrec_ray.algorithms.losses import actor_loss, behavior_cloning_loss, td_loss
-from prefrec_ray.algorithms.reward.model import moments
-from prefrec_ray.algorithms.reward.pretrain import autocast
-from prefrec_ray.algorithms.reward.state import RewardState
-from prefrec_ray.algorithms.reward.update import mean_metrics, preference_gradient, update_metrics
+from prefrec_ray.algorithms.reward.model import RewardState, moments
+from prefrec_ray.algorithms.reward.update import autocast, mean_metrics, preference_gradient, update_metrics
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy.networks.adam import Adam
 from prefrec_ray.runtime.memory import keep_freed_memory
@@ -153,8 +149,11 @@ class OfflineLearner(TorchLearner):
         buffer = self._feed.preferences(plan.preferences) if plan.preferences is not None else None
         totals: list[dict[str, Tensor]] = []
         self._transitions = plan.transitions
-        waited = Stopwatch()
-        for index, batch in enumerate(waited.over(self._feed.batches(plan.transitions))):
+        batches, waited = self._feed.batches(plan.transitions), 0.0
+        for index in range(plan.transitions.count):
+            start = time.perf_counter()
+            batch = next(batches)
+            waited += time.perf_counter() - start
             self.update_index = plan.transitions.first + index
             with self.precision():
                 metrics = self.update_policy(self._rotated(batch))
@@ -164,7 +163,7 @@ class OfflineLearner(TorchLearner):
         self.after_gradient_based_update(timesteps=timesteps or {})
         self._log(totals)
         seconds = time.perf_counter() - begin
-        for name, value in (("data_wait_share", waited.seconds / seconds), ("learner_seconds", seconds)):
+        for name, value in (("data_wait_share", waited / seconds), ("learner_seconds", seconds)):
             self.metrics.log_value((*REPORT, "time", name), value, window=1)
         return self.metrics.reduce()
 

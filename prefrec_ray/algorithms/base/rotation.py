@@ -19,9 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prefrec_ray.algorithms.feed.batches import TransitionPlan, generator
-from prefrec_ray.algorithms.feed.columns import ACTIONS, NEXT_OBS, OBS
-from prefrec_ray.algorithms.feed.transfer import to_device
+from prefrec_ray.algorithms.feed.batches import TransitionPlan, generator, to_device
+from prefrec_ray.algorithms.feed.shards import ACTIONS, NEXT_OBS, OBS
 from prefrec_ray.ids import Stream
 
 

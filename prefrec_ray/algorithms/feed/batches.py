@@ -7,20 +7,18 @@ takes its share of the rows. The N parts together are the batch of a single lear
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias
 
 import numpy as np
 import ray
 import torch
 from torch import Tensor
 
-from prefrec_ray.algorithms.feed.columns import REWARDS
-from prefrec_ray.algorithms.feed.shards import NUMBER, Shard, ShardCache, columns, lanes_of
+from prefrec_ray.algorithms.feed.shards import NUMBER, REWARDS, Shard, ShardCache, lanes_of
 
-Value = TypeVar("Value")
+Batch: TypeAlias = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -90,21 +88,19 @@ class TransitionPlan:
     count: int
     reward_labels: ray.ObjectRef | None = None
 
-    def batches(self, device: torch.device, cache: ShardCache | None = None) -> Iterator[dict[str, Tensor]]:
+    def batches(self, device: torch.device, cache: ShardCache) -> Iterator[Batch]:
         """Yield the batches in order, as float32 tensors on `device`; `cache` keeps shards from one plan to the next.
 
         Each lane orders its next shard at another point of the shard in use, so that reading is spread over the batches
         and done before the shard is needed.
         """
-        cache = ShardCache() if cache is None else cache
-        lanes = self._ordered()
+        lanes, labels = self._ordered(), self._labels()
         epoch, within = divmod(self.first, self.batches_per_epoch)
-        reward_labels = self._reward_labels()
         for lane, part in lanes:
             cache.order(lane.number, part.shards[lane.at(epoch, within * part.rows)[0]])
         for index in range(self.first, self.first + self.count):
             epoch, within = divmod(index, self.batches_per_epoch)
-            batch = self._gather(lanes, cache, reward_labels, index, pinned=device.type == "cuda")
+            batch = self._gather(lanes, cache, labels, index, pinned=device.type == "cuda")
             yield {name: values.to(device, non_blocking=True) for name, values in batch.items()}
             for turn, (lane, part) in enumerate(lanes):
                 _, done, following = lane.at(epoch, (within + 1) * part.rows - 1)
@@ -126,7 +122,7 @@ class TransitionPlan:
         lanes = ((lane, generator(self.seed, update, lane.number, stream)) for lane in self.lanes)
         return np.concatenate([draw(rng, lane.rows)[lane.own] for lane, rng in lanes])
 
-    def _reward_labels(self) -> np.ndarray | None:
+    def _labels(self) -> np.ndarray | None:
         return None if self.reward_labels is None else ray.get(self.reward_labels)
 
     def _ordered(self) -> list[tuple[_Lane, LanePart]]:
@@ -143,15 +139,15 @@ class TransitionPlan:
         self,
         lanes: list[tuple[_Lane, LanePart]],
         cache: ShardCache,
-        reward_labels: np.ndarray | None,
+        labels: np.ndarray | None,
         index: int,
         pinned: bool,
-    ) -> dict[str, Tensor]:
+    ) -> Batch:
         # Tensors, because torch converts float16 to float32 eight times as fast as NumPy.
-        batch: dict[str, Tensor] = {}
+        batch: Batch = {}
         filled = 0
         for part, shard, rows in self._taken(lanes, index):
-            for name, values in _picked(cache.take(part.number, part.shards[shard]), rows, reward_labels):
+            for name, values in _picked(cache.take(part.number, part.shards[shard]), rows, labels):
                 if name not in batch:
                     batch[name] = torch.empty(self.own_rows, *values.shape[1:], pin_memory=pinned)
                 batch[name][filled : filled + len(rows)] = torch.from_numpy(values)
@@ -163,18 +159,15 @@ class TransitionPlan:
         """Return the number of rows of a batch that this learner takes."""
         return sum(lane.own_rows for lane in self.lanes)
 
-    def sample(self, rows: int, device: torch.device, cache: ShardCache | None = None) -> dict[str, Tensor]:
+    def sample(self, rows: int, device: torch.device, cache: ShardCache) -> Batch:
         """Return this learner's part of about `rows` rows: a random sample, because transitions are stored shuffled.
 
         The sample is the first rows of each lane, equally many per lane, for any number of learners.
         """
-        cache = ShardCache() if cache is None else cache
-        pending = [(cache.bring(part.shards[0]), first) for part, first in self.first_rows(rows)]
-        reward_labels = self._reward_labels()
+        labels = self._labels()
         parts: dict[str, list[np.ndarray]] = {}
-        while pending:
-            shard, first = pending.pop(0)
-            for name, values in _picked(columns(ray.get(shard)), first, reward_labels):
+        for part, first in self.first_rows(rows):
+            for name, values in _picked(cache.fetch(part.shards[0]).result(), first, labels):
                 parts.setdefault(name, []).append(values.astype(np.float32))
         return {name: torch.from_numpy(np.concatenate(values)).to(device) for name, values in parts.items()}
 
@@ -190,6 +183,11 @@ def generator(*key: int) -> np.random.Generator:
     return np.random.Generator(np.random.SFC64(key))
 
 
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Return `values` of the host on `device`; a copy to a GPU is queued with the GPU's work."""
+    return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)
+
+
 def _own(taken: Iterator[tuple[int, np.ndarray]], part: LanePart) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the rows of one learner among the rows that a batch takes from a lane, by shard."""
     skip = part.part
@@ -200,32 +198,14 @@ def _own(taken: Iterator[tuple[int, np.ndarray]], part: LanePart) -> Iterator[tu
 
 
 def _picked(
-    shard: dict[str, np.ndarray], rows: np.ndarray | slice, reward_labels: np.ndarray | None
+    shard: dict[str, np.ndarray], rows: np.ndarray | slice, labels: np.ndarray | None
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the columns of some rows of a shard, by name; `reward_labels`, if not None, replace the rewards."""
+    """Yield the columns of some rows of a shard, by name; `labels`, if not None, replace the rewards."""
     for name, values in shard.items():
-        if name != NUMBER and (name != REWARDS or reward_labels is None):
+        if name != NUMBER and (name != REWARDS or labels is None):
             yield name, values[rows]
-    if reward_labels is not None:
-        yield REWARDS, reward_labels[shard[NUMBER][rows]]
-
-
-class Stopwatch:
-    """Time spent waiting for the next value of an iterator, in `seconds`."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def over(self, values: Iterator[Value]) -> Iterator[Value]:
-        """Yield the same values."""
-        while True:
-            start = time.perf_counter()
-            try:
-                value = next(values)
-            except StopIteration:
-                return
-            self.seconds += time.perf_counter() - start
-            yield value
+    if labels is not None:
+        yield REWARDS, labels[shard[NUMBER][rows]]
 
 
 class _Lane:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import ray
+from ray.util import get_current_placement_group
 
 from prefrec_ray import storage
 from prefrec_ray.algorithms.feed.preferences import held_out_teachers, load_buffer
 from prefrec_ray.algorithms.feed.shards import Shard, find_shards
-from prefrec_ray.algorithms.feed.tasks import reads_here, start
 from prefrec_ray.algorithms.requests import DataRequest
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.dataset.completeness import check_complete
-from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream
 
 #: Validation states for the diagnostics of the policy after every iteration.
 PROBE_STATES = 512
+#: Size up to which one process reads a data set faster than the processes of tasks can start.
+SMALL_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -41,43 +43,47 @@ class LoadedData:
 
 
 def load_data(request: DataRequest, same: LoadedData | None = None) -> LoadedData:
-    """Load the data of `request`, large data by tasks (feed/tasks.py). Only streamed data are not in memory on return.
+    """Load the data of `request`, large data by tasks. Only streamed data are not in memory on return.
 
     `same`: the same transitions, loaded before with other preferences. Raises `UserError` for a damaged data set, or
     one without preferences of a teacher.
     """
     dataset = PreparedDataset.open(request.dataset)
-    here = reads_here(dataset)
+    here = _reads_here(dataset)
+
+    def start(function: Callable[..., Any], *inputs: Any) -> ray.ObjectRef:
+        return ray.put(function(*inputs)) if here else ray.remote(num_cpus=1)(function).remote(*inputs)
+
     if same is None:
         check_complete(dataset)
         shards, sizes = find_shards(dataset, request.transitions, request.limit, here)
-        same = LoadedData(shards, sizes, start(_probe_states, dataset.uri, here=here))
-        # Read before the learners start, since they may take the last CPUs, and reading would never begin.
-        ray.get(same.probe)
-    if request.numbered:
-        check_numbers(dataset)
-    preferences = request.preferences
-    if preferences is None:
-        return LoadedData(same.shards, same.sizes, same.probe)
-    task, columns = preferences.task, preferences.columns
-    buffer = load_buffer(dataset.uri, task, "train", preferences.teachers, columns, preferences.precision, here)
-    pairs = len(ray.get(buffer))  # before more tasks start, so that an error is raised once
-    measured_by = held_out_teachers(dataset, preferences.teachers)
-    held_out = load_buffer(dataset.uri, task, "validation", measured_by, columns, here=here) if measured_by else None
-    if held_out is not None:
-        ray.get(held_out)
-    return LoadedData(same.shards, same.sizes, same.probe, buffer, held_out, pairs)
-
-
-def check_numbers(dataset: PreparedDataset) -> None:
-    """Raise `UserError` if transitions have no column `number`."""
-    file = dataset.files("transitions")[0]
-    system, path = storage.filesystem(file)
-    if "number" not in pq.read_schema(path, filesystem=system).names:
-        raise UserError(
-            f"{file}: found no column 'number', as in data sets of earlier versions; make the data set again by "
-            "`prefrec prepare`, or set reward_horizon: 1"
+        same = LoadedData(shards, sizes, start(_probe_states, dataset.uri))
+    data = LoadedData(same.shards, same.sizes, same.probe)
+    wanted = request.preferences
+    if wanted is not None:
+        preferences = start(
+            load_buffer, dataset.uri, wanted.task, "train", wanted.teachers, wanted.columns, wanted.precision
         )
+        pairs = len(ray.get(preferences))  # before another task starts, so that an error is raised once
+        data = replace(data, preferences=preferences, pairs=pairs)
+        held_out = held_out_teachers(dataset, wanted.teachers)
+        if held_out:
+            reference = start(load_buffer, dataset.uri, wanted.task, "validation", held_out, wanted.columns)
+            data = replace(data, held_out=reference)
+    # Read before the learners start, since they may take the last CPUs, and reading would never begin.
+    ray.get([reference for reference in (data.probe, data.held_out) if reference is not None])
+    return data
+
+
+def _reads_here(dataset: PreparedDataset) -> bool:
+    """Return True if this process should read the data set itself: if it is small, or in a trial of Tune.
+
+    The placement group of a trial reserves the CPUs of the trial and its learners. Tasks would be captured in the
+    group, or wait for a CPU that another trial has reserved. They may then never start.
+    """
+    folders = dataset.path("transitions"), dataset.path("requests", "train"), dataset.path("requests", "validation")
+    size = sum(storage.size(folder) for folder in folders if storage.exists(folder))
+    return size <= SMALL_BYTES or get_current_placement_group() is not None
 
 
 def _probe_states(uri: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Offline data of an algorithm: the plan of each learner for each iteration."""
+"""Offline data of an algorithm: the schedule of a run, and the plan of each learner for each iteration."""
 
 from __future__ import annotations
 
@@ -11,13 +11,54 @@ from ray.rllib.offline.offline_data import OfflineData
 
 from prefrec_ray.algorithms.feed.batches import TransitionPlan, batches_in, deal
 from prefrec_ray.algorithms.feed.load import load_data
-from prefrec_ray.algorithms.feed.passes import PreferencePlan, batches_per_pass, pretrain_batches
-from prefrec_ray.algorithms.feed.schedule import Position, Schedule
+from prefrec_ray.algorithms.feed.preferences import PreferencePlan, batches_per_pass, pretrain_batches
 from prefrec_ray.algorithms.feed.shards import lanes_of
 from prefrec_ray.algorithms.requests import DataRequest
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
+
+
+@dataclass(frozen=True)
+class Position:
+    """One iteration: its phase, and its mini-batches [first, first + count)."""
+
+    phase: str  # "pretrain" (mini-batches of preferences) or "train" (mini-batches of transitions)
+    first: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Iterations of a run: passes over the preferences, then updates on transitions.
+
+    A position is a function of the iteration number, which is all that a resumed run needs.
+    """
+
+    pretrain_batches: int  # mini-batches of preferences, in all
+    preference_batches: int  # mini-batches in a pass over the preferences
+    updates: int  # on transitions, in all
+    updates_per_epoch: int
+    updates_per_iteration: int
+
+    @property
+    def pretrain_iterations(self) -> int:
+        """Return the passes over the preferences; the last one may be a part."""
+        return -(-self.pretrain_batches // self.preference_batches)
+
+    @property
+    def iterations(self) -> int:
+        """Return the length of the run."""
+        return self.pretrain_iterations + -(-self.updates // self.updates_per_iteration)
+
+    def at(self, iteration: int) -> Position:
+        """Return the position of iteration 0, 1, ...; after the end, training continues with full iterations."""
+        if iteration < self.pretrain_iterations:
+            first = iteration * self.preference_batches
+            return Position("pretrain", first, min(self.preference_batches, self.pretrain_batches - first))
+        first = (iteration - self.pretrain_iterations) * self.updates_per_iteration
+        left = self.updates - first if first < self.updates else self.updates_per_iteration
+        return Position("train", first, min(self.updates_per_iteration, left))
 
 
 @dataclass(frozen=True)
@@ -55,20 +96,14 @@ class PreparedData(OfflineData):
             )
         self.preferences, self.pairs, self.held_out = loaded.preferences, loaded.pairs, loaded.held_out
         self.probe: np.ndarray = ray.get(loaded.probe)
-        self.preference_batches = batches_per_pass(self.pairs, settings.preference_batch_size)
         self.pretrain_batches = 0
         if settings.uses_preferences:
             epochs, size = settings.pretrain_epochs, settings.preference_batch_size
             self.pretrain_batches = pretrain_batches(epochs, self.pairs, size, settings.pretrain_updates)
-        self.schedule = self._schedule()
-
-    def _schedule(self) -> Schedule:
-        settings = self.settings
-        updates = max(1, round(settings.num_epochs * self.batches_per_epoch))
-        return Schedule(
-            pretrain_batches=0 if self.config.pretrained_reward.value is not None else self.pretrain_batches,
-            preference_batches=self.preference_batches,
-            updates=updates,
+        self.schedule = Schedule(
+            pretrain_batches=0 if config.pretrained_reward.value is not None else self.pretrain_batches,
+            preference_batches=batches_per_pass(self.pairs, settings.preference_batch_size),
+            updates=max(1, round(settings.num_epochs * self.batches_per_epoch)),
             updates_per_epoch=self.batches_per_epoch,
             updates_per_iteration=settings.updates_per_iteration or max(1, -(-self.batches_per_epoch // 4)),
         )

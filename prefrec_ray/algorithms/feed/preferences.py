@@ -1,9 +1,14 @@
-"""Preferences for the learner: the rows of all segments, each once, and pairs as indices into them."""
+"""Preferences for the learner: the rows of all segments, each once, pairs as indices into them, and their order.
+
+The pairs of a mini-batch are a function of (seed, index).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,11 +19,14 @@ import torch
 from torch import Tensor
 
 from prefrec_ray import storage
-from prefrec_ray.algorithms.feed.tasks import start
-from prefrec_ray.algorithms.feed.transfer import to_device
+from prefrec_ray.algorithms.feed.batches import to_device
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
+from prefrec_ray.ids import Stream
 from prefrec_ray.settings import PAIRINGS
+
+#: Files of impressions that are read at a time.
+_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,50 @@ class PreferenceBuffer:
         return to_device(torch.from_numpy(self.label[pairs]), device), sides
 
 
+@dataclass(frozen=True)
+class PreferencePlan:
+    """Mini-batches of preferences, of which a learner takes part number `part` of `parts`."""
+
+    buffer: ray.ObjectRef
+    pairs: int
+    batch_size: int
+    seed: int
+    first: int
+    part: int
+    parts: int
+
+    @property
+    def size(self) -> int:
+        """Return the number of pairs of a whole mini-batch; the parts of learners may differ by one pair."""
+        return min(self.batch_size, self.pairs)
+
+    def rows(self, index: int) -> np.ndarray:
+        """Return this learner's pair numbers in batch `first + index`; each pass over the pairs has its own order."""
+        epoch, within = divmod(self.first + index, batches_per_pass(self.pairs, self.batch_size))
+        order = _pass_order(self.seed, epoch, self.pairs)
+        return order[within * self.size : (within + 1) * self.size][self.part :: self.parts]
+
+    def load(self) -> PreferenceBuffer:
+        """Return the buffer, from the shared memory of the node."""
+        return ray.get(self.buffer)
+
+
+@lru_cache(maxsize=1)
+def _pass_order(seed: int, epoch: int, pairs: int) -> np.ndarray:
+    return np.random.default_rng((seed, Stream.PASS, epoch)).permutation(pairs)
+
+
+def batches_per_pass(pairs: int, batch_size: int) -> int:
+    """Return the number of whole mini-batches in a pass over `pairs` preferences, at least one."""
+    return max(1, pairs // batch_size)
+
+
+def pretrain_batches(epochs: float, pairs: int, batch_size: int, most: int | None) -> int:
+    """Return the number of mini-batches of pre-training, at most `most`: at least one, or 0 for 0 epochs."""
+    batches = max(1, round(epochs * batches_per_pass(pairs, batch_size))) if epochs > 0 else 0
+    return batches if most is None else min(batches, most)
+
+
 def as_bfloat16(inputs: np.ndarray) -> np.ndarray:
     """Return the bits, as int16, of float32 numbers rounded to bfloat16 as autocast rounds them."""
     return torch.from_numpy(inputs).bfloat16().view(torch.int16).numpy()
@@ -64,18 +116,14 @@ def held_out_teachers(dataset: PreparedDataset, teachers: Sequence[str]) -> list
     For a scripted teacher these are teachers without errors, with its scoring and each pairing. Annotators measure
     themselves, if they voted on pairs of validation users.
     """
-    scorings = {
-        teacher["name"]: teacher["scoring"]
-        for teacher in dataset.metadata.settings.get("preferences", {}).get("teachers", ())
-        if "name" in teacher  # earlier versions stored no name; their names end in the scoring
-    }
+    teachers_of = dataset.metadata.settings.get("preferences", {}).get("teachers", ())
+    scorings = {teacher["name"]: teacher["scoring"] for teacher in teachers_of}
     names: list[str] = []
     for name in teachers:
         if name in dataset.people():
             names += [name] if storage.exists(dataset.people_path(name, "validation")) else []
         else:
-            scoring = scorings.get(name, name.rpartition("_")[2])
-            names += [f"{pairing}_{scoring}" for pairing in PAIRINGS]
+            names += [f"{pairing}_{scorings[name]}" for pairing in PAIRINGS]
     return list(dict.fromkeys(names))
 
 
@@ -86,26 +134,39 @@ def load_buffer(
     teachers: Sequence[str],
     columns: Sequence[int] | None,
     precision: str = "float32",
-    here: bool = False,
-) -> ray.ObjectRef:
-    """Read the pooled pairs of `teachers` and the rows of their segments into the object store, by tasks over files.
-
-    With `here`, this process reads them.
+) -> PreferenceBuffer:
+    """Read the pooled pairs of `teachers` and the rows of their segments.
 
     `columns`: columns of the next state in the inputs of the reward model; None: state and action. `precision` other
     than float32: inputs are stored as bfloat16, in half the memory, because matrix products would round them anyway.
-    Returns a reference to a `PreferenceBuffer`. Raises `UserError` (at `ray.get`, or immediately with `here`) if the
-    task is not prepared, a teacher has no pairs or segments differ in length.
+    Raises `UserError` if the task is not prepared, a teacher has no pairs or segments differ in length.
     """
     dataset = PreparedDataset.open(uri)
-    pairs = start(_load_pairs, uri, task, split, list(teachers), here=here)
-    files = dataset.files("requests", split)
-    parts = [start(_segment_rows, uri, file, pairs, columns, precision, here=here) for file in files]
-    return start(_join, pairs, *parts, here=here)
+    pairs = _load_pairs(dataset, task, split, teachers)
+
+    def rows(file: str) -> dict[str, Any]:
+        part = segment_rows(uri, file, pairs, columns)
+        return part if precision == "float32" else {**part, "inputs": as_bfloat16(part["inputs"])}
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        parts = list(pool.map(rows, dataset.files("requests", split)))
+    first = np.full((len(pairs["label"]), 2), -1, dtype=np.int64)
+    offset = 0
+    for part in parts:
+        for side, pair, row in part["starts"]:
+            first[pair, side] = row + offset
+        offset += len(part["inputs"])
+    return PreferenceBuffer(
+        inputs=np.concatenate([part["inputs"] for part in parts]),
+        first=first,
+        label=pairs["label"].astype(np.float32),
+        within=pairs["user_0"] == pairs["user_1"],
+        teacher=pairs["teacher"].astype(str),
+        length=int(pairs["length"][0]),
+    )
 
 
-def _load_pairs(uri: str, task: str, split: str, teachers: list[str]) -> dict[str, np.ndarray]:
-    dataset = PreparedDataset.open(uri)
+def _load_pairs(dataset: PreparedDataset, task: str, split: str, teachers: Sequence[str]) -> dict[str, np.ndarray]:
     people = dataset.people()
     scripted = [name for name in teachers if name not in people]
     names = ["user_0", "user_1", "start_0", "start_1", "label", "length", "teacher"]
@@ -114,7 +175,7 @@ def _load_pairs(uri: str, task: str, split: str, teachers: list[str]) -> dict[st
         prepared = dataset.metadata.tasks
         if task not in prepared:
             raise UserError(
-                f"{uri}: task '{task}': its preferences are prepared for {', '.join(prepared) or 'no task'}; "
+                f"{dataset.uri}: task '{task}': its preferences are prepared for {', '.join(prepared) or 'no task'}; "
                 "see prepare.preferences.tasks"
             )
         table = dataset.read(dataset.path("preferences", task, f"{split}.parquet"), columns=names)
@@ -131,7 +192,7 @@ def _load_pairs(uri: str, task: str, split: str, teachers: list[str]) -> dict[st
     lengths = np.unique(pairs["length"])
     if len(lengths) > 1:
         raise UserError(
-            f"{uri}: found pairs of {' and '.join(map(str, lengths))} impressions ({' and '.join(teachers)}); "
+            f"{dataset.uri}: found pairs of {' and '.join(map(str, lengths))} impressions ({' and '.join(teachers)}); "
             "expected one length of segments for all"
         )
     return pairs
@@ -143,8 +204,7 @@ def segment_rows(uri: str, file: str, pairs: dict[str, np.ndarray], columns: Seq
     `pairs` has user_0, start_0, user_1, start_1 and length. Returns inputs [M, D], and `starts`: for each side (side,
     numbers of the pairs [n] whose user is in the file, first rows of their segments [n]).
     """
-    dataset = PreparedDataset.open(uri)
-    table = dataset.read(file, columns=["user_id", "state", "action"])
+    table = PreparedDataset.open(uri).read(file, columns=["user_id", "state", "action"])
     users = table["user_id"].to_numpy(zero_copy_only=False)
     names, user_first = np.unique(users, return_index=True)
     length = int(pairs["length"][0])
@@ -169,27 +229,3 @@ def segment_rows(uri: str, file: str, pairs: dict[str, np.ndarray], columns: Seq
     shift = 0 if columns is None else 1
     starts = [(side, pair, position[row] + shift) for side, pair, row in segments]
     return {"inputs": np.ascontiguousarray(inputs), "starts": starts}
-
-
-def _segment_rows(
-    uri: str, file: str, pairs: dict[str, np.ndarray], columns: Sequence[int] | None, precision: str
-) -> dict[str, Any]:
-    part = segment_rows(uri, file, pairs, columns)
-    return {**part, "inputs": as_bfloat16(part["inputs"])} if precision != "float32" else part
-
-
-def _join(pairs: dict[str, np.ndarray], *parts: dict[str, Any]) -> PreferenceBuffer:
-    first = np.full((len(pairs["label"]), 2), -1, dtype=np.int64)
-    offset = 0
-    for part in parts:
-        for side, pair, row in part["starts"]:
-            first[pair, side] = row + offset
-        offset += len(part["inputs"])
-    return PreferenceBuffer(
-        inputs=np.concatenate([part["inputs"] for part in parts]),
-        first=first,
-        label=pairs["label"].astype(np.float32),
-        within=pairs["user_0"] == pairs["user_1"],
-        teacher=pairs["teacher"].astype(str),
-        length=int(pairs["length"][0]),
-    )

@@ -1,31 +1,35 @@
 """Shards of transitions: kept in the object store if they fit, else streamed from the files of the data set.
 
-The order of batches (batches.py) is the same either way. A separate process reads the next shard while one is in use; a
-shard leaves the object store when its lane moves on, so that the memory of a learner does not grow with the data.
+The order of batches (batches.py) is the same either way. A thread fetches the next shard while one is in use; a learner
+drops a shard when its lane moves on, so that its memory does not grow with the data.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeAlias
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from prefrec_ray import storage
-from prefrec_ray.algorithms.feed.columns import ACTIONS, NEXT_OBS, OBS, REWARDS
 from prefrec_ray.dataset import PreparedDataset, read_table, stored
 from prefrec_ray.dataset.completeness import file_rows
 from prefrec_ray.errors import UserError
 
+#: Column names of a batch, equal to RLlib's, whose import would take seconds in every process that reads.
+OBS, ACTIONS, NEXT_OBS, REWARDS = "obs", "actions", "new_obs", "rewards"
+#: Reward labels of the logged transitions, if a batch has them already.
+LABELS = "labels"
+#: Additional column of a shard: the number of each transition, int64.
+NUMBER = "number"
+_COLUMNS = {"obs": OBS, "action": ACTIONS, "next_obs": NEXT_OBS, "reward": REWARDS, "number": NUMBER}
+
 #: Lanes that are read in parallel, each one shard at a time: more would need more memory, and mix no better.
 MOST_LANES = 8
-#: Ways in which transitions reach the learners; "auto" is "materialised" if they fit, else "streaming".
-TRANSITIONS = ("auto", "materialised", "streaming")
 #: Share of the cluster's object store that transitions may fill. Shards are copied to the hosts of learners, and then
 #: take up to twice their size; preferences and other runs need space too.
 STORE_SHARE = 0.4
@@ -34,24 +38,16 @@ _THREADS = 16
 
 #: An Arrow table in the object store, or the file to read it from.
 Shard: TypeAlias = "ray.ObjectRef | str"
-#: Additional column of a shard: the number of each transition, int64.
-NUMBER = "number"
-_COLUMNS = {
-    "obs": OBS,
-    "action": ACTIONS,
-    "next_obs": NEXT_OBS,
-    "reward": REWARDS,
-    "number": NUMBER,
-}
 _LOG = logging.getLogger(__name__)
 
 
 def find_shards(
     dataset: PreparedDataset, how: str, limit: int | None = None, here: bool = False
 ) -> tuple[list[Shard], list[int]]:
-    """Return the shards in order and the numbers of rows in use; `how` is one of TRANSITIONS.
+    """Return the shards in order and the numbers of rows in use; `how` is "auto", "materialised" or "streaming".
 
-    With `here` this process reads them.
+    "auto" is "materialised" if the shards fit, else "streaming". With `here` this process reads them, otherwise one
+    task per shard.
 
     All rows are used, or the first `limit` (rounded down to a multiple of the lanes): a random sample, because
     transitions are stored shuffled. Raises `UserError` without rows.
@@ -60,12 +56,10 @@ def find_shards(
     files = dataset.files("transitions")
     if not files:
         raise UserError(f"{folder}: found no shards of transitions; expected one or more")
-    size, rows = storage.size(folder), []
-    if limit is not None:
-        rows = _rows(files)
-        used = within(rows, limit)
-        size = round(size * sum(used) / sum(rows))
-        files, rows = files[: len(used)], used
+    with ThreadPoolExecutor(_THREADS) as pool:
+        rows = list(pool.map(file_rows, files))
+    size, used = storage.size(folder), rows if limit is None else within(rows, limit)
+    size, files = round(size * sum(used) / max(1, sum(rows))), files[: len(used)]
     if how == "auto":
         store = ray.cluster_resources().get("object_store_memory", 0.0)
         how = "materialised" if size <= STORE_SHARE * store else "streaming"
@@ -76,10 +70,16 @@ def find_shards(
             *(how, size / 1e9, len(files), 100 * STORE_SHARE, store / 1e9),
         )
     if how == "streaming":
-        return list(files), rows or _rows(files)
-    # Ray Data creates no blocks from an empty list, which occurs if `limit` is below the number of lanes.
-    shards, sizes = _materialise_here(files) if here or not files else _materialise(files, folder)
-    return shards, rows or sizes
+        return list(files), used
+    if here:
+        return [ray.put(_read(file)) for file in files], used
+    shards, done = [], []
+    for file in files:
+        shard, read = _read_in_task.remote(file)
+        shards.append(shard)
+        done.append(read)
+    ray.get(done)  # raises the error of a damaged file
+    return shards, used
 
 
 def lanes_of(shards: int, most: int = MOST_LANES) -> int:
@@ -102,54 +102,33 @@ def within(rows: Sequence[int], limit: int) -> list[int]:
     return used
 
 
-def _rows(files: list[str]) -> list[int]:
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(file_rows, files))
-
-
 class ShardCache:
     """Shards in the memory of a learner: for each lane the one in use and at most the next one."""
 
     def __init__(self) -> None:
-        self._in_use: dict[int, tuple[Shard, dict[str, np.ndarray]]] = {}
-        self._ahead: dict[int, tuple[Shard, ray.ObjectRef]] = {}
-        self._reader: Any = None
+        self._held: dict[int, list[tuple[Shard, Future[dict[str, np.ndarray]]]]] = {}
+        self._reader = ThreadPoolExecutor(1)
 
     def __len__(self) -> int:
-        return len(self._in_use) + len(self._ahead)
+        return sum(len(held) for held in self._held.values())
 
     def order(self, lane: int, shard: Shard) -> None:
         """Start to fetch the shard that `lane` uses next, unless it is in memory or on its way."""
-        if all(lane not in place or place[lane][0] != shard for place in (self._in_use, self._ahead)):
-            self._ahead[lane] = (shard, self.bring(shard))
+        held = self._held.setdefault(lane, [])
+        if shard not in [known for known, _ in held]:
+            held[1:] = [(shard, self.fetch(shard))]
 
     def take(self, lane: int, shard: Shard) -> dict[str, np.ndarray]:
-        """Return the columns of the lane's current shard, as views [n, ...] by RLlib's names; drop the previous one."""
+        """Return the columns of the lane's current shard (see `columns`); drop the previous one."""
         self.order(lane, shard)
-        if lane not in self._in_use or self._in_use[lane][0] != shard:
-            self._in_use.pop(lane, None)
-            _, reference = self._ahead.pop(lane)
-            self._in_use[lane] = (shard, columns(ray.get(reference)))
-        return self._in_use[lane][1]
+        held = self._held[lane]
+        if held[0][0] != shard:
+            del held[0]
+        return held[0][1].result()
 
-    def bring(self, shard: Shard) -> ray.ObjectRef:
-        """Start to fetch a shard to this host; the cache does not keep it."""
-        if isinstance(shard, str):
-            if self._reader is None:
-                here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-                self._reader = _Reader.options(scheduling_strategy=here).remote()
-            return self._reader.read.remote(shard)
-        ray.wait([shard], timeout=0)  # starts the transfer from another host, or from disk if it was spilled
-        return shard
-
-
-class _FileReader:
-    def read(self, file: str) -> pa.Table:
-        return _one_chunk(file)
-
-
-# One process reads for one learner, a file at a time. It needs no CPU, since learners, which wait for it, may hold all.
-_Reader = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_FileReader)
+    def fetch(self, shard: Shard) -> Future[dict[str, np.ndarray]]:
+        """Start to fetch the columns of a shard to this process; the cache does not keep them."""
+        return self._reader.submit(_fetch, shard)
 
 
 def columns(table: pa.Table) -> dict[str, np.ndarray]:
@@ -161,32 +140,16 @@ def columns(table: pa.Table) -> dict[str, np.ndarray]:
     }
 
 
-def _materialise(files: list[str], folder: str) -> tuple[list[Shard], list[int]]:
-    """Return every shard as one block of the object store."""
-    shards = ray.data.from_items(files, override_num_blocks=len(files)).map_batches(_read_block, batch_size=None)
-    bundles = list(shards.materialize().iter_internal_ref_bundles())
-    blocks = [(block.ref, block.metadata.num_rows) for bundle in bundles for block in bundle.blocks]
-    if len(blocks) != len(files):
-        raise UserError(f"{folder}: shards are too large for one block each; prepare the data again")
-    return [ref for ref, _ in blocks], [rows for _, rows in blocks]
+def _fetch(shard: Shard) -> dict[str, np.ndarray]:
+    return columns(_read(shard) if isinstance(shard, str) else ray.get(shard))
 
 
-def _materialise_here(files: list[str]) -> tuple[list[Shard], list[int]]:
-    """Return the same, read in this process (tasks.py), one shard after the other."""
-    shards: list[Shard] = []
-    sizes = []
-    for file in files:
-        table = _one_chunk(file)
-        shards.append(ray.put(table))
-        sizes.append(len(table))
-    return shards, sizes
-
-
-def _read_block(batch: dict[str, np.ndarray]) -> Any:
-    (file,) = batch["item"]
-    return _one_chunk(str(file))
-
-
-def _one_chunk(file: str) -> pa.Table:
+def _read(file: str) -> pa.Table:
     # One chunk per column, which `stored` can view in shared memory; every reader would copy several chunks.
     return read_table(file).combine_chunks()
+
+
+@ray.remote(num_cpus=1, num_returns=2)
+def _read_in_task(file: str) -> tuple[pa.Table, None]:
+    """Return the table, and an object that this process can get without the table."""
+    return _read(file), None

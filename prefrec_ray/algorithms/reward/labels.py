@@ -18,8 +18,7 @@ import ray
 import torch
 
 from prefrec_ray.algorithms.requests import RewardRequest
-from prefrec_ray.algorithms.reward.model import reward_network
-from prefrec_ray.algorithms.reward.state import RewardState
+from prefrec_ray.algorithms.reward.model import RewardState, reward_network
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import first_rows, run_lengths

@@ -1,14 +1,16 @@
-"""Reward model r: its network, its input and its scale (section 4 of the paper)."""
+"""Reward model r: its network, input, scale, and state as arrays (section 4 of the paper)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prefrec_ray.algorithms.feed.columns import ACTIONS, LABELS, NEXT_OBS, OBS, REWARDS
+from prefrec_ray.algorithms.feed.shards import ACTIONS, LABELS, NEXT_OBS, OBS, REWARDS
 from prefrec_ray.policy.networks.layers import Scalar, start_at_zero
 
 
@@ -96,6 +98,29 @@ class RewardModel(nn.Module):
         self.mean.copy_(mean)
         # A constant reward becomes 0 instead of being divided by 0.
         self.std.copy_((squares / count - mean.square()).clamp(min=1e-12).sqrt())
+
+
+@dataclass(frozen=True)
+class RewardState:
+    """Weights of a reward network by name, and Adam moments by parameter number, to share between runs and to save."""
+
+    weights: dict[str, np.ndarray]
+    moments: dict[int, dict[str, np.ndarray]]
+
+    @classmethod
+    def from_network(cls, network: nn.Module, optimizer: torch.optim.Optimizer) -> RewardState:
+        """Return a copy of the state of both."""
+        state = optimizer.state_dict()["state"]
+        return cls(
+            weights={name: value.cpu().numpy().copy() for name, value in network.state_dict().items()},
+            moments={i: {k: v.cpu().numpy().copy() for k, v in values.items()} for i, values in state.items()},
+        )
+
+    def put(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Restore both."""
+        network.load_state_dict({name: torch.tensor(value) for name, value in self.weights.items()})
+        moments = {i: {k: torch.tensor(v) for k, v in values.items()} for i, values in self.moments.items()}
+        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def moments(rewards: Tensor) -> Tensor:

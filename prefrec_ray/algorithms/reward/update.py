@@ -1,4 +1,4 @@
-"""One update of the reward model from preferences (Eq. 4)."""
+"""Updates of the reward model from preferences (Eq. 4), and its pre-training (Algorithm 1, lines 3 to 5)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,50 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prefrec_ray.algorithms.feed.resident import Segments
+from prefrec_ray.algorithms.feed.device import Segments, feed_of
+from prefrec_ray.algorithms.feed.load import LoadedData
+from prefrec_ray.algorithms.feed.preferences import PreferencePlan, pretrain_batches
 from prefrec_ray.algorithms.losses import preference_logit, preference_loss
-from prefrec_ray.algorithms.reward.model import RewardModel
+from prefrec_ray.algorithms.requests import RewardRequest
+from prefrec_ray.algorithms.reward.model import RewardModel, RewardState, seeded
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.policy.networks.adam import Adam
+from prefrec_ray.runtime.memory import keep_freed_memory
 
 #: Pairs per forward pass on the processor: 16 are 10 % slower; 256 are not faster and take four times the memory.
 PAIRS_PER_CHUNK = 64
 #: Pairs per forward pass on a GPU, on which a small pass takes as long as its launch (not measured).
 PAIRS_PER_LAUNCH = 512
 ACCURACY = "reward/accuracy_train"
+
+
+def pretrain(request: RewardRequest, data: LoadedData, device: str = "cpu", share: float = 1.0) -> RewardState:
+    """Return the pre-trained reward, equal bit for bit to a run with one learner. `data` contains the preferences.
+
+    `share`: share of a GPU that this process has.
+    """
+    keep_freed_memory()
+    metadata = PreparedDataset.open(request.dataset).metadata
+    with seeded(request.seed):
+        reward = RewardModel(
+            metadata.state_dim, metadata.action_dim, request.hidden_sizes, request.preferences.columns, request.members
+        ).to(device)
+    optimizer = Adam(reward.network.parameters(), lr=request.lr)
+    plan = PreferencePlan(data.preferences, data.pairs, request.batch_size, request.seed, first=0, part=0, parts=1)
+    buffer = feed_of(torch.device(device), share).preferences(plan)
+    for index in range(pretrain_batches(request.epochs, data.pairs, request.batch_size, request.most)):
+        with autocast(device, request.preferences.precision):
+            gradient, _ = preference_gradient(reward, buffer, plan.rows(index), plan.size, torch.device(device))
+        for parameter, part in zip(reward.network.parameters(), gradient, strict=True):
+            parameter.grad = part
+        optimizer.step()
+    return RewardState.from_network(reward.network, optimizer)
+
+
+def autocast(device: str, precision: str) -> torch.autocast:
+    """Return the autocast context of forward passes: matrix products are in bfloat16 unless `precision` is float32."""
+    # No cache of rounded weights, since it would be stale after an optimizer step in the same update.
+    return torch.autocast(device, torch.bfloat16, enabled=precision != "float32", cache_enabled=False)
 
 
 def preference_gradient(

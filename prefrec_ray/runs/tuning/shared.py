@@ -18,8 +18,8 @@ from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.feed.load import LoadedData, load_data
 from prefrec_ray.algorithms.requests import DataRequest, LabelRequest, RewardRequest
 from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions
-from prefrec_ray.algorithms.reward.pretrain import pretrain
-from prefrec_ray.algorithms.reward.state import RewardState
+from prefrec_ray.algorithms.reward.model import RewardState
+from prefrec_ray.algorithms.reward.update import pretrain
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.tuning.settings import ResourceSettings
@@ -60,7 +60,7 @@ def share(
     transitions: dict[DataRequest, LoadedData] = {}
     for number, request in enumerate(requests):
         progress("load transitions: data sets", number, len(requests))
-        transitions_only = replace(request, preferences=None, numbered=False)
+        transitions_only = replace(request, preferences=None)
         shared.data[request] = load_data(request, transitions.get(transitions_only))
         transitions.setdefault(transitions_only, shared.data[request])
     progress("load transitions: data sets", len(requests), len(requests))

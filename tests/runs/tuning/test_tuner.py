@@ -17,7 +17,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from tiny import SHORT_RUN
 
 from prefrec_ray import PrefRecConfig
-from prefrec_ray.algorithms.feed import tasks
+from prefrec_ray.algorithms.feed import load
 from prefrec_ray.algorithms.feed.load import load_data
 from prefrec_ray.runs.export import export_policy
 
@@ -112,7 +112,7 @@ def test_what_a_trial_reads_is_what_tasks_read(tiny_dataset: str, monkeypatch: p
         sizes, shards, arrays = ray.get(trial.read.remote(), timeout=60)
     finally:
         remove_placement_group(group)
-    monkeypatch.setattr(tasks, "SMALL_BYTES", 0)
+    monkeypatch.setattr(load, "SMALL_BYTES", 0)
     sizes_by_tasks, shards_by_tasks, arrays_by_tasks = Trial().read()
     assert sizes == sizes_by_tasks
     assert shards == shards_by_tasks
