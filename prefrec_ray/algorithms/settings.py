@@ -55,17 +55,10 @@ class TrainingSettings(Settings):
         256, 32, shapes_reward=True, description="pairs in the reward model's mini-batch, over all learners"
     )
     pretrain_epochs: float = by_recipe(
-        3,
-        shapes_reward=True,
-        ge=0,
-        le=10**9,
-        description="passes over the preferences before the policy learns",
+        3, shapes_reward=True, ge=0, le=10**9, description="passes over the preferences before the policy learns"
     )
     pretrain_updates: PositiveInt | None = by_recipe(
-        None,
-        150,
-        shapes_reward=True,
-        description="maximum number of mini-batches of pre-training; null: all passes",
+        None, 150, shapes_reward=True, description="maximum number of mini-batches of pre-training; null: all passes"
     )
     replay_buffer_size: PositiveInt | None = by_recipe(
         3_000_000, None, description="transitions to train on, a sample; null: all"
@@ -102,10 +95,7 @@ class TrainingSettings(Settings):
         "state_action", "next_state", shapes_reward=True, description="input of the reward model (paper: r(s, a))"
     )
     reward_leave_out: tuple[str, ...] = by_recipe(
-        (),
-        ("items", "tastes"),
-        shapes_reward=True,
-        description="groups of the next state that are not in this input",
+        (), ("items", "tastes"), shapes_reward=True, description="groups of the next state that are not in this input"
     )
     reward_members: PositiveInt = by_recipe(1, 3, shapes_reward=True, description="networks whose mean is the reward")
     reward_horizon: PositiveInt = by_recipe(
@@ -132,8 +122,7 @@ class TrainingSettings(Settings):
         description="share of a mini-batch whose embeddings, in the action and the state, are rotated at random",
     )
     action_constraint: Literal["none", "behaviour_anchor"] = by_recipe(
-        "none",
-        description="term that keeps the actor near logged actions; `behaviour_anchor`: as in TD3+BC",
+        "none", description="term that keeps the actor near logged actions; `behaviour_anchor`: as in TD3+BC"
     )
     bc_alpha: PositiveFloat = Field(
         default=2.5, description="weight α of Q against behavior cloning, in `behaviour_anchor` and TD3_BC"
@@ -150,8 +139,7 @@ class TrainingSettings(Settings):
         json_schema_extra=_OF_REWARD,
     )
     transitions: Literal["auto", "materialised", "streaming"] = Field(
-        default="auto",
-        description="storage: Ray's object store, or files; `auto`: files if the store is too small",
+        default="auto", description="storage: Ray's object store, or files; `auto`: files if the store is too small"
     )
     num_learners: int = Field(default=0, ge=0, description="learner processes; 0: the run's own")
     num_cpus_per_learner: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(

@@ -29,7 +29,7 @@ def plain_order(epoch: int) -> list[tuple[int, int]]:
 
 
 def taken(lane: _Lane, epoch: int, start: int, stop: int) -> list[tuple[int, int]]:
-    parts = list(lane.rows(epoch, start, stop))
+    parts = list(lane.rows(epoch, np.arange(start, stop)))
     assert all(len(rows) for _, rows in parts)  # no shard is taken for nothing
     return [(shard, int(row)) for shard, rows in parts for row in rows]
 

@@ -21,7 +21,10 @@ _CHUNK = 16_384
 
 def segment_returns(reward: nn.Module, inputs: np.ndarray, first: np.ndarray, length: int) -> torch.Tensor:
     """Return summed rewards, float64 [...], of segments: `length` rows of `inputs` [M, D] from `first` [...] on."""
-    rewards = [reward(chunk.to(_device(reward))).cpu() for chunk in _chunks(inputs)]
+    device = next(reward.parameters()).device
+    # Copies, because arrays from the object store are read-only, which torch does not support.
+    chunks = (torch.tensor(inputs[row : row + _CHUNK], device=device) for row in range(0, len(inputs), _CHUNK))
+    rewards = [reward(chunk).cpu() for chunk in chunks]
     # Every row is scored once; a segment's sum is a difference of running sums.
     running = torch.cat([torch.zeros(1), *rewards]).double().cumsum(0)
     begin = torch.tensor(first)
@@ -99,12 +102,3 @@ def stop_if_diverged(losses: Mapping[str, float], iteration: int) -> None:
             f"iteration {iteration}: losses/{first}: found {losses[f'losses/{first}']} first; expected finite"
             " losses: training has diverged (use smaller learning rates, or a smaller gamma)"
         )
-
-
-def _chunks(rows: np.ndarray) -> list[torch.Tensor]:
-    # Copies, because arrays from the object store are read-only, which torch does not support.
-    return [torch.tensor(rows[i : i + _CHUNK]) for i in range(0, len(rows), _CHUNK)]
-
-
-def _device(module: nn.Module) -> torch.device:
-    return next(module.parameters()).device

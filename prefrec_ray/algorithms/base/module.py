@@ -54,7 +54,7 @@ class OfflineModule(TorchRLModule):
                 self.action_dim,
                 self.hidden_sizes,
                 settings["reward_columns"],
-                settings.get("reward_members", 1),  # checkpoints of earlier versions have one
+                settings["reward_members"],
                 from_batch,
             )
             self.setup_method(settings)

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Mapping
 from functools import cache
 
 import torch
-from torch import Tensor
+from torch.utils.benchmark import Timer
 
 #: Rows and width of the measured product: a small mini-batch and the default `hidden_sizes`.
 _ROWS, _WIDTH = 512, 256
-#: Most repetitions, and the seconds after which no repetition begins. The fastest counts, since others may be
-#: disturbed.
-_REPETITIONS, _SECONDS = 20, 0.2
+#: Seconds of each measurement.
+_SECONDS = 0.1
 
 _LOG = logging.getLogger(__name__)
 
@@ -49,23 +47,15 @@ def bf16_ratio(gpu: bool) -> float:
     """
     if gpu:
         return 0.0 if torch.cuda.is_bf16_supported(including_emulation=False) else math.inf
-    factors: dict[torch.dtype, tuple[Tensor, Tensor]] = {
-        kind: (torch.ones(_ROWS, _WIDTH, dtype=kind), torch.ones(_WIDTH, _WIDTH, dtype=kind))
+    exact, rounded = (
+        # One thread: several would wait for each other if another process is busy.
+        Timer("left @ right", globals={"left": rows, "right": weights}, num_threads=1)
+        .blocked_autorange(min_run_time=_SECONDS)
+        .median
         for kind in (torch.float32, torch.bfloat16)
-    }
-    seconds = dict.fromkeys(factors, math.inf)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # several threads would wait for each other if another process is busy
-    start = time.perf_counter()
-    for repetition in range(_REPETITIONS):
-        for kind, (left, right) in factors.items():
-            begin = time.perf_counter()
-            left @ right
-            seconds[kind] = min(seconds[kind], time.perf_counter() - begin)
-        if repetition and time.perf_counter() - start > _SECONDS:
-            break
-    torch.set_num_threads(threads)
-    return seconds[torch.bfloat16] / seconds[torch.float32]
+        for rows, weights in [(torch.ones(_ROWS, _WIDTH, dtype=kind), torch.ones(_WIDTH, _WIDTH, dtype=kind))]
+    )
+    return rounded / exact
 
 
 def _measured_elsewhere(resources: Mapping[str, float], gpu: bool) -> float:

@@ -132,7 +132,8 @@ class TransitionPlan:
         """Yield lane, shard and rows in it for batch `index`, in its order."""
         epoch, within = divmod(index, self.batches_per_epoch)
         for lane, part in lanes:
-            for shard, rows in _own(lane.rows(epoch, within * part.rows, (within + 1) * part.rows), part):
+            positions = np.arange(within * part.rows + part.part, (within + 1) * part.rows, part.parts)
+            for shard, rows in lane.rows(epoch, positions):
                 yield part, shard, rows
 
     def _gather(
@@ -188,15 +189,6 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
     return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)
 
 
-def _own(taken: Iterator[tuple[int, np.ndarray]], part: LanePart) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the rows of one learner among the rows that a batch takes from a lane, by shard."""
-    skip = part.part
-    for shard, rows in taken:
-        if len(rows) > skip:
-            yield shard, rows[skip :: part.parts]
-        skip = (skip - len(rows)) % part.parts
-
-
 def _picked(
     shard: dict[str, np.ndarray], rows: np.ndarray | slice, labels: np.ndarray | None
 ) -> Iterator[tuple[str, np.ndarray]]:
@@ -217,16 +209,14 @@ class _Lane:
         self._orders: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._permutation: tuple[tuple[int, int], np.ndarray] | None = None
 
-    def rows(self, epoch: int, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield shard and rows in it for the positions [start, stop) of the epoch."""
+    def rows(self, epoch: int, positions: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield shard and rows in it for `positions` in the epoch, ascending."""
         shards, ends = self._order(epoch)
-        place = int(np.searchsorted(ends, start, side="right"))
-        while start < stop:
+        places = np.searchsorted(ends, positions, side="right")
+        for place in np.unique(places):
             shard = int(shards[place])
             begin = int(ends[place]) - self._sizes[shard]
-            end = min(stop, int(ends[place]))
-            yield shard, self._rows_of(epoch, shard)[start - begin : end - begin]
-            start, place = end, place + 1
+            yield shard, self._rows_of(epoch, shard)[positions[places == place] - begin]
 
     def at(self, epoch: int, position: int) -> tuple[int, float, int]:
         """Return the shard at a position, the share of it that is read by then, and the shard after it."""
