@@ -29,16 +29,10 @@ SECTIONS = {
     "learners": "speed.parts:learners",
     "evaluation": "speed.evaluation:main",
     "sessions": "speed.sessions:main",
-    "simulator": "speed.parts:simulator",
-    "serving": "speed.serving:main",
     "load": "speed.load:main",
     "labeling": "speed.labeling:main",
     "peers": "peers.rates:main",
     "fixed_points": "peers.fixed_points:main",
-    "step_time": "scale.step_time:main",
-    "best": "scale.best:main",
-    "prepare": "scale.memory:prepare_once",
-    "sweep": "scale.memory:sweeps",
     "kuairand": "scale.kuairand:main",
     "paper_scale": "scale.paper:main",
     "truth": "truth.bench:main",
@@ -55,14 +49,7 @@ SECTIONS = {
 }
 #: The sections of `make bench`, and what of FOLDER each takes.
 STANDARD = {name: ["dataset"] for name in ("training", "data_path", "reward", "learners", "evaluation")}
-STANDARD |= {
-    "sessions": ["large_logs"],
-    "sweep": ["dataset"],
-    "start": [],
-    "simulator": [],
-    "peers": ["dataset"],
-    "step_time": ["dataset"],
-}
+STANDARD |= {"sessions": ["large_logs"], "start": [], "peers": ["dataset"]}
 #: 390,000 transitions in 16 shards, so that lanes move on from shard to shard; and 4 million requests for `sessions`:
 #: what Ray takes to start its tasks is then little beside the work.
 WORLDS = {"logs": {"users": 2000, "requests": 250}, "large_logs": {"users": 16_000, "requests": 250, "shards": 16}}

@@ -1,4 +1,4 @@
-"""Seconds, memory and disk of a `prepare`, and memory of a sweep's trials.
+"""Seconds, memory and disk of a `prepare`.
 
 Memory is that of the driver and of all of Ray's processes together, sampled ten times a second: the sum of what each
 has for itself (USS, which leaves shared memory out), and once the object store's shared memory in use.
@@ -7,7 +7,6 @@ has for itself (USS, which leaves shared memory out), and once the object store'
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -16,13 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import ray
 
-from prefrec_ray.cli.config import open_section
 from prefrec_ray.dataset.prepare.run import prepare
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
-from prefrec_ray.runs.tuning.run import sweep
-from prefrec_ray.runs.tuning.settings import TuneSettings
 from prefrec_ray.runtime import start_ray
 
 GB = 1e9
@@ -124,44 +119,3 @@ def measured_prepare(settings: PrepareSettings, output: str) -> dict[str, Any]:
     for name, value in took.items():
         print(f"{name:22} {value:>14,}", flush=True)
     return {**took, "stage_ends": ends, "stage_peaks_gb": peaks}
-
-
-def prepare_once(config: Path) -> dict[str, Any]:
-    """Seconds, peak memory and disk of the section `prepare` of a config: `python -m benchmarks prepare CONFIG`."""
-    settings = open_section(str(config), "prepare")
-    with tempfile.TemporaryDirectory() as folder:
-        return measured_prepare(settings, f"{folder}/dataset")
-
-
-def sweeps(dataset: Path, trials: int = 8, epochs: float = 1.0) -> dict[str, Any]:
-    """Memory of a sweep's concurrent trials against one: `python -m benchmarks sweep DATASET`.
-
-    The peak while trials run. Ray is told that it has as many processors as there are trials, so that all run at once.
-    """
-    peaks = {}
-    for count in (1, trials):
-        peaks[count] = _sweep(str(dataset), count, epochs)
-        print(f"{count} trial(s): {peaks[count]}", flush=True)
-    print(f"{trials} trials take {peaks[trials]['peak_gb'] / peaks[1]['peak_gb']:.2f} times the memory of one")
-    return {"peaks": peaks}
-
-
-def _sweep(dataset: str, trials: int, epochs: float) -> dict[str, float]:
-    """Trials of PrefRec, all at once: one pre-trained reward, as many actor rates."""
-    start_ray(num_cpus=trials)
-    base = {"hidden_sizes": [128, 128, 128], "train_batch_size_per_learner": 512, "preference_batch_size": 16}
-    rates = [1e-4 * (1 + number) for number in range(trials)]
-    settings = TuneSettings.model_validate(
-        {"base": {**base, "pretrain_epochs": 0.01, "num_epochs": epochs}, "search": {"actor_lr": {"grid": rates}}}
-    )
-    memory = Memory()
-
-    def begin(stage: str, done: int, total: int) -> None:
-        if stage == "rewards" and done == total:
-            memory.start()
-
-    with tempfile.TemporaryDirectory() as folder:
-        sweep(settings, dataset, f"{folder}/sweep", progress=begin)
-    memory.end()
-    ray.shutdown()
-    return memory.peaks

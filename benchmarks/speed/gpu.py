@@ -3,8 +3,7 @@
 Without DATASET it simulates and prepares one. Each contender has a process of its own on the same GPU, and its data on
 it but for `transitions: streaming`; the tuned bare loop gathers its batches there too, takes all pairs of a mini-batch
 at once and one gradient a network. An update is the paper's (Table 1), an iteration of the product ends with its
-diagnostics. Evaluation runs on the processor. Two trials of a sweep share the GPU, or take it one after the other.
-Prints a table for docs/results.
+diagnostics. Prints a table for docs/results.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 import shutil
 import statistics
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,14 +22,11 @@ from torch import Tensor
 
 from benchmarks.harness import FOLDER, Comparison, Contender, compared, interleave, make_data, markdown
 from benchmarks.speed.bare_loop import Arrays, Networks, Sizes, prefrec_updates
-from benchmarks.speed.evaluation import by_ncis
-from benchmarks.speed.training import load_arrays, prefrec_config, repeated, settings_of, share_of_paper
+from benchmarks.speed.training import load_arrays, prefrec_config, repeated, share_of_paper
 from prefrec_ray.algorithms.feed.load import LoadedData, load_data
 from prefrec_ray.algorithms.losses import preference_logit, preference_loss
 from prefrec_ray.algorithms.reward.update import autocast
 from prefrec_ray.errors import UserError
-from prefrec_ray.runs.tuning.run import sweep
-from prefrec_ray.runs.tuning.settings import TuneSettings
 from prefrec_ray.runtime import start_ray
 
 #: 780,000 transitions.
@@ -39,7 +34,6 @@ WORLD = {"users": 4000, "requests": 250, "shards": 16}
 BARE, PRODUCT, STREAMED = "tuned bare PrefRec", "PrefRec", "PrefRec, streaming"
 #: By the name that a table shows.
 PRECISIONS = {"float32": "float32", "bf16": "bf16_always"}
-TOGETHER, IN_TURN = "two trials share the GPU", "one after the other"
 
 
 def bare_loop(arrays: Arrays, sizes: Sizes, device: torch.device, precision: str) -> Callable[[], None]:
@@ -135,45 +129,14 @@ def training(
     return Comparison("training", "transitions/s", rates, pairs), peaks
 
 
-def trials(uri: str, device: str, sizes: Sizes, epochs: float, repetitions: int) -> Comparison:
-    """Sweeps of two trials, pre-training of the reward included, that share the GPU or take it in turn."""
-    base = {**settings_of(0, sizes), "num_epochs": epochs, "pretrain_epochs": epochs}
-    recipe, task, _ = (base.pop(key) for key in ("recipe", "task", "updates_per_iteration"))
-
-    def swept(at_once: int) -> Contender:
-        resources = {"cpus": 1, "gpus": 0 if device == "cpu" else 1 / at_once}
-        settings = TuneSettings(
-            recipe=recipe, task=task, seeds=[0, 1], base=base, resources=resources, max_concurrent=at_once
-        )
-
-        def run() -> float:
-            folder = tempfile.mkdtemp()
-            begin = time.perf_counter()
-            sweep(settings, uri, f"{folder}/sweep")
-            seconds = time.perf_counter() - begin
-            shutil.rmtree(folder)
-            return seconds
-
-        return run
-
-    rates = interleave({TOGETHER: swept(2), IN_TURN: swept(1)}, 2, repetitions)
-    return Comparison("sweep of two trials", "trials/s", rates, [(TOGETHER, IN_TURN)])
-
-
-def measure(
-    uri: str, device: str, sizes: Sizes, updates: int, epochs: float, repetitions: int
-) -> Iterator[dict[str, Any]]:
-    """All of it on `device`, as far as it has come; prints the table at the end."""
+def measure(uri: str, device: str, sizes: Sizes, updates: int, repetitions: int) -> dict[str, Any]:
+    """Trains on `device` and prints the table."""
     start_ray()
     about = gpu()
     trained, peaks = training(uri, device, sizes, updates, repetitions)
     result = compared(trained, gpu=about, peak_gpu_gb=peaks)
-    yield result
-    result["comparisons"] += compared(by_ncis(uri, sizes, repetitions)[0])["comparisons"]
-    yield result
-    result["comparisons"] += compared(trials(uri, device, sizes, epochs, min(repetitions, 3)))["comparisons"]
-    yield result
     print(f"\n{', '.join(f'{name} {value}' for name, value in about.items())}\n\n{table(result)}")
+    return result
 
 
 def table(result: dict[str, Any]) -> str:
@@ -207,10 +170,8 @@ def gpu() -> dict[str, Any]:
     }
 
 
-def main(
-    dataset: Path | None = None, updates: int = 200, epochs: float = 2.0, repetitions: int = 5
-) -> Iterator[dict[str, Any]]:
-    """`updates` of an iteration (a pass over the standard data), `epochs` of a trial."""
+def main(dataset: Path | None = None, updates: int = 200, repetitions: int = 5) -> dict[str, Any]:
+    """`updates` of an iteration (a pass over the standard data)."""
     if not torch.cuda.is_available():
         raise UserError(
             f"no GPU: torch.cuda.is_available() is False (torch {torch.__version__}); expected a machine with one, and "
@@ -219,4 +180,4 @@ def main(
     if dataset is None:
         make_data("gpu_logs", WORLD, "gpu_dataset")
         dataset = FOLDER / "gpu_dataset"
-    return measure(str(dataset.resolve()), "cuda", share_of_paper(), updates, epochs, repetitions)
+    return measure(str(dataset.resolve()), "cuda", share_of_paper(), updates, repetitions)

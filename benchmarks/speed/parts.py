@@ -1,4 +1,4 @@
-"""Parts of the whole, each a section: transitions on their way, pre-training, several learners, the simulator."""
+"""Parts of the whole, each a section: transitions on their way, pre-training, several learners."""
 
 from __future__ import annotations
 
@@ -16,12 +16,8 @@ from prefrec_ray.algorithms.feed.load import load_data
 from prefrec_ray.algorithms.feed.offline import Position, PreparedData
 from prefrec_ray.algorithms.feed.shards import ShardCache
 from prefrec_ray.runtime import start_ray
-from prefrec_ray.simulator.settings import SimulateSettings
-from prefrec_ray.simulator.world import World
-from prefrec_ray.simulator.write import log_block
 
 WAYS = ("materialised", "streaming")
-BLOCKS = 8
 #: Learners, and threads of each.
 SPLITS = {"1 learner, 1 thread": (1, 1), "1 learner, 2 threads": (1, 2), "2 learners, 1 thread each": (2, 1)}
 
@@ -118,16 +114,3 @@ def learners(dataset: Path, updates: int = 5, repetitions: int = 5) -> dict[str,
     *others, two = SPLITS
     pairs = [(two, other) for other in others[::-1]]
     return compared(Comparison("PrefRec by learners", "transitions/s", rates, pairs))
-
-
-def simulator(repetitions: int = 5) -> dict[str, Any]:
-    """Requests a second that one core simulates: `python -m benchmarks simulator`.
-
-    Whole blocks of the default log, kept requests only; none is written.
-    """
-    torch.set_num_threads(1)
-    world = World(SimulateSettings())
-    requests = sum(log_block(world, block).num_rows for block in range(BLOCKS))
-    everything = {"simulator": lambda: [log_block(world, block) for block in range(BLOCKS)]}
-    rates = interleave(everything, requests, repetitions)
-    return compared(Comparison("simulated on one core", "requests/s", rates, ()))
