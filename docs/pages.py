@@ -1,7 +1,7 @@
 """Hooks of MkDocs that make the site from the pages of the repository (mkdocs.yml names this file).
 
 The home page is README.md. A link to a file outside docs/ leads to a copy of it in the site, so that nothing needs a
-network; the page of commands is made from the command line.
+network; the pages of commands and settings are made from the code.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from benchmarks.results import measured  # noqa: E402
 DOCS = ROOT / "docs"
 #: The target of a link or picture, without its anchor.
 TARGET = re.compile(r"(?<=\]\()(?!\w+:|#)[^)\s#]+")
-COMMANDS = "[commands]: # "
+#: Lines of pages that stand for text made from the code.
+COMMANDS, SETTINGS = "[commands]: # ", "[settings]: # "
 #: Weight in the search, by the first heading of the navigation: guides come before results.
 BOOST = {"Get started": 3.0, "Tutorials": 3.0, "How-to": 3.0, "Reference": 1.5, "Results": 0.3}
 #: Search words that the page itself does not contain, by guide.
@@ -80,7 +81,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Set links as in the site, words for the search, the commands, and the age of results."""
+    """Set links as in the site, words for the search, commands, settings, and the age of results."""
     if page.file.src_uri in KEYWORDS:
         page.meta["tags"] = list(KEYWORDS[page.file.src_uri])
     top = page.ancestors[-1].title if page.ancestors else "Get started"
@@ -96,7 +97,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         heading, rest = markdown.lstrip().split("\n", 1)
         said = measured(path)
         markdown = f'{heading}\n\n!!! note "{said.title()}"\n    {said.age()}\n{rest}'
-    return "\n".join(commands() if line.startswith(COMMANDS) else line for line in markdown.split("\n"))
+    return "\n".join(map(_expanded, markdown.split("\n")))
 
 
 def on_page_content(html: str, **_: Any) -> str:
@@ -104,8 +105,14 @@ def on_page_content(html: str, **_: Any) -> str:
     return re.sub(r"<th( [^>]*)?></th>", r"<td\1></td>", html)
 
 
-def commands() -> str:
-    """Return the commands as documented by Typer, one heading per command."""
-    line = [sys.executable, "-m", "typer", "prefrec_ray.cli.main", "utils", "docs", "--name", "prefrec"]
-    text = subprocess.run(line, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    return text[text.index("## `prefrec ") :]
+def _expanded(line: str) -> str:
+    """Return a line of a page, or the text that it stands for."""
+    if line.startswith(COMMANDS):
+        text = _printed("-m", "typer", "prefrec_ray.cli.main", "utils", "docs", "--name", "prefrec")
+        return text[text.index("## `prefrec ") :]
+    return _printed("docs/settings.py") if line.startswith(SETTINGS) else line
+
+
+def _printed(*command: str) -> str:
+    """Return the output of Python with these arguments."""
+    return subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True, text=True).stdout

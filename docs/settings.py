@@ -1,6 +1,6 @@
-"""The page docs/settings.md: every key of every section of a YAML, from its pydantic field.
+"""The tables of docs/settings.md: every key of every section of a YAML, from its pydantic field.
 
-`python docs/settings.py` prints the page; a test compares it with the file.
+`python docs/settings.py` prints them; pages.py puts them into the page of the site.
 """
 
 from __future__ import annotations
@@ -23,13 +23,6 @@ from prefrec_ray.serving.settings import Arm, ServeSettings
 from prefrec_ray.settings import RECIPES
 from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
 
-HEAD = """# Settings
-
-Sections of a YAML, by command: [`prepare`](#prepare), [`train`](#train-every-method) and
-[`tune`](#train-every-method), [`evaluate`](#evaluate), [`serve`](#serve), [`loop`](#loop) (the command
-`nightly`), [`label`](#label), [`simulate`](#simulate). Each table has the default, then the other allowed values. This
-page is made from the code: `python docs/settings.py > docs/settings.md`.
-"""
 TRAIN = """## train: every method
 
 Keys of `config` in the section `train`, and of `base` and `search` in `tune`; `recipe`, `task` and `seed` are keys of
@@ -58,11 +51,10 @@ _BOUNDS = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "
 TABLE = "| key | default; values | meaning |\n|---|---|---|\n"
 
 
-def page() -> str:
-    """Return the page: `prepare`, the settings of methods, then the other sections."""
+def tables() -> str:
+    """Return the tables: `prepare`, the settings of methods, then the other sections."""
     return "\n".join(
         [
-            HEAD,
             section("prepare", PrepareSettings),
             section("prepare.preferences", PreferenceSettings),
             TRAIN + TABLE + rows(TrainingSettings, recipe_defaults(TrainingSettings, "paper")),
@@ -178,4 +170,4 @@ def value(default: Any) -> str:
 
 
 if __name__ == "__main__":
-    print(page(), end="")
+    print(tables(), end="")
