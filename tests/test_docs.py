@@ -12,12 +12,12 @@ import typer
 import yaml
 
 from prefrec_ray.algorithms.settings import TrainingSettings
+from prefrec_ray.annotation.page.settings import LabelSettings
 from prefrec_ray.cli.config import SECTIONS, parse_section
 from prefrec_ray.cli.main import app
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.nightly.settings import LoopSettings
-from prefrec_ray.people.labeling.settings import LabelSettings
 from prefrec_ray.serving.settings import ServeSettings
 
 ROOT = Path(__file__).parents[1]
