@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from prefrec_ray.annotation.page.invitations import Signer
+from prefrec_ray.annotation.page.access import Signer
 from prefrec_ray.annotation.page.store import Store
 
 ANNOTATORS, SECONDS, LOOK, KILLS = 50, 60.0, 1.0, 10
@@ -114,7 +114,7 @@ def invited(store: str, count: int) -> list[Annotator]:
     for name in names:
         opened.invite(name, expires)
     opened.close()
-    return [Annotator(name, f"/enter/{signer.invitation(name, expires)}") for name in names]
+    return [Annotator(name, f"/enter/{signer.sign('invitation', name, expires)}") for name in names]
 
 
 def lost_and_doubled(store: str, people: list[Annotator]) -> tuple[int, int]:

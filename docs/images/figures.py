@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from prefrec_ray.reports.levels import level_shares
+from prefrec_ray.reports.load import level_shares
 from prefrec_ray.reports.style import COLOURS, GREY, INK, LINES, RC, svg
 from prefrec_ray.settings import TASKS
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Prior counts of right and wrong votes of each annotator.
+#: Prior counts of right and wrong votes of each annotator, and the mean of this prior.
 PRIOR = (6.0, 2.0)
+PRIOR_RELIABILITY = PRIOR[0] / sum(PRIOR)
 #: Prior counts of pairs of each side, and of errors of each kind.
 _SIDES, _ERRORS = 1.0, 2.0
 _ROUNDS, _STILL = 200, 1e-4
@@ -25,30 +26,15 @@ class Model:
     share: np.ndarray
     wrong: np.ndarray
 
-    @classmethod
-    def start(cls) -> Model:
-        """Return the model before any vote."""
-        return cls(np.full(3, 1 / 3), (1 - np.eye(3)) / 2)
-
-    def prior(self, second: np.ndarray) -> np.ndarray:
-        """Return P(true side), float64 [P, 3], before any vote on the pair.
-
-        second [P]: P(second | no tie) from another source such as a learned reward; NaN if unknown.
-        """
-        base_rate = self.share[2] / (self.share[0] + self.share[2])
-        second = np.where(np.isnan(second), base_rate, second)
-        tie = np.full(len(second), self.share[1])
-        return np.stack([(1 - tie) * (1 - second), tie, (1 - tie) * second], axis=1)
-
-    def posterior(self, pair: np.ndarray, side: np.ndarray, r: np.ndarray, prior: np.ndarray) -> np.ndarray:
-        """Return P(true side | votes), float64 [P, 3], for pairs with probabilities `prior` [P, 3] before any vote.
+    def posterior(self, pair: np.ndarray, side: np.ndarray, r: np.ndarray, pairs: int) -> np.ndarray:
+        """Return P(true side | votes), float64 [pairs, 3].
 
         pair int64 [V], side int64 [V] (0, 1, 2) and r [V], the annotator's reliability in (0, 1), belong to V votes.
         """
-        log = np.log(prior)
+        log = np.tile(np.log(self.share), (pairs, 1))
         for k in range(3):
             chance = np.where(side == k, r, (1 - r) * self.wrong[k, side])
-            log[:, k] += np.bincount(pair, np.log(chance), minlength=len(prior))
+            log[:, k] += np.bincount(pair, np.log(chance), minlength=pairs)
         joint = np.exp(log - log.max(axis=1, keepdims=True))
         return joint / joint.sum(axis=1, keepdims=True)
 
@@ -63,30 +49,25 @@ class Consensus:
 
 
 def consensus(
-    pair: np.ndarray, annotator: np.ndarray, side: np.ndarray, annotators: int, known: np.ndarray, second: np.ndarray
+    pair: np.ndarray, annotator: np.ndarray, side: np.ndarray, annotators: int, known: np.ndarray
 ) -> Consensus:
     """Fit by expectation and maximization. pair, annotator and side int64 [V] belong to V votes.
 
-    `known` int64 [P] is the true side of each pair, or -1; `second` [P] as in `Model.prior`.
+    `known` int64 [P] is the true side of each pair, or -1. Every pair needs a vote.
     """
     right, wrong = PRIOR
-    r, model = np.full(annotators, right / (right + wrong)), Model.start()
+    r, model = np.full(annotators, PRIOR_RELIABILITY), Model(np.full(3, 1 / 3), (1 - np.eye(3)) / 2)
     votes = np.bincount(annotator, minlength=annotators)
     fixed = np.flatnonzero(known >= 0)
-    judged = np.bincount(pair, minlength=len(known)) > 0
     for _ in range(_ROUNDS):
-        posterior = model.posterior(pair, side, r[annotator], model.prior(second))
+        posterior = model.posterior(pair, side, r[annotator], len(known))
         posterior[fixed] = np.eye(3)[known[fixed]]
         before = r
         r = (np.bincount(annotator, posterior[pair, side], minlength=annotators) + right) / (votes + right + wrong)
-        model = _model(posterior, pair, side, judged)
+        share = posterior.sum(axis=0) + _SIDES
+        counts = np.stack([np.bincount(side, posterior[pair, k], minlength=3) for k in range(3)])
+        errors = (counts + _ERRORS) * (1 - np.eye(3))
+        model = Model(share / share.sum(), errors / errors.sum(axis=1, keepdims=True))
         if np.abs(r - before).max(initial=0.0) < _STILL:
             break
     return Consensus(r, posterior, model)
-
-
-def _model(posterior: np.ndarray, pair: np.ndarray, side: np.ndarray, judged: np.ndarray) -> Model:
-    share = posterior[judged].sum(axis=0) + _SIDES
-    counts = np.stack([np.bincount(side, posterior[pair, k], minlength=3) for k in range(3)])
-    errors = (counts + _ERRORS) * (1 - np.eye(3))
-    return Model(share / share.sum(), errors / errors.sum(axis=1, keepdims=True))

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -89,41 +88,12 @@ def draw_pairs(
             f"pairs: found {len(first)} different {split} pairs, expected {count}: ask for fewer, or shorter ones"
         )
     rows = np.sort(first)[: count * pool]
-    return _table(users, user[rows], start[rows], length, split)
-
-
-def draw_lists(users: SplitUsers, split: str, length: int, size: int, count: int, seed: int) -> pa.Table:
-    """Return the pairs of `count` lists of `size` segments that do not overlap. Each list has one user.
-
-    In a list, pairs are in the order of `itertools.combinations`; columns as in `draw_pairs`. Raises `UserError` if
-    fewer than `count` users have more than `size` times `length` impressions.
-    """
-    eligible = np.flatnonzero(users.requests > size * length)
-    if len(eligible) < count:
-        raise UserError(
-            f"pairs: {len(eligible)} of {len(users.requests)} {split} users have more than {size * length} "
-            "impressions; "
-            f"expected at least {count}, one for each list: take fewer pairs, or a smaller length"
-        )
-    rng = np.random.default_rng((seed, Stream.QUESTIONS, SPLITS.index(split), len(PAIRINGS)))
-    user = rng.permutation(eligible)[:count]
-    # Without the segments, their places are gaps in the rest of the history, which may be the same.
-    gaps = np.sort(rng.integers(0, (users.requests[user] - size * length)[:, None], (count, size)), axis=1)
-    starts = rng.permuted(gaps + length * np.arange(size), axis=1)
-    pairs = np.array(list(combinations(range(size), 2)))
-    start = starts[:, pairs].reshape(-1, 2)
-    return _table(users, np.repeat(user, len(pairs))[:, None].repeat(2, axis=1), start, length, split)
-
-
-def _table(users: SplitUsers, user: np.ndarray, start: np.ndarray, length: int, split: str) -> pa.Table:
-    """Return the table of pairs of segments with user (rows of `users`) and start, int64 [P, 2] each."""
-    sides = {}
+    columns: dict[str, Any] = {}
     for side in (0, 1):
-        sides[f"user_{side}"] = users.ids.take(pa.array(user[:, side]))
-        sides[f"start_{side}"] = pa.array(start[:, side])
-    sides["length"] = pa.array(np.full(len(user), length))
-    ids = pair_ids(pa.table(sides))
-    return pa.table({"pair_id": ids, "split": pa.array([split] * len(user)), **sides})
+        columns[f"user_{side}"] = users.ids.take(pa.array(user[rows, side]))
+        columns[f"start_{side}"] = pa.array(start[rows, side])
+    columns["length"] = pa.array(np.full(len(rows), length))
+    return pa.table({"pair_id": pair_ids(pa.table(columns)), "split": pa.array([split] * len(rows)), **columns})
 
 
 def fill_segments(

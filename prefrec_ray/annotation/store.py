@@ -17,10 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prefrec_ray import storage
-from prefrec_ray.annotation.aggregate import AGGREGATES, side
-from prefrec_ray.annotation.agreement import disagreement, krippendorff_alpha
-from prefrec_ray.annotation.ask import read_pairs
+from prefrec_ray.annotation.aggregate import AGGREGATES, disagreement, krippendorff_alpha, side
 from prefrec_ray.annotation.pairs import histories
+from prefrec_ray.annotation.questions import read_pairs
 from prefrec_ray.annotation.votes import read_votes
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError, nearest

@@ -25,8 +25,6 @@ csv.field_size_limit(1 << 30)
 #: label: P(second preferred); null if the annotator skipped the pair.
 SCHEMA = pa.schema([("pair_id", pa.int64()), ("annotator", pa.string()), ("label", pa.float32())])
 
-Answer = tuple[str, dict[str, Any]]  # position and contents
-
 
 def read_votes(uri: str, known: set[int]) -> pa.Table:
     """Return the votes in `uri` in order, one row each (`SCHEMA`). `known` are the ids of the questions.
@@ -36,65 +34,60 @@ def read_votes(uri: str, known: set[int]) -> pa.Table:
     an annotator on a pair, no vote.
     """
     votes: dict[tuple[int, str], tuple[float | None, str]] = {}
-    for where, answer in _answers(uri):
+    for where, vote in _votes(uri):
         for column in COLUMNS:
-            if answer.get(column) is None or answer[column] == "":
-                columns = ", ".join(sorted(answer)) or "nothing"
+            if vote.get(column) is None or vote[column] == "":
+                columns = ", ".join(sorted(vote)) or "nothing"
                 raise UserError(f"{where}: {column} is missing; expected {', '.join(COLUMNS)}, found {columns}")
-        pair, annotator = _pair(answer["pair_id"], known, where), _annotator(answer["annotator"], where)
+        pair, annotator = _pair(vote["pair_id"], known, where), _annotator(vote["annotator"], where)
         if (pair, annotator) in votes:
             before = votes[pair, annotator][1].removeprefix(f"{uri}: ")
             raise UserError(
                 f"{where}: annotator {annotator!r} votes on pair {pair} again (first in {before}); expected one vote"
             )
-        votes[pair, annotator] = _label(answer["label"], where), where
-    if all(label is None for label, _ in votes.values()):
-        raise UserError(f"{uri}: {len(votes)} votes, all of them skips; expected at least one other vote")
+        votes[pair, annotator] = _label(vote["label"], where), where
     rows = [{"pair_id": pair, "annotator": name, "label": label} for (pair, name), (label, _) in votes.items()]
+    return vote_table(rows, uri)
+
+
+def vote_table(rows: list[dict[str, Any]], where: str) -> pa.Table:
+    """Return votes as a table (`SCHEMA`). Raises `UserError` if all are skips."""
+    if all(row["label"] is None for row in rows):
+        raise UserError(f"{where}: {len(rows)} votes, all of them skips; expected at least one other vote")
     return pa.Table.from_pylist(rows, SCHEMA)
 
 
-def _answers(uri: str) -> Iterator[Answer]:
+def _votes(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the place and the contents of each vote in a file."""
     text = storage.read_text(uri).removeprefix("\ufeff")
     suffix = uri.rsplit(".", 1)[-1].lower()
     if suffix in ("jsonl", "ndjson"):
-        return _json_lines(text, uri)
-    if suffix == "csv":
-        return _csv(text, uri)
-    if suffix == "json":
-        return _json(text, uri)
-    raise UserError(f"{uri}: expected a file .jsonl, .csv or .json (Label Studio's export), found .{suffix}")
-
-
-def _json_lines(text: str, uri: str) -> Iterator[Answer]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            where = f"{uri}: line {number}"
-            yield where, _object(_parsed(line, where), where)
-
-
-def _csv(text: str, uri: str) -> Iterator[Answer]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    columns = reader.fieldnames or []
-    for column in COLUMNS:
-        if column not in columns:
-            raise UserError(f"{uri}: column '{column}' is missing; found {', '.join(columns) or 'none'}")
-    for row in reader:
-        yield f"{uri}: line {reader.line_num}", {column: row[column] for column in COLUMNS}
-
-
-def _json(text: str, uri: str) -> Iterator[Answer]:
-    rows = _parsed(text, uri)
-    if not isinstance(rows, list):
-        raise UserError(
-            f"{uri}: expected a list (Label Studio's export as JSON or JSON-MIN), found {type(rows).__name__}"
-        )
-    if label_studio.is_export(rows):
-        yield from label_studio.answers(rows, uri)
-        return
-    for number, row in enumerate(rows, 1):
-        where = f"{uri}: entry {number}"
-        yield where, _object(row, where)
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.strip():
+                where = f"{uri}: line {number}"
+                yield where, _object(_parsed(line, where), where)
+    elif suffix == "csv":
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        columns = reader.fieldnames or []
+        for column in COLUMNS:
+            if column not in columns:
+                raise UserError(f"{uri}: column '{column}' is missing; found {', '.join(columns) or 'none'}")
+        for row in reader:
+            yield f"{uri}: line {reader.line_num}", {column: row[column] for column in COLUMNS}
+    elif suffix == "json":
+        rows = _parsed(text, uri)
+        if not isinstance(rows, list):
+            raise UserError(
+                f"{uri}: expected a list (Label Studio's export as JSON or JSON-MIN), found {type(rows).__name__}"
+            )
+        if label_studio.is_export(rows):
+            yield from label_studio.votes(rows, uri)
+        else:
+            for number, row in enumerate(rows, 1):
+                where = f"{uri}: entry {number}"
+                yield where, _object(row, where)
+    else:
+        raise UserError(f"{uri}: expected a file .jsonl, .csv or .json (Label Studio's export), found .{suffix}")
 
 
 def _parsed(text: str, where: str) -> Any:

@@ -78,8 +78,7 @@ def _show_dataset(uri: str, run: str | None) -> None:
     from prefrec_ray.cli.inspect_tables import dataset_tables, teacher_tables
     from prefrec_ray.dataset import PreparedDataset
     from prefrec_ray.inspection.teachers import diagnose_dataset
-    from prefrec_ray.reports.levels import level_shares
-    from prefrec_ray.reports.load import load_runs
+    from prefrec_ray.reports.load import level_shares, load_runs
 
     dataset, runs = PreparedDataset.open(uri), load_runs([run]) if run else []
     _print(dataset_tables(dataset, level_shares(uri)))

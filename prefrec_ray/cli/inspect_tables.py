@@ -14,7 +14,6 @@ from rich.text import Text
 from prefrec_ray.inspection.counts import LENGTHS, SKETCH
 from prefrec_ray.inspection.tables import described
 from prefrec_ray.reports.html import share
-from prefrec_ray.reports.teachers import EXPLANATION, HEAD, reward_accuracy, rows
 
 if TYPE_CHECKING:
     from prefrec_ray.dataset import PreparedDataset
@@ -25,6 +24,13 @@ if TYPE_CHECKING:
     from prefrec_ray.reports.load import Run
 
 _WIDTH = 28  # characters of a value
+
+EXPLANATION = (
+    "A teacher labels which of two segments of history is preferred. Between users: share of the variance of scores "
+    "between users. Sessions only, user only: share of labels (without ties) that a rule predicts from the number of "
+    "sessions, or from the user, and without the items. If such a rule predicts most labels, they are about the user "
+    "or the length of sessions, and not about the impressions."
+)
 
 
 def log_tables(report: LogReport) -> Iterator[RenderableType]:
@@ -102,17 +108,18 @@ def teacher_tables(
     diagnoses: Sequence[Diagnosis], present: Sequence[str], runs: Sequence[Run]
 ) -> Iterator[RenderableType]:
     """Yield a table with one row for each task and teacher, then the reward models of `runs`."""
-    table = _table(*HEAD)
-    for diagnosis, (teacher, *cells) in zip(diagnoses, rows(diagnoses), strict=True):
-        is_present = diagnosis.teacher in present
-        table.add_row(f"{teacher} *" if is_present else teacher, *cells, style="bold" if is_present else "")
+    table = _table("teacher", "task", "ties", "between users", "sessions only", "user only")
+    for d in diagnoses:
+        rule = "–" if d.sessions is None else f"{share(d.sessions)} ({'more' if d.prefers_more else 'fewer'})"
+        name, style = (f"{d.teacher} *", "bold") if d.teacher in present else (d.teacher, "")
+        table.add_row(name, d.task, share(d.ties), share(d.between_users), rule, share(d.user), style=style)
     yield ""
     yield table
     yield Text(f"*: teachers of this data set. {EXPLANATION}", style="dim")
     if runs:
         rewards = _table("run", "task", "held-out accuracy within users", "across users")
         for run in runs:
-            accuracies = [reward_accuracy(run, kind) for kind in ("within_user", "any_users")]
+            accuracies = [run.last(f"reward/accuracy_{kind}") for kind in ("within_user", "any_users")]
             rewards.add_row(run.label, str(run.config["task"]), *map(share, accuracies))
         yield ""
         yield rewards

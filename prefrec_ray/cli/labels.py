@@ -29,31 +29,21 @@ def pairs(
     length: Annotated[
         int | None, typer.Option("--length", min=1, show_default="as in the data set", help="Impressions in a segment.")
     ] = None,
-    strategy: Annotated[
-        str, typer.Option("--strategy", help="Choice of pairs: uniform, or disagreement of the reward models.")
-    ] = "uniform",
-    reward: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--reward", metavar="RUN", help="Run or checkpoint of a reward model for `disagreement`; may be repeated."
-        ),
-    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the draw.")] = 0,
 ) -> None:
     """Draw pairs of segments for annotators, as JSONL and as tasks of Label Studio."""
     from prefrec_ray import runtime, storage
-    from prefrec_ray.annotation.ask import STRATEGIES, write_pairs
+    from prefrec_ray.annotation.questions import write_pairs
     from prefrec_ray.dataset import PreparedDataset
     from prefrec_ray.settings import PAIRINGS
 
-    for option, value, valid in (("pairing", pairing, list(PAIRINGS)), ("strategy", strategy, list(STRATEGIES))):
-        if value not in valid:
-            raise UserError(f"--{option}: unknown value '{value}'; {nearest(value, valid)}")
+    if pairing not in PAIRINGS:
+        raise UserError(f"--pairing: unknown value '{pairing}'; {nearest(pairing, list(PAIRINGS))}")
     prepared = PreparedDataset.open(storage.absolute(dataset))
     length = length or int(prepared.metadata.settings["preferences"]["length"])
     with progress(console()) as report:
         runtime.start_ray()
-        write_pairs(prepared, output, count, held_out, pairing, length, strategy, tuple(reward or ()), seed, report)
+        write_pairs(prepared, output, count, held_out, pairing, length, seed, report)
     made(
         "pairs",
         output,
@@ -127,7 +117,7 @@ def label(
     from prefrec_ray.cli.config import open_section
 
     need("label", "fastapi", "uvicorn", "httptools", "itsdangerous", "markdown_it", where="prefrec label")
-    from prefrec_ray.annotation.page.run import serve
+    from prefrec_ray.annotation.page.app import serve
 
     settings = open_section(config, "label")
     uri = storage.absolute(dataset)

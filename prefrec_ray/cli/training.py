@@ -46,7 +46,7 @@ def train(
     out = console()
     with loading(out):
         from prefrec_ray import storage
-        from prefrec_ray.annotation.page.teacher import with_votes
+        from prefrec_ray.annotation.page.create import with_votes
         from prefrec_ray.runs.train import start_run
     with progress(out) as report:
         votes = with_votes(settings.config, storage.absolute(dataset), report)
@@ -75,7 +75,7 @@ def tune(
     out = console()
     with loading(out):
         from prefrec_ray import storage
-        from prefrec_ray.annotation.page.teacher import with_votes
+        from prefrec_ray.annotation.page.create import with_votes
         from prefrec_ray.cli.config import open_section
         from prefrec_ray.runs.tuning.run import prepare_sweep, run_sweep
 

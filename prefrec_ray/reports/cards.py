@@ -10,19 +10,39 @@ from prefrec_ray.evaluation.results.case import Case
 from prefrec_ray.evaluation.results.records import Evaluation, ItemShare, Light, PolicyVerdict, Record, ServedItems
 from prefrec_ray.evaluation.results.verdict import VERDICTS
 from prefrec_ray.reports import html
-from prefrec_ray.reports.catalogue import CatalogueItem, ItemId
-from prefrec_ray.reports.effects import effects
+from prefrec_ray.reports.items import CatalogueItem, ItemId, named
 from prefrec_ray.reports.terms import CHECKS
 
+#: Longer times are in days.
+DAYS_FROM = 72.0
 #: Items that a card names.
 ITEMS = 5
 #: A colour is never the only sign.
 SIGNS = {"green": "✓", "amber": "!", "red": "✕", "grey": "–"}
 ALWAYS_BEST = (
-    "It always shows the items with the highest scores (rule best). The log does not show the effect of the same "
-    "items on "
-    "users over hours. If users show fatigue, this harms, and the next log contains little else."
+    "It always shows the items with the highest scores (rule best). The log does not show the effect of the same items "
+    "on users over hours. If users show fatigue, this harms, and the next log contains little else."
 )
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A measure under a policy in the users' own units: hours until a user comes back, or items per session.
+
+    `key` names the field of the record. The interval is None in files without one.
+    """
+
+    key: str
+    value: float
+    interval: tuple[float, float] | None
+    logged: float
+
+    @property
+    def sentence(self) -> str:
+        """Return the effect as a sentence, next to the logging policy."""
+        opening = "Users come back after" if self.key == "mean_revisit_hours" else "A session has"
+        between = "" if self.interval is None else f" (95 % interval {in_unit(self.key, *self.interval)})"
+        return f"{opening} {in_unit(self.key, self.value)}{between} instead of {in_unit(self.key, self.logged)}."
 
 
 @dataclass(frozen=True)
@@ -58,20 +78,42 @@ def card(evaluation: Evaluation, case: Case, verdict: PolicyVerdict, items: Mapp
     """Return the card of one policy; `items`: items with a title or a picture."""
     own = [record for record in evaluation.records if record.subject == case.policy]
     served = evaluation.served.get(case.policy)
-    caution = ALWAYS_BEST if always_best(own) else ""
+    caution = always_best(own)
+    cautious = caution and verdict.verdict == "candidate"
     return Card(
         title=case.policy,
         about=_about(own),
-        colour="caution" if caution and verdict.verdict == "candidate" else verdict.verdict,
-        verdict=VERDICTS[verdict.verdict] + (", with a caution" if caution and verdict.verdict == "candidate" else ""),
-        cautions=[caution] if caution else [],
+        colour="caution" if cautious else verdict.verdict,
+        verdict=VERDICTS[verdict.verdict] + (", with a caution" if cautious else ""),
+        cautions=[ALWAYS_BEST] if caution else [],
         effects=[effect.sentence for effect in effects(case)],
-        lamps=[_lamp(light, evaluation, case, bool(caution)) for light in verdict.lights],
+        lamps=[_lamp(light, evaluation, case, caution) for light in verdict.lights],
         reasons=verdict.reasons,
         truth=" ".join(_truth(record) for record in own if record.estimator == "online"),
         served="Most served, in roll-outs" if served and served.counted == "roll-out" else "Most served",
         items=[(named(i.item_id, items), html.share(i.share)) for i in most_served(served)],
     )
+
+
+def effects(case: Case) -> list[Effect]:
+    """Return hours and items of the policy's estimate; nothing without a converged estimate by a model of users."""
+    record, logging = case.record, case.logging
+    if record is None or logging is None or not case.converged:
+        return []
+    found = []
+    for key in ("mean_revisit_hours", "mean_depth"):
+        value, logged = getattr(record, key), getattr(logging, key)
+        if value is not None and logged is not None:
+            found.append(Effect(key, value, getattr(record, f"{key}_ci"), logged))
+    return found
+
+
+def in_unit(key: str, *values: float) -> str:
+    """Return one value, or the two ends of an interval, with the unit."""
+    if key == "mean_depth":
+        return f"{' to '.join(f'{value:,.1f}' for value in values)} items"
+    days = max(values) >= DAYS_FROM
+    return f"{' to '.join(f'{value / (24 if days else 1):,.1f}' for value in values)} {'days' if days else 'h'}"
 
 
 def always_best(own: Sequence[Record]) -> bool:
@@ -89,11 +131,6 @@ def few_effective(evaluation: Evaluation, case: Case) -> str:
     return f"{ess:.1%}"
 
 
-def named(item_id: ItemId, items: Mapping[ItemId, CatalogueItem]) -> CatalogueItem:
-    """Return the item with its title, or with its id if it has none."""
-    return items.get(item_id, CatalogueItem(f"item {item_id}"))
-
-
 def most_served(served: ServedItems | None) -> Sequence[ItemShare]:
     """Return the items that a card names."""
     return served.top_items[:ITEMS] if served else ()
@@ -105,13 +142,14 @@ def _lamp(light: Light, evaluation: Evaluation, case: Case, caution: bool) -> La
     colour, lines = light.colour, light.number.split("; ")
     if light.name == "value":
         lines = lines[:1]  # hours and items are the effects of the card
-    if light.name == "support":
-        few = few_effective(evaluation, case)
-        lines = [f"effective sample {few}, too small" if few and "effective" in line else line for line in lines]
-        colour = "amber" if few and colour == "green" else colour
-    if light.name == "catalogue" and caution:
-        colour = "amber" if colour == "green" else colour
+    few = few_effective(evaluation, case) if light.name == "support" else ""
+    if few:
+        lines = [f"effective sample {few}, too small" if "effective" in line else line for line in lines]
+    always = caution and light.name == "catalogue"
+    if always:
         lines = [*lines, "always the highest scores"]
+    if (few or always) and colour == "green":
+        colour = "amber"
     return Lamp(light.name, title, meaning, colour, SIGNS[colour], lines)
 
 
@@ -120,12 +158,12 @@ def _about(own: Sequence[Record]) -> str:
     if not own:
         return ""
     made = own[0].provenance or {}
-    recipe = f", recipe {made['recipe']}" if made.get("recipe") else ""
-    rule = f", rule {made['rule']}" if made.get("rule") else ""
+    parts = [own[0].method, *(f"{key} {made[key]}" for key in ("recipe", "rule") if made.get(key))]
     if made.get("rule") == "sample":  # the same networks with another temperature are another policy
-        rule += "".join(f", {key} {made[key]:g}" for key in ("temperature", "variety") if made.get(key) is not None)
-    nights = f", mean Q of {len(made['averaged'])} nights" if made.get("averaged") else ""
-    return f"{own[0].method}{recipe}{rule}{nights}, for {', '.join(dict.fromkeys(record.task for record in own))}"
+        parts += [f"{key} {made[key]:g}" for key in ("temperature", "variety") if made.get(key) is not None]
+    if made.get("averaged"):
+        parts.append(f"mean Q of {len(made['averaged'])} nights")
+    return ", ".join([*parts, f"for {', '.join(dict.fromkeys(record.task for record in own))}"])
 
 
 def _truth(record: Record) -> str:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+
+from markupsafe import Markup
 
 from prefrec_ray.engagement.levels import MAX_LEVEL
+from prefrec_ray.evaluation.results.calibration import placebo_bias
 from prefrec_ray.evaluation.results.names import subject_title
-from prefrec_ray.evaluation.results.records import Evaluation, Record, ServedItems
+from prefrec_ray.evaluation.results.records import Evaluation, Record
 from prefrec_ray.reports import figures, html
-from prefrec_ray.reports.cards import named
-from prefrec_ray.reports.catalogue import CatalogueItem, ItemId
-from prefrec_ray.reports.levels import LEVEL
-from prefrec_ray.reports.separation import calibration, separation
+from prefrec_ray.reports.items import CatalogueItem, ItemId, named
+from prefrec_ray.reports.terms import LEVEL
 
 ESTIMATORS = {
     "online": ("true level, by roll-outs in the simulator", "mean level (0 to 5)"),
@@ -41,35 +41,36 @@ COLUMNS = (
 )
 
 
-def evaluation_section(evaluation: Evaluation) -> html.Section | None:
+def evaluation_section(evaluation: Evaluation) -> Markup | None:
     """Return one figure and one table per task and estimator, with controls and with policies that are too close."""
-    parts: list[html.Block | None] = []
+    parts = []
     for task in evaluation.tasks:
         for estimator, (title, unit) in ESTIMATORS.items():
             records = sorted(evaluation.select(task, estimator), key=lambda record: -record.value)
             if records:
                 forest = figures.forest(records, f"{task}: {title}", unit)
-                parts += [
-                    html.figures([(forest, f"{task}, {estimator}: {LEGEND}")]),
-                    _records(records),
-                    *(html.Paragraph(text) for text in (separation(records), calibration(records)) if text),
-                    _estimation(records[0]),
-                ]
+                parts += [html.figures([(forest, f"{task}, {estimator}: {LEGEND}")]), _records(records)]
+                parts += [html.paragraph(text) for text in (separation(records), calibration(records)) if text]
+                parts += [html.paragraph(f"Settings: {text}.", "note") for text in (_settings(records[0]),) if text]
+    if not parts:
+        return None
+    notes = [html.paragraph(LEVEL, "note")]
     lost = [name for name, support in evaluation.support.items() if not support.supported]
-    note = f"No estimate, because the log does not contain the states that they lead users to: {', '.join(lost)}."
-    notes = [html.Paragraph(LEVEL, "note"), html.Paragraph(note, "note") if lost else None] if parts else []
+    if lost:
+        text = f"No estimate, because the log does not contain the states that they lead users to: {', '.join(lost)}."
+        notes.append(html.paragraph(text, "note"))
     return html.section("Evaluation and its controls", *notes, *parts, folded=True)
 
 
-def _records(records: Sequence[Record]) -> html.Table:
+def _records(records: Sequence[Record]) -> Markup:
     columns = [column for column in COLUMNS if any(getattr(record, column[1]) is not None for record in records)]
     rows = [
         [
             record.title,
             record.kind,
             html.number(record.value, 3),
-            html.Cell(html.interval(*figures.in_range(record.ci_low, record.ci_high)), "interval"),
-            html.Cell(html.interval(*_gains(record)), "interval"),
+            _interval(*figures.in_range(record.ci_low, record.ci_high)),
+            _interval(*_gains(record)),
             *("–" if (value := getattr(record, key)) is None else form.format(value) for _, key, form in columns),
         ]
         for record in records
@@ -78,51 +79,87 @@ def _records(records: Sequence[Record]) -> html.Table:
     return html.table([*head, *(name for name, _, _ in columns)], rows, [record.role for record in records])
 
 
+def _interval(low: float, high: float) -> html.Cell:
+    return html.Cell(f"[{low:z.2f}, {high:z.2f}]", "interval")
+
+
 def _gains(record: Record) -> list[float]:
     """Return the interval of the gain, without gains that would lead out of the range of a level."""
     return [min(max(end, -record.behaviour), MAX_LEVEL - record.behaviour) for end in record.gain_interval]
 
 
-def _estimation(record: Record) -> html.Paragraph | None:
+def _settings(record: Record) -> str:
     """Return the estimator's settings in one line."""
-    settings = ", ".join(
+    return ", ".join(
         f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in record.settings.items()
     )
-    return html.Paragraph(f"Settings: {settings}.", "note") if settings else None
+
+
+def separation(records: Sequence[Record]) -> str:
+    """Return a sentence with the policies that the data cannot separate from the best one, by the interval of its lead.
+
+    Empty without two policies, without intervals, or without a record of the best policy.
+    """
+    behind = [(record, record.behind_ci_low) for record in records if record.behind_ci_low is not None]
+    if not behind or behind[0][0].best not in {record.subject for record in records}:
+        return ""
+    first = behind[0][0]
+    alike = sorted((record for record, low in behind if low <= 0), key=lambda record: -record.value)
+    single = first.estimator in ("fqe", "dr") and first.settings.get("networks", 1) == 1
+    more = " The interval does not contain the network's own error: ignore a small lead." if single else ""
+    if not alike:
+        return f"{first.best} scores highest, and the interval of its lead over every other policy is above 0.{more}"
+    listed = _listed(
+        [f"{record.title} ({record.behind_ci_low:+.2f} to {record.behind_ci_high:+.2f})" for record in alike]
+    )
+    text = f"{first.best} scores highest, but the data cannot separate it from {listed}"
+    return f"{text}: the 95 % interval of the difference, user by user, contains 0.{more}"
+
+
+def calibration(records: Sequence[Record]) -> str:
+    """Return a sentence with the distances of the negative controls from the logging policy.
+
+    Empty without negative controls, and for true values: random items may truly be better than the logged ones.
+    """
+    bias = placebo_bias(records)
+    if not bias or records[0].estimator == "online":
+        return ""
+    listed = _listed([f"{subject_title(name)} {value:+.1f}" for name, value in bias.items()])
+    worst = max(abs(value) for value in bias.values())
+    meaning = (
+        "An estimator that returns the logging policy's value for every subject has the same distances, so this does "
+        "not "
+        "show that the values of policies are accurate."
+        if worst <= 1
+        else "Gains of this size may be bias."
+    )
+    return (
+        f"Negative controls against the logging policy's value, in half-widths of their intervals: {listed}; "
+        f"at most {worst:.1f}. {meaning}"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def served_section(
     evaluation: Evaluation, items: Mapping[ItemId, CatalogueItem] = MappingProxyType({})
-) -> html.Section | None:
+) -> Markup | None:
     """Return the section about the items that every subject serves; `items`: items with a title."""
     if not evaluation.served:
         return None
-    rows = [[subject_title(name), *_serving(served, items)] for name, served in evaluation.served.items()]
-    head = [
-        "subject",
-        "counted in",
-        "different items",
-        "most served, share of impressions",
-        "distance to an item",
-        "saturated",
-    ]
+    head = ["subject", "counted in", "different items", "most served, share of impressions"]
+    rows = []
+    for name, served in evaluation.served.items():
+        top = ", ".join(f"{named(item.item_id, items).title} ({item.share:.1%})" for item in served.top_items[:TOP])
+        saturation = "–" if served.action_saturation is None else f"{served.action_saturation:.0%}"
+        counts = [served.counted, served.distinct_items, html.Cell(top, "long")]
+        rows.append([subject_title(name), *counts, html.number(served.item_distance), saturation])
     note = (
         "Roll-out: simulated users get the items one after another. If no user in the log saw an item twice, a user's "
         "earlier items are excluded, as on a server. Log: single impressions of the log. Distance: mean "
         "Euclidean distance of an action to the nearest item. Saturated: share of action coordinates at a bound."
     )
-    return html.section(
-        "Items served by the policies", html.Paragraph(note, "note"), html.table(head, rows), folded=True
-    )
-
-
-def _serving(served: ServedItems, items: Mapping[ItemId, CatalogueItem]) -> list[Any]:
-    top = ", ".join(f"{named(item.item_id, items).title} ({item.share:.1%})" for item in served.top_items[:TOP])
-    saturation = "–" if served.action_saturation is None else f"{served.action_saturation:.0%}"
-    return [
-        served.counted,
-        served.distinct_items,
-        html.Cell(top, "long"),
-        html.number(served.item_distance),
-        saturation,
-    ]
+    table = html.table([*head, "distance to an item", "saturated"], rows)
+    return html.section("Items served by the policies", html.paragraph(note, "note"), table, folded=True)

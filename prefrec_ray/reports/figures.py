@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from prefrec_ray.engagement.levels import MAX_LEVEL
 from prefrec_ray.evaluation.results.case import Case
 from prefrec_ray.evaluation.results.records import Record
-from prefrec_ray.reports.effects import DAYS_FROM, effects, in_unit
+from prefrec_ray.reports.cards import DAYS_FROM, effects, in_unit
 from prefrec_ray.reports.load import Run
 from prefrec_ray.reports.style import COLOURS, FAINT, GREY, INK, label_ends, note, panel, wrapped
 

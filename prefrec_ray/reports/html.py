@@ -1,7 +1,4 @@
-"""Blocks of a page, which templates (templates/*.html, Jinja2) turn into HTML with all texts escaped.
-
-A page is a list of blocks, plain data. The look of a block is in templates/blocks.html. This file contains no HTML.
-"""
+"""Parts of a page, rendered by macros in templates/*.html (Jinja2, all texts escaped). This file contains no HTML."""
 
 from __future__ import annotations
 
@@ -9,44 +6,13 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from prefrec_ray.reports.style import adaptive, svg
-
-
-@dataclass(frozen=True)
-class Block:
-    """A part of a page; `kind` names its macro."""
-
-    kind: ClassVar[str]
-
-
-@dataclass(frozen=True)
-class Heading(Block):
-    """A heading inside a section."""
-
-    kind = "heading"
-    text: str
-
-
-@dataclass(frozen=True)
-class Paragraph(Block):
-    """A paragraph of plain text."""
-
-    kind = "paragraph"
-    text: str
-    css: str = ""
-
-
-@dataclass(frozen=True)
-class Pre(Block):
-    """Preformatted text in a box."""
-
-    kind = "pre"
-    text: str
 
 
 @dataclass(frozen=True)
@@ -56,102 +22,59 @@ class Cell:
     text: str
     css: str = ""
 
-    @property
-    def lines(self) -> list[str]:
-        """Return the lines of the text."""
-        return self.text.split("\n")
+
+def heading(text: str) -> Markup:
+    """Return a heading inside a section."""
+    return render("heading", text)
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row of a table."""
-
-    cells: Sequence[Cell]
-    css: str = ""
+def paragraph(text: str, css: str = "") -> Markup:
+    """Return a paragraph of plain text."""
+    return render("paragraph", text, css)
 
 
-@dataclass(frozen=True)
-class Table(Block):
-    """A table; `numeric`: whether each column is aligned right."""
-
-    kind = "table"
-    head: Sequence[str]
-    rows: Sequence[Row]
-    numeric: Sequence[bool]
+def pre(text: str) -> Markup:
+    """Return preformatted text in a box."""
+    return render("pre", text)
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure as base64 of its SVG, with its alternative text."""
-
-    data: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Figures(Block):
-    """Figures side by side, or each across the page (`wide`); `captions`: whether their texts are visible."""
-
-    kind = "figures"
-    drawn: Sequence[Picture]
-    captions: bool = True
-    wide: bool = False
-
-
-@dataclass(frozen=True)
-class Details(Block):
-    """Parts that are shown on a click."""
-
-    kind = "details"
-    summary: str
-    parts: Sequence[Block]
-
-
-@dataclass(frozen=True)
-class Section(Block):
-    """A section of the page; `folded`: shown on a click."""
-
-    kind = "section"
-    title: str
-    parts: Sequence[Block]
-    folded: bool = False
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]], classes: Sequence[str] = ()) -> Table:
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]], classes: Sequence[str] = ()) -> Markup:
     """Return a table of values or `Cell`s; numbers are aligned right. `classes`: one CSS class per row."""
     numeric = [any(isinstance(row[i], int | float) for row in rows) for i in range(len(head))]
-    made = [
-        Row(
-            [_cell(value, right) for value, right in zip(row, numeric, strict=True)],
-            classes[number] if classes else "",
-        )
-        for number, row in enumerate(rows)
-    ]
-    return Table(head, made, numeric)
+    cells = [[_cell(value, right) for value, right in zip(row, numeric, strict=True)] for row in rows]
+    columns = [(name, "number" if right else "") for name, right in zip(head, numeric, strict=True)]
+    return render("table", columns, list(zip(cells, classes or [""] * len(cells), strict=True)))
 
 
-def figures(items: Sequence[tuple[Figure, str]], captions: bool = True, wide: bool = False) -> Figures:
-    """Return figures with their alternative texts."""
-    drawn = [Picture(base64.b64encode(adaptive(svg(figure))).decode("ascii"), text) for figure, text in items]
-    return Figures(drawn, captions, wide)
+def figures(items: Sequence[tuple[Figure, str]], captions: bool = True, wide: bool = False) -> Markup:
+    """Return figures with their alternative texts, side by side or each across the page (`wide`).
+
+    `captions`: whether the texts are visible.
+    """
+    drawn = [(base64.b64encode(adaptive(svg(figure))).decode("ascii"), text) for figure, text in items]
+    return render("figures", drawn, captions, wide)
 
 
-def details(summary: str, *parts: Block | None) -> Details | None:
-    """Return a block of the parts that are not None; None if all are None."""
+def details(summary: str, part: Markup) -> Markup:
+    """Return a part that is shown on a click."""
+    return render("details", summary, part)
+
+
+def section(title: str, *parts: Markup | None, folded: bool = False) -> Markup | None:
+    """Return a section of the parts that are not None; None if all are None. `folded`: shown on a click."""
     there = [part for part in parts if part is not None]
-    return Details(summary, there) if there else None
+    return render("section", title, there, folded) if there else None
 
 
-def section(title: str, *parts: Block | None, folded: bool = False) -> Section | None:
-    """Return a block of the parts that are not None; None if all are None."""
-    there = [part for part in parts if part is not None]
-    return Section(title, there, folded) if there else None
-
-
-def document(title: str, blocks: Sequence[Block | None]) -> str:
+def document(title: str, parts: Sequence[Markup | None]) -> str:
     """Return a whole page in one file, which loads no other file."""
-    there = [block for block in blocks if block is not None]
-    return _templates().get_template("page.html").render(title=title, blocks=there)
+    there = [part for part in parts if part is not None]
+    return _templates().get_template("page.html").render(title=title, parts=there)
+
+
+def render(macro: str, *values: Any) -> Markup:
+    """Return the HTML of a macro of blocks.html."""
+    return getattr(_templates().get_template("blocks.html").module, macro)(*values)
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -159,12 +82,11 @@ def number(value: float | None, digits: int = 2) -> str:
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
-def interval(low: float | None, high: float | None) -> str:
-    """Format [low, high]; a dash if one is missing."""
-    if low is None or high is None:
+def share(value: float | None) -> str:
+    """Format a share in percent; a dash for None."""
+    if value is None:
         return "–"
-    # Adding 0 makes a rounded -0.0 a plain 0.
-    return f"[{round(low, 2) + 0.0:.2f}, {round(high, 2) + 0.0:.2f}]"
+    return f"{value:.1%}" if 0 < value < 0.1 else f"{value:.0%}"
 
 
 def _cell(value: Any, numeric: bool) -> Cell:
@@ -184,10 +106,3 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-
-def share(value: float | None) -> str:
-    """Format a share in percent; a dash for None."""
-    if value is None:
-        return "–"
-    return f"{value:.1%}" if 0 < value < 0.1 else f"{value:.0%}"

@@ -1,31 +1,27 @@
-"""Inputs of a report: runs, their learning curves, and the evaluations of their policies."""
+"""Inputs of a report: runs, their learning curves, the evaluations of their policies, and levels of their data sets."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from prefrec_ray import storage
+from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.results.names import short_names
+from prefrec_ray.evaluation.results.names import short_names, subject_of
 from prefrec_ray.evaluation.results.records import (
     Evaluation,
-    PolicyVerdict,
     Record,
-    ServedItems,
-    Support,
     read_evaluation,
 )
 from prefrec_ray.evaluation.results.verdict import best_first, verdicts
-from prefrec_ray.reports.apart import told_apart
-from prefrec_ray.settings import Split
 
-TEXT_COLUMNS = ("phase",)
+LEVELS = 6  # 0 to 5 (Eq. 11)
 
 
 @dataclass(frozen=True)
@@ -42,6 +38,12 @@ class Run:
         values = self.curves.get(column, np.full(len(self.curves["phase"]), np.nan))
         return values if phase is None else values[self.curves["phase"] == phase]
 
+    def last(self, column: str) -> float | None:
+        """Return the last number of a column, or None."""
+        values = self.curve(column)
+        known = values[np.isfinite(values)]
+        return float(known[-1]) if len(known) else None
+
 
 def load_runs(uris: Sequence[str]) -> list[Run]:
     """Return the runs at `uris`, or one or two levels below them, in order of name.
@@ -57,22 +59,73 @@ def load_evaluation(uris: Sequence[str], runs: Sequence[Run]) -> Evaluation:
 
     Equal records count once, and different policies of one name get different names.
     """
-    records: dict[tuple[str, ...], Record] = {}
-    served: dict[str, ServedItems] = {}
-    support: dict[str, Support] = {}
-    policy_verdicts: dict[str, PolicyVerdict] = {}
-    splits: list[Split | None] = []
     labels = {storage.absolute(run.uri).rstrip("/"): run.label for run in runs}
-    for evaluation in told_apart([read_judged(file) for file in evaluation_files(uris, runs)], labels):
+    found = told_apart([read_judged(file) for file in evaluation_files(uris, runs)], labels)
+    records: dict[tuple[str, ...], Record] = {}
+    by_name: dict[str, dict[str, Any]] = {"served": {}, "support": {}, "verdicts": {}}
+    for evaluation in found:
         for record in evaluation.records:
             records.setdefault((record.task, record.estimator, record.subject, str(record.settings)), record)
-        served = evaluation.served | served
-        support = evaluation.support | support
-        policy_verdicts = evaluation.verdicts | policy_verdicts
-        splits.append(evaluation.split)
-    split = splits[0] if len(set(splits)) == 1 else None
-    whole = Evaluation(split=split, records=tuple(records.values()), served=served, support=support)
-    return whole.model_copy(update={"verdicts": best_first(whole, policy_verdicts)})
+        for name, known in by_name.items():
+            by_name[name] = getattr(evaluation, name) | known
+    splits = {evaluation.split for evaluation in found}
+    split = splits.pop() if len(splits) == 1 else None
+    whole = Evaluation.model_validate({"split": split, "records": tuple(records.values()), **by_name})
+    return whole.model_copy(update={"verdicts": best_first(whole, whole.verdicts)})
+
+
+def told_apart(evaluations: Sequence[Evaluation], labels: Mapping[str, str]) -> list[Evaluation]:
+    """Return the evaluations, with policies of equal names renamed by their run, or by their path without a run.
+
+    `labels`: names of the runs, by absolute URI. Policies of one name without a known place count as one policy.
+    """
+    bearers: dict[str, list[tuple[Evaluation, Record]]] = {}
+    for evaluation in evaluations:
+        for name, record in _policies(evaluation).items():
+            others = bearers.setdefault(name, [])
+            if not any(_same(name, (evaluation, record), other) for other in others):
+                others.append((evaluation, record))
+    shared = {name for name, others in bearers.items() if len(others) > 1}
+    return [
+        _renamed(one, {name: _name(record, labels) for name, record in _policies(one).items() if name in shared})
+        for one in evaluations
+    ]
+
+
+def _policies(evaluation: Evaluation) -> dict[str, Record]:
+    """Return one record of each policy with a known place."""
+    return {record.subject: record for record in evaluation.records if record.role == "policy" and record.bundle}
+
+
+def _same(name: str, one: tuple[Evaluation, Record], other: tuple[Evaluation, Record]) -> bool:
+    """Return whether both are one policy: they have the same place and settings, or serve the same items."""
+    (mine, record), (theirs, another) = one, other
+    served = mine.served.get(name)
+    same_place = (record.bundle, record.provenance) == (another.bundle, another.provenance)
+    return same_place or (served is not None and served == theirs.served.get(name))
+
+
+def _name(record: Record, labels: Mapping[str, str]) -> str:
+    place = str(record.bundle).rstrip("/")
+    return labels.get(storage.absolute(place).removesuffix("/policy"), place)
+
+
+def _renamed(evaluation: Evaluation, names: Mapping[str, str]) -> Evaluation:
+    """Return the evaluation with policies, and the controls made from them, called by `names`."""
+
+    def new(subject: str) -> str:
+        policy = subject_of(subject)
+        return subject.removesuffix(policy) + names.get(policy, policy)
+
+    records = [
+        record.model_copy(update={"subject": new(record.subject), "best": record.best and new(record.best)})
+        for record in evaluation.records
+    ]
+    by_name = {
+        key: {new(name): value for name, value in getattr(evaluation, key).items()}
+        for key in ("served", "support", "verdicts")
+    }
+    return evaluation.model_copy(update={"records": tuple(records), **by_name})
 
 
 def read_judged(file: str) -> Evaluation:
@@ -86,6 +139,21 @@ def evaluation_files(uris: Sequence[str], runs: Sequence[Run]) -> list[str]:
     policies = (folder for run in runs for folder in storage.list_folders(run.uri))
     folders = dict.fromkeys([*(str(uri).rstrip("/") for uri in uris), *(run.uri for run in runs), *policies])
     return [file for folder in folders if storage.exists(file := storage.join(folder, "evaluation.json"))]
+
+
+def level_shares(uri: str) -> dict[str, np.ndarray]:
+    """Return the shares float64 [6] of all sessions at levels 0 to 5, in "depth" and in "frequency".
+
+    Sessions are counted file by file. A session without a revisit time has no frequency level and is excluded there.
+    """
+    dataset = PreparedDataset.open(uri)
+    counts = {name: np.zeros(LEVELS, dtype=np.int64) for name in ("depth", "frequency")}
+    for file in dataset.files("sessions"):
+        table = dataset.read(file, columns=[f"level_{name}" for name in counts])
+        for name, count in counts.items():
+            level = table[f"level_{name}"].to_numpy().astype(np.float64)
+            count += np.bincount(level[np.isfinite(level)].astype(np.int64), minlength=LEVELS)
+    return {name: count / max(1, count.sum()) for name, count in counts.items()}
 
 
 def dataset_name(uri: str) -> str:
@@ -135,7 +203,10 @@ def load_run(folder: str) -> Run:
     if not rows:
         raise UserError(f"{folder}/progress.csv: no iteration yet; let the run continue before its report")
     try:
-        curves = {name: _column(name, [row[name] for row in rows]) for name in rows[0]}
+        curves = {
+            name: np.array([row[name] if name == "phase" else float(row[name] or "nan") for row in rows])
+            for name in rows[0]
+        }
     except (ValueError, TypeError) as error:  # a word instead of a number, or more values than columns
         raise UserError(f"{folder}/progress.csv: expected the curves of a run ({error})") from error
     if "phase" not in curves:
@@ -143,12 +214,6 @@ def load_run(folder: str) -> Run:
     return Run(folder, config, curves)
 
 
-def _column(name: str, values: list[str]) -> np.ndarray:
-    if name in TEXT_COLUMNS:
-        return np.array(values)
-    return np.array([float(value) if value else np.nan for value in values])
-
-
 def _labelled(runs: list[Run]) -> list[Run]:
     texts = short_names([run.config for run in runs], [run.uri for run in runs])
-    return [Run(run.uri, run.config, run.curves, text) for run, text in zip(runs, texts, strict=True)]
+    return [replace(run, label=text) for run, text in zip(runs, texts, strict=True)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
+from markupsafe import Markup
 
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
@@ -13,16 +13,22 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.records import Evaluation
 from prefrec_ray.evaluation.results.verdict import vouched
 from prefrec_ray.reports import figures, html
-from prefrec_ray.reports.catalogue import named_items
-from prefrec_ray.reports.effects import LoggedMeans, logged_means
 from prefrec_ray.reports.evaluated import evaluation_section, served_section
 from prefrec_ray.reports.first import first_screen, items_shown
-from prefrec_ray.reports.levels import level_shares
-from prefrec_ray.reports.load import Run, dataset_name, dated, days, evaluation_files, load_evaluation, load_runs
+from prefrec_ray.reports.items import named_items
+from prefrec_ray.reports.load import (
+    Run,
+    dataset_name,
+    dated,
+    days,
+    evaluation_files,
+    level_shares,
+    load_evaluation,
+    load_runs,
+)
 from prefrec_ray.reports.sensitivity import sensitivity
 from prefrec_ray.reports.sweep.load import is_sweep
 from prefrec_ray.reports.sweep.page import write_sweep_report
-from prefrec_ray.reports.teachers import teachers_section
 
 CURVES = (
     ("values/reward_mean", "Mean reward", "reward per impression"),
@@ -68,28 +74,16 @@ def render(runs: Sequence[Run], evaluation: Evaluation, evaluated: str = "") -> 
     places = [storage.join(run.uri, "policy") for run in runs] + [str(run.config["dataset"]) for run in runs]
     items = named_items(places, items_shown(evaluation))
     blocks = [
-        first_screen(evaluation, _facts(runs, evaluation, evaluated), items, logged=_logged(runs, evaluation)),
+        first_screen(evaluation, _facts(runs, evaluation, evaluated), items).render(),
         evaluation_section(vouched(evaluation)),
         sensitivity(vouched(evaluation).records, folded=True),
         served_section(evaluation, items),
-        teachers_section(runs),
         _reward(runs),
         _curves(runs),
         _levels(runs),
         _settings(runs),
     ]
     return html.document(" and ".join(TITLES.get(task, task) for task in tasks), blocks)
-
-
-def _logged(runs: Sequence[Run], evaluation: Evaluation) -> LoggedMeans | None:
-    """Return hours and items of the log itself; None if the runs have several data sets, or a missing one."""
-    uris = {str(run.config["dataset"]) for run in runs}
-    if len(uris) != 1 or evaluation.split is None:
-        return None
-    try:
-        return logged_means(uris.pop(), evaluation.split)
-    except UserError:
-        return None
 
 
 def _facts(runs: Sequence[Run], evaluation: Evaluation, evaluated: str) -> list[tuple[str, str]]:
@@ -116,7 +110,7 @@ def _dataset(uri: str) -> str:
     return f"{dataset_name(uri)}: {', '.join(sizes)} of training users" if sizes else dataset_name(uri)
 
 
-def _reward(runs: Sequence[Run]) -> html.Section | None:
+def _reward(runs: Sequence[Run]) -> Markup | None:
     drawn = [run for run in runs if any(f"reward/accuracy_{kind}" in run.curves for kind, _ in figures.KINDS)]
     if not drawn:
         return None
@@ -132,7 +126,7 @@ def _reward(runs: Sequence[Run]) -> html.Section | None:
         "The reward model predicts which of two histories is preferred. Pairs across users mostly compare how active "
         "two users are. Pairs within a user compare the effect of recommendations."
     )
-    parts = [html.Paragraph(note, "note"), html.figures(accuracies), html.figures(losses)]
+    parts = [html.paragraph(note, "note"), html.figures(accuracies), html.figures(losses)]
     return html.section("Reward model", *parts, folded=True)
 
 
@@ -142,33 +136,17 @@ def _learning(run: Run) -> str:
     return "pre-training and fine-tuning" if tuned else "pre-training, then constant"
 
 
-def _curves(runs: Sequence[Run]) -> html.Section | None:
+def _curves(runs: Sequence[Run]) -> Markup | None:
     drawn = [(figures.learning_curve(runs, column, title, unit), title) for column, title, unit in CURVES]
-    notes = [html.Paragraph(text, "note") for text in (CURVES_NOTE, *_rising(runs))]
     return html.section(
         "Learning curves",
-        *notes,
+        html.paragraph(CURVES_NOTE, "note"),
         html.figures([(figure, title) for figure, title in drawn if figure is not None], captions=False),
         folded=True,
     )
 
 
-def _rising(runs: Sequence[Run]) -> list[str]:
-    """Explain, for each run in which the loss of Q rises, that Q rises too and whether it settles."""
-    texts = []
-    for run in runs:
-        loss, q = (run.curve(column, "train") for column in ("losses/qf_loss", "values/q_mean"))
-        loss, q = loss[np.isfinite(loss)], q[np.isfinite(q)]
-        if len(loss) > 1 and len(q) > 1 and loss[-1] > loss[0]:
-            texts.append(
-                f"{run.label}: the loss of Q rises from {loss[0]:.2g} to {loss[-1]:.2g} while the mean Q goes from "
-                f"{q[0]:.2g} to {q[-1]:.2g}. In the last iteration Q changes by {q[-1] - q[-2]:+.2g}: it has converged "
-                "only if this is small."
-            )
-    return texts
-
-
-def _levels(runs: Sequence[Run]) -> html.Section | None:
+def _levels(runs: Sequence[Run]) -> Markup | None:
     shown = []
     missing = []
     uris = list(dict.fromkeys(str(run.config["dataset"]) for run in runs))
@@ -184,12 +162,12 @@ def _levels(runs: Sequence[Run]) -> html.Section | None:
             for kind, share in shares.items()
         ]
     notes = [
-        html.Paragraph(f"{uri}: the data set was removed, so its levels are not drawn.", "note") for uri in missing
+        html.paragraph(f"{uri}: the data set was removed, so its levels are not drawn.", "note") for uri in missing
     ]
     return html.section("Engagement in the logs", html.figures(shown) if shown else None, *notes, folded=True)
 
 
-def _settings(runs: Sequence[Run]) -> html.Section | None:
+def _settings(runs: Sequence[Run]) -> Markup | None:
     columns = [_flat(run.config) for run in runs]
     keys = list(dict.fromkeys(key for column in columns for key in column))
     rows = [[key, *(column.get(key, "–") for column in columns)] for key in keys]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import matplotlib
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from prefrec_ray import storage
@@ -29,7 +30,7 @@ def write_sensitivity(evaluation: Evaluation, output: str) -> None:
     storage.write_text(output, html.document(title, [sensitivity(evaluation.records)]))
 
 
-def sensitivity(records: Sequence[Record], folded: bool = False) -> html.Section | None:
+def sensitivity(records: Sequence[Record], folded: bool = False) -> Markup | None:
     """Return a section with one figure per task and estimator; None without an analysis."""
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
@@ -38,7 +39,7 @@ def sensitivity(records: Sequence[Record], folded: bool = False) -> html.Section
     drawn = [(figure(lines, task, NAMES[name]), f"{task}, {NAMES[name]}") for (task, name), lines in groups.items()]
     if not drawn:
         return None
-    return html.section("Sensitivity", html.Paragraph(NOTE, "note"), html.figures(drawn, wide=True), folded=folded)
+    return html.section("Sensitivity", html.paragraph(NOTE, "note"), html.figures(drawn, wide=True), folded=folded)
 
 
 def figure(records: Sequence[Record], task: str, estimator: str) -> Figure:

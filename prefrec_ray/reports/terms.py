@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from prefrec_ray.evaluation.results.verdict import VERDICTS
-from prefrec_ray.reports.levels import LEVEL
 
+#: Explanation of levels.
+LEVEL = (
+    "A level (Eq. 11) compares a session with the average of its own user in the log: a ratio, rounded down, from 0 to "
+    "5. Frequency: the user's average time away over the time until the next session, so 2 is back in half the usual "
+    "time and 4 in a quarter. Depth: the items of the session over the user's average. Mixture: a weighted mean of "
+    "both. Higher is more engaged. The average level is not always 1: one short time away counts up to 5, a long one 0."
+)
 #: Titles and explanations of the five checks of a verdict (`records.Light`).
 CHECKS = {
     "value": (

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from people_answers import LENGTH, quiet
 
-from prefrec_ray.annotation.ask import write_pairs
+from prefrec_ray.annotation.questions import write_pairs
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
 from prefrec_ray.settings import parse
@@ -70,5 +70,5 @@ def dataset(ray_session: None, tmp_path_factory: pytest.TempPathFactory, log: pd
 @pytest.fixture(scope="session")
 def question_folder(dataset: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("questions") / "pairs"
-    write_pairs(dataset, str(folder), 60, 0.25, "within_user", LENGTH, "uniform", (), 3, quiet)
+    write_pairs(dataset, str(folder), 60, 0.25, "within_user", LENGTH, 3, quiet)
     return folder

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from prefrec_ray.annotation.ask import read_pairs
+from prefrec_ray.annotation.questions import read_pairs
 
 LENGTH = 5
 PEOPLE = ("anna", "bo", "cy")

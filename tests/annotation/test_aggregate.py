@@ -1,13 +1,14 @@
-"""Aggregated labels against plain computations; Dawid-Skene against a plain EM."""
+"""Aggregated labels and agreement against plain computations and published figures; Dawid-Skene against a plain EM."""
 
 from collections import Counter
+from itertools import permutations
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.annotation.aggregate import AGGREGATES
+from prefrec_ray.annotation.aggregate import AGGREGATES, disagreement, krippendorff_alpha
 
 votes = st.lists(st.lists(st.sampled_from([0.0, 0.2, 0.5, 0.9, 1.0]), min_size=1, max_size=6), min_size=1, max_size=6)
 
@@ -60,3 +61,37 @@ def test_dawid_skene(seed: int) -> None:
     expected = plain_dawid_skene(pair, annotator, label, pairs) @ [0, 0.5, 1]
     np.testing.assert_allclose(labels, expected, atol=0.02)
     assert np.abs(labels - truth / 2).mean() < np.abs(label / 2 - (truth / 2)[pair]).mean()
+
+
+# Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", section C: four observers, twelve units.
+OBSERVERS = ["1 2 3 3 2 1 4 1 2 . . .", "1 2 3 3 2 2 4 1 2 5 . 3", ". 3 3 3 2 3 4 2 2 5 1 .", "1 2 3 3 2 4 4 1 2 5 1 ."]
+
+
+def test_the_published_example() -> None:
+    votes = [(unit, value) for row in OBSERVERS for unit, value in enumerate(row.split()) if value != "."]
+    unit, value = np.array([u for u, _ in votes]), np.array([v for _, v in votes])
+    assert krippendorff_alpha(unit, value) == pytest.approx(0.743, abs=5e-4)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2)), max_size=30))
+def test_alpha_is_observed_over_expected_disagreement(votes: list[tuple[int, int]]) -> None:
+    units = [[v for u, v in votes if u == unit] for unit in range(5)]
+    units = [values for values in units if len(values) > 1]
+    everything = [value for values in units for value in values]
+    observed = sum(sum(a != b for a, b in permutations(values, 2)) / (len(values) - 1) for values in units) / max(
+        len(everything), 1
+    )
+    apart = [a != b for a, b in permutations(everything, 2)]
+    alpha = krippendorff_alpha(np.array([u for u, _ in votes], int), np.array([v for _, v in votes], int))
+    if not any(apart):
+        assert alpha is None
+    else:
+        assert alpha == pytest.approx(1 - observed / np.mean(apart))
+
+
+def test_disagreement_is_a_share_of_votes() -> None:
+    annotator = np.array([0, 0, 0, 2, 2])
+    label = np.array([0.0, 0.2, 0.5, 1.0, 0.6])
+    aggregate = np.array([0.4, 1.0, 0.5, 0.9, 0.5])  # sides: first, second, tie, second, tie
+    np.testing.assert_allclose(disagreement(annotator, label, aggregate, 3), [1 / 3, np.nan, 1 / 2])

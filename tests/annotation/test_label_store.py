@@ -10,18 +10,19 @@ import pyarrow as pa
 import pytest
 from people_answers import LENGTH, quiet
 
-from prefrec_ray import storage
 from prefrec_ray.algorithms.feed.preferences import load_buffer
-from prefrec_ray.algorithms.requests import reward_columns
-from prefrec_ray.algorithms.settings import TrainingSettings
-from prefrec_ray.annotation.ask import read_pairs
-from prefrec_ray.annotation.page.choose import FEATURES, MEMBERS, WIDTH, layers
-from prefrec_ray.annotation.page.create import create_store
+from prefrec_ray.annotation.page.create import (
+    comparable_first,
+    create_store,
+    gold_labels,
+    visits,
+    visits_and_scores,
+    with_votes,
+)
 from prefrec_ray.annotation.page.desk import Desk
 from prefrec_ray.annotation.page.settings import LabelSettings
-from prefrec_ray.annotation.page.teacher import with_votes
+from prefrec_ray.annotation.questions import read_pairs
 from prefrec_ray.annotation.store import import_labels
-from prefrec_ray.annotation.visits import comparable_first, touched
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 
@@ -51,9 +52,7 @@ def test_it_asks_about_segments_with_similar_numbers_of_visits(
     desk = Desk(str(store), LabelSettings(), lambda: 0.0)
     for line in (store / "pairs" / "pairs.jsonl").read_text("utf-8").strip("\n").split("\n"):
         pair = json.loads(line)
-        segments, outcome = desk.store.shown(pair["pair_id"])
-        assert segments == pair["segments"]
-        assert outcome["gap_ms"] == [side[-1]["gap_ms"] for side in segments]
+        assert desk.store.segments(pair["pair_id"]) == pair["segments"]
     assert desk.store.about["signals"] == ["click"]
     desk.store.close()
     with pytest.raises(UserError, match="already exists"):
@@ -64,9 +63,14 @@ def test_visits_of_a_segment_are_the_sessions_that_it_touches() -> None:
     depth = np.array([3, 1, 4, 2, 2])  # two users: 3 + 1 + 4 requests, and 2 + 2
     row = np.array([0, 0, 0, 0, 3, 3])
     start, length = np.array([0, 2, 2, 7, 1, 0]), np.array([3, 1, 3, 1, 2, 4])
-    assert touched(depth, row, start, length).tolist() == [1, 1, 3, 1, 2, 2]
+    assert visits(depth, row, start, length).tolist() == [1, 1, 3, 1, 2, 2]
     # 1 and 2 are within a factor of two, 1 and 3 are not: they come last.
     assert comparable_first(np.array([[1, 3], [1, 2], [5, 2], [4, 4]])).tolist() == [1, 3, 0, 2]
+
+
+def test_gold_pairs_have_the_largest_differences() -> None:
+    assert gold_labels(np.array([0.5, -2.0, 0.0, 1.0]), 2) == {1: "first", 3: "second"}
+    assert gold_labels(np.array([0.0, 0.5]), 2) == {1: "second"}
 
 
 def test_scores_are_those_of_the_scripted_teacher(store: Path, dataset: PreparedDataset) -> None:
@@ -76,42 +80,22 @@ def test_scores_are_those_of_the_scripted_teacher(store: Path, dataset: Prepared
     level = {"depth": sessions.level_depth, "frequency": sessions.level_frequency}[task]
     sessions = sessions.assign(level=level.fillna(0.0), last=sessions.groupby("user_id").depth.cumsum() - 1)
     desk = Desk(str(store), LabelSettings(), lambda: 0.0)
-    gold = {pair: label for pair, _, label in desk.pairs if label is not None}
-    assert len(gold) == 6
+    assert len(desk.gold) == 6
+    pairs = read_pairs(str(store / "pairs"))
+    found = visits_and_scores(dataset, pairs, quiet)[:, :, 1]
     differences = {}
-    for pair in read_pairs(str(store / "pairs")).to_pylist():
+    for number, pair in enumerate(pairs.to_pylist()):
         scores = []
         for side in (0, 1):
             mine, start = sessions[sessions.user_id == pair[f"user_{side}"]], pair[f"start_{side}"]
             inside = mine[(mine["last"] >= start) & (mine["last"] < start + LENGTH)]
             scores.append(inside.level.mean() if len(inside) else 0.0)
-        assert desk.store.shown(pair["pair_id"])[1]["scores"] == pytest.approx(scores)
+        assert found[number] == pytest.approx(scores)
         if pair["split"] == "train":
             differences[pair["pair_id"]] = scores[1] - scores[0]
-    assert min(abs(differences[pair]) for pair in gold) >= sorted(map(abs, differences.values()))[-7] - 1e-9
-    assert all((differences[pair] > 0) == (label == "second") for pair, label in gold.items())
+    assert min(abs(differences[pair]) for pair in desk.gold) >= sorted(map(abs, differences.values()))[-7] - 1e-9
+    assert all((differences[pair] > 0) == (label == "second") for pair, label in desk.gold.items())
     desk.store.close()
-
-
-def test_features_are_means_over_the_requests_that_a_reward_sees(store: Path, dataset: PreparedDataset) -> None:
-    arrays = storage.read_arrays(str(store / FEATURES))
-    pairs = {row["pair_id"]: row for row in read_pairs(str(store / "pairs")).to_pylist()}
-    columns = list(reward_columns(TrainingSettings(), dataset) or ())
-    states = {}
-    for file in dataset.files("requests", "train"):
-        table = dataset.read(file, ["user_id", "state"]).to_pandas()
-        states |= {user: np.stack(rows.state)[:, columns] for user, rows in table.groupby("user_id")}
-    layer = layers(len(columns), SETTINGS.seed)
-    difference = []
-    for pair in arrays["pair"].tolist():
-        row = pairs[pair]
-        means = [
-            np.tanh(states[row[f"user_{side}"]][row[f"start_{side}"] + 1 :][:LENGTH] @ layer).mean(axis=0)
-            for side in (0, 1)
-        ]
-        difference.append(means[1] - means[0])
-    expected = np.array(difference) / np.maximum(np.std(difference, axis=0), 1e-6)
-    np.testing.assert_allclose(arrays["features"].reshape(len(expected), MEMBERS * WIDTH), expected, atol=2e-3)
 
 
 def test_a_store_is_a_teacher(store: Path, dataset: PreparedDataset, tmp_path: Path) -> None:
@@ -120,8 +104,8 @@ def test_a_store_is_a_teacher(store: Path, dataset: PreparedDataset, tmp_path: P
     for who in ("anna", "bo"):
         desk.store.invite(who, 1.0)
         while len(answers) < (50 if who == "anna" else 90) and (question := desk.question(who)) is not None:
-            desk.answer(who, question.lease.token, "first", 1.0)
-            vote = desk.store.last_vote(who)
+            desk.vote(who, question.lease.token, "first", 1.0)
+            vote = desk.last_vote(who)
             assert vote is not None
             answers.append({"pair_id": vote.pair, "annotator": who, "label": vote.label})
     desk.store.close()
@@ -152,7 +136,7 @@ def test_runs_that_learn_from_a_store_at_the_same_time_read_the_same_labels(
     desk = Desk(str(copy), LabelSettings(repeats=0.0), lambda: 0.0)
     desk.store.invite("anna", 1.0)
     while (question := desk.question("anna")) is not None:
-        desk.answer("anna", question.lease.token, "second", 1.0)
+        desk.vote("anna", question.lease.token, "second", 1.0)
     desk.store.close()
     with monkeypatch.context() as patched:
         patched.setattr(PreparedDataset, "people", lambda _: [])  # as the second looks before the first has written
@@ -163,17 +147,3 @@ def test_runs_that_learn_from_a_store_at_the_same_time_read_the_same_labels(
             import_labels(str(votes), str(copy / "pairs"), dataset.uri, first[0], "mean", False, quiet)
     assert first == second
     assert dataset.people_path(first[0], "train").endswith(f"{first[0]}/1/train.parquet")
-
-
-def test_lists_to_order(dataset: PreparedDataset, tmp_path: Path) -> None:
-    settings = LabelSettings(mode="rank", segments=3, pairs=15, held_out=0.2, length=LENGTH)
-    create_store(dataset, str(tmp_path / "store"), settings, quiet)
-    desk = Desk(str(tmp_path / "store"), LabelSettings(), lambda: 0.0)
-    pairs = {row["pair_id"]: row for row in read_pairs(str(tmp_path / "store" / "pairs")).to_pylist()}
-    assert [len(ids) for ids in desk.store.about["lists"]] == [3] * 5
-    assert sum(row["split"] == "validation" for row in pairs.values()) == 3
-    for ids in desk.store.about["lists"]:
-        segments = {(pairs[pair][f"user_{side}"], pairs[pair][f"start_{side}"]) for pair in ids for side in (0, 1)}
-        assert len(segments) == 3
-        assert len({user for user, _ in segments}) == 1
-    desk.store.close()

@@ -16,7 +16,7 @@ import pytest
 from people_answers import quiet, write_answers
 
 from prefrec_ray.annotation import label_studio
-from prefrec_ray.annotation.ask import read_pairs
+from prefrec_ray.annotation.questions import read_pairs
 from prefrec_ray.annotation.store import import_labels
 from prefrec_ray.annotation.votes import read_votes
 from prefrec_ray.dataset import PreparedDataset

@@ -1,4 +1,4 @@
-"""Training on people's labels, on teachers that err, and on a mix; asking about what rewards disagree on."""
+"""Training on people's labels, on teachers that err, and on a mix."""
 
 import json
 from pathlib import Path
@@ -14,13 +14,11 @@ from people_answers import LENGTH, quiet, write_answers
 from prefrec_ray.algorithms import IL, PrefRecConfig
 from prefrec_ray.algorithms.feed.load import load_data
 from prefrec_ray.algorithms.requests import reward_columns
-from prefrec_ray.annotation.ask import read_pairs, write_pairs
-from prefrec_ray.annotation.disagreement import disagreement
+from prefrec_ray.annotation.questions import read_pairs, write_pairs
 from prefrec_ray.annotation.store import import_labels
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
-from prefrec_ray.policy.networks.layers import Scalar
-from prefrec_ray.runs.export import TrainedReward, load_reward
+from prefrec_ray.runs.export import load_reward
 
 
 def config(dataset: PreparedDataset, *teachers: str, **settings: Any) -> PrefRecConfig:
@@ -136,7 +134,7 @@ def test_an_unknown_teacher(dataset: PreparedDataset) -> None:
 
 
 def test_segments_of_other_lengths_do_not_mix(dataset: PreparedDataset, tmp_path: Path) -> None:
-    write_pairs(dataset, str(tmp_path / "short"), 10, 0.0, "within_user", 3, "uniform", (), 0, quiet)
+    write_pairs(dataset, str(tmp_path / "short"), 10, 0.0, "within_user", 3, 0, quiet)
     write_answers(tmp_path / "short", tmp_path / "a.jsonl")
     import_labels(str(tmp_path / "a.jsonl"), str(tmp_path / "short"), dataset.uri, "short", "mean", False, quiet)
     assert load_data(config(dataset, "short").data_request).pairs == 9
@@ -146,9 +144,7 @@ def test_segments_of_other_lengths_do_not_mix(dataset: PreparedDataset, tmp_path
         load_data(config(dataset, "careless", "short").data_request)
 
 
-def test_a_trained_reward_says_what_it_learned_and_takes_part_in_an_ensemble(
-    dataset: PreparedDataset, crowd: str, tmp_path: Path
-) -> None:
+def test_a_trained_reward_is_read_from_its_checkpoint(dataset: PreparedDataset, crowd: str, tmp_path: Path) -> None:
     algorithm = config(dataset, "within_user_mean", crowd).build_algo()
     try:
         accuracy = algorithm.train()["reward"]["accuracy_by"]
@@ -181,36 +177,3 @@ def test_a_reward_that_was_not_learned_here_is_refused(dataset: PreparedDataset,
         load_reward(str(tmp_path / "IL"), (dataset.state.width, dataset.state.action_dim))
     with pytest.raises(UserError, match=r"PrefRec: found states and actions of \d+ and 2 numbers, the data set has"):
         load_reward(str(tmp_path / "PrefRec"), (4, 2))
-
-
-def test_disagreement_is_the_spread_of_what_the_rewards_prefer(question_folder: Path, dataset: PreparedDataset) -> None:
-    torch.manual_seed(0)
-    width, columns = dataset.metadata.state_dim, (0, 2, 5)
-    rewards = [
-        TrainedReward(Scalar(width + 2, (4,)), None),
-        TrainedReward(Scalar(3, (4,)), columns),
-        TrainedReward(Scalar(3, (4,)), columns),
-    ]
-    pairs = read_pairs(str(question_folder))
-    pairs = pairs.filter(pc.equal(pairs["split"], "train"))
-    spreads = disagreement(dataset, pairs, rewards, quiet)
-    history = {}
-    for file in dataset.files("requests", "train"):
-        table = dataset.read(file)
-        users = table["user_id"].to_numpy(zero_copy_only=False)
-        for user in np.unique(users):
-            mine = users == user
-            history[user] = tensor(table["state"])[mine], tensor(table["action"])[mine]
-    for pair, spread in zip(pairs.to_pylist(), spreads, strict=True):
-        chances = []
-        for reward in rewards:
-            sums = []
-            for side in (0, 1):
-                state, action = history[pair[f"user_{side}"]]
-                rows = slice(pair[f"start_{side}"], pair[f"start_{side}"] + LENGTH)
-                inputs = np.concatenate([state, action], axis=1)[rows]
-                if reward.columns:
-                    inputs = state[rows.start + 1 : rows.stop + 1][:, list(reward.columns)]
-                sums.append(reward.net(torch.tensor(inputs)).sum().item())
-            chances.append(1 / (1 + np.exp(sums[0] - sums[1])))
-        assert spread == pytest.approx(np.std(chances), abs=1e-5)

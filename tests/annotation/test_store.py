@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from people_answers import files, quiet, write_answers
 
-from prefrec_ray.annotation.ask import read_pairs
 from prefrec_ray.annotation.pairs import pair_id
+from prefrec_ray.annotation.questions import read_pairs
 from prefrec_ray.annotation.store import import_labels
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError

@@ -6,22 +6,21 @@ import numpy as np
 import pytest
 
 from benchmarks.truth.asking import ask, quality
-from prefrec_ray.annotation.page.choose import MEMBERS, WIDTH
-from prefrec_ray.annotation.page.vote_scores import VoteScorer
+from prefrec_ray.annotation.aggregate import one_coin
+from prefrec_ray.annotation.votes import WORDS
 
 
 def test_a_team_asks_until_it_is_sure() -> None:
     rng = np.random.default_rng(0)
-    ids = np.arange(400)
-    features = rng.standard_normal((len(ids), MEMBERS, WIDTH)).astype(np.float32)
-    truth = dict(enumerate(rng.choice([0.0, 1.0], len(ids)).tolist()))
-    scorer = VoteScorer([(pair, None) for pair in ids.tolist()], ids, features, 0)
-    answers = ask(truth, scorer, 6, 0.95, 10**9, True, 0, rescore=200)
+    truth = dict(enumerate(rng.choice([0.0, 1.0], 400).tolist()))
+    answers = ask(truth, 6, 0.95, 10**9, 0, rescore=200)
     assert max(Counter((pair, who) for pair, who, _ in answers.votes).values()) == 1
     assert max(Counter(pair for pair, _, _ in answers.votes).values()) == 6
-    posterior = scorer.score([vote for vote in answers.votes if vote[2] != "skip"]).posterior
-    label = dict(enumerate((posterior @ np.array([0.0, 0.5, 1.0])).tolist()))
-    summary = quality(answers, truth, label)
+    judged = [vote for vote in answers.votes if vote[2] != "skip"]
+    pair = np.array([pair for pair, _, _ in judged])
+    annotator = np.unique([who for _, who, _ in judged], return_inverse=True)[1]
+    label = one_coin(pair, annotator, np.array([WORDS[label] for _, _, label in judged]), 400)
+    summary = quality(answers, truth, dict(enumerate(label.tolist())))
     assert summary["votes_a_pair"] < 5
-    assert summary["right"] == pytest.approx(posterior.max(axis=1).mean(), abs=0.04)
-    assert len(ask(truth, scorer, 6, 0.95, 100, True, 0).votes) == 100
+    assert summary["right"] == pytest.approx(np.maximum(label, 1 - label).mean(), abs=0.04)
+    assert len(ask(truth, 6, 0.95, 100, 0).votes) == 100

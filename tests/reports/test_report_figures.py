@@ -63,8 +63,8 @@ def test_no_interval_leaves_the_range_of_a_level() -> None:
     axes = figures.forest(records, "", "").axes[0]
     drawn = [list(line.get_xdata()) for line in axes.lines if len(set(line.get_xdata())) == 2]
     assert drawn == [[0.0, 4.0], [4.4, 5.0]]
-    cells = [cell.text for row in _records(records).rows for cell in row.cells]
-    assert {"[0.00, 4.00]", "[-1.00, 3.00]", "[4.40, 5.00]", "[3.40, 4.00]"} <= set(cells)
+    shown = str(_records(records))
+    assert all(interval in shown for interval in ("[0.00, 4.00]", "[-1.00, 3.00]", "[4.40, 5.00]", "[3.40, 4.00]"))
 
 
 def test_figures_have_colours_for_a_dark_page() -> None:

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import ClassVar
 from xml.etree import ElementTree
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
-from prefrec_ray.reports import levels, page
-from prefrec_ray.reports.load import load_runs
+from prefrec_ray.reports import load, page
 from prefrec_ray.reports.page import write_report
 
 
@@ -107,7 +105,7 @@ def test_a_missing_data_set_is_said_and_a_present_one_drawn(
 ) -> None:
     text, _ = drawn
     assert "no/such/dataset: the data set was removed" in text
-    monkeypatch.setattr(levels, "PreparedDataset", FakeDataset)
+    monkeypatch.setattr(load, "PreparedDataset", FakeDataset)
     _, document = written(runs)
     assert [name for name in document.images if "Fig. 4" in name] == [
         "Sessions at each level in depth (the paper's Fig. 4)",
@@ -116,8 +114,8 @@ def test_a_missing_data_set_is_said_and_a_present_one_drawn(
 
 
 def test_shares_are_counted_over_files_and_leave_nulls_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(levels, "PreparedDataset", FakeDataset)
-    shares = levels.level_shares("anywhere")
+    monkeypatch.setattr(load, "PreparedDataset", FakeDataset)
+    shares = load.level_shares("anywhere")
     assert shares["depth"].tolist() == [0.5, 0.25, 0, 0, 0, 0.25]
     assert shares["frequency"].tolist() == [0, 0.5, 0.5, 0, 0, 0]
 
@@ -151,13 +149,3 @@ def test_a_policy_that_always_shows_the_best_is_told_to_be_a_risk(runs: Path) ->
     text, _ = written(runs)
     assert text.count("It always shows the items with the highest scores (rule best).") == 1
     assert f"{policies[0]['subject']}: always the items with the highest scores. If users show fatigue" in text
-
-
-def test_a_rising_loss_of_q_is_explained(runs: Path) -> None:
-    (run,) = load_runs([str(runs / "paper")])
-    run.curves["losses/qf_loss"][3:] = np.linspace(0.5, 2.5, 12)
-    run.curves["values/q_mean"][3:] = [*np.linspace(0.1, 1.0, 11), 1.25]
-    (text,) = page._rising([run])
-    assert "the loss of Q rises from 0.5 to 2.5" in text
-    assert "the mean Q goes from 0.1 to 1.2. In the last iteration Q changes by +0.25" in text
-    assert page._rising(load_runs([str(runs)])) == []

@@ -10,8 +10,7 @@ from sweep_folder import OWN, UPDATES, settings, write_evaluation, write_sweep
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.records import Record
-from prefrec_ray.reports.sweep.load import load_sweep
-from prefrec_ray.reports.sweep.names import labels, method_names
+from prefrec_ray.reports.sweep.load import load_sweep, method_names
 from prefrec_ray.reports.sweep.scores import measures, trial_of, unknown_policies
 
 
@@ -40,19 +39,19 @@ def test_trials_have_their_keys_as_values_again(tmp_path: Path) -> None:
 
 def test_settings_are_named_by_what_differs(tmp_path: Path) -> None:
     write_sweep(tmp_path / "methods")
-    assert list(labels(load_sweep(f"{tmp_path}/methods")).values()) == ["PrefRec", "TD3_BC"]
+    assert list(load_sweep(f"{tmp_path}/methods").labels.values()) == ["PrefRec", "TD3_BC"]
     write_sweep(tmp_path / "recipes", settings(recipe=["paper", "robust"], method="IL"))
-    assert list(labels(load_sweep(f"{tmp_path}/recipes")).values()) == ["IL paper", "IL robust"]
+    assert list(load_sweep(f"{tmp_path}/recipes").labels.values()) == ["IL paper", "IL robust"]
     search = {"expectile": {"grid": [0.5, 0.9], "methods": ["PrefRec"]}}
     write_sweep(tmp_path / "keys", settings(search=search))
-    names = list(labels(load_sweep(f"{tmp_path}/keys")).values())
+    names = list(load_sweep(f"{tmp_path}/keys").labels.values())
     assert names == ["PrefRec expectile=0.5", "PrefRec expectile=0.9", "TD3_BC"]
     write_sweep(tmp_path / "own", settings(method=["PrefRec", OWN], search={}))
-    assert list(labels(load_sweep(f"{tmp_path}/own")).values()) == ["PrefRec", "Mine"]
+    assert list(load_sweep(f"{tmp_path}/own").labels.values()) == ["PrefRec", "Mine"]
     assert method_names(["a:Mine", "b:Mine", "IL"]) == {"a:Mine": "a:Mine", "b:Mine": "b:Mine", "IL": "IL"}
     drawn = settings(method="PrefRec", search={"actor_lr": {"loguniform": [1e-6, 1e-3]}}, seeds=[0], num_samples=2)
     write_sweep(tmp_path / "drawn", drawn)
-    assert list(labels(load_sweep(f"{tmp_path}/drawn")).values()) == ["#000", "#001"]
+    assert list(load_sweep(f"{tmp_path}/drawn").labels.values()) == ["#000", "#001"]
 
 
 def test_records_are_matched_by_bundle_and_by_what_it_was_made_of(tmp_path: Path) -> None:

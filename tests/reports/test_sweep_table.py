@@ -12,7 +12,7 @@ from sweep_folder import OWN, score, settings, write_evaluation, write_sweep
 
 from prefrec_ray.reports.sweep.load import Sweep, load_sweep
 from prefrec_ray.reports.sweep.scores import Score, measures
-from prefrec_ray.reports.sweep.table import cell, cell_lines, make_table, markdown, notes, seed_interval
+from prefrec_ray.reports.sweep.table import Gain, SeedMean, SweepTable, make_table, seed_interval, seed_mean
 from prefrec_ray.runs.tuning.space import Trial
 
 LEVELS = st.lists(st.floats(-5, 5, allow_subnormal=False), min_size=2, max_size=8)
@@ -33,21 +33,21 @@ def test_the_interval_over_seeds_is_students(values: list[float]) -> None:
 
 def test_one_seed_has_no_interval_over_seeds() -> None:
     assert seed_interval([1.0]) is None
-    entry = cell([Score(1.0, 0.5, 1.75)])
+    entry = seed_mean([Score(1.0, (0.5, 1.75))])
     assert entry is not None
-    assert (entry.seeds, entry.low, entry.users_low, entry.users_high) == (1, None, 0.5, 1.75)
-    assert cell([]) is None
+    assert (entry.seeds, entry.interval, entry.users) == (1, None, (0.5, 1.75))
+    assert seed_mean([]) is None
 
 
 def test_users_intervals_are_averaged_and_stay_apart() -> None:
-    entry = cell([Score(1.0, 0.5, 1.5), Score(2.0, 1.8, 2.3)])
+    entry = seed_mean([Score(1.0, (0.5, 1.5)), Score(2.0, (1.8, 2.3))])
     assert entry is not None
     # t(0.975, 1) = 12.7062; the standard error of 1 and 2 is 0.5.
-    assert (entry.low, entry.high) == pytest.approx((1.5 - 6.3531, 1.5 + 6.3531), abs=1e-3)
-    assert (entry.users_low, entry.users_high) == pytest.approx((1.15, 1.9))
-    without = cell([Score(1.0, 0.5, 1.5), Score(2.0)])
+    assert entry.interval == pytest.approx((1.5 - 6.3531, 1.5 + 6.3531), abs=1e-3)
+    assert entry.users == pytest.approx((1.15, 1.9))
+    without = seed_mean([Score(1.0, (0.5, 1.5)), Score(2.0)])
     assert without is not None
-    assert without.users_low is None
+    assert without.users is None
 
 
 def evaluated(tmp_path: Path) -> tuple[Sweep, list[Trial]]:
@@ -57,52 +57,59 @@ def evaluated(tmp_path: Path) -> tuple[Sweep, list[Trial]]:
     return load_sweep(str(folder)), trials
 
 
+def gains(table: SweepTable) -> dict[str, list[Gain | None]]:
+    """The improvements by method."""
+    return {line.name.partition(" against ")[0]: line.cells for line in table.lines if line.role == "gain"}
+
+
 def test_the_table_holds_means_improvement_and_controls(tmp_path: Path) -> None:
     sweep, trials = evaluated(tmp_path)
     online, ncis = (make_table(sweep, measure) for measure in measures(sweep))
     assert online.tasks == ["depth", "frequency"]
-    labels = [row.label for row in online.rows]
-    assert labels == ["PrefRec", "TD3_BC", "logging policy", "behavior cloning", "clickbait", "nutrition"]
+    controls = [f"{name} (control)" for name in ("logging policy", "behavior cloning", "clickbait", "nutrition")]
+    expected = ["PrefRec", "TD3_BC", *controls, "PrefRec against the best baseline"]
+    assert [line.name for line in online.lines] == expected
     means = {}
-    for row, method in zip(online.rows, ("PrefRec", "TD3_BC"), strict=False):
-        for entry, task in zip(row.cells, online.tasks, strict=True):
+    for line, method in zip(online.lines, ("PrefRec", "TD3_BC"), strict=False):
+        for entry, task in zip(line.cells, online.tasks, strict=True):
             levels = [score(t) + 0.2 for t in trials if (t["method"], t["task"]) == (method, task)]
-            assert entry is not None
+            assert isinstance(entry, SeedMean)
             assert entry.mean == pytest.approx(np.mean(levels))
             assert entry.seeds == 3
             # The users' intervals are +- 0.05, 0.1 and 0.15.
-            assert (entry.users_low, entry.users_high) == pytest.approx((entry.mean - 0.1, entry.mean + 0.1))
+            assert entry.users == pytest.approx((entry.mean - 0.1, entry.mean + 0.1))
             means[method, task] = entry
-    for gain, task in zip(online.gains["PrefRec"], online.tasks, strict=True):
+    for gain, task in zip(gains(online)["PrefRec"], online.tasks, strict=True):
         prefrec, best = means["PrefRec", task], means["TD3_BC", task]
         assert gain is not None
         assert gain.share == pytest.approx(prefrec.mean / best.mean - 1)
         assert gain.over == "TD3_BC"
-        assert gain.overlap == (max(prefrec.low or 0, best.low or 0) <= min(prefrec.high or 0, best.high or 0))
-    assert [online.is_best(row, 0) for row in online.rows] == [True] + 5 * [False]
-    assert [row.label for row in ncis.rows][2:] == ["logging policy", "behavior cloning", "random items"]
-    assert cell_lines(ncis.rows[2].cells[0], ncis.measure, "control") == ["1.000"]
+        lows, highs = zip(prefrec.interval, best.interval, strict=True)
+        assert gain.overlap == (max(lows) <= min(highs))
+    assert [line.best[0] for line in online.lines] == [True] + 6 * [False]
+    names = ["logging policy (control)", "behavior cloning (control)", "random items (negative control)"]
+    assert [line.name for line in ncis.lines][2:5] == names
+    assert ncis.lines[2].texts[0] == ["1.000"]
 
 
 def test_a_users_method_is_compared_with_the_baselines_and_is_not_one(tmp_path: Path) -> None:
     write_sweep(tmp_path / "sweep", settings(method=["PrefRec", OWN, "TD3_BC", "IL"], task="depth"))
     online, _, gap = measures(load_sweep(f"{tmp_path}/sweep"))
     table = make_table(load_sweep(f"{tmp_path}/sweep"), online)
-    assert list(table.gains) == ["PrefRec", "Mine"]
-    assert {gain.over for gains in table.gains.values() for gain in gains if gain} == {"TD3_BC"}
+    assert list(gains(table)) == ["PrefRec", "Mine"]
+    assert {gain.over for row in gains(table).values() for gain in row if gain} == {"TD3_BC"}
     write_sweep(tmp_path / "other", settings(method=["PrefRec", OWN]))
-    assert make_table(load_sweep(f"{tmp_path}/other"), online).gains == {}
+    assert gains(make_table(load_sweep(f"{tmp_path}/other"), online)) == {}
     # A metric of the user's method: seeds 0, 1 and 2 report 4, 5 and 6; its direction is unknown.
     table = make_table(load_sweep(f"{tmp_path}/sweep"), gap)
     assert gap.title == "mine/gap at the end of training"
-    assert [cell_lines(row.cells[0], gap, "policy")[0] for row in table.rows] == ["–", "5", "–", "–"]
-    assert not any(table.is_best(row, 0) for row in table.rows)
-    assert "Bold" not in notes(table)[0]
-    assert table.gains == {}
+    assert [line.texts[0][0] for line in table.lines] == ["–", "5", "–", "–"]
+    assert not any(line.best[0] for line in table.lines)
+    assert "Bold" not in table.notes[0]
 
 
-@pytest.mark.parametrize(("column", "shift", "gains"), [("model", 0, 1), ("model", -5, 0), ("preference", 0, 0)])
-def test_relative_differences_are_of_levels_only(tmp_path: Path, column: str, shift: float, gains: int) -> None:
+@pytest.mark.parametrize(("column", "shift", "count"), [("model", 0, 1), ("model", -5, 0), ("preference", 0, 0)])
+def test_relative_differences_are_of_levels_only(tmp_path: Path, column: str, shift: float, count: int) -> None:
     chosen = settings(task="depth", validation={"estimators": [column], "every": 1})
     write_sweep(tmp_path / "sweep", chosen, worth=lambda t: score(t) + shift * (t["method"] == "PrefRec"))
     file = tmp_path / "sweep" / "trials.csv"
@@ -111,22 +118,23 @@ def test_relative_differences_are_of_levels_only(tmp_path: Path, column: str, sh
     )
     sweep = load_sweep(f"{tmp_path}/sweep")
     table = make_table(sweep, measures(sweep)[0])
-    assert len(table.gains) == gains
+    assert len(gains(table)) == count
     unit = {"model": "level, 0 to 5", "preference": "thousandths of a standard deviation"}[column]
-    assert notes(table)[0].startswith(f"Unit: {unit}.")
-    assert ("has 5 less" in " ".join(notes(table))) == (column == "model")
+    assert table.notes[0].startswith(f"Unit: {unit}.")
+    assert ("has 5 less" in " ".join(table.notes)) == (column == "model")
 
 
 def test_markdown_holds_every_cell_and_names_both_intervals(tmp_path: Path) -> None:
     sweep, _ = evaluated(tmp_path)
     table = make_table(sweep, measures(sweep)[0])
-    text = markdown(table)
+    text = table.markdown()
     lines = text.splitlines()
     assert lines[0] == "### True level on test users"
     assert lines[2] == "| | depth | frequency |"
-    entry = table.rows[0].cells[0]
-    assert entry is not None
-    assert f"| PrefRec | **{entry.mean:.2f}** (3 seeds [{entry.low:.2f}, {entry.high:.2f}]; users [" in text
+    entry = table.lines[0].cells[0]
+    assert isinstance(entry, SeedMean)
+    low, high = entry.interval or (0.0, 0.0)
+    assert f"| PrefRec | **{entry.mean:.2f}** (3 seeds [{low:.2f}, {high:.2f}]; users [" in text
     assert "| behavior cloning (control) | 1.30 (users [1.20, 1.40]) |" in text
     assert "| PrefRec against the best baseline | +" in text
     assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
@@ -139,13 +147,14 @@ def test_without_evaluation_scores_are_those_on_validation_users(tmp_path: Path)
     sweep = load_sweep(f"{tmp_path}/sweep")
     online, ncis = measures(sweep)
     assert (online.title, ncis.title) == ("True level on validation users", "NCIS on validation users")
-    entry = make_table(sweep, online).rows[1].cells[1]
-    assert entry is not None
+    table = make_table(sweep, online)
+    entry, texts = table.lines[1].cells[1], table.lines[1].texts[1]
+    assert isinstance(entry, SeedMean)
     levels = [score(t) for t in trials if (t["method"], t["task"]) == ("TD3_BC", "frequency")]
     assert entry.mean == pytest.approx(np.mean(levels))
-    assert cell_lines(entry, online, "policy")[1].startswith("3 seeds [")
-    assert len(cell_lines(entry, online, "policy")) == 2
-    assert "users”" not in " ".join(notes(make_table(sweep, online)))
+    assert texts[1].startswith("3 seeds [")
+    assert len(texts) == 2
+    assert "users”" not in " ".join(table.notes)
 
 
 def test_failed_trials_leave_a_cell_with_fewer_seeds_or_none(tmp_path: Path) -> None:
@@ -156,12 +165,12 @@ def test_failed_trials_leave_a_cell_with_fewer_seeds_or_none(tmp_path: Path) -> 
     write_sweep(tmp_path / "sweep", status=status)
     sweep = load_sweep(f"{tmp_path}/sweep")
     table = make_table(sweep, measures(sweep)[0])
-    none, two = table.rows[1].cells
+    none, two = table.lines[1].cells
     assert none is None
     assert two is not None
     assert two.seeds == 2
-    assert table.gains["PrefRec"][0] is None
-    assert cell_lines(none, table.measure, "policy") == ["–"]
+    assert gains(table)["PrefRec"][0] is None
+    assert table.lines[1].texts[0] == ["–"]
 
 
 def test_of_a_large_search_the_best_settings_by_the_metric_are_shown(tmp_path: Path) -> None:
@@ -182,10 +191,9 @@ def test_of_a_large_search_the_best_settings_by_the_metric_are_shown(tmp_path: P
     )
     sweep = load_sweep(f"{tmp_path}/sweep")
     table = make_table(sweep, measures(sweep)[0])
-    assert [row.label for row in table.rows] == [f"#{i:03d}" for i in range(10)]
-    assert table.rows[0].keys == f"actor_lr={trials[0]['config']['actor_lr']:.3g}"
-    assert table.hidden == 20
-    assert "20 settings are not shown; those above are the best by losses/qf_loss." in notes(table)
+    assert [line.name for line in table.lines] == [f"#{i:03d}" for i in range(10)]
+    assert table.lines[0].keys == f"actor_lr={trials[0]['config']['actor_lr']:.3g}"
+    assert "20 settings are not shown; those above are the best by losses/qf_loss." in table.notes
 
 
 def test_a_sweep_without_scores_falls_back_to_its_metric(tmp_path: Path) -> None:
@@ -194,7 +202,7 @@ def test_a_sweep_without_scores_falls_back_to_its_metric(tmp_path: Path) -> None
     (measure,) = measures(sweep)
     assert measure.title == "losses/qf_loss at the end of training"
     table = make_table(sweep, measure)
-    assert table.gains == {}
-    assert "Bold: the lowest mean" in notes(table)[0]
+    assert gains(table) == {}
+    assert "Bold: the lowest mean" in table.notes[0]
     write_sweep(tmp_path / "other", settings(validation=None))
     assert measures(load_sweep(f"{tmp_path}/other")) == []

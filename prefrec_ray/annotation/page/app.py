@@ -1,15 +1,15 @@
-"""HTTP routes of the labeling page: pages, forms, cookies, and permissions."""
+"""HTTP routes of the labeling page: pages, forms, cookies, and permissions; and its process."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from shlex import quote
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 
 from fastapi import FastAPI, Request, Response
@@ -18,26 +18,36 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 
-from prefrec_ray.annotation.page.desk import Desk, Stale, exchanged
-from prefrec_ray.annotation.page.guard import FormGuard
-from prefrec_ray.annotation.page.invitations import ADMIN, Signer
+from prefrec_ray import storage
+from prefrec_ray.annotation.page.access import ADMIN, TOKEN, FormGuard, Signer
+from prefrec_ray.annotation.page.desk import Desk, Stale
 from prefrec_ray.annotation.page.items import Items
-from prefrec_ray.annotation.page.pages import guidelines, page
-from prefrec_ray.annotation.page.summary import summary
-from prefrec_ray.annotation.page.timeline import sides, signals_of
+from prefrec_ray.annotation.page.pages import admin_page, guidelines, page, question_page
+from prefrec_ray.annotation.page.settings import LabelSettings
+from prefrec_ray.annotation.page.vote_scores import VoteScores
+from prefrec_ray.errors import UserError
 from prefrec_ray.web.problems import Problem, of_validation
+from prefrec_ray.web.run import checked_token, listening, run_app, url_of
 
 SESSION, ADMIN_SESSION = "prefrec_label", "prefrec_label_admin"
 #: Hours until the admin's link expires, which the command prints.
 ADMIN_HOURS = 12
 _NAME = re.compile(r"[^\W_][\w .@+-]{0,63}")
 
+NO_SESSION = "Open the link that you were sent. If it has ended, ask for a new one."
+ENDED = "It has expired, was withdrawn, or was never valid. Ask for a new one."
+STALE = "The answer was not saved: it belongs to another question than your current one."
+#: Titles of problems with their own page.
+_TITLES = {NO_SESSION: "You need an invitation", ENDED: "This link has ended", STALE: "That page was out of date"}
+
+_PACKAGE = files("prefrec_ray.annotation.page")
+
 
 class _Form(BaseModel):
     form: Annotated[str, Field(max_length=128)] = ""
 
 
-class _Answer(_Form):
+class _Vote(_Form):
     question: Annotated[str, Field(max_length=64)]
     label: Literal["first", "second", "tie", "skip"]
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
@@ -47,13 +57,15 @@ class _Invite(_Form):
     name: Annotated[str, Field(max_length=200)]
 
 
+Form = TypeVar("Form", bound=_Form)
+
+
 class Labeling:
     """Shared state of the routes: the desk, the signer, the items, the guidelines."""
 
     def __init__(self, desk: Desk, signer: Signer, items: Items, guide: str) -> None:
         self.desk, self.signer, self.items = desk, signer, items
         self.guide = guidelines(guide)
-        self.signals = signals_of(desk.store.about["signals"])
         self._since = 0
         self._scoring: asyncio.Task[None] | None = None
 
@@ -62,9 +74,9 @@ class Labeling:
 
         Raises `Problem` (401) without a session, or after the invitation expired or was withdrawn.
         """
-        session = self.signer.who(request.cookies.get(SESSION))
+        session = self.signer.read("session", request.cookies.get(SESSION))
         if session is None or not self.holds(*session):
-            raise Problem(401, "no_session")
+            raise Problem(401, NO_SESSION)
         request.state.trusted = True
         return session[0]
 
@@ -72,18 +84,14 @@ class Labeling:
         """Return whether an invitation is the last one of this annotator and was not withdrawn."""
         return self.desk.store.people().get(name) == expires
 
-    def link(self, request: Request, name: str, expires: float) -> str:
-        """Return the link of an invitation."""
-        return f"{str(request.base_url).rstrip('/')}/enter/{self.signer.invitation(name, expires)}"
-
     def check_admin(self, request: Request) -> None:
         """Raise `Problem` (401) for anyone except the admin."""
-        session = self.signer.who(request.cookies.get(ADMIN_SESSION))
+        session = self.signer.read("session", request.cookies.get(ADMIN_SESSION))
         if not request.state.has_token and (session is None or session[0] != ADMIN):
-            raise Problem(401, "no_session")
+            raise Problem(401, NO_SESSION)
         request.state.trusted = True
 
-    async def form(self, request: Request, model: type[Any], cookie: str) -> Any:
+    async def form(self, request: Request, model: type[Form], cookie: str) -> Form:
         """Return the submitted form. Raises `Problem`: another form, or a form from another site (403).
 
         A request with the token needs no form token, because another site cannot make a browser send it.
@@ -93,26 +101,20 @@ class Labeling:
         except ValidationError as error:
             raise of_validation(error, model) from None
         session = request.cookies.get(cookie, "")
-        if not request.state.has_token and not self.signer.same(sent.form, self.signer.form_token(session)):
+        if not request.state.has_token and not self.signer.is_form_token(sent.form, session):
             raise Problem(403, "the form is not of this session; load the page again")
         return sent
 
-    def question_page(self, name: str, cookie: str) -> str:
-        """Return the page of an annotator's question."""
-        question = self.desk.question(name)
-        last = self.desk.store.last_vote(name)
-        values = {
-            "form": self.signer.form_token(cookie),
-            "guide": self.guide,
-            "previous": last and exchanged(last.label, last.flipped),
-            "answered": self.desk.board.count(name),
-            "progress": self.desk.board.progress,
-            "mode": self.desk.settings.mode,
+    def admin_page(self, request: Request, invited: str = "") -> Response:
+        """Return the page of the admin; `invited`: the annotator whose link is new."""
+        address, now = str(request.base_url).rstrip("/"), self.desk.now()
+        links = {
+            name: f"{address}/enter/{self.signer.sign('invitation', name, expires)}"
+            for name, expires in self.desk.store.people().items()
+            if expires > now
         }
-        if question is None:
-            return page("done.html", **values)
-        drawn = sides(question.segments, self.signals, self.items)
-        return page("question.html", sides=drawn, question=question.lease.token, **values)
+        form = self.signer.form_token(request.cookies.get(ADMIN_SESSION, ""))
+        return HTMLResponse(admin_page(self.desk, links, invited, form))
 
     def rescore(self) -> None:
         """Score all votes again in a thread after enough new ones; never twice at a time."""
@@ -122,7 +124,35 @@ class Labeling:
             self._scoring = asyncio.create_task(self._rescore())
 
     async def _rescore(self) -> None:
-        self.desk.take(await asyncio.to_thread(self.desk.scorer.score, self.desk.judged()))
+        self.desk.take(await asyncio.to_thread(VoteScores.fit, self.desk.judged(), self.desk.gold))
+
+
+def serve(
+    folder: str, dataset: str, settings: LabelSettings, host: str, port: int, say: Callable[[str], None] = print
+) -> None:
+    """Serve the store `folder` of the data set with the URI `dataset` until SIGTERM or Ctrl-C.
+
+    `say` prints the address and a link for the admin. Raises `UserError`: an address other than loopback without a
+    token, an address in use, a store that another process serves, a store of another data set, and errors of `Desk`.
+    """
+    token = checked_token(host, TOKEN)
+    with listening(host, port) as listener, storage.claimed(folder):
+        desk = Desk(folder, settings, time.time)
+        if desk.store.about["dataset"] != dataset:
+            raise UserError(
+                f"{folder}: the store is of {desk.store.about['dataset']}, found {dataset}; expected another --store"
+            )
+        signer = Signer(desk.store.about["secret"])
+        guide = (
+            storage.read_text(settings.guidelines)
+            if settings.guidelines
+            else _PACKAGE.joinpath("guidelines.md").read_text("utf-8")
+        )
+        app = make_app(Labeling(desk, signer, Items(settings.items, signer.code), guide), token)
+        url = url_of(host, listener)
+        say(f"labeling on {url} (pairs: {len(desk.board.labels):,}, votes: {desk.votes:,})")
+        say(f"admin: {url}/enter/{signer.sign('invitation', ADMIN, time.time() + 3600 * ADMIN_HOURS)}")
+        run_app(app, listener)
 
 
 def make_app(labeling: Labeling, token: str | None) -> FastAPI:
@@ -136,7 +166,7 @@ def make_app(labeling: Labeling, token: str | None) -> FastAPI:
     app = FastAPI(title="prefrec label", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     _add_pages(app, labeling)
     _add_admin(app, labeling)
-    app.mount("/static", StaticFiles(directory=str(files("prefrec_ray.annotation.page").joinpath("static"))))
+    app.mount("/static", StaticFiles(directory=str(_PACKAGE.joinpath("static"))))
     app.add_exception_handler(Problem, _of_problem)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _of_http)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, lambda *_: _of_problem(None, Problem(500, "the request failed")))
@@ -147,33 +177,34 @@ def make_app(labeling: Labeling, token: str | None) -> FastAPI:
 def _add_pages(app: FastAPI, labeling: Labeling) -> None:
     @app.get("/enter/{invitation}")
     async def enter(request: Request, invitation: str) -> Response:
-        invited = labeling.signer.invited(invitation)
+        invited = labeling.signer.read("invitation", invitation)
         if invited is None or (invited[0] != ADMIN and not labeling.holds(*invited)):
-            raise Problem(401, "ended")
-        name, expires = invited
-        answer = RedirectResponse("/admin" if name == ADMIN else "/", 303)
-        answer.set_cookie(
-            ADMIN_SESSION if name == ADMIN else SESSION,
-            labeling.signer.session(name, expires),
+            raise Problem(401, ENDED)
+        is_admin = invited[0] == ADMIN
+        reply = RedirectResponse("/admin" if is_admin else "/", 303)
+        reply.set_cookie(
+            ADMIN_SESSION if is_admin else SESSION,
+            labeling.signer.sign("session", *invited),
             httponly=True,
             samesite="lax",
             secure=request.url.scheme == "https",
         )
-        return answer
+        return reply
 
     @app.get("/")
     async def question(request: Request) -> Response:
         name = labeling.annotator(request)
-        return HTMLResponse(labeling.question_page(name, request.cookies[SESSION]))
+        form = labeling.signer.form_token(request.cookies[SESSION])
+        return HTMLResponse(question_page(labeling.desk, name, labeling.items, labeling.guide, form))
 
     @app.post("/answer")
-    async def answer(request: Request) -> Response:
+    async def vote(request: Request) -> Response:
         name = labeling.annotator(request)
-        sent = await labeling.form(request, _Answer, SESSION)
+        sent = await labeling.form(request, _Vote, SESSION)
         try:
-            labeling.desk.answer(name, sent.question, sent.label, sent.seconds)
+            labeling.desk.vote(name, sent.question, sent.label, sent.seconds)
         except Stale:
-            raise Problem(409, "stale") from None
+            raise Problem(409, STALE) from None
         labeling.rescore()
         return RedirectResponse("/", 303)
 
@@ -198,27 +229,10 @@ def _add_pages(app: FastAPI, labeling: Labeling) -> None:
 
 
 def _add_admin(app: FastAPI, labeling: Labeling) -> None:
-    def shown(request: Request, invited: str = "") -> Response:
-        now, people = labeling.desk.now(), labeling.desk.store.people()
-        links = {name: labeling.link(request, name, expires) for name, expires in people.items() if expires > now}
-        return HTMLResponse(
-            page(
-                "admin.html",
-                team=summary(labeling.desk),
-                links=links,
-                invited=invited,
-                people=people,
-                audit=labeling.desk.store.audit(),
-                mode=labeling.desk.settings.mode,
-                form=labeling.signer.form_token(request.cookies.get(ADMIN_SESSION, "")),
-                then=train_command(labeling.desk.store.file.rpartition("/")[0], labeling.desk.store.about["dataset"]),
-            )
-        )
-
     @app.get("/admin")
     async def admin(request: Request) -> Response:
         labeling.check_admin(request)
-        return shown(request)
+        return labeling.admin_page(request)
 
     @app.post("/admin/invite")
     async def invite(request: Request) -> Response:
@@ -228,7 +242,7 @@ def _add_admin(app: FastAPI, labeling: Labeling) -> None:
         if not _NAME.fullmatch(name):
             raise Problem(422, f"name: found {name[:80]!r}; expected 1 to 64 letters, digits, spaces and .@+-")
         labeling.desk.invite(name)
-        return shown(request, name)
+        return labeling.admin_page(request, name)
 
     @app.post("/admin/withdraw")
     async def withdraw(request: Request) -> Response:
@@ -250,21 +264,14 @@ def _add_admin(app: FastAPI, labeling: Labeling) -> None:
         return Response("".join(lines), media_type="application/x-ndjson", headers=headers)
 
 
-def train_command(store: str, dataset: str) -> str:
-    """Return the command that trains on the votes, quoted for a shell: brackets and spaces are special there."""
-    return f"prefrec train CONFIG {quote(f'teachers=[{store}]')} --dataset {quote(dataset)}"
-
-
-#: Titles of problems with their own page, by detail.
-_PAGES = {"no_session": "no_session_title", "ended": "ended_title", "stale": "stale_title"}
-
-
 def _of_problem(_: Any, problem: Problem) -> Response:
-    title = _PAGES.get(problem.detail, "problem")
-    return HTMLResponse(page("message.html", title=title, detail=problem.detail), problem.status)
+    detail = problem.detail
+    title = _TITLES.get(detail, "Something is wrong")
+    html = page("message.html", title=title, detail=detail, goes_on=detail not in (NO_SESSION, ENDED))
+    return HTMLResponse(html, problem.status)
 
 
 async def _of_http(_: Request, error: HTTPException) -> Response:
-    answer = _of_problem(None, Problem(error.status_code, str(error.detail)))
-    answer.headers.update(error.headers or {})
-    return answer
+    reply = _of_problem(None, Problem(error.status_code, str(error.detail)))
+    reply.headers.update(error.headers or {})
+    return reply

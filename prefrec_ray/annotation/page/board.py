@@ -13,7 +13,7 @@ _APART = 10
 
 @dataclass
 class _Person:
-    answers: list[tuple[int, bool]] = field(default_factory=list)  # (pair, repeat), in order
+    votes: list[tuple[int, bool]] = field(default_factory=list)  # (pair, repeat), in order
     first: set[int] = field(default_factory=set)
     repeated: set[int] = field(default_factory=set)
 
@@ -21,35 +21,35 @@ class _Person:
 class Board:
     """Pairs with their votes and leases.
 
-    `order`: the pairs, most informative first. `decided`: pairs that need no more votes. `gold`: pairs with a known
-    label, for all annotators.
+    `labels`: the labels of each pair by annotator, without repeats, in the order in which new pairs are asked.
+    `decided`: pairs that need no more votes. `gold`: pairs with a known label, for all annotators. `votes`: maximum
+    number of votes on a pair. `share`: shares of questions that are gold pairs, and repeats.
     """
 
     def __init__(self, pairs: Iterable[int], gold: Iterable[int], votes: int, share: tuple[float, float]) -> None:
-        self.order = list(pairs)
-        self.gold = list(gold)
+        self.labels: dict[int, dict[str, str]] = {pair: {} for pair in pairs}
         self.decided: set[int] = set()
-        self.voters: dict[int, set[str]] = {pair: set() for pair in self.order}
+        self._gold = list(gold)
         self._leases: dict[int, dict[str, float]] = {}
         self._people: dict[str, _Person] = {}
         self._votes, (self._gold_share, self._repeat_share) = votes, share
 
-    def answered(self, annotator: str, pair: int, repeat: bool) -> None:
+    def voted(self, annotator: str, pair: int, label: str, repeat: bool) -> None:
         """Replace a lease by a vote."""
         self.release(annotator, pair)
         person = self._person(annotator)
-        person.answers.append((pair, repeat))
+        person.votes.append((pair, repeat))
         (person.repeated if repeat else person.first).add(pair)
         if not repeat:
-            self.voters[pair].add(annotator)
+            self.labels[pair][annotator] = label
 
     def undone(self, annotator: str, pair: int, repeat: bool) -> None:
         """Take back the annotator's last vote."""
         person = self._person(annotator)
-        person.answers.pop()
+        person.votes.pop()
         (person.repeated if repeat else person.first).remove(pair)
         if not repeat:
-            self.voters[pair].remove(annotator)
+            del self.labels[pair][annotator]
             self.decided.discard(pair)
 
     def leased(self, annotator: str, pair: int, expires: float) -> None:
@@ -62,25 +62,20 @@ class Board:
 
     def is_open(self, pair: int, annotator: str, now: float) -> bool:
         """Return whether a vote of this annotator on the pair is useful."""
-        if pair in self.decided or annotator in self.voters[pair]:
+        if pair in self.decided or annotator in self.labels[pair]:
             return False
-        leases = self._leases.get(pair)
-        looking = sum(end > now for who, end in leases.items() if who != annotator) if leases else 0
-        return len(self.voters[pair]) + looking < self._votes
-
-    @property
-    def progress(self) -> tuple[int, int]:
-        """Return the numbers of decided pairs and of all pairs."""
-        return len(self.decided), len(self.order)
+        leases = self._leases.get(pair, {})
+        looking = sum(end > now for who, end in leases.items() if who != annotator)
+        return len(self.labels[pair]) + looking < self._votes
 
     @property
     def left(self) -> int:
         """Return the largest number of votes until every pair is decided."""
-        return sum(max(0, self._votes - len(self.voters[pair])) for pair in self.order if pair not in self.decided)
+        return sum(max(0, self._votes - len(by)) for pair, by in self.labels.items() if pair not in self.decided)
 
     def count(self, annotator: str) -> int:
         """Return the number of votes of this annotator."""
-        return len(self._person(annotator).answers)
+        return len(self._person(annotator).votes)
 
     def next(self, annotator: str, now: float, rng: np.random.Generator) -> tuple[int, bool] | None:
         """Return the next pair, and a flag for repeats; None if no question is left for this annotator.
@@ -89,17 +84,17 @@ class Board:
         """
         person = self._person(annotator)
         if rng.random() < self._gold_share:
-            unseen = [pair for pair in self.gold if pair not in person.first]
+            unseen = [pair for pair in self._gold if pair not in person.first]
             if unseen:
                 return unseen[rng.integers(len(unseen))], False
         if rng.random() < self._repeat_share:
-            old = [pair for pair, repeat in person.answers[:-_APART] if not repeat and pair not in person.repeated]
+            old = [pair for pair, repeat in person.votes[:-_APART] if not repeat and pair not in person.repeated]
             if old:
                 return old[rng.integers(len(old))], True
         fresh = None
-        for pair in self.order:
+        for pair, labels in self.labels.items():
             if self.is_open(pair, annotator, now):
-                if self.voters[pair] or self._leases.get(pair):
+                if labels or self._leases.get(pair):
                     return pair, False
                 fresh = pair if fresh is None else fresh
         return None if fresh is None else (fresh, False)

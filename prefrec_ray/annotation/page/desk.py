@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from prefrec_ray import storage
 from prefrec_ray.annotation.page.board import Board
-from prefrec_ray.annotation.page.choose import FEATURES, MEMBERS, WIDTH
-from prefrec_ray.annotation.page.rank import ListBoard, Lists
 from prefrec_ray.annotation.page.settings import DRAWN, LabelSettings
 from prefrec_ray.annotation.page.store import Lease, Store, Vote
-from prefrec_ray.annotation.page.vote_scores import Votes, VoteScorer, VoteScores
+from prefrec_ray.annotation.page.vote_scores import Votes, VoteScores
 from prefrec_ray.errors import UserError
 from prefrec_ray.settings import parse
 
@@ -29,11 +25,10 @@ class Stale(Exception):
 
 @dataclass(frozen=True)
 class Question:
-    """A pair for an annotator: the segment on the left (A) first. answered: number of the annotator's votes."""
+    """A pair for an annotator: the segment on the left (A) first."""
 
     lease: Lease
     segments: list[Any]
-    answered: int
 
 
 class Desk:
@@ -45,46 +40,50 @@ class Desk:
     def __init__(self, folder: str, settings: LabelSettings, clock: Callable[[], float]) -> None:
         self.store, self.now = Store(folder), clock
         self.settings = settings = _as_made(self.store.about["settings"], settings, self.store.file)
-        self.pairs = self.store.pairs()
-        gold = [pair for pair, _, label in self.pairs if label is not None]
+        pairs = self.store.pairs()
+        self.gold = {pair: label for pair, label in pairs if label is not None}
         self._rng = np.random.default_rng()
-        self._labels: defaultdict[int, dict[str, str]] = defaultdict(dict)
-        self.board = self._board(gold)
-        self._since: set[int] = set()  # pairs with votes since they were scored
-        self.votes = 0
+        order = self._rng.permutation([pair for pair, _ in pairs]).tolist()
+        self.board = Board(order, self.gold, settings.votes, (settings.gold, settings.repeats))
         for vote in self.store.votes():
-            self._count(vote)
+            self.board.voted(vote.annotator, vote.pair, vote.label, vote.repeat)
         for lease in self.store.leases():
             self.board.leased(lease.annotator, lease.pair, lease.expires)
-        forms: dict[str, Any] = {"pair": (np.int64, (None,)), "features": (np.float32, (None, MEMBERS, WIDTH))}
-        arrays = storage.read_arrays(storage.join(folder, FEATURES), forms)
-        known = [(pair, label) for pair, _, label in self.pairs]
-        self.scorer = VoteScorer(known, arrays["pair"], arrays["features"], settings.seed)
-        self.take(self.scorer.score(self.judged()))
+        self.take(VoteScores.fit(self.judged(), self.gold))
+
+    @property
+    def votes(self) -> int:
+        """Return the number of votes, without repeats."""
+        return sum(map(len, self.board.labels.values()))
+
+    @property
+    def left(self) -> int:
+        """Return the remaining votes of the budget, or the largest number of votes until every pair is decided."""
+        most = self.board.left
+        return most if self.settings.budget is None else max(0, min(most, self.settings.budget - self.votes))
 
     def question(self, annotator: str) -> Question | None:
         """Return this annotator's current question until it has a vote or expires; None if no question is left."""
         now = self.now()
-        lease = self.store.lease_of(annotator)
-        if lease is not None and lease.expires < now and not self._worth_it(lease, now):
+        lease = self._lease_of(annotator)
+        if lease is not None and lease.expires < now and not self._is_useful(lease, now):
             self.board.release(annotator, lease.pair)
             lease = None
         if lease is None:
             lease = self._next(annotator, now)
         if lease is None:
             return None
-        segments, _ = self.store.shown(lease.pair)
-        return Question(lease, segments[::-1] if lease.flipped else segments, self.board.count(annotator))
+        segments = self.store.segments(lease.pair)
+        return Question(lease, segments[::-1] if lease.flipped else segments)
 
-    def answer(self, annotator: str, token: str, label: str, seconds: float | None) -> None:
+    def vote(self, annotator: str, token: str, label: str, seconds: float | None) -> None:
         """Store a vote (first: A, on the left; second, tie or skip) on the question with this token, at most once.
 
         The vote is on the disk on return. Raises `Stale` if the token belongs to another question.
         """
-        lease = self.store.lease_of(annotator)
+        lease = self._lease_of(annotator)
         if lease is None or lease.token != token:
-            before = self.store.vote_of(token)
-            if before is None or before.annotator != annotator:
+            if not self.store.votes(token=token, annotator=annotator):
                 raise Stale
             return
         now = self.now()
@@ -101,75 +100,53 @@ class Desk:
             token=token,
         )
         self.store.vote(vote)
-        self._count(vote)
-        if self.scores.decided(vote.pair, self._of(vote.pair), self.settings.posterior):
-            self.board.decided.add(vote.pair)
+        self.board.voted(annotator, vote.pair, vote.label, vote.repeat)
+        self.board.decided |= self.scores.decided(self.judged([vote.pair]), self.settings.posterior)
 
     def undo(self, annotator: str) -> None:
         """Take back the last vote, and ask its question again; do nothing without a vote."""
-        vote = self.store.last_vote(annotator)
+        vote = self.last_vote(annotator)
         if vote is None:
             return
-        now = self.now()
-        current = self.store.lease_of(annotator)
+        current = self._lease_of(annotator)
         if current is not None:
             self.board.release(annotator, current.pair)
-        lease = self._lease(annotator, vote.pair, vote.repeat, vote.flipped, vote.changed + 1, now)
+        lease = self._lease(annotator, vote.pair, vote.repeat, vote.flipped, vote.changed + 1, self.now())
         self.store.undo(vote, lease)
         self.board.undone(annotator, vote.pair, vote.repeat)
         self.board.leased(annotator, vote.pair, lease.expires)
-        if not vote.repeat:
-            self._labels[vote.pair].pop(annotator)
-            self._since.add(vote.pair)
-            self.votes -= 1
 
-    def invite(self, annotator: str) -> float:
-        """Invite an annotator, and return the end of the invitation. An earlier invitation ends."""
+    def last_vote(self, annotator: str) -> Vote | None:
+        """Return the last vote of an annotator, or None."""
+        return next(iter(self.store.votes(last=True, annotator=annotator)), None)
+
+    def invite(self, annotator: str) -> None:
+        """Invite an annotator. An earlier invitation ends."""
         now = self.now()
-        expires = now + 86_400.0 * self.settings.invitation_days
-        self.store.invite(annotator, expires, now)
-        return expires
+        self.store.invite(annotator, now + 86_400.0 * self.settings.invitation_days, now)
 
     def withdraw(self, annotator: str) -> None:
         """End an annotator's invitation at once; their votes stay."""
-        lease = self.store.lease_of(annotator)
+        lease = self._lease_of(annotator)
         self.store.withdraw(annotator, self.now())
         if lease is not None:
             self.board.release(annotator, lease.pair)
 
-    def judged(self) -> Votes:
-        """Return votes without skips and repeats, to be scored."""
-        self._since = set()
-        return [(pair, who, label) for pair, by in self._labels.items() for who, label in by.items() if label != "skip"]
+    def judged(self, pairs: Iterable[int] | None = None) -> Votes:
+        """Return the votes on `pairs`, or on all, without skips and repeats."""
+        labels = self.board.labels
+        chosen = labels if pairs is None else pairs
+        return [(pair, who, label) for pair in chosen for who, label in labels[pair].items() if label != "skip"]
 
     def take(self, scores: VoteScores) -> None:
-        """Use the scores of the last `judged` votes from now on; decide pairs with later votes again."""
+        """Use these scores from now on, also for votes that came later."""
         self.scores = scores
-        self.board.order = scores.order
-        at = self.settings.posterior
-        since = {pair for pair in self._since if scores.decided(pair, self._of(pair), at)}
-        self.board.decided = (scores.all_decided(at) - self._since) | since
+        self.board.decided = scores.decided(self.judged(), self.settings.posterior)
 
-    @property
-    def left(self) -> int:
-        """Return the remaining votes of the budget, or the largest number of votes until every pair is decided."""
-        most = self.board.left
-        return most if self.settings.budget is None else max(0, min(most, self.settings.budget - self.votes))
+    def _lease_of(self, annotator: str) -> Lease | None:
+        return next(iter(self.store.leases(annotator=annotator)), None)
 
-    def _board(self, gold: list[int]) -> Board:
-        if self.settings.mode == "rank":
-            lists = Lists(self.store.about["lists"])
-            return ListBoard(lists, self.settings.votes, self._labels_of)
-        order = self._rng.permutation([pair for pair, _, _ in self.pairs]).tolist()
-        return Board(order, gold, self.settings.votes, (self.settings.gold, self.settings.repeats))
-
-    def _labels_of(self, annotator: str) -> dict[int, str]:
-        return {pair: by[annotator] for pair, by in self._labels.items() if annotator in by}
-
-    def _of(self, pair: int) -> list[tuple[str, str]]:
-        return [(who, label) for who, label in self._labels[pair].items() if label != "skip"]
-
-    def _worth_it(self, lease: Lease, now: float) -> bool:
+    def _is_useful(self, lease: Lease, now: float) -> bool:
         return lease.repeat or self.board.is_open(lease.pair, lease.annotator, now)
 
     def _next(self, annotator: str, now: float) -> Lease | None:
@@ -181,7 +158,8 @@ class Desk:
         pair, repeat = following
         flipped = bool(self._rng.integers(2))
         if repeat:  # with sides exchanged
-            flipped = not next(v.flipped for v in self.store.votes_of(annotator) if v.pair == pair and not v.repeat)
+            (first,) = self.store.votes(annotator=annotator, pair=pair, repeat=False)
+            flipped = not first.flipped
         lease = self._lease(annotator, pair, repeat, flipped, 0, now)
         self.store.lease(lease)
         self.board.leased(annotator, pair, lease.expires)
@@ -190,13 +168,6 @@ class Desk:
     def _lease(self, annotator: str, pair: int, repeat: bool, flipped: bool, changed: int, now: float) -> Lease:
         expires = now + 60 * self.settings.lease_minutes
         return Lease(annotator, secrets.token_urlsafe(12), pair, repeat, flipped, changed, now, expires)
-
-    def _count(self, vote: Vote) -> None:
-        self.board.answered(vote.annotator, vote.pair, vote.repeat)
-        if not vote.repeat:
-            self._labels[vote.pair][vote.annotator] = vote.label
-            self._since.add(vote.pair)
-            self.votes += 1
 
 
 def exchanged(label: str, flipped: bool) -> str:

@@ -12,7 +12,6 @@ import pyarrow as pa
 from pyarrow import csv
 
 from prefrec_ray import storage
-from prefrec_ray.annotation.page.texts import TEXTS
 from prefrec_ray.errors import UserError
 from prefrec_ray.storage.parquet import read_parquet
 
@@ -38,14 +37,14 @@ class LabelItem:
 class Items:
     """The items of the file, by id, and the folder of their pictures; empty without a file."""
 
-    def __init__(self, file: str | None, code: Callable[[str, object], str]) -> None:
+    def __init__(self, file: str | None, code: Callable[[object], str]) -> None:
         self._items = {} if file is None else _read(file)
         self._folder = Path(storage.absolute(file)).parent if file else None
         self._code = code
 
     def __call__(self, item: Any) -> LabelItem:
         """Return the title and picture of an item."""
-        return self._items.get(str(item)) or LabelItem(TEXTS["item"].format(self._code("item", item)))
+        return self._items.get(str(item)) or LabelItem(f"Item {self._code(item)}")
 
     def picture(self, name: str) -> tuple[Path, str] | None:
         """Return the file and media type of a picture; None for any other name."""
@@ -69,7 +68,7 @@ def _read(file: str) -> dict[str, LabelItem]:
             raise UserError(
                 f"{where}: picture {picture!r}; expected the name of a file in its folder ({', '.join(PICTURES)})"
             )
-        title = " ".join(str(title or "").split()) or TEXTS["untitled"]
+        title = " ".join(str(title or "").split()) or "(no title)"
         items[str(key)] = LabelItem(title if len(title) <= _LONGEST else f"{title[:_LONGEST]}…", picture)
     return items
 

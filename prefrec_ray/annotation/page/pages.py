@@ -1,22 +1,114 @@
-"""The pages, from Jinja2 templates with all texts escaped."""
+"""The pages of annotators and of the admin, from Jinja2 templates with all texts escaped."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from shlex import quote
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from prefrec_ray.annotation.page.texts import TEXTS
-from prefrec_ray.annotation.page.timeline import HEIGHT, WIDTH
+from prefrec_ray.annotation.aggregate import krippendorff_alpha
+from prefrec_ray.annotation.page.desk import Desk, exchanged
+from prefrec_ray.annotation.page.items import Items
+from prefrec_ray.annotation.page.timeline import HEIGHT, WIDTH, draw, signals_of
+
+#: Texts of the buttons, by label.
+LABELS = {"first": "A is better", "second": "B is better", "tie": "Equally good", "skip": "I cannot tell"}
+
+
+@dataclass(frozen=True)
+class Person:
+    """An annotator on the admin's page. gold: numbers of right votes and of all; repeats: of equal votes and of all.
+
+    reliability: by Dawid and Skene's model; None without votes. seconds: median. expires: since 1970.
+    """
+
+    name: str
+    votes: int
+    skips: int
+    gold: tuple[int, int]
+    repeats: tuple[int, int]
+    reliability: float | None
+    seconds: float | None
+    expires: float
+
+
+def question_page(desk: Desk, annotator: str, items: Items, guide: Markup, form: str) -> str:
+    """Return the page of an annotator's question, or the last page; `form`: token of the forms."""
+    question = desk.question(annotator)
+    last = desk.last_vote(annotator)
+    values = {
+        "form": form,
+        "previous": last and exchanged(last.label, last.flipped),
+        "voted": desk.board.count(annotator),
+    }
+    if question is None:
+        return page("done.html", **values)
+    return page(
+        "question.html",
+        drawing=draw(question.segments, signals_of(desk.store.about["signals"]), items),
+        question=question.lease.token,
+        guide=guide,
+        decided=len(desk.board.decided),
+        pairs=len(desk.board.labels),
+        **values,
+    )
+
+
+def admin_page(desk: Desk, links: Mapping[str, str], invited: str, form: str) -> str:
+    """Return the page of the admin. links: of invitations, by annotator; invited: the annotator whose link is new."""
+    votes = desk.judged()
+    people = desk.store.people()
+    return page(
+        "admin.html",
+        decided=len(desk.board.decided),
+        pairs=len(desk.board.labels),
+        votes=len(votes),
+        left=desk.left,
+        alpha=krippendorff_alpha(np.array([pair for pair, _, _ in votes]), np.array([v for _, _, v in votes], str)),
+        team=[_person(desk, name, expires) for name, expires in people.items()],
+        links=links,
+        invited=invited,
+        people=people,
+        audit=desk.store.audit(),
+        form=form,
+        then=train_command(desk.store.file.rpartition("/")[0], desk.store.about["dataset"]),
+    )
+
+
+def train_command(store: str, dataset: str) -> str:
+    """Return the command that trains on the votes, quoted for a shell: brackets and spaces are special there."""
+    return f"prefrec train CONFIG {quote(f'teachers=[{store}]')} --dataset {quote(dataset)}"
+
+
+def _person(desk: Desk, name: str, expires: float) -> Person:
+    votes = desk.store.votes(annotator=name)
+    first = {vote.pair: vote.label for vote in votes if not vote.repeat}
+    again = [first[vote.pair] == vote.label for vote in votes if vote.repeat]
+    right = [desk.gold[pair] == label for pair, label in first.items() if pair in desk.gold]
+    skips = sum(label == "skip" for label in first.values())
+    return Person(
+        name,
+        len(first) - skips,
+        skips,
+        (sum(right), len(right)),
+        (sum(again), len(again)),
+        desk.scores.reliability.get(name),
+        float(np.median([vote.seconds for vote in votes])) if votes else None,
+        expires,
+    )
 
 
 def page(template: str, **values: Any) -> str:
     """Return a whole page."""
-    return _templates().get_template(template).render(t=TEXTS, **values)
+    return _templates().get_template(template).render(values)
 
 
 def guidelines(text: str) -> Markup:
@@ -37,6 +129,6 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["date"] = _date
-    made.globals.update(width=WIDTH, height=HEIGHT)
+    made.filters |= {"date": _date, "thousands": "{:,}".format}
+    made.globals |= {"width": WIDTH, "height": HEIGHT, "labels": LABELS}
     return made

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from prefrec_ray.preferences.settings import Pairs
 from prefrec_ray.settings import Count, Pairing, Seed, Settings
@@ -15,13 +15,7 @@ Share = Annotated[float, Field(ge=0, le=0.5)]
 class LabelSettings(Settings):
     """The section `label`. `DRAWN` are fixed when the store is made; the others may change at every start."""
 
-    mode: Literal["pairs", "rank"] = Field(
-        default="pairs", description="compare two segments, or sort several segments of one user"
-    )
     pairs: Pairs = Field(default=1000, description="candidate pairs")
-    segments: Annotated[int, Field(ge=3, le=32)] = Field(
-        default=8, description="segments of a list in mode `rank`; n segments make n (n - 1) / 2 pairs"
-    )
     held_out: Annotated[float, Field(ge=0, le=0.9)] = Field(
         default=0.1, description="share of pairs of validation users"
     )
@@ -35,7 +29,7 @@ class LabelSettings(Settings):
         default=0.95, description="probability of the likeliest label at which a pair is decided"
     )
     budget: Count | None = Field(default=None, description="total number of votes; null: until all pairs are decided")
-    rescore: Count = Field(default=20, description="votes between updates of reliabilities and of the order of pairs")
+    rescore: Count = Field(default=20, description="votes between updates of reliabilities")
     lease_minutes: Annotated[float, Field(gt=0, le=24 * 60)] = Field(
         default=15.0, description="minutes for which a pair on an annotator's screen is reserved"
     )
@@ -45,14 +39,6 @@ class LabelSettings(Settings):
     guidelines: str | None = Field(default=None, description="Markdown file, shown next to the question")
     items: str | None = Field(default=None, description="CSV or Parquet file: item_id, title, picture")
 
-    @model_validator(mode="after")
-    def _lists_are_of_one_user(self) -> LabelSettings:
-        if self.mode == "rank" and self.pairing != "within_user":
-            raise ValueError(
-                f"mode 'rank' orders segments of one user; expected pairing within_user, not {self.pairing}"
-            )
-        return self
-
 
 #: Settings that are fixed when the store is made.
-DRAWN = ("mode", "pairs", "segments", "held_out", "pairing", "length", "seed", "gold")
+DRAWN = ("pairs", "held_out", "pairing", "length", "seed", "gold")

@@ -11,21 +11,20 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic.dataclasses import dataclass
 
 from prefrec_ray import storage
-from prefrec_ray.annotation.page.rank import Lists
 from prefrec_ray.errors import UserError
 
-#: pair_id, split, gold label, segments (JSON) and outcome (JSON) of a pair.
-PairRow = tuple[int, str, str | None, str, str]
+#: pair_id, split, gold label and segments (JSON) of a pair.
+PairRow = tuple[int, str, str | None, str]
 
-FILE, VERSION = "labels.sqlite", 1
+FILE, VERSION = "labels.sqlite", 2
 _TABLES = """
 CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE pairs (
-    pair INTEGER PRIMARY KEY, split TEXT NOT NULL, gold TEXT, segments TEXT NOT NULL, outcome TEXT NOT NULL);
+CREATE TABLE pairs (pair INTEGER PRIMARY KEY, split TEXT NOT NULL, gold TEXT, segments TEXT NOT NULL);
 CREATE TABLE people (annotator TEXT PRIMARY KEY, expires REAL NOT NULL);
 CREATE TABLE leases (
     annotator TEXT PRIMARY KEY REFERENCES people, token TEXT NOT NULL UNIQUE, pair INTEGER NOT NULL REFERENCES pairs,
@@ -36,9 +35,8 @@ CREATE TABLE votes (
     annotator TEXT NOT NULL REFERENCES people, label TEXT NOT NULL, repeat INTEGER NOT NULL, flipped INTEGER NOT NULL,
     changed INTEGER NOT NULL, seconds REAL NOT NULL, time REAL NOT NULL, token TEXT NOT NULL UNIQUE,
     UNIQUE (pair, annotator, repeat));
+CREATE TABLE audit (time REAL NOT NULL, event TEXT NOT NULL, annotator TEXT NOT NULL);
 """
-#: Stores of earlier versions lack it.
-_AUDIT = "CREATE TABLE IF NOT EXISTS audit (time REAL NOT NULL, event TEXT NOT NULL, annotator TEXT NOT NULL);"
 
 
 @dataclass(frozen=True)
@@ -73,8 +71,7 @@ class Vote:
     token: str
 
 
-_LEASE = ", ".join(Lease.__dataclass_fields__)
-_VOTE = ", ".join(Vote.__dataclass_fields__)
+Row = TypeVar("Row", Lease, Vote)
 
 
 class Store:
@@ -94,22 +91,20 @@ class Store:
                 key: json.loads(value) for key, value in self._db.execute("SELECT key, value FROM about")
             }
             self._check()
-            self._db.executescript(_AUDIT)
         except (sqlite3.DatabaseError, ValueError) as error:
             self._db.close()
             raise UserError(f"{self.file}: not a store of votes ({error})") from error
-        if self.about.get("version") != VERSION:
-            self._db.close()
-            raise UserError(f"{self.file}: version {self.about.get('version')}; expected {VERSION}")
 
     def _check(self) -> None:
-        """Raise `ValueError` or `sqlite3.DatabaseError` if pages are damaged, or a table or a key is missing."""
+        """Raise `ValueError` or `sqlite3.DatabaseError` for damaged pages, missing tables or keys, another version."""
+        if self.about.get("version", VERSION) != VERSION:
+            raise ValueError(f"version {self.about['version']}; expected {VERSION}")
         (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
             raise ValueError(" ".join(found.split()))
-        for table in ("pairs", "people", "leases", "votes"):
+        for table in ("pairs", "people", "leases", "votes", "audit"):
             self._db.execute(f"SELECT * FROM {table} LIMIT 0")
-        missing = sorted({"dataset", "lists", "secret", "settings", "signals", "version"} - set(self.about))
+        missing = sorted({"dataset", "secret", "settings", "signals", "version"} - set(self.about))
         if missing:
             raise ValueError(f"missing: {', '.join(missing)}")
 
@@ -120,11 +115,11 @@ class Store:
         db = sqlite3.connect(file, isolation_level=None)
         try:
             os.chmod(file, 0o600)
-            db.executescript(_TABLES + _AUDIT)
+            db.executescript(_TABLES)
             with _durable(db):
                 rows = [(key, json.dumps(value)) for key, value in {**about, "version": VERSION}.items()]
                 db.executemany("INSERT INTO about VALUES (?, ?)", rows)
-                db.executemany("INSERT INTO pairs VALUES (?, ?, ?, ?, ?)", pairs)
+                db.executemany("INSERT INTO pairs VALUES (?, ?, ?, ?)", pairs)
         finally:
             db.close()
 
@@ -132,14 +127,14 @@ class Store:
         """Close the file."""
         self._db.close()
 
-    def pairs(self) -> list[tuple[int, str, str | None]]:
-        """Return (pair, split, gold label) of all pairs."""
-        return self._db.execute("SELECT pair, split, gold FROM pairs").fetchall()
+    def pairs(self) -> list[tuple[int, str | None]]:
+        """Return (pair, gold label) of all pairs."""
+        return self._db.execute("SELECT pair, gold FROM pairs").fetchall()
 
-    def shown(self, pair: int) -> tuple[list[Any], dict[str, Any]]:
-        """Return the two segments of a pair, and its outcome."""
-        segments, outcome = self._db.execute("SELECT segments, outcome FROM pairs WHERE pair = ?", (pair,)).fetchone()
-        return json.loads(segments), json.loads(outcome)
+    def segments(self, pair: int) -> list[Any]:
+        """Return the two segments of a pair (`questions.Segment`)."""
+        (segments,) = self._db.execute("SELECT segments FROM pairs WHERE pair = ?", (pair,)).fetchone()
+        return json.loads(segments)
 
     def invite(self, annotator: str, expires: float, now: float = 0.0) -> None:
         """Let an annotator vote until `expires`, which replaces an earlier invitation; `now`: the time of the event."""
@@ -163,40 +158,27 @@ class Store:
         """Return the end of each annotator's invitation; 0 if it was withdrawn."""
         return dict(self._db.execute("SELECT annotator, expires FROM people ORDER BY annotator"))
 
-    def leases(self) -> list[Lease]:
-        """Return all leases, at most one per annotator."""
-        return [_lease(row) for row in self._db.execute(f"SELECT {_LEASE} FROM leases")]
+    def leases(self, **equal: Any) -> list[Lease]:
+        """Return the leases with the given columns, at most one per annotator."""
+        return self._select(Lease, "leases", "rowid", equal)
 
-    def lease_of(self, annotator: str) -> Lease | None:
-        """Return the lease of an annotator, or None."""
-        row = self._db.execute(f"SELECT {_LEASE} FROM leases WHERE annotator = ?", (annotator,)).fetchone()
-        return None if row is None else _lease(row)
+    def votes(self, last: bool = False, **equal: Any) -> list[Vote]:
+        """Return the votes with the given columns, in order; with `last` at most one."""
+        return self._select(Vote, "votes", "number DESC LIMIT 1" if last else "number", equal)
+
+    def labels(self) -> list[tuple[int, str, str]]:
+        """Return (pair, annotator, label) of all votes except repeats."""
+        return [(vote.pair, vote.annotator, vote.label) for vote in self.votes(repeat=False)]
 
     def lease(self, lease: Lease) -> None:
         """Set the lease of an annotator."""
-        self._db.execute(f"INSERT OR REPLACE INTO leases ({_LEASE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _row(lease))
+        self._insert("INSERT OR REPLACE INTO leases", lease)
 
     def vote(self, vote: Vote) -> None:
         """Replace a lease by its vote, which is on the disk on return."""
         with _durable(self._db):
-            self._db.execute(f"INSERT INTO votes ({_VOTE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", _row(vote))
+            self._insert("INSERT INTO votes", vote)
             self._db.execute("DELETE FROM leases WHERE token = ?", (vote.token,))
-
-    def vote_of(self, token: str) -> Vote | None:
-        """Return the vote on a lease, or None."""
-        row = self._db.execute(f"SELECT {_VOTE} FROM votes WHERE token = ?", (token,)).fetchone()
-        return None if row is None else _vote(row)
-
-    def last_vote(self, annotator: str) -> Vote | None:
-        """Return the last vote of an annotator, or None."""
-        query = f"SELECT {_VOTE} FROM votes WHERE annotator = ? ORDER BY number DESC LIMIT 1"
-        row = self._db.execute(query, (annotator,)).fetchone()
-        return None if row is None else _vote(row)
-
-    def votes_of(self, annotator: str) -> list[Vote]:
-        """Return all votes of an annotator, in order."""
-        query = f"SELECT {_VOTE} FROM votes WHERE annotator = ? ORDER BY number"
-        return [_vote(row) for row in self._db.execute(query, (annotator,))]
 
     def undo(self, vote: Vote, lease: Lease) -> None:
         """Replace a vote by a lease."""
@@ -204,20 +186,17 @@ class Store:
             self._db.execute("DELETE FROM votes WHERE token = ?", (vote.token,))
             self.lease(lease)
 
-    def labels(self) -> list[tuple[int, str, str]]:
-        """Return (pair, annotator, label) of all votes except repeats; in mode `rank` also of implied ones."""
-        by: dict[str, dict[int, str]] = {}
-        for vote in self.votes():
-            if not vote.repeat:
-                by.setdefault(vote.annotator, {})[vote.pair] = vote.label
-        if self.about["lists"]:
-            lists = Lists(self.about["lists"])
-            by = {who: lists.votes(labels) for who, labels in by.items()}
-        return [(pair, who, label) for who, labels in by.items() for pair, label in labels.items()]
+    def _insert(self, query: str, row: Lease | Vote) -> None:
+        columns = vars(row)
+        self._db.execute(
+            f"{query} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", [*columns.values()]
+        )
 
-    def votes(self) -> list[Vote]:
-        """Return all votes, in order."""
-        return [_vote(row) for row in self._db.execute(f"SELECT {_VOTE} FROM votes ORDER BY number")]
+    def _select(self, kind: type[Row], table: str, order: str, equal: dict[str, Any]) -> list[Row]:
+        columns = ", ".join(kind.__dataclass_fields__)
+        where = " AND ".join(["1", *(f"{name} = ?" for name in equal)])
+        query = f"SELECT {columns} FROM {table} WHERE {where} ORDER BY {order}"
+        return [kind(*row) for row in self._db.execute(query, [*equal.values()])]
 
 
 def _file(folder: str) -> str:
@@ -238,17 +217,3 @@ def _durable(db: sqlite3.Connection) -> Iterator[None]:
         raise
     finally:
         db.execute("PRAGMA synchronous=NORMAL")
-
-
-def _row(value: Lease | Vote) -> tuple[Any, ...]:
-    return tuple(getattr(value, name) for name in value.__dataclass_fields__)
-
-
-def _lease(row: tuple[Any, ...]) -> Lease:
-    annotator, token, pair, repeat, flipped, *rest = row
-    return Lease(annotator, token, pair, bool(repeat), bool(flipped), *rest)
-
-
-def _vote(row: tuple[Any, ...]) -> Vote:
-    pair, annotator, label, repeat, flipped, *rest = row
-    return Vote(pair, annotator, label, bool(repeat), bool(flipped), *rest)

@@ -14,11 +14,9 @@ from matplotlib.patches import Rectangle
 from prefrec_ray.evaluation.results.names import LOGGING_POLICY, subject_title
 from prefrec_ray.reports.load import Run
 from prefrec_ray.reports.style import COLOURS, FAINT, GREY, INK, LINES, RC, label_ends, note, panel, wrapped
-from prefrec_ray.reports.sweep.load import FINISHED, STOPPED, Setting, Sweep
-from prefrec_ray.reports.sweep.names import labels, names, short
-from prefrec_ray.reports.sweep.scores import Measure
-from prefrec_ray.reports.sweep.table import cell
-from prefrec_ray.reports.sweep.units import metric_of
+from prefrec_ray.reports.sweep.load import FINISHED, STOPPED, Setting, Sweep, names, short
+from prefrec_ray.reports.sweep.scores import Measure, metric_of
+from prefrec_ray.reports.sweep.table import seed_mean
 
 BEST = COLOURS[1]
 #: Numbers on a heat map, whose colors are the same on a white and a dark page.
@@ -32,25 +30,23 @@ def learning_curves(sweep: Sweep, task: str, column: str) -> Figure | None:
     With too many settings for distinct lines, the best at the end are named and the others are grey. None if fewer than
     two values were reported during training.
     """
-    label = labels(sweep)
     curves = {}
     for setting in sweep.chosen:
-        runs = [sweep.runs[trial.name] for trial in sweep.group(setting, task)]
-        updates, values = seed_curves(runs, column)
+        updates, values = seed_curves([sweep.runs[trial.name] for trial in sweep.group(setting, task)], column)
         if len(updates) > 1:
             curves[setting] = (updates, values)
     if not curves:
         return None
     figure, axes = panel(task, "updates", metric_of(column).axis, width=4.5, height=3.4)
     ranked = sorted(curves, key=lambda setting: -curves[setting][1].mean(axis=0)[-1])
-    named = [setting for setting in curves if setting in ranked[: len(LINES)]]
-    ends = []
+    style = dict(zip([setting for setting in curves if setting in ranked[: len(LINES)]], LINES, strict=False))
+    label, ends = sweep.labels, []
     for setting, (updates, values) in curves.items():
         mean = values.mean(axis=0)
-        if setting not in named:
+        if setting not in style:
             axes.plot(updates, mean, color=FAINT, lw=1, zorder=1)
             continue
-        colour, dashes = LINES[named.index(setting)]
+        colour, dashes = style[setting]
         axes.fill_between(updates, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.1, lw=0)
         axes.plot(updates, mean, color=colour, ls=dashes, lw=1.8)
         ends.append((updates[-1], mean[-1], label[setting], colour))
@@ -102,18 +98,15 @@ def _lines(sweep: Sweep, measure: Measure, task: str, key: str, by_name: dict[st
     at = _scale(axes, [dict(setting.keys)[key] for settings in by_name.values() for setting in settings])
     ends = []
     for (name, settings), (colour, dashes) in zip(by_name.items(), LINES * len(by_name), strict=False):
-        settings = sorted(settings, key=lambda setting: at[dict(setting.keys)[key]])
-        xs, means = [at[dict(setting.keys)[key]] for setting in settings], []
-        for x, setting in zip(xs, settings, strict=True):
-            summary = cell(scores := measure.select(sweep.group(setting, task)), measure.metric)
-            assert summary is not None
-            means.append(summary.mean)
-            if len(scores) > 1:
-                axes.plot([x] * len(scores), [s.value for s in scores], "o", color=INK, ms=2.5, alpha=0.6, zorder=5)
-            if summary.low is not None and summary.high is not None:
-                axes.plot([x, x], [summary.low, summary.high], color=colour, lw=1.6, alpha=0.8)
-        axes.plot(xs, means, color=colour, ls=dashes, marker="o", ms=6)
-        ends.append((xs[-1], means[-1], name, colour))
+        points = {at[dict(setting.keys)[key]]: measure.select(sweep.group(setting, task)) for setting in settings}
+        means = {x: seed_mean(points[x], measure) for x in sorted(points)}
+        for x, cell in means.items():
+            if cell is not None and cell.interval is not None:
+                axes.plot([x] * cell.seeds, [s.value for s in points[x]], "o", color=INK, ms=2.5, alpha=0.6, zorder=5)
+                axes.plot([x, x], cell.interval, color=colour, lw=1.6, alpha=0.8)
+        ys = [cell.mean for cell in means.values() if cell is not None]
+        axes.plot(list(means), ys, color=colour, ls=dashes, marker="o", ms=6)
+        ends.append((max(means), ys[-1], name, colour))
     if (level := measure.controls.get(task, {}).get(LOGGING_POLICY)) is not None:
         axes.axhline(level.value, color=GREY, lw=1, ls="--", zorder=1)
         note(axes, subject_title(LOGGING_POLICY), (axes.get_xlim()[0], level.value), (3, 3), color=GREY)
@@ -150,20 +143,18 @@ def _heat_maps(
     sweep: Sweep, measure: Measure, task: str, title: str, keys: Sequence[str], settings: Sequence[Setting]
 ) -> list[Drawn]:
     """Draw means over seeds by the first two keys, one figure per value of the third key, on one scale of colours."""
-    scores = {setting.keys: cell(measure.select(sweep.group(setting, task))) for setting in settings}
-    means = {keys: entry.mean for keys, entry in scores.items() if entry is not None}
-    axis = {key: ordered([dict(setting.keys)[key] for setting in settings]) for key in keys}
-    x, y = keys[:2]
+    cells = {setting: seed_mean(measure.select(sweep.group(setting, task))) for setting in settings}
+    means = {setting: cell.mean for setting, cell in cells.items() if cell is not None}
+    x, y, *third = ((key, ordered([dict(setting.keys)[key] for setting in settings])) for key in keys)
     drawn = []
-    for third in axis[keys[2]] if len(keys) == 3 else [None]:
-        grid = np.full((len(axis[y]), len(axis[x])), np.nan)
-        for values, mean in means.items():
-            by_key = dict(values)
-            if len(keys) == 2 or by_key[keys[2]] == third:
-                grid[axis[y].index(by_key[y]), axis[x].index(by_key[x])] = mean
-        name = title if len(keys) == 2 else f"{title}, {keys[2]}={short(third)}"
-        figure = _heat_map(measure, name, (x, axis[x]), (y, axis[y]), grid, list(means.values()))
-        drawn.append((figure, f"{name}, by {x} and {y}"))
+    for value in third[0][1] if third else [None]:
+        grid = np.full((len(y[1]), len(x[1])), np.nan)
+        for setting, mean in means.items():
+            by_key = dict(setting.keys)
+            if not third or by_key[third[0][0]] == value:
+                grid[y[1].index(by_key[y[0]]), x[1].index(by_key[x[0]])] = mean
+        name = f"{title}, {third[0][0]}={short(value)}" if third else title
+        drawn.append((_heat_map(measure, name, x, y, grid, list(means.values())), f"{name}, by {x[0]} and {y[0]}"))
     return drawn
 
 
@@ -178,14 +169,13 @@ def _heat_map(
     figure, axes = panel(title, x[0], y[0], width=4.5, height=2.0 + 0.5 * len(y[1]))
     low, high = min(all_means), max(all_means)
     image = axes.imshow(grid, cmap="viridis", aspect="auto", origin="lower", vmin=low, vmax=high)
-    best = (max if measure.sign >= 0 else min)(all_means)
     for (row, column), value in np.ndenumerate(grid):
         if np.isnan(value):
             axes.text(column, row, "–", ha="center", va="center", color=GREY)
             continue
         colour = ON_BRIGHT if 2 * value > low + high else ON_DEEP
         axes.text(column, row, measure.text(value), ha="center", va="center", color=colour, fontsize=9)
-        if measure.sign and value == best:
+        if value == measure.best(all_means):
             axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec=BEST, lw=3, clip_on=False))
     axes.set_xticks(range(len(x[1])), [short(value) for value in x[1]])
     axes.set_yticks(range(len(y[1])), [short(value) for value in y[1]])
@@ -197,19 +187,15 @@ def _heat_map(
 
 def _dots(sweep: Sweep, measure: Measure, task: str, title: str, line: Setting, key: str) -> Figure:
     """Draw the scores of all trials of a method and recipe by one key."""
-    trials = [
-        trial
-        for trial in sweep.trials
-        if (trial.task, trial.setting.method, trial.setting.recipe) == (task, line.method, line.recipe)
-        and trial.name in measure.scores
-    ]
+    of_line = (task, line.method, line.recipe)
+    trials = [t for t in sweep.trials if (t.task, t.setting.method, t.setting.recipe) == of_line]
+    trials = [trial for trial in trials if trial.name in measure.scores]
     figure, axes = panel(title, key, measure.metric.axis, width=4.5, height=3.1)
     space, values = sweep.settings.search[key], [trial.keys[key] for trial in trials]
-    at = {value: value for value in values} if not space.values else _scale(axes, values)
+    at = _scale(axes, values) if space.values else {value: value for value in values}
     if space.kind == "loguniform":
         axes.set_xscale("log")
-    finished = [measure.scores[trial.name].value for trial in trials if trial.status == FINISHED]
-    best = (max if measure.sign >= 0 else min)(finished) if finished and measure.sign else None
+    best = measure.best([measure.scores[trial.name].value for trial in trials if trial.status == FINISHED])
     for trial, value in zip(trials, values, strict=True):
         score, stopped = measure.scores[trial.name].value, trial.status == STOPPED
         axes.plot([at[value]], [score], "o", ms=5, mec="none", color=GREY if stopped else COLOURS[0], alpha=0.6)

@@ -1,4 +1,4 @@
-"""Content of a sweep's folder: settings, trials with their curves, and the evaluation."""
+"""Content of a sweep's folder: settings, trials with their curves, and the evaluation; and names of its settings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import Any
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
@@ -16,7 +17,6 @@ from prefrec_ray.runs.tuning.settings import Space, TuneSettings
 from prefrec_ray.settings import parse
 
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
-Number = TypeVar("Number", int, float)
 #: Columns of trials.csv that are not metrics, in addition to the searched keys.
 TEXTS = ("trial", "status", "method", "recipe", "task", "seed", "phase", "error")
 
@@ -28,6 +28,11 @@ class Setting:
     method: str
     recipe: str
     keys: tuple[tuple[str, Any], ...]
+
+    @property
+    def keys_text(self) -> str:
+        """Return the searched keys and their values."""
+        return ", ".join(f"{key}={short(value)}" for key, value in self.keys)
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,11 @@ class Sweep:
         return self.uri.rpartition("/")[2]
 
     @property
+    def dataset_name(self) -> str:
+        """Return the name of the data set, without its parent folder."""
+        return dataset_name(self.dataset)
+
+    @cached_property
     def finished(self) -> list[Trial]:
         """Return the trials that ran to their end."""
         return [trial for trial in self.trials if trial.status == FINISHED]
@@ -82,13 +92,50 @@ class Sweep:
         return list(dict.fromkeys(trial.setting for trial in self.finished))
 
     @property
-    def dataset_name(self) -> str:
-        """Return the name of the data set, without its parent folder."""
-        return dataset_name(self.dataset)
+    def is_drawn(self) -> bool:
+        """Return whether a key is drawn at random; else all are grids."""
+        return any(space.kind != "grid" for space in self.settings.search.values())
+
+    @property
+    def labels(self) -> dict[Setting, str]:
+        """Return a name for each of `chosen`; settings with drawn values are named by their first trials."""
+        if not self.is_drawn:
+            return names(self.chosen)
+        method = method_names([setting.method for setting in self.chosen])
+        labels: dict[Setting, str] = {}
+        for trial in self.finished:
+            number = f"#{trial.name.rpartition('_')[2]}"
+            own = f"{method[trial.setting.method]} {number}" if len(method) > 1 else number
+            labels.setdefault(trial.setting, own)
+        return labels
 
     def group(self, setting: Setting, task: str) -> list[Trial]:
         """Return the finished trials of a setting on a task: its seeds."""
         return [trial for trial in self.finished if trial.setting == setting and trial.task == task]
+
+
+def names(settings: Sequence[Setting]) -> dict[Setting, str]:
+    """Return a name for each setting: method and recipe if they differ, then its keys; the method if nothing else."""
+    method = method_names([setting.method for setting in settings])
+    several_recipes = len({setting.recipe for setting in settings}) > 1
+    by_setting = {}
+    for setting in settings:
+        name = method[setting.method] if len(method) > 1 or not setting.keys else ""
+        recipe = setting.recipe if several_recipes else ""
+        by_setting[setting] = " ".join(filter(None, (name, recipe, setting.keys_text)))
+    return by_setting
+
+
+def method_names(methods: Sequence[str]) -> dict[str, str]:
+    """Return a name by method: the class of `module:Class`, or all of it if two classes have the same name."""
+    unique = dict.fromkeys(methods)
+    classes = [method.rpartition(":")[2] for method in unique]
+    return {m: name if classes.count(name) == 1 else m for m, name in zip(unique, classes, strict=True)}
+
+
+def short(value: Any) -> str:
+    """Format a value, with three digits of a number."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def is_sweep(uri: str) -> bool:
@@ -112,6 +159,7 @@ def load_sweep(uri: str) -> Sweep:
             raise UserError(f"{file}: key '{key}' is missing; expected the sweep.json of `prefrec tune`")
     settings = parse(TuneSettings, description["settings"], f"{file}: settings")
     trials = _load_trials(root, settings)
+    evaluation = storage.join(root, "evaluation.json")
     return Sweep(
         uri=root,
         dataset=str(description["dataset"]),
@@ -119,7 +167,7 @@ def load_sweep(uri: str) -> Sweep:
         settings=settings,
         trials=trials,
         runs={trial.name: load_run(storage.join(root, trial.name)) for trial in trials if trial.status == FINISHED},
-        evaluation=read_judged(file) if storage.exists(file := storage.join(root, "evaluation.json")) else None,
+        evaluation=read_judged(evaluation) if storage.exists(evaluation) else None,
         best={
             path.rpartition("/")[2]: storage.read_text(path)
             for path in storage.list_files(root, ".yaml")
@@ -149,7 +197,7 @@ def _trial(row: Mapping[str, str], settings: TuneSettings, where: str) -> Trial:
     spaces = settings.spaces_of(row["method"])
     keys = tuple((key, _value(row[key], space, f"{where}: column '{key}'")) for key, space in spaces.items())
     figures = {
-        name: _number(float, text, f"{where}: column '{name}'") if text else None
+        name: _number(text, f"{where}: column '{name}'") if text else None
         for name, text in row.items()
         if name not in TEXTS and name not in settings.search
     }
@@ -158,7 +206,7 @@ def _trial(row: Mapping[str, str], settings: TuneSettings, where: str) -> Trial:
         status=row["status"],
         setting=Setting(row["method"], row["recipe"], keys),
         task=row["task"],
-        seed=_number(int, row["seed"], f"{where}: column 'seed'"),
+        seed=int(_number(row["seed"], f"{where}: column 'seed'")),
         figures=figures,
         error=row["error"],
     )
@@ -167,7 +215,7 @@ def _trial(row: Mapping[str, str], settings: TuneSettings, where: str) -> Trial:
 def _value(text: str, space: Space, where: str) -> Any:
     """Return the value that was written as `text` (empty: null): one of a grid or choice, or a number of a range."""
     if not space.values:
-        return _number(float, text, where)
+        return _number(text, where)
     known = {"" if value is None else str(value): value for value in space.values}
     written = text.replace("(", "[").replace(")", "]")
     if written not in known:
@@ -176,8 +224,8 @@ def _value(text: str, space: Space, where: str) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _number(kind: type[Number], text: str, where: str) -> Number:
+def _number(text: str, where: str) -> float:
     try:
-        return kind(text)
+        return float(text)
     except ValueError as error:
         raise UserError(f"{where}: found '{text}', expected a number") from error

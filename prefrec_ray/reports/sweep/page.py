@@ -6,22 +6,21 @@ from collections.abc import Sequence
 from shlex import quote
 from typing import Any
 
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from prefrec_ray import storage
 from prefrec_ray.evaluation.results.verdict import vouched
 from prefrec_ray.reports import html
-from prefrec_ray.reports.catalogue import named_items
-from prefrec_ray.reports.first import FirstScreen, first_screen, items_shown
-from prefrec_ray.reports.levels import LEVEL
+from prefrec_ray.reports.first import first_screen, items_shown
+from prefrec_ray.reports.items import named_items
 from prefrec_ray.reports.load import dated, days
 from prefrec_ray.reports.sensitivity import sensitivity
 from prefrec_ray.reports.sweep import figures
-from prefrec_ray.reports.sweep.load import FAILED, Sweep, load_sweep
-from prefrec_ray.reports.sweep.names import short
-from prefrec_ray.reports.sweep.scores import Measure, measures, own_columns, unknown_policies
-from prefrec_ray.reports.sweep.table import SweepTable, cell_lines, gain_lines, make_table, markdown, name_of, notes
-from prefrec_ray.reports.sweep.units import ESTIMATORS, metric_of
+from prefrec_ray.reports.sweep.load import FAILED, Sweep, load_sweep, short
+from prefrec_ray.reports.sweep.scores import ESTIMATORS, Measure, measures, metric_of, own_columns, unknown_policies
+from prefrec_ray.reports.sweep.table import SweepTable, make_table
+from prefrec_ray.reports.terms import LEVEL
 from prefrec_ray.runs.columns import SCORES
 
 #: Policies that the first screen shows unfolded: the table of scores is the point of the page.
@@ -44,7 +43,7 @@ def write_sweep_report(uri: str, output: str) -> None:
     storage.make_room(output)
     if tables:
         folder = output.rpartition("/")[0] or "."
-        storage.write_text(storage.join(folder, "table.md"), "\n".join(markdown(table) for table in tables))
+        storage.write_text(storage.join(folder, "table.md"), "\n".join(table.markdown() for table in tables))
     storage.write_text(output, page)
 
 
@@ -52,7 +51,7 @@ def render(sweep: Sweep, tables: Sequence[SweepTable]) -> str:
     """Return the page as HTML."""
     table_measures = [table.measure for table in tables]
     parts = [
-        html.Paragraph(_about(sweep), "note"),
+        html.paragraph(_about(sweep), "note"),
         _smoke(sweep),
         _first(sweep),
         _best(sweep),
@@ -66,7 +65,7 @@ def render(sweep: Sweep, tables: Sequence[SweepTable]) -> str:
     return html.document(f"Sweep {sweep.name}", parts)
 
 
-def _first(sweep: Sweep) -> FirstScreen | None:
+def _first(sweep: Sweep) -> Markup | None:
     if sweep.evaluation is None:
         return None
     trained, judged = (days([f"{sweep.uri}/{name}"]) for name in ("trials.csv", "evaluation.json"))
@@ -76,71 +75,64 @@ def _first(sweep: Sweep) -> FirstScreen | None:
         ("Judged on", dated(f"{sweep.evaluation.split or 'held-out'} users, not used in training", judged)),
     ]
     places = [f"{sweep.uri}/policies/{trial.name}" for trial in sweep.finished[:1]] + [sweep.dataset]
-    return first_screen(sweep.evaluation, facts, named_items(places, items_shown(sweep.evaluation)), SHOWN)
+    return first_screen(sweep.evaluation, facts, named_items(places, items_shown(sweep.evaluation)), SHOWN).render()
 
 
 def _about(sweep: Sweep) -> str:
     settings = sweep.settings
-    parts = [
-        _count(settings.method, "method"),
-        _count(settings.recipe, "recipe"),
-        _count(settings.task, "task"),
-        _count(settings.seeds, "seed"),
-    ]
+    parts = []
+    for what, values in (
+        ("method", settings.method),
+        ("recipe", settings.recipe),
+        ("task", settings.task),
+        ("seed", settings.seeds),
+    ):
+        parts.append(f"{what}{'s' if len(values) > 1 else ''} {', '.join(map(str, values))}")
     states = [trial.status for trial in sweep.trials]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}. Data set: {sweep.dataset_name}. {len(states)} trials: {counts}."
 
 
-def _count(values: Sequence[Any], what: str) -> str:
-    return f"{what} {values[0]}" if len(values) == 1 else f"{what}s {', '.join(map(str, values))}"
-
-
-def _smoke(sweep: Sweep) -> html.Paragraph | None:
+def _smoke(sweep: Sweep) -> Markup | None:
     text = (
         "A smoke run: every trial at a hundredth of its size. It shows that everything works; its scores mean nothing."
     )
-    return html.Paragraph(text, "bad") if sweep.smoke else None
+    return html.paragraph(text, "bad") if sweep.smoke else None
 
 
-def _tables(sweep: Sweep, tables: Sequence[SweepTable]) -> html.Section | None:
-    parts: list[html.Block | None] = []
+def _tables(sweep: Sweep, tables: Sequence[SweepTable]) -> Markup | None:
+    parts = []
     if any(table.measure.metric.is_level for table in tables):
-        parts.append(html.Paragraph(LEVEL, "note"))
+        parts.append(html.paragraph(LEVEL, "note"))
     if sweep.evaluation is None:
-        parts.append(html.Paragraph("Not evaluated on test users yet, and so without controls. To evaluate:"))
-        parts.append(html.Pre(f"prefrec evaluate {quote(sweep.uri)} --dataset DATASET"))
+        parts.append(html.paragraph("Not evaluated on test users yet, and so without controls. To evaluate:"))
+        parts.append(html.pre(f"prefrec evaluate {quote(sweep.uri)} --dataset DATASET"))
     if not tables:
         text = "No finished trial has a score: set validation or metric in the sweep, or evaluate it."
-        parts.append(html.Paragraph(text, "note"))
+        parts.append(html.paragraph(text, "note"))
     if strangers := unknown_policies(sweep):
         text = f"{strangers} policies in evaluation.json are not of this sweep and are excluded."
-        parts.append(html.Paragraph(text, "note"))
+        parts.append(html.paragraph(text, "note"))
     for table in tables:
-        explained = [html.Paragraph(note, "note") for note in notes(table)]
-        parts += [html.Heading(table.measure.title), _table(table), *explained]
+        parts += [html.heading(table.measure.title), _table(table)]
+        parts += [html.paragraph(note, "note") for note in table.notes]
     title = "Scores by method and task (the paper's Table 2)" if len(sweep.settings.method) > 1 else "Scores"
     return html.section(title, *parts)
 
 
-def _table(table: SweepTable) -> html.Table:
-    lines: list[list[Any]] = []
-    for row in table.rows:
-        cells = []
-        for column, entry in enumerate(row.cells):
-            tone = "score best" if table.is_best(row, column) else "score"
-            cells.append(html.Cell("\n".join(cell_lines(entry, table.measure, row.role)), tone))
-        lines.append([html.Cell(f"{name_of(row)}\n{row.keys}", "keys") if row.keys else name_of(row), *cells])
-    classes: list[str] = [row.role for row in table.rows]
-    for label, task_gains in table.gains.items():
-        cells = [html.Cell("\n".join(gain_lines(gain)), "score") for gain in task_gains]
-        lines.append([f"{label} against the best baseline", *cells])
-        classes.append("gain")
-    return html.table(["", *table.tasks], lines, classes)
+def _table(table: SweepTable) -> Markup:
+    rows = []
+    for line in table.lines:
+        cells = [
+            html.Cell("\n".join(texts), "score best" if best else "score")
+            for texts, best in zip(line.texts, line.best, strict=True)
+        ]
+        rows.append([html.Cell(f"{line.name}\n{line.keys}", "keys") if line.keys else line.name, *cells])
+    return html.table(["", *table.tasks], rows, [line.role for line in table.lines])
 
 
-def _by_keys(sweep: Sweep, table_measures: Sequence[Measure]) -> html.Section | None:
+def _by_keys(sweep: Sweep, table_measures: Sequence[Measure]) -> Markup | None:
     drawn = [
         (figure, f"{measure.title}: {text}")
         for measure in table_measures
@@ -150,7 +142,7 @@ def _by_keys(sweep: Sweep, table_measures: Sequence[Measure]) -> html.Section | 
     return _drawn(f"Scores by {', '.join(sweep.settings.search)}", drawn, POINTS)
 
 
-def _curves(sweep: Sweep) -> html.Section | None:
+def _curves(sweep: Sweep) -> Markup | None:
     drawn = []
     for column in (*(f"validation/{key}" for key in ESTIMATORS), *own_columns(sweep)):
         users = " on validation users" if column.startswith("validation/") else ""
@@ -161,25 +153,23 @@ def _curves(sweep: Sweep) -> html.Section | None:
     return _drawn("Learning curves (the paper's Fig. 5)", drawn, BAND, folded=True)
 
 
-def _drawn(
-    title: str, drawn: Sequence[tuple[Figure, str]], explained: str, folded: bool = False
-) -> html.Section | None:
+def _drawn(title: str, drawn: Sequence[tuple[Figure, str]], explained: str, folded: bool = False) -> Markup | None:
     if not drawn:
         return None
-    return html.section(title, html.Paragraph(explained, "note"), html.figures(drawn), folded=folded)
+    return html.section(title, html.paragraph(explained, "note"), html.figures(drawn), folded=folded)
 
 
-def _best(sweep: Sweep) -> html.Section | None:
+def _best(sweep: Sweep) -> Markup | None:
     """Return the best settings of each task with their score, the command that trains them again, and its YAML."""
-    parts: list[html.Block | None] = []
+    parts = []
     for name, text in sorted(sweep.best.items()):
         first, _, section = text.partition("\n")
         command = f"prefrec train {quote(f'{sweep.uri}/{name}')} --output RUN"
-        parts += [html.Paragraph(first.removeprefix("# ")), html.Pre(command), html.details(name, html.Pre(section))]
-    return html.section("Best settings", *parts) if parts else None
+        parts += [html.paragraph(first.removeprefix("# ")), html.pre(command), html.details(name, html.pre(section))]
+    return html.section("Best settings", *parts)
 
 
-def _trials(sweep: Sweep) -> html.Section | None:
+def _trials(sweep: Sweep) -> Markup | None:
     keys = list(sweep.settings.search)
     first = [sweep.settings.ranking[0]] if sweep.settings.ranking else []
     names = dict.fromkeys([*first, *own_columns(sweep), *SCORES, *sweep.trials[0].figures])
@@ -195,7 +185,7 @@ def _trials(sweep: Sweep) -> html.Section | None:
     units = [metric_of(column).unit for column in columns]
     head = ["trial", "status", "method", "recipe", "task", "seed", *keys]
     head += [f"{column} ({unit})" if unit else column for column, unit in zip(columns, units, strict=True)]
-    failed = [html.Paragraph(f"{t.name} failed: {t.error}", "bad") for t in sweep.trials if t.status == FAILED]
+    failed = [html.paragraph(f"{t.name} failed: {t.error}", "bad") for t in sweep.trials if t.status == FAILED]
     title = f"All {len(rows)} trials with all metrics"
     return html.section("Trials", *failed, html.details(title, html.table(head, rows)))
 
@@ -204,7 +194,7 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def _settings(sweep: Sweep) -> html.Section | None:
+def _settings(sweep: Sweep) -> Markup | None:
     settings = sweep.settings.model_dump(mode="json", exclude={"dataset"}, exclude_defaults=True)
     rows = [["dataset", sweep.dataset_name]]
     for key, value in settings.items():

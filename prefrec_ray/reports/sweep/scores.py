@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from prefrec_ray.engagement.levels import MAX_LEVEL
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.names import IMITATION, LOGGING_POLICY, Role
 from prefrec_ray.evaluation.results.records import Evaluation, Record
 from prefrec_ray.evaluation.results.verdict import vouched
 from prefrec_ray.reports.sweep.load import FAILED, Sweep, Trial
-from prefrec_ray.reports.sweep.names import is_drawn
-from prefrec_ray.reports.sweep.units import ESTIMATORS, Metric, metric_of
 from prefrec_ray.runs.columns import COLUMNS, SCORES
 
 #: Columns of trials.csv that are not metrics of a method.
@@ -19,12 +19,65 @@ _KNOWN = {*COLUMNS, *SCORES, "policy_iteration"}
 
 
 @dataclass(frozen=True)
+class Metric:
+    """Title, unit and format of a metric. `is_level`: its values are levels, with meaningful relative differences."""
+
+    title: str
+    unit: str = ""
+    form: str = "{:z.4g}"
+    is_level: bool = False
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Return the range of the values."""
+        return (0.0, float(MAX_LEVEL)) if self.is_level else (-math.inf, math.inf)
+
+    @property
+    def axis(self) -> str:
+        """Return the label of an axis."""
+        return f"{self.title}\n({self.unit})" if self.unit else self.title
+
+
+def _level(title: str, digits: int = 3) -> Metric:
+    return Metric(title, "level, 0 to 5", f"{{:z.{digits}f}}", is_level=True)
+
+
+#: Keys: estimators of an evaluation, which are also the names behind "validation/".
+ESTIMATORS = {
+    "online": _level("True level", 2),
+    "model": _level("Model of users", 2),
+    "dr": _level("Doubly robust"),
+    "fqe": _level("Fitted-Q"),
+    "preference": Metric("Preference", "thousandths of a standard deviation", "{:z.1f}"),
+    "weights": _level("Importance weights"),
+    "ncis": _level("NCIS"),
+}
+_UNITS = {
+    "validation/ess": "share of sessions",
+    "losses/reward_loss": "nats per pair",
+    "reward/loss": "nats per pair",
+    "reward/accuracy": "share of pairs",
+    "policy/action_saturation": "share of coordinates",
+    "policy/items_served": "items",
+    "transitions_per_second": "transitions per second",
+    "pairs_per_second": "pairs per second",
+    "time/": "share of the time",
+    "time_total_s": "seconds",
+}
+
+
+def metric_of(column: str) -> Metric:
+    """Return the metric of a column of trials.csv; one of a user's method has its name only."""
+    unit = next((unit for start, unit in _UNITS.items() if column.startswith(start)), "")
+    return ESTIMATORS.get(column.removeprefix("validation/"), Metric(column, unit))
+
+
+@dataclass(frozen=True)
 class Score:
     """A value with its 95 % interval over users (None: not known)."""
 
     value: float
-    low: float | None = None
-    high: float | None = None
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +101,10 @@ class Measure:
         """Return the scores of `trials`; trials without a score are excluded."""
         return [self.scores[trial.name] for trial in trials if trial.name in self.scores]
 
+    def best(self, values: Sequence[float]) -> float | None:
+        """Return the best of the values; None if there is none, or if the direction of the metric is not known."""
+        return max(values, key=lambda value: self.sign * value) if values and self.sign else None
+
     def text(self, value: float) -> str:
         """Format a value of the metric."""
         return self.metric.form.format(value)
@@ -59,22 +116,21 @@ def measures(sweep: Sweep) -> list[Measure]:
 
     Raises `UserError` for an evaluation of other policies.
     """
-    own = [_of_training(sweep, column, 0) for column in own_columns(sweep)]
-    if sweep.evaluation is None:
-        scored = [_of_training(sweep, f"validation/{key}", 1, "validation users") for key in ESTIMATORS]
-        ranking = sweep.settings.ranking
-        scores = [measure for measure in scored if measure.scores] or (
-            [_of_training(sweep, *ranking)] if ranking else []
-        )
-    else:
+    if sweep.evaluation is not None:
         if not any(trial_of(record, sweep) for record in sweep.evaluation.records if record.role == "policy"):
             raise UserError(
                 f"{sweep.uri}/evaluation.json: none of its policies is a trial of this sweep; "
                 f"evaluate them by: prefrec evaluate {sweep.uri} --dataset {sweep.dataset}"
             )
         scores = _evaluated(sweep, vouched(sweep.evaluation))
+    else:
+        validated = [_of_training(sweep, f"validation/{key}", 1, "validation users") for key in ESTIMATORS]
+        scores = [measure for measure in validated if measure.scores]
+        if not scores and sweep.settings.ranking:
+            scores = [_of_training(sweep, *sweep.settings.ranking)]
     ranked = {measure.key for measure in scores}
-    return [measure for measure in (*scores, *(one for one in own if one.key not in ranked)) if measure.scores]
+    own = [_of_training(sweep, column, 0) for column in own_columns(sweep) if column not in ranked]
+    return [measure for measure in (*scores, *own) if measure.scores]
 
 
 def own_columns(sweep: Sweep) -> list[str]:
@@ -101,7 +157,7 @@ def trial_of(record: Record, sweep: Sweep) -> str | None:
 
 def _of_training(sweep: Sweep, column: str, sign: int, users: str = "") -> Measure:
     """Return the measure for a column of trials.csv. In a search it includes trials stopped by the scheduler."""
-    trials = [trial for trial in sweep.trials if trial.status != FAILED] if is_drawn(sweep) else sweep.finished
+    trials = [trial for trial in sweep.trials if trial.status != FAILED] if sweep.is_drawn else sweep.finished
     values = {trial.name: trial.figures.get(column) for trial in trials}
     scores = {name: Score(value) for name, value in values.items() if value is not None}
     return Measure(column.removeprefix("validation/"), metric_of(column), users, scores, sign)
@@ -134,4 +190,4 @@ def _controls(task: str, records: Sequence[Record], shared: Sequence[Record]) ->
 
 
 def _score(record: Record) -> Score:
-    return Score(record.value, record.ci_low, record.ci_high)
+    return Score(record.value, (record.ci_low, record.ci_high))

@@ -19,9 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from prefrec_ray import storage
-from prefrec_ray.annotation.page.choose import MEMBERS, WIDTH
-from prefrec_ray.annotation.page.invitations import Signer
+from prefrec_ray.annotation.page.access import Signer
 from prefrec_ray.annotation.page.settings import DRAWN, LabelSettings
 from prefrec_ray.annotation.page.store import Store
 
@@ -37,30 +35,21 @@ def write_store(folder: Path, pairs: int = 40, known: int = 4, **settings: Any) 
     """
     rng = np.random.default_rng(0)
     chosen = LabelSettings(pairs=pairs, **settings)
-    of_list = chosen.segments * (chosen.segments - 1) // 2
-    ids = list(range(1, pairs + 1))
-    lists = [ids[n : n + of_list] for n in range(0, pairs, of_list)] if chosen.mode == "rank" else []
     folder.mkdir(parents=True)
-    train = np.arange(1, pairs - 1)
-    arrays = {"pair": train, "features": rng.standard_normal((len(train), MEMBERS, WIDTH)).astype(np.float32)}
-    storage.write_arrays(str(folder / "features.npz"), arrays)
-    about = {
-        **{"dataset": DATASET, "task": "frequency", "signals": ["like", "click"], "secret": SECRET, "lists": lists},
-        "settings": chosen.model_dump(include=set(DRAWN)),
-    }
+    about = {"dataset": DATASET, "signals": ["like", "click"], "secret": SECRET}
+    about["settings"] = chosen.model_dump(include=set(DRAWN))
     rows = []
     for pair in range(1, pairs + 1):
         segments = [segment(rng), segment(rng)]
-        outcome = {"scores": [1.0, 2.0], "gap_ms": [7_200_000 * 24, None]}
         split = "validation" if pair > pairs - 2 else "train"
         label = "second" if pair <= known else None
-        rows.append((pair, split, label, json.dumps(segments), json.dumps(outcome)))
+        rows.append((pair, split, label, json.dumps(segments)))
     Store.create(str(folder), about, rows)
     return chosen
 
 
 def segment(rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Three to six sessions, as annotation/context.py describes them."""
+    """Three to six sessions, as annotation/questions.py describes them."""
     start, sessions = datetime(2024, 1, 1, 9, tzinfo=UTC), []
     for number in range(int(rng.integers(3, 7))):
         gap = int(rng.integers(1, 60)) * 3_600_000
@@ -88,7 +77,7 @@ def invite(folder: Path, name: str, days: float = 1.0) -> str:
     store, expires = Store(str(folder)), time.time() + days * DAY
     store.invite(name, expires)
     store.close()
-    return f"/enter/{Signer(SECRET).invitation(name, expires)}"
+    return f"/enter/{Signer(SECRET).sign('invitation', name, expires)}"
 
 
 @contextmanager

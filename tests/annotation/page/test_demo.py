@@ -13,7 +13,7 @@ from prefrec_ray.annotation.page.items import Items
 def test_every_item_has_a_title_and_a_picture(tmp_path: Path) -> None:
     table = SimpleNamespace(ids=np.array(["a", "b"]), embeddings=np.array([[0.9, -0.1], [0.8, -0.2]], np.float32))
     write_items(SimpleNamespace(items=lambda: table), str(tmp_path / "items"))  # type: ignore[arg-type]
-    items = Items(str(tmp_path / "items" / "items.csv"), lambda kind, item: "none")
+    items = Items(str(tmp_path / "items" / "items.csv"), lambda item: "none")
     assert items("a").title == "Street food at night, part 1"
     assert items("b").title == f"{title_of(table.embeddings[1])}, part 2"
     file, kind = items.picture(items("b").picture) or (tmp_path, "")

@@ -54,12 +54,12 @@ def test_an_answer_is_of_the_segment_that_was_seen_there(make: Callable[..., Des
     for _ in range(20):
         open_vote = ask(desk, "a")
         question = desk.question("a")
-        segments, _ = desk.store.shown(open_vote.pair)
+        segments = desk.store.segments(open_vote.pair)
         left = segments[1 if open_vote.flipped else 0]
         assert question is not None
         assert question.segments[0] == left
-        desk.answer("a", open_vote.token, "first", 2.5)
-        vote = desk.store.last_vote("a")
+        desk.vote("a", open_vote.token, "first", 2.5)
+        vote = desk.last_vote("a")
         assert vote is not None
         assert vote.label == ("second" if open_vote.flipped else "first")
         assert (vote.pair, vote.seconds) == (open_vote.pair, 2.5)
@@ -71,22 +71,22 @@ def test_a_question_stays_until_it_is_answered_and_twice_is_once(make: Callable[
     desk = make()
     open_vote = ask(desk, "a")
     assert ask(desk, "a") == open_vote
-    desk.answer("a", open_vote.token, "tie", None)
-    desk.answer("a", open_vote.token, "tie", None)
+    desk.vote("a", open_vote.token, "tie", None)
+    desk.vote("a", open_vote.token, "tie", None)
     assert len(desk.store.votes()) == desk.votes == 1
     with pytest.raises(Stale):
-        desk.answer("b", open_vote.token, "tie", None)
+        desk.vote("b", open_vote.token, "tie", None)
     with pytest.raises(Stale):
-        desk.answer("a", "no token", "tie", None)
+        desk.vote("a", "no token", "tie", None)
     assert ask(desk, "a").pair != open_vote.pair
 
 
 def test_undo_asks_again_with_the_same_sides(make: Callable[..., Desk]) -> None:
     desk = make()
     first = ask(desk, "a")
-    desk.answer("a", first.token, "first", 1)
+    desk.vote("a", first.token, "first", 1)
     second = ask(desk, "a")
-    desk.answer("a", second.token, "second", 1)
+    desk.vote("a", second.token, "second", 1)
     ask(desk, "a")
     desk.undo("a")
     again = ask(desk, "a")
@@ -95,7 +95,7 @@ def test_undo_asks_again_with_the_same_sides(make: Callable[..., Desk]) -> None:
     assert ask(desk, "a").pair == first.pair
     assert desk.votes == len(desk.store.votes()) == 0
     desk.undo("a")  # nothing to take back
-    desk.answer("a", ask(desk, "a").token, "tie", 1)
+    desk.vote("a", ask(desk, "a").token, "tie", 1)
     assert [(v.label, v.changed) for v in desk.store.votes()] == [("tie", 1)]
 
 
@@ -103,7 +103,7 @@ def test_repeats_come_the_other_way_round(make: Callable[..., Desk]) -> None:
     desk = make(pairs=60, repeats=0.5)
     for _ in range(60):
         open_vote = ask(desk, "a")
-        desk.answer("a", open_vote.token, "first", 1)
+        desk.vote("a", open_vote.token, "first", 1)
     votes = desk.store.votes()
     sides = {(v.pair, v.repeat): v.flipped for v in votes}
     repeated = [pair for pair, repeat in sides if repeat]
@@ -117,17 +117,17 @@ def test_a_decided_pair_is_asked_no_more(make: Callable[..., Desk]) -> None:
     for who in "abcdefgh":
         while (question := desk.question(who)) is not None:
             label = "second" if question.lease.flipped else "first"
-            desk.answer(who, question.lease.token, label, 1)
-    by_pair = [sum(v.pair == pair for v in desk.store.votes()) for pair, _, _ in desk.pairs]
+            desk.vote(who, question.lease.token, label, 1)
+    by_pair = [sum(v.pair == pair for v in desk.store.votes()) for pair in desk.board.labels]
     assert max(by_pair) < 8
     assert desk.left == 0
-    assert desk.board.decided == {pair for pair, _, _ in desk.pairs}
+    assert desk.board.decided == set(desk.board.labels)
 
 
 def test_the_budget_ends_it(make: Callable[..., Desk]) -> None:
     desk = make(budget=3)
     for _ in range(3):
-        desk.answer("a", ask(desk, "a").token, "first", 1)
+        desk.vote("a", ask(desk, "a").token, "first", 1)
     assert desk.question("a") is None
     assert desk.left == 0
 
@@ -139,11 +139,11 @@ def test_whoever_leaves_gives_the_pair_back(make: Callable[..., Desk]) -> None:
     while desk.question("b") is not None:
         open_vote = ask(desk, "b")
         others.append(open_vote.pair)
-        desk.answer("b", open_vote.token, "first", 1)
+        desk.vote("b", open_vote.token, "first", 1)
     assert sorted(mine + others) == [1, 2, 3]
     desk.now.now += 61  # type: ignore[attr-defined]
     assert ask(desk, "b").pair == mine[0]
-    desk.answer("b", ask(desk, "b").token, "first", 1)
+    desk.vote("b", ask(desk, "b").token, "first", 1)
     assert desk.question("a") is None
 
 
@@ -164,12 +164,12 @@ def test_a_restart_finds_what_was_there(data: st.DataObject) -> None:
             if what == "undo":
                 desk.undo(who)
             elif question is not None:
-                desk.answer(who, question.lease.token, what, 1)
+                desk.vote(who, question.lease.token, what, 1)
         again = Desk(f"{folder}/store", LabelSettings(votes=2, repeats=0.3), Clock())
         assert again.store.votes() == desk.store.votes()
         assert sorted(again.judged()) == sorted(desk.judged())
-        assert (again.votes, again.board.voters) == (desk.votes, desk.board.voters)
-        assert {who: again.store.lease_of(who) for who in "ab"} == {who: desk.store.lease_of(who) for who in "ab"}
+        assert (again.votes, dict(again.board.labels)) == (desk.votes, dict(desk.board.labels))
+        assert again.store.leases() == desk.store.leases()
         for who in "ab":
             assert again.board.count(who) == desk.board.count(who)
         desk.store.close()

@@ -10,7 +10,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.storage.parquet import write_parquet
 
 
-def code(kind: str, item: object) -> str:
+def code(item: object) -> str:
     return f"code of {item!r}"
 
 

@@ -11,8 +11,8 @@ from shlex import split
 import pytest
 from hand_store import DATASET, DAY, EVIL, SECRET, Browser, Server, invite, served, write_store
 
-from prefrec_ray.annotation.page.app import train_command
-from prefrec_ray.annotation.page.invitations import ADMIN, Signer
+from prefrec_ray.annotation.page.access import ADMIN, Signer
+from prefrec_ray.annotation.page.pages import train_command
 from prefrec_ray.annotation.votes import read_votes
 from prefrec_ray.cli.main import run
 
@@ -109,10 +109,10 @@ def test_a_cookie_is_not_for_scripts_nor_for_other_sites(server: Server, links: 
 def test_links(server: Server, folder: Path) -> None:
     browser, signer = Browser(server.url), Signer(SECRET)
     for link in (
-        signer.invitation("anna", time.time() - 1),  # ended
-        signer.invitation("nobody", time.time() + DAY),  # never invited
-        Signer("another secret").invitation("anna", time.time() + DAY),
-        signer.session("anna", time.time() + DAY),  # signed for another use
+        signer.sign("invitation", "anna", time.time() - 1),  # ended
+        signer.sign("invitation", "nobody", time.time() + DAY),  # never invited
+        Signer("another secret").sign("invitation", "anna", time.time() + DAY),
+        signer.sign("session", "anna", time.time() + DAY),  # signed for another use
         "nonsense",
         "%00",
     ):

@@ -1,6 +1,8 @@
 """The drawing shows the segment on one scale, and nothing later."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefrec_ray.annotation.page.items import LabelItem
-from prefrec_ray.annotation.page.timeline import HEIGHT, WIDTH, Side, duration, sides, signals_of
+from prefrec_ray.annotation.page.timeline import HEIGHT, WIDTH, Drawing, draw, duration, signals_of
 
 SIGNALS = signals_of(["like", "click"])
 
@@ -19,20 +21,17 @@ SIGNALS = signals_of(["like", "click"])
 def test_bars_are_sessions_and_cells_requests(seed: int) -> None:
     rng = np.random.default_rng(seed)
     segments = [segment(rng), segment(rng)]
-    drawn = sides(segments, SIGNALS, lambda item: LabelItem(str(item)))
-    for side, sessions in zip(drawn, segments, strict=True):
-        assert [len(bar.cells) for bar in side.bars] == [len(session["requests"]) for session in sessions]
-        assert side.requests == sum(len(session["requests"]) for session in sessions)
-        assert all(a.x + a.width <= b.x + 0.02 for a, b in zip(side.bars, side.bars[1:], strict=False))
-        assert all(bar.x >= 0 for bar in side.bars)
-        assert side.bars[-1].x + side.bars[-1].width <= WIDTH + 0.1
-        assert all(-0.1 <= cell.y <= HEIGHT for bar in side.bars for cell in bar.cells)
+    drawing = draw(segments, SIGNALS, lambda item: LabelItem(str(item)))
+    for side, sessions in zip(drawing.sides, segments, strict=True):
+        bars = side.sessions
+        assert [len(bar.impressions) for bar in bars] == [len(session["requests"]) for session in sessions]
+        assert all(a.x + drawing.bar <= b.x + 0.02 for a, b in pairwise(bars))
+        assert all(bar.x >= 0 for bar in bars)
+        assert bars[-1].x + drawing.bar <= WIDTH + 0.1
+        assert all(drawing.cell * len(bar.impressions) <= HEIGHT + 0.1 for bar in bars)
         clicks = sum(r["feedback"]["click"] for session in sessions for r in session["requests"])
         assert {signal.name: n for signal, n in side.counts}.get("click", 0) == clicks
         assert side.sessions[-1].away == ""
-    heights = {cell.height for side in drawn for bar in side.bars for cell in bar.cells}
-    widths = {bar.width for side in drawn for bar in side.bars}
-    assert len(heights) == len(widths) == 1
 
 
 def visit(hours: float) -> dict[str, Any]:
@@ -41,20 +40,20 @@ def visit(hours: float) -> dict[str, Any]:
     return {"start": start.isoformat(), "gap_ms": 3_600_000, "requests": requests}
 
 
-def drawn(*histories: list[float]) -> list[Side]:
-    return sides([[visit(hours) for hours in one] for one in histories], SIGNALS, lambda item: LabelItem(str(item)))
+def drawn(*histories: list[float]) -> Drawing:
+    return draw([[visit(hours) for hours in one] for one in histories], SIGNALS, lambda item: LabelItem(str(item)))
 
 
 def test_both_histories_have_one_time_axis() -> None:
-    a, b = drawn([0, 24, 240], [0, 120])
+    drawing = drawn([0, 24, 240], [0, 120])
+    a, b = drawing.sides
     # Bars are 26 wide: 240 hours take the other 574.
-    assert [bar.x for bar in a.bars] == [0, 57.4, 574]
-    assert [bar.x for bar in b.bars] == [0, 287]
-    assert a.axis == b.axis
-    assert [side.bars for side in drawn([0, 120], [0, 24, 240])] == [b.bars, a.bars]
-    assert (a.axis.unit, [tick.text for tick in a.axis.ticks]) == ("days", ["0", "2", "4", "6", "8", "10"])
+    assert [bar.x for bar in a.sessions] == [0, 57.4, 574]
+    assert [bar.x for bar in b.sessions] == [0, 287]
+    assert drawn([0, 120], [0, 24, 240]) == replace(drawing, sides=[b, a])
+    assert (drawing.unit, [text for _, text in drawing.ticks]) == ("days", ["0", "2", "4", "6", "8", "10"])
     # A tick stands in the middle of a bar that starts at its time.
-    assert [a.axis.ticks[-1].x, a.axis.ticks[0].x] == [587, 13]
+    assert [drawing.ticks[-1][0], drawing.ticks[0][0]] == [587, 13]
 
 
 @pytest.mark.parametrize(
@@ -70,29 +69,28 @@ def test_both_histories_have_one_time_axis() -> None:
     ],
 )
 def test_the_axis_has_at_most_six_ticks_in_one_unit(hours: float, unit: str, ticks: list[str]) -> None:
-    axis = drawn([0, hours], [0])[0].axis
-    assert (axis.unit, [tick.text for tick in axis.ticks]) == (unit, ticks)
+    drawing = drawn([0, hours], [0])
+    assert (drawing.unit, [text for _, text in drawing.ticks]) == (unit, ticks)
 
 
 def test_bars_of_the_same_hour_stand_side_by_side() -> None:
-    side, _ = drawn([0, 99, 99.5, 100], [0])
-    assert [bar.x for bar in side.bars] == [0, 522, 548, 574]
+    side, _ = drawn([0, 99, 99.5, 100], [0]).sides
+    assert [bar.x for bar in side.sessions] == [0, 522, 548, 574]
 
 
 def test_the_outcome_is_not_drawn() -> None:
     """Two segments that differ only in later events look the same."""
     seen = segment(np.random.default_rng(0))
     other = [*seen[:-1], {**seen[-1], "gap_ms": 999_999_999, "depth": 40}]
-    first, second = sides([seen, other], SIGNALS, lambda item: LabelItem(str(item)))
+    first, second = draw([seen, other], SIGNALS, lambda item: LabelItem(str(item))).sides
     assert first == second
 
 
-def test_a_cell_has_the_colour_of_its_rarest_signal() -> None:
+def test_the_rarest_signal_of_an_impression_comes_first() -> None:
     request = {"item": 1, "feedback": {"click": 1.0, "like": 1.0}}
     session = {"start": "2024-01-01T00:00:00+00:00", "gap_ms": None, "requests": [request]}
-    side = sides([[session], [session]], SIGNALS, lambda item: LabelItem(str(item)))[0]
-    assert side.bars[0].cells[0].colour == SIGNALS["like"].colour
-    assert [signal.icon for signal in side.sessions[0].requests[0].signals] == ["♥", "●"]
+    side = draw([[session], [session]], SIGNALS, lambda item: LabelItem(str(item))).sides[0]
+    assert [signal.icon for signal in side.sessions[0].impressions[0].signals] == ["♥", "●"]
     assert (side.span, side.away) == ("", "")
 
 
@@ -103,8 +101,8 @@ def test_amounts_are_no_powers_of_ten() -> None:
         for seconds in (366.6, 99.6, 0.25, 1234567.0)
     ]
     session = {"start": "2024-01-01T00:00:00+00:00", "gap_ms": None, "requests": rows}
-    side = sides([[session], [session]], SIGNALS, lambda item: LabelItem(str(item)))[0]
-    shown = [text for request in side.sessions[0].requests for _, text in request.amounts]
+    side = draw([[session], [session]], SIGNALS, lambda item: LabelItem(str(item))).sides[0]
+    shown = [text for request in side.sessions[0].impressions for _, text in request.amounts]
     assert shown == ["367", "100", "0.25", "1,234,567"]
     assert side.amounts == [("seconds on page", "308,758")]
 

@@ -39,6 +39,11 @@ def named_items(uris: Iterable[str], ids: Sequence[ItemId]) -> dict[ItemId, Cata
     return items
 
 
+def named(item_id: ItemId, items: Mapping[ItemId, CatalogueItem]) -> CatalogueItem:
+    """Return the item with its title, or with its id if it has none."""
+    return items.get(item_id, CatalogueItem(f"item {item_id}"))
+
+
 def _from_table(file: str, ids: Sequence[ItemId]) -> dict[ItemId, CatalogueItem]:
     try:
         table = ItemTable.load(file)

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from people_answers import LENGTH, quiet
 
-from prefrec_ray.annotation.ask import read_pairs, write_pairs
 from prefrec_ray.annotation.pairs import pair_ids
+from prefrec_ray.annotation.questions import read_pairs, write_pairs
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 
@@ -122,7 +122,7 @@ def test_the_labelling_config_is_well_formed(question_folder: Path) -> None:
 
 def test_same_seed_same_files(question_folder: Path, dataset: PreparedDataset, tmp_path: Path) -> None:
     for seed in (3, 4):
-        write_pairs(dataset, str(tmp_path / str(seed)), 60, 0.25, "within_user", LENGTH, "uniform", (), seed, quiet)
+        write_pairs(dataset, str(tmp_path / str(seed)), 60, 0.25, "within_user", LENGTH, seed, quiet)
     same, other = ((tmp_path / str(seed) / "pairs.jsonl").read_bytes() for seed in (3, 4))
     assert same == (question_folder / "pairs.jsonl").read_bytes() != other
 
@@ -132,14 +132,10 @@ def test_same_seed_same_files(question_folder: Path, dataset: PreparedDataset, t
     [
         ({"count": 20_000, "pairing": "within_user"}, ["different train pairs, expected 15000: ask for fewer"]),
         ({"length": 40}, ["0 of", "train users have more than 80 impressions", "smaller length"]),
-        ({"strategy": "disagreement", "rewards": ("x",)}, ["found 1 --reward, expected at least 2"]),
-        ({"strategy": "disagreement", "rewards": ("x", "x")}, ["found 1 --reward, expected at least 2"]),
-        ({"strategy": "disagreement", "rewards": ("x", "y"), "count": 4}, ["x: neither a run with a checkpoint"]),
     ],
 )
 def test_mistakes(dataset: PreparedDataset, tmp_path: Path, changes: dict[str, Any], words: list[str]) -> None:
-    arguments = {"count": 20, "held_out": 0.25, "pairing": "any_users", "length": LENGTH, "seed": 0}
-    arguments |= {"strategy": "uniform", "rewards": ()} | changes
+    arguments = {"count": 20, "held_out": 0.25, "pairing": "any_users", "length": LENGTH, "seed": 0, **changes}
     with pytest.raises(UserError) as caught:
         write_pairs(dataset, str(tmp_path / "pairs"), progress=quiet, **arguments)
     assert [word for word in words if word not in str(caught.value)] == []
@@ -182,5 +178,5 @@ def test_a_pair_whose_sides_were_exchanged(question_folder: Path, tmp_path: Path
 
 
 def test_of_one_pair_none_is_held_out(dataset: PreparedDataset, tmp_path: Path) -> None:
-    pairs = write_pairs(dataset, str(tmp_path / "q"), 1, 0.9, "within_user", LENGTH, "uniform", (), 0, quiet)
+    pairs = write_pairs(dataset, str(tmp_path / "q"), 1, 0.9, "within_user", LENGTH, 0, quiet)
     assert pairs["split"].to_pylist() == ["train"]

@@ -7,8 +7,8 @@ from made_records import made_record
 
 from prefrec_ray.evaluation.results.calibration import placebo_bias
 from prefrec_ray.evaluation.results.records import Evaluation, Record
+from prefrec_ray.reports.evaluated import calibration, separation
 from prefrec_ray.reports.sensitivity import figure, sensitivity, write_sensitivity
-from prefrec_ray.reports.separation import calibration, separation
 
 
 def line(subject: str, value: float, role: str = "policy", **changes: object) -> Record:
