@@ -12,7 +12,7 @@ def test_a_team_at_once_and_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(labeling, "LOOK", 0.05)
     store = tmp_path / "store"
     write_store(store, pairs=400)
-    for seconds in (0.8, 1.3):
+    for seconds in (2.0, 2.7):
         killed = labeling.kill(str(store), 12, seconds)
         assert killed["acknowledged"] > 12
         assert (killed["lost"], killed["doubled"]) == (0, 0)
