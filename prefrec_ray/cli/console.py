@@ -1,13 +1,25 @@
-"""The console of the commands, and the arguments that they share."""
+"""Output of the commands (console, last lines, progress), and arguments that several of them share.
+
+Progress is a live bar per stage on a terminal, else a line when a stage ends and a heartbeat every ten seconds.
+"""
 
 from __future__ import annotations
 
 import shlex
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Event, Lock, Thread
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column
 from rich.text import Text
+
+from prefrec_ray.runtime.progress import Report
 
 Config = Annotated[str, typer.Argument(metavar="CONFIG", help="YAML file or URI.")]
 Dataset = Annotated[str, typer.Option("--dataset", metavar="DATASET", help="Prepared data set: folder or URI.")]
@@ -21,6 +33,8 @@ OwnConfig = Annotated[
 
 #: The width of a file, a pipe or the log of a job: tables fold at 80 columns otherwise.
 _PIPE_WIDTH = 150
+#: Seconds between two checks of the clock, and of silence before a heartbeat is printed, together 10 s.
+_TICK, _SILENCE = 0.5, 9.5
 
 
 def console() -> Console:
@@ -41,3 +55,167 @@ def made(what: str, where: str, then: str, note: str = "") -> None:
     out = console()
     out.print(Text.assemble(("✓", "green"), f" {what}: ", (where, "bold"), note))
     out.print(f"  next: {then}", style="dim")
+
+
+@contextmanager
+def progress(out: Console, transient: bool = False) -> Iterator[Report]:
+    """Yield a callback that shows every stage: work, unit, done and total, rate, and time left.
+
+    `transient`: bars disappear at the end.
+    """
+    if out.is_terminal:
+        columns = (TextColumn("{task.description:<27}", markup=False), BarColumn(bar_width=12), _Figures())
+        with Progress(*columns, console=out, transient=transient) as bars:
+            yield _Bars(bars)
+        return
+    lines, ended = Lines(lambda line: out.print(line, highlight=False)), Event()
+
+    def beat() -> None:
+        while not ended.wait(_TICK):
+            lines.beat()
+
+    heart = Thread(target=beat, daemon=True)
+    heart.start()
+    try:
+        yield lines
+    finally:
+        ended.set()
+        heart.join()
+
+
+@contextmanager
+def loading(out: Console) -> Iterator[None]:
+    """Show progress while a command imports its packages, which takes long on a busy machine."""
+    with progress(out, transient=True) as report:
+        report("load packages", 0, 1)
+        yield
+
+
+@dataclass
+class _Stage:
+    """A stage from its first report to its end."""
+
+    name: str
+    began: float
+    first: tuple[float, int] = (0.0, 0)  # time and number done, from which the rate is measured
+    last: tuple[float, int] = (0.0, 0)
+    total: int | None = None  # None: not reported yet; 0: unknown
+    note: str = ""
+
+    @property
+    def label(self) -> str:
+        return self.name.partition(": ")[0]
+
+    @property
+    def has_ended(self) -> bool:
+        return bool(self.total) and self.last[1] >= (self.total or 0)
+
+    def report(self, now: float, done: int, total: int, note: str) -> None:
+        if self.total != total:
+            # A resumed run has finished units at its first report.
+            self.first = (now, done) if total else (self.began, 0)
+        self.last, self.total, self.note = (now, done), total, note
+
+    def figures(self, now: float) -> str:
+        """Return number done and seconds, and before the end the rate and the time left."""
+        unit, (last, done) = self.name.partition(": ")[2], self.last
+        parts = []
+        if unit:
+            parts.append(f"{done:,}/{self.total:,} {unit}" if self.total else f"{done:,} {unit}")
+        is_open_step = not (unit or self.has_ended)  # its line would look like its last line
+        parts.append(_duration((last if self.has_ended else now) - self.began) + (" so far" if is_open_step else ""))
+        seconds, more = last - self.first[0], done - self.first[1]
+        if unit and not self.has_ended and seconds > 0 and more > 0:
+            rate = more / seconds
+            parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.2g}/min")
+            if self.total:
+                parts.append(f"{_duration(max(0.0, last + (self.total - done) / rate - now))} left")
+        return "  ".join([*parts, *([self.note] if self.note else [])])
+
+
+class _Stages:
+    """The stages of a command, by name. A stage that has ended may begin again."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._lock = clock, Lock()
+        self._last = clock()  # time of the last report
+        self._stages: dict[str, _Stage] = {}
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        with self._lock:
+            now = self._clock()
+            known = self._stages.get(stage)
+            if known is not None and known.has_ended:
+                if done >= total:
+                    return
+                known = None
+            if known is None:
+                # A stage that is reported late began when the stage before it had ended.
+                self._stages.pop(stage, None)  # the newest is the last one
+                known = self._stages[stage] = _Stage(stage, self._last if done else now)
+            self._last = now
+            known.report(now, done, total, note)
+            self._show(known)
+
+    def _show(self, stage: _Stage) -> None:
+        raise NotImplementedError
+
+
+class Lines(_Stages):
+    """Prints a line for each stage that ends and, by `beat`, a heartbeat in silence."""
+
+    def __init__(self, out: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(clock)
+        self._out, self._printed = out, clock()
+
+    def _show(self, stage: _Stage) -> None:
+        if stage.has_ended:
+            self._print(stage.label, stage.figures(self._clock()))
+
+    def beat(self) -> None:
+        """Print the stage that began last and has not ended, after a time without output."""
+        with self._lock:
+            now = self._clock()
+            if now - self._printed < _SILENCE:
+                return
+            running = next((stage for stage in reversed(self._stages.values()) if not stage.has_ended), None)
+            if running is None:
+                self._print("working", _duration(now - self._last))
+            else:
+                self._print(running.label, running.figures(now))
+
+    def _print(self, label: str, figures: str) -> None:
+        self._printed = self._clock()
+        self._out(f"{label}  {figures}")
+
+
+class _Bars(_Stages):
+    def __init__(self, bars: Progress) -> None:
+        super().__init__()
+        self._bars = bars
+        self._tasks: dict[int, TaskID] = {}
+
+    def _show(self, stage: _Stage) -> None:
+        if id(stage) not in self._tasks:
+            self._tasks[id(stage)] = self._bars.add_task(stage.label, stage=stage)
+        done, total = stage.last[1], stage.total
+        # The bar of a single step moves to and fro until it ends.
+        is_open = not total or (total == 1 and not done)
+        self._bars.update(self._tasks[id(stage)], completed=done, total=None if is_open else total)
+
+
+class _Figures(ProgressColumn):
+    def __init__(self) -> None:
+        super().__init__(table_column=Column(no_wrap=True, overflow="ellipsis"))
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["stage"].figures(time.monotonic()), style="dim")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s"

@@ -9,8 +9,7 @@ import typer
 from rich.console import RenderableType
 from rich.table import Table
 
-from prefrec_ray.cli.console import Config, console, made, pasteable
-from prefrec_ray.cli.progress import loading, progress
+from prefrec_ray.cli.console import Config, console, loading, made, pasteable, progress
 from prefrec_ray.errors import UserError
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prefrec_ray.cli.console import Dataset, OwnConfig, console, made, pasteable
-from prefrec_ray.cli.progress import loading, progress
+from prefrec_ray.cli.console import Dataset, OwnConfig, console, loading, made, pasteable, progress
 from prefrec_ray.cli.verdicts import level_note, reasons, summary, tried_table, unweighed, verdict_table
 from prefrec_ray.errors import UserError, nearest
 

@@ -8,8 +8,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from prefrec_ray.cli.console import Dataset, Host, OwnConfig, Port, console, made, pasteable
-from prefrec_ray.cli.progress import progress
+from prefrec_ray.cli.console import Dataset, Host, OwnConfig, Port, console, made, pasteable, progress
 from prefrec_ray.errors import UserError, nearest, need
 
 

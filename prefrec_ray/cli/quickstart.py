@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prefrec_ray.cli.console import console, made
-from prefrec_ray.cli.progress import progress
+from prefrec_ray.cli.console import console, made, progress
 from prefrec_ray.cli.verdicts import summary, verdict_table
 from prefrec_ray.errors import UserError
 

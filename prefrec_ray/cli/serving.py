@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prefrec_ray.cli.console import Config, Host, OwnConfig, Port, console, made, pasteable
-from prefrec_ray.cli.progress import progress
+from prefrec_ray.cli.console import Config, Host, OwnConfig, Port, console, made, pasteable, progress
 from prefrec_ray.errors import UserError, need
 
 if TYPE_CHECKING:

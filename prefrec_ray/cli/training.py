@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from prefrec_ray.cli.console import Config, console, made, pasteable
-from prefrec_ray.cli.progress import loading, progress
+from prefrec_ray.cli.console import Config, console, loading, made, pasteable, progress
 from prefrec_ray.errors import UserError, need
 
 if TYPE_CHECKING:

@@ -1,12 +1,16 @@
-"""Whatever ids and paths are made of, they are printed as they are."""
+"""Output of commands: ids and paths unchanged, and progress on a terminal and in a pipe, with a controlled clock."""
 
+import io
+import re
 import shlex
+import time
 
 import pytest
 from made_records import made_record
+from rich.console import Console
 from rich.table import Table
 
-from prefrec_ray.cli.console import console, made, pasteable
+from prefrec_ray.cli.console import Lines, console, loading, made, pasteable, progress
 from prefrec_ray.cli.labels import _table
 from prefrec_ray.cli.verdicts import summary
 from prefrec_ray.evaluation.results.records import Evaluation
@@ -40,3 +44,115 @@ def test_in_a_file_or_the_log_of_a_job_no_table_is_folded_at_80_columns(capsys: 
     table.add_row("p" * 60, "v" * 60)
     console().print(table)
     assert f"{'p' * 60} │ {'v' * 60}" in capsys.readouterr().out
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_without_a_terminal_a_stage_is_one_line_when_it_ends() -> None:
+    clock, lines = Clock(), []
+    report = Lines(lines.append, clock)
+    report("group by user: files", 0, 5)
+    clock.now += 0.6
+    report("group by user: files", 5, 5)
+    report("group by user: files", 5, 5)
+    report("fit the behavior clone", 0, 1)
+    clock.now += 25
+    report.beat()
+    clock.now += 100
+    report("fit the behavior clone", 1, 1, "90 rows/s")
+    report("train: iterations", 1, 9)
+    assert lines == [
+        "group by user  5/5 files  0.6 s",
+        "fit the behavior clone  25 s so far",
+        "fit the behavior clone  2 min 05 s  90 rows/s",
+    ]
+
+
+def test_a_heartbeat_has_work_unit_rate_and_time_left() -> None:
+    clock, lines = Clock(), []
+    report = Lines(lines.append, clock)
+    report("fit models of users: models", 0, 4)
+    for _ in range(61):  # half a minute of looks at the clock
+        report.beat()
+        if clock.now == 112:
+            report("fit models of users: models", 1, 4)
+        clock.now += 0.5
+    report("fit models of users: models", 4, 4)
+    clock.now += 10
+    report.beat()  # between stages
+    assert lines == [
+        "fit models of users  0/4 models  9.5 s",
+        "fit models of users  1/4 models  19 s  5/min  29 s left",
+        "fit models of users  1/4 models  28 s  5/min  20 s left",
+        "fit models of users  4/4 models  30 s",
+        "working  10 s",
+    ]
+
+
+def test_a_stage_without_a_total_shows_its_rate() -> None:
+    clock, lines = Clock(), []
+    report = Lines(lines.append, clock)
+    report("read the log: rows", 0, 0)
+    clock.now += 10
+    report("read the log: rows", 40_000, 0)
+    report.beat()
+    clock.now += 1
+    report("read the log: rows", 41_000, 41_000)
+    assert lines == ["read the log  40,000 rows  10 s  4,000/s", "read the log  41,000/41,000 rows  11 s"]
+
+
+def test_the_rate_of_a_run_that_resumes_leaves_out_what_was_done_before() -> None:
+    clock, lines = Clock(), []
+    report = Lines(lines.append, clock)
+    report("train: iterations", 0, 0, "starting")
+    clock.now += 5
+    report("train: iterations", 30, 40)
+    clock.now += 10
+    report("train: iterations", 32, 40, "900 transitions/s")
+    report.beat()
+    assert lines == ["train  32/40 iterations  15 s  12/min  40 s left  900 transitions/s"]
+
+
+def test_a_stage_that_is_reported_at_its_end_took_the_time_since_the_stage_before_and_may_begin_again() -> None:
+    """A million rows were read in 0.0 s."""
+    clock, lines = Clock(), []
+    report = Lines(lines.append, clock)
+    for seconds in (5, 3):
+        clock.now += seconds
+        report("read: rows", 90, 90)
+        report("read: rows", 0, 90)
+    assert lines == ["read  90/90 rows  5.0 s", "read  90/90 rows  3.0 s"]
+
+
+def test_a_pipe_gets_plain_lines_and_a_terminal_a_bar_for_each_stage() -> None:
+    for is_terminal in (False, True):
+        out = io.StringIO()
+        with progress(Console(file=out, force_terminal=is_terminal, width=120)) as report:
+            report("simulate: users", 50, 200)
+            report("simulate: users", 200, 200)
+            report("train: iterations", 1, 9, "90 transitions/s")
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
+        if not is_terminal:
+            assert re.fullmatch(r"simulate  200/200 users  \d\.\d s\n", text)
+            continue
+        first, second = [line.split() for line in text.splitlines() if line.strip()][-2:]
+        assert (first[0], second[0]) == ("simulate", "train")
+        assert "200/200" in first
+        assert second[-2:] == ["90", "transitions/s"]
+
+
+def test_slow_imports_are_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prefrec_ray.cli.console._TICK", 0.001)
+    monkeypatch.setattr("prefrec_ray.cli.console._SILENCE", 0.0)
+    out = io.StringIO()
+    with loading(Console(file=out)):
+        until = time.monotonic() + 10
+        while "load packages" not in out.getvalue() and time.monotonic() < until:
+            time.sleep(0.001)
+    assert re.search(r"load packages  \d\.\d s so far\n", out.getvalue())
