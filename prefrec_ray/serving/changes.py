@@ -14,8 +14,7 @@ from prefrec_ray.serving.folder.opened import Opened, arms_event, save_items
 from prefrec_ray.serving.metrics import Metrics
 from prefrec_ray.serving.requests.bodies import DeleteItems, PutItems
 from prefrec_ray.serving.requests.engine import Engine
-from prefrec_ray.serving.state.policies import Loaded, load_policies
-from prefrec_ray.serving.state.shelf import Shelf, check_embedding
+from prefrec_ray.serving.state.policies import Loaded, Shelf, check_embedding, load_policies
 from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.web.problems import Problem
 

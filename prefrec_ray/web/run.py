@@ -11,8 +11,7 @@ from typing import Any
 import uvicorn
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.web.connections import Connections, Limits
-from prefrec_ray.web.protocol import LimitedProtocol
+from prefrec_ray.web.connections import Connections, LimitedProtocol, Limits
 
 _SHORTEST = 16
 #: Seconds after SIGTERM to finish running HTTP requests.

@@ -1,10 +1,27 @@
-"""A broken night is recognized by a comparison with the nights before it."""
+"""A broken night is recognized by its counts, in comparison with the nights before it."""
 
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from prefrec_ray.dataset.prepare.settings import PrepareSettings
+from prefrec_ray.evaluation.settings import EvaluateSettings
+from prefrec_ray.logs.contract import ROWS_OF_FILE
+from prefrec_ray.logs.events.format import Event, Kind, batch_of, schema
+from prefrec_ray.logs.readers import events
+from prefrec_ray.logs.sources import EventsSource, FilesSource
+from prefrec_ray.nightly import check
 from prefrec_ray.nightly.check import FeedbackStatistics, NightCounts, problems
+from prefrec_ray.nightly.work import Stages
 
 
 def counted(requests: int = 1000, users: int = 100, **columns: tuple[float, float, float]) -> NightCounts:
@@ -76,3 +93,75 @@ def test_volumes_may_differ_threefold_from_all_nights_but_the_first(requests: in
 def test_nothing_new_is_no_night() -> None:
     nothing = NightCounts(spans=(), requests=0, users=0, feedback={})
     assert problems(nothing, [FIRST]) == ["no new impressions"]
+
+
+ROW = st.tuples(st.integers(0, 3), st.integers(0, 9), st.floats(-2, 2, width=32))
+
+
+class Blocks(list[pa.Table]):
+    """A substitute for a data set of Ray Data, in this process."""
+
+    def map_batches(self, function: object, fn_kwargs: dict[str, object], **more: object) -> Blocks:
+        return Blocks(function(block, **fn_kwargs) for block in self)  # type: ignore[operator]
+
+    def iter_batches(self, **more: object) -> Blocks:
+        return self
+
+
+def table(rows: list[tuple[int, int, float]]) -> pa.Table:
+    user, time, like = (list(column) for column in zip(*rows, strict=True)) if rows else ([], [], [])
+    columns = {"user_id": pa.array(user, pa.int64()), "timestamp": pa.array(time, pa.int64())}
+    return pa.table({**columns, "like": pa.array(like, pa.float32())})
+
+
+@given(blocks=st.lists(st.lists(ROW, max_size=6), max_size=4), first=st.integers(0, 9), length=st.integers(0, 9))
+def test_a_part_is_counted_as_by_hand(blocks: list[list[tuple[int, int, float]]], first: int, length: int) -> None:
+    last = first + length
+    log = SimpleNamespace(interactions=Blocks(map(table, blocks)), feedback=("like",))
+    source = FilesSource(kind="files", path="logs", user="user", item="item", time="time")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(check, "open_log", lambda source, seed: log)
+        counted = check.count(source, 0, ((first, last),))
+    rows = [row for block in blocks for row in block if first <= row[1] <= last]
+    if not rows:
+        assert counted == NightCounts(spans=(), requests=0, users=0, feedback={})
+        return
+    user, time, like = (np.array(column) for column in zip(*rows, strict=True))
+    column = FeedbackStatistics(low=like.min(), high=like.max(), share=float(np.mean(like != 0)))
+    spans = ((time.min(), time.max()),)
+    assert counted == NightCounts(spans=spans, requests=len(rows), users=len(set(user)), feedback={"like": column})
+
+
+def test_an_event_log_is_counted_by_its_rows_and_others_by_time() -> None:
+    files = FilesSource(kind="files", path="logs", user="user", item="item", time="time")
+    assert check.ranges(files) == (check.ALL,)
+    assert check.ranges(EventsSource(kind="events", path="a")) == ((0, ROWS_OF_FILE - 1),)
+    (_, second) = check.ranges(EventsSource(kind="events", path=("a", "b")))
+    assert second == (ROWS_OF_FILE, 2 * ROWS_OF_FILE - 1)
+
+
+def test_requests_of_an_event_log_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        Event(Kind.FEEDBACK, 1000 + n, user_number=n, items=[7], propensities=[0.5], feedback=[1.0], known=True)
+        for n in range(10)
+    ]
+    event_table = pa.Table.from_batches([batch_of(rows, 0, schema(pa.int64()))])
+    monkeypatch.setattr(events.ray, "get", lambda items: items)
+    form = events._LogForm(event_table.schema, ("like",), "user_number", pa.array([7]), ((2, 3), (8, 100)))
+    kept = events._canonical(event_table, np.arange(10), form, pa.array([7]))
+    assert kept["user_id"].to_pylist() == [0, 1, 4, 5, 6, 7]
+
+
+def test_event_logs_are_known_by_their_ids(tmp_path: Path) -> None:
+    about = {"schema_version": 1, "item_ids": "int64", "feedback": [], "feedback_kinds": {}, "user_features": {}}
+    for name, log_id in (("a", "0000000a"), ("b", "0000000b")):
+        (tmp_path / name).mkdir()
+        content = json.dumps({**about, "log_id": log_id, "session_gap_ms": 1})
+        (tmp_path / name / "log.json").write_text(content)
+
+    def logs(source: dict[str, Any]) -> tuple[str, ...]:
+        prepared = PrepareSettings.model_validate({"source": source})
+        return Stages(prepared, None, EvaluateSettings(), "loop.yaml", lambda *_: None).logs  # type: ignore[arg-type]
+
+    assert logs({"kind": "events", "path": [f"{tmp_path}/b", f"{tmp_path}/a"]}) == ("0000000b", "0000000a")
+    assert logs({"kind": "simulator", "path": "anywhere"}) == ()

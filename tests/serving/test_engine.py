@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from platform_desk import STATE, Desk, make_policy
 from scipy.stats import chisquare
 
-from prefrec_ray import storage
 from prefrec_ray.engagement.sessions import session_numbers
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.mdp.bulk import HistoryRows, raw_states
@@ -259,24 +258,6 @@ def test_when_all_items_are_withdrawn_answers_are_empty(tmp_path: Path, candidat
 
 def storage_ids(folder: Path) -> set[int]:
     return set(ItemTable.load(str(folder / "items.parquet")).ids.tolist())
-
-
-@pytest.mark.parametrize("damage", ["arrays.npz", "state.json", "tracker"])
-def test_a_damaged_snapshot_costs_time_and_nothing_else(bundle: Path, tmp_path: Path, damage: str) -> None:
-    desk = Desk(bundle, tmp_path)
-    for user in range(5):
-        shown = desk.one(Recommend(user=user, k=2))
-        desk.one(Feedback(event_id=shown["event_id"], item=shown["items"][0], feedback={"like": 1.0}))
-    before = desk.states(NOW)
-    desk.stop(save=True)
-    (folder,) = storage.list_folders(str(tmp_path / "snapshots"))
-    file = Path(folder) / damage if damage != "tracker" else next(Path(folder).glob("*/users.npz"))
-    file.write_bytes(file.read_bytes()[:-40])
-    desk = Desk(bundle, tmp_path)
-    (note,) = desk.opened.notes
-    assert "the whole log is read" in note
-    for user, state in desk.states(NOW).items():
-        assert state.tobytes() == before[user].tobytes()
 
 
 def test_another_policy_with_other_states_reads_the_whole_log(bundle: Path, tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """Snapshots of the server state: written one at a time, found next to half-written ones, and not ahead of the log."""
 
+from __future__ import annotations
+
 import os
 import shutil
 import stat
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +19,8 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.serving.folder.snapshots import Snapshot
 from prefrec_ray.serving.requests.bodies import Feedback, Recommend
 from prefrec_ray.serving.server import Server
+from prefrec_ray.serving.settings import ServeSettings
+from prefrec_ray.serving.state.users import ServedUsers
 
 
 @pytest.fixture
@@ -189,3 +194,27 @@ def test_feedback_on_a_damaged_row_is_a_problem_of_this_one(policy: Path, tmp_pa
     assert answers[0].body["status"] == "counted"
     assert answers[1].status == 503
     assert str(answers[1]).startswith(f"{file}: damaged at byte ")
+
+
+@pytest.mark.parametrize("shown", [0, 3])
+def test_what_users_have_seen_is_copied_in_one_piece(monkeypatch: pytest.MonkeyPatch, shown: int) -> None:
+    users, rng = ServedUsers(ServeSettings()), np.random.default_rng(0)
+    users.add(range(2_000))
+    for row in range(len(users)):
+        if row % 2:  # some have seen nothing
+            users.see(row, rng.integers(0, 1000, rng.integers(0, shown + 1)).tolist())
+    calls, made = [0], np.frombuffer
+
+    def counted(*arguments: Any, **more: Any) -> np.ndarray:
+        calls[0] += 1
+        return made(*arguments, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "frombuffer", counted)
+        described, arrays = users.save()
+    assert calls[0] <= 2
+    before = [users.seen(row).tolist() for row in range(len(users))]
+    users.see(1, [7])  # what was saved does not change any more
+    again = ServedUsers(ServeSettings())
+    again.load(described, arrays)
+    assert [again.seen(row).tolist() for row in range(len(again))] == before

@@ -10,7 +10,7 @@ from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.serving.requests.bodies import Feedback
-from prefrec_ray.serving.state.shelf import ItemId
+from prefrec_ray.serving.state.policies import ItemId
 from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.serving.state.users import UserId
 from prefrec_ray.web.problems import Problem

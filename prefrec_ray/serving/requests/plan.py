@@ -11,7 +11,7 @@ import numpy as np
 from prefrec_ray.logs.events.format import Event
 from prefrec_ray.serving.requests.bodies import Feedback, Recommend
 from prefrec_ray.serving.state.counted_feedback import Key
-from prefrec_ray.serving.state.shelf import ItemId
+from prefrec_ray.serving.state.policies import ItemId
 from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.web.problems import Problem
 

@@ -1,9 +1,9 @@
-"""The policies of a server's arms, read from their bundles."""
+"""Policies of a server's arms, and their items: the items of the bundle, plus added items, minus withdrawn items."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
@@ -12,9 +12,12 @@ import numpy as np
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.policy import Policy
 from prefrec_ray.serving.settings import MAIN, ServeSettings
+
+ItemId = int | str
 
 
 @dataclass(frozen=True)
@@ -73,3 +76,133 @@ def _hash(*parts: Any, size: int = 8) -> str:
         else:
             of.update(part if isinstance(part, bytes) else str(part).encode())
     return of.hexdigest()
+
+
+class Codes:
+    """A whole number for every item of any policy: its row in the table `base`, or a number after the last row."""
+
+    def __init__(self, base: ItemTable) -> None:
+        self.base = base
+        self._more: dict[ItemId, int] = {}
+        self._ids = base.ids
+
+    def __len__(self) -> int:
+        return len(self.base) + len(self._more)
+
+    @property
+    def ids(self) -> np.ndarray:
+        """Return the ids, by code."""
+        if len(self._ids) < len(self):  # joined once for all added items: there may be a million
+            self._ids = np.concatenate([self.base.ids, self.array(self._more)])
+        return self._ids
+
+    @property
+    def whole(self) -> bool:
+        """Return True if ids are whole numbers, False if they are text."""
+        return self.base.ids.dtype.kind == "i"
+
+    @property
+    def kind(self) -> str:
+        """Return the type of the ids in words."""
+        return "a whole number" if self.whole else "text"
+
+    def array(self, ids: Iterable[Any]) -> np.ndarray:
+        """Return the ids of the right type as an array, without ids of another type."""
+        kind = int if self.whole else str
+        return np.array([item for item in ids if isinstance(item, kind)], np.int64 if self.whole else np.str_)
+
+    def find(self, ids: np.ndarray) -> np.ndarray:
+        """Return codes int64 [n] of ids of the right type; -1 for an unknown id."""
+        codes = self.base.find(ids)
+        if self._more:
+            for place in np.flatnonzero(codes < 0).tolist():
+                codes[place] = self._more.get(ids[place : place + 1].tolist()[0], -1)
+        return codes
+
+    def add(self, ids: np.ndarray) -> None:
+        """Assign codes to the ids without a code."""
+        new = ids[self.find(ids) < 0]
+        self._more |= {item: len(self) + number for number, item in enumerate(new.tolist())}
+
+
+class Shelf:
+    """Items that one policy may show. Added items make a new object.
+
+    `policy` draws from the items that are not withdrawn. `catalogue` also holds withdrawn items, since states of users
+    depend on their embeddings. By code: `rows` in the policy's table, -1 for an item that is not in it, and whether an
+    item is `known` to the catalogue. Rows in `gone` were withdrawn later.
+    """
+
+    def __init__(self, bundle: Policy, put: Mapping[ItemId, np.ndarray], withdrawn: set[ItemId], codes: Codes) -> None:
+        unknown = bundle.items.find(codes.array(put)) < 0
+        new = {item: put[item] for item, is_new in zip(put, unknown, strict=True) if is_new}
+        self.catalogue = _extended(bundle.items, new, codes) if new else bundle.items
+        gone = self.catalogue.find(codes.array(withdrawn))
+        kept = np.ones(len(self.catalogue), dtype=bool)
+        kept[gone[gone >= 0]] = False
+        shown = self.catalogue if kept.all() else _selected(self.catalogue, kept)
+        self.policy = bundle if shown is bundle.items else bundle.with_items(shown)
+        self.rows = shown.find(codes.ids)
+        self.known = self.catalogue.find(codes.ids) >= 0
+        self.gone = np.zeros(0, np.int64)
+        if len(shown):  # builds the cells or the index before the first draw
+            self.policy.serve(np.zeros((1, self.policy.state.width), np.float32), 1, seed=0)
+
+    def withdraw(self, codes: np.ndarray) -> None:
+        """Withdraw items, effective immediately."""
+        rows = self.rows[codes]
+        self.gone = np.union1d(self.gone, rows[rows >= 0])
+
+    def widen(self, size: int) -> None:
+        """Extend the arrays to `size` codes. The new codes belong to no item of this object."""
+        more = size - len(self.rows)
+        self.rows = np.concatenate([self.rows, np.full(more, -1)])
+        self.known = np.concatenate([self.known, np.zeros(more, bool)])
+
+    def excluded(self, codes: Sequence[np.ndarray]) -> ExcludedItems:
+        """Return the excluded items for each of n states: the items of some codes (-1: none), and withdrawn items."""
+        rows = [self.rows[of_state[of_state >= 0]] for of_state in codes]
+        return ExcludedItems.from_rows([np.concatenate([of_state, self.gone]) for of_state in rows])
+
+
+def check_embedding(
+    policy: Policy, item: ItemId, embedding: np.ndarray, put: Mapping[ItemId, np.ndarray], codes: Codes
+) -> None:
+    """Check that `item` has no other embedding yet, since states of users depend on it. Raises `UserError`."""
+    if len(embedding) != policy.state.action_dim:
+        raise UserError(
+            f"item {item}: found an embedding of {len(embedding)} numbers; expected {policy.state.action_dim}"
+        )
+    (row,) = policy.items.find(codes.array([item]))
+    before = policy.items.embeddings[row] if row >= 0 else put.get(item)
+    if before is not None and not np.array_equal(before, embedding):
+        raise UserError(
+            f"item {item}: found another embedding than in the states of users; expected the same, or a new id"
+        )
+
+
+def _extended(items: ItemTable, new: Mapping[ItemId, np.ndarray], codes: Codes) -> ItemTable:
+    """Return `items` plus `new`, whose number of impressions is the mean over the items in the log.
+
+    Raises `UserError` if the new embeddings have another length.
+    """
+    width = items.embeddings.shape[1]
+    for item, embedding in new.items():
+        if len(embedding) != width:
+            raise UserError(
+                f"item {item}: found an added embedding of {len(embedding)} numbers; expected {width}, or"
+                " another state folder"
+            )
+    logged = items.logged
+    if logged is not None:
+        logged = np.concatenate([logged, np.full(len(new), logged[logged > 0].mean(), np.float32)])
+    ids = np.concatenate([items.ids, codes.array(new)])
+    embeddings = np.concatenate([items.embeddings, np.stack(list(new.values())).astype(np.float32)])
+    return ItemTable(ids, embeddings, logged)
+
+
+def _selected(items: ItemTable, kept: np.ndarray) -> ItemTable:
+    logged = None if items.logged is None else items.logged[kept]
+    if logged is not None and not logged.any():
+        logged = np.ones(len(logged), np.float32) if len(logged) else None
+    return replace(items, ids=items.ids[kept], embeddings=items.embeddings[kept], logged=logged, about=None)

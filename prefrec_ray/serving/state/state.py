@@ -17,8 +17,7 @@ from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.policy import Policy
 from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.serving.state.counted_feedback import Answered
-from prefrec_ray.serving.state.policies import Loaded
-from prefrec_ray.serving.state.shelf import Codes, ItemId, Shelf
+from prefrec_ray.serving.state.policies import Codes, ItemId, Loaded, Shelf
 from prefrec_ray.serving.state.users import ServedUsers, UserId
 
 

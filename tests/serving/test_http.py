@@ -1,0 +1,208 @@
+"""HTTP without a process: guards, cut-off bodies, and the health of a server."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from platform_desk import make_policy, with_server
+from served import TOKEN, Process
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive
+
+from prefrec_ray.cli.main import run
+from prefrec_ray.logs.events.log import EventLog
+from prefrec_ray.serving.http import TOKEN as VARIABLE
+from prefrec_ray.serving.http import make_app, routes_of
+from prefrec_ray.serving.requests.bodies import Recommend
+from prefrec_ray.serving.server import Server
+from prefrec_ray.serving.shards import Gateway, called, scope_of
+from prefrec_ray.web.problems import Problem
+
+CHANGES = [
+    ("POST", "/recommend", {"user": 1, "k": 1}),
+    ("POST", "/feedback", {"event_id": "own", "user": 1, "item": 2, "feedback": {}}),
+    ("PUT", "/items", {"items": [{"id": 900, "embedding": [0.5, 0.5, 0.5]}]}),
+    ("DELETE", "/items", {"ids": [3]}),
+    ("POST", "/reload", None),
+]
+JSON = {"content_type": "application/json"}
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    make_policy().save(str(tmp_path / "policy"))
+    return tmp_path / "policy"
+
+
+async def ask(app: ASGIApp, method: str, path: str, body: Any = None, **headers: str) -> Response:
+    content = b"" if body is None else json.dumps(body).encode()
+    scope = scope_of(method, path)
+    sent = {"host": "localhost:8080", "content-length": str(len(content)), **headers}
+    scope["headers"] = [(name.replace("_", "-").encode(), value.encode()) for name, value in sent.items()]
+    return await called(app, scope, content)
+
+
+def test_a_page_of_another_site_changes_nothing_without_a_token(policy: Path, tmp_path: Path) -> None:
+    async def act(server: Server) -> None:
+        app, before = make_app(server, None), server.state.next
+        for method, path, body in CHANGES:
+            for headers, status in (
+                ({**JSON, "origin": "https://evil.example"}, 403),
+                ({**JSON, "sec_fetch_site": "cross-site"}, 403),
+                ({**JSON, "origin": "http://localhost:3000", "sec_fetch_site": "same-site"}, 403),
+                ({"content_type": "text/plain"}, 415),
+                ({"content_type": "application/x-www-form-urlencoded"}, 415),
+            ):
+                refused = await ask(app, method, path, body, **headers)
+                problem = json.loads(refused.body)
+                assert (refused.status_code, problem["status"]) == (status, status), (path, headers)
+                assert "; expected " in problem["detail"]
+                assert "\n" not in problem["detail"]
+            assert server.state.next == before
+        for method, path, body in CHANGES:
+            headers = {} if body is None else JSON
+            assert (await ask(app, method, path, body, **headers)).status_code == 200
+        assert server.state.next == before + len(CHANGES)
+
+    with_server(policy, tmp_path / "state", act)
+
+
+def test_head_is_get_without_a_body_and_the_scheme_is_bearer_in_any_case(policy: Path, tmp_path: Path) -> None:
+    """The body is left out by the HTTP server (test_connections.py)."""
+
+    async def act(server: Server) -> None:
+        app = make_app(server, TOKEN)
+        for path, token in (("/healthz", None), ("/metrics", "bearer"), ("/openapi.json", "BEARER")):
+            headers = {"authorization": f"{token} {TOKEN}"} if token else {}
+            get, head = [await ask(app, method, path, **headers) for method in ("GET", "HEAD")]
+            assert (get.status_code, head.status_code) == (200, 200)
+            assert get.headers["content-type"] == head.headers["content-type"]
+        assert (await ask(app, "HEAD", "/metrics")).status_code == 401
+        assert (await ask(app, "HEAD", "/recommend", authorization=f"Bearer {TOKEN}")).status_code == 405
+        # Other sites cannot send the token, so they are not looked at.
+        sent = {**JSON, "authorization": f"bearer {TOKEN}", "origin": "https://shop.example"}
+        assert (await ask(app, "POST", "/recommend", {"user": 1}, **sent)).status_code == 200
+
+    with_server(policy, tmp_path / "state", act)
+
+
+def cut_off() -> Receive:
+    """Return a part of a body, then a disconnect."""
+    messages: list[Message] = [
+        {"type": "http.request", "body": b'{"user": 1', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    return receive
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/recommend"), ("POST", "/feedback"), ("PUT", "/items"), ("DELETE", "/items")]
+)
+def test_a_server_counts_it_as_a_bad_request(tmp_path: Path, method: str, path: str) -> None:
+    make_policy().save(str(tmp_path / "policy"))
+
+    async def act(server: Server) -> None:
+        before = server.state.next
+        response = await called(routes_of(server), scope_of(method, path), cut_off())
+        assert (response.status_code, server.state.next) == (400, before)
+        assert b"the body ended before it was whole" in response.body
+
+    with_server(tmp_path / "policy", tmp_path / "state", act)
+
+
+def test_a_gateway_does_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, TOKEN)
+    scope = scope_of("POST", "/recommend")
+    scope["headers"] += [(b"authorization", f"Bearer {TOKEN}".encode())]
+    response = asyncio.run(Gateway([])(Request(scope, cut_off())))
+    assert response.status_code == 400
+
+
+def test_a_gateway_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, TOKEN)
+    scope = scope_of("POST", "/recommend")
+    scope["headers"] += [(b"authorization", f"Bearer {TOKEN}".encode())]
+
+    async def receive() -> Message:
+        await asyncio.sleep(0.01)
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    response = asyncio.run(Gateway([], 0.05)(Request(scope, receive)))
+    assert response.status_code == 408
+    assert b"the body was not whole after 0.05 seconds" in response.body
+
+
+def test_one_who_never_ends_a_body_does_not_keep_a_server_from_its_end(tmp_path: Path) -> None:
+    make_policy().save(str(tmp_path / "policy"))
+    process = Process(tmp_path / "policy", tmp_path / "state")
+    process.client().post("/recommend", user=1, k=1)
+    head = f"POST /recommend HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {TOKEN}\r\n"
+    with socket.create_connection(("127.0.0.1", process.port)) as lost:
+        lost.sendall(f"{head}content-type: application/json\r\ncontent-length: 100\r\n\r\n{{".encode())
+        time.sleep(0.3)
+        try:
+            begin = time.monotonic()
+            process.process.terminate()
+            process.process.wait(20)
+            assert time.monotonic() - begin > 1  # the rest of the body may come
+        finally:
+            process.kill()
+    assert "Traceback" not in "".join(process.output)
+    (snapshot,) = (tmp_path / "state" / "snapshots").iterdir()
+    assert int(snapshot.name) == 2
+
+
+@pytest.mark.parametrize(("call", "status"), [("write", 200), ("fsync", 503)])
+def test_a_log_that_takes_nothing_any_more_is_not_healthy(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, status: int
+) -> None:
+    """A failed write may succeed later; after a failed fsync the content of the disk is unknown."""
+
+    async def act(server: Server) -> None:
+        def fail(*_: object) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        app = routes_of(server)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, call, fail)
+            with pytest.raises(Problem, match="nothing was written"):
+                await server.do(Recommend(user=1, k=1))
+        assert (await called(app, scope_of("GET", "/healthz"), b"")).status_code == status
+        assert server.healthy == (status == 200)
+        if server.healthy:
+            assert (await server.do(Recommend(user=1, k=1))).body["items"]
+        else:
+            with pytest.raises(Problem, match="the event log failed before"):
+                await server.do(Recommend(user=1, k=1))
+
+    with_server(policy, tmp_path / "state", act)
+
+
+def test_a_disk_that_is_full_at_the_start_is_one_line(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    command = ["serve", str(policy), "--state", str(tmp_path / "state"), "--port", "0"]
+    with monkeypatch.context() as patched:
+        patched.setattr(EventLog, "commit", full)
+        assert run(command) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert "no space left to write to" in line
+    assert not list(tmp_path.glob("*.claim"))
