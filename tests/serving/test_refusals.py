@@ -26,7 +26,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_largest_numbers_of_feedback_leave_states_finite(tmp_path: Path) -> None:
     make_policy(state=replace(STATE, feedback_kinds={})).save(str(tmp_path / "policy"))
     desk = Desk(tmp_path / "policy", tmp_path / "state", leave_out="nothing")
-    for turn in range(300):
+    for turn in range(100):
         value = (-1) ** turn * 1e12
         desk.one(Feedback(event_id=f"own {turn}", user=1, item=turn % 40, feedback={"like": value, "watch": 1e12}))
     assert np.isfinite(desk.states(NOW)[1]).all()

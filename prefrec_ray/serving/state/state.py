@@ -108,11 +108,11 @@ class ServedState:
 
     def fold_items(self, table: pa.Table) -> None:
         """Apply added and withdrawn items from rows of the log."""
-        kind = table["kind"].to_numpy()
-        for place in np.flatnonzero(np.isin(kind, (Kind.ITEM, Kind.WITHDRAWN))).tolist():
-            (item,) = table["items"][place].as_py()
-            if kind[place] == Kind.ITEM:
-                self.put_items({item: np.array(table["embedding"][place].as_py(), np.float32)})
+        changes = pc.is_in(table["kind"], pa.array([Kind.ITEM, Kind.WITHDRAWN], pa.int8()))
+        for row in table.filter(changes).select(["kind", "items", "embedding"]).to_pylist():
+            (item,) = row["items"]
+            if row["kind"] == Kind.ITEM:
+                self.put_items({item: np.array(row["embedding"], np.float32)})
             else:
                 self.withdraw_items([item])
 
