@@ -1,8 +1,8 @@
 """All benchmarks of speed one after another, or one section with its own arguments.
 
-    python -m benchmarks                        what `make bench` runs, on a simulated data set that is made first
+    python -m benchmarks                        the sections of `make bench`, on a simulated data set
     python -m benchmarks training data_path     some of it
-    python -m benchmarks SECTION ARGUMENTS      one section; SECTION --help says what it takes
+    python -m benchmarks SECTION ARGUMENTS      one section; SECTION --help lists its arguments
 
 Each prints its table and writes bench/SECTION.json. A user's mistake is one line and exit status 2.
 """
@@ -51,7 +51,7 @@ SECTIONS = {
 STANDARD = {name: ["dataset"] for name in ("training", "data_path", "reward", "learners", "evaluation")}
 STANDARD |= {"sessions": ["large_logs"], "start": [], "peers": ["dataset"]}
 #: 390,000 transitions in 16 shards, so that lanes move on from shard to shard; and 4 million requests for `sessions`:
-#: what Ray takes to start its tasks is then little beside the work.
+#: starting Ray's tasks then takes little of the time.
 WORLDS = {"logs": {"users": 2000, "requests": 250}, "large_logs": {"users": 16_000, "requests": 250, "shards": 16}}
 
 

@@ -1,4 +1,4 @@
-"""What sections share: their arguments, contenders side by side, tables, the product's commands, and the JSON.
+"""Shared parts of the sections: their arguments, contenders side by side, tables, the product's commands, and the JSON.
 
 A section is a function: its parameters are its arguments on the command line, and what it returns (or yields, each time
 more of it) is written to bench/SECTION.json. A repetition of a comparison runs each contender once, one after another,
@@ -30,10 +30,10 @@ import yaml
 
 from benchmarks.results import git
 
-#: Where the standard data and what sections write lie.
+#: Folder of the standard data and of the sections' output.
 FOLDER = Path("bench")
 
-#: Does its share of the work; returns its seconds where it times itself (another process), else anything but a float.
+#: Does its share of the work; returns its seconds if it times itself (another process), else no float.
 Contender = Callable[[], Any]
 
 
@@ -133,7 +133,7 @@ def add_argument(parser: argparse.ArgumentParser, parameter: inspect.Parameter) 
 
 
 def prefrec(*arguments: str) -> None:
-    """A command of the product, in a process of its own. Ends the benchmark where it fails."""
+    """Run a command of the product in its own process. Ends the benchmark if it fails."""
     print("prefrec", *arguments, flush=True)
     done = subprocess.run([sys.executable, "-m", "prefrec_ray.cli.main", *arguments], stdout=subprocess.DEVNULL)
     if done.returncode:
@@ -153,12 +153,12 @@ def make_data(name: str, world: dict[str, Any], dataset: str | None) -> None:
 
 
 def rows_in(file: Path) -> list[dict[str, Any]]:
-    """The rows of a CSV file, as texts; none where there is no file yet."""
+    """Return the rows of a CSV file, as texts; none without the file."""
     return list(csv.DictReader(file.read_text("utf-8").splitlines())) if file.exists() else []
 
 
 def machine() -> dict[str, Any]:
-    """What a figure was measured on: processor, cores, threads, memory, versions; no names of hosts or paths."""
+    """Return processor, cores, threads, memory and versions, without names of hosts or paths."""
     file = Path("/proc/cpuinfo")
     lines = [line.partition(":") for line in file.read_text().splitlines()] if file.exists() else []
     about = {key.strip(): value.strip() for key, _, value in lines}

@@ -1,9 +1,9 @@
-"""The pages of docs/results: where each was measured, how far the code has moved since, and its commands run again.
+"""The pages of docs/results: commit of each measurement, changes of the code since, and a new run of its commands.
 
-    python -m benchmarks results            a line a page: commit, date, how many commits have changed its code since
+    python -m benchmarks results            one line per page: commit, date, number of later commits to its code
     python -m benchmarks results --page P   runs the commands of the first block of docs/results/P.md, one by one
 
-A page says in its front matter at which commit it was measured, from which files beside it, and which code it measures:
+The front matter of a page has the commit of the measurement, files next to the page, and the measured code:
 
     measured: {commit: efb7b6d, files: [loop.csv], code: [prefrec_ray/algorithms]}
 """
@@ -25,7 +25,7 @@ RESULTS = ROOT / "docs" / "results"
 
 @dataclass(frozen=True)
 class Measured:
-    """What a page says of itself: a commit, files of figures beside the page, paths of the code that it measures."""
+    """Front matter of a page: a commit, files of figures next to the page, paths of the measured code."""
 
     commit: str
     files: list[str]
@@ -33,21 +33,21 @@ class Measured:
 
     @property
     def date(self) -> str | None:
-        """The commit's day; None where the history is not here."""
+        """Return the day of the commit; None without the history."""
         return git("log", "-1", "--format=%ad", "--date=short", self.commit)
 
     @property
     def changes(self) -> int | None:
-        """How many commits have changed the code since; None where the history is not here."""
+        """Return the number of commits that changed the code since; None without the history."""
         count = git("rev-list", "--count", f"{self.commit}..HEAD", "--", *self.code)
         return None if count is None else int(count)
 
     def title(self) -> str:
-        """Where the page was measured."""
+        """Return the commit and day of the measurement."""
         return f"Measured at commit {self.commit}" + (f" of {self.date}" if self.date else "")
 
     def age(self) -> str:
-        """How far the code has moved since, in a sentence."""
+        """Return the changes of the code since, in a sentence."""
         code = ", ".join(f"`{path}`" for path in self.code)
         if self.changes:
             many = f"{self.changes} commits have" if self.changes > 1 else "One commit has"
@@ -56,13 +56,13 @@ class Measured:
 
 
 def git(*words: str) -> str | None:
-    """What git says, or None."""
+    """Return the output of git, or None."""
     done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
 def measured(page: Path) -> Measured:
-    """The front matter of a page. Raises `KeyError` where it has none."""
+    """Return the front matter of a page. Raises `KeyError` if it has none."""
     head = re.match(r"---\n(.*?)\n---\n", page.read_text("utf-8"), re.DOTALL)
     # All of it as text: some short commits look like numbers.
     return Measured(**(yaml.load(head[1], Loader=yaml.BaseLoader) if head else {})["measured"])

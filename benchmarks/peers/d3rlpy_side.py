@@ -47,7 +47,7 @@ def start_d3rlpy(python: Path, task: dict[str, Any], file: str) -> Iterator[floa
 
 
 def main(task: dict[str, Any], file: str, output: str | None = None) -> None:
-    """What the other environment runs."""
+    """Run the task in the other environment."""
     import d3rlpy
 
     torch.set_num_threads(task["threads"])

@@ -55,7 +55,7 @@ def main(
     # Threads gain nothing on networks this small.
     torch.set_num_threads(1)
     start_ray(num_cpus=2)
-    # The task lives beside the tests that are made of it.
+    # The task is in the folder of the tests that use it.
     sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
     from tiny import best_action, write_dataset
 

@@ -72,7 +72,7 @@ def main(dataset: Path, d3rlpy: Path | None = D3RLPY, updates: int = 20, repetit
 
 
 def d3rlpy_task(method: str, sizes: Sizes, updates: int) -> dict[str, Any]:
-    """What d3rlpy's process is told."""
+    """Return the task for the process of d3rlpy."""
     shared = {name: getattr(sizes, name) for name in ("hidden_sizes", "gamma", "tau", "expectile", "temperature")}
     rates = {"actor_lr": sizes.rates["actor"], "critic_lr": sizes.rates["q"], "bc_alpha": sizes.bc_alpha}
     own = {"method": method, "seed": 0, "batch_size": sizes.transitions, "updates": updates}

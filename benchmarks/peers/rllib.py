@@ -114,7 +114,7 @@ def make_learner(arrays: dict[str, np.ndarray], settings: dict[str, Any], seed: 
     )
     learner = config.debugging(seed=seed).build_learner(env=None, spaces={_MODULE: spaces})
     learner.build()
-    # The config's own check refuses a temperature above 1 (the paper's is 3), so it is set where it is used.
+    # The config's own check refuses a temperature above 1 (the paper's is 3), so it is set on the learner.
     learner.temperature[_MODULE] = torch.tensor([settings["temperature"]])
     return learner
 

@@ -1,8 +1,8 @@
-"""How `prepare` grows: `python -m benchmarks kuairand FOLDER MILLIONS... [--scratch DIR]`.
+"""Growth of `prepare` with the log: `python -m benchmarks kuairand FOLDER MILLIONS... [--scratch DIR]`.
 
-The standard log of KuaiRand in FOLDER (the Pure version, or a part of it) is repeated with new user ids to so many
+The standard log of KuaiRand in FOLDER (the Pure version, or a part of it) is repeated with new user ids to this many
 million rows and written as the files of 27K. For each size a process of its own prepares it, with all tabs and without
-user features, and tells what that took (memory.py). The JSON has time and peak of each stage too, and the machine's
+user features, and measures it (memory.py). The JSON has time and peak of each stage too, and the machine's
 load (processes that want to run, over the last minute) as each size ended.
 """
 
@@ -51,7 +51,7 @@ def replicate(source: str, rows: int, folder: Path) -> int:
 
 
 def measure(source: str, millions: float, scratch: Path | None) -> dict[str, Any]:
-    """Replicates and prepares; what it took."""
+    """Replicate and prepare; return time and memory."""
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         rows = round(millions * 1e6)
         logs = Path(folder) / "KuaiRand-27K"

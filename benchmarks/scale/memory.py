@@ -1,7 +1,7 @@
 """Seconds, memory and disk of a `prepare`.
 
-Memory is that of the driver and of all of Ray's processes together, sampled ten times a second: the sum of what each
-has for itself (USS, which leaves shared memory out), and once the object store's shared memory in use.
+Memory is sampled ten times a second: the USS (memory without shared memory) of the driver and of all of Ray's
+processes, plus the shared memory in use of the object store.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def folder_gb(folder: str | Path) -> float:
 
 
 def measured_prepare(settings: PrepareSettings, output: str) -> dict[str, Any]:
-    """Runs `prepare` and prints what it took: time by the clock and of the processor, memory, disk, and each stage."""
+    """Run `prepare`; print wall and processor time, memory, disk, and each stage."""
     start_ray()
     before, started = time.process_time(), time.monotonic()
     ends: dict[str, float] = {}

@@ -35,7 +35,7 @@ _SECONDS = 1.0
 
 
 def progress_rows(file: Path) -> list[dict[str, str]]:
-    """What a run has written of its iterations; nothing while a row is being written."""
+    """Return the iterations that a run has written; none while a row is being written."""
     if not file.exists():
         return []
     with file.open() as stream:
@@ -49,7 +49,7 @@ def seen(progress: Path) -> int:
 
 
 def stage(command: list[str], place: Callable[[], int] = lambda: 0) -> tuple[dict[str, Any], Memory]:
-    """Runs one command of the product. Seconds, and peaks of memory in GB. Ends the benchmark where it fails."""
+    """Run one command of the product. Returns seconds and peaks of memory in GB. Ends the benchmark if it fails."""
     began = time.monotonic()
     with Memory(_SECONDS, place) as memory:
         prefrec(*command)
@@ -57,7 +57,7 @@ def stage(command: list[str], place: Callable[[], int] = lambda: 0) -> tuple[dic
 
 
 def train(config: Path, dataset: Path, run: Path, *changes: str) -> tuple[dict[str, Any], Memory]:
-    """A stage of training; the median rate of its iterations and the waiting for data beside it."""
+    """A stage of training; the median rate of its iterations and the share of time spent waiting for data."""
     command = ["train", str(config), "--dataset", str(dataset), "--output", str(run), *changes]
     took, memory = stage(command, partial(seen, run / "progress.csv"))
     rows = [row for row in progress_rows(run / "progress.csv") if row["phase"] == "train"]

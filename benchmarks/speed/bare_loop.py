@@ -1,9 +1,9 @@
-"""PrefRec and IQL as bare PyTorch loops over arrays in memory: what training costs without Ray.
+"""PrefRec and IQL as bare PyTorch loops over arrays in memory: the cost of training without Ray.
 
-`plain_prefrec` and `plain_iql` are what one writes first: a fused Adam a network, `backward`, all pairs of a reward
-update in one batch, rows of a batch drawn from whole arrays. `tuned_prefrec` has the product's own levers (gradients of
-one network at a time, pairs in chunks), still without Ray. All use the product's networks and
-losses, so that only the loop differs.
+`plain_prefrec` and `plain_iql` are the obvious loops: a fused Adam per network, `backward`, all pairs of a reward
+update in one batch, rows of a batch drawn from whole arrays. `tuned_prefrec` has the product's own optimizations
+(gradients of one network at a time, pairs in chunks), still without Ray. All use the product's networks and losses, so
+that only the loop differs.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ def prefrec_updates(
     return update
 
 
-#: How each loop is made; the tuned ones have the product's levers.
+#: Constructors of the loops; the tuned ones have the product's optimizations.
 LOOPS: dict[str, Callable[[Arrays, Sizes], Callable[[], None]]] = {
     "tuned bare PrefRec": lambda arrays, sizes: tuned_prefrec(arrays, sizes, seed=0),
     "plain bare PrefRec": lambda arrays, sizes: plain_prefrec(arrays, sizes, seed=0),

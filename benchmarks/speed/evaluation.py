@@ -2,7 +2,7 @@
 
 The product's `evaluate` scores a policy, behavior cloning and all controls, with intervals over users and a look at
 what is served. The bare one reads the same files one after another, takes the policy's and the clone's actions in whole
-batches, and computes Eq. 12 for the policy alone in plain NumPy. Both must come to the same value.
+batches, and computes Eq. 12 for only the policy in plain NumPy. Both must come to the same value.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from prefrec_ray.runtime import start_ray
 #: 780,000 transitions.
 WORLD = {"users": 4000, "requests": 250, "shards": 16}
 BARE, PRODUCT, STREAMED = "tuned bare PrefRec", "PrefRec", "PrefRec, streaming"
-#: By the name that a table shows.
+#: Settings by their name in a table.
 PRECISIONS = {"float32": "float32", "bf16": "bf16_always"}
 
 
@@ -42,7 +42,7 @@ def bare_loop(arrays: Arrays, sizes: Sizes, device: torch.device, precision: str
     parameters = list(net.reward.parameters())
     table = [values.to(device) for values in (arrays.obs, arrays.action, arrays.next_obs)]
     first, label = (torch.tensor(values, device=device) for values in (preferences.first, preferences.label))
-    # As the product keeps them: half the bytes where products round them anyway.
+    # Stored like in the product: half the bytes if products round them anyway.
     inputs = torch.tensor(preferences.inputs, device=device)
     inputs = inputs.view(torch.bfloat16) if inputs.dtype == torch.int16 else inputs
     steps = torch.arange(preferences.length, device=device)
@@ -97,7 +97,7 @@ class _Contender:
         return time.perf_counter() - begin
 
     def peak(self) -> float | None:
-        """The peak of GPU memory in GB, of tensors alone; None on the processor."""
+        """Return the peak of GPU memory of tensors in GB; None on the processor."""
         return torch.cuda.max_memory_allocated() / 1e9 if self._device.type == "cuda" else None
 
 
@@ -105,7 +105,7 @@ def training(
     uri: str, device: str, sizes: Sizes, updates: int, repetitions: int
 ) -> tuple[Comparison, dict[str, float | None]]:
     """Transitions a second of each contender, and its peak of GPU memory in GB."""
-    # Each contender takes its turn alone: what Ray counts only lets them exist at once.
+    # Contenders run one after another. Ray's resources only let all of them exist at once.
     make = ray.remote(num_cpus=0, num_gpus=0.1 if device != "cpu" else 0)(_Contender)
     contenders: dict[str, Any] = {}
     for how, names in (("materialised", (PRODUCT, BARE)), ("streaming", (STREAMED,))):
@@ -156,7 +156,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def gpu() -> dict[str, Any]:
-    """What was measured on; values are None where there is none."""
+    """Return the description of the GPU; values are None without one."""
     there = torch.cuda.is_available()
     ask = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     known = there and shutil.which("nvidia-smi")

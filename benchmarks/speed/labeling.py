@@ -1,4 +1,4 @@
-"""Many annotators at once: how long an answer takes, and whether a vote is lost or doubled, also where it is killed.
+"""Many annotators at once: the time of an answer, and lost or doubled votes, also if the server is killed.
 
 `python -m benchmarks labeling STORE` takes a copy of a store of `prefrec label`, which it fills with made-up votes.
 Annotators are tasks of one process; each looks at a pair for a second on average, answers by the form of the page, and
@@ -28,7 +28,7 @@ LABELS = ("first", "second", "tie", "skip")
 
 @dataclass
 class Annotator:
-    """Somebody with a link. acknowledged: tokens of the answers that the server said it has taken."""
+    """An annotator with a link. acknowledged: tokens of the answers that the server acknowledged."""
 
     name: str
     link: str
@@ -66,7 +66,7 @@ class Page:
 
 
 async def annotate(who: Annotator, port: int, until: float, rng: np.random.Generator) -> None:
-    """Answers until the time is over, or nothing is left. Raises `OSError` where the server is gone."""
+    """Answers until the time is over, or nothing is left. Raises `OSError` if the server is gone."""
     page = Page(port)
     await page.open()
     await page.ask("GET", who.link)
@@ -149,12 +149,12 @@ async def _kill(store: str, annotators: int, seconds: float) -> dict[str, int]:
 
 
 def load(store: str, annotators: int, seconds: float) -> dict[str, Any]:
-    """`annotators` at once for so many seconds: percentiles of an answer in ms, votes lost and doubled."""
+    """`annotators` at once for some seconds: percentiles of an answer in ms, votes lost and doubled."""
     return asyncio.run(_load(store, annotators, seconds))
 
 
 def kill(store: str, annotators: int, seconds: float) -> dict[str, int]:
-    """The same, killed (-9) after so many seconds: answers acknowledged until then, lost and doubled."""
+    """The same, killed (-9) after some seconds: answers acknowledged until then, lost and doubled."""
     return asyncio.run(_kill(store, annotators, seconds))
 
 

@@ -1,10 +1,10 @@
-"""How many requests `prefrec serve` answers, and how soon.
+"""Rate and latency of `prefrec serve`.
 
     python -m benchmarks load [--items 1000000] [--candidates nearest] [--rate 200]
 
-A policy of random networks of the paper's sizes (states of some 245 numbers, 3 layers of 256, 8 numbers an item) serves
+A policy of random networks of the paper's sizes (states of 245 numbers, 3 layers of 256, 8 numbers per item) serves
 from one core; the load comes from another, by wrk (apt install wrk) and load.lua. First as many requests as it answers,
-by connections that wait for their answer; then so many a second, at random times. Each user has items that were shown
+by connections that wait for their answer; then `rate` per second, at random times. Each user has items that were shown
 before, which are left out, and a third of the requests is feedback.
 """
 
@@ -74,7 +74,7 @@ def reloaded(port: int) -> float:
 
 
 def processor_seconds(process: int) -> float:
-    """What the process has used of processors so far."""
+    """Return the processor seconds of the process so far."""
     user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 

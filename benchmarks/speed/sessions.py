@@ -25,7 +25,7 @@ from prefrec_ray.logs.sources import SimulatorSource
 from prefrec_ray.runtime import start_ray
 from prefrec_ray.runtime.progress import silent
 
-#: Rows of a bucket in memory, as `prepare` has them for states of some 245 numbers.
+#: Rows of a bucket in memory, as in `prepare` for states of 245 numbers.
 _ROWS_OF_A_BUCKET = 65_536
 
 

@@ -33,7 +33,7 @@ from prefrec_ray.runtime.memory import keep_freed_memory
 
 PAPER = recipe_defaults(ExpectileSettings, "paper")
 
-#: What is divided by what.
+#: Pairs of contenders whose ratio is printed.
 PAIRS = (
     ("PrefRec", "tuned bare PrefRec"),
     ("PrefRec", "plain bare PrefRec"),
@@ -84,7 +84,7 @@ def repeated(update: Callable[[], None], updates: int) -> Contender:
 
 
 # A process of its own: nothing that the product does to its process may help or hinder the loop. Only one contender
-# runs at a time: it has all cores, whatever Ray counts.
+# runs at a time: it has all cores, for any count of Ray.
 @ray.remote(num_cpus=0)
 class _BareLoop:
     def __init__(self, name: str, uri: str, preferences: PreferenceBuffer, sizes: Sizes, threads: int) -> None:
@@ -118,22 +118,22 @@ def share_of_paper(share: float = 1.0) -> Sizes:
 
 
 def forward(rows: int, widths: tuple[int, ...]) -> int:
-    """Of a forward pass of `rows` rows through layers of these widths."""
+    """Return the operations of a forward pass of `rows` rows through layers of these widths."""
     return 2 * rows * sum(a * b for a, b in pairwise(widths))
 
 
 def backward(rows: int, widths: tuple[int, ...]) -> int:
-    """Of the gradient of all weights: a product a layer for weights, and one for inputs of all but the first."""
+    """Return the operations of the gradient of all weights: two products per layer, one of the first layer."""
     return forward(rows, widths) + forward(rows, widths[1:])
 
 
 def input_gradient(rows: int, widths: tuple[int, ...], columns: int) -> int:
-    """Of the gradient of the first `columns` of the inputs alone."""
+    """Return the operations of the gradient of only the first `columns` of the inputs."""
     return 2 * rows * columns * widths[1] + forward(rows, widths[1:])
 
 
 def prefrec_operations(states: int, actions: int, sizes: Sizes, length: int) -> int:
-    """Of one update of V, Q and actor, and one of the reward on segments of `length` requests (Algorithm 1).
+    """Return the operations of an update of V, Q, actor, and of the reward on segments of `length` rows (Algorithm 1).
 
     Multiplications and additions of matrix products, and no others. What a loop computes beside these (gradients of
     inputs that nobody uses, of networks that do not learn from a loss) does not count: a loop that leaves it out is
@@ -160,7 +160,7 @@ def matrix_rate(size: int = 1024, repeats: int = 20) -> float:
     return 2 * size**3 / best
 
 
-# 24 updates are a quarter of an epoch of the standard data: an iteration where nothing is said.
+# 24 updates are a quarter of an epoch of the standard data: the default of an iteration.
 def main(dataset: Path, updates: int = 24, repetitions: int = 5) -> dict[str, Any]:
     """Prints medians and ratios."""
     start_ray()

@@ -31,7 +31,7 @@ SIZES = paper_sizes((64, 64), 256, 16)
 
 
 def main(dataset: Path, trials: int = 24, epochs: float = 0.5, task: str = "frequency") -> dict[str, Any]:
-    """Prints the ratio, and the seconds of one trial by what they are for."""
+    """Print the ratio, and the seconds of one trial by purpose."""
     start_ray()
     uri, base = str(dataset.resolve()), {**settings_of(0, SIZES), "num_epochs": epochs}
     for key in ("recipe", "task", "updates_per_iteration"):
@@ -71,7 +71,7 @@ def bare_loops(uri: str, loaded: LoadedData, updates: int) -> float:
 
 
 def one_trial(config: Any, loaded: LoadedData) -> tuple[int, dict[str, float]]:
-    """Its updates, and its seconds by what they are for: the second of two trials in this process."""
+    """Return the updates and the seconds by purpose of the second of two trials in this process."""
     for _ in range(2):
         parts: dict[str, float] = dict.fromkeys(("build", "updates", "diagnostics", "checkpoint", "export"), 0.0)
         begin = time.perf_counter()

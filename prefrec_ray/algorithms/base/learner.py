@@ -41,7 +41,7 @@ class OfflineLearner(TorchLearner):
     rates: ClassVar[dict[str, str]] = {"q": "critic_lr", "actor": "actor_lr"}
 
     def networks_to_train(self, config: AlgorithmConfig) -> dict[str, tuple[nn.Module, float]]:
-        """Return network and learning rate of each optimizer, by name; those of `rates` by default."""
+        """Return network and learning rate of each optimizer, by name; the default is `rates`."""
         return {name: (getattr(self.net, name), getattr(config, rate)) for name, rate in self.rates.items()}
 
     def update_policy(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
