@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,6 +81,35 @@ def test_users_of_one_request_have_no_label(horizon: int) -> None:
     np.testing.assert_allclose(labels, expected, rtol=1e-6)
 
 
+class FakeRay:
+    """Puts nothing anywhere, runs tasks at once, and counts them."""
+
+    def __init__(self, cpus: int | None) -> None:
+        self.resources = {} if cpus is None else {"CPU": float(cpus)}
+        self.tasks: list[list[str]] = []
+
+    def put(self, value: Any) -> Any:
+        return value
+
+    def cluster_resources(self) -> dict[str, float]:
+        return self.resources
+
+    def label(self, uri: str, files: list[str], *rest: Any) -> np.ndarray:
+        self.tasks.append([Path(file).name for file in files])
+        return module._label_files(uri, files, *rest)
+
+
+@pytest.fixture
+def use(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def use_(fake: FakeRay) -> FakeRay:
+        monkeypatch.setattr(module, "ray", fake)
+        monkeypatch.setattr(module, "_task", SimpleNamespace(remote=fake.label))
+        monkeypatch.setattr(module, "_concatenate", SimpleNamespace(remote=lambda *parts: np.concatenate(parts)))
+        return fake
+
+    return use_
+
+
 def expected_labels(dataset: PreparedDataset, reward: RewardFunction | None, horizon: int) -> np.ndarray:
     """Compute labels by a plain walk through the impressions, user by user, in the order of the files."""
     labels: list[float] = []
@@ -96,23 +126,49 @@ def expected_labels(dataset: PreparedDataset, reward: RewardFunction | None, hor
     return np.float32(labels)
 
 
-@pytest.fixture
-def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`ray.put` returns the labels themselves."""
-    monkeypatch.setattr(module, "ray", SimpleNamespace(put=lambda labels: labels))
-
-
+@pytest.mark.parametrize(
+    ("cpus", "requests_a_task", "tasks"),
+    [
+        (2, 15, [["part-00000.parquet"], ["part-00001.parquet"]]),  # 30 requests in two files
+        (2, 16, []),
+        (1, 1, []),
+        (None, 1, []),
+        (9, 10, [["part-00000.parquet"], ["part-00001.parquet"]]),
+    ],
+)
 @pytest.mark.parametrize("learned", [True, False])
-def test_every_transition_has_its_label(dataset: PreparedDataset, learned: bool, no_ray: None) -> None:
+def test_every_transition_has_its_label_by_tasks_or_here(
+    dataset: PreparedDataset,
+    cpus: int | None,
+    requests_a_task: int,
+    tasks: list[list[str]],
+    learned: bool,
+    use: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "REQUESTS_A_TASK", requests_a_task)
+    fake = use(FakeRay(cpus))
     reward = RewardFunction(network(STATE.width + 2)[1], (4,), None) if learned else None
     labels = label_transitions(dataset, reward, 3)
     assert len(labels) == USERS * (REQUESTS - 1)
     np.testing.assert_allclose(labels, expected_labels(dataset, reward, 3), rtol=1e-5, atol=1e-6)
+    assert fake.tasks == tasks
+
+
+@pytest.mark.parametrize("counts", [{}, {"train": {}}])
+def test_where_no_requests_were_counted_labels_are_made_here(
+    counts: dict[str, dict[str, int]], dataset: PreparedDataset, use: Any
+) -> None:
+    fake = use(FakeRay(9))
+    uncounted = PreparedDataset(dataset.uri, dataset.metadata.model_copy(update={"counts": counts}))
+    assert len(label_transitions(uncounted, None, 3)) == USERS * (REQUESTS - 1)
+    assert fake.tasks == []
 
 
 def test_labels_read_the_columns_that_they_need(
-    dataset: PreparedDataset, no_ray: None, monkeypatch: pytest.MonkeyPatch
+    dataset: PreparedDataset, use: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    use(FakeRay(1))
     columns: list[list[str]] = []
     read = PreparedDataset.read
     monkeypatch.setattr(PreparedDataset, "read", lambda *arguments: columns.append(arguments[2]) or read(*arguments))
@@ -122,7 +178,8 @@ def test_labels_read_the_columns_that_they_need(
     assert columns == [["user_id", "reward"]] * files + [["user_id", "state", "action"]] * files
 
 
-def test_a_data_set_without_requests_is_one_line(dataset: PreparedDataset, tmp_path: Path) -> None:
+def test_a_data_set_without_requests_is_one_line(dataset: PreparedDataset, tmp_path: Path, use: Any) -> None:
+    use(FakeRay(1))
     empty = PreparedDataset(str(tmp_path), dataset.metadata)
     with pytest.raises(UserError, match=r"requests/train: found no impressions to label; expected part-\*\.parquet$"):
         label_transitions(empty, None, 3)

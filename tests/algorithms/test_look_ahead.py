@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from small_platform import logs_and_data
 
 from prefrec_ray.algorithms import PrefRecConfig
+from prefrec_ray.algorithms.reward import labels as module
 from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions, look_ahead
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
@@ -57,7 +58,9 @@ def test_numbers_survive_as_bits(numbers):
 
 
 @pytest.mark.parametrize("input_", ["next_state", "state_action"])
-def test_every_shuffled_transition_finds_its_label(prepared, input_):
+@pytest.mark.parametrize("requests_a_task", [1, module.REQUESTS_A_TASK])
+def test_every_shuffled_transition_finds_its_label(prepared, input_, requests_a_task, monkeypatch):
+    monkeypatch.setattr(module, "REQUESTS_A_TASK", requests_a_task)  # by tasks, and in this process
     dataset = PreparedDataset.open(prepared)
     columns = [0, 5, 7] if input_ == "next_state" else None
     width = 3 if columns else dataset.state.width + dataset.metadata.action_dim

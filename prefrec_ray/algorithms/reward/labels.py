@@ -4,14 +4,13 @@ A preference between long segments does not show which impressions decided it. A
 therefore responds to immediate signals (a click, a long view), and an actor that maximizes it impression by impression
 maximizes these. The mean over many impressions depends on the user's lasting state (docs/recipe.md).
 
-The driver computes the labels along the histories, file by file, while its learners wait. Learners look labels up by
-the number of a transition, because transitions are shuffled.
+Tasks over the files of impressions compute the labels along the histories. Learners look labels up by the number of a
+transition, because transitions are shuffled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,8 +24,8 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.ids import first_rows, run_lengths
 from prefrec_ray.mdp.transitions import transition_rows
 
-#: Files that are labelled at a time: one is read while the reward of another is computed, on all processors.
-_THREADS = 2
+#: Smallest number of impressions per task: for fewer, starting a task takes longer than its work.
+REQUESTS_A_TASK = 1_000_000
 _ROWS_AT_ONCE = 65_536
 
 
@@ -85,19 +84,40 @@ def label_histories(
 def label_transitions(dataset: PreparedDataset, reward: RewardFunction | None, horizon: int) -> ray.ObjectRef:
     """Return a reference to the labels of all transitions, float32, by their numbers; `reward` None: the reward column.
 
-    Raises `UserError` for a data set without impressions.
+    Small data sets are labelled in this process, larger ones by tasks without a CPU, since learners, which wait for the
+    labels, may hold all CPUs. Raises `UserError` for a data set without impressions.
     """
     files = dataset.files("requests", "train")
     if not files:
         raise UserError(f"{dataset.path('requests', 'train')}: found no impressions to label; expected part-*.parquet")
+    requests = dataset.metadata.counts.get("train", {}).get("requests", 0)
+    tasks = min(len(files), int(ray.cluster_resources().get("CPU", 1)), requests // REQUESTS_A_TASK)
+    if tasks <= 1:
+        return ray.put(_label_files(dataset.uri, files, reward, horizon))
+    reference = ray.put(reward)
+    parts = [
+        _task.remote(dataset.uri, list(part), reference, horizon) for part in np.array_split(np.array(files), tasks)
+    ]
+    return _concatenate.remote(*parts)
 
-    def label(file: str) -> np.ndarray:
-        table = dataset.read(file, ["user_id", "reward"] if reward is None else ["user_id", "state", "action"])
+
+def _label_files(uri: str, files: Sequence[str], reward: RewardFunction | None, horizon: int) -> np.ndarray:
+    dataset = PreparedDataset.open(uri)
+    labels = []
+    for file in files:
+        table = dataset.read(str(file), ["user_id", "reward"] if reward is None else ["user_id", "state", "action"])
         starts = first_rows(table["user_id"].to_numpy(zero_copy_only=False))
         if reward is None:
             rewards = table["reward"].to_numpy()[transition_rows(starts, len(table))]
-            return label_users(rewards, starts, len(table), horizon)
-        return label_histories(reward, tensor(table["state"]), tensor(table["action"]), starts, horizon)[1]
+            labels.append(label_users(rewards, starts, len(table), horizon))
+        else:
+            labels.append(label_histories(reward, tensor(table["state"]), tensor(table["action"]), starts, horizon)[1])
+    return np.concatenate(labels)
 
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return ray.put(np.concatenate(list(pool.map(label, files))))
+
+_task = ray.remote(num_cpus=0)(_label_files)
+
+
+@ray.remote(num_cpus=0)
+def _concatenate(*parts: np.ndarray) -> np.ndarray:
+    return np.concatenate(parts)
