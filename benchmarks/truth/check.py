@@ -1,7 +1,7 @@
 """Levels of the logging policy, random items and the best known policy, without training: `python -m benchmarks laws`.
 
-Users are the first of each world, with levels against their logged means. A law is useful if the best known policy is
-far above the logging policy.
+Users are the first of each world, with levels against their means under the logging policy. A law is useful if the best
+known policy is far above the logging policy.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main(worlds: Sequence[str] | None = None, users: int = 200, requests: int = 
 
 
 def levels(world: SimulatedWorld, users: int, requests: int) -> dict[str, float]:
-    """Return the mean level by subject and task of the first `users` users, against their logged means."""
+    """Return mean levels of the first `users` users by subject and task, against means under the logging policy."""
     servers = {
         "logging policy": world.logging_policy,
         "random": lambda crowd, rng: RandomItems(world.settings.items, rng),

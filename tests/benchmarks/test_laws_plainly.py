@@ -66,12 +66,12 @@ def creators(user: User) -> list[float]:
 
 
 def budget(user: User) -> list[float]:
-    joy, day, left, found = 0.4, None, 30.0, []
+    joy, day, left, found = 0.4, None, 20.0, []
     for row, time_ms in zip(user.rows, user.time_ms, strict=True):
         if time_ms // 86_400_000 != day:
-            day, left = time_ms // 86_400_000, 30.0
+            day, left = time_ms // 86_400_000, 20.0
         left -= user.world.length[row]
-        joy = 0.9 * joy + 0.1 * (user.world.value[row] - (0.6 if left < 0 else 0))
+        joy = 0.9 * joy + 0.1 * (user.world.value[row] - (1 if left < 0 else 0))
         found.append(sigmoid(8 * (joy - 0.4)))
     return found
 
@@ -102,8 +102,9 @@ def overload(user: User) -> list[float]:
     ease, found = 0.0, []
     genres = [int(user.world.genre[row]) for row in user.rows]
     for now, genre in enumerate(genres):
-        met = {g for g, session in zip(genres[: now + 1], user.session, strict=False) if session == user.session[now]}
-        ease = 0.85 * ease + 0.15 * (user.traits["liking"][genre] - 0.8 * max(len(met) - 3, 0))
+        met = [g for g, session in zip(genres[: now + 1], user.session, strict=False) if session == user.session[now]]
+        effect = user.traits["liking"][genre] - 0.8 * max(len(set(met)) - 3, 0) - 0.6 * max(met.count(genre) - 3, 0)
+        ease = 0.85 * ease + 0.15 * effect
         found.append(sigmoid(1.5 * ease))
     return found
 
@@ -121,8 +122,8 @@ def contagion(user: User) -> list[float]:
     popularity: dict[int, float] = {}
     users, like = len(user.crowd.rows), user.world.feedback.index("like")
     for now, row in enumerate(user.rows):
-        effect = 0.4 * user.world.quality[row] + 0.8 * math.log(1 + 40 * popularity.get(row, 0.0))
-        effect -= 2 if row in user.rows[max(now - 20, 0) : now] else 0
+        effect = 0.4 * user.world.quality[row] + 0.5 * math.log(1 + 40 * popularity.get(row, 0.0))
+        effect -= 4 if row in user.rows[max(now - 20, 0) : now] else 0
         mood = 0.9 * mood + effect - 1
         found.append(sigmoid(0.25 * mood))
         popularity = {item: 0.97 * value for item, value in popularity.items()}
@@ -192,10 +193,10 @@ def bubble(user: User) -> list[float]:
     for row in user.rows:
         item = user.world.embeddings[row] / math.hypot(*user.world.embeddings[row])
         affinity = float(item @ taste)
-        mood = 0.9 * mood + affinity * (0.3 + user.world.supply[row])
+        mood = 0.9 * mood + affinity * abs(affinity) * user.world.supply[row]
         taste = taste + 0.15 * affinity * item
         taste = taste / math.hypot(*taste)
-        found.append(sigmoid(0.4 * mood))
+        found.append(sigmoid(0.25 * mood))
     return found
 
 

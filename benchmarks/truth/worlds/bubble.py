@@ -1,9 +1,9 @@
 """Preferences that drift towards what is shown.
 
 User u has a taste t, a unit vector, and item i the direction e_i, its embedding scaled to length 1. a = e_i . t is the
-affinity. Good supply lies in a hidden direction g. With the shown item
+affinity. The supply s_i = 0.3 + 1.2 max(e_i . g, 0)^4 is good near one hidden direction g. With the shown item
 
-    mood <- 0.9 mood + a (0.3 + e_i . g),    satisfaction = sigmoid(0.4 mood),
+    mood <- 0.9 mood + a |a| s_i,    satisfaction = sigmoid(0.25 mood),
     t <- (t + 0.15 a e_i) / |t + 0.15 a e_i|,
 
 and a click has the log-odds 2 a - 1. Sources: R. Jiang et al. (2019), "Degenerate Feedback Loops in Recommender
@@ -29,16 +29,18 @@ class DriftingUsers(Users):
     def react(self, rows: np.ndarray) -> Reaction:
         item = self.world.units[rows]
         affinity = (item * self.taste).sum(axis=1)
-        self.mood = 0.9 * self.mood + affinity * (0.3 + self.world.supply[rows])
+        effect = affinity * np.abs(affinity) * self.world.supply[rows]
+        self.mood = 0.9 * self.mood + effect
         moved = self.taste + 0.15 * affinity[:, None] * item
         self.taste = moved / np.linalg.norm(moved, axis=1, keepdims=True)
-        like = -2.0 + 2.0 * affinity * (0.3 + self.world.supply[rows])
-        return Reaction(sigmoid(0.4 * self.mood), click=2.0 * affinity - 1.0, like=like, watch=-0.5 + 0.3 * affinity)
+        return Reaction(
+            sigmoid(0.25 * self.mood), click=2.0 * affinity - 1.0, like=2.0 * effect - 2.0, watch=-0.5 + 0.3 * affinity
+        )
 
     def cost(self) -> np.ndarray:
         affinity = self.taste @ self.world.units.T
         # Movement towards the good supply pays at all later impressions.
-        return -affinity * (0.3 + 3.0 * self.world.supply)
+        return -affinity * (np.abs(affinity) * self.world.supply + self.world.along)
 
 
 class Bubble(Platform):
@@ -50,9 +52,9 @@ class Bubble(Platform):
     def draw_items(self, count: int, rng: np.random.Generator) -> None:
         self.embeddings = rng.uniform(-1.0, 1.0, (count, 8))
         self.units = self.embeddings / np.linalg.norm(self.embeddings, axis=1, keepdims=True)
-        good, appealing = rng.standard_normal((2, 8))
-        self.supply = self.units @ (good / np.linalg.norm(good))
-        self.appeal = self.units @ (appealing / np.linalg.norm(appealing))
+        directions = rng.standard_normal((2, 8))
+        self.along, self.appeal = directions / np.linalg.norm(directions, axis=1, keepdims=True) @ self.units.T
+        self.supply = 0.3 + 1.2 * np.maximum(self.along, 0.0) ** 4
 
     def draw_traits(self, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         taste = rng.standard_normal((count, 8))

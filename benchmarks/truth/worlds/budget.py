@@ -1,11 +1,11 @@
 """A budget of attention per day.
 
 Item i has a length L_i of 1 to 8 minutes and belongs to one of 40 genres of value g in [0, 1]; v_i = 0.6 g + 0.05 L_i.
-A user has B = 30 minutes at the first impression of a day (UTC). With every item
+A user has B = 20 minutes at the first impression of a day (UTC). With every item
 
-    B <- B - L_i,    joy <- 0.9 joy + 0.1 (v_i - 0.6 [B < 0]),    satisfaction = sigmoid(8 (joy - 0.4)).
+    B <- B - L_i,    joy <- 0.9 joy + 0.1 (v_i - [B < 0]),    satisfaction = sigmoid(8 (joy - 0.4)).
 
-A session continues with log-odds 2 if B > 0, and -1 otherwise. Sources: E. Ie et al. (2019), "SlateQ: A Tractable
+A session continues with log-odds 2 if B > 0, and 0 otherwise. Sources: E. Ie et al. (2019), "SlateQ: A Tractable
 Decomposition for Reinforcement Learning with Recommendation Sets" (budgets of time); D. Kahneman (1973), "Attention and
 Effort". A policy has to learn that long items are liked but use up the day: value per minute counts, and short items at
 the end of a day. Items have two categories, length and genre, and no embeddings.
@@ -19,7 +19,7 @@ from benchmarks.truth.platform import Platform, Reaction, Users
 from prefrec_ray.simulator.crowd import sigmoid
 from prefrec_ray.simulator.world import DAY_MS
 
-GENRES, LONGEST, MINUTES = 40, 8, 30
+GENRES, LONGEST, MINUTES = 40, 8, 20
 
 
 class BusyUsers(Users):
@@ -38,15 +38,15 @@ class BusyUsers(Users):
         self.budget = self.left() - self.world.length[rows]
         self.day = self.time_ms // DAY_MS
         value, over = self.world.value[rows], self.budget < 0
-        self.joy = 0.9 * self.joy + 0.1 * (value - 0.6 * over)
+        self.joy = 0.9 * self.joy + 0.1 * (value - over)
         satisfaction = sigmoid(8.0 * (self.joy - 0.4))
         watch = -1.0 + 0.2 * self.world.length[rows] - 0.5 * over
-        stay = np.where(self.budget > 0, 2.0, -1.0)
+        stay = np.where(self.budget > 0, 2.0, 0.0)
         return Reaction(satisfaction, click=3.0 * value - 2.0, like=-3.0 + 4.0 * value - over, watch=watch, stay=stay)
 
     def cost(self) -> np.ndarray:
         over = self.left()[:, None] < self.world.length
-        return -(self.world.value - 0.1 * self.world.length) + 0.6 * over
+        return -(self.world.value - 0.1 * self.world.length) + over
 
 
 class Budget(Platform):

@@ -3,7 +3,7 @@
 P_i is the popularity of item i among the users who are simulated together: at every step P <- 0.97 P, plus the share of
 these users who like the item. q_i is its quality, a standard normal number. With the shown item
 
-    x = 0.4 q_i + 0.8 log(1 + 40 P_i) - 2 [i among the user's last 20 items],    mood <- 0.9 mood + x - 1,
+    x = 0.4 q_i + 0.5 log(1 + 40 P_i) - 4 [i among the user's last 20 items],    mood <- 0.9 mood + x - 1,
     satisfaction = sigmoid(0.25 mood),
 
 and a like has the log-odds x - 1. Source: M. J. Salganik, P. S. Dodds and D. J. Watts (2006), "Experimental Study of
@@ -31,10 +31,10 @@ class SocialUsers(Users):
 
     def worth(self) -> np.ndarray:
         """Return the quality of each item plus the effect of its popularity, [items]."""
-        return 0.4 * self.world.quality + 0.8 * np.log1p(40.0 * self.popularity)
+        return 0.4 * self.world.quality + 0.5 * np.log1p(40.0 * self.popularity)
 
     def react(self, rows: np.ndarray) -> Reaction:
-        effect = self.worth()[rows] - 2.0 * (self.recent == rows[:, None]).any(axis=1)
+        effect = self.worth()[rows] - 4.0 * (self.recent == rows[:, None]).any(axis=1)
         self.mood = 0.9 * self.mood + effect - 1.0
         self.recent = np.concatenate([self.recent[:, 1:], rows[:, None]], axis=1)
         likes = self.rng.random(len(rows)) < sigmoid(effect - 1.0)

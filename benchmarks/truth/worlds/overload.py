@@ -1,14 +1,15 @@
 """Momentum and choice overload within a session.
 
 Item i has one of 24 genres g. User u likes genre g by a_ug, a standard normal number. k is the number of different
-genres in the session so far, with the shown one. With the shown item
+genres in the session so far, and m the number of its items of this genre, both with the shown item. With this item
 
-    x = a_ug - 0.8 max(k - 3, 0),    ease <- 0.85 ease + 0.15 x,    satisfaction = sigmoid(1.5 ease).
+    x = a_ug - 0.8 max(k - 3, 0) - 0.6 max(m - 3, 0),
+    ease <- 0.85 ease + 0.15 x,    satisfaction = sigmoid(1.5 ease).
 
 The log-odds that the session continues are larger by 0.6 if the genre is that of the item before. Source: S. S. Iyengar
 and M. R. Lepper (2000), "When Choice is Demotivating: Can One Desire Too Much of a Good Thing?". A policy has to find
-the genres of a user, and to keep to few of them in one session; a new session starts with no load. Items have one
-category, the genre, and no embeddings.
+the genres of a user, and to keep to few of them in one session, but not to one; a new session starts with no load.
+Items have one category, the genre, and no embeddings.
 """
 
 from __future__ import annotations
@@ -22,31 +23,35 @@ GENRES, FREE = 24, 3
 
 
 class OverloadedUsers(Users):
-    """State: ease, the genres of this session, and the last genre (-1: none)."""
+    """State: ease, the items of this session by genre, and the last genre (-1: none)."""
 
     def begin(self) -> None:
         self.ease = np.zeros(len(self.everyone))
-        self.met = np.zeros((len(self.everyone), GENRES), dtype=bool)
+        self.met = np.zeros((len(self.everyone), GENRES), dtype=np.int64)
         self.last = np.full(len(self.everyone), -1)
 
     def react(self, rows: np.ndarray) -> Reaction:
         genre = self.world.genre[rows]
         liking = self.traits["liking"][self.everyone, genre]
-        self.met[self.everyone, genre] = True
-        load = np.maximum(self.met.sum(axis=1) - FREE, 0)
-        self.ease = 0.85 * self.ease + 0.15 * (liking - 0.8 * load)
+        self.met[self.everyone, genre] += 1
+        load = np.maximum((self.met > 0).sum(axis=1) - FREE, 0)
+        more = np.maximum(self.met[self.everyone, genre] - FREE, 0)
+        self.ease = 0.85 * self.ease + 0.15 * (liking - 0.8 * load - 0.6 * more)
         satisfaction = sigmoid(1.5 * self.ease)
         stay = -0.2 + 3.4 * satisfaction + 0.6 * (genre == self.last)
         self.last = genre
         return Reaction(satisfaction, click=-1.0 + liking, like=-2.5 + liking, watch=-0.5 + 0.2 * liking, stay=stay)
 
     def ends(self, leaves: np.ndarray) -> None:
-        self.met[leaves] = False
+        self.met[leaves] = 0
         self.last[leaves] = -1
 
     def cost(self) -> np.ndarray:
-        load = np.maximum((self.met.sum(axis=1)[:, None] + ~self.met) - FREE, 0)
-        return -(self.traits["liking"] - 3.0 * load)[:, self.world.genre]
+        met = self.met > 0
+        # A further genre is a load on all later items of the session.
+        load = np.maximum(met.sum(axis=1)[:, None] + ~met - FREE, 0)
+        more = np.maximum(self.met + 1 - FREE, 0)
+        return -(self.traits["liking"] - 1.6 * load - 0.6 * more)[:, self.world.genre]
 
 
 class Overload(Platform):

@@ -46,8 +46,8 @@ class RememberingUsers(Users):
         self.peak[leaves] = self.last[leaves] = np.nan
 
     def cost(self) -> np.ndarray:
-        # Light items until the adaptation is low, then intense ones until the session ends.
-        ready = (self.adaptation < -0.5) | ~np.isnan(self.peak) & (self.peak > 1.0)
+        # An intense item at the start of a session, and then whenever light items have lowered the adaptation.
+        ready = (self.position == 0) | (self.adaptation < -0.5)
         return np.where(ready, -1.0, 1.0)[:, None] * self.world.intensity[self.world.genre]
 
 
