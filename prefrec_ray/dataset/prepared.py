@@ -1,28 +1,34 @@
-"""Prepared data set, opened by its metadata and read file by file."""
+"""Prepared data set, opened by its metadata, checked for completeness, and read file by file."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import pyarrow as pa
 
 from prefrec_ray import storage
 from prefrec_ray.dataset.metadata import SCHEMA_VERSION, Metadata
-from prefrec_ray.dataset.tables import read_table
+from prefrec_ray.dataset.tables import read_table, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.settings import Split, Task, parse
+from prefrec_ray.storage.parquet import read_footer
 
 if TYPE_CHECKING:
-    import numpy as np
     import ray.data
     import torch
 
     from prefrec_ray.policy.networks.expected_feedback import ExpectedFeedback
+
+#: Footers are small, so that most of the time is spent waiting for storage.
+_THREADS = 16
+_ADVICE = "make the data set again by `prefrec prepare`"
 
 
 @dataclass(frozen=True)
@@ -59,24 +65,22 @@ class PreparedDataset:
         return read_table(file, columns)
 
     def arrays(self, *parts: str, columns: list[str] | None = None) -> dict[str, np.ndarray]:
-        """Return the columns of a folder or file as NumPy arrays [n, ...], read without Ray (views.py).
+        """Return the columns of a folder or file as NumPy arrays, read without Ray: float32 [n, d], others [n].
 
         `parts`: "transitions", or "requests" and a split, or "preferences", a task and "train.parquet". Raises
         `UserError` if no file exists.
         """
-        from prefrec_ray.dataset.views import arrays
-
-        return arrays(*self._files_of(*parts), columns)
+        return _arrays(self._files_of(*parts), columns)
 
     def tensors(self, *parts: str, columns: list[str] | None = None) -> dict[str, torch.Tensor]:
         """Return the columns of `arrays` as torch tensors, without columns of text."""
         import torch
 
-        held = self.arrays(*parts, columns=columns)
-        return {name: torch.from_numpy(array) for name, array in held.items() if array.dtype.kind in "biuf"}
+        arrays = self.arrays(*parts, columns=columns)
+        return {name: torch.from_numpy(array) for name, array in arrays.items() if array.dtype.kind in "biuf"}
 
     def transitions(self, columns: list[str] | None = None) -> ray.data.Dataset:
-        """Return shuffled transitions: obs [n, S], action [n, A], next_obs [n, S], reward, number (views.py)."""
+        """Return shuffled transitions: obs [n, S], action [n, A], next_obs [n, S], reward, number."""
         return self._view("transitions", columns=columns)
 
     def requests(self, split: Split, columns: list[str] | None = None) -> ray.data.Dataset:
@@ -88,17 +92,23 @@ class PreparedDataset:
         return self._view("preferences", task, f"{split}.parquet")
 
     def _view(self, *parts: str, columns: list[str] | None = None) -> ray.data.Dataset:
-        # Ray Data takes seconds to import, and many callers do not need it.
-        from prefrec_ray.dataset.views import view
+        """Return the rows of a folder or file, one block per file, with columns as in `arrays`."""
+        import ray.data  # on demand: it takes seconds, and many callers do not need it
 
-        return view(*self._files_of(*parts), columns)
+        files = self._files_of(*parts)
+        return ray.data.from_items(files, override_num_blocks=len(files)).map_batches(
+            lambda batch: _arrays(batch["item"].tolist(), columns), batch_size=None
+        )
 
-    def _files_of(self, *parts: str) -> tuple[list[str], str]:
-        """Return the files of a folder, or one file, and their location."""
+    def _files_of(self, *parts: str) -> list[str]:
+        """Return the files of a folder, or one file. Raises `UserError` if no file exists."""
         where = self.path(*parts)
+        files = self.files(*parts)
         if where.endswith(".parquet"):
-            return [where] if storage.exists(where) else [], where
-        return self.files(*parts), where
+            files = [where] if storage.exists(where) else []
+        if not files:
+            raise UserError(f"{where}: found no files; expected the files of a prepared data set")
+        return files
 
     def people(self) -> list[str]:
         """Return the names of the annotators, below `people/` (annotation/store.py)."""
@@ -134,3 +144,65 @@ class PreparedDataset:
     def normaliser(self) -> Normaliser:
         """Return the scaling of states."""
         return Normaliser.from_dict(self.metadata.normaliser, self.path("metadata.json"))
+
+
+def _arrays(files: list[str], columns: list[str] | None) -> dict[str, np.ndarray]:
+    """Return the columns of all `files`, in their order, as writable arrays, which torch requires."""
+    table = pa.concat_tables([read_table(file, columns) for file in files])
+    arrays = {}
+    for name in table.column_names:
+        column = table[name]
+        is_tensor = pa.types.is_fixed_size_list(column.type)
+        array = tensor(column) if is_tensor else column.to_numpy(zero_copy_only=False)
+        arrays[name] = np.require(array, requirements="W")
+    return arrays
+
+
+def check_complete(dataset: PreparedDataset) -> None:
+    """Read the footers of all files, and compare the numbers of rows.
+
+    Raises `UserError` for a missing or damaged file, for another number of rows, and for contradictory metadata.
+    """
+    about, metadata = dataset.path("metadata.json"), dataset.metadata
+    widths = {dataset.state.width, len(dataset.normaliser.mean), len(dataset.normaliser.std), metadata.state_dim}
+    if len(widths) > 1:
+        raise UserError(
+            f"{about}: found state_dim {metadata.state_dim}; expected the width of state and normaliser; {_ADVICE}"
+        )
+    try:
+        expected = _expected_rows(metadata.counts)
+    except KeyError as error:
+        raise UserError(f"{about}: counts: {error} is missing; {_ADVICE}") from error
+    for folder, rows in expected.items():
+        _check_rows(dataset, folder, rows)
+    for name in ("items.parquet", *(["answers.npz"] if metadata.answers else [])):
+        if not storage.exists(dataset.path(name)):
+            raise UserError(f"{dataset.path(name)}: no such file in the data set; {_ADVICE}")
+
+
+def _expected_rows(counts: dict[str, dict[str, int]]) -> dict[tuple[str, ...], int]:
+    if not counts:
+        return {}
+    expected: dict[tuple[str, ...], int] = {("requests", name): rows["requests"] for name, rows in counts.items()}
+    expected[("sessions",)] = sum(of_split["sessions"] for of_split in counts.values())
+    expected[("transitions",)] = counts["train"]["transitions"]
+    return expected
+
+
+def _check_rows(dataset: PreparedDataset, folder: tuple[str, ...], expected: int) -> None:
+    files = dataset.files(*folder)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        rows = sum(pool.map(file_rows, files))
+    if rows != expected:
+        raise UserError(
+            f"{dataset.path(*folder)}: found {rows:,} rows in {len(files)} files; expected {expected:,}"
+            f" (metadata.json); {_ADVICE}"
+        )
+
+
+def file_rows(file: str) -> int:
+    """Return the number of rows of a Parquet file, from its footer. Raises `UserError` if it is damaged."""
+    try:
+        return int(read_footer(file).num_rows)
+    except UserError as error:
+        raise UserError(f"{error}; {_ADVICE}") from error

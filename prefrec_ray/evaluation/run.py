@@ -9,8 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from prefrec_ray import runtime, storage
-from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.dataset.completeness import check_complete
+from prefrec_ray.dataset import PreparedDataset, check_complete
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest

@@ -11,8 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.dataset import SCHEMA_VERSION, PreparedDataset, tensor, tensor_array, write_table
-from prefrec_ray.dataset.completeness import check_complete
+from prefrec_ray.dataset import SCHEMA_VERSION, PreparedDataset, check_complete, tensor, tensor_array, write_table
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.state import StateDefinition
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -39,60 +39,6 @@ def items_of_log(log: Log, action_dim: int | None) -> ItemTable | None:
     return items
 
 
-def learn_items(log: Log, action_dim: int, buckets: list[int], folder: str, progress: Progress) -> ItemTable:
-    """Return all items of the log, by ascending id, with embeddings from sessions of training users.
-
-    Embeddings are learned from co-consumption. If the log has the content of items, they also depend on it
-    (mdp/content.py), and co-consumption is learned for the most consumed items. Titles come from the log.
-    """
-    content = log.content
-    consumed = ray.get(
-        reduce_tasks(lambda b: _bucket_items.remote(folder, b), _merge_items, buckets, "list items: files", progress)
-    )
-    ids, learned = consumed.items["item_id"].combine_chunks(), consumed.items["item_id"].combine_chunks()
-    if content is not None:
-        learned = most_consumed(consumed.items, MAX_ITEMS_WITH_CONTENT)
-    elif not consumed.baskets:
-        raise UserError("item embeddings: no session of a training user has 3 different items; give embeddings")
-    shared, mean_size = ray.put(learned), consumed.rows / max(consumed.baskets, 1)
-    gram = reduce_tasks(
-        lambda b: _bucket_gram.remote(folder, b, shared, mean_size),
-        _merge,
-        buckets,
-        "count items consumed together: files",
-        progress,
-    )
-    if content is None:
-        task = _embeddings.remote(gram, action_dim)
-    else:
-        task = _content_embeddings.remote(gram, learned, consumed.items, content, action_dim)
-    (embeddings,) = run_tasks(lambda embed: embed, [task], "fit item embeddings", progress)
-    return ItemTable(ids.to_numpy(zero_copy_only=False), embeddings, about=_about(ids, log.about))
-
-
-def _about(ids: pa.Array, about: pa.Table | None) -> pa.Table | None:
-    """Return titles and images of `ids`, null for items that are not in the table."""
-    if about is None or about.num_columns == 1:
-        return None
-    return about.take(pc.index_in(ids, about["item_id"].combine_chunks())).drop_columns(["item_id"])
-
-
-def count_items(items: ItemTable, buckets: list[int], folder: str, progress: Progress) -> ItemTable:
-    """Return `items` with the number of impressions of each among training users."""
-    counts = ray.get(
-        reduce_tasks(
-            lambda b: _bucket_counts.remote(folder, b),
-            _merge_counts,
-            buckets,
-            "count impressions of items: files",
-            progress,
-        )
-    )
-    logged = np.zeros(len(items), dtype=np.float32)
-    logged[items.rows(counts["item_id"].to_numpy())] = counts["count"].to_numpy()
-    return replace(items, logged=logged)
-
-
 @dataclass(frozen=True, eq=False)
 class ConsumedItems:
     """Items of some buckets: `item_id`, ascending, and how often training users consumed each (`count`)."""
@@ -106,6 +52,55 @@ class ConsumedItems:
         items = pa.concat_tables([self.items, other.items]).group_by("item_id").aggregate([("count", "sum")])
         items = items.rename_columns({"count_sum": "count"}).sort_by("item_id")
         return ConsumedItems(items, self.baskets + other.baskets, self.rows + other.rows)
+
+
+def list_items(buckets: list[int], folder: str, progress: Progress) -> ConsumedItems:
+    """Return all items that users of the log consumed."""
+    consumed: ConsumedItems = ray.get(
+        reduce_tasks(lambda b: _bucket_items.remote(folder, b), _merge, buckets, "list items: files", progress)
+    )
+    return consumed
+
+
+def with_counts(items: ItemTable, consumed: ConsumedItems) -> ItemTable:
+    """Return `items` with the number of impressions of each among training users."""
+    logged = np.zeros(len(items), dtype=np.float32)
+    ids = consumed.items["item_id"].to_numpy(zero_copy_only=False)
+    logged[items.rows(ids)] = consumed.items["count"].to_numpy()
+    return replace(items, logged=logged)
+
+
+def learn_items(
+    log: Log, consumed: ConsumedItems, action_dim: int, buckets: list[int], folder: str, progress: Progress
+) -> ItemTable:
+    """Return all `consumed` items of the log, by ascending id, with embeddings from sessions of training users.
+
+    Embeddings are learned from co-consumption. If the log has the content of items, they also depend on it
+    (mdp/content.py), and co-consumption is learned for the most consumed items. Titles come from the log.
+    """
+    ids = learned = consumed.items["item_id"].combine_chunks()
+    if log.content is not None:
+        learned = most_consumed(consumed.items, MAX_ITEMS_WITH_CONTENT)
+    elif not consumed.baskets:
+        raise UserError("item embeddings: no session of a training user has 3 different items; give embeddings")
+    shared, mean_size = ray.put(learned), consumed.rows / max(consumed.baskets, 1)
+    gram = reduce_tasks(
+        lambda b: _bucket_gram.remote(folder, b, shared, mean_size),
+        _merge,
+        buckets,
+        "count items consumed together: files",
+        progress,
+    )
+    task = _embeddings.remote(gram, learned, consumed.items, log.content, action_dim)
+    (embeddings,) = run_tasks(lambda embed: embed, [task], "fit item embeddings", progress)
+    return ItemTable(ids.to_numpy(zero_copy_only=False), embeddings, about=_about(ids, log.about))
+
+
+def _about(ids: pa.Array, about: pa.Table | None) -> pa.Table | None:
+    """Return titles and images of `ids`, null for items that are not in the table."""
+    if about is None or about.num_columns == 1:
+        return None
+    return about.take(pc.index_in(ids, about["item_id"].combine_chunks())).drop_columns(["item_id"])
 
 
 def most_consumed(items: pa.Table, limit: int) -> pa.Array:
@@ -134,24 +129,6 @@ def _bucket_items(folder: str, bucket: int) -> ConsumedItems:
 
 
 @ray.remote(num_cpus=1)
-def _bucket_counts(folder: str, bucket: int) -> pa.Table:
-    rows = read_bucket(folder, bucket, ["item_id", "split"])
-    shown = rows.filter(pc.equal(rows["split"], 0)).group_by("item_id").aggregate([([], "count_all")])
-    return shown.rename_columns({"count_all": "count"})
-
-
-@ray.remote(num_cpus=1)
-def _merge_counts(*parts: pa.Table) -> pa.Table:
-    counts = pa.concat_tables(parts).group_by("item_id").aggregate([("count", "sum")])
-    return counts.rename_columns({"count_sum": "count"})
-
-
-@ray.remote(num_cpus=1)
-def _merge_items(*parts: ConsumedItems) -> ConsumedItems:
-    return reduce(ConsumedItems.merge, parts)
-
-
-@ray.remote(num_cpus=1)
 def _bucket_gram(folder: str, bucket: int, ids: pa.Array, mean_size: float) -> BasketGram:
     session, items = _baskets(folder, bucket)
     row = pc.index_in(items, ids)
@@ -160,19 +137,16 @@ def _bucket_gram(folder: str, bucket: int, ids: pa.Array, mean_size: float) -> B
 
 
 @ray.remote(num_cpus=1)
-def _merge(*parts: BasketGram) -> BasketGram:
-    return reduce(BasketGram.merge, parts)
+def _merge(*parts: Any) -> Any:
+    return reduce(lambda one, other: one.merge(other), parts)
 
 
 @ray.remote(num_cpus=1)
-def _embeddings(gram: BasketGram, dim: int) -> np.ndarray:
-    return embeddings_from_gram(gram, dim)
-
-
-@ray.remote(num_cpus=1)
-def _content_embeddings(
-    gram: BasketGram, learned: pa.Array, items: pa.Table, content_of: ContentOf, dim: int
+def _embeddings(
+    gram: BasketGram, learned: pa.Array, items: pa.Table, content_of: ContentOf | None, dim: int
 ) -> np.ndarray:
+    if content_of is None:
+        return embeddings_from_gram(gram, dim)
     together = np.full((items.num_rows, dim), np.nan, dtype=np.float32)
     known = gram.counts > 0
     if known.sum() >= dim + 2:  # otherwise embeddings come only from the content

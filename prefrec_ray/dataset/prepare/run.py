@@ -17,9 +17,8 @@ import ray
 
 from prefrec_ray import runtime, storage
 from prefrec_ray.dataset import SCHEMA_VERSION, Metadata, PreparedDataset
-from prefrec_ray.dataset.prepare.expected_feedback import feedback_network_of
-from prefrec_ray.dataset.prepare.fatigue import fatigue_of
-from prefrec_ray.dataset.prepare.items import count_items, items_of_log, learn_items
+from prefrec_ray.dataset.prepare.estimates import fatigue_of, feedback_network_of
+from prefrec_ray.dataset.prepare.items import items_of_log, learn_items, list_items, with_counts
 from prefrec_ray.dataset.prepare.preferences import write_preferences
 from prefrec_ray.dataset.prepare.rows import RowRules
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
@@ -105,11 +104,13 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
         # Preferences need only sessions, and fail before the long stages if a log is too small.
         write_preferences(users, settings.preferences, settings.mixture_weight, settings.seed, folder, progress)
     buckets = np.unique(users.bucket).tolist()
-    if items is None:
-        items = learn_items(log, settings.action_dim, buckets, folder, progress)
-        _check_items(log, items, settings.source)
     if like is None:
-        items = count_items(items, buckets, folder, progress)
+        consumed = list_items(buckets, folder, progress)
+        if items is None:
+            items = learn_items(log, consumed, settings.action_dim, buckets, folder, progress)
+            _check_items(log, items, settings.source)
+        items = with_counts(items, consumed)
+    assert items is not None
     items.save(storage.join(folder, "items.parquet"))
 
     context = Context(folder, definition, items, log.users, log.has_reward, settings.state_type)

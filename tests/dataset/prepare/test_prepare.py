@@ -318,7 +318,6 @@ def test_neither_format_nor_partitions_change_what_is_found(
         "list items: files",
         "count items consumed together: files",
         "fit item embeddings",
-        "count impressions of items: files",
         "scale states: files",
         "compute states: files",
         "shuffle transitions: files",

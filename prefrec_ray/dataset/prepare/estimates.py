@@ -1,4 +1,4 @@
-"""Estimate of fatigue, while states are written."""
+"""Estimates from the first buckets of training users, while states are written: fatigue and expected feedback."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ import ray
 from prefrec_ray.dataset.metadata import Fatigue
 from prefrec_ray.dataset.prepare.states import BucketHistories, Context
 from prefrec_ray.engagement.impressions import ENOUGH, REQUESTS, Impressions
+from prefrec_ray.mdp.columns import scaled_feedback
+from prefrec_ray.mdp.normaliser import Normaliser
+from prefrec_ray.policy.networks.expected_feedback import ExpectedFeedback, fit_answers
+
+#: Impressions of training users to which the network is fitted.
+_REQUESTS = 200_000
 
 
 @ray.remote(num_cpus=1)
@@ -35,3 +41,27 @@ def fatigue_of(context: Context, buckets: list[int], seed: int) -> Fatigue | Non
         return None
     variety = None if estimated.variety is None else round(estimated.variety, 1)
     return Fatigue(variety=variety, error=round(estimated.error, 1), half_life=estimated.half_life)
+
+
+@ray.remote(num_cpus=1)
+def feedback_network_of(
+    context: Context, normaliser: Normaliser, buckets: list[int], seed: int
+) -> ExpectedFeedback | None:
+    """Fit the network on the first buckets (random sets of users) with enough impressions.
+
+    Returns None for a log without feedback.
+    """
+    if not context.definition.feedback:
+        return None
+    parts: list[tuple[np.ndarray, ...]] = []
+    requests = 0
+    for bucket in buckets:
+        histories = BucketHistories(context, bucket, split=0)
+        if len(histories.table):
+            feedback = scaled_feedback(histories.feedback, context.definition)
+            parts.append((normaliser(histories.raw_states()), histories.actions, feedback))
+            requests += len(feedback)
+        if requests >= _REQUESTS:
+            break
+    states, actions, feedback = (np.concatenate(column)[:_REQUESTS] for column in zip(*parts, strict=True))
+    return fit_answers(states, actions, feedback, context.definition.embedding_parts(), seed)
