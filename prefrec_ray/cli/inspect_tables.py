@@ -13,11 +13,11 @@ from rich.text import Text
 
 from prefrec_ray.inspection.counts import LENGTHS, SKETCH
 from prefrec_ray.inspection.tables import described
+from prefrec_ray.logs.contract import Reason, summary
 from prefrec_ray.reports.html import share
 
 if TYPE_CHECKING:
     from prefrec_ray.dataset import PreparedDataset
-    from prefrec_ray.inspection.columns import Column
     from prefrec_ray.inspection.counts import Counts
     from prefrec_ray.inspection.log import LogReport
     from prefrec_ray.inspection.teachers import Diagnosis
@@ -39,14 +39,14 @@ def log_tables(report: LogReport) -> Iterator[RenderableType]:
     yield Text(report.title, style="bold")
     items = _about(counts.items)
     yield Text(f"{counts.rows:,} impressions of {counts.users:,} users with {items} items, {_span(counts)}")
-    yield from (Text(line) for line in described(report.tables))
+    source = report.roles.source if report.roles else {"user": "user_id", "item": "item_id"}
+    yield from (Text(line) for line in described(source))
     if report.other_files:
         yield Text(f"not used: {', '.join(file.rpartition('/')[2] for file in report.other_files)}")
-    for note in _notes(counts):
+    for note in _notes(counts, report.refused):
         yield Text(f"- {note}")
 
-    user, item = (report.roles.user, report.roles.item) if report.roles else ("user_id", "item_id")
-    counted = {user: f"{counts.users:,}", item: _about(counts.items)}
+    counted = {source["user"]: f"{counts.users:,}", source["item"]: _about(counts.items)}
     columns = _table("column", "type", "empty", "distinct", "from", "to", "examples", "role")
     for c in report.columns:
         role = report.roles.describe(c.name) if report.roles else ""
@@ -55,15 +55,15 @@ def log_tables(report: LogReport) -> Iterator[RenderableType]:
             c.name,
             str(c.kind),
             share(c.empty) if c.empty else "",
-            counted.get(c.name) or _distinct(c),
+            counted.get(c.name, f"{c.distinct:,}"),
             _value(c.low),
             _value(c.high),
             examples,
             role,
         )
     yield ""
-    if report.sampled < counts.rows + counts.incomplete:
-        yield Text(f"columns, from and to in a sample of {report.sampled:,} rows", style="dim")
+    if report.sampled < counts.rows:
+        yield Text(f"columns: a sample of {report.sampled:,} rows", style="dim")
     yield columns
 
     sessions = _table("sessions end after", "sessions", "mean depth", "sessions per user", "users with one")
@@ -141,19 +141,12 @@ def _levels(shares: dict[str, np.ndarray], sessions: str) -> Table:
     return table
 
 
-def _notes(counts: Counts) -> Iterator[str]:
-    if counts.incomplete:
-        yield f"{counts.incomplete:,} rows without a valid user, item or time; not counted below"
-    if counts.duplicates:
-        shared = share(counts.duplicates / counts.rows)
-        yield f"{counts.duplicates:,} rows ({shared}) are equal to another row in every column"
-    if counts.repeats > counts.duplicates:
-        yield f"{counts.repeats:,} rows are equal to another row in every column with a role"
-    if counts.disorder:
-        yield f"{counts.disorder:,} rows come after a later row of their user (prepare sorts them)"
-    if counts.simultaneous:
-        shared = share(counts.simultaneous / counts.rows)
-        yield f"{counts.simultaneous:,} rows ({shared}) have the user and time of another row (their order stays)"
+def _notes(counts: Counts, refused: list[Reason]) -> Iterator[str]:
+    if refused:
+        yield f"not counted below: {summary(refused)}"
+    if counts.repeats:
+        shared = share(counts.repeats / counts.rows)
+        yield f"{counts.repeats:,} rows ({shared}) are equal to another row in every column with a role"
     if not counts.timed:
         yield "no row has a time of day: sessions are days"
 
@@ -171,10 +164,6 @@ def _timeout(minutes: float | None) -> str:
 
 def _about(items: int) -> str:
     return f"{items:,}" if items < SKETCH else f"~{items:,}"
-
-
-def _distinct(column: Column) -> str:
-    return f"{column.distinct:,}" if column.distinct == column.distinct_in_log else f"~{column.distinct_in_log:,}"
 
 
 def _value(value: object, width: int = _WIDTH) -> str:

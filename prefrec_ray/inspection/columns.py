@@ -1,7 +1,8 @@
-"""The columns of a log, from a sample of its files: type, share of empty cells, number of values, and examples."""
+"""Columns of a log: names as words; type, share of empty cells, number of values and examples from a sample."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ import pyarrow.parquet as pq
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.inspection.names import ITEM, SESSION, USER, is_plain
 from prefrec_ray.logs.contract import plain
 from prefrec_ray.logs.fragments import batches, empty_log
 from prefrec_ray.logs.listing import is_csv
@@ -24,6 +24,18 @@ _PIECES = 8  # evenly spread over the log; their first rows are the sample
 _ROWS = 25_000  # per piece
 _EXAMPLES = 3
 _SEPARATORS = (";", "\t", "|")
+#: Words in platforms' names of these columns, likelier first.
+USER = (
+    *("user", "member", "visitor", "customer", "household", "client", "subscriber", "viewer", "listener", "reader"),
+    *("player", "account", "person", "profile", "consumer", "shopper", "device", "cookie", "uid"),
+)
+ITEM = (
+    *("item", "video", "movie", "track", "song", "product", "article", "news", "photo", "post", "clip", "content"),
+    *("episode", "book", "game", "sku", "asset", "recipe", "ad", "creative", "stream", "show", "page", "iid", "artist"),
+)
+SESSION = ("session", "basket", "visit", "sid")
+#: Words of ids of any kind.
+ID = ("id", "ids", "key", "code", "hash", "uuid", "guid", "index", "idx")
 
 
 @dataclass(frozen=True)
@@ -34,7 +46,6 @@ class Column:
     kind: pa.DataType  # for CSV the narrowest of integer, number, boolean and text that fits the sample
     empty: float  # share
     distinct: int  # in the sample
-    distinct_in_log: int  # estimated
     low: object  # None if all cells are empty, or values have no order
     high: object
     examples: tuple[object, ...]  # the most frequent values
@@ -49,6 +60,30 @@ class Column:
         """Return True for text, plain or as a dictionary."""
         kind = self.kind.value_type if pa.types.is_dictionary(self.kind) else self.kind
         return is_text(kind)
+
+
+def words(name: str) -> list[str]:
+    """Split a column's name into words in lower case: `visitorId`, `visitor_id` and `visitorid` are visitor and id."""
+    parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
+    split: list[str] = []
+    for part in (part.lower() for part in parts):
+        stem = part.removesuffix("id")
+        split += [stem, "id"] if stem != part and stem in (*USER, *ITEM, *SESSION) else [part]
+    return split
+
+
+def is_plain(name: str, vocabulary: Sequence[str]) -> bool:
+    """Return whether a name has only words of `vocabulary` and of ids: `user` and `visitorId`, but not `user_age`."""
+    of_name = words(name)
+    return bool(set(of_name) & set(vocabulary)) and set(of_name) <= {*vocabulary, *ID}
+
+
+def rank(name: str, vocabulary: Sequence[str]) -> tuple[int, int]:
+    """Return the order of names that have a word of `vocabulary`, the likelier first: plain ones before `user_name`."""
+    of_name = words(name)
+    places = [vocabulary.index(word) for word in of_name if word in vocabulary]
+    extra = [word for word in of_name if word not in vocabulary and word not in ID]
+    return len(extra), min(places, default=len(vocabulary))
 
 
 def csv_format(file: str) -> CsvFormat:
@@ -80,11 +115,6 @@ def sample(files: Sequence[str], columns: list[str], form: CsvFormat) -> pa.Tabl
     if not len(table):
         raise empty_log(files)
     return table
-
-
-def profile(table: pa.Table, rows: int) -> list[Column]:
-    """Describe each column of `table`, a sample of a log of `rows` rows."""
-    return [_profile(name, table[name], rows) for name in table.column_names]
 
 
 def _first_rows(file: str, columns: list[str], pieces: int, form: CsvFormat) -> list[pa.Table]:
@@ -122,7 +152,12 @@ def _is_called_id(name: str) -> bool:
     return any(is_plain(name, vocabulary) for vocabulary in (USER, ITEM, SESSION))
 
 
-def _profile(name: str, column: pa.ChunkedArray, rows: int) -> Column:
+def profile(table: pa.Table) -> list[Column]:
+    """Describe each column of a sample."""
+    return [_profile(name, table[name]) for name in table.column_names]
+
+
+def _profile(name: str, column: pa.ChunkedArray) -> Column:
     known = column.drop_null()
     if pa.types.is_dictionary(known.type):
         known = known.cast(known.type.value_type)
@@ -141,21 +176,7 @@ def _profile(name: str, column: pa.ChunkedArray, rows: int) -> Column:
         kind=column.type,
         empty=column.null_count / max(1, len(column)),
         distinct=len(each),
-        distinct_in_log=distinct_estimate(each, rows * len(known) // max(1, len(column))),
         low=low,
         high=high,
         examples=tuple(plain(values[int(i)]) for i in first),
     )
-
-
-def distinct_estimate(counts: np.ndarray, rows: int) -> int:
-    """Estimate the distinct values among `rows` from their counts in a uniform sample.
-
-    The estimate is sqrt(rows / n) f1 + f2 + f3 + ...; f_j is the number of values that occur j times (the estimator GEE
-    of Charikar et al. 2000). For a sorted log, whose sample is not uniform, it is a rough guess.
-    """
-    sampled = int(counts.sum())
-    if not sampled:
-        return 0
-    once = int((counts == 1).sum())
-    return round(np.sqrt(max(1.0, rows / sampled)) * once) + len(counts) - once

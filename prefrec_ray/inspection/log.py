@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import fs
@@ -12,14 +13,16 @@ from prefrec_ray import runtime, storage
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.errors import UserError
 from prefrec_ray.inspection.columns import Column, csv_format, flat_columns, profile, sample
-from prefrec_ray.inspection.counts import Counts, count
-from prefrec_ray.inspection.proposal import files_source, known_lines, proposal
+from prefrec_ray.inspection.counts import Counts, RefusedRows, count
+from prefrec_ray.inspection.proposal import proposal, source_lines
 from prefrec_ray.inspection.roles import Roles, check_schema, guess_roles
-from prefrec_ray.inspection.rows import rows_of_files, rows_of_log
-from prefrec_ray.inspection.tables import Tables, find_tables
-from prefrec_ray.logs import KuaiRandSource, SimulatorSource, Source, open_log
+from prefrec_ray.inspection.tables import find_tables
+from prefrec_ray.logs import FilesSource, KuaiRandSource, SimulatorSource, Source, open_log
+from prefrec_ray.logs.contract import Reason, summary
 from prefrec_ray.logs.listing import is_csv, list_inputs
+from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.schemas import CsvFormat, schema
+from prefrec_ray.settings import parse
 
 _NAMED = 3  # files in the title
 
@@ -32,10 +35,10 @@ class LogReport:
     columns: list[Column]
     roles: Roles | None  # None if the settings or the kind of the log determine them
     counts: Counts
+    refused: list[Reason]  # rows that `prepare` refuses; all counts are about the other rows
     yaml: str | None  # None if the log has settings already
-    sampled: int = 0  # rows that `columns` describe
-    tables: Tables = field(default_factory=Tables)
-    other_files: list[str] = field(default_factory=list)  # not in `tables`
+    sampled: int  # rows that `columns` describe
+    other_files: list[str] = field(default_factory=list)  # not used by the YAML
 
 
 def inspect_log(paths: Sequence[str]) -> LogReport:
@@ -43,18 +46,17 @@ def inspect_log(paths: Sequence[str]) -> LogReport:
 
     Raises `UserError` for missing or unreadable files, no rows, and columns without a user, an item or a time.
     """
-    if len(paths) == 1:
-        known = known_source(paths[0])
-        if known is not None:
-            lines = known_lines(known.model_dump(exclude_defaults=True))
-            return _open(known, f"log of kind {known.kind}: {paths[0]}", lines)
-    return _inspect_files(paths)
+    known = known_source(paths[0]) if len(paths) == 1 else None
+    if known is None:
+        return _inspect_files(paths)
+    lines = source_lines(known.model_dump(exclude_defaults=True), {})
+    return _inspect_source(known, f"log of kind {known.kind}: {paths[0]}", lines)
 
 
 def inspect_settings(settings: PrepareSettings) -> LogReport:
     """Inspect the log of a section `prepare`, with its columns and its session timeout."""
     source = settings.source
-    return _open(source, f"log of kind {source.kind}", None, settings.session_gap_minutes, settings.seed)
+    return _inspect_source(source, f"log of kind {source.kind}", None, settings.session_gap_minutes, settings.seed)
 
 
 def known_source(path: str) -> Source | None:
@@ -71,36 +73,50 @@ def known_source(path: str) -> Source | None:
     return None
 
 
-def _open(source: Source, title: str, lines: list[str] | None, timeout: float = 30.0, seed: int = 0) -> LogReport:
-    runtime.start_ray()
-    log = open_log(source, seed)
-    counts = count(rows_of_log(log), timeout, log.given_sessions)
+def _inspect_source(
+    source: Source, title: str, lines: Iterable[str] | None, timeout: float = 30.0, seed: int = 0
+) -> LogReport:
+    log, counts, refused = _read(source, timeout, seed)
     head = pa.Table.from_pandas(log.interactions.limit(20_000).to_pandas(), preserve_index=False)
-    hidden = ("order", "row_hash")
-    columns = profile(head.select([name for name in head.column_names if name not in hidden]), counts.rows)
+    columns = profile(head.select([name for name in head.column_names if name not in ("order", "row_hash")]))
     text = None if lines is None else proposal(lines, counts)
-    return LogReport(title, columns, None, counts, text, len(head))
+    return LogReport(title, columns, None, counts, refused, text, len(head))
+
+
+def _read(source: Source, timeout: float = 30.0, seed: int = 0) -> tuple[Log, Counts, list[Reason]]:
+    """Read and count a log as `prepare` reads it. Raises `UserError` if it refuses all rows."""
+    runtime.start_ray()
+    refused = RefusedRows()
+    log = open_log(source, seed, refused)
+    counts = count(log, timeout)
+    if counts is None:
+        raise UserError(summary(refused.reasons()) if refused.reasons() else "the log has no rows; expected some")
+    return log, counts, refused.reasons()
 
 
 def _inspect_files(paths: Sequence[str]) -> LogReport:
     files, roles, table, form, others = _choose(list_inputs(list(paths)), ", ".join(paths))
-    columns = flat_columns(files[0], form)
-    runtime.start_ray()
-    counts = count(rows_of_files(files, columns, roles, form), named_sessions=roles.session is not None)
     named = {storage.absolute(path): path for path in paths}  # a YAML has the names that the user gave
     own = [named.get(file, file) for file in files] if others else list(paths)
-    path: str | list[str] = own if len(own) > 1 else own[0]
-    tables = find_tables([named.get(file, file) for file in others], roles, table)
+    others = [named.get(file, file) for file in others]
+    tables = find_tables(others, roles.source, table)
+    source: dict[str, Any] = {"kind": "files", "path": own if len(own) > 1 else own[0]}
+    source |= ({"delimiter": form.delimiter} if form.delimiter else {}) | roles.source
+    _, counts, refused = _read(parse(FilesSource, source, own[0]))
+    source |= tables
+    if counts.repeats:
+        source["duplicates"] = "keep"
+        roles.doubts["duplicates"] = f"{counts.repeats:,} rows; or refuse, and prefrec prepare --on-error drop"
     kind = f"{len(files)} {'CSV' if is_csv(files[0]) else 'Parquet'} file{'s' if len(files) > 1 else ''}"
     return LogReport(
         title=f"{kind}: {', '.join(own[:_NAMED])}{', ...' if len(own) > _NAMED else ''}",
-        columns=profile(table, counts.rows + counts.incomplete),
-        roles=roles,
+        columns=profile(table),
+        roles=replace(roles, source=source),
         counts=counts,
-        yaml=proposal(files_source(path, roles, counts, tables, form.delimiter), counts),
+        refused=refused,
+        yaml=proposal(source_lines(source, roles.doubts), counts),
         sampled=len(table),
-        tables=tables,
-        other_files=[file for file in others if named.get(file, file) not in tables.files],
+        other_files=[file for file in others if file not in [of_ids["path"] for of_ids in tables.values()]],
     )
 
 
@@ -119,7 +135,7 @@ def _choose(files: list[str], where: str) -> tuple[list[str], Roles, pa.Table, C
         try:
             check_schema(schema(group[0], form), group[0])
             table = sample(group, flat_columns(group[0], form), form)
-            roles = guess_roles(table, profile(table, len(table)), group[0] if len(groups) > 1 else where)
+            roles = guess_roles(table, profile(table), group[0] if len(groups) > 1 else where)
         except UserError as error:
             problems.append(error)
             continue

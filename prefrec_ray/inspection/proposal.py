@@ -2,61 +2,40 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import yaml
+
 from prefrec_ray.inspection.counts import LENGTHS, Counts
-from prefrec_ray.inspection.roles import Roles
-from prefrec_ray.inspection.sizes import evaluate_lines, preference_lines, train_lines
-from prefrec_ray.inspection.tables import Tables
-from prefrec_ray.logs.sources import RESERVED
 
 #: Users with two segments, for enough different pairs of training and of validation users (5 % of all).
 _ENOUGH_USERS = 100
 _DEFAULT_LENGTH = 100
 #: Training and validation users: the defaults, and if few users have enough impressions (5 % of them may be none).
 _FRACTIONS, _FEW_USERS = (0.8, 0.05), (0.6, 0.2)
+#: Numbers of transitions below which networks and mini-batches are smaller than the defaults.
+_SMALL, _MEDIUM = 200_000, 1_000_000
+#: The defaults of the recipe `robust` and of the section `evaluate`.
+_EPOCHS, _PAIRS, _USERS, _REQUESTS = 5, 20_000, 200, 250
+#: Smallest number of updates, and largest number of transitions: a few minutes on two cores.
+_UPDATES, _TRANSITIONS = 1_000, 4_000_000
+#: Mean number of segments that contain an impression.
+_COMPARED = 4
 
 
-def files_source(
-    path: str | list[str], roles: Roles, counts: Counts, tables: Tables, delimiter: str | None
-) -> list[str]:
-    """Return the lines of the key `source` for files with these roles."""
-    lines = ["kind: files", f"path: {_value(path)}"]
-    if delimiter:
-        lines.append(f"delimiter: {_value(delimiter)}")
-    lines += [f"user: {_value(roles.user)}", f"item: {_value(roles.item)}", f"time: {_value(roles.time)}"]
-    if roles.time_format:
-        doubt = f"  # or {_value(roles.other_format)}: which?" if roles.other_format else ""
-        lines.append(f"time_format: {_value(roles.time_format)}{doubt}")
-    elif roles.time_unit != "iso":
-        lines.append(f"time_unit: {roles.time_unit}")
-    if roles.session:
-        lines.append(f"session: {_value(roles.session)}")
-    if roles.dwell:
-        lines += [f"dwell: {_value(roles.dwell)}", f"dwell_unit: {roles.dwell_unit}"]
-    if roles.feedback:
-        lines.append("feedback:")
-        lines += [f"  {line}" for column, kind in roles.feedback.items() for line in _feedback(column, kind, roles)]
-    if roles.reward:
-        lines.append(f"reward: {_value(roles.reward)}  # stays out of the state")
-    if roles.propensity:
-        lines.append(f"propensity: {_value(roles.propensity)}")
-    for key, table in (("users", tables.users), ("items", tables.items)):
-        if table:
-            lines.append(f"{key}: {_value(dict(table))}")
-    if counts.repeats:
-        lines.append(f"duplicates: keep  # {counts.repeats:,} rows; or refuse, and prefrec prepare --on-error drop")
-    return lines
+def source_lines(source: Mapping[str, Any], doubts: Mapping[str, str]) -> Iterator[str]:
+    """Yield the lines of the key `source`; `doubts` are comments on keys and on names of feedback."""
+    for key, value in source.items():
+        if key != "feedback":
+            yield _line(key, value, doubts)
+            continue
+        yield "feedback:"
+        yield from (f"  {_line(name, column, doubts)}" for name, column in value.items())
 
 
-def known_lines(known: Mapping[str, Any]) -> list[str]:
-    """Return the lines of the key `source` for a log whose kind is recognized by its files."""
-    return [f"{key}: {_value(value)}" for key, value in known.items()]
-
-
-def proposal(source: list[str], counts: Counts) -> str:
+def proposal(source: Iterable[str], counts: Counts) -> str:
     """Return the whole YAML: the lines of `source`, and the settings that fit the counts."""
     session = int(counts.sessions[counts.timeouts.index(counts.level_timeout)])
     about = f"{counts.rows:,} impressions of {counts.users:,} users in {session:,} sessions"
@@ -90,31 +69,60 @@ def segment_length(counts: Counts) -> tuple[int, int]:
     return LENGTHS[-1], int(counts.long_users[-1])
 
 
-def _feedback(column: str, kind: str, roles: Roles) -> list[str]:
-    name = f"{column}_" if column in RESERVED else column
-    about = {"column": column} | ({"kind": kind} if kind != "number" else {})
-    if column in roles.partly_empty:
-        return [f"{_value(name)}: {_value({**about, 'missing': 0})}  # empty cells count as 0: right?"]
-    return [f"{_value(name)}: {_value(about)}"]
+def _line(key: str, value: Any, doubts: Mapping[str, str]) -> str:
+    return f"{flow(key)}: {flow(value)}{f'  # {doubts[key]}' if key in doubts else ''}"
 
 
-def _value(value: Any) -> str:
-    """Write a value in YAML's flow style; a text is quoted if it could be read as something else."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_value(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    if isinstance(value, str) and not _is_plain(value):
-        return json.dumps(value, ensure_ascii=False)
-    return str(value)
+def flow(value: Any) -> str:
+    """Return a value in one line of YAML."""
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=math.inf)
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
-def _is_plain(text: str) -> bool:
-    import yaml
+def preference_lines(counts: Counts, length: int, train_fraction: float) -> Iterator[str]:
+    """Yield the numbers of pairs of `prepare.preferences`."""
+    pairs = rounded(_COMPARED * train_fraction * counts.rows / (2 * length))
+    if pairs < _PAIRS:
+        pairs = max(100, pairs)
+        yield f"pairs: {pairs}  # an impression is in about {_COMPARED} segments"
+        yield f"validation_pairs: {max(20, pairs // 10)}"
 
-    if not text or any(sign in text for sign in ",[]{}#&*!|>'\"%@`\n\t"):
-        return False
-    try:
-        return yaml.safe_load(f"a: {text}") == {"a": text}
-    except yaml.YAMLError:
-        return False
+
+def train_lines(counts: Counts, train_fraction: float) -> Iterator[str]:
+    """Yield the section `train`."""
+    transitions = max(1, round(train_fraction * (counts.rows - counts.users)))
+    yield "train:"
+    yield "  task: frequency  # users return sooner; or depth: longer sessions; or mixture"
+    config = []
+    batch = 256 if transitions < _SMALL else 512 if transitions < _MEDIUM else 1024
+    if transitions < _MEDIUM:
+        width = 64 if transitions < _SMALL else 128
+        config.append(f"hidden_sizes: [{width}, {width}]  # for about {rounded(transitions):,} transitions")
+        config.append(f"train_batch_size_per_learner: {batch}  # {-(-transitions // batch):,} updates per epoch")
+    epochs = _EPOCHS
+    if transitions * epochs < batch * _UPDATES:
+        epochs = min(50, -(-batch * _UPDATES // transitions))
+        config.append(f"num_epochs: {epochs}  # {epochs * -(-transitions // batch):,} updates in all")
+    elif transitions * epochs > _TRANSITIONS:
+        few = max(0.1, round(_TRANSITIONS / transitions, 1))
+        config.append(f"num_epochs: {few}  # a few minutes on two cores; the default is {_EPOCHS}")
+    if config:
+        yield "  config:"
+        yield from (f"    {line}" for line in config)
+
+
+def evaluate_lines(counts: Counts, test_fraction: float) -> Iterator[str]:
+    """Yield the section `evaluate`."""
+    users, mean = max(2, round(test_fraction * counts.users)), counts.rows / counts.users
+    yield "evaluate:"
+    yield "  model:"
+    of = f"from about {users:,} test users" if users > _USERS else "all test users, about"
+    yield f"    users: {min(_USERS, users)}  # {of}"
+    requests = min(_REQUESTS, max(50, rounded(mean)))
+    yield f"    requests: {requests}  # a user of the log has {mean:.0f} on average"
+
+
+def rounded(number: float) -> int:
+    """Return the number with two digits."""
+    size = 10 ** max(0, len(str(int(number))) - 2)
+    return round(number / size) * size

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.inspection.columns import Column
-from prefrec_ray.inspection.names import ID, ITEM, SESSION, USER, is_plain, rank, words
+from prefrec_ray.inspection.columns import ID, ITEM, SESSION, USER, Column, is_plain, rank, words
+from prefrec_ray.inspection.proposal import flow
 from prefrec_ray.inspection.units import time_formats, time_unit
 from prefrec_ray.logs.listing import is_csv
 from prefrec_ray.logs.readers.files import id_type, is_id
+from prefrec_ray.logs.sources import RESERVED
 
 TIME = ("timestamp", "time", "datetime", "ts", "date", "at", "when", "created", "occurred", "played", "unix")
 DWELL = ("dwell", "watched", "spent", "played", "play", "watch", "listened", "stay")
@@ -26,48 +28,21 @@ _MAX_EMPTY = 0.5
 
 @dataclass(frozen=True)
 class Roles:
-    """The roles of a log's columns. `feedback` gives the kind of each column; `others` the reason against it."""
+    """The roles of a log's columns, as keys of a source of kind `files`."""
 
-    user: str
-    item: str
-    time: str
-    time_unit: str  # s, ms, us, ns or iso
-    time_format: str | None = None  # of text that is not ISO 8601
-    other_format: str | None = None  # a second possible format, with days and months exchanged
-    session: str | None = None
-    dwell: str | None = None
-    dwell_unit: str = "ms"
-    reward: str | None = None
-    propensity: str | None = None
-    feedback: dict[str, str] = field(default_factory=dict)  # column: binary, count, seconds, ratio or number
-    partly_empty: frozenset[str] = frozenset()  # columns of feedback with some empty cells
-    others: dict[str, str] = field(default_factory=dict)  # column -> reason why it is not used
-
-    @property
-    def columns(self) -> list[str]:
-        """Return the columns with a role."""
-        named = (
-            self.user,
-            self.item,
-            self.time,
-            self.session,
-            self.dwell,
-            *self.feedback,
-            self.reward,
-            self.propensity,
-        )
-        return [name for name in named if name is not None]
+    source: dict[str, Any]
+    doubts: dict[str, str]  # comments on keys of `source`
+    others: dict[str, str]  # column -> reason why it is not used
 
     def describe(self, column: str) -> str:
         """Return the role of `column` in a few words, for a table."""
+        feedback = [f.get("kind", "number") for f in self.source.get("feedback", {}).values() if f["column"] == column]
+        words = [f"feedback, {kind}" for kind in feedback]
+        units = {"time": self.source.get("time_unit", "iso"), "dwell": self.source.get("dwell_unit")}
         for role in ("user", "item", "time", "session", "dwell", "reward", "propensity"):
-            if getattr(self, role) == column:
-                unit = {"time": self.time_unit, "dwell": self.dwell_unit}.get(role)
-                also = f"; feedback, {self.feedback[column]}" if column in self.feedback else ""
-                return (f"{role}, {unit}" if unit else role) + also
-        if column in self.feedback:
-            return f"feedback, {self.feedback[column]}"
-        return self.others.get(column, "")
+            if self.source.get(role) == column:
+                words.insert(0, f"{role}, {units[role]}" if role in units else role)
+        return "; ".join(words) or self.others.get(column, "")
 
 
 def check_schema(schema: pa.Schema, file: str) -> None:
@@ -115,34 +90,42 @@ def guess_roles(table: pa.Table, columns: Sequence[Column], where: str) -> Roles
     dwell = next((c for c in rest if _is_dwell(c)), None)
     reward = next((c for c in rest if c.is_number and set(words(c.name)) & set(_REWARD) and not c.empty), None)
     propensity = next((c for c in rest if c.is_number and "propensity" in words(c.name)), None)
-    formats = [*(time_formats(table[time.name]) if time.is_text else []), None, None]
-    feedback, others = {}, {}
+    source: dict[str, Any] = {"user": user.name, "item": item.name, "time": time.name}
+    doubts, others, feedback = {}, {}, {}
+    formats = time_formats(table[time.name]) if time.is_text else []
+    if formats and formats[0]:
+        source["time_format"] = formats[0]
+        if len(formats) > 1:
+            doubts["time_format"] = f"or {flow(formats[1])}: which?"
+    elif units[time.name] != "iso":
+        source["time_unit"] = units[time.name]
+    if session:
+        source["session"] = session.name
+    if dwell:
+        source |= {"dwell": dwell.name, "dwell_unit": _seconds_or_ms(dwell)}
     for column in rest:
         if column in (dwell, reward, propensity):
             continue
         reason = _no_feedback(column, units)
         if reason is None:
-            feedback[column.name] = feedback_kind(column)
+            feedback[column] = feedback_kind(column)
         else:
             others[column.name] = reason
     if dwell and not feedback:  # the only reaction of the user
-        feedback[dwell.name] = "seconds"
-    return Roles(
-        user=user.name,
-        item=item.name,
-        time=time.name,
-        time_unit=units[time.name],
-        time_format=formats[0] or None,
-        other_format=formats[1],
-        session=session.name if session else None,
-        dwell=dwell.name if dwell else None,
-        dwell_unit=_seconds_or_ms(dwell) if dwell else "ms",
-        reward=reward.name if reward else None,
-        propensity=propensity.name if propensity else None,
-        feedback=feedback,
-        partly_empty=frozenset(c.name for c in rest if c.name in feedback and c.empty),
-        others=others,
-    )
+        feedback[dwell] = "seconds"
+    for column, kind in feedback.items():
+        name = f"{column.name}_" if column.name in RESERVED else column.name
+        keys: dict[str, Any] = {"column": column.name} | ({"kind": kind} if kind != "number" else {})
+        if column.empty:
+            keys["missing"] = 0
+            doubts[name] = "empty cells count as 0: right?"
+        source.setdefault("feedback", {})[name] = keys
+    if reward:
+        source["reward"] = reward.name
+        doubts["reward"] = "stays out of the state"
+    if propensity:
+        source["propensity"] = propensity.name
+    return Roles(source, doubts, others)
 
 
 def _check_header(names: Sequence[str], where: str) -> None:

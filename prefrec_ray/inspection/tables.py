@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.inspection.columns import Column, csv_format, flat_columns, profile, sample
-from prefrec_ray.inspection.names import ID, ITEM, USER, words
-from prefrec_ray.inspection.roles import Roles
+from prefrec_ray.inspection.columns import ID, ITEM, USER, Column, csv_format, flat_columns, profile, sample, words
 from prefrec_ray.logs.schemas import schema
 from prefrec_ray.logs.tables import MAX_CATEGORIES, SEPARATOR
 from prefrec_ray.logs.values import is_list, is_text
@@ -20,53 +17,33 @@ from prefrec_ray.logs.values import is_list, is_text
 _TITLE = ("title", "name", "headline", "caption", "label")
 #: Numbers that are known before an impression, unlike counts and means of ratings, which contain the future.
 _NUMBERS = (
-    "year",
-    "release",
-    "released",
-    "decade",
-    "duration",
-    "length",
-    "runtime",
-    "minutes",
-    "pages",
-    "price",
-    "age",
+    *("year", "release", "released", "decade", "duration", "length", "runtime", "minutes", "pages", "price", "age"),
 )
 _MAX_CATEGORIES = 50  # of a column of single categories
 
 
-@dataclass(frozen=True)
-class Tables:
-    """Tables next to a log: the keys `users` and `items` of a source of kind `files`."""
+def find_tables(files: Sequence[str], source: Mapping[str, Any], log: pa.Table) -> dict[str, dict[str, Any]]:
+    """Return the keys `users` and `items` of a source of kind `files` that has the other keys in `source`.
 
-    users: Mapping[str, Any] | None = None
-    items: Mapping[str, Any] | None = None
-
-    @property
-    def files(self) -> list[str]:
-        """Return the files of both tables."""
-        return [table["path"] for table in (self.users, self.items) if table]
-
-
-def find_tables(files: Sequence[str], roles: Roles, log: pa.Table) -> Tables:
-    """Return the first table of users and the first table of items among `files` with ids of the type in `log`."""
-    users = items = None
+    They are the first table of each kind among `files` with ids of the type in `log`, a sample.
+    """
+    found: dict[str, dict[str, Any]] = {}
     for file in files:
         form = csv_format(file)
         try:
             table = sample([file], flat_columns(file, form), form)
         except UserError:
             continue  # empty
-        columns = profile(table, len(table))
-        user = _key(columns, table, USER, log.schema.field(roles.user).type)
-        item = _key(columns, table, ITEM, log.schema.field(roles.item).type)
-        if users is None and user:
-            features = [c.name for c in columns if c.name != user and _is_category(c)]
-            users = {"path": file, "id": user, "features": features} if features else None
-        if items is None and item:
-            about = _of_items([c for c in columns if c.name != item], table, schema(file, form))
-            items = {"path": file, "id": item, **about} if about else None
-    return Tables(users, items)
+        columns = profile(table)
+        user = _key(columns, table, USER, log.schema.field(source["user"]).type)
+        item = _key(columns, table, ITEM, log.schema.field(source["item"]).type)
+        features = [c.name for c in columns if c.name != user and _is_category(c)]
+        if user and features:
+            found.setdefault("users", {"path": file, "id": user, "features": features})
+        about = _of_items([c for c in columns if c.name != item], table, schema(file, form)) if item else {}
+        if about:
+            found.setdefault("items", {"path": file, "id": item, **about})
+    return dict(sorted(found.items(), reverse=True))  # users first
 
 
 def _of_items(columns: Sequence[Column], table: pa.Table, kinds: pa.Schema) -> dict[str, Any]:
@@ -115,9 +92,10 @@ def _has_lists(column: pa.ChunkedArray) -> bool:
     return 2 <= categories <= min(MAX_CATEGORIES, len(known) // 2)
 
 
-def described(tables: Tables) -> Iterator[str]:
-    """Yield one line for each table: its file and its columns."""
-    for name, table in (("users", tables.users), ("items", tables.items)):
+def described(source: Mapping[str, Any]) -> Iterator[str]:
+    """Yield one line for each table of a source: its file and its columns."""
+    for name in ("users", "items"):
+        table = source.get(name)
         if table:
             parts = [f"id {table['id']}"]
             parts += [f"{key} {table[key]}" for key in ("title", "embedding") if key in table]

@@ -53,7 +53,7 @@ def time_formats(column: pa.ChunkedArray) -> list[str]:
         return []
     found = []
     for pattern in ("", *_PATTERNS):
-        times, good = milliseconds(texts, "iso", pattern or None)
+        times, good = _milliseconds(texts, pattern)
         if good.sum() >= _ENOUGH * len(texts):
             if not pattern:
                 return [""]
@@ -61,16 +61,13 @@ def time_formats(column: pa.ChunkedArray) -> list[str]:
     return [pattern for count, _, pattern in sorted(found) if count == min(found)[0]]
 
 
-def milliseconds(
-    column: pa.ChunkedArray, unit: str, pattern: str | None, place: Place | None = None, name: str = ""
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return times as int64 ms, and whether each could be read; an unreadable or empty cell is 0 and false."""
-    times = np.zeros(len(column), dtype=np.int64)
-    good = ~column.is_null().to_numpy()
+def _milliseconds(texts: pa.ChunkedArray, pattern: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return times as int64 ms, and whether each text is a time."""
+    times, good = np.zeros(len(texts), dtype=np.int64), np.ones(len(texts), dtype=bool)
     while good.any():
         try:
-            known = column.filter(pa.array(good))
-            times[good] = to_milliseconds(known, unit, place or Place("", 0), name, pattern=pattern)
+            known = texts.filter(pa.array(good))
+            times[good] = to_milliseconds(known, "iso", Place("", 0), "", pattern=pattern or None)
             break
         except BadRows as bad:
             good[np.flatnonzero(good)[bad.rows]] = False

@@ -27,11 +27,11 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:  # settings import this module for its sources, and Ray Data takes seconds to import
-    from prefrec_ray.logs.contract import SideFiles
+    from prefrec_ray.logs.contract import Side
     from prefrec_ray.logs.log import Log
 
 
-def open_log(source: Source, seed: int, side: SideFiles | None = None) -> Log:
+def open_log(source: Source, seed: int, side: Side | None = None) -> Log:
     """Return the log that `source` describes; only schemas and small tables are read yet.
 
     `seed` orders rows if the log does not order them (the lines of a basket). Raises `UserError` for a missing file or

@@ -8,10 +8,10 @@ dropped rows to separate files.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -177,17 +177,14 @@ class SideFiles:
 
     def reasons(self) -> list[Reason]:
         """Return all kinds of bad rows so far, ordered by their first rows."""
-        merged: dict[tuple[str, str], Reason] = {}
-        for file in storage.list_files(self._reasons, ".json"):
-            for value in storage.read_json(file):
-                _merge(merged, Reason(**value))
-        return sorted(merged.values(), key=lambda reason: (reason.number, reason.row, reason.column))
+        files = storage.list_files(self._reasons, ".json")
+        return merge_reasons(Reason(**value) for file in files for value in storage.read_json(file))
 
     def check(self) -> None:
         """Raise `UserError` if bad rows may not be dropped, with the first row and the number of rows."""
         reasons = [] if self.keep_rows else self.reasons()
         if reasons:
-            raise UserError(f"{reasons[0]}{_more(reasons)}")
+            raise UserError(summary(reasons))
 
     @property
     def _rows(self) -> str:
@@ -198,7 +195,14 @@ class SideFiles:
         return storage.join(self.folder, "work", "reasons")
 
 
-def part_of(side: SideFiles | None, name: str) -> AbstractContextManager[Part | None]:
+class Side(Protocol):
+    """Bad rows of all pieces of a log."""
+
+    def part(self, name: str) -> AbstractContextManager[Part]:
+        """Collect the bad rows of one piece of the log."""
+
+
+def part_of(side: Side | None, name: str) -> AbstractContextManager[Part | None]:
     """Return `side.part(name)`, or a context of None without `side`."""
     return side.part(name) if side else nullcontext()
 
@@ -223,8 +227,15 @@ def clean(
             table = table.filter(pa.array(keep))
 
 
+def merge_reasons(reasons: Iterable[Reason]) -> list[Reason]:
+    """Return the sums of reasons with the same column and expectation, ordered by their first rows."""
+    merged: dict[tuple[str, str], Reason] = {}
+    for reason in reasons:
+        _merge(merged, reason)
+    return sorted(merged.values(), key=lambda reason: (reason.number, reason.row, reason.column))
+
+
 def _merge(reasons: dict[tuple[str, str], Reason], reason: Reason) -> None:
-    """Add `reason` to the reason with the same column and expectation."""
     key = (reason.column, reason.expected)
     reasons[key] = reasons[key].merge(reason) if key in reasons else reason
 
@@ -248,15 +259,16 @@ def plain(value: pa.Scalar) -> Any:
         return value.value
 
 
-def _more(reasons: list[Reason]) -> str:
+def summary(reasons: list[Reason]) -> str:
+    """Return one line about bad rows: the first row, and the numbers of rows of each kind."""
     total = sum(reason.rows for reason in reasons)
     if total == 1:
-        return ""
+        return str(reasons[0])
     same_kind = f"; {reasons[0].rows:,} rows like it" if reasons[0].rows > 1 else ""
     if len(reasons) == 1:
-        return f"{same_kind} (--on-error drop excludes them)"
+        return f"{reasons[0]}{same_kind} (--on-error drop excludes them)"
     kinds = ", ".join(f"'{reason.column}' {reason.rows:,}" for reason in reasons)
-    return f"{same_kind}; {total:,} bad rows in all (by column: {kinds}; --on-error drop excludes them)"
+    return f"{reasons[0]}{same_kind}; {total:,} bad rows in all (by column: {kinds}; --on-error drop excludes them)"
 
 
 def _line(file: str, column: str, row: int, found: str, expected: str) -> str:

@@ -15,7 +15,7 @@ from pyarrow import csv
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.contract import Part, Place, Reason, SideFiles, clean, part_of
+from prefrec_ray.logs.contract import Part, Place, Reason, Side, clean, part_of
 from prefrec_ray.logs.listing import is_csv, partition_values
 from prefrec_ray.logs.schemas import BLOCK_BYTES, PLAIN, THREADS, CsvFormat, own_schema, readable
 from prefrec_ray.logs.values import plain, plain_schema, visible
@@ -39,7 +39,7 @@ def read(
     files: list[str],
     columns: list[str],
     convert: Convert,
-    side: SideFiles | None = None,
+    side: Side | None = None,
     form: CsvFormat = PLAIN,
 ) -> tuple[Any, int]:
     """Return the rows of all files as a Ray data set, each batch converted, and their number (estimated for CSV).
@@ -73,7 +73,7 @@ def empty_log(files: Sequence[str]) -> UserError:
 
 
 def _read_fragments(
-    fragments: pa.Table, columns: list[str], convert: Convert, side: SideFiles | None, form: CsvFormat
+    fragments: pa.Table, columns: list[str], convert: Convert, side: Side | None, form: CsvFormat
 ) -> Iterator[pa.Table]:
     for fragment in fragments.to_pylist():
         name = f"{fragment['number']:05d}-{fragment['group'] + 1:05d}"

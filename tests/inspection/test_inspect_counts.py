@@ -6,26 +6,25 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inspect_logs import lastfm, write
 from plain_prepare import sessions_of
 
+from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.errors import UserError
-from prefrec_ray.inspection import rows as inspection_rows
-from prefrec_ray.inspection.columns import csv_format, flat_columns, profile, sample
+from prefrec_ray.inspection import counts as counts_module
 from prefrec_ray.inspection.counts import (
     LENGTHS,
     SKETCH,
     TIMEOUTS_MINUTES,
-    Counts,
-    count,
+    column_hash,
     distinct_items,
     summarise_bucket,
 )
-from prefrec_ray.inspection.log import inspect_log
-from prefrec_ray.inspection.roles import guess_roles
-from prefrec_ray.inspection.rows import column_hash, rows_of_files
+from prefrec_ray.inspection.log import inspect_log, inspect_settings
+from prefrec_ray.settings import parse
 
 
 def histogram(levels: pd.Series) -> list[int]:
@@ -36,15 +35,12 @@ def plain(log: pd.DataFrame, gap_minutes: float) -> dict:
     """Columns user, item, ms, in the order of the log."""
     per_user = log.groupby("user").size()
     sessions = {gap: sessions_of(log, gap * 60_000) for gap in TIMEOUTS_MINUTES}
-    before = log.groupby("user").ms.shift()
     return {
         "rows": len(log),
         "users": log.user.nunique(),
         "first": log.ms.min(),
         "last": log.ms.max(),
-        "duplicates": int(log.duplicated().sum()),
-        "disorder": int((log.ms < before).sum()),
-        "simultaneous": int(log.duplicated(["user", "ms"]).sum()),
+        "repeats": int(log.duplicated().sum()),
         "timed": int((log.ms % 86_400_000 != 0).sum()),
         "sessions": [len(frame) for frame in sessions.values()],
         "single": [int((frame.groupby("user_id").size() == 1).sum()) for frame in sessions.values()],
@@ -66,25 +62,14 @@ requests = st.tuples(
 def test_a_bucket_is_summed_up_as_pandas_does(rows: list[tuple[int, int, int]]) -> None:
     log = pd.DataFrame(rows, columns=["user", "item", "ms"])
     row = pd.factorize(pd.MultiIndex.from_frame(log))[0]
-    columns = {"user": log.user, "item": log["item"], "time": log.ms, "order": log.index, "row": row, "used": row * 0}
-    table = pa.table({name: pa.array(np.asarray(v), pa.int64()) for name, v in {**columns, "bucket": row * 0}.items()})
+    columns = {"user": log.user, "item": log["item"], "time": log.ms, "row": row}
+    table = pa.table({name: pa.array(np.asarray(values), pa.int64()) for name, values in columns.items()})
     # Rows of a bucket come in any order.
     shuffled = table.take(pa.array(np.random.default_rng(0).permutation(len(log))))
     counts = {name: v[0] for name, v in summarise_bucket(shuffled, TIMEOUTS_MINUTES, 30).to_pydict().items()}
     for name, value in plain(log, 30).items():
         assert counts[name] == value, name
-    assert counts["repeats"] == len(log) - 1
     assert len(counts["items"]) == log["item"].nunique()
-
-
-def look(files: list[Path]) -> tuple[Counts, pd.DataFrame]:
-    names = [str(file) for file in files]
-    form = csv_format(names[0])
-    columns = flat_columns(names[0], form)
-    table = sample(names, columns, form)
-    roles = guess_roles(table, profile(table, len(table)), "log")
-    frame = pd.concat([pd.read_csv(f) if f.suffix == ".csv" else pd.read_parquet(f) for f in files])
-    return count(rows_of_files(names, columns, roles, form)), frame
 
 
 @pytest.mark.parametrize(("suffix", "few"), [(".csv", None), (".parquet", 100)], ids=["here", "in buckets"])
@@ -93,36 +78,42 @@ def test_files_are_counted_as_pandas_does(
 ) -> None:
     log = lastfm()
     if few is not None:
-        monkeypatch.setattr(inspection_rows, "_FEW_ROWS", few)
+        monkeypatch.setattr(counts_module, "_FEW_ROWS", few)
     log = pd.concat([log, log.sample(9, random_state=0), log.assign(artist_name="another").tail(5)])
     log.loc[log.index[::50], "track_id"] = None
     half = len(log) // 2
-    files = [write(log[:half], tmp_path / f"1{suffix}"), write(log[half:], tmp_path / f"2{suffix}")]
-    counts, frame = look(files)
-    complete = frame.dropna(subset=["track_id"])
-    assert counts.incomplete == len(frame) - len(complete) > 0
-    assert counts.items == complete.track_id.nunique()
-    assert counts.repeats == complete.duplicated(["userid", "track_id", "timestamp"]).sum() > counts.duplicates
+    files = [str(write(log[:half], tmp_path / f"1{suffix}")), str(write(log[half:], tmp_path / f"2{suffix}"))]
+    report = inspect_log(files)
+    complete = log.dropna(subset=["track_id"])
+    (reason,) = report.refused
+    assert (reason.rows, reason.column) == (len(log) - len(complete), "track_id")
+    assert report.counts.items == complete.track_id.nunique()
     ms = pd.to_datetime(complete.timestamp).astype("datetime64[ms, UTC]").astype(np.int64)
-    log = pd.DataFrame({"user": complete.userid, "item": complete.track_id, "ms": ms}).reset_index(drop=True)
-    expected = plain(log, 30) | {"duplicates": int(complete.duplicated().sum())}
-    assert expected["duplicates"] > 0
-    assert expected["disorder"] > len(log) // 2  # the latest first
+    rows = pd.DataFrame({"user": complete.userid, "item": complete.track_id, "ms": ms}).reset_index(drop=True)
+    expected = plain(rows, 30)
+    assert expected["repeats"] > 0
     for name, value in expected.items():
-        assert np.array_equal(getattr(counts, name), value), name
+        assert np.array_equal(getattr(report.counts, name), value), name
+    assert yaml.safe_load(report.yaml)["prepare"]["source"]["duplicates"] == "keep"
 
 
 def test_times_that_cannot_be_read_are_counted(ray_session: None, tmp_path: Path) -> None:
-    log = pd.DataFrame({"user": [1, 1, 2, 2], "item": [1, 2, 3, 4], "time": ["2020-01-01", "soon", None, "2020-01-03"]})
-    file = write(log, tmp_path / "a.csv")
-    names, form = [str(file)], csv_format(str(file))
-    good = pa.Table.from_pandas(log.iloc[[0, 0, 3]], preserve_index=False)
-    roles = guess_roles(good, profile(good, 3), "log")
-    counts = count(rows_of_files(names, list(log), roles, form))
-    assert (counts.rows, counts.incomplete, counts.users, counts.timed) == (2, 2, 2, 0)
-    write(log[1:3], tmp_path / "a.csv")
-    with pytest.raises(UserError, match="all 2 rows lack a valid user, item or time"):
-        count(rows_of_files(names, list(log), roles, form))
+    log = pd.DataFrame({"user": 1, "item": range(400), "time": "2020-01-01"})
+    log.loc[7, "time"] = "soon"
+    log.loc[9, "time"] = None
+    report = inspect_log([str(write(log, tmp_path / "a.csv"))])
+    assert [(reason.rows, reason.row) for reason in report.refused] == [(1, 8), (1, 10)]
+    assert (report.counts.rows, report.counts.users, report.counts.timed) == (398, 1, 0)
+
+
+def test_a_log_of_which_prepare_refuses_all_rows(ray_session: None, tmp_path: Path) -> None:
+    write(pd.DataFrame({"u": [1, 2], "i": [1, 2], "t": [5, 6], "like": ["much", "little"]}), tmp_path / "a.csv")
+    source = {"kind": "files", "path": str(tmp_path / "a.csv"), "user": "u", "item": "i", "time": "t", "time_unit": "s"}
+    section = parse(PrepareSettings, {"source": source | {"feedback": ["like"]}}, "test")
+    with pytest.raises(
+        UserError, match=r"a\.csv: column 'like', row 1: found 'much'; expected a number; 2 rows like it"
+    ):
+        inspect_settings(section)
 
 
 def test_many_items_are_estimated() -> None:
@@ -133,12 +124,10 @@ def test_many_items_are_estimated() -> None:
 
 
 def test_hashes_are_equal_where_values_are() -> None:
-    for values in ([1, 2, None, 1], [0.0, 1.5, None, 0.0], ["", "b", None, ""], [True, False, None, True]):
+    for values in ([1, 2, 3, 1], [0.0, 1.5, None, 0.0], ["", "b", "c", ""]):
         hashes = column_hash(pa.chunked_array([values]), 3)
         assert hashes[0] == hashes[3]
         assert len(set(hashes.tolist())) == 3
-    days = column_hash(pa.chunked_array([pa.array([1, 2, None, 1], pa.int32()).cast(pa.date32())]), 3)
-    assert (days[0] == days[3], len(set(days.tolist()))) == (True, 3)
 
 
 def test_csv_and_parquet_have_the_same_users(ray_session: None, tmp_path: Path) -> None:

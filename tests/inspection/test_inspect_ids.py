@@ -11,7 +11,7 @@ import pytest
 from prefrec_ray.errors import UserError
 from prefrec_ray.inspection.columns import csv_format, flat_columns, profile, sample
 from prefrec_ray.inspection.log import inspect_log
-from prefrec_ray.inspection.roles import Roles, check_schema, guess_roles
+from prefrec_ray.inspection.roles import check_schema, guess_roles
 
 ROWS = 60
 REST = {"click": np.arange(ROWS) % 2, "ts": 1_700_000_000 + 60 * np.arange(ROWS)}
@@ -27,31 +27,32 @@ def written(path: Path, **columns: object) -> str:
     return str(path)
 
 
-def roles(file: str) -> Roles:
+def roles(file: str) -> dict:
     form = csv_format(file)
     table = sample([file], flat_columns(file, form), form)
-    return guess_roles(table, profile(table, len(table)), file)
+    return guess_roles(table, profile(table), file).source
 
 
 @pytest.mark.parametrize("text", ["{}.0", "{}e3", "922337203685477580{}"])
 def test_ids_in_csv_that_look_like_numbers_are_text(tmp_path: Path, text: str) -> None:
     ids = [text.format(k % 10) for k in range(ROWS)]
     guess = roles(written(tmp_path / "log.csv", user_id=ids, item_id=ids[::-1]))
-    assert (guess.user, guess.item, guess.feedback) == ("user_id", "item_id", {"click": "binary"})
+    feedback = {"click": {"column": "click", "kind": "binary"}}
+    assert (guess["user"], guess["item"], guess["feedback"]) == ("user_id", "item_id", feedback)
 
 
 def test_a_number_of_a_user_is_no_id(tmp_path: Path) -> None:
     few = [k % 7 for k in range(ROWS)]
     guess = roles(written(tmp_path / "log.csv", who_id=few, item_id=few, user_age=[float(k) for k in few]))
-    assert guess.user == "who_id"
-    assert "user_age" in guess.feedback
+    assert guess["user"] == "who_id"
+    assert "user_age" in guess["feedback"]
 
 
 def test_decimals_without_a_fraction_are_ids(tmp_path: Path) -> None:
     ids = pa.array([Decimal(k % 10) for k in range(ROWS)], pa.decimal128(2, 0))
     file = written(tmp_path / "log.parquet", user_id=ids, item_id=[k % 7 for k in range(ROWS)])
     check_schema(pq.read_schema(file), file)
-    assert roles(file).user == "user_id"
+    assert roles(file)["user"] == "user_id"
 
 
 @pytest.mark.parametrize("name", ["user_id", "item_id"])
@@ -82,11 +83,11 @@ def test_an_empty_column_of_users_is_no_reason_to_take_another(tmp_path: Path) -
     other = written(
         tmp_path / "b.parquet", user_id=pa.nulls(ROWS, pa.int64()), visitor_id=REST["click"], item_id=[7] * ROWS
     )
-    assert roles(other).user == "visitor_id"
+    assert roles(other)["user"] == "visitor_id"
 
 
 def test_flags_that_are_called_like_items_are_no_ids(tmp_path: Path) -> None:
     few = [k % 7 for k in range(ROWS)]
     file = written(tmp_path / "log.parquet", user_id=few, thing_id=few, show=REST["click"] == 1)
     check_schema(pq.read_schema(file), file)
-    assert roles(file).item == "thing_id"
+    assert roles(file)["item"] == "thing_id"

@@ -14,9 +14,8 @@ from inspect_logs import clickstream, lastfm, movielens, write
 from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
 from prefrec_ray.errors import UserError
 from prefrec_ray.inspection.log import inspect_log, known_source
-from prefrec_ray.inspection.proposal import files_source, known_lines, proposal
-from prefrec_ray.inspection.roles import Roles
-from prefrec_ray.inspection.tables import Tables, described, find_tables
+from prefrec_ray.inspection.proposal import proposal, source_lines
+from prefrec_ray.inspection.tables import described, find_tables
 from prefrec_ray.settings import parse
 
 
@@ -122,20 +121,18 @@ def test_what_a_table_of_items_has_is_proposed(tmp_path: Path) -> None:
     }
     pq.write_table(pa.table({**tracks, "country": ["SE"] * 60}), tmp_path / "tracks.parquet")
     write(lastfm(4), tmp_path / "plays.csv")
-    roles = Roles("userid", "track_id", "timestamp", "iso")
+    source = {"user": "userid", "item": "track_id"}
     log = pa.table({"userid": ["u"], "track_id": ["t1"]})
-    found = find_tables([str(tmp_path / "plays.csv"), str(tmp_path / "tracks.parquet")], roles, log)
+    found = find_tables([str(tmp_path / "plays.csv"), str(tmp_path / "tracks.parquet")], source, log)
     file = str(tmp_path / "tracks.parquet")
-    assert found == Tables(
-        items={"path": file, "id": "track_id", "title": "name", "features": ["explicit", "price", "tags"]}
-    )
+    items = {"path": file, "id": "track_id", "title": "name", "features": ["explicit", "price", "tags"]}
+    assert found == {"items": items}
     assert list(described(found)) == [
         "table of items: tracks.parquet (id track_id; title name; features explicit, price, tags)"
     ]
 
 
 COUNTS = SimpleNamespace(
-    repeats=3,
     timeouts=(30.0,),
     level_timeout=30.0,
     sessions=np.array([9000]),
@@ -150,21 +147,21 @@ COUNTS = SimpleNamespace(
     "name", ["order", "is: it?", "yes", "12", "a#b", "größe", "- x", "{q}", "'", "null", "a, b", "\t"]
 )
 def test_any_name_of_a_column_survives_the_yaml(name: str) -> None:
-    roles = Roles("user", name, "time", "us", feedback={name: "count"}, partly_empty=frozenset({name}))
-    users = {"path": name, "id": "id", "features": [name, "b"]}
-    tables = Tables(users, items={"path": "items.csv", "id": name, "embedding": [name]})
-    source = settings_of(proposal(files_source(name, roles, COUNTS, tables, ";"), COUNTS)).source
-    ((_, feedback),) = source.feedback.items()
-    assert (source.path, source.item, source.users.path, source.items.id, feedback.column) == (name,) * 5
-    assert (feedback.kind, feedback.missing, source.duplicates, source.delimiter) == ("count", 0, "keep", ";")
-    assert (source.users.features, source.time_unit) == ([name, "b"], "us")
-    rewarded = Roles("user", "item", "time", "us", reward=name)
-    assert settings_of(proposal(files_source(name, rewarded, COUNTS, Tables(), None), COUNTS)).source.reward == name
+    keys = {"kind": "files", "path": name, "delimiter": ";", "user": "user", "item": name, "time": "time"}
+    keys |= {"time_unit": "us", "feedback": {name: {"column": name, "missing": 0}}, "reward": f"{name} "}
+    keys["users"] = {"path": name, "id": "id", "features": [name, "b"]}
+    doubts = {name: "right?", "reward": "stays out of the state"}
+    if name == "order":  # a canonical column
+        keys["feedback"] = {"order_": keys["feedback"].pop(name)}
+    text = proposal(source_lines(keys, doubts), COUNTS)
+    assert yaml.safe_load(text)["prepare"]["source"] == keys
+    assert settings_of(text).source.item == name
 
 
 @pytest.mark.parametrize("path", ["logs", "logs #1", "my: logs", "1e3", "yes"])
 def test_any_path_of_a_known_folder_survives_the_yaml(path: str) -> None:
-    assert yaml.safe_load("\n".join(known_lines({"kind": "simulator", "path": path})))["path"] == path
+    keys = {"kind": "simulator", "path": path}
+    assert yaml.safe_load("\n".join(source_lines(keys, {}))) == keys
 
 
 def test_the_length_of_segments_is_one_that_enough_users_can_give() -> None:

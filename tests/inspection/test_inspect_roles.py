@@ -1,5 +1,7 @@
 """Columns of well-known logs get the right roles, by their names and values."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -7,15 +9,20 @@ import pytest
 from inspect_logs import clickstream, lastfm, movielens
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.inspection.columns import narrowest, profile
-from prefrec_ray.inspection.names import words
-from prefrec_ray.inspection.roles import Roles, guess_roles
+from prefrec_ray.inspection.columns import narrowest, profile, words
+from prefrec_ray.inspection.roles import guess_roles
 from prefrec_ray.inspection.units import time_unit
 
+ABSENT = dict.fromkeys(["time_unit", "time_format", "session", "dwell", "dwell_unit", "reward", "propensity"])
 
-def roles(frame: pd.DataFrame) -> Roles:
+
+def roles(frame: pd.DataFrame) -> SimpleNamespace:
+    """Return the keys of the source (None: absent), the kind of each feedback, and the doubts and other columns."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    return guess_roles(table, profile(table, len(table)), "log")
+    guess = guess_roles(table, profile(table), "log")
+    feedback = {f["column"]: f.get("kind", "number") for f in guess.source.get("feedback", {}).values()}
+    keys = ABSENT | guess.source | {"feedback": feedback}
+    return SimpleNamespace(**keys, doubts=guess.doubts, others=guess.others, describe=guess.describe)
 
 
 def test_movielens() -> None:
@@ -27,7 +34,7 @@ def test_movielens() -> None:
 
 def test_lastfm() -> None:
     guess = roles(lastfm(10))
-    assert (guess.user, guess.item, guess.time, guess.time_unit) == ("userid", "track_id", "timestamp", "iso")
+    assert (guess.user, guess.item, guess.time, guess.time_unit) == ("userid", "track_id", "timestamp", None)
     assert guess.feedback == {}
     assert guess.others == {"artist_id": "text", "artist_name": "text", "track_name": "text"}
 
@@ -37,7 +44,7 @@ def test_clickstream() -> None:
     assert (guess.user, guess.item, guess.time, guess.time_unit) == ("visitorid", "itemid", "timestamp", "ms")
     assert (guess.session, guess.dwell, guess.dwell_unit) == ("sessionId", "dwell_sec", "s")
     assert guess.feedback == {"bought": "binary", "price": "number"}
-    assert guess.partly_empty == {"price"}
+    assert guess.doubts == {"price": "empty cells count as 0: right?"}
     assert guess.others == {"event": "text", "weekday": "a part of the time"}
     assert [guess.describe(c) for c in ("visitorid", "timestamp", "bought", "event")] == [
         "user",
@@ -86,7 +93,7 @@ def test_names_in_other_words() -> None:
     guess = roles(frame)
     assert guess.propensity == "propensity"
     assert (guess.user, guess.item, guess.time) == ("CustomerID", "product_id", "event_time")
-    assert (guess.time_unit, guess.time_format) == ("iso", "%Y-%m-%d %H:%M:%S UTC")
+    assert (guess.time_unit, guess.time_format) == (None, "%Y-%m-%d %H:%M:%S UTC")
     assert (guess.dwell, guess.dwell_unit, guess.reward) == ("watch_time_ms", "ms", "reward")
     kinds = {"pageViews": "count", "watch_ratio": "ratio", "temperature": "number", "liked": "binary"}
     assert guess.feedback == kinds

@@ -14,8 +14,7 @@ from prefrec_ray import storage
 from prefrec_ray.algorithms.feed.preferences import held_out_teachers, load_buffer
 from prefrec_ray.algorithms.feed.shards import Shard, find_shards
 from prefrec_ray.algorithms.requests import DataRequest
-from prefrec_ray.dataset import PreparedDataset, tensor
-from prefrec_ray.dataset import check_complete
+from prefrec_ray.dataset import PreparedDataset, check_complete, tensor
 from prefrec_ray.ids import Stream
 
 #: Validation states for the diagnostics of the policy after every iteration.

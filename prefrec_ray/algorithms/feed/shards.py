@@ -16,8 +16,7 @@ import pyarrow as pa
 import ray
 
 from prefrec_ray import storage
-from prefrec_ray.dataset import PreparedDataset, read_table, stored
-from prefrec_ray.dataset import file_rows
+from prefrec_ray.dataset import PreparedDataset, file_rows, read_table, stored
 from prefrec_ray.errors import UserError
 
 #: Column names of a batch, equal to RLlib's, whose import would take seconds in every process that reads.

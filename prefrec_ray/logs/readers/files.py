@@ -10,7 +10,7 @@ import ray.data
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.canonical import ToCanonical
-from prefrec_ray.logs.contract import SideFiles, part_of
+from prefrec_ray.logs.contract import Side, part_of
 from prefrec_ray.logs.fragments import read
 from prefrec_ray.logs.listing import is_csv, list_inputs, partition_values
 from prefrec_ray.logs.log import Log
@@ -20,7 +20,7 @@ from prefrec_ray.logs.tables import TableContent, item_table, user_table
 from prefrec_ray.logs.values import is_number, is_text
 
 
-def open_log(source: FilesSource, seed: int = 0, side: SideFiles | None = None) -> Log:
+def open_log(source: FilesSource, seed: int = 0, side: Side | None = None) -> Log:
     """Return the log in files; `seed` is not used. Bad rows go to `side`.
 
     Raises `UserError` for a missing file or column, and for a column of a wrong type.
@@ -39,7 +39,7 @@ def log_of(
     rows: int,
     files: Sequence[str],
     types: Mapping[str, pa.DataType],
-    side: SideFiles | None,
+    side: Side | None,
     form: CsvFormat = PLAIN,
 ) -> Log:
     """Return the log with `rows` canonical interactions, and read its tables of users and items.

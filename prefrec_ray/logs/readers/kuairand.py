@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import mix
-from prefrec_ray.logs.contract import Place, SideFiles
+from prefrec_ray.logs.contract import Place, Side
 from prefrec_ray.logs.fragments import batches, read
 from prefrec_ray.logs.log import Content, Log
 from prefrec_ray.logs.schemas import check_present, schema
@@ -37,7 +37,7 @@ _UNKNOWN = pa.array(["-124", "UNKNOWN"])
 _NAME = re.compile(r"(log_standard|log_random|user_features|video_features_basic)(?:_.*)?_(pure|1k|27k)[._].*")
 
 
-def open_log(source: KuaiRandSource, seed: int = 0, side: SideFiles | None = None) -> Log:
+def open_log(source: KuaiRandSource, seed: int = 0, side: Side | None = None) -> Log:
     """Return the log of one version of KuaiRand; `seed` is not used.
 
     Raises `UserError` for missing files and columns, and for a folder with several versions without a `version`.

@@ -15,7 +15,7 @@ from ray.exceptions import RayError
 
 from prefrec_ray.errors import UserError, nearest
 from prefrec_ray.logs.canonical import ToCanonical
-from prefrec_ray.logs.contract import Place, SideFiles, clean, part_of
+from prefrec_ray.logs.contract import Place, Side, clean, part_of
 from prefrec_ray.logs.fragments import empty_log
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.readers.files import FoundColumns, log_of, types_of_ids
@@ -26,7 +26,7 @@ from prefrec_ray.logs.values import plain, plain_schema
 _ADVICE = "\nFailed to apply UDF transform"
 
 
-def open_log(source: RayDataSource, seed: int = 0, side: SideFiles | None = None) -> Log:
+def open_log(source: RayDataSource, seed: int = 0, side: Side | None = None) -> Log:
     """Read the columns in `source` into the object store, which spills to disk if needed; `seed` is not used.
 
     A row is identified by its number in Ray Data's order of reading. Bad rows go to `side`. Raises `UserError` if Ray
@@ -104,7 +104,7 @@ def _last_line(error: BaseException) -> str:
 
 
 def _read_blocks(
-    fragments: pa.Table, blocks: list[ray.ObjectRef], convert: ToCanonical, side: SideFiles | None, name: str
+    fragments: pa.Table, blocks: list[ray.ObjectRef], convert: ToCanonical, side: Side | None, name: str
 ) -> Iterator[pa.Table]:
     for fragment in fragments.to_pylist():
         table = plain(BlockAccessor.for_block(ray.get(blocks[fragment["block"]])).to_arrow())

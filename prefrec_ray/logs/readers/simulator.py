@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.contract import SideFiles
+from prefrec_ray.logs.contract import Side
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.readers import files
 from prefrec_ray.logs.sources import FilesSource, ItemsTable, SimulatorSource, UsersTable
@@ -14,7 +14,7 @@ from prefrec_ray.logs.sources import FilesSource, ItemsTable, SimulatorSource, U
 SCHEMA_VERSION = 1
 
 
-def open_log(source: SimulatorSource, seed: int = 0, side: SideFiles | None = None) -> Log:
+def open_log(source: SimulatorSource, seed: int = 0, side: Side | None = None) -> Log:
     """Return the log in a folder; `seed` is not used. Bad rows go to `side`.
 
     Raises `UserError` for a missing log folder, and for another schema version.
