@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,7 @@ from prefrec_ray.errors import UserError, need
 if TYPE_CHECKING:
     from prefrec_ray.serving.experiment.compare import ArmEstimate
 
+#: Sections of a night; `evaluate` may be missing.
 NEEDED = ("prepare", "train", "loop")
 
 
@@ -81,45 +82,35 @@ def _cell(estimate: ArmEstimate | None, sign: str = "") -> str:
 
 def nightly(config: Config) -> None:
     """Make a policy from the newest log, and promote it if its verdict allows (sections prepare, train, loop)."""
-    from prefrec_ray.nightly.run import run_night
-
-    with progress(console()) as report:
-        loop, work = open_loop(config, report)
-        night = run_night(loop, work, console().print)
-    alias = f"{loop.folder.rstrip('/')}/current"
-    page = f"{loop.folder.rstrip('/')}/nights/{night.night:04d}/report.html"
-    then = pasteable("serve", alias, "--state", "FOLDER") if night.status == "promoted" else f"open {shlex.quote(page)}"
-    made("night", page, then)
-
-
-def open_loop(config: str, report: Any) -> tuple[Any, Any]:
-    """Return the settings of the loop and the stages of its nights, from the YAML `config`.
-
-    Raises `UserError` for a missing or invalid section, and for settings that prevent every promotion.
-    """
     from prefrec_ray.cli.config import load_sections, parse_section
+    from prefrec_ray.nightly.run import run_night
     from prefrec_ray.nightly.work import Stages
 
     sections = load_sections(config)
     for name in NEEDED:
         if name not in sections:
             raise UserError(f"{config}: section '{name}' is missing; expected {', '.join(NEEDED)}")
-    settings = {name: parse_section(name, sections.get(name), config) for name in (*NEEDED, "evaluate")}
-    loop = settings["loop"]
-    if settings["train"].dataset is not None:
+    prepare, train, loop, evaluate = (parse_section(name, sections.get(name), config) for name in (*NEEDED, "evaluate"))
+    if train.dataset is not None:
         raise UserError(
             f"{config}: train: key 'dataset': found a data set; expected none, because every night makes its own"
         )
-    if loop.promote == "candidates" and "model" not in settings["evaluate"].estimators:
+    if loop.promote == "candidates" and "model" not in evaluate.estimators:
         raise UserError(
             f"{config}: evaluate: key 'estimators': expected model, which promotion requires (loop.promote)"
         )
-    if loop.compact_days is not None and settings["prepare"].source.kind != "events":
+    if loop.compact_days is not None and prepare.source.kind != "events":
         raise UserError(
             f"{config}: loop: key 'compact_days': found a value; expected it only with a source of kind events"
         )
-    stages = {f"{name}_": settings[name] for name in ("prepare", "train", "evaluate")}
-    return loop, Stages(**stages, where=config, progress=report)
+    with progress(console()) as report:
+        work = Stages(prepare, train, evaluate, where=config, progress=report)
+        night = run_night(loop, work, console().print)
+    folder = loop.folder.rstrip("/")
+    page = f"{folder}/nights/{night.night:04d}/report.html"
+    promoted = night.status == "promoted"
+    then = pasteable("serve", f"{folder}/current", "--state", "FOLDER") if promoted else f"open {shlex.quote(page)}"
+    made("night", page, then)
 
 
 def rollback(
