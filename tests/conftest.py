@@ -6,6 +6,7 @@ Slow imports are inside functions: the process that only distributes tests does 
 import gc
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import hypothesis
@@ -98,6 +99,17 @@ def ray_session() -> Iterator[None]:
     start_ray(num_cpus=2)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def small_platform(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with `logs` and `dataset` of small_platform.py, for tests that only read them."""
+    from small_platform import prepare_logs, simulate_logs
+
+    folder = tmp_path_factory.mktemp("small_platform")
+    simulate_logs(folder)
+    prepare_logs(folder, "dataset")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
+from prefrec_ray.settings import parse
+from prefrec_ray.simulator.settings import SimulateSettings
+from prefrec_ray.simulator.write import simulate
 
 #: The section `train: config`, or `tune: base`, without its length.
 NETWORKS: dict[str, Any] = {
@@ -25,3 +32,14 @@ def logs_and_data(bucket: str) -> dict[str, Any]:
             "preferences": {"pairs": 64, "validation_pairs": 32, "length": 10, "min_requests": 20},
         },
     }
+
+
+def simulate_logs(folder: Path) -> None:
+    """Write the logs to `folder`/logs."""
+    simulate(parse(SimulateSettings, logs_and_data(str(folder))["simulate"], "test"), f"{folder}/logs")
+
+
+def prepare_logs(folder: Path, name: str, **changes: Any) -> PreparedDataset:
+    """Prepare the logs of `folder` as `folder`/`name`, with `changes` of the section `prepare`."""
+    section = logs_and_data(str(folder))["prepare"] | changes
+    return prepare(parse(PrepareSettings, section, "test"), f"{folder}/{name}")

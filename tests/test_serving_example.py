@@ -5,23 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_platform import logs_and_data
 
-from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
+from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.networks.actors import DeterministicActor
 from prefrec_ray.policy.networks.layers import mlp
-from prefrec_ray.settings import parse
-from prefrec_ray.simulator.settings import SimulateSettings
-from prefrec_ray.simulator.write import simulate
 
 PAGE = Path(__file__).parents[1] / "docs" / "serving.md"
 
 
-def test_the_serving_example_runs(ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sections = logs_and_data(str(tmp_path))
-    simulate(parse(SimulateSettings, sections["simulate"], "test"), f"{tmp_path}/logs")
-    data = prepare(parse(PrepareSettings, sections["prepare"], "test"), f"{tmp_path}/dataset")
+def test_the_serving_example_runs(small_platform: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = PreparedDataset.open(str(small_platform / "dataset"))
     actor = DeterministicActor(mlp(data.state.width, [4], data.state.action_dim), -np.ones(8), np.ones(8))
     Policy(actor, data.state, data.normaliser, data.items()).save(str(tmp_path / "POLICY"))
 

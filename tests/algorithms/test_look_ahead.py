@@ -1,6 +1,7 @@
 """Labels that look ahead: against plain loops, and with the transitions in their shuffled order."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,26 +10,18 @@ import ray
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small_platform import logs_and_data
 
 from prefrec_ray.algorithms import PrefRecConfig
 from prefrec_ray.algorithms.reward import labels as module
 from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions, look_ahead
 from prefrec_ray.dataset import PreparedDataset, tensor
-from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
 from prefrec_ray.dataset.prepare.shuffle import bits_of, numbers_in
 from prefrec_ray.errors import UserError
-from prefrec_ray.settings import parse
-from prefrec_ray.simulator.settings import SimulateSettings
-from prefrec_ray.simulator.write import simulate
 
 
 @pytest.fixture(scope="module")
-def prepared(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = str(tmp_path_factory.mktemp("look_ahead"))
-    sections = logs_and_data(folder)
-    simulate(parse(SimulateSettings, sections["simulate"], "test"), f"{folder}/logs")
-    return prepare(parse(PrepareSettings, sections["prepare"], "test"), f"{folder}/dataset").uri
+def prepared(small_platform: Path) -> str:
+    return str(small_platform / "dataset")
 
 
 USERS = st.lists(st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=9), min_size=1, max_size=5)
@@ -118,7 +111,6 @@ def test_batches_carry_the_labels(tiny_dataset):
 
 
 def test_a_data_set_of_an_earlier_version_is_told_of(prepared, tmp_path):
-
     folder = tmp_path / "old"
     shutil.copytree(prepared, folder)
     for file in (folder / "transitions").glob("*.parquet"):

@@ -12,12 +12,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_platform import logs_and_data
-
-from prefrec_ray.dataset.prepare.run import prepare
-from prefrec_ray.dataset.prepare.settings import PrepareSettings
-from prefrec_ray.simulator.settings import SimulateSettings
-from prefrec_ray.simulator.write import simulate
 
 PAGE = Path(__file__).parents[2] / "docs" / "add_a_method.md"
 SIZES = "hidden_sizes: [8], train_batch_size_per_learner: 64, preference_batch_size: 16, pretrain_epochs: 0.5"
@@ -39,14 +33,6 @@ def prefrec(folder: Path, *lines: str) -> subprocess.CompletedProcess[str]:
     result = subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
     assert "Traceback" not in result.stderr
     return result
-
-
-@pytest.fixture(scope="module")
-def dataset(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> str:
-    platform = tmp_path_factory.mktemp("platform")
-    sections = logs_and_data(str(platform))
-    simulate(SimulateSettings(**sections["simulate"]), str(platform / "logs"))
-    return prepare(PrepareSettings(**sections["prepare"]), str(platform / "data")).uri
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +65,8 @@ def test_validate_knows_its_settings(folder: Path) -> None:
     assert "key 'method': found './my_package/mine.py:CQL'; expected module:Class" in of_file
 
 
-def test_it_trains_sweeps_and_is_evaluated(folder: Path, dataset: str) -> None:
+def test_it_trains_sweeps_and_is_evaluated(folder: Path, small_platform: Path) -> None:
+    dataset = small_platform / "dataset"
     result = prefrec(
         folder,
         f"train own.yaml validation=null --dataset {dataset} --output run",

@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from platform_desk import Desk
-from small_platform import logs_and_data
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
@@ -21,8 +20,6 @@ from prefrec_ray.policy.networks.layers import mlp
 from prefrec_ray.policy.networks.q import QFunction
 from prefrec_ray.serving.requests.bodies import Feedback, Recommend
 from prefrec_ray.settings import parse
-from prefrec_ray.simulator.settings import SimulateSettings
-from prefrec_ray.simulator.write import simulate
 
 
 def policy_of(data: PreparedDataset) -> Policy:
@@ -42,13 +39,11 @@ def files_of(folder: str) -> dict[str, bytes]:
 
 
 def test_states_and_propensities_are_those_of_prepare(
-    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_platform: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The prepared data set does not change if older files of the log are compacted to Parquet."""
     monkeypatch.setattr(log_module, "SEGMENT_BYTES", 200_000)
-    sections = logs_and_data(str(tmp_path))
-    simulate(parse(SimulateSettings, sections["simulate"], "test"), f"{tmp_path}/logs")
-    first = prepare(parse(PrepareSettings, sections["prepare"], "test"), f"{tmp_path}/first")
+    first = PreparedDataset.open(str(small_platform / "dataset"))
     policy_of(first).save(f"{tmp_path}/policy")
 
     features = first.state.user_features
@@ -95,9 +90,8 @@ def test_states_and_propensities_are_those_of_prepare(
     assert steps.min() > 3
 
     source = {"kind": "events", "path": f"{tmp_path}/state"}
-    section = {**sections["prepare"], "source": source, "like": f"{tmp_path}/first"}
-    del section["preferences"], section["train_fraction"], section["validation_fraction"]
-    data = prepare(parse(PrepareSettings, section, "test"), f"{tmp_path}/second")
+    settings = parse(PrepareSettings, {"source": source, "like": first.uri, "partitions": 2}, "test")
+    data = prepare(settings, f"{tmp_path}/second")
     requests = requests_of(data)
     assert len(requests) == len(served) == steps.sum()
     states = requests["state"].combine_chunks().flatten().to_numpy().reshape(len(requests), -1)
@@ -108,6 +102,6 @@ def test_states_and_propensities_are_those_of_prepare(
         assert states[row].tobytes() == state.tobytes(), (user, step)
         assert (np.float32(propensity), shown) == (np.float32(chance), item)
     assert compact(f"{tmp_path}/state", 4e9) > 1
-    prepare(parse(PrepareSettings, section, "test"), f"{tmp_path}/third")
+    prepare(settings, f"{tmp_path}/third")
     assert files_of(f"{tmp_path}/third") == files_of(f"{tmp_path}/second")
     assert Kind.FEEDBACK == 2

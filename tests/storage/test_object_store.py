@@ -178,27 +178,21 @@ def files(bucket: Path) -> list[str]:
     return sorted(str(path.relative_to(bucket)) for path in bucket.rglob("*") if path.is_file())
 
 
-def lines(root: str, config: Path) -> list[str]:
-    """The way to a trained policy, as command lines, and the file they read."""
-    sweep = {"method": ["PrefRec", "IL"], "base": SECTIONS["train"]["config"], "checkpoint_every": 1}
-    config.write_text(yaml.safe_dump({**SECTIONS, "tune": sweep}).replace("BUCKET", root))
-    return [
-        f"simulate {config} --output {root}/logs",
-        f"prepare {config} --output {root}/dataset",
-        f"train {config} --dataset {root}/dataset --output {root}/run",
-    ]
-
-
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("sweeps", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_the_whole_way(ray_session: None, bucket: Path, tmp_path: Path, sweeps: bool) -> None:
-    """On the store in a process of its own: Ray's workers must have the server's address from their start."""
-    disk, config = tmp_path / "disk", tmp_path / "store.yaml"
-    disk.mkdir()
-    for line in lines(str(disk), tmp_path / "disk.yaml"):
-        assert run(line.split()) == 0, line
+def test_the_whole_way(small_platform: Path, bucket: Path, tmp_path: Path, sweeps: bool) -> None:
+    """On the store in a process of its own: Ray's workers must have the server's address from their start.
+
+    Data set and policy equal those of `small_platform`, which lie on the disk.
+    """
+    config, disk = tmp_path / "store.yaml", tmp_path / "disk"
+    sweep = {"method": ["PrefRec", "IL"], "base": SECTIONS["train"]["config"], "checkpoint_every": 1}
+    config.write_text(yaml.safe_dump({**SECTIONS, "tune": sweep}).replace("BUCKET", "s3://bucket"))
+    assert run(f"train {config} --dataset {small_platform}/dataset --output {disk}/run".split()) == 0
     on_store = [
-        *lines("s3://bucket", config),
+        f"simulate {config} --output s3://bucket/logs",
+        f"prepare {config} --output s3://bucket/dataset",
+        f"train {config} --dataset s3://bucket/dataset --output s3://bucket/run",
         "evaluate s3://bucket/run/policy --dataset s3://bucket/dataset --online --estimators ncis",
         "report s3://bucket/run",
     ]
@@ -212,8 +206,9 @@ def test_the_whole_way(ray_session: None, bucket: Path, tmp_path: Path, sweeps: 
     assert done.returncode == 0, done.stdout + done.stderr
     for name in ("sweep/policies/IL_frequency_0_001/actor.npz", "sweep/trials.csv") if sweeps else ():
         assert (bucket / name).exists()
-    shard = f"dataset/transitions/{next((disk / 'dataset/transitions').iterdir()).name}"
-    for name in ("run/policy/actor.npz", shard):
-        assert (bucket / name).read_bytes() == (disk / name).read_bytes()
+    shards = files(small_platform / "dataset/transitions")
+    assert shards == files(bucket / "dataset/transitions")
+    for folder, name in ((disk, "run/policy/actor.npz"), (small_platform, f"dataset/transitions/{shards[0]}")):
+        assert (bucket / name).read_bytes() == (folder / name).read_bytes()
     assert "<html" in (bucket / "run/report.html").read_text()
     assert not [path for path in bucket.rglob("*") if ".partial" in path.name]

@@ -5,28 +5,22 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from small_platform import NETWORKS, logs_and_data
+from small_platform import NETWORKS, prepare_logs
 
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset, stored, tensor
-from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import start_run
 from prefrec_ray.settings import parse
-from prefrec_ray.simulator.settings import SimulateSettings
-from prefrec_ray.simulator.write import simulate
 
 FOLDERS = (("requests", "train"), ("requests", "validation"), ("requests", "test"), ("transitions",))
 
 
 @pytest.fixture(scope="module")
-def datasets(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, PreparedDataset]:
-    folder = str(tmp_path_factory.mktemp("half"))
-    sections = logs_and_data(folder)
-    simulate(parse(SimulateSettings, sections["simulate"], "test"), f"{folder}/logs")
+def datasets(small_platform: Path) -> dict[str, PreparedDataset]:
     return {
-        kind: prepare(parse(PrepareSettings, {**sections["prepare"], "state_type": kind}, "test"), f"{folder}/{kind}")
-        for kind in ("float32", "float16")
+        "float32": PreparedDataset.open(str(small_platform / "dataset")),
+        "float16": prepare_logs(small_platform, "float16", state_type="float16"),
     }
 
 
