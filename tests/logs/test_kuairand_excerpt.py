@@ -40,12 +40,25 @@ evaluate:
 
 
 @pytest.fixture(scope="module")
-def raw() -> pd.DataFrame:
-    return pd.concat([pd.read_csv(file) for file in sorted(Path(FOLDER).glob("log_standard_*"))], ignore_index=True)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the logs of every eighth user, and the other files."""
+    folder = tmp_path_factory.mktemp("kuairand")
+    for file in Path(FOLDER).iterdir():
+        if file.name.startswith("log_standard_"):
+            rows = pd.read_csv(file)
+            rows[rows.user_id % 8 == 0].to_csv(folder / file.name, index=False)
+        else:
+            (folder / file.name).symlink_to(file.resolve())
+    return folder
 
 
-def test_counts_at_every_step(ray_session: None, raw: pd.DataFrame, tmp_path: Path) -> None:
-    source = {"kind": "kuairand", "path": FOLDER, "tabs": "all"}
+@pytest.fixture(scope="module")
+def raw(folder: Path) -> pd.DataFrame:
+    return pd.concat([pd.read_csv(file) for file in sorted(folder.glob("log_standard_*"))], ignore_index=True)
+
+
+def test_counts_at_every_step(ray_session: None, raw: pd.DataFrame, folder: Path, tmp_path: Path) -> None:
+    source = {"kind": "kuairand", "path": str(folder), "tabs": "all"}
     log = open_log(parse(KuaiRandSource, source, "source"), seed=0)
     assert log.interactions.count() == len(raw)
     everything = {"source": source, "preferences": {"length": 5, "min_requests": 10, "pairs": 50}}
@@ -66,33 +79,19 @@ def test_counts_at_every_step(ray_session: None, raw: pd.DataFrame, tmp_path: Pa
     assert taken.std(axis=0).min() > 0.25
 
 
-@pytest.fixture
-def quarter(tmp_path: Path) -> Path:
-    """The folder with the logs of every fourth user."""
-    folder = tmp_path / "quarter"
-    folder.mkdir()
-    for file in Path(FOLDER).iterdir():
-        if file.name.startswith("log_standard_"):
-            rows = pd.read_csv(file)
-            rows[rows.user_id % 4 == 0].to_csv(folder / file.name, index=False)
-        else:
-            (folder / file.name).symlink_to(file.resolve())
-    return folder
-
-
 def test_the_whole_way(
     ray_session: None,
     raw: pd.DataFrame,
-    quarter: Path,
+    folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("config.yaml").write_text(CONFIG.format(folder=quarter))
+    Path("config.yaml").write_text(CONFIG.format(folder=folder))
     assert run(["prepare", "config.yaml", "--output", "dataset"]) == 0
     single = raw.drop_duplicates()
-    single = single[(single.tab == 1) & (single.user_id % 4 == 0)]
+    single = single[single.tab == 1]
     counts = pd.DataFrame(PreparedDataset.open("dataset").metadata.counts).sum(axis=1)
     assert counts["requests"] == len(single)
     assert counts["users"] == single.user_id.nunique()
