@@ -37,7 +37,7 @@ tune:
   base: {hidden_sizes: [16], train_batch_size_per_learner: 64, preference_batch_size: 32, num_epochs: 0.2}
   search:
     gamma: {grid: [0.9, 0.97], methods: [PrefRec]}
-  validation: {every: 1, estimators: [preference, ncis]}
+  validation: {every: 1, estimators: [ncis]}
 evaluate:
   split: test
   model: {models: 2, users: 24, requests: 60}

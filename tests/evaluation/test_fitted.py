@@ -10,6 +10,7 @@ from hand_made import direction
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
+from prefrec_ray.evaluation.estimators.fitted_q import fit_subject
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.logged.trajectories import read_trajectories
 from prefrec_ray.evaluation.results.records import Record
@@ -127,18 +128,17 @@ def test_sensitivity_equals_a_run_at_another_width(
     dataset: PreparedDataset, evaluated: tuple[Record, ...], policies: dict[str, Policy], clone: BehaviorClone
 ) -> None:
     at = NcisSettings(sigma=1.0, cap=1.0)
-    settings = EvaluateSettings(ncis=at, estimators=("ncis", "dr"), fqe=FQE)
-    one = {"right": policies["right"]}
-    records = evaluate(EvaluationRequest(dataset, one, ["frequency"], clone, settings)).records
-    for estimator in ("ncis", "dr"):
-        for name in ("right", "random items"):
-            there = of(records, "frequency", estimator)[name]
-            (here,) = (
-                point
-                for point in of(evaluated, "frequency", estimator)[name].sensitivity
-                if (point.sigma, point.cap) == (1.0, 1.0)
-            )
-            assert (here.value, here.ess) == pytest.approx((there.value, there.ess), abs=1e-6)
+    settings = EvaluateSettings(ncis=at, estimators=("ncis",), fqe=FQE)
+    request = EvaluationRequest(dataset, {"right": policies["right"]}, ["frequency"], clone, settings)
+    records = of(evaluate(request).records, "frequency", "ncis")
+    training, held = (read_trajectories._function(dataset.uri, split, 0) for split in ("train", "test"))
+    for name in ("right", "random items"):
+        fitted = fit_subject(training, held, request, "frequency", name)
+        there = {"ncis": (records[name].value, records[name].ess), "dr": (fitted.dr[0].mean(), fitted.ess[0])}
+        for estimator, expected in there.items():
+            points = of(evaluated, "frequency", estimator)[name].sensitivity
+            (here,) = (point for point in points if (point.sigma, point.cap) == (1.0, 1.0))
+            assert (here.value, here.ess) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("wrong", [{"mode": "density"}, {"aggregate": "mean"}])

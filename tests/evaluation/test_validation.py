@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.online import RollOut, evaluate_online
-from prefrec_ray.evaluation.selection import model_score
+from prefrec_ray.evaluation.selection import model_score, preference
 from prefrec_ray.evaluation.selection.validation import ValidationScorer
 from prefrec_ray.evaluation.settings import (
     EvaluateSettings,
@@ -35,12 +37,27 @@ from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate
 
 
+@pytest.fixture(scope="module", autouse=True)
+def short_fits() -> Iterator[None]:
+    """Fit scores by preference in 50 updates instead of 1,500: their quality is tested in test_preference.py."""
+
+    def learn(*arguments: Any) -> preference.PreferenceScore:
+        with pytest.MonkeyPatch.context() as in_worker:
+            in_worker.setattr(preference, "UPDATES", 50)
+            return preference._learn._function(*arguments)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(preference, "_learn", ray.remote(learn))
+        yield
+
+
 @pytest.fixture(scope="module")
 def simulated(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
     folder = tmp_path_factory.mktemp("simulated")
-    simulate(SimulateSettings(users=240, requests=80, items=60, seed=1), str(folder / "logs"))
+    simulate(SimulateSettings(users=120, requests=80, items=60, seed=1), str(folder / "logs"))
     settings = {
         "source": {"kind": "simulator", "path": str(folder / "logs")},
+        "validation_fraction": 0.1,
         "preferences": {"pairs": 20, "validation_pairs": 20, "length": 20, "min_requests": 40, "tasks": ["frequency"]},
     }
     prepare(PrepareSettings.model_validate(settings), str(folder / "dataset"))
