@@ -38,7 +38,9 @@ def world() -> Trajectories:
 def score(world: Trajectories) -> PreferenceScore:
     """Return the score for a reward equal to the mood of the next state."""
     weights = {"net.0.weight": np.array([[1.0, 0.0]], np.float32), "net.0.bias": np.zeros(1, np.float32)}
-    return fit_score(world, RewardFunction(weights, (), [0, 1]), HORIZON)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(preference, "UPDATES", 300)  # enough for one state and a linear effect
+        return fit_score(world, RewardFunction(weights, (), [0, 1]), HORIZON)
 
 
 def always(action: np.ndarray) -> Any:
