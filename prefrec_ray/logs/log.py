@@ -52,7 +52,6 @@ class Log:
     about: pa.Table | None = None  # table of items without embeddings: item_id[, title][, image], as text
     files: tuple[str, ...] = ()  # the files whose rows `order` numbers (logs.contract), for errors
     unique_rows: bool = False  # True if equal rows (except for `order`) break the contract
-    one_request_per_time: bool = False  # True if the rows of one user and time are joined to one impression
     given_sessions: bool = False  # session_id defines sessions, not the session timeout
     has_reward: bool = False  # the log has a reward column, which is not part of the state
     has_propensity: bool = False  # the log has the logging policy's propensity of the item

@@ -226,7 +226,6 @@ class KuaiRandSource(Settings):
     path: str
     version: Literal["pure", "1k", "27k"] | None = None
     tabs: Literal["all"] | Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (1,)
-    request: Literal["row", "batch"] = "row"
     random: Literal["exclude", "only", "include"] = "exclude"
     user_features: tuple[str, ...] = (
         "user_active_degree",

@@ -258,22 +258,6 @@ def test_sessions_are_of_time_ms_and_end_with_their_last_video(standard: Prepare
     check_sessions(sessions, logged[logged.tab == 1].drop_duplicates())
 
 
-def test_a_batch_as_one_request(ray_session: None, folder: Path) -> None:
-    dataset = prepare(settings(folder, source={"request": "batch", "tabs": "all"}), str(folder / "batches"))
-    unique = pd.concat([EARLY, LATE]).drop_duplicates()
-    batches = unique.groupby(["user_id", "time_ms"])
-    assert total(dataset, "requests") == batches.ngroups < len(unique)
-    assert dataset.metadata.dropped["duplicates"] > 0
-    requests = pd.concat(
-        dataset.read(file, ["user_id", "timestamp", "item_id"]).to_pandas()
-        for split in ("train", "validation", "test")
-        for file in dataset.files("requests", split)
-    )
-    expected = batches.video_id.first().reset_index()
-    ordered = requests.sort_values(["user_id", "timestamp"]).reset_index(drop=True)
-    assert ordered.item_id.tolist() == expected.video_id.tolist()
-
-
 def test_random_exposure_prepared_like_the_training_data_can_be_evaluated_on(
     standard: PreparedDataset, folder: Path
 ) -> None:

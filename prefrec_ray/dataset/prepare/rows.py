@@ -1,4 +1,4 @@
-"""Conversion of a log's rows to impressions: rows that break the contract are refused, others are dropped or joined.
+"""Conversion of a log's rows to impressions: rows that break the contract are refused, others are dropped.
 
 These rules need all rows of a user: no interaction twice, no unknown item. Rules about a single row are checked when it
 is read (logs/canonical.py).
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import ray
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.ids import changes, codes, run_lengths
+from prefrec_ray.ids import changes, codes
 from prefrec_ray.logs.contract import Part, Reason, SideFiles, place_of
 from prefrec_ray.logs.log import Log
 from prefrec_ray.mdp.items import ItemTable
@@ -31,9 +31,7 @@ class RowRules:
 
     side: SideFiles
     files: tuple[str, ...] = ()  # of the log, by number
-    feedback: tuple[str, ...] = ()
     unique_rows: bool = False  # True if a row that equals an earlier one breaks the contract
-    one_request_per_time: bool = False  # True if rows of one user and time are joined
     known_items: list[ray.ObjectRef] | None = None  # the item ids (pa.Array) that may occur; None: any
     refuse_unknown: bool = False  # True if a row of an unknown item breaks the contract, else it is dropped
 
@@ -48,9 +46,7 @@ class RowRules:
         return cls(
             side,
             log.files,
-            log.feedback,
             log.unique_rows,
-            log.one_request_per_time,
             known_items=None if known is None else [ray.put(known)],
             refuse_unknown=items is None,
         )
@@ -75,7 +71,7 @@ class RowRules:
                     rows = self._refuse(rows, unknown, part, "item_id", "", expected)
                 else:
                     rows, dropped[UNKNOWN_ITEMS] = _without(unknown, rows)
-        return (joined(rows, self.feedback) if self.one_request_per_time else rows), dropped
+        return rows, dropped
 
     def _refuse(self, rows: pa.Table, bad: np.ndarray, part: Part, column: str, found: str, expected: str) -> pa.Table:
         if not bad.any():
@@ -127,27 +123,3 @@ def repeated(rows: pa.Table) -> np.ndarray:
     result = np.zeros(rows.num_rows, dtype=bool)
     result[order[same]] = True
     return result
-
-
-def joined(rows: pa.Table, feedback: tuple[str, ...]) -> pa.Table:
-    """Return one row for all rows of a user and time.
-
-    Its item is the first one, at the top of the slate. Feedback is the mean over the items, dwell the sum of the known
-    values.
-    """
-    starts = np.flatnonzero(changes(codes(rows["user_id"])) | changes(rows["timestamp"].to_numpy()))
-    sizes = run_lengths(starts, rows.num_rows)
-    result = rows.take(pa.array(starts))
-    for name in feedback:
-        mean = np.add.reduceat(rows[name].to_numpy().astype(np.float64), starts) / sizes if len(starts) else starts
-        result = _with(result, name, mean.astype(np.float32))
-    if "dwell_ms" in rows.column_names and len(starts):
-        dwell = rows["dwell_ms"].to_numpy()
-        known = np.add.reduceat((~np.isnan(dwell)).astype(np.int64), starts)
-        total = np.add.reduceat(np.nan_to_num(dwell), starts)
-        result = _with(result, "dwell_ms", np.where(known > 0, total, np.nan))
-    return result
-
-
-def _with(table: pa.Table, name: str, values: np.ndarray) -> pa.Table:
-    return table.set_column(table.column_names.index(name), name, pa.array(values))

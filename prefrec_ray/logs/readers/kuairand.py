@@ -1,7 +1,4 @@
-"""KuaiRand (Gao et al., CIKM 2022): logs of a short-video platform, in its versions Pure, 1K and 27K.
-
-An impression is one row of the log, or all rows of a user at one time, since items sent together have one time.
-"""
+"""KuaiRand (Gao et al., CIKM 2022): logs of a short-video platform, in its versions Pure, 1K and 27K."""
 
 from __future__ import annotations
 
@@ -56,7 +53,6 @@ def open_log(source: KuaiRandSource, seed: int = 0, side: Side | None = None) ->
         users=_users(files["user_features"][0], source.user_features),
         files=tuple(logs),
         content=VideoContent(tuple(files["video_features_basic"])),
-        one_request_per_time=source.request == "batch",
     )
 
 

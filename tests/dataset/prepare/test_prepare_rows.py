@@ -1,4 +1,4 @@
-"""Selection of impressions: repeated rows, unknown items and simultaneous rows, against plain pandas."""
+"""Selection of impressions: repeated rows and unknown items, against plain pandas."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefrec_ray.dataset.prepare import rows as rows_module
-from prefrec_ray.dataset.prepare.rows import RowRules, joined, repeated
+from prefrec_ray.dataset.prepare.rows import RowRules, repeated
 from prefrec_ray.dataset.prepare.run import _check_like
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import SideFiles
@@ -44,32 +44,18 @@ def test_all_but_the_first_of_equal_rows_are_repeated(count: int, seed: int) -> 
     np.testing.assert_array_equal(repeated(pa.Table.from_pandas(frame, preserve_index=False)), expected)
 
 
-@settings(deadline=None, max_examples=60)
-@given(count=st.integers(1, 60), seed=st.integers(0, 10**6))
-def test_rows_of_one_moment_are_one_request(count: int, seed: int) -> None:
-    frame = rows_of(count, seed)
-    moments = frame.groupby(["user_id", "timestamp"], sort=True)
-    expected = moments.agg(
-        item_id=("item_id", lambda items: items.iloc[0]),
-        dwell_ms=("dwell_ms", lambda dwell: dwell.sum(min_count=1)),
-        like=("like", "mean"),
-    ).reset_index()
-    requests = joined(pa.Table.from_pandas(frame, preserve_index=False), ("like",)).to_pandas()
-    pd.testing.assert_frame_equal(requests[expected.columns], expected, check_dtype=False, rtol=1e-6)
-
-
 def test_what_is_dropped_is_counted(ray_session: None, tmp_path: Path) -> None:
     side = SideFiles(str(tmp_path), keep_rows=False)
     frame = rows_of(60, seed=1)
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    rows, dropped = RowRules(side, feedback=("like",), known_items=[ray.put(pa.array([0, 2]))])(table, 0)
+    rows, dropped = RowRules(side, known_items=[ray.put(pa.array([0, 2]))])(table, 0)
     unique = frame[~frame.duplicated(["user_id", "timestamp", "item_id", "like"])]
     assert dropped == {"duplicates": 60 - len(unique), "unknown_items": int((unique.item_id == 1).sum())}
     assert min(dropped.values()) > 0
     assert rows["item_id"].to_pylist() == unique[unique.item_id != 1].item_id.tolist()
     assert "row_hash" not in rows.column_names
     assert side.reasons() == []
-    assert RowRules(side, feedback=("like",))(table.drop_columns(["row_hash"]), 0) == (
+    assert RowRules(side)(table.drop_columns(["row_hash"]), 0) == (
         table.drop_columns(["row_hash"]),
         {"duplicates": 0, "unknown_items": 0},
     )
