@@ -36,7 +36,7 @@ def product(logs: str, folder: str) -> None:
     side.make_folders()
     log = open_log(settings.source, settings.seed, side)
     partitions = max(1, -(-log.rows // _ROWS_OF_A_BUCKET))
-    rules, of_rows = UserRules.from_settings(settings, log.given_sessions), RowRules.from_log(log, side, None)
+    rules, of_rows = UserRules(settings, log.given_sessions), RowRules.from_log(log, side, None)
     split_by_user(log, rules, of_rows, partitions, folder, silent)
 
 

@@ -25,11 +25,11 @@ from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.dataset.prepare.states import Context, fit_normaliser, write_states
 from prefrec_ray.dataset.prepare.users import LogUsers, UserRules, split_by_user
 from prefrec_ray.errors import UserError, unwrapped_errors
-from prefrec_ray.logs import Source, open_log
+from prefrec_ray.logs import open_log
 from prefrec_ray.logs.contract import SideFiles
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.schemas import check_tables
-from prefrec_ray.logs.sources import ColumnsSource
+from prefrec_ray.logs.sources import ColumnsSource, ItemsTable, UsersTable
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.runtime.progress import Progress, silent, step
@@ -95,11 +95,13 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
     partitions = settings.partitions or max(
         1, min(_CORES, log.rows // _ROWS_OF_CORE), -(-log.rows * definition.width * 4 // _BUCKET_BYTES)
     )
-    user_rules = UserRules.from_settings(settings, log.given_sessions)
+    user_rules = UserRules(settings, log.given_sessions)
     row_rules = RowRules.from_log(log, side, items if like else None)
     users = split_by_user(log, user_rules, row_rules, partitions, folder, progress)
     _check_splits(users)
-    _check_features(log, users, settings.source)
+    source = settings.source
+    if isinstance(source, ColumnsSource) and source.users and log.users is not None:
+        _check_ids(source.users, log.users["user_id"], users.ids, "users", source.user)
     if settings.draws_preferences:
         # Preferences need only sessions, and fail before the long stages if a log is too small.
         write_preferences(users, settings.preferences, settings.mixture_weight, settings.seed, folder, progress)
@@ -108,7 +110,8 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
         consumed = list_items(buckets, folder, progress)
         if items is None:
             items = learn_items(log, consumed, settings.action_dim, buckets, folder, progress)
-            _check_items(log, items, settings.source)
+            if isinstance(source, ColumnsSource) and source.items and log.about is not None:
+                _check_ids(source.items, log.about["item_id"], pa.array(items.ids), "items", source.item)
         items = with_counts(items, consumed)
     assert items is not None
     items.save(storage.join(folder, "items.parquet"))
@@ -203,23 +206,12 @@ def _categories(log: Log) -> Mapping[str, tuple[str, ...]]:
     return {name: tuple(sorted(pc.unique(log.users[name].drop_null()).to_pylist())) for name in names}
 
 
-def _check_features(log: Log, users: LogUsers, source: Source) -> None:
-    if not isinstance(source, ColumnsSource) or source.users is None or log.users is None:
-        return
-    if not pc.any(pc.is_in(users.ids, log.users["user_id"])).as_py():
+def _check_ids(table: UsersTable | ItemsTable, known: pa.ChunkedArray, ids: pa.Array, what: str, column: str) -> None:
+    """Raise `UserError` if `table`, which has the ids `known`, has none of the log's `ids`."""
+    if not pc.any(pc.is_in(ids, known.combine_chunks())).as_py():
         raise UserError(
-            f"{source.users.path}: column '{source.users.id}': found none of the log's {len(users.ids)} users; "
-            f"expected ids as in the log's column '{source.user}'"
-        )
-
-
-def _check_items(log: Log, items: ItemTable, source: Source) -> None:
-    if not isinstance(source, ColumnsSource) or source.items is None or log.about is None:
-        return
-    if not pc.any(pc.is_in(log.about["item_id"], pa.array(items.ids))).as_py():
-        raise UserError(
-            f"{source.items.path}: column '{source.items.id}': found none of the log's {len(items)} items; "
-            f"expected ids as in the log's column '{source.item}'"
+            f"{table.path}: column '{table.id}': found none of the log's {len(ids)} {what}; "
+            f"expected ids as in the log's column '{column}'"
         )
 
 

@@ -154,13 +154,12 @@ def _write_requests(
     """
     histories = BucketHistories(context, bucket)
     states = normaliser(histories.raw_states())
-    table, actions, feedback = histories.table, histories.actions, histories.feedback
-    step = np.arange(len(table)) - np.repeat(histories.starts, run_lengths(histories.starts, len(table)))
+    table, actions = histories.table, histories.actions
     split = table["split"].to_numpy()
     for code, name in enumerate(SPLITS):
         rows = np.flatnonzero(split == code)
         if len(rows):
-            _write(context, table, states, actions, feedback, step, rows, name, bucket)
+            _write(histories, context, states, rows, name, bucket)
 
     first = transition_rows(histories.starts, len(table))
     first = first[split[first] == 0]
@@ -177,16 +176,11 @@ def _write_requests(
 
 
 def _write(
-    context: Context,
-    table: pa.Table,
-    states: np.ndarray,
-    actions: np.ndarray,
-    feedback: np.ndarray,
-    step: np.ndarray,
-    rows: np.ndarray,
-    split: str,
-    bucket: int,
+    histories: BucketHistories, context: Context, states: np.ndarray, rows: np.ndarray, split: str, bucket: int
 ) -> None:
+    """Write the impressions `rows` of a bucket, all of one split."""
+    table = histories.table
+    step = np.arange(len(table)) - np.repeat(histories.starts, run_lengths(histories.starts, len(table)))
     kept = table.take(pa.array(rows))
     columns = {
         "user_id": kept["user_id"],
@@ -195,12 +189,11 @@ def _write(
         "timestamp": kept["timestamp"],
         "item_id": kept["item_id"],
         "state": tensor_array(states[rows], context.state_type),
-        "action": tensor_array(actions[rows]),
+        "action": tensor_array(histories.actions[rows]),
     }
-    if feedback.shape[1]:
-        columns["feedback"] = tensor_array(feedback[rows])
-    if context.has_reward:
-        columns["reward"] = kept["reward"]
-    if "propensity" in table.column_names:
-        columns["propensity"] = kept["propensity"]
+    if context.definition.feedback:
+        columns["feedback"] = tensor_array(histories.feedback[rows])
+    for name in ("reward", "propensity"):
+        if name in table.column_names:
+            columns[name] = kept[name]
     write_table(pa.table(columns), storage.join(context.folder, "requests", split, f"part-{bucket:05d}.parquet"))

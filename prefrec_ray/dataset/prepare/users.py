@@ -42,22 +42,14 @@ _ROWS = 1 << 20
 class UserRules:
     """Rules for the split of users and the end of sessions."""
 
-    seed: int
-    train_fraction: float
-    validation_fraction: float
-    timeout_ms: int  # the session timeout ...
-    given_sessions: bool  # ... unless the log has session ids
-
-    @classmethod
-    def from_settings(cls, settings: PrepareSettings, given_sessions: bool) -> UserRules:
-        """Return the rules of a section `prepare`."""
-        shares = settings.train_fraction, settings.validation_fraction
-        return cls(settings.seed, *shares, settings.session_gap_ms, given_sessions)
+    settings: PrepareSettings
+    given_sessions: bool  # True if the log's session ids end sessions, instead of the session timeout
 
     def split(self, ids: pa.Array) -> np.ndarray:
         """Return the split of each user, int8 [U]: a hash of the id, independent of the rest of the log."""
-        place = fraction(hash_ids(ids, self.seed, Stream.SPLIT))
-        borders = [self.train_fraction, self.train_fraction + self.validation_fraction]
+        settings = self.settings
+        place = fraction(hash_ids(ids, settings.seed, Stream.SPLIT))
+        borders = [settings.train_fraction, settings.train_fraction + settings.validation_fraction]
         return np.searchsorted(borders, place, side="right").astype(np.int8)
 
 
@@ -97,7 +89,7 @@ def split_by_user(
     """
     storage.make_folder(storage.join(folder, "sessions"))
     rows_folder = storage.join(folder, "work", "rows")
-    pieces = partition_by_user(log.interactions, user_rules.seed, partitions, rows_folder, progress)
+    pieces = partition_by_user(log.interactions, user_rules.settings.seed, partitions, rows_folder, progress)
     shared = ray.put(partial(write_bucket, user_rules=user_rules, row_rules=row_rules, folder=folder))
     tables = run_tasks(
         lambda b: _write.remote(shared, b, pieces[b], rows_folder), pieces, "group by user: files", progress
@@ -143,7 +135,7 @@ def write_bucket(rows: pa.Table, bucket: int, user_rules: UserRules, row_rules: 
     user = codes(rows["user_id"])
     timestamp = rows["timestamp"].to_numpy()
     session_id = codes(rows["session_id"]) if user_rules.given_sessions else None
-    number = session_numbers(user, timestamp, user_rules.timeout_ms, session_id)
+    number = session_numbers(user, timestamp, user_rules.settings.session_gap_ms, session_id)
     starts = first_rows(user)
     ids = rows["user_id"].take(pa.array(starts)).combine_chunks()
     split = user_rules.split(ids)
