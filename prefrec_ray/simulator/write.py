@@ -126,5 +126,6 @@ def _write_users(world: SimulatedWorld, system: fs.FileSystem, path: str) -> Non
     schema = pa.schema([("user_id", pa.int64()), *((name, pa.string()) for name in world.categories)])
     with pq.ParquetWriter(path, schema, filesystem=system, write_page_checksum=True) as writer:
         for block in range(world.settings.blocks):
-            users, (crowd, _) = world.settings.block_users(block), start_of_log(world, block)
+            users = world.settings.block_users(block)
+            crowd = world.crowd(users, generator(world.settings.seed, LOGGING, block, 0))
             writer.write_table(pa.table({"user_id": users, **crowd.features}, schema=schema))

@@ -17,7 +17,7 @@ from prefrec_ray.settings import parse
 from prefrec_ray.simulator.load import load_world
 from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
 from prefrec_ray.simulator.world import World
-from prefrec_ray.simulator.write import log_block
+from prefrec_ray.simulator.write import log_block, simulate
 
 #: Users like items of their own color. A session has three impressions, and the next one starts after one hour if the
 #: last item had this color, otherwise after one day.
@@ -155,6 +155,12 @@ def test_another_law_is_one_line(folder: Path, law: str, message: str) -> None:
         load_world(SimulateSettings(world=law))
     assert str(caught.value).startswith(f"simulate.world: {message}")
     assert "\n" not in str(caught.value)
+
+
+def test_nothing_is_written_for_a_law_that_does_not_exist(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"simulate\.world: found 'no_such_law:Colors'"):
+        simulate(SimulateSettings(world="no_such_law:Colors"), str(folder / "logs"))
+    assert not (folder / "logs").exists()
 
 
 def test_a_law_of_ones_own_has_no_keys_of_the_simulator() -> None:
