@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from prefrec_ray.algorithms.feed import batches, device, shards
 from prefrec_ray.algorithms.feed.batches import TransitionPlan, batches_in, deal
-from prefrec_ray.algorithms.feed.device import DeviceFeed, Feed, Preferences, feed_of, fits
+from prefrec_ray.algorithms.feed.device import Feed, Preferences, fits
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer, PreferencePlan, as_bfloat16
 from prefrec_ray.algorithms.feed.shards import MOST_LANES, ShardCache
 from prefrec_ray.algorithms.reward.model import RewardModel, seeded
@@ -78,12 +78,17 @@ def without_ray() -> Iterator[None]:
         yield
 
 
-def feed(monkeypatch: pytest.MonkeyPatch, room: bool) -> DeviceFeed:
+def feed_on_device(share: float = 1.0) -> Feed:
+    """A feed that uses the processor like another device."""
+    device_feed = Feed(CPU, share)
+    device_feed._on_device, device_feed._cache = True, Near()
+    return device_feed
+
+
+def feed(monkeypatch: pytest.MonkeyPatch, room: bool) -> Feed:
     """A feed on the device "cpu" with or without room."""
     monkeypatch.setattr(device, "fits", lambda size, device, share: room)
-    device_feed = DeviceFeed(CPU)
-    device_feed._cache = Near()
-    return device_feed
+    return feed_on_device()
 
 
 def plans(learners: int, first: int, count: int, labels: str | None = None, cut: int = 0) -> list[TransitionPlan]:
@@ -151,8 +156,7 @@ def test_what_is_resident_is_brought_once_and_only_labels_are_renewed(monkeypatc
 def test_the_size_is_that_of_the_rows_in_use(labels: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     requests = []
     monkeypatch.setattr(device, "fits", lambda size, device, share: requests.append((size, share)) or True)
-    device_feed = DeviceFeed(CPU, 0.25)
-    device_feed._cache = Near()
+    device_feed = feed_on_device(0.25)
     (plan,) = plans(1, 0, 1, labels, cut=2)
     list(device_feed.batches(plan))
     list(device_feed.batches(plan))
@@ -234,7 +238,7 @@ def test_preferences_are_asked_for_room_once_a_buffer(monkeypatch: pytest.Monkey
     monkeypatch.setattr(PreferencePlan, "load", lambda self: held[self.buffer])
     sizes: list[int] = []
     monkeypatch.setattr(device, "fits", lambda size, device, share: sizes.append(size) or len(sizes) == 1)
-    device_feed = DeviceFeed(CPU)
+    device_feed = feed_on_device()
     plan_a, plan_b = (PreferencePlan(name, 150, 10, 0, 0, 0, 1) for name in "ab")  # type: ignore[arg-type]
     kept = device_feed.preferences(plan_a)
     assert isinstance(kept, Preferences)
@@ -243,6 +247,14 @@ def test_preferences_are_asked_for_room_once_a_buffer(monkeypatch: pytest.Monkey
     assert sizes == [80 * 5 * 4 + 150 * (16 + 4), 80 * 5 * 2 + 150 * (16 + 4)]
 
 
-def test_the_processor_takes_what_plans_give() -> None:
-    assert type(feed_of(CPU, 0)) is Feed
-    assert isinstance(feed_of(torch.device("cuda"), 0.5), DeviceFeed)
+def test_the_processor_takes_what_plans_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = buffer()
+    monkeypatch.setattr(PreferencePlan, "load", lambda self: held)
+    ours = Feed(CPU)
+    ours._cache = Near()
+    (plan,) = plans(1, 0, 3)
+    assert all(map(equal, ours.batches(plan), plan.batches(CPU, Near())))
+    assert equal(ours.sample(plan, 30), plan.sample(30, CPU, Near()))
+    assert ours._table(plan) is None
+    assert ours.preferences(PreferencePlan("a", 150, 10, 0, 0, 0, 1)) is held  # type: ignore[arg-type]
+    assert Feed(torch.device("cuda"), 0.5)._on_device

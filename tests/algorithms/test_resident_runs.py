@@ -15,7 +15,7 @@ from tiny import write_dataset
 from prefrec_ray.algorithms import PrefRecConfig
 from prefrec_ray.algorithms.base import learner as learners
 from prefrec_ray.algorithms.feed import device
-from prefrec_ray.algorithms.feed.device import DeviceFeed, Preferences
+from prefrec_ray.algorithms.feed.device import Feed, Preferences
 
 
 def trained(dataset: str, **more: Any) -> dict[str, np.ndarray]:
@@ -34,16 +34,17 @@ def trained(dataset: str, **more: Any) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("horizon", [1, 4])
 def test_training_is_the_same_resident_or_not(tiny_dataset: str, horizon: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    feeds: list[DeviceFeed] = []
+    feeds: list[Feed] = []
 
-    def make(device: torch.device, share: float) -> DeviceFeed:
-        feeds.append(DeviceFeed(device))
+    def make(device: torch.device, share: float) -> Feed:
+        feeds.append(Feed(device, share))
+        feeds[-1]._on_device = True
         return feeds[-1]
 
     own = {"reward_horizon": horizon, "standardise_reward": True}
     expected = trained(tiny_dataset, training=own)
     for room in (True, False):
-        monkeypatch.setattr(learners, "feed_of", make)
+        monkeypatch.setattr(learners, "Feed", make)
         monkeypatch.setattr(device, "fits", lambda size, device, share, room=room: room)
         weights = trained(tiny_dataset, training=own)
         assert weights.keys() == expected.keys()

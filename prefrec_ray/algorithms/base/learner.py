@@ -18,7 +18,7 @@ from prefrec_ray.algorithms.base.diagnostics import first_not_finite
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.base.rotation import Rotation
 from prefrec_ray.algorithms.feed.batches import TransitionPlan, to_device
-from prefrec_ray.algorithms.feed.device import Segments, feed_of
+from prefrec_ray.algorithms.feed.device import Feed, Segments
 from prefrec_ray.algorithms.feed.preferences import PreferencePlan
 from prefrec_ray.algorithms.feed.shards import ACTIONS, LABELS, OBS
 from prefrec_ray.algorithms.losses import actor_loss, behavior_cloning_loss, td_loss
@@ -104,7 +104,7 @@ class OfflineLearner(TorchLearner):
         """Build like RLlib, and create the data feed."""
         super().build()
         keep_freed_memory()
-        self._feed = feed_of(self.device, self.config.num_gpus_per_learner)
+        self._feed = Feed(self.device, self.config.num_gpus_per_learner)
         self._rotation = Rotation.from_settings(self.net.model_config, self.device)
 
     def configure_optimizers_for_module(self, module_id: str, config: AlgorithmConfig | None = None) -> None:

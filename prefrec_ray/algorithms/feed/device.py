@@ -91,33 +91,15 @@ Segments: TypeAlias = PreferenceBuffer | Preferences
 
 
 class Feed:
-    """Data of one learner, from one plan to the next, on the processor, in the order of the plans."""
+    """Data of one learner, from one plan to the next, in the order of the plans.
 
-    def __init__(self, device: torch.device) -> None:
-        self._device, self._cache = device, ShardCache()
-
-    def batches(self, plan: TransitionPlan) -> Iterator[Batch]:
-        """Yield the batches of `plan` in order."""
-        return plan.batches(self._device, self._cache)
-
-    def sample(self, plan: TransitionPlan, rows: int) -> Batch:
-        """Return the sample of `TransitionPlan.sample`."""
-        return plan.sample(rows, self._device, self._cache)
-
-    def preferences(self, plan: PreferencePlan) -> Segments:
-        """Return the preferences of `plan`."""
-        return plan.load()
-
-
-class DeviceFeed(Feed):
-    """Feed of a learner on another device, of which this process has a `share`.
-
-    Data become resident at their first use if they fit. Streamed data stay streamed.
+    On another device than the processor, of which this process has a `share`, data become resident at their first use
+    if they fit. Streamed data stay streamed.
     """
 
     def __init__(self, device: torch.device, share: float = 1.0) -> None:
-        super().__init__(device)
-        self._share = share
+        self._device, self._share, self._cache = device, share, ShardCache()
+        self._on_device = device.type != "cpu"
         self._lanes: tuple[list[LanePart], bool] | None = None
         self._transitions: Transitions | None = None
         self._labels: ray.ObjectRef | None = None
@@ -127,15 +109,16 @@ class DeviceFeed(Feed):
     def batches(self, plan: TransitionPlan) -> Iterator[Batch]:
         """Yield the batches of `plan` in order."""
         table = self._table(plan)
-        if table is None:
-            return ahead(super().batches(plan), self._device)
-        return map(table.rows, plan.row_numbers(table.starts))
+        if table is not None:
+            return map(table.rows, plan.row_numbers(table.starts))
+        batches = plan.batches(self._device, self._cache)
+        return ahead(batches, self._device) if self._on_device else batches
 
     def sample(self, plan: TransitionPlan, rows: int) -> Batch:
         """Return the sample of `TransitionPlan.sample`."""
         table = self._table(plan)
         if table is None:
-            return super().sample(plan, rows)
+            return plan.sample(rows, self._device, self._cache)
         numbers = [table.starts[part.number][0] + np.arange(part.sizes[0])[own] for part, own in plan.first_rows(rows)]
         return table.rows(np.concatenate(numbers))
 
@@ -144,12 +127,15 @@ class DeviceFeed(Feed):
         if self._preferences is None or plan.buffer != self._buffer:
             buffer = plan.load()
             size = buffer.inputs.nbytes + buffer.first.nbytes + buffer.label.nbytes
-            resident = fits(size, self._device, self._share)
+            resident = self._on_device and fits(size, self._device, self._share)
             self._buffer = plan.buffer
             self._preferences = Preferences.from_buffer(buffer, self._device) if resident else buffer
         return self._preferences
 
     def _table(self, plan: TransitionPlan) -> Transitions | None:
+        """Return the resident transitions of `plan`; None if its batches come from the host."""
+        if not self._on_device:
+            return None
         lanes = plan.lanes, plan.reward_labels is None
         if lanes != self._lanes:
             self._lanes, self._transitions, self._labels = lanes, None, None
@@ -161,11 +147,6 @@ class DeviceFeed(Feed):
             labels = torch.tensor(ray.get(plan.reward_labels), device=self._device)
             self._labels, self._transitions = plan.reward_labels, replace(self._transitions, labels=labels)
         return self._transitions
-
-
-def feed_of(device: torch.device, share: float = 1.0) -> Feed:
-    """Return the feed of a learner on `device`, of which it has a `share`."""
-    return Feed(device) if device.type == "cpu" else DeviceFeed(device, share)
 
 
 def fits(size: int, device: torch.device, share: float) -> bool:

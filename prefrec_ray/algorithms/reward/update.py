@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from prefrec_ray.algorithms.feed.device import Segments, feed_of
+from prefrec_ray.algorithms.feed.device import Feed, Segments
 from prefrec_ray.algorithms.feed.load import LoadedData
 from prefrec_ray.algorithms.feed.preferences import PreferencePlan, pretrain_batches
 from prefrec_ray.algorithms.losses import preference_logit, preference_loss
@@ -38,7 +38,7 @@ def pretrain(request: RewardRequest, data: LoadedData, device: str = "cpu", shar
         ).to(device)
     optimizer = Adam(reward.network.parameters(), lr=request.lr)
     plan = PreferencePlan(data.preferences, data.pairs, request.batch_size, request.seed, first=0, part=0, parts=1)
-    buffer = feed_of(torch.device(device), share).preferences(plan)
+    buffer = Feed(torch.device(device), share).preferences(plan)
     for index in range(pretrain_batches(request.epochs, data.pairs, request.batch_size, request.most)):
         with autocast(device, request.preferences.precision):
             gradient, _ = preference_gradient(reward, buffer, plan.rows(index), plan.size, torch.device(device))
@@ -70,7 +70,10 @@ def preference_gradient(
     size = PAIRS_PER_CHUNK if device.type == "cpu" else PAIRS_PER_LAUNCH
     for start in range(0, len(pairs), size):
         chunk = pairs[start : start + size]
-        label, logits = _judged(reward.members, buffer, chunk, device)
+        label, sides = buffer.segments(chunk, device)
+        # One pass for each side: Eq. 3 cancels the output bias, and its two gradients are then sums of the same numbers
+        # with opposite signs, exactly zero. Adam would turn any remaining rounding error into a full step.
+        logits = [preference_logit(*(member(side).sum(-1) for side in sides)) for member in reward.members]
         # The gradient of a sum gives each member the gradient of its own loss.
         losses = torch.stack([preference_loss(logit, label) for logit in logits]) * (len(chunk) / total)
         chunk_gradient = list(torch.autograd.grad(losses.sum(), parameters))
@@ -105,12 +108,3 @@ def mean_metrics(updates: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
             values.setdefault(name, []).append(value)
     stacked = {name: torch.stack(column) for name, column in values.items()}
     return {name: column.nanmean() if name == ACCURACY else column.mean() for name, column in stacked.items()}
-
-
-def _judged(
-    members: Sequence[nn.Module], buffer: Segments, pairs: np.ndarray, device: torch.device
-) -> tuple[Tensor, list[Tensor]]:
-    # One pass for each side: Eq. 3 cancels the output bias, and its two gradients are then sums of the same numbers
-    # with opposite signs, exactly zero. Adam would turn any remaining rounding error into a full step.
-    label, sides = buffer.segments(pairs, device)
-    return label, [preference_logit(*(member(side).sum(-1) for side in sides)) for member in members]
