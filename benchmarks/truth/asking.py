@@ -32,8 +32,8 @@ from benchmarks.truth.crowd import (
     true_pairs,
 )
 from prefrec_ray.annotation.aggregate import one_coin
+from prefrec_ray.annotation.consensus import VoteScores
 from prefrec_ray.annotation.page.board import Board
-from prefrec_ray.annotation.page.vote_scores import VoteScores
 from prefrec_ray.annotation.store import import_votes
 from prefrec_ray.annotation.votes import SCHEMA, WORDS
 from prefrec_ray.runtime import start_ray

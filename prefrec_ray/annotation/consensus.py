@@ -7,7 +7,9 @@ keeps the posterior calibrated with few votes: maximum likelihood is certain of 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +19,10 @@ PRIOR_RELIABILITY = PRIOR[0] / sum(PRIOR)
 #: Prior counts of pairs of each side, and of errors of each kind.
 _SIDES, _ERRORS = 1.0, 2.0
 _ROUNDS, _STILL = 200, 1e-4
+_SIDE_OF = {"first": 0, "tie": 1, "second": 2}
+
+#: (pair, annotator, label) of votes without skips and repeats.
+Votes = Sequence[tuple[int, str, str]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,3 +77,38 @@ def consensus(
         if np.abs(r - before).max(initial=0.0) < _STILL:
             break
     return Consensus(r, posterior, model)
+
+
+@dataclass(frozen=True, eq=False)
+class VoteScores:
+    """reliability: of annotators with votes, by the model. gold: known labels by pair."""
+
+    reliability: Mapping[str, float]
+    model: Model
+    gold: Mapping[int, str]
+
+    @classmethod
+    def fit(cls, votes: Votes, gold: Mapping[int, str]) -> VoteScores:
+        """Return the scores of these votes."""
+        pair, ids = _numbers([pair for pair, _, _ in votes])
+        annotator, names = _numbers([who for _, who, _ in votes])
+        known = np.array([_SIDE_OF[gold[one]] if one in gold else -1 for one in ids], np.int64)
+        agreed = consensus(pair, annotator, _sides(votes), len(names), known)
+        return cls(dict(zip(names, agreed.reliability.tolist(), strict=True)), agreed.model, gold)
+
+    def decided(self, votes: Votes, at: float) -> set[int]:
+        """Return the pairs of these votes with a known label, or with a label of probability `at` by their votes."""
+        pair, ids = _numbers([pair for pair, _, _ in votes])
+        r = np.array([self.reliability.get(who, PRIOR_RELIABILITY) for _, who, _ in votes])
+        highest = self.model.posterior(pair, _sides(votes), r, len(ids)).max(axis=1)
+        return {one for one, p in zip(ids, highest.tolist(), strict=True) if p >= at or one in self.gold}
+
+
+def _sides(votes: Votes) -> np.ndarray:
+    return np.array([_SIDE_OF[label] for _, _, label in votes], np.int64)
+
+
+def _numbers(values: Sequence[Any]) -> tuple[np.ndarray, list[Any]]:
+    """Return the number of each value, int64 [n], and the values by number."""
+    number = {value: place for place, value in enumerate(dict.fromkeys(values))}
+    return np.array([number[value] for value in values], np.int64), list(number)

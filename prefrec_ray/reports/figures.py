@@ -14,10 +14,10 @@ from prefrec_ray.evaluation.results.case import Case
 from prefrec_ray.evaluation.results.records import Record
 from prefrec_ray.reports.cards import DAYS_FROM, effects, in_unit
 from prefrec_ray.reports.load import Run
-from prefrec_ray.reports.style import COLOURS, FAINT, GREY, INK, label_ends, note, panel, wrapped
+from prefrec_ray.reports.style import COLOURS, FAINT, GREY, INK, legend, note, panel, wrapped
 
 #: Pairs on which reward accuracy and loss are measured: column suffix and label.
-KINDS = (("train", "training"), ("within_user", "held out,\nwithin users"), ("any_users", "held out,\nacross users"))
+KINDS = (("train", "training"), ("within_user", "held out, within users"), ("any_users", "held out, across users"))
 ROLES = {"policy": COLOURS[0], "control": COLOURS[1], "placebo": GREY}
 
 
@@ -67,40 +67,33 @@ def _over_training(axes: Axes, run: Run, columns: dict[str, str], chance: float)
     axes.set_xlim(first, iteration.max() + 0.5)
     if len(pretraining):
         axes.axvspan(first, pretraining.max() + 0.5, color=FAINT, alpha=0.6, lw=0)
-    ends = []
     for (label, column), colour in zip(columns.items(), COLOURS, strict=False):
         values = run.curve(column)
         seen = np.isfinite(values)
         if seen.any():
-            axes.plot(iteration[seen], values[seen], color=colour, marker="o", ms=3)
-            ends.append((iteration[seen][-1], values[seen][-1], label, colour))
-    axes.axhline(chance, color=GREY, ls=":", lw=1)
-    low, high = axes.get_ylim()
-    axes.set_ylim(low - 0.02 * (high - low), high + 0.14 * (high - low))
-    note(axes, "chance", (iteration.max() + 0.5, chance), (-3, 2), color=GREY, ha="right")
+            axes.plot(iteration[seen], values[seen], color=colour, marker="o", ms=3, label=label)
+    axes.axhline(chance, color=GREY, ls=":", lw=1, label="chance")
     if len(pretraining):
         axes.annotate("pre-training", (0.01, 0.98), xycoords="axes fraction", fontsize=8, color=GREY, va="top")
-    label_ends(axes, ends)
+    legend(axes)
 
 
 def learning_curve(runs: Sequence[Run], column: str, title: str, unit: str) -> Figure | None:
     """Draw one number over the updates on transitions, one line per run; None if no run has it."""
     figure, axes = panel(title, "updates", unit)
-    ends = []
     for number, run in enumerate(runs):
         updates, values = run.curve("updates", "train"), run.curve(column, "train")
         seen = np.isfinite(values)
         if seen.any():
             colour = COLOURS[number % len(COLOURS)]
-            axes.plot(updates[seen], values[seen], color=colour, marker="o", ms=2.5)
-            ends.append((updates[seen][-1], values[seen][-1], run.label, colour))
-    if not ends:
+            axes.plot(updates[seen], values[seen], color=colour, marker="o", ms=2.5, label=run.label)
+    if not axes.lines:
         return None
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.locator_params(axis="x", nbins=5)
     if max(abs(limit) for limit in axes.get_ylim()) >= 1000:
         axes.yaxis.set_major_formatter("{x:,.0f}")
-    label_ends(axes, ends)
+    legend(axes)
     return figure
 
 
@@ -128,10 +121,10 @@ def own_units(cases: Sequence[Case]) -> list[tuple[Figure, str]]:
             values = [value for _, one in found for value in (one.value, one.logged, *(one.interval or ()))]
             days = key == "mean_revisit_hours" and max(values) >= DAYS_FROM
             size = 24.0 if days else 1.0
-            points = [
-                Point(name, one.value / size, _divided(one.interval or (one.value, one.value), size), COLOURS[0])
-                for name, one in found
-            ]
+            points = []
+            for name, one in found:
+                low, high = one.interval or (one.value, one.value)
+                points.append(Point(name, one.value / size, (low / size, high / size), COLOURS[0]))
             text = f"{title}: {'; '.join(f'{name} {in_unit(key, one.value)}' for name, one in found)}"
             unit = axis.format(unit="days" if days else "hours")
             drawn.append((_rows(points, found[0][1].logged / size, title, unit, from_zero=True), text))
@@ -143,10 +136,6 @@ def in_range(low: float, high: float) -> tuple[float, float]:
     return min(max(low, 0.0), float(MAX_LEVEL)), min(max(high, 0.0), float(MAX_LEVEL))
 
 
-def _divided(interval: tuple[float, float], size: float) -> tuple[float, float]:
-    return interval[0] / size, interval[1] / size
-
-
 def _rows(points: Sequence[Point], logging: float, title: str, unit: str, from_zero: bool = False) -> Figure:
     figure, axes = panel("", unit, "", width=4.8 if from_zero else 6.4, height=1.3 + 0.32 * len(points))
     # Over the whole figure, because the panel is narrow next to the names of the rows.
@@ -154,27 +143,13 @@ def _rows(points: Sequence[Point], logging: float, title: str, unit: str, from_z
     for row, point in enumerate(points):
         axes.plot(point.interval, [row, row], color=point.colour, lw=2.2, solid_capstyle="butt")
         axes.plot([point.value], [row], "o", color=point.colour, ms=6, zorder=4)
-        note(
-            axes,
-            f"{point.value:.{1 if from_zero else 2}f}",
-            (point.value, row),
-            (0, 5),
-            color=point.colour,
-            ha="center",
-        )
+        number = f"{point.value:.{1 if from_zero else 2}f}"
+        note(axes, number, (point.value, row), (0, 5), color=point.colour, ha="center")
     axes.axvline(logging, color=INK, lw=1, ls="--")
     if from_zero:
         axes.set_xlim(0, 1.1 * max(logging, *(point.interval[1] for point in points)))
-    right = logging > sum(axes.get_xlim()) / 2
-    note(
-        axes,
-        "logging policy",
-        (logging, -1.2),
-        (-3 if right else 3, -2),
-        color=INK,
-        va="top",
-        ha="right" if right else "left",
-    )
+    side, shift = ("right", -3) if logging > sum(axes.get_xlim()) / 2 else ("left", 3)
+    note(axes, "logging policy", (logging, -1.2), (shift, -2), color=INK, va="top", ha=side)
     axes.set_yticks(range(len(points)), [wrapped(point.title) if from_zero else point.title for point in points])
     for text, point in zip(axes.get_yticklabels(), points, strict=True):
         text.set_color(point.colour)

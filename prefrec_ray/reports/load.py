@@ -77,13 +77,19 @@ def load_evaluation(uris: Sequence[str], runs: Sequence[Run]) -> Evaluation:
 def told_apart(evaluations: Sequence[Evaluation], labels: Mapping[str, str]) -> list[Evaluation]:
     """Return the evaluations, with policies of equal names renamed by their run, or by their path without a run.
 
-    `labels`: names of the runs, by absolute URI. Policies of one name without a known place count as one policy.
+    `labels`: names of the runs, by absolute URI. Policies of one name are one policy if they have the same place and
+    settings, if they serve the same items, or if their place is not known.
     """
     bearers: dict[str, list[tuple[Evaluation, Record]]] = {}
     for evaluation in evaluations:
         for name, record in _policies(evaluation).items():
             others = bearers.setdefault(name, [])
-            if not any(_same(name, (evaluation, record), other) for other in others):
+            served = evaluation.served.get(name)
+            if not any(
+                (one.bundle, one.provenance) == (record.bundle, record.provenance)
+                or (served is not None and served == other.served.get(name))
+                for other, one in others
+            ):
                 others.append((evaluation, record))
     shared = {name for name, others in bearers.items() if len(others) > 1}
     return [
@@ -95,14 +101,6 @@ def told_apart(evaluations: Sequence[Evaluation], labels: Mapping[str, str]) -> 
 def _policies(evaluation: Evaluation) -> dict[str, Record]:
     """Return one record of each policy with a known place."""
     return {record.subject: record for record in evaluation.records if record.role == "policy" and record.bundle}
-
-
-def _same(name: str, one: tuple[Evaluation, Record], other: tuple[Evaluation, Record]) -> bool:
-    """Return whether both are one policy: they have the same place and settings, or serve the same items."""
-    (mine, record), (theirs, another) = one, other
-    served = mine.served.get(name)
-    same_place = (record.bundle, record.provenance) == (another.bundle, another.provenance)
-    return same_place or (served is not None and served == theirs.served.get(name))
 
 
 def _name(record: Record, labels: Mapping[str, str]) -> str:

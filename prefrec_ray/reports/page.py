@@ -114,26 +114,14 @@ def _reward(runs: Sequence[Run]) -> Markup | None:
     drawn = [run for run in runs if any(f"reward/accuracy_{kind}" in run.curves for kind, _ in figures.KINDS)]
     if not drawn:
         return None
-    accuracies = [
-        (figures.reward_accuracy(run), f"Reward accuracy over {_learning(run)}, {run.label} (the paper's Fig. 6)")
-        for run in drawn
-    ]
-    losses = [
-        (figures.reward_loss(run), f"Reward loss over {_learning(run)}, {run.label} (the paper's Fig. 7)")
-        for run in drawn
-    ]
+    accuracies = [(figures.reward_accuracy(run), f"Reward accuracy, {run.label} (the paper's Fig. 6)") for run in drawn]
+    losses = [(figures.reward_loss(run), f"Reward loss, {run.label} (the paper's Fig. 7)") for run in drawn]
     note = (
         "The reward model predicts which of two histories is preferred. Pairs across users mostly compare how active "
         "two users are. Pairs within a user compare the effect of recommendations."
     )
     parts = [html.paragraph(note, "note"), html.figures(accuracies), html.figures(losses)]
     return html.section("Reward model", *parts, folded=True)
-
-
-def _learning(run: Run) -> str:
-    """Return the phases in which the run's reward model learns."""
-    tuned = (run.config.get("resolved") or {}).get("finetune_reward", True)
-    return "pre-training and fine-tuning" if tuned else "pre-training, then constant"
 
 
 def _curves(runs: Sequence[Run]) -> Markup | None:
@@ -147,23 +135,16 @@ def _curves(runs: Sequence[Run]) -> Markup | None:
 
 
 def _levels(runs: Sequence[Run]) -> Markup | None:
-    shown = []
-    missing = []
+    shown, notes = [], []
     uris = list(dict.fromkeys(str(run.config["dataset"]) for run in runs))
     for uri in uris:
-        try:
-            shares = level_shares(uri)
-        except UserError:
-            missing.append(uri)
-            continue
         name = f", {uri}" if len(uris) > 1 else ""
-        shown += [
-            (figures.levels(share, kind), f"Sessions at each level in {kind}{name} (the paper's Fig. 4)")
-            for kind, share in shares.items()
-        ]
-    notes = [
-        html.paragraph(f"{uri}: the data set was removed, so its levels are not drawn.", "note") for uri in missing
-    ]
+        try:
+            for kind, share in level_shares(uri).items():
+                text = f"Sessions at each level in {kind}{name} (the paper's Fig. 4)"
+                shown.append((figures.levels(share, kind), text))
+        except UserError:
+            notes.append(html.paragraph(f"{uri}: the data set was removed, so its levels are not drawn.", "note"))
     return html.section("Engagement in the logs", html.figures(shown) if shown else None, *notes, folded=True)
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from prefrec_ray import storage
 from prefrec_ray.evaluation.results.records import Evaluation, Record
 from prefrec_ray.reports import html
-from prefrec_ray.reports.style import COLOURS, GREY, INK, RC, label_ends
+from prefrec_ray.reports.style import COLOURS, GREY, INK, RC, legend
 
 NAMES = {"ncis": "NCIS", "dr": "doubly robust"}
 #: Policies drawn, best first; controls come on top.
@@ -56,7 +56,8 @@ def figure(records: Sequence[Record], task: str, estimator: str) -> Figure:
                 for record, colour in lines:
                     points = [point for point in record.sensitivity if point.cap == cap]
                     widths, values = [point.sigma for point in points], [getattr(point, key) for point in points]
-                    axes.plot(widths, values, color=colour, marker="o", ms=3, zorder=2 if colour == GREY else 3)
+                    order = 2 if colour == GREY else 3
+                    axes.plot(widths, values, color=colour, marker="o", ms=3, zorder=order, label=record.title)
                 axes.set_xscale("log", base=2)
                 axes.set_xticks(widths, [f"{width:g}" for width in widths])
                 axes.tick_params(labelleft=column == 0)
@@ -67,8 +68,7 @@ def figure(records: Sequence[Record], task: str, estimator: str) -> Figure:
             grid[1, column].yaxis.set_major_formatter("{x:.0%}")
         grid[0, 0].set_ylabel("mean level (0 to 5)")
         grid[1, 0].set_ylabel("effective sample size")
-        ends = [(widths[-1], _last(record, caps[-1]), record.title, colour) for record, colour in lines]
-        label_ends(grid[0, -1], ends)
+        legend(grid[0, -1])
     return drawn
 
 
@@ -77,7 +77,3 @@ def _chosen(records: Sequence[Record]) -> list[tuple[Record, str]]:
     policies = sorted((r for r in records if r.role == "policy"), key=lambda r: -r.value)[:POLICIES]
     shared = [r for r in records if r.role != "policy" and r.bundle is None]
     return [*zip(policies, COLOURS, strict=False), *((record, GREY) for record in shared)]
-
-
-def _last(record: Record, cap: float | None) -> float:
-    return [point.value for point in record.sensitivity if point.cap == cap][-1]

@@ -1,14 +1,12 @@
-"""Style of all figures: colours for color-blind readers, quiet axes, labels next to the lines."""
+"""Style of all figures: colours for color-blind readers, quiet axes, names of lines next to the panel."""
 
 from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -69,40 +67,16 @@ def note(axes: Axes, text: str, at: tuple[float, float], offset: tuple[float, fl
     axes.annotate(text, at, offset, textcoords="offset points", fontsize=8, bbox=behind, **style)
 
 
-def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Write labels (x, y, text, colour) to the right of the panel, next to the ends of lines, without overlap.
-
-    Long labels are wrapped.
-    """
-    ends = sorted(((x, y, wrapped(text), colour) for x, y, text, colour in ends if np.isfinite(y)), key=lambda e: e[1])
-    if not ends:
-        return
-    low, high = axes.get_ylim()
-    heights = [(y - low) / (high - low) for _, y, _, _ in ends]
-    lines = max(text.count("\n") + 1 for _, _, text, _ in ends)
-    placed = spread(heights, 0.075 * lines)  # the height of a line of text, in panels
-    left, right = axes.get_xlim()
-    for (x, _, text, colour), height, place in zip(ends, heights, placed, strict=True):
-        start = (x - left) / (right - left)
-        axes.plot([start, 1.02], [height, place], transform=axes.transAxes, color=colour, lw=0.8, ls=":", clip_on=False)
-        axes.text(1.03, place, text, transform=axes.transAxes, color=colour, va="center", fontsize=9)
+def legend(axes: Axes) -> None:
+    """Name the lines of a panel to its right, in the order in which they were drawn. Long names are wrapped."""
+    lines, names = axes.get_legend_handles_labels()
+    if lines:
+        axes.legend(lines, map(wrapped, names), loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9)
 
 
 def wrapped(text: str) -> str:
     """Return `text` in lines of at most `_LETTERS` letters."""
     return "\n".join(textwrap.fill(line, _LETTERS) for line in text.split("\n"))
-
-
-def spread(heights: Sequence[float], gap: float) -> list[float]:
-    """Return ascending heights, moved by a few passes so that neighbours are at least `gap` apart."""
-    placed = list(heights)
-    for _ in range(100):
-        for i in range(len(placed) - 1):
-            short = gap - (placed[i + 1] - placed[i])
-            if short > 1e-9:
-                placed[i] -= short / 2
-                placed[i + 1] += short / 2
-    return placed
 
 
 def svg(figure: Figure) -> bytes:
@@ -128,6 +102,6 @@ def adaptive(drawn: bytes) -> bytes:
 
 #: The last rule of the style sheet in an SVG by Matplotlib.
 _RULE = b"*{stroke-linejoin: round; stroke-linecap: butt}"
-#: Letters of a line of a label at the end of a curve: a third of a panel.
+#: Letters of a line of a name: a third of a panel.
 _LETTERS = 24
 _NO_METADATA: dict[str, Any] = {"Date": None, "Creator": None, "Format": None, "Type": None}

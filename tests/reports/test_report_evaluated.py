@@ -79,7 +79,7 @@ def test_the_figure_holds_each_line_over_the_widths_at_each_cap(tmp_path: Path) 
         assert drawn == {tuple(1 + slope / sigma for sigma in (0.5, 1.0, 2.0)) for slope in (0.5, 0.2, 0.1)}
     for axes in shares:
         assert axes.get_ylim()[0] == 0
-    labels = {text.get_text() for text in values[1].texts}
+    labels = {text.get_text() for text in values[1].get_legend().get_texts()}
     assert labels == {"a", "b", "random items"}
     write_sensitivity(Evaluation(records=records), str(tmp_path / "sensitivity.html"))
     assert (tmp_path / "sensitivity.html").read_text().count("<img") == 1

@@ -29,7 +29,7 @@ def test_learning_curves_are_means_with_the_seeds_range(tmp_path: Path) -> None:
     band = figure.axes[0].collections[0].get_paths()[0].vertices
     ends = [score(t) for t in trials[:3]]
     assert (band[:, 1].max(), band[band[:, 0] == UPDATES[-1], 1].min()) == pytest.approx((max(ends), min(ends)))
-    assert [text.get_text() for text in figure.axes[0].texts] == ["TD3_BC", "PrefRec"]
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["PrefRec", "TD3_BC"]
 
 
 def test_one_score_at_the_end_is_no_curve(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_eight_methods_look_different_and_more_than_that_are_grey(tmp_path: Path
     looks = [(line.get_color(), line.get_linestyle()) for line in lines]
     assert len(lines) == 10
     assert len(set(looks)) == 9
-    shown = {text.get_text() for text in figure.axes[0].texts}
+    shown = {text.get_text() for text in figure.axes[0].get_legend().get_texts()}
     # 0.7 is the best of them: the two furthest from it go without a name.
     assert shown == {f"expectile={0.5 + i / 25:.3g}" for i in range(1, 9)} | (shown & {"expectile=0.5"})
     assert len(shown) == 8
@@ -89,7 +89,7 @@ def test_one_gridded_word_has_even_steps_and_a_line_per_method_that_has_it(tmp_p
     assert list(figures) == ["depth, by hidden_sizes"]
     axes = figures["depth, by hidden_sizes"].axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["(64, 64)", "(8,)"]
-    assert {text.get_text() for text in axes.texts} == {"TD3_BC", "IQL"}
+    assert {text.get_text() for text in axes.get_legend().get_texts()} == {"TD3_BC", "IQL"}
 
 
 def test_two_gridded_keys_are_a_heat_map(tmp_path: Path) -> None:

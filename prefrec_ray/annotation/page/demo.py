@@ -1,6 +1,6 @@
 """Made-up titles and thumbnails for the items of a simulated data set: `python -m ...labeling.demo DATASET FOLDER`.
 
-Items with similar embeddings get similar titles, colors and shapes. Annotators of a real platform see real ones.
+Items with similar embeddings get similar titles and pictures. Annotators of a real platform see real ones.
 """
 
 from __future__ import annotations
@@ -47,14 +47,11 @@ def title_of(embedding: np.ndarray) -> str:
 
 
 def thumbnail(embedding: np.ndarray) -> np.ndarray:
-    """Return a picture, float [SIZE, SIZE, 3]: the color of the topic, with a disc per coordinate."""
+    """Return a picture, float [SIZE, SIZE, 3]: waves by the coordinates, in the color of the topic."""
     hue = _directions(embedding)[0] % len(TOPICS) / len(TOPICS)
     y, x = np.mgrid[0 : 1 : SIZE * 1j, 0 : 1 : SIZE * 1j]
-    shade = 0.35 + 0.3 * y
-    for number, value in enumerate(embedding[:8]):
-        angle = 2 * np.pi * number / min(8, len(embedding))
-        distance = np.hypot(x - 0.5 - 0.3 * np.cos(angle), y - 0.5 - 0.3 * np.sin(angle))
-        shade += 0.35 * np.sign(value) * (distance < 0.04 + 0.12 * min(1.0, abs(value)))
+    angle = np.pi * np.arange(1, len(embedding) + 1)[:, None, None]
+    shade = 0.5 + (embedding[:, None, None] * np.sin(angle * (x + y))).mean(axis=0)
     dark, light = (np.array(colorsys.hsv_to_rgb(hue, *tone)) for tone in ((0.9, 0.35), (0.25, 1.0)))
     return np.asarray(dark + np.clip(shade, 0, 1)[..., None] * (light - dark))
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from prefrec_ray.annotation.consensus import Votes, VoteScores
 from prefrec_ray.annotation.page.board import Board
 from prefrec_ray.annotation.page.settings import DRAWN, LabelSettings
 from prefrec_ray.annotation.page.store import Lease, Store, Vote
-from prefrec_ray.annotation.page.vote_scores import Votes, VoteScores
 from prefrec_ray.errors import UserError
 from prefrec_ray.settings import parse
 

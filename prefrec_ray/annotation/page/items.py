@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import posixpath
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
-from pyarrow import csv
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
@@ -56,37 +55,30 @@ class Items:
 
 def _read(file: str) -> dict[str, LabelItem]:
     """Return items by id as text. Raises `UserError`: a missing file or column, a repeated id, a bad picture."""
-    columns = {name: column.to_pylist() for name, column in _table(file).items()}
     items: dict[str, LabelItem] = {}
-    pictures = columns.get("picture") or [None] * len(columns["item_id"])
-    for number, (key, title, picture) in enumerate(zip(columns["item_id"], columns["title"], pictures, strict=True), 1):
+    for number, row in enumerate(_rows(file), 1):
         where = f"{file}: row {number}"
-        if key is None or str(key) in items:
+        for name in ("item_id", "title"):
+            if name not in row:
+                raise UserError(f"{file}: column '{name}' is missing; found {', '.join(map(str, row))}")
+        key = "" if row["item_id"] is None else str(row["item_id"])
+        picture = str(row.get("picture") or "")
+        if not key or key in items:
             raise UserError(f"{where}: item_id {key!r}; expected an id that is in no row above")
-        picture = str(picture or "")
         if picture and (posixpath.basename(picture) != picture or Path(picture).suffix.lower() not in PICTURES):
             raise UserError(
                 f"{where}: picture {picture!r}; expected the name of a file in its folder ({', '.join(PICTURES)})"
             )
-        title = " ".join(str(title or "").split()) or "(no title)"
-        items[str(key)] = LabelItem(title if len(title) <= _LONGEST else f"{title[:_LONGEST]}…", picture)
+        title = " ".join(str(row["title"] or "").split()) or "(no title)"
+        items[key] = LabelItem(title if len(title) <= _LONGEST else f"{title[:_LONGEST]}…", picture)
     return items
 
 
-def _table(file: str) -> dict[str, pa.ChunkedArray]:
+def _rows(file: str) -> list[dict[str, Any]]:
     if file.endswith(".parquet"):
-        table = read_parquet(file)
-    else:
-        try:
-            texts = csv.ConvertOptions(
-                column_types={name: pa.string() for name in ("item_id", "title", "picture")},
-                strings_can_be_null=True,
-                null_values=[""],  # an item may be called NA, and a film Null
-            )
-            table = csv.read_csv(pa.BufferReader(storage.read_bytes(file)), convert_options=texts)
-        except pa.ArrowInvalid as error:
-            raise UserError(f"{file}: not CSV ({str(error).splitlines()[0]})") from error
-    for name in ("item_id", "title"):
-        if name not in table.column_names:
-            raise UserError(f"{file}: column '{name}' is missing; found {', '.join(table.column_names)}")
-    return {name: table[name] for name in table.column_names}
+        return read_parquet(file).to_pylist()
+    text = storage.read_text(file).removeprefix("\ufeff")
+    try:
+        return list(csv.DictReader(io.StringIO(text, newline=""), restval=""))
+    except csv.Error as error:
+        raise UserError(f"{file}: not CSV ({error})") from error

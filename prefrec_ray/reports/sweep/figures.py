@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 
 from prefrec_ray.evaluation.results.names import LOGGING_POLICY, subject_title
 from prefrec_ray.reports.load import Run
-from prefrec_ray.reports.style import COLOURS, FAINT, GREY, INK, LINES, RC, label_ends, note, panel, wrapped
+from prefrec_ray.reports.style import COLOURS, FAINT, GREY, INK, LINES, RC, legend, note, panel, wrapped
 from prefrec_ray.reports.sweep.load import FINISHED, STOPPED, Setting, Sweep, names, short
 from prefrec_ray.reports.sweep.scores import Measure, metric_of
 from prefrec_ray.reports.sweep.table import seed_mean
@@ -40,7 +40,7 @@ def learning_curves(sweep: Sweep, task: str, column: str) -> Figure | None:
     figure, axes = panel(task, "updates", metric_of(column).axis, width=4.5, height=3.4)
     ranked = sorted(curves, key=lambda setting: -curves[setting][1].mean(axis=0)[-1])
     style = dict(zip([setting for setting in curves if setting in ranked[: len(LINES)]], LINES, strict=False))
-    label, ends = sweep.labels, []
+    label = sweep.labels
     for setting, (updates, values) in curves.items():
         mean = values.mean(axis=0)
         if setting not in style:
@@ -48,11 +48,10 @@ def learning_curves(sweep: Sweep, task: str, column: str) -> Figure | None:
             continue
         colour, dashes = style[setting]
         axes.fill_between(updates, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.1, lw=0)
-        axes.plot(updates, mean, color=colour, ls=dashes, lw=1.8)
-        ends.append((updates[-1], mean[-1], label[setting], colour))
+        axes.plot(updates, mean, color=colour, ls=dashes, lw=1.8, label=label[setting])
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.locator_params(axis="x", nbins=5)
-    label_ends(axes, ends)
+    legend(axes)
     return figure
 
 
@@ -96,7 +95,6 @@ def _lines(sweep: Sweep, measure: Measure, task: str, key: str, by_name: dict[st
     """Draw Fig. 8: means and 95 % intervals over seeds, seeds as dots."""
     figure, axes = panel(task, key, measure.metric.axis, width=4.5, height=3.1)
     at = _scale(axes, [dict(setting.keys)[key] for settings in by_name.values() for setting in settings])
-    ends = []
     for (name, settings), (colour, dashes) in zip(by_name.items(), LINES * len(by_name), strict=False):
         points = {at[dict(setting.keys)[key]]: measure.select(sweep.group(setting, task)) for setting in settings}
         means = {x: seed_mean(points[x], measure) for x in sorted(points)}
@@ -105,13 +103,12 @@ def _lines(sweep: Sweep, measure: Measure, task: str, key: str, by_name: dict[st
                 axes.plot([x] * cell.seeds, [s.value for s in points[x]], "o", color=INK, ms=2.5, alpha=0.6, zorder=5)
                 axes.plot([x, x], cell.interval, color=colour, lw=1.6, alpha=0.8)
         ys = [cell.mean for cell in means.values() if cell is not None]
-        axes.plot(list(means), ys, color=colour, ls=dashes, marker="o", ms=6)
-        ends.append((max(means), ys[-1], name, colour))
+        axes.plot(list(means), ys, color=colour, ls=dashes, marker="o", ms=6, label=name)
     if (level := measure.controls.get(task, {}).get(LOGGING_POLICY)) is not None:
         axes.axhline(level.value, color=GREY, lw=1, ls="--", zorder=1)
         note(axes, subject_title(LOGGING_POLICY), (axes.get_xlim()[0], level.value), (3, 3), color=GREY)
     if len(by_name) > 1:
-        label_ends(axes, ends)
+        legend(axes)
     return figure
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from shlex import quote
-from typing import Any
 
+import yaml
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -154,9 +154,8 @@ def _curves(sweep: Sweep) -> Markup | None:
 
 
 def _drawn(title: str, drawn: Sequence[tuple[Figure, str]], explained: str, folded: bool = False) -> Markup | None:
-    if not drawn:
-        return None
-    return html.section(title, html.paragraph(explained, "note"), html.figures(drawn), folded=folded)
+    parts = [html.paragraph(explained, "note"), html.figures(drawn)] if drawn else []
+    return html.section(title, *parts, folded=folded)
 
 
 def _best(sweep: Sweep) -> Markup | None:
@@ -195,15 +194,6 @@ def _number(value: float | None) -> str:
 
 
 def _settings(sweep: Sweep) -> Markup | None:
-    settings = sweep.settings.model_dump(mode="json", exclude={"dataset"}, exclude_defaults=True)
-    rows = [["dataset", sweep.dataset_name]]
-    for key, value in settings.items():
-        inner = value.items() if isinstance(value, dict) else [("", value)]
-        rows += [[f"{key}.{name}" if name else key, _plain(one)] for name, one in inner]
-    return html.section("Settings", html.table(["setting", "value"], rows), folded=True)
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_plain(one)}" for key, one in value.items() if one is not None)
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    settings = sweep.settings.model_dump(mode="json", exclude={"dataset"}, exclude_defaults=True, exclude_none=True)
+    text = yaml.safe_dump({"dataset": sweep.dataset_name, **settings}, sort_keys=False, default_flow_style=None)
+    return html.section("Settings", html.pre(text), folded=True)

@@ -1,5 +1,6 @@
 """Titles and pictures of items: any content is text, and no other file is read."""
 
+import csv
 from pathlib import Path
 
 import pyarrow as pa
@@ -58,7 +59,7 @@ def test_a_picture_that_is_a_number(tmp_path: Path) -> None:
         ("item_id,title\n1,a\n1,b\n", "row 2: item_id '1'; expected an id that is in no row above"),
         ("item_id,title,picture\n1,a,../b.png\n", "row 1: picture '../b.png'; expected the name of a file"),
         ("item_id,title,picture\n1,a,b.svg\n", "row 1: picture 'b.svg'"),
-        ("", "not CSV"),
+        ("item_id,title\n,a\n", "row 1: item_id ''; expected an id"),
     ],
 )
 def test_mistakes(tmp_path: Path, text: str, words: str) -> None:
@@ -66,3 +67,18 @@ def test_mistakes(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(UserError) as caught:
         Items(str(tmp_path / "items.csv"), code)
     assert words in str(caught.value)
+
+
+def test_a_field_beyond_the_limit_of_the_parser_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text(f"item_id,title\n1,{'x' * 101}\n")
+    before = csv.field_size_limit(100)
+    try:
+        with pytest.raises(UserError, match=r"items\.csv: not CSV \(field larger than field limit"):
+            Items(str(tmp_path / "items.csv"), code)
+    finally:
+        csv.field_size_limit(before)
+
+
+def test_an_item_may_have_the_number_0(tmp_path: Path) -> None:
+    write_parquet(pa.table({"item_id": [0], "title": ["zero"]}), str(tmp_path / "items.parquet"))
+    assert Items(str(tmp_path / "items.parquet"), code)(0) == LabelItem("zero")
