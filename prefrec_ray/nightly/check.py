@@ -60,12 +60,7 @@ def problems(now: NightCounts, earlier: Sequence[NightCounts], failed: NightCoun
     """
     if not now.requests:
         return ["no new impressions"]
-    return [*_volume(now, earlier[1:], failed), *_feedback(now, earlier, part=False)]
-
-
-def part_problems(part: NightCounts, earlier: Sequence[NightCounts]) -> list[str]:
-    """Return one phrase per broken rule for a part of a night."""
-    return _feedback(part, earlier, part=True)
+    return [*_volume(now, earlier[1:], failed), *feedback_problems(now, earlier)]
 
 
 def _volume(now: NightCounts, earlier: Sequence[NightCounts], failed: NightCounts | None) -> list[str]:
@@ -81,7 +76,8 @@ def _volume(now: NightCounts, earlier: Sequence[NightCounts], failed: NightCount
     return flaws
 
 
-def _feedback(now: NightCounts, earlier: Sequence[NightCounts], part: bool) -> list[str]:
+def feedback_problems(now: NightCounts, earlier: Sequence[NightCounts], part: bool = False) -> list[str]:
+    """Return one phrase per broken rule about feedback in a night or in a part of it."""
     flaws = []
     of = "consecutive impressions" if part else "impressions"
     for name in dict.fromkeys(name for night in earlier for name in night.feedback):

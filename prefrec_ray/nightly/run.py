@@ -15,7 +15,7 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError, find_user_error
 from prefrec_ray.evaluation.results.records import Evaluation
 from prefrec_ray.evaluation.results.verdict import case_of
-from prefrec_ray.nightly.check import PARTS, NightCounts, Spans, part_problems, problems
+from prefrec_ray.nightly.check import PARTS, NightCounts, Spans, feedback_problems, problems
 from prefrec_ray.nightly.folder import STEPS, LoopFolder, Night, Step
 from prefrec_ray.nightly.settings import LoopSettings
 
@@ -140,7 +140,7 @@ def _problems_of_parts(counted: NightCounts, earlier: Sequence[NightCounts], wor
     ]
     for part in range(PARTS):
         spans = tuple((of[part], of[part + 1] - 1) for of in borders if of[part] < of[part + 1])
-        if spans and (flaws := part_problems(work.count(spans), earlier)):
+        if spans and (flaws := feedback_problems(work.count(spans), earlier, part=True)):
             return flaws
     return []
 

@@ -154,7 +154,8 @@ class RequestGuard:
 def check_request(scope: Scope, token: str | None) -> int:
     """Return the most bytes of the body of an HTTP request.
 
-    Raises `Problem` if it has not the `token`, comes from a page of another site, is too large, or is not JSON.
+    Raises `Problem` if the `token` is missing, if a page of another site sent it, if its body is too large, and if its
+    content type is not JSON.
     """
     most = _MOST_BYTES_OF_ITEMS if scope["path"] == "/items" else _MOST_BYTES
     headers = dict(scope["headers"])
