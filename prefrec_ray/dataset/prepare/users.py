@@ -7,10 +7,10 @@ bucket are its pieces from all files, in any order; the column `order` restores 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
+from typing import TypeAlias
 from uuid import uuid4
 
 import numpy as np
@@ -34,6 +34,8 @@ from prefrec_ray.settings import SPLITS
 from prefrec_ray.storage.parquet import write_parquet
 
 _READ = "read the log: rows"
+#: One row per user, and the number of dropped rows by reason.
+Written: TypeAlias = tuple[pa.Table | None, dict[str, int]]
 #: Rows per file, of about a hundred bytes each. A bucket gets hundreds of them even if there are thousands of buckets.
 _ROWS = 1 << 20
 
@@ -91,18 +93,18 @@ def split_by_user(
     rows_folder = storage.join(folder, "work", "rows")
     pieces = partition_by_user(log.interactions, user_rules.settings.seed, partitions, rows_folder, progress)
     shared = ray.put(partial(write_bucket, user_rules=user_rules, row_rules=row_rules, folder=folder))
-    tables = run_tasks(
+    written = run_tasks(
         lambda b: _write.remote(shared, b, pieces[b], rows_folder), pieces, "group by user: files", progress
     )
     storage.remove(rows_folder)
     row_rules.side.check()
-    if not tables:
+    if not written:
         raise UserError(_nothing_left(row_rules.side))
-    table = pa.concat_tables(tables)
-    dropped = {reason: pc.sum(table[reason]).as_py() for reason in REASONS}
-    table = table.filter(pc.greater(table["requests"], 0))
-    if not len(table):
+    dropped = {reason: sum(of_bucket[reason] for _, of_bucket in written) for reason in REASONS}
+    tables = [users for users, _ in written if users is not None]
+    if not tables:
         raise UserError(f"found no impressions in the log (rows dropped: {dropped}); expected some")
+    table = pa.concat_tables(tables)
     columns = {name: table[name].to_numpy() for name in ("bucket", "requests", "sessions", "split")}
     return LogUsers(ids=table["user_id"].combine_chunks(), dropped=dropped, **columns)
 
@@ -114,24 +116,21 @@ def _nothing_left(side: SideFiles) -> str:
 
 
 @ray.remote(num_cpus=1)
-def _write(write: Callable[[pa.Table, int], pa.Table], bucket: int, pieces: pa.Table, folder: str) -> pa.Table:
+def _write(write: Callable[[pa.Table, int], Written], bucket: int, pieces: pa.Table, folder: str) -> Written:
     return write(read_pieces(pieces, folder), bucket)
 
 
-def write_bucket(rows: pa.Table, bucket: int, user_rules: UserRules, row_rules: RowRules, folder: str) -> pa.Table:
-    """Sort the rows of one bucket, compute their sessions and write both. Returns one row per user.
+def write_bucket(rows: pa.Table, bucket: int, user_rules: UserRules, row_rules: RowRules, folder: str) -> Written:
+    """Sort the rows of one bucket, compute their sessions and write both.
 
-    A last row, with 0 impressions, counts the dropped rows. Nothing is written if no row remains. The file contains the
-    canonical columns, sorted by (user_id, timestamp, order), with `session` (int64, its number) and `split` (int8)
-    instead of session_id and order.
+    Returns one row per user, and the number of dropped rows by reason. If no row remains, nothing is written, and the
+    first result is None. The file contains the canonical columns, sorted by (user_id, timestamp, order), with `session`
+    (int64, its number) and `split` (int8) instead of session_id and order.
     """
     rows = rows.sort_by([(name, "ascending") for name in ("user_id", "timestamp", "order")])
-    any_user = rows["user_id"][:1].combine_chunks()
     rows, dropped = row_rules(rows, bucket)
-    zero = np.zeros(1, dtype=np.int64)
-    last = _user_rows(any_user, bucket, zero, zero, zero, dropped)
     if not rows.num_rows:
-        return last
+        return None, dropped
     user = codes(rows["user_id"])
     timestamp = rows["timestamp"].to_numpy()
     session_id = codes(rows["session_id"]) if user_rules.given_sessions else None
@@ -162,22 +161,14 @@ def write_bucket(rows: pa.Table, bucket: int, user_rules: UserRules, row_rules: 
     system, path = storage.filesystem(work_file(folder, bucket))
     with system.open_output_stream(path) as stream, pa.ipc.new_file(stream, rows.schema) as writer:
         writer.write_table(rows)
-    requests = np.bincount(user, minlength=len(ids))
-    users = _user_rows(ids, bucket, requests, np.bincount(sessions.user, minlength=len(ids)), split)
-    return pa.concat_tables([users, last])
-
-
-def _user_rows(
-    ids: pa.Array,
-    bucket: int,
-    requests: np.ndarray,
-    sessions: np.ndarray,
-    split: np.ndarray,
-    dropped: Mapping[str, int] = MappingProxyType({}),
-) -> pa.Table:
-    columns = {"user_id": ids, "bucket": np.full(len(ids), bucket), "requests": requests, "sessions": sessions}
-    counts = {reason: np.full(len(ids), dropped.get(reason, 0)) for reason in REASONS}
-    return pa.table({**columns, "split": split.astype(np.int8), **counts})
+    users = {
+        "user_id": ids,
+        "bucket": np.full(len(ids), bucket),
+        "requests": np.bincount(user, minlength=len(ids)),
+        "sessions": np.bincount(sessions.user, minlength=len(ids)),
+        "split": split,
+    }
+    return pa.table(users), dropped
 
 
 def work_file(folder: str, bucket: int) -> str:

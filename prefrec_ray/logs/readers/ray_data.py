@@ -32,14 +32,14 @@ def open_log(source: RayDataSource, seed: int = 0, side: Side | None = None) -> 
     A row is identified by its number in Ray Data's order of reading. Bad rows go to `side`. Raises `UserError` if Ray
     Data has no such function or it fails, for a missing column and for a column of a wrong type.
     """
-    with _told(source.read):
+    with _in_one_line(source.read):
         dataset = _reader(source.read)(**resolved(source.args))
         schema = dataset.schema()
     if schema is None:
         raise empty_log([source.read])
     read = plain_schema(pa.schema(list(zip(schema.names, schema.types, strict=True))))
     types = types_of_ids(source, [FoundColumns(source.read, read)])
-    with _told(source.read):
+    with _in_one_line(source.read):
         # Rows of equal times are in the order of the log.
         dataset.context.execution_options.preserve_order = True
         bundles = dataset.select_columns(source.columns).materialize().iter_internal_ref_bundles()
@@ -84,7 +84,7 @@ def _reader(name: str) -> Any:
 
 
 @contextmanager
-def _told(name: str) -> Iterator[None]:
+def _in_one_line(name: str) -> Iterator[None]:
     """Turn the errors of a connector, which may have any type, into one line."""
     try:
         yield
@@ -98,8 +98,8 @@ def _told(name: str) -> Iterator[None]:
 
 
 def _last_line(error: BaseException) -> str:
-    said = str(error).partition(_ADVICE)[0]
-    lines = said.strip().splitlines() or [type(error).__name__]
+    text = str(error).partition(_ADVICE)[0]
+    lines = text.strip().splitlines() or [type(error).__name__]
     return lines[-1][:300]
 
 
