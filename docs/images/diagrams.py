@@ -132,7 +132,7 @@ def training() -> None:
     """Train and evaluate on Ray: driver, tasks, learners, object store."""
     d = Drawing(1000, 360, "Train and evaluate on Ray: driver, tasks, learners and the object store")
     d.box(20, 140, 180, 80, "Driver", "prefrec train, tune,", "evaluate: plans only", fill=GREEN)
-    d.box(300, 20, 220, 80, "Tasks (Ray Data, Ray)", "read files, label rewards,", "fit models, roll out")
+    d.box(300, 20, 220, 80, "Tasks (Ray)", "read files, label rewards,", "fit models, roll out")
     d.box(300, 250, 220, 80, "Learners (RLlib)", "reward, V, Q, actor;", "gradients averaged")
     d.box(
         620,
