@@ -45,7 +45,7 @@ class Client:
         return status, json.loads(answer) if path != "/metrics" else answer.decode()
 
     def post(self, path: str, **body: Any) -> Any:
-        """The answer to a POST that is to succeed."""
+        """Return the reply to a POST that must succeed."""
         status, answer = self.ask("POST", path, body)
         assert status == 200, answer
         return answer
@@ -80,7 +80,7 @@ class Process:
             self.process.wait()
 
     def client(self) -> Client:
-        """A new connection, once somebody answers."""
+        """Return a new connection, once the server replies."""
         client = Client(self.port)
         limit = time.monotonic() + 20
         while True:

@@ -121,7 +121,7 @@ def test_a_flipped_bit_in_an_embedding_is_refused(policy: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_another_width_is_refused_at_the_start(policy: Path, tmp_path: Path, lost: bool) -> None:
-    """By the file of items or, without it, by an added item."""
+    """The file of items or, if it is missing, an added item has another width."""
     desk = Desk(policy, tmp_path / "state")
     desk.engine.log.commit([Event(Kind.ITEM, 1, items=[77], embedding=[0.5, 0.5, 0.5])])
     desk.stop()

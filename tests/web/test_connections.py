@@ -21,7 +21,7 @@ HEAD = b" HTTP/1.1\r\nhost: a\r\n"
 
 
 class Held:
-    """Requests of /hold, which are answered once they are released."""
+    """Requests of /hold, which get replies after `released`."""
 
     def __init__(self) -> None:
         self.begun, self.released = 0, False
@@ -32,7 +32,7 @@ class Held:
             await asyncio.sleep(0.005)
 
     def wait(self, begun: int) -> None:
-        """Waits until so many are being answered."""
+        """Wait until the server is replying to `begun` requests."""
         limit = time.monotonic() + 5
         while self.begun < begun:
             assert time.monotonic() < limit
@@ -161,7 +161,7 @@ def test_a_client_that_does_not_read_gives_way(server: Running) -> None:
 
 @pytest.mark.parametrize("server", [FEW], indirect=True)
 def test_idle_connections_give_way_and_a_health_check_is_always_answered(server: Running, held: Held) -> None:
-    """Of more than 6 of one address, the oldest that waits for its client is closed: first those without a token."""
+    """The server closes the oldest waiting connection of an address, one without a token first."""
     trusted = server.connect()
     ask(trusted, "/token")
     busy = [server.connect() for _ in range(2)]

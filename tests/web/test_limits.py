@@ -1,4 +1,4 @@
-"""Checks of headers, what a page of another site can make a browser send, and limits of connections."""
+"""Checks of headers, requests of pages of other sites, and limits of connections."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TOKEN = "a token of some length"
 
 
 def headers(text: str) -> dict[bytes, bytes]:
-    """Of `name: value | name: value`."""
+    """Return the headers in `name: value | name: value`."""
     lines = (line.partition(": ") for line in text.split(" | ") if line)
     return {name.encode(): value.encode() for name, _, value in lines}
 
@@ -78,7 +78,7 @@ def test_a_page_of_another_site_changes_nothing(method: str, sent: str, passes: 
         ("content-type: application/json | transfer-encoding: chunked", None),
         ("content-length: 10", 415),
         ("transfer-encoding: chunked", 415),
-        # What a browser sends to another site without asking it first, with or without a body.
+        # Browsers send these to another site without asking it first, with or without a body.
         ("content-type: text/plain | content-length: 10", 415),
         ("content-type: text/plain;application/json | content-length: 10", 415),
         ("content-type: multipart/form-data; boundary=x | content-length: 10", 415),
