@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -49,6 +49,10 @@ class Column:
     low: object  # None if all cells are empty, or values have no order
     high: object
     examples: tuple[object, ...]  # the most frequent values
+
+    def has(self, vocabulary: Collection[str]) -> bool:
+        """Return True if the name has a word of `vocabulary`."""
+        return any(word in vocabulary for word in words(self.name))
 
     @property
     def is_number(self) -> bool:

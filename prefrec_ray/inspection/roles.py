@@ -88,8 +88,8 @@ def guess_roles(table: pa.Table, columns: Sequence[Column], where: str) -> Roles
     session = _best([c for c in whole if _is_within_user(table, user.name, c)], SESSION)
     rest = [c for c in rest if c is not session]
     dwell = next((c for c in rest if _is_dwell(c)), None)
-    reward = next((c for c in rest if c.is_number and set(words(c.name)) & set(_REWARD) and not c.empty), None)
-    propensity = next((c for c in rest if c.is_number and "propensity" in words(c.name)), None)
+    reward = next((c for c in rest if c.is_number and c.has(_REWARD) and not c.empty), None)
+    propensity = next((c for c in rest if c.is_number and c.has(["propensity"])), None)
     source: dict[str, Any] = {"user": user.name, "item": item.name, "time": time.name}
     doubts, others, feedback = {}, {}, {}
     formats = time_formats(table[time.name]) if time.is_text else []
@@ -139,20 +139,20 @@ def feedback_kind(column: Column) -> str:
     if pa.types.is_boolean(column.kind) or ((column.low, column.high) == (0, 1) and column.distinct == 2):
         return "binary"
     negative = column.low is not None and float(column.low) < 0  # type: ignore[arg-type]
-    if set(words(column.name)) & set(_LENGTH) and not negative:
+    if column.has(_LENGTH) and not negative:
         return "seconds"
     if negative:
         return "number"
     if pa.types.is_integer(column.kind):
         return "count"
-    if set(words(column.name)) & set(_RATIO) or float(column.high) <= 1:  # type: ignore[arg-type]
+    if column.has(_RATIO) or float(column.high) <= 1:  # type: ignore[arg-type]
         return "ratio"
     return "number"
 
 
 def _best(columns: Sequence[Column], vocabulary: Sequence[str]) -> Column | None:
     """Return the column whose name has the likeliest word; of several, the column with most values."""
-    named = [c for c in columns if set(words(c.name)) & set(vocabulary)]
+    named = [c for c in columns if c.has(vocabulary)]
     return min(named, key=lambda c: (*rank(c.name, vocabulary), -c.distinct), default=None)
 
 
@@ -162,7 +162,7 @@ def _is_called(name: str, kind: pa.DataType, vocabulary: Sequence[str]) -> bool:
 
 def _only(columns: Sequence[Column]) -> Column | None:
     """Return the only column that is called an id, or the only column; None if several fit."""
-    named = [c for c in columns if set(words(c.name)) & set(ID)]
+    named = [c for c in columns if c.has(ID)]
     candidates = named or list(columns)
     return candidates[0] if len(candidates) == 1 else None
 
@@ -182,19 +182,17 @@ def _is_within_user(table: pa.Table, user: str, column: Column) -> bool:
 
 
 def _is_dwell(column: Column) -> bool:
-    of_name = set(words(column.name))
     if not column.is_number or column.low is None:
         return False
     if feedback_kind(column) == "binary" or float(column.low) < 0:  # type: ignore[arg-type]
         return False
-    return "dwell" in of_name or bool(of_name & set(DWELL) and of_name & set(_LENGTH))
+    return column.has(["dwell"]) or (column.has(DWELL) and column.has(_LENGTH))
 
 
 def _seconds_or_ms(column: Column) -> str:
-    of_name = set(words(column.name))
-    if of_name & {"ms", "millis", "milliseconds"}:
+    if column.has(["ms", "millis", "milliseconds"]):
         return "ms"
-    if of_name & {"s", "sec", "secs", "second", "seconds"}:
+    if column.has(["s", "sec", "secs", "second", "seconds"]):
         return "s"
     # Three hours on one item are unlikely, and few platforms count in ms.
     return "ms" if float(column.high or 0) > 10_000 else "s"  # type: ignore[arg-type]
@@ -202,16 +200,15 @@ def _seconds_or_ms(column: Column) -> str:
 
 def _no_feedback(column: Column, units: dict[str, str]) -> str | None:
     """Return why the column is not feedback, or None if it may be."""
-    of_name = set(words(column.name))
     if column.name in units:
         return "another time"
     if column.distinct == 0:
         return "empty"
     if not column.is_number:
         return "text" if column.is_text else str(column.kind)
-    if of_name & set(ID):
+    if column.has(ID):
         return "an id"
-    if of_name & set(_CALENDAR):
+    if column.has(_CALENDAR):
         return "a part of the time"
     if column.distinct == 1:
         return "one value"

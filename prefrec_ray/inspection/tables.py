@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.inspection.columns import ID, ITEM, USER, Column, csv_format, flat_columns, profile, sample, words
+from prefrec_ray.inspection.columns import ID, ITEM, USER, Column, csv_format, flat_columns, profile, sample
 from prefrec_ray.logs.schemas import schema
 from prefrec_ray.logs.tables import MAX_CATEGORIES, SEPARATOR
 from prefrec_ray.logs.values import is_list, is_text
@@ -48,7 +48,7 @@ def find_tables(files: Sequence[str], source: Mapping[str, Any], log: pa.Table) 
 
 def _of_items(columns: Sequence[Column], table: pa.Table, kinds: pa.Schema) -> dict[str, Any]:
     """Return the keys `title`, and `embedding` or `features`, of a table of items."""
-    title = next((c for c in columns if c.is_text and _called(c, _TITLE) and 2 * c.distinct > len(table)), None)
+    title = next((c for c in columns if c.is_text and c.has(_TITLE) and 2 * c.distinct > len(table)), None)
     about = {} if title is None else {"title": title.name}
     embedding = [kind.name for kind in kinds if is_list(kind.type) and pa.types.is_floating(kind.type.value_type)]
     features = [c.name for c in columns if c is not title and _is_feature(c, table)]
@@ -62,13 +62,9 @@ def _key(columns: Sequence[Column], table: pa.Table, vocabulary: Sequence[str], 
     """Return the column whose ids are unique and of the log's type, or None."""
     for column in columns:
         same = pa.types.is_integer(column.kind) == pa.types.is_integer(kind)
-        if _called(column, vocabulary) and column.distinct == len(table) and same:
+        if column.has(vocabulary) and column.distinct == len(table) and same:
             return column.name
     return None
-
-
-def _called(column: Column, vocabulary: Sequence[str]) -> bool:
-    return bool(set(words(column.name)) & set(vocabulary))
 
 
 def _is_category(column: Column) -> bool:
@@ -76,9 +72,9 @@ def _is_category(column: Column) -> bool:
 
 
 def _is_feature(column: Column, table: pa.Table) -> bool:
-    if column.distinct < 2 or _called(column, ID):
+    if column.distinct < 2 or column.has(ID):
         return False
-    if column.is_number and _called(column, _NUMBERS):
+    if column.is_number and column.has(_NUMBERS):
         return True
     return _is_category(column) or (column.is_text and _has_lists(table[column.name]))
 
