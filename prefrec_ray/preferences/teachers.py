@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from prefrec_ray.ids import run_lengths
-from prefrec_ray.preferences.segments import Pairs
 
 #: Scores with smaller differences are equal, because of rounding.
 _TIE = 1e-9
@@ -73,10 +72,6 @@ class ScriptedTeacher:
         preferred = label(score_0, score_1, self.threshold)
         flipped = np.random.default_rng(self.seed).random(len(preferred)) < self.flip
         return np.where(flipped, 1 - preferred, preferred)
-
-    def __call__(self, sessions: Sessions, pairs: Pairs, length: int) -> np.ndarray:
-        """Return P(second preferred), float32 [P]: 1, 0, or 0.5 on a tie."""
-        return self.prefer(*(self.score(sessions, pairs.user[:, i], pairs.start[:, i], length) for i in (0, 1)))
 
 
 Scoring = Callable[[Sessions, np.ndarray, np.ndarray, int, float], np.ndarray]

@@ -50,8 +50,10 @@ def load_runs(uris: Sequence[str]) -> list[Run]:
 
     Raises `UserError` if none is found.
     """
-    folders = [folder for uri in uris for folder in _run_folders(uri)]
-    return _labelled([load_run(folder) for folder in dict.fromkeys(folders)])
+    folders = dict.fromkeys(folder for uri in uris for folder in _run_folders(uri))
+    runs = [load_run(folder) for folder in folders]
+    labels = short_names([run.config for run in runs], [run.uri for run in runs])
+    return [replace(run, label=label) for run, label in zip(runs, labels, strict=True)]
 
 
 def load_evaluation(uris: Sequence[str], runs: Sequence[Run]) -> Evaluation:
@@ -210,8 +212,3 @@ def load_run(folder: str) -> Run:
     if "phase" not in curves:
         raise UserError(f"{folder}/progress.csv: column 'phase' is missing; expected the curves of a run")
     return Run(folder, config, curves)
-
-
-def _labelled(runs: list[Run]) -> list[Run]:
-    texts = short_names([run.config for run in runs], [run.uri for run in runs])
-    return [replace(run, label=text) for run, text in zip(runs, texts, strict=True)]

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.preferences.segments import Pairs
 from prefrec_ray.preferences.settings import PreferenceSettings
 from prefrec_ray.preferences.teachers import SCORINGS, ScriptedTeacher, Sessions, label
 from prefrec_ray.settings import parse
@@ -106,12 +105,13 @@ def test_flips_have_their_rate_leave_ties_alone_and_grow_with_it() -> None:
     assert 0.005 < (other & turned[0.1])[decided].mean() < 0.015  # another seed, other pairs
 
 
-def test_a_teacher_takes_pairs_and_sessions() -> None:
+def test_a_teacher_prefers_the_segment_with_the_higher_score() -> None:
     sessions = Sessions.from_depths(np.array([0, 3]), np.array([2, 2, 2, 3, 3]), np.array([5.0, 0.0, 1.0, 2.0, 4.0]))
-    pairs = Pairs(np.array([[0, 1], [0, 0]]), np.array([[0, 0], [2, 0]]))
-    far_sighted, myopic = ScriptedTeacher("sum"), ScriptedTeacher("sum", myopia=0.9)
-    np.testing.assert_array_equal(far_sighted(sessions, pairs, 4), np.array([0, 1], np.float32))  # 5 : 2, 1 : 5
-    np.testing.assert_array_equal(myopic(sessions, pairs, 4), np.array([1, 0], np.float32))  # 0.05 : 0.2, 1 : 0.05
+    sides = ((np.array([0, 0]), np.array([0, 2])), (np.array([1, 0]), np.array([0, 0])))
+    # Scores 5 : 2 and 1 : 5; with myopia 0.05 : 0.2 and 1 : 0.05.
+    for teacher, expected in ((ScriptedTeacher("sum"), [0, 1]), (ScriptedTeacher("sum", myopia=0.9), [1, 0])):
+        scores = [teacher.score(sessions, user, start, 4) for user, start in sides]
+        np.testing.assert_array_equal(teacher.prefer(*scores), np.array(expected, np.float32))
 
 
 def test_names() -> None:

@@ -223,19 +223,14 @@ def _gain_texts(gain: Gain | None) -> list[str]:
 
 def _notes(sweep: Sweep, measure: Measure, lines: Sequence[Line], hidden: int) -> list[str]:
     """Return explanations of the numbers, in sentences; `hidden`: number of settings that are not shown."""
-    unit, roles = measure.metric.unit, {line.role for line in lines}
-    has_users = any(isinstance(cell, SeedMean) and cell.users is not None for line in lines for cell in line.cells)
-    parts = [
-        f"Unit: {unit}." if unit else "",
-        "Mean over seeds; “seeds”: 95 % interval of that mean over training seeds (Student's t).",
-        f"“users”: 95 % interval over {measure.users}, the mean of the seeds' own bootstrap intervals."
-        if has_users
-        else "",
-        f"Bold: the {'highest' if measure.sign > 0 else 'lowest'} mean of a task among policies."
-        if measure.sign
-        else "",
-    ]
-    notes = [" ".join(filter(None, parts))]
+    roles = {line.role for line in lines}
+    parts = [f"Unit: {measure.metric.unit}."] if measure.metric.unit else []
+    parts.append("Mean over seeds; “seeds”: 95 % interval of that mean over training seeds (Student's t).")
+    if any(isinstance(cell, SeedMean) and cell.users is not None for line in lines for cell in line.cells):
+        parts.append(f"“users”: 95 % interval over {measure.users}, the mean of the seeds' own bootstrap intervals.")
+    if measure.sign:
+        parts.append(f"Bold: the {'highest' if measure.sign > 0 else 'lowest'} mean of a task among policies.")
+    notes = [" ".join(parts)]
     if roles & {"control", "placebo"}:
         notes.append("Controls learn nothing from the reward, and have one seed.")
     if "gain" in roles:
