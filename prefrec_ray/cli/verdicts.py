@@ -116,8 +116,8 @@ def reasons(evaluation: Evaluation) -> list[Text]:
 
 def unweighed(evaluation: Evaluation) -> list[Text]:
     """Return one line per policy without an estimate by importance weights."""
-    from prefrec_ray.evaluation.estimators.importance_sampling import ENOUGH
     from prefrec_ray.evaluation.results.names import IMITATION, LOGGING_POLICY
+    from prefrec_ray.evaluation.results.records import ENOUGH
 
     weighed = {record.subject for record in evaluation.records if record.estimator == "weights"}
     silent = [name for name in evaluation.served if name not in {LOGGING_POLICY, IMITATION, *weighed}]

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from prefrec_ray.evaluation.estimators.importance_sampling import ENOUGH
 from prefrec_ray.evaluation.results.case import Case
-from prefrec_ray.evaluation.results.records import Evaluation, ItemShare, Light, PolicyVerdict, Record, ServedItems
+from prefrec_ray.evaluation.results.records import (
+    ENOUGH,
+    Evaluation,
+    ItemShare,
+    Light,
+    PolicyVerdict,
+    Record,
+    ServedItems,
+)
 from prefrec_ray.evaluation.results.verdict import VERDICTS
 from prefrec_ray.reports import html
 from prefrec_ray.reports.items import CatalogueItem, ItemId, named

@@ -11,9 +11,8 @@ from types import MappingProxyType
 from markupsafe import Markup
 
 from prefrec_ray import storage
-from prefrec_ray.evaluation.estimators.importance_sampling import ENOUGH
 from prefrec_ray.evaluation.results.case import Case
-from prefrec_ray.evaluation.results.records import Evaluation, PolicyVerdict
+from prefrec_ray.evaluation.results.records import ENOUGH, Evaluation, PolicyVerdict
 from prefrec_ray.evaluation.results.verdict import ESTIMATORS, VERDICTS, case_of
 from prefrec_ray.reports import figures, html
 from prefrec_ray.reports.cards import Card, always_best, card, effects, few_effective, most_served

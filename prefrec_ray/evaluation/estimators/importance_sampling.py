@@ -22,6 +22,7 @@ from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.logged.sessions import LoggedSessions
 from prefrec_ray.evaluation.logged.trajectories import Trajectories, read_trajectories, trajectories_of
 from prefrec_ray.evaluation.results.names import RANDOM_ITEMS, Subject
+from prefrec_ray.evaluation.results.records import ENOUGH
 from prefrec_ray.evaluation.subjects.behavior import BehaviorModel, calibration, fit_behavior
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.tasks import run_tasks
@@ -47,11 +48,6 @@ class Logged:
     repeats: bool
     about: dict[str, Any]
     model: BehaviorModel | None = None
-
-
-#: Effective sessions required for an estimate. With this number, intervals contained the true gains
-#: (docs/results/estimators.md).
-ENOUGH = 100
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ from prefrec_ray.evaluation.results.names import Role, role_title, subject_of, s
 from prefrec_ray.settings import Settings, Split, Task, parse
 
 SCHEMA_VERSION: Literal[1] = 1
+#: Effective sessions required for an estimate by importance weights. With this number, intervals contained the true
+#: gains (docs/results/estimators.md).
+ENOUGH = 100
 
 
 class SensitivityPoint(Settings):

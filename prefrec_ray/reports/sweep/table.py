@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from prefrec_ray.evaluation.results.names import Role, role_title, subject_title
 from prefrec_ray.reports.sweep.load import Setting, Sweep
@@ -137,7 +137,7 @@ def seed_interval(values: Sequence[float]) -> Interval | None:
     """Return the 95 % interval of the mean of `values` (one per seed) by Student's t; None for fewer than two."""
     if len(values) < 2:
         return None
-    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    half = stdtrit(len(values) - 1, 0.975) * np.std(values, ddof=1) / np.sqrt(len(values))
     return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
