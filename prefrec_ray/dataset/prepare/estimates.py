@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import ray
 
@@ -10,7 +12,9 @@ from prefrec_ray.dataset.prepare.states import BucketHistories, Context
 from prefrec_ray.engagement.impressions import ENOUGH, REQUESTS, Impressions
 from prefrec_ray.mdp.columns import scaled_feedback
 from prefrec_ray.mdp.normaliser import Normaliser
-from prefrec_ray.policy.networks.expected_feedback import ExpectedFeedback, fit_answers
+
+if TYPE_CHECKING:
+    from prefrec_ray.policy.networks.expected_feedback import ExpectedFeedback
 
 #: Impressions of training users to which the network is fitted.
 _REQUESTS = 200_000
@@ -63,5 +67,8 @@ def feedback_network_of(
             requests += len(feedback)
         if requests >= _REQUESTS:
             break
+    # On demand, because the other task of this module needs no PyTorch for a small log.
+    from prefrec_ray.policy.networks.expected_feedback import fit_answers
+
     states, actions, feedback = (np.concatenate(column)[:_REQUESTS] for column in zip(*parts, strict=True))
     return fit_answers(states, actions, feedback, context.definition.embedding_parts(), seed)
