@@ -34,10 +34,7 @@ app = typer.Typer(
 #: The commands of each panel of `prefrec --help`, with examples for the end of their help.
 PANELS: dict[str, dict[Callable[..., Any], tuple[str, ...]]] = {
     "First steps": {
-        quickstart: (
-            "prefrec quickstart",
-            "prefrec quickstart --output DIR",
-        ),
+        quickstart: ("prefrec quickstart", "prefrec quickstart --output DIR"),
         validate: ("prefrec validate my.yaml",),
     },
     "Data": {
@@ -78,10 +75,7 @@ PANELS: dict[str, dict[Callable[..., Any], tuple[str, ...]]] = {
             "prefrec evaluate RUN/policy --dataset DATASET --config my.yaml --strict",
         ),
         constrain: ("prefrec constrain RUN/policy --dataset DATASET --output RUN/constrained",),
-        report: (
-            "prefrec report RUN",
-            "prefrec report RUN OTHER --output page.html",
-        ),
+        report: ("prefrec report RUN", "prefrec report RUN OTHER --output page.html"),
     },
     "Serving": {
         serve: ("prefrec serve RUN/policy --state STATE",),

@@ -157,7 +157,7 @@ def _train(
         if last or algorithm.iteration % settings.checkpoint_every == 0 or algorithm.iteration in scored:
             save_checkpoint(algorithm, output, settings.keep_checkpoints, rows, next(iter(scored), None))
         transitions += row["transitions"] or 0
-        rate = f"{transitions / max(time.monotonic() - began, 1e-9):,.0f} transitions/s"  # of the whole stage
+        rate = f"{transitions / max(time.monotonic() - began, 1e-9):,.0f} transitions/s"
         report(stage, algorithm.iteration, iterations, "reward" if row["phase"] == "pretrain" else rate)
 
 
