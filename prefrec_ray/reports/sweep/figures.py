@@ -97,7 +97,7 @@ def _lines(sweep: Sweep, measure: Measure, task: str, key: str, by_name: dict[st
     at = _scale(axes, [dict(setting.keys)[key] for settings in by_name.values() for setting in settings])
     for (name, settings), (colour, dashes) in zip(by_name.items(), LINES * len(by_name), strict=False):
         points = {at[dict(setting.keys)[key]]: measure.select(sweep.group(setting, task)) for setting in settings}
-        means = {x: seed_mean(points[x], measure) for x in sorted(points)}
+        means = {x: seed_mean(points[x], measure.metric.is_level) for x in sorted(points)}
         for x, cell in means.items():
             if cell is not None and cell.interval is not None:
                 axes.plot([x] * cell.seeds, [s.value for s in points[x]], "o", color=INK, ms=2.5, alpha=0.6, zorder=5)
@@ -140,7 +140,9 @@ def _heat_maps(
     sweep: Sweep, measure: Measure, task: str, title: str, keys: Sequence[str], settings: Sequence[Setting]
 ) -> list[Drawn]:
     """Draw means over seeds by the first two keys, one figure per value of the third key, on one scale of colours."""
-    cells = {setting: seed_mean(measure.select(sweep.group(setting, task))) for setting in settings}
+    cells = {
+        setting: seed_mean(measure.select(sweep.group(setting, task)), measure.metric.is_level) for setting in settings
+    }
     means = {setting: cell.mean for setting, cell in cells.items() if cell is not None}
     x, y, *third = ((key, ordered([dict(setting.keys)[key] for setting in settings])) for key in keys)
     drawn = []
