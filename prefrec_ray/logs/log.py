@@ -19,17 +19,22 @@ class Content:
     """Content of I items: their tags and makers."""
 
     tags: sparse.csr_array  # [I, T], 1 for each tag of an item
+    feature: np.ndarray  # int64 [T], number of each tag's feature, from 0
     maker: np.ndarray  # int64 [I], -1 if unknown
 
     @classmethod
     def from_pairs(cls, item: np.ndarray, tag: np.ndarray, maker: np.ndarray) -> Content:
-        """Return the content of items from pairs [n] of an item's row (int64, -1: another item) and one of its tags."""
+        """Return the content of items from pairs [n] of an item's row (int64, -1: another item) and one of its tags.
+
+        Tags FEATURE=CATEGORY belong to several features, all others to one.
+        """
         names, column = np.unique(tag, return_inverse=True)
         known = item >= 0
         ones = np.ones(int(known.sum()), np.float32)
         matrix = sparse.csr_array((ones, (item[known], column[known])), shape=(len(maker), len(names)))
         matrix.data[:] = 1.0  # a repeated tag counts once
-        return cls(matrix, maker)
+        features = [str(name).split("=", 1)[0] if "=" in str(name) else "" for name in names]
+        return cls(matrix, np.unique(features, return_inverse=True)[1], maker)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +52,7 @@ class Log:
     users: pa.Table | None = None  # user_id and one string column per feature (null: unknown)
     categories: Mapping[str, tuple[str, ...]] | None = None  # all values of a feature; None: the values that occur
     items: pa.Table | None = None  # item_id, embedding (fixed_size_list<float32>), in [-1, 1]
-    # By ascending item ids; used for embeddings if `items` is None.
+    # By ascending item ids; for kinds of items, and for embeddings if `items` is None.
     content: Callable[[np.ndarray], Content] | None = None
     about: pa.Table | None = None  # table of items without embeddings: item_id[, title][, image], as text
     files: tuple[str, ...] = ()  # the files whose rows `order` numbers (logs.contract), for errors

@@ -62,7 +62,8 @@ class ItemsTable(Settings):
     """A file with one row per item.
 
     `embedding` is a column of lists of numbers, or a list of columns of numbers. Without it embeddings are learned from
-    co-consumption and from `features`: columns of categories (A|B|C or a list: several) and of numbers. `title` and
+    co-consumption and from `features`: columns of categories (A|B|C or a list: several) and of numbers. Each feature is
+    also a kind of items (mdp/kinds.py). `title` and
     `image` are columns of text for the pages of a report: a name, and the path or URI of a picture.
     """
 
@@ -75,8 +76,6 @@ class ItemsTable(Settings):
 
     @model_validator(mode="after")
     def _something_of_each_item(self) -> Self:
-        if self.embedding is not None and self.features:
-            raise ValueError("embedding and features: embeddings are given or learned; expected one of both")
         if self.id in self.features or len(set(self.features)) < len(self.features):
             raise ValueError(f"features: expected each column once, and not the id '{self.id}'")
         if not (self.embedding or self.features or self.title or self.image):

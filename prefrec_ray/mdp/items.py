@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.cells import Cells
 from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.index import ItemIndex
+from prefrec_ray.mdp.kinds import clusters
 from prefrec_ray.storage.files import check_readable, write_bytes
 from prefrec_ray.storage.parquet import check_seal, read_footer, read_parquet, seal_parquet
 
@@ -37,6 +38,7 @@ class ItemTable:
     """Items in the order of `ids` [I] (int64 or str); `embeddings` float32 [I, A].
 
     `logged` [I], if known: number of impressions of each item in the training users' log, at least 0, not all 0.
+    `kind_codes` int32 [I, K], if known: a code of the item for each kind (mdp/kinds.py), -1 if unknown.
     `about`: one row per item with the known columns of `ABOUT`, as text (null: unknown), for pages of reports.
 
     Raises `UserError` for ids of another type, repeated ids, and embeddings, counts or texts with other shapes.
@@ -46,6 +48,7 @@ class ItemTable:
     embeddings: np.ndarray
     logged: np.ndarray | None = None
     about: pa.Table | None = None
+    kind_codes: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ids", _plain_ids(self.ids, "items"))
@@ -66,6 +69,13 @@ class ItemTable:
                     f"items: column 'logged' is not a count per item ({len(self)}) with at least one above 0"
                 )
             object.__setattr__(self, "logged", logged)
+        if self.kind_codes is not None:
+            codes = np.asarray(self.kind_codes, dtype=np.int32)
+            if codes.ndim != 2 or len(codes) != len(self) or (codes < -1).any():
+                raise UserError(
+                    f"items: column 'kinds' is not a list of codes per item ({len(self)}), each at least -1"
+                )
+            object.__setattr__(self, "kind_codes", codes)
         if self.about is not None and len(self.about) != len(self.ids):
             raise UserError(f"items: {len(self.ids)} ids and {len(self.about)} rows of {', '.join(ABOUT)}")
 
@@ -146,12 +156,17 @@ class ItemTable:
     def to_table(self) -> pa.Table:
         """Return a table for Parquet: item_id, embedding and the known optional columns.
 
-        item_id (int64 or string), embedding (fixed_size_list<float32>), logged (float32), title and image (string).
+        item_id (int64 or string), embedding (fixed_size_list<float32>), logged (float32), kinds
+        (fixed_size_list<int32>), title and image (string).
         """
         embedding = pa.FixedSizeListArray.from_arrays(pa.array(self.embeddings.ravel()), self.embeddings.shape[1])
         logged = {} if self.logged is None else {"logged": pa.array(self.logged)}
+        kinds = {}
+        if self.kind_codes is not None:
+            codes = pa.array(self.kind_codes.ravel())
+            kinds = {"kinds": pa.FixedSizeListArray.from_arrays(codes, self.kind_codes.shape[1])}
         about = {} if self.about is None else {name: self.about[name] for name in self.about.column_names}
-        return pa.table({"item_id": pa.array(self.ids), "embedding": embedding, **logged, **about})
+        return pa.table({"item_id": pa.array(self.ids), "embedding": embedding, **logged, **kinds, **about})
 
     @classmethod
     def from_table(cls, table: pa.Table, where: str = "items") -> ItemTable:
@@ -174,7 +189,8 @@ class ItemTable:
         logged = table["logged"].to_numpy() if "logged" in table.column_names else None
         ids = _plain_ids(table["item_id"].to_numpy(), where)
         texts = {name: table[name].cast(pa.string()) for name in ABOUT if name in table.column_names}
-        return cls(ids, values.reshape(table.num_rows, kind.list_size), logged, pa.table(texts) if texts else None)
+        embeddings, about = values.reshape(table.num_rows, kind.list_size), pa.table(texts) if texts else None
+        return cls(ids, embeddings, logged, about, _kind_codes(table, where))
 
     def save(self, uri: str) -> None:
         """Write the table to the Parquet file `uri`, sealed."""
@@ -190,6 +206,11 @@ class ItemTable:
                 f"{uri}: found {rows:,} rows in {size:,} bytes; expected distinct ids, of one byte or more each"
             )
         return cls.from_table(read_parquet(uri), uri)
+
+    @cached_property
+    def kinds(self) -> np.ndarray:
+        """Return the codes of the items for each kind, int32 [I, K]; clusters of embeddings if none are known."""
+        return clusters(self.embeddings)[:, None] if self.kind_codes is None else self.kind_codes
 
     @cached_property
     def cells(self) -> Cells:
@@ -212,7 +233,7 @@ class ItemTable:
         return {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"ids": self.ids, "embeddings": self.embeddings, "logged": self.logged, "about": self.about}
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @cached_property
     def _order(self) -> np.ndarray:
@@ -250,6 +271,18 @@ def smallest(loss: np.ndarray, k: int) -> np.ndarray:
 def _first_allowed(rows: np.ndarray, out: np.ndarray, k: int) -> np.ndarray:
     """Return the first k of `rows` [n, m] that are not `out` (bool [n, m]), in their order."""
     return np.take_along_axis(rows, out.argsort(axis=1, kind="stable")[:, :k], axis=1)
+
+
+def _kind_codes(table: pa.Table, where: str) -> np.ndarray | None:
+    """Return the column `kinds`, int32 [I, K]; None if it is absent. Raises `UserError` for another type and nulls."""
+    if "kinds" not in table.column_names:
+        return None
+    column = table["kinds"].combine_chunks()
+    kind = column.type
+    if not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.int32() or column.null_count:
+        raise UserError(f"{where}: column 'kinds' is {kind}; expected fixed_size_list<int32> without nulls")
+    codes = pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
+    return codes.flatten().to_numpy().reshape(table.num_rows, kind.list_size)
 
 
 def _plain_ids(ids: np.ndarray, where: str) -> np.ndarray:

@@ -186,10 +186,6 @@ def test_columns_of_tables_that_do_not_fit(
         ({"reward": "like"}, "feedback 'like' is the reward, which is never in the state; expected one of both"),
         ({"users": {"path": "y", "id": "id", "features": ["age", "id"]}}, "features: 'id' is the id; expected other"),
         ({"items": {"path": "y", "id": "id", "features": "id"}}, "expected each column once, and not the id 'id'"),
-        (
-            {"items": {"path": "y", "features": "a", "embedding": "e"}},
-            "embedding and features: .* expected one of both",
-        ),
         ({"items": {"path": "y"}}, "expected embedding, features, title or image"),
     ],
 )

@@ -19,6 +19,7 @@ from prefrec_ray.logs.log import Content, Log
 from prefrec_ray.mdp.content import content_embeddings
 from prefrec_ray.mdp.embeddings import BasketGram, basket_gram, basket_sizes, embeddings_from_gram
 from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.kinds import clusters, content_kinds
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import reduce_tasks, run_tasks
 
@@ -68,6 +69,19 @@ def with_counts(items: ItemTable, consumed: ConsumedItems) -> ItemTable:
     ids = consumed.items["item_id"].to_numpy(zero_copy_only=False)
     logged[items.rows(ids)] = consumed.items["count"].to_numpy()
     return replace(items, logged=logged)
+
+
+def with_kinds(items: ItemTable, content_of: ContentOf | None) -> ItemTable:
+    """Return `items` with their kinds: the cluster of the embedding, and the kinds by their content if it is known."""
+    kinds = clusters(items.embeddings)[:, None]
+    if content_of is not None:
+        order = np.argsort(items.ids, kind="stable")
+        content = content_of(items.ids[order])
+        ordered = content_kinds(content.tags, content.feature, content.maker)
+        by_content = np.empty_like(ordered)
+        by_content[order] = ordered
+        kinds = np.concatenate([kinds, by_content], axis=1)
+    return replace(items, kind_codes=kinds)
 
 
 def learn_items(

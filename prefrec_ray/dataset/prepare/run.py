@@ -18,7 +18,7 @@ import ray
 from prefrec_ray import runtime, storage
 from prefrec_ray.dataset import SCHEMA_VERSION, Metadata, PreparedDataset
 from prefrec_ray.dataset.prepare.estimates import fatigue_of, feedback_network_of
-from prefrec_ray.dataset.prepare.items import items_of_log, learn_items, list_items, with_counts
+from prefrec_ray.dataset.prepare.items import items_of_log, learn_items, list_items, with_counts, with_kinds
 from prefrec_ray.dataset.prepare.preferences import write_preferences
 from prefrec_ray.dataset.prepare.rows import RowRules
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
@@ -112,7 +112,8 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
             items = learn_items(log, consumed, settings.action_dim, buckets, folder, progress)
             if isinstance(source, ColumnsSource) and source.items and log.about is not None:
                 _check_ids(source.items, log.about["item_id"], pa.array(items.ids), "items", source.item)
-        items = with_counts(items, consumed)
+        with step(progress, "find kinds of items"):
+            items = with_kinds(with_counts(items, consumed), log.content)
     assert items is not None
     items.save(storage.join(folder, "items.parquet"))
 

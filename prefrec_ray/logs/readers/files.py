@@ -57,7 +57,8 @@ def log_of(
             items = table
         else:
             about = table.select(["item_id", *source.items.about])
-            content = TableContent(table.select(["item_id", "tags"])) if source.items.features else None
+        if source.items.features:
+            content = TableContent(table.select(["item_id", "tags"]))
     return Log(
         interactions=interactions,
         rows=rows,

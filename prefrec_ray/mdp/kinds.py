@@ -1,0 +1,96 @@
+"""Kinds of items: the cluster of an item's embedding, and the item's categories and maker if the log has them.
+
+Users may tire of a topic or grow fond of a maker. Neither is linear in the embedding, so that such effects need counts
+of earlier impressions of the same kind (exposure.py).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+
+#: Candidates for the number of clusters.
+COUNTS = (6, 8, 11, 16, 23, 32, 45, 64, 91, 128)
+#: Items to which clusters are fitted; all others are assigned to the nearest centre.
+_SAMPLE = 10_000
+#: Lloyd's iterations.
+_STEPS = 20
+#: Draws from which each first centre is chosen.
+_TRIALS = 4
+#: Numbers in memory in one pass over the items.
+_AT_ONCE = 1 << 22
+
+
+def clusters(embeddings: np.ndarray) -> np.ndarray:
+    """Return the k-means cluster of each item, int32 [I], for `embeddings` [I, A]. Deterministic.
+
+    The number of clusters is the candidate with the largest ratio of variances between and within clusters, each per
+    degree of freedom (Calinski and Harabasz 1974). All items are in cluster 0 if there are too few distinct ones.
+    """
+    rng = np.random.default_rng(0)
+    sample = embeddings.astype(np.float64)
+    if len(sample) > _SAMPLE:
+        sample = sample[np.sort(rng.choice(len(sample), _SAMPLE, replace=False))]
+    distinct = len(np.unique(sample, axis=0))
+    total = np.square(sample - sample.mean(axis=0)).sum() if len(sample) else 0.0
+    best, centres = -np.inf, sample[:1]
+    for count in COUNTS:
+        if count > distinct // 2:
+            break
+        fitted, within = _k_means(sample, count, rng)
+        ratio = (total - within) / (count - 1) / max(within / (len(sample) - count), 1e-12)
+        if ratio > best:
+            best, centres = ratio, fitted
+    return nearest_centre(embeddings, centres)
+
+
+def content_kinds(tags: sparse.csr_array, feature: np.ndarray, maker: np.ndarray) -> np.ndarray:
+    """Return the kinds of items by their content, int32 [I, K]: one column per feature, and the maker if any is known.
+
+    An item with several tags of a feature is of the kind of its most frequent tag. -1: no tag, or unknown maker.
+    """
+    shown = tags.tocoo()
+    count = np.asarray(tags.sum(axis=0)).ravel()
+    by_count = np.argsort(count[shown.col], kind="stable")  # the most frequent tag is written last
+    columns = []
+    for number in range(int(feature.max(initial=-1)) + 1):
+        own = by_count[feature[shown.col[by_count]] == number]
+        column = np.full(tags.shape[0], -1)
+        column[shown.row[own]] = shown.col[own]
+        columns.append(column)
+    if (maker >= 0).any():
+        _, code = np.unique(maker, return_inverse=True)
+        columns.append(np.where(maker >= 0, code, -1))
+    return np.stack(columns, axis=1).astype(np.int32) if columns else np.empty((len(maker), 0), np.int32)
+
+
+def nearest_centre(embeddings: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Return the row of the nearest of `centres` [K, A] for each of `embeddings` [I, A], int32 [I]."""
+    if len(centres) < 2:
+        return np.zeros(len(embeddings), np.int32)
+    rows = max(1, _AT_ONCE // len(centres))
+    parts = [embeddings[start : start + rows] for start in range(0, len(embeddings), rows)]
+    half_squares = 0.5 * np.square(centres).sum(axis=1)
+    return np.concatenate([(half_squares - part @ centres.T).argmin(axis=1) for part in parts]).astype(np.int32)
+
+
+def _k_means(sample: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """Return the centres [count, A] by Lloyd's algorithm, and the sum of squared distances to them.
+
+    The first centres are drawn by greedy k-means++ (Arthur and Vassilvitskii 2007): the best of `_TRIALS` draws.
+    """
+    centres = np.empty((count, sample.shape[1]))
+    distance = np.full(len(sample), np.inf)
+    chance = np.full(len(sample), 1 / len(sample))
+    for number in range(count):
+        drawn = sample[rng.choice(len(sample), _TRIALS, p=chance)]
+        away = np.minimum(distance, np.square(sample - drawn[:, None]).sum(axis=2))
+        best = away.sum(axis=1).argmin()
+        centres[number], distance = drawn[best], away[best]
+        chance = distance / distance.sum()
+    for _ in range(_STEPS):
+        cluster = nearest_centre(sample, centres)
+        size = np.bincount(cluster, minlength=count)
+        sums = np.stack([np.bincount(cluster, column, count) for column in sample.T], axis=1)
+        centres = np.where(size[:, None] > 0, sums / np.maximum(size, 1)[:, None], centres)
+    return centres, float(np.square(sample - centres[nearest_centre(sample, centres)]).sum())
