@@ -20,12 +20,12 @@ from benchmarks.truth.again import LoggedUsers
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.estimators.model import platform_of, server_of_log
 from prefrec_ray.evaluation.settings import ModelSettings
-from prefrec_ray.evaluation.users.histories import Histories, histories_of
-from prefrec_ray.evaluation.users.roll_out import Server, logged_levels, roll_out
-from prefrec_ray.evaluation.users.support import LoggedPasts
-from prefrec_ray.evaluation.users.user_model import fit_user_model
+from prefrec_ray.runtime import start_ray
 from prefrec_ray.simulator.logging_policy import LoggingPolicy
 from prefrec_ray.simulator.servers import Choice, IgnoresFeedback
+from prefrec_ray.users.ensemble import fit_ensemble
+from prefrec_ray.users.histories import Histories, histories_of
+from prefrec_ray.users.roll_out import Server, logged_levels, roll_out
 
 BETAS = (0, 1, 2, 4, 8)
 TASKS = ("depth", "frequency")
@@ -49,6 +49,7 @@ class Soft(IgnoresFeedback):
 
 def main(output: Path, worlds: Sequence[str] | None = None, models: int = 3) -> dict[str, Any]:
     """Prints a row a (world, log, beta), and the errors of all."""
+    start_ray()
     folders = sorted(output.glob("*/log*/dataset"))
     chosen = [folder for folder in folders if worlds is None or folder.parts[-3] in worlds]
     all_cells = [cell for folder in chosen for cell in cells(folder, models)]
@@ -75,27 +76,29 @@ def main(output: Path, worlds: Sequence[str] | None = None, models: int = 3) -> 
 def cells(folder: Path, models: int) -> list[dict[str, Any]]:
     """A cell a (beta, task)."""
     dataset = PreparedDataset.open(str(folder))
-    training, held = histories_of(dataset, "train", 0), histories_of(dataset, "test", 0)
-    fitted = [fit_user_model(training, dataset.state, number) for number in range(models)]
-    pasts = LoggedPasts.from_histories(training, dataset.state)
+    held, ensemble = histories_of(dataset, "test", 0), fit_ensemble(dataset, 0, models)
     platform = platform_of(dataset, held, ModelSettings(), 0)
     users, ids = LoggedUsers.from_dataset(dataset), platform.items.ids
     degree = users.world.clickbait[users.world.traits(users.numbers).taste][:, ids]
     mine = np.searchsorted(users.numbers, _numbers(dataset, held)[platform.users])
     again, anew = users.levels_again(), users.levels(lambda crowd: LoggingPolicy(crowd, np.random.default_rng(1)))
-    logging = roll_out(platform, fitted, server_of_log(platform), 0)
+    logging = roll_out(platform, ensemble.members, server_of_log(platform), 0)
     log_cells = []
     for beta in BETAS:
         chances = np.exp(-beta * degree)
         true = users.levels(lambda crowd, chances=chances: Soft(chances, ids, np.random.default_rng(1)))
         drawn = Soft(np.tile(chances[mine], (models, 1)), ids, np.random.default_rng(2))
         server: Server = lambda states, step, seen, drawn=drawn: drawn.draw()  # noqa: E731
-        imagined = roll_out(platform, fitted, server, 0)
+        imagined = roll_out(platform, ensemble.members, server, 0)
         for task in TASKS:
             gains = imagined.levels[task] - logging.levels[task]
             cell = {"world": folder.parts[-3], "log": folder.parts[-2], "beta": beta, "task": task}
             level = np.nanmean(true[task])
-            cell |= {"support": pasts.share(imagined.states), "estimate": float(np.nanmean(gains)), **_parts(gains)}
+            cell |= {
+                "support": ensemble.pasts.share(imagined.inputs),
+                "estimate": float(np.nanmean(gains)),
+                **_parts(gains),
+            }
             cell |= {"miss": float(np.nanmean(logging.levels[task])) - logged_levels(platform)[task]}
             cell |= {"over_logged": float(level - np.nanmean(again[task]))}
             log_cells.append(cell | {"anew": float(level - np.nanmean(anew[task]))})

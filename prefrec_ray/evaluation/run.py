@@ -20,9 +20,9 @@ from prefrec_ray.evaluation.results.verdict import verdicts
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.evaluation.subjects.adapt import adapted
 from prefrec_ray.evaluation.subjects.clone import fit_clone
-from prefrec_ray.evaluation.users.histories import too_short
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.progress import Progress, silent, step
+from prefrec_ray.users.histories import too_short
 
 
 @dataclass(frozen=True)

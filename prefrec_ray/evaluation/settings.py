@@ -7,11 +7,10 @@ from typing import Literal, get_args
 from pydantic import Field
 
 from prefrec_ray.settings import Seed, Settings
+from prefrec_ray.users import WARM
 
 Estimator = Literal["ncis", "weights", "fqe", "dr", "model"]
 ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
-#: Impressions of a roll-out until running means do not depend on its start. Support uses later impressions.
-WARM = 24
 
 
 class NcisSettings(Settings):

@@ -12,8 +12,8 @@ from prefrec_ray.evaluation.estimators.model import Modelled, model_scores, toge
 from prefrec_ray.evaluation.results.intervals import bootstrap_interval, widened
 from prefrec_ray.evaluation.results.names import LOGGING_POLICY, Subject
 from prefrec_ray.evaluation.settings import EvaluateSettings
-from prefrec_ray.evaluation.users.roll_out import Imagined
 from prefrec_ray.settings import parse
+from prefrec_ray.users.roll_out import Imagined
 
 USERS = 40
 

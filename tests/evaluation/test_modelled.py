@@ -17,9 +17,9 @@ from prefrec_ray.evaluation.results.served import in_roll_out
 from prefrec_ray.evaluation.results.verdict import verdicts
 from prefrec_ray.evaluation.settings import EvaluateSettings, ModelSettings
 from prefrec_ray.evaluation.subjects.clone import BehaviorClone
-from prefrec_ray.evaluation.users.histories import histories_of
-from prefrec_ray.evaluation.users.roll_out import Imagined
 from prefrec_ray.policy import Policy
+from prefrec_ray.users.histories import histories_of
+from prefrec_ray.users.roll_out import Imagined
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_gains_have_the_sign_of_the_truth(evaluated: Evaluation) -> None:
 def test_hours_and_items_have_intervals_over_users_models_and_error() -> None:
     """Three users alike, models 2 apart, a gain of 6 with an error of a fifth; Student's t of 1 is 12.7."""
     values, never = np.array([[9.0, 9.0, np.nan], [11.0, 11.0, 11.0]]), np.full((2, 3), np.nan)
-    one = Imagined({}, depth=values, revisit_hours=never, states=np.empty(0), counts=np.empty(0), sessions=7)
+    one = Imagined({}, depth=values, revisit_hours=never, inputs=np.empty(0), counts=np.empty(0), sessions=7)
     fields = model._means(one, replace(one, depth=np.full((2, 3), 4.2)), seed=0)
     assert fields.keys() == {"sessions", "mean_depth", "mean_depth_ci"}
     assert fields["mean_depth"] == pytest.approx(10.2)

@@ -23,9 +23,10 @@ from prefrec_ray.evaluation.selection import model_score
 from prefrec_ray.evaluation.selection.validation import ValidationScorer
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, ModelSettings, ValidationSettings
 from prefrec_ray.evaluation.subjects import behavior
-from prefrec_ray.evaluation.users.histories import histories_of
-from prefrec_ray.evaluation.users.roll_out import Imagined
 from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.users import ensemble
+from prefrec_ray.users.histories import histories_of
+from prefrec_ray.users.roll_out import Imagined
 
 SPLITS = ("train", "validation", "test")
 
@@ -41,7 +42,8 @@ class Reference:
 def tasks_here(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(task: Any, args: Sequence[Any] = (), kwargs: Any = None, **options: Any) -> Reference:
         given = [get(value) if isinstance(value, Reference) else value for value in args]
-        return Reference(task._function(*given, **(kwargs or {})))
+        result = task._function(*given, **(kwargs or {}))
+        return Reference(result) if options.get("num_returns", 1) == 1 else [Reference(one) for one in result]
 
     def get(references: Any) -> Any:
         return [one.value for one in references] if isinstance(references, list) else references.value
@@ -79,21 +81,21 @@ def watched(states: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> d
     """Record the splits of models of users: for fits, for support by the log, and for roll-outs."""
     seen: dict[str, list[str]] = {"fit": [], "pasts": [], "rolled": []}
 
-    def fit(data: Any, *_: Any) -> str:
+    def fit(kind: Any, inputs: Any, data: Any, *_: Any) -> str:
         seen["fit"].append(split_of(states, data.state))
-        return "a model"
+        return kind.name
 
     def pasts(data: Any, *_: Any) -> Any:
         seen["pasts"].append(split_of(states, data.state))
-        return SimpleNamespace(share=lambda states: 0.2 * len(states))
+        return SimpleNamespace(share=lambda inputs: 0.2 * len(inputs))
 
     def roll(platform: Any, models: Any, *_: Any, **__: Any) -> Any:
         seen["rolled"].extend([split_of(states, platform.data.state)] * len(models))
         levels = np.full((len(models), len(platform.users)), 0.5)
         return Imagined({"frequency": levels}, levels, levels, np.zeros((5, 1), np.float32), np.zeros(1, np.int64), 10)
 
-    monkeypatch.setattr(model, "fit_user_model", fit)
-    monkeypatch.setattr(model.LoggedPasts, "from_histories", pasts)
+    monkeypatch.setattr(ensemble, "fit_member", fit)
+    monkeypatch.setattr(ensemble.LoggedPasts, "from_histories", pasts)
     for module in (model, model_score):
         monkeypatch.setattr(module, "roll_out", roll)
     return seen
@@ -106,7 +108,7 @@ def test_models_of_users_know_training_users_and_are_asked_about_the_others(
     settings = EvaluateSettings(split=split, estimators=("model",), model=ModelSettings(models=2, users=10))
     rolled = model.model_all(request_on(dataset, settings), lambda *_: None)
     assert LOGGING_POLICY in rolled
-    assert {(one.within, len(one.imagined.states)) for one in rolled.values()} == {(1.0, 0)}  # shared, then let go
+    assert {(one.within, len(one.imagined.inputs)) for one in rolled.values()} == {(1.0, 0)}  # shared, then let go
     assert watched == {"fit": ["train"] * 2, "pasts": ["train"], "rolled": [split] * len(rolled) * 2}
 
 

@@ -33,19 +33,19 @@ def test_the_interval_over_seeds_is_students(values: list[float]) -> None:
 
 def test_one_seed_has_no_interval_over_seeds() -> None:
     assert seed_interval([1.0]) is None
-    entry = seed_mean([Score(1.0, (0.5, 1.75))], False)
+    entry = seed_mean([Score(1.0, (0.5, 1.75))])
     assert entry is not None
     assert (entry.seeds, entry.interval, entry.users) == (1, None, (0.5, 1.75))
-    assert seed_mean([], False) is None
+    assert seed_mean([]) is None
 
 
 def test_users_intervals_are_averaged_and_stay_apart() -> None:
-    entry = seed_mean([Score(1.0, (0.5, 1.5)), Score(2.0, (1.8, 2.3))], False)
+    entry = seed_mean([Score(1.0, (0.5, 1.5)), Score(2.0, (1.8, 2.3))])
     assert entry is not None
     # t(0.975, 1) = 12.7062; the standard error of 1 and 2 is 0.5.
     assert entry.interval == pytest.approx((1.5 - 6.3531, 1.5 + 6.3531), abs=1e-3)
     assert entry.users == pytest.approx((1.15, 1.9))
-    without = seed_mean([Score(1.0, (0.5, 1.5)), Score(2.0)], False)
+    without = seed_mean([Score(1.0, (0.5, 1.5)), Score(2.0)])
     assert without is not None
     assert without.users is None
 

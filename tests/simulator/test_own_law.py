@@ -76,9 +76,7 @@ YAML = """
 simulate: {users: 60, requests: 30, items: 30, seed: 4, truth: true, world: "colors_law:Colors"}
 prepare:
   source: {kind: simulator, path: logs}
-  train_fraction: 0.7
-  validation_fraction: 0.2
-  preferences: {pairs: 60, validation_pairs: 20, length: 10, min_requests: 25, tasks: [frequency]}
+  preferences: {pairs: 60, validation_pairs: 20, length: 10, min_requests: 25}
 """
 COMMANDS = """
 import json

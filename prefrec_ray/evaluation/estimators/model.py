@@ -19,16 +19,15 @@ from prefrec_ray.evaluation.results.names import CONSTANT, LOGGING_POLICY, RANDO
 from prefrec_ray.evaluation.results.records import Support
 from prefrec_ray.evaluation.results.scores import Scores
 from prefrec_ray.evaluation.settings import ModelSettings
-from prefrec_ray.evaluation.users.histories import Histories, check_long_enough, read_histories
-from prefrec_ray.evaluation.users.memory import Memory
-from prefrec_ray.evaluation.users.roll_out import Imagined, Platform, Server, logged_levels, roll_out
-from prefrec_ray.evaluation.users.support import THRESHOLD, LoggedPasts
-from prefrec_ray.evaluation.users.user_model import UserModel, fit_user_model
 from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import Task
+from prefrec_ray.users.ensemble import Ensemble, fit_ensemble
+from prefrec_ray.users.histories import Histories, check_long_enough, read_histories
+from prefrec_ray.users.roll_out import Imagined, Platform, Server, logged_levels, roll_out
+from prefrec_ray.users.support import THRESHOLD
 
 #: Relative error of a gain, part of every interval because more users do not reduce errors of a model. In the truth
 #: bench nine of ten supported gains were .75 to 1.06 times the true gain (docs/results/truth.md).
@@ -41,7 +40,7 @@ _NUMBERS = 1 << 22
 
 @dataclass(frozen=True)
 class Modelled:
-    """Roll-out of one subject: `imagined`, without its states, and the supported share of its impressions.
+    """Roll-out of one subject: `imagined`, without its inputs, and the supported share of its impressions.
 
     `logged`: the users' levels in the log, by task.
     """
@@ -59,22 +58,16 @@ def model_all(request: EvaluationRequest, progress: Callable[[str, int, int], No
     """
     uri, settings = request.dataset.uri, request.settings
     check_long_enough(request.dataset, ["train", settings.split])
-    training = read_histories.remote(uri, "train", settings.seed)
     held = read_histories.remote(uri, settings.split, settings.seed)
-    models = run_tasks(
-        lambda number: fit_users.remote(uri, training, settings.seed, number),
-        range(settings.model.models),
-        "fit models of users: models",
-        progress,
-    )
-    shared = [ray.put(request), held, ray.put(models), logged_pasts.remote(uri, training)]
+    ensemble = fit_ensemble(request.dataset, settings.seed, settings.model.models, progress=progress)
+    shared = [ray.put(request), held, ray.put(ensemble)]
     shuffled_policies = {shuffled(name) for name in request.policies}
     names = [LOGGING_POLICY, *(s.name for s in request.subjects if s.name not in shuffled_policies)]
-    rolls = [(name, number) for name in names for number in range(len(models))]
+    rolls = [(name, number) for name in names for number in range(settings.model.models)]
     parts = run_tasks(
         lambda roll: _roll.remote(*roll, shared), rolls, "roll out in models of users: subjects times models", progress
     )
-    by_name = np.array(parts, dtype=object).reshape(len(names), len(models))
+    by_name = np.array(parts, dtype=object).reshape(len(names), -1)
     return {name: together(own) for name, own in zip(names, by_name.tolist(), strict=True)}
 
 
@@ -173,38 +166,12 @@ def _interval(values: np.ndarray, gain: float, seed: int, least: float) -> tuple
 
 
 @ray.remote(num_cpus=1)
-def fit_users(uri: str, data: Histories, seed: int, number: int) -> UserModel:
-    """Fit model `number` of an evaluation with this seed (`fit_user_model`).
-
-    Raises `UserError` for histories without an end of a session.
-    """
-    if not data.ends.any():
-        raise UserError(
-            f"{uri}: no user of the sample has two sessions; expected longer histories, or estimators without 'model'"
-        )
-    return fit_user_model(data, PreparedDataset.open(uri).state, repetition_seed(seed, number))
-
-
-@ray.remote(num_cpus=1)
-def logged_pasts(uri: str, data: Histories) -> LoggedPasts:
-    """Run `LoggedPasts.from_histories` in a task."""
-    return LoggedPasts.from_histories(data, PreparedDataset.open(uri).state)
-
-
-@ray.remote(num_cpus=1)
 def _roll(name: str, number: int, shared: list[Any]) -> Modelled:
-    request, held, models, pasts = (ray.get(reference) for reference in shared)
-    return roll_subject(name, number, request, held, models, pasts)
+    request, held, ensemble = (ray.get(reference) for reference in shared)
+    return roll_subject(name, number, request, held, ensemble)
 
 
-def roll_subject(
-    name: str,
-    number: int,
-    request: EvaluationRequest,
-    held: Histories,
-    models: Sequence[UserModel],
-    pasts: LoggedPasts,
-) -> Modelled:
+def roll_subject(name: str, number: int, request: EvaluationRequest, held: Histories, ensemble: Ensemble) -> Modelled:
     """Roll out one subject, or the logging policy, in model `number`, with users of `held` drawn by the seed.
 
     Random numbers are equal for all subjects and differ between models.
@@ -212,10 +179,10 @@ def roll_subject(
     seed = request.settings.seed
     platform = platform_of(request.dataset, held, request.settings.model, seed)
     server = server_of(name, request, platform, number)
-    imagined = roll_out(platform, [models[number]], server, repetition_seed(seed, number))
-    within = pasts.share(imagined.states)
-    # About 25 MB of states per subject, which are not needed again.
-    without = replace(imagined, states=np.empty_like(imagined.states[:0]))
+    imagined = roll_out(platform, [ensemble.members[number]], server, repetition_seed(seed, number))
+    within = ensemble.pasts.share(imagined.inputs)
+    # About 20 MB of inputs per subject, which are not needed again.
+    without = replace(imagined, inputs=np.empty_like(imagined.inputs[:0]))
     return Modelled(without, within, logged_levels(platform))
 
 
@@ -226,7 +193,7 @@ def together(parts: Sequence[Modelled]) -> Modelled:
         levels={task: np.concatenate([one.levels[task] for one in each]) for task in each[0].levels},
         depth=np.concatenate([one.depth for one in each]),
         revisit_hours=np.concatenate([one.revisit_hours for one in each]),
-        states=each[0].states,
+        inputs=each[0].inputs,
         counts=np.sum([one.counts for one in each], axis=0),
         sessions=sum(one.sessions for one in each) // len(each),
     )
@@ -237,8 +204,7 @@ def platform_of(dataset: PreparedDataset, held: Histories, settings: ModelSettin
     """Return the platform of a data set with a random sample of the users of `held`."""
     users = np.sort(np.random.default_rng(seed).permutation(len(held.starts))[: settings.users])
     items, weight = dataset.items(), dataset.metadata.mixture_weight
-    memory = Memory.from_dataset(dataset, items)
-    return Platform(dataset.state, dataset.normaliser, items, held, users, weight, settings.requests, memory)
+    return Platform(dataset.state, dataset.normaliser, items, held, users, weight, settings.requests)
 
 
 def server_of(name: str, request: EvaluationRequest, platform: Platform, number: int = 0) -> Server:

@@ -19,11 +19,11 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.selection.model_score import SETTINGS, ModelScore, fit_score
 from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.evaluation.subjects.adapt import adapted
-from prefrec_ray.evaluation.users.support import THRESHOLD
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.progress import Progress, silent, step
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import Task
+from prefrec_ray.users.support import THRESHOLD
 
 #: Support differs between samples of users, so validation users need a higher support than a verdict requires.
 WANTED = THRESHOLD + 0.1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +10,14 @@ import ray
 from prefrec_ray import runtime
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import MAX_LEVEL
-from prefrec_ray.evaluation.estimators.model import fit_users, logged_pasts, platform_of, policy_server
+from prefrec_ray.evaluation.estimators.model import platform_of, policy_server
 from prefrec_ray.evaluation.settings import ModelSettings
-from prefrec_ray.evaluation.users.histories import check_long_enough, read_histories
-from prefrec_ray.evaluation.users.roll_out import Platform, roll_out
-from prefrec_ray.evaluation.users.support import THRESHOLD, LoggedPasts
-from prefrec_ray.evaluation.users.user_model import UserModel
 from prefrec_ray.policy import Policy
 from prefrec_ray.settings import Task
+from prefrec_ray.users.ensemble import Ensemble, fit_ensemble
+from prefrec_ray.users.histories import check_long_enough, read_histories
+from prefrec_ray.users.roll_out import Platform, roll_out
+from prefrec_ray.users.support import THRESHOLD
 
 #: Smaller than in an evaluation, because many policies are scored.
 SETTINGS = ModelSettings(models=2, users=100, requests=200)
@@ -30,11 +29,10 @@ SEED = 0x5E1E
 
 @dataclass(frozen=True)
 class ModelScore:
-    """Scores policies on a `platform` with users simulated by `models`."""
+    """Scores policies on a `platform` with users simulated by an ensemble of models."""
 
     platform: Platform
-    models: Sequence[UserModel]
-    pasts: LoggedPasts
+    ensemble: Ensemble
 
     def __call__(self, policy: Policy, task: Task) -> float:
         """Return the mean level, minus the highest possible level if the policy lacks support (support.py)."""
@@ -44,8 +42,8 @@ class ModelScore:
     def rolled(self, policy: Policy, task: Task) -> tuple[float, float]:
         """Return the mean level and the policy's support by the log."""
         server = policy_server(policy, self.platform.items, np.random.default_rng(1))
-        imagined = roll_out(self.platform, self.models, server, seed=0)
-        return float(np.nanmean(imagined.levels[task])), self.pasts.share(imagined.states)
+        imagined = roll_out(self.platform, self.ensemble.members, server, seed=0)
+        return float(np.nanmean(imagined.levels[task])), self.ensemble.pasts.share(imagined.inputs)
 
 
 def fit_score(uri: str, split: str, limits: ModelSettings = SETTINGS) -> ray.ObjectRef:
@@ -57,12 +55,11 @@ def fit_score(uri: str, split: str, limits: ModelSettings = SETTINGS) -> ray.Obj
     dataset = PreparedDataset.open(uri)
     check_long_enough(dataset, ["train", split])
     runtime.start_ray()  # otherwise Ray starts by itself, and joins any cluster that runs on this machine
-    training, held = read_histories.remote(uri, "train", SEED, ROWS), read_histories.remote(uri, split, 0, ROWS)
+    held = read_histories.remote(uri, split, 0, ROWS)
     sizes = ModelSettings(
         models=min(SETTINGS.models, limits.models),
         users=min(SETTINGS.users, limits.users),
         requests=min(SETTINGS.requests, limits.requests),
     )
-    models = ray.get([fit_users.remote(uri, training, SEED, number) for number in range(sizes.models)])
-    platform = platform_of(dataset, ray.get(held), sizes, seed=0)
-    return ray.put(ModelScore(platform, models, ray.get(logged_pasts.remote(uri, training))))
+    ensemble = fit_ensemble(dataset, SEED, sizes.models, ROWS)
+    return ray.put(ModelScore(platform_of(dataset, ray.get(held), sizes, seed=0), ensemble))

@@ -16,7 +16,7 @@ from prefrec_ray.reports.load import Run
 from prefrec_ray.reports.style import COLOURS, FAINT, GREY, INK, LINES, RC, legend, note, panel, wrapped
 from prefrec_ray.reports.sweep.load import FINISHED, STOPPED, Setting, Sweep, names, short
 from prefrec_ray.reports.sweep.scores import Measure, metric_of
-from prefrec_ray.reports.sweep.table import cell
+from prefrec_ray.reports.sweep.table import seed_mean
 
 BEST = COLOURS[1]
 #: Numbers on a heat map, whose colors are the same on a white and a dark page.
@@ -96,16 +96,14 @@ def _lines(sweep: Sweep, measure: Measure, task: str, key: str, by_name: dict[st
     figure, axes = panel(task, key, measure.metric.axis, width=4.5, height=3.1)
     at = _scale(axes, [dict(setting.keys)[key] for settings in by_name.values() for setting in settings])
     for (name, settings), (colour, dashes) in zip(by_name.items(), LINES * len(by_name), strict=False):
-        by_x = {at[dict(setting.keys)[key]]: setting for setting in settings}
-        means = {x: entry for x in sorted(by_x) if (entry := cell(sweep, measure, by_x[x], task)) is not None}
-        for x, entry in means.items():
-            if entry.interval is not None:
-                seeds = [score.value for score in measure.select(sweep.group(by_x[x], task))]
-                axes.plot([x] * len(seeds), seeds, "o", color=INK, ms=2.5, alpha=0.6, zorder=5)
-                axes.plot([x, x], entry.interval, color=colour, lw=1.6, alpha=0.8)
-        axes.plot(
-            list(means), [entry.mean for entry in means.values()], color=colour, ls=dashes, marker="o", ms=6, label=name
-        )
+        points = {at[dict(setting.keys)[key]]: measure.select(sweep.group(setting, task)) for setting in settings}
+        means = {x: seed_mean(points[x], measure) for x in sorted(points)}
+        for x, cell in means.items():
+            if cell is not None and cell.interval is not None:
+                axes.plot([x] * cell.seeds, [s.value for s in points[x]], "o", color=INK, ms=2.5, alpha=0.6, zorder=5)
+                axes.plot([x, x], cell.interval, color=colour, lw=1.6, alpha=0.8)
+        ys = [cell.mean for cell in means.values() if cell is not None]
+        axes.plot(list(means), ys, color=colour, ls=dashes, marker="o", ms=6, label=name)
     if (level := measure.controls.get(task, {}).get(LOGGING_POLICY)) is not None:
         axes.axhline(level.value, color=GREY, lw=1, ls="--", zorder=1)
         note(axes, subject_title(LOGGING_POLICY), (axes.get_xlim()[0], level.value), (3, 3), color=GREY)
@@ -142,8 +140,8 @@ def _heat_maps(
     sweep: Sweep, measure: Measure, task: str, title: str, keys: Sequence[str], settings: Sequence[Setting]
 ) -> list[Drawn]:
     """Draw means over seeds by the first two keys, one figure per value of the third key, on one scale of colours."""
-    cells = {setting: cell(sweep, measure, setting, task) for setting in settings}
-    means = {setting: entry.mean for setting, entry in cells.items() if entry is not None}
+    cells = {setting: seed_mean(measure.select(sweep.group(setting, task))) for setting in settings}
+    means = {setting: cell.mean for setting, cell in cells.items() if cell is not None}
     x, y, *third = ((key, ordered([dict(setting.keys)[key] for setting in settings])) for key in keys)
     drawn = []
     for value in third[0][1] if third else [None]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from prefrec_ray.engagement.levels import MAX_LEVEL
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.names import IMITATION, LOGGING_POLICY, Role
 from prefrec_ray.evaluation.results.records import Evaluation, Record
@@ -24,6 +26,11 @@ class Metric:
     unit: str = ""
     form: str = "{:z.4g}"
     is_level: bool = False
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Return the range of the values."""
+        return (0.0, float(MAX_LEVEL)) if self.is_level else (-math.inf, math.inf)
 
     @property
     def axis(self) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-from prefrec_ray.engagement.levels import MAX_LEVEL
 from prefrec_ray.evaluation.results.names import Role, role_title, subject_title
 from prefrec_ray.reports.sweep.load import Setting, Sweep
 from prefrec_ray.reports.sweep.scores import Measure, Score
@@ -92,7 +91,9 @@ def make_table(sweep: Sweep, measure: Measure) -> SweepTable:
     """Return the table of one measure."""
     shown, label = chosen(sweep, measure), sweep.labels
     tasks = [task for task in sweep.tasks if any(t.task == task and t.name in measure.scores for t in sweep.finished)]
-    means = {setting: [cell(sweep, measure, setting, task) for task in tasks] for setting in shown}
+    means = {
+        setting: [seed_mean(measure.select(sweep.group(setting, task)), measure) for task in tasks] for setting in shown
+    }
     columns = zip(*means.values(), strict=True)
     best = [measure.best([entry.mean for entry in column if entry is not None]) for column in columns]
     lines = [
@@ -132,11 +133,6 @@ def chosen(sweep: Sweep, measure: Measure) -> list[Setting]:
     return sorted(sweep.chosen, key=worth, reverse=True)[:BEST_ROWS]
 
 
-def cell(sweep: Sweep, measure: Measure, setting: Setting, task: str) -> SeedMean | None:
-    """Return the cell of a setting and a task, None without a score."""
-    return seed_mean(measure.select(sweep.group(setting, task)), measure.metric.is_level)
-
-
 def seed_interval(values: Sequence[float]) -> Interval | None:
     """Return the 95 % interval of the mean of `values` (one per seed) by Student's t; None for fewer than two."""
     if len(values) < 2:
@@ -145,17 +141,19 @@ def seed_interval(values: Sequence[float]) -> Interval | None:
     return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
-def seed_mean(scores: Sequence[Score], is_level: bool) -> SeedMean | None:
+def seed_mean(scores: Sequence[Score], measure: Measure | None = None) -> SeedMean | None:
     """Return the cell of the seeds of one setting and task, None if there are none.
 
-    The interval over seeds of a level is clipped to its range, if all values are in it.
+    The interval over seeds is clipped to the range of the metric if all values are in it.
     """
     if not scores:
         return None
     values = [score.value for score in scores]
     interval = seed_interval(values)
-    if is_level and interval is not None and min(values) >= 0 and max(values) <= MAX_LEVEL:
-        interval = max(interval[0], 0.0), min(interval[1], float(MAX_LEVEL))
+    if measure is not None and interval is not None:
+        lowest, highest = measure.metric.limits
+        if lowest <= min(values) and max(values) <= highest:
+            interval = max(interval[0], lowest), min(interval[1], highest)
     known = [score.interval for score in scores if score.interval is not None]
     users = None
     if len(known) == len(scores):

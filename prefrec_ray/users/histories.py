@@ -13,9 +13,8 @@ import ray
 
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.logged.sessions import read_sessions
-from prefrec_ray.evaluation.users.memory import Memory
 from prefrec_ray.ids import first_rows, run_lengths, taken_runs
+from prefrec_ray.mdp.exposure import exposures
 
 #: Approximate number of impressions in memory: 200 MB for states of 250 numbers.
 ROWS = 200_000
@@ -33,7 +32,7 @@ class Histories:
     state: np.ndarray  # float32 [N, S], scaled
     action: np.ndarray  # float32 [N, A], the item's embedding
     feedback: np.ndarray  # float32 [N, F], as in the log
-    memory: np.ndarray  # float32 [N, M], from `Memory.replayed`
+    exposure: np.ndarray  # float32 [N, X], before the impression (mdp/exposure.py)
     mean_depth: np.ndarray  # float64 [U]
     mean_revisit_ms: np.ndarray  # float64 [U], NaN for a user with one session
 
@@ -53,7 +52,7 @@ class Histories:
             state=self.state[rows],
             action=self.action[rows],
             feedback=self.feedback[rows],
-            memory=self.memory[rows],
+            exposure=self.exposure[rows],
             mean_depth=self.mean_depth[users],
             mean_revisit_ms=self.mean_revisit_ms[users],
         )
@@ -79,6 +78,20 @@ class Histories:
         wait = np.ones(len(self.timestamp))
         wait[:-1] = np.maximum(np.diff(self.timestamp), 1)
         return np.where(self.followed, wait, 1.0)
+
+    @cached_property
+    def away_ms(self) -> np.ndarray:
+        """Return the time until the user's next impression, float64 [N]; for the last impression a lower bound.
+
+        The bound is the time from the impression to the end of the log. If most users would then be away for longer
+        than ever before, histories do not end with the log, and the bound is 0.
+        """
+        last = ~self.followed
+        bound = (self.timestamp.max() - self.timestamp[last]).astype(np.float64)
+        longest = np.maximum.reduceat(np.where(self.followed, self.wait_ms, 0.0), self.starts)
+        away = self.wait_ms.copy()
+        away[last] = bound if (bound <= longest).mean() > 0.5 else 0.0
+        return away
 
     @cached_property
     def repeats(self) -> bool:
@@ -126,17 +139,17 @@ def histories_of(dataset: PreparedDataset, split: str, seed: int, rows: int = RO
     place = pc.index_in(requests["user_id"].take(pa.array(starts)), users["user_id"].combine_chunks())
     users = users.take(place)
     nothing = np.empty((len(requests), 0), np.float32)
-    state, action, items = tensor(requests["state"]), tensor(requests["action"]), dataset.items()
-    memory = Memory.from_dataset(dataset, items)
+    items = dataset.items()
+    row = items.rows(requests["item_id"].to_numpy(zero_copy_only=False))
     return Histories(
         starts=starts,
         timestamp=requests["timestamp"].to_numpy(),
         session=requests["session_index"].to_numpy(),
-        row=items.rows(requests["item_id"].to_numpy(zero_copy_only=False)),
-        state=state,
-        action=action,
+        row=row,
+        state=tensor(requests["state"]),
+        action=tensor(requests["action"]),
         feedback=tensor(requests["feedback"]) if "feedback" in requests.column_names else nothing,
-        memory=nothing if memory is None else memory.replayed(starts, state, action),
+        exposure=exposures(starts, row, items.kinds),
         mean_depth=users["depth_mean"].to_numpy(),
         mean_revisit_ms=users["revisit_ms_mean"].cast(pa.float64()).fill_null(np.nan).to_numpy(),
     )
@@ -153,7 +166,9 @@ def _read(dataset: PreparedDataset, file: str, split: str, share: float, seed: i
     """Return the impressions of the users drawn from one file, and depth_mean and revisit_ms_mean of all its users."""
     columns = [*_COLUMNS, *(["feedback"] if dataset.state.feedback else [])]
     requests = dataset.read(file, columns)
-    sessions = read_sessions(dataset, file, split).select(["user_id", "depth", "revisit_ms"])
+    of_bucket = dataset.path("sessions", file.rsplit("/", 1)[-1])
+    sessions = dataset.read(of_bucket, ["user_id", "depth", "revisit_ms", "split"])
+    sessions = sessions.filter(pc.equal(sessions["split"], split))
     means = sessions.group_by("user_id").aggregate([("depth", "mean"), ("revisit_ms", "mean")])
     if share < 1:
         drawn = np.random.default_rng(seed).random(len(means)) < share

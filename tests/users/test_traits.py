@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from prefrec_ray.evaluation.users.histories import Histories
-from prefrec_ray.evaluation.users.traits import Known, Spread, Tastes, covariances, intercepts, spread_of
+from prefrec_ray.users.histories import Histories
+from prefrec_ray.users.intercepts import Known, Spread, intercepts, spread_of
+from prefrec_ray.users.tastes import Tastes, covariances
 
 ALONG = np.array([0.8, -0.6, 0.0])
 
@@ -100,8 +101,14 @@ def test_the_spread_of_intercepts_is_found_again() -> None:
     stays, noise = rng.normal(size=len(user)) - 1.0, 0.3 * rng.normal(size=len(user))
     ends = rng.random(len(user)) < 1 / (1 + np.exp(-(stays + own[user, 0])))
     known = Known(user, 400, ends, stays, own[user, 1] + noise)
-    np.testing.assert_allclose(spread_of(known), [0.5, 0.2, 0.09], rtol=0.2)
-    assert spread_of(known._replace(ends=np.zeros(len(user), bool))) == Spread()
-    assert np.isfinite(spread_of(known._replace(error=np.zeros(len(user))))).all()
+    start = spread_of(known, Spread())
+    spread = spread_of(known, start)
+    np.testing.assert_allclose(spread, [0.5, 0.2, 0.09], rtol=0.2)
+    some = known._replace(user=known.user * 2, users=900)  # others have no impressions here
+    np.testing.assert_allclose(spread_of(some, start), spread)
+    assert spread_of(known._replace(ends=np.zeros(len(user), bool)), spread) == spread
+    assert np.isfinite(spread_of(known._replace(error=np.zeros(len(user))), spread)).all()
     alike = known._replace(ends=rng.random(len(user)) < 1 / (1 + np.exp(-stays)), error=noise)
-    assert max(spread_of(alike)[:2]) < 0.02
+    for _ in range(2):
+        spread = spread_of(alike, spread)
+    assert max(spread[:2]) < 0.02

@@ -1,4 +1,4 @@
-"""Roll-outs of policies in models of users: levels and states under the policy."""
+"""Roll-outs of policies in models of users: levels and inputs of the models under the policy."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 
 from prefrec_ray.engagement.levels import levels_against, user_means
 from prefrec_ray.engagement.sessions import session_table
-from prefrec_ray.evaluation.settings import WARM
-from prefrec_ray.evaluation.users.histories import Histories
-from prefrec_ray.evaluation.users.memory import Memory, Recall
-from prefrec_ray.evaluation.users.user_model import UserModel
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.mdp.tracker import StateTracker
+from prefrec_ray.users import WARM
+from prefrec_ray.users.histories import Histories
+from prefrec_ray.users.inputs import Past
+from prefrec_ray.users.member import Member
 
 HOUR_MS = 3_600_000.0
-#: Interval, in impressions, at which states are recorded, from WARM on.
+#: Interval, in impressions, at which inputs are recorded, from WARM on.
 KEPT_EVERY = 8
 
 #: Returns item rows [n] for scaled states [n, S], the impression number, and excluded items (bool [n, I] or None).
@@ -42,7 +42,6 @@ class Platform:
     users: np.ndarray
     weight: float
     requests: int
-    memory: Memory | None
 
 
 @dataclass(frozen=True)
@@ -52,40 +51,39 @@ class Imagined:
     levels: dict[str, np.ndarray]  # by task
     depth: np.ndarray
     revisit_hours: np.ndarray
-    states: np.ndarray  # float32 [m, S], a sample of the policy's states
+    inputs: np.ndarray  # float32 [m, W], a sample of the inputs under the policy, as from `Inputs.logged`
     counts: np.ndarray  # int64 [I], impressions of each item
     sessions: int  # of all users, the mean over models
     ceiling: float = 1.0  # largest possible share of one item among those shown
 
 
-def roll_out(platform: Platform, models: Sequence[UserModel], server: Server, seed: int) -> Imagined:
+def roll_out(platform: Platform, models: Sequence[Member], server: Server, seed: int) -> Imagined:
     """Roll out every user in every model at once. Equal seeds give equal random numbers for any server."""
     data, copies, count = platform.data, len(models), len(platform.users)
     of = np.tile(platform.users, copies)  # member k has the rows [k * count, (k + 1) * count)
     logged = data.take(platform.users)
-    traits = [model.traits(logged) for model in models]
+    inputs = models[0].inputs  # the same for all members of an ensemble
+    made = inputs.scaled(inputs.logged(logged))
+    intercepts = [model.intercepts(logged, made) for model in models]
     tracker = StateTracker(platform.state, platform.normaliser, platform.items, _features(platform, of))
-    recall, rng = Recall(platform.memory, len(of)), np.random.default_rng(seed)
+    past, rng = Past(inputs, np.tile(inputs.tastes(logged), (copies, 1, 1))), np.random.default_rng(seed)
     now, session = data.timestamp[data.starts[of]].copy(), np.zeros(len(of), np.int64)
     seen = None if data.repeats else np.zeros((len(of), len(platform.items)), dtype=bool)
-    times, sessions, states = [], [], []
+    times, sessions, kept = [], [], []
     counts = np.zeros(len(platform.items), np.int64)
     for step in range(platform.requests):
         state = tracker.states(now, session_ids=session)
         rows = server(state, step, seen)
-        action, memory = platform.items.embeddings[rows], recall.means()
-        parts = [slice(k * count, (k + 1) * count) for k in range(copies)]
-        answers = [
-            model.step(state[part], memory[part], action[part], own, rng)
-            for model, own, part in zip(models, traits, parts, strict=True)
-        ]
+        raw = past.inputs(state, rows, platform.items.embeddings[rows])
+        if step >= WARM and step % KEPT_EVERY == 0:
+            kept.append(raw.copy())
+        parts = np.split(inputs.scaled(raw), copies)
+        answers = [model.step(part, own, rng) for model, own, part in zip(models, intercepts, parts, strict=True)]
         feedback, ends, wait = (np.concatenate(column) for column in zip(*answers, strict=True))
         times.append(now)
         sessions.append(session)
-        if step >= WARM and step % KEPT_EVERY == 0:
-            states.append(state)
         named = dict(zip(platform.state.feedback, feedback.T, strict=True))
-        recall.observe(state, action)
+        past.observe(feedback)
         tracker.observe(now, platform.items.ids[rows], named, session_ids=session)
         counts += np.bincount(rows, minlength=len(counts))
         if seen is not None:
@@ -104,7 +102,7 @@ def roll_out(platform: Platform, models: Sequence[UserModel], server: Server, se
         levels={task: means(level) for task, level in levels.items()},
         depth=means(table.depth.astype(np.float64)),
         revisit_hours=means(table.revisit_ms / HOUR_MS),
-        states=np.concatenate(states) if states else np.empty((0, platform.state.width), np.float32),
+        inputs=np.concatenate(kept) if kept else np.empty((0, inputs.width), np.float32),
         counts=counts,
         ceiling=1.0 if seen is None else math.ceil(platform.requests / len(platform.items)) / platform.requests,
         sessions=len(table) // copies,

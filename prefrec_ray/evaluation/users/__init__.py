@@ -1,1 +1,0 @@
-"""The model of users, its inputs, roll-outs and support by the log."""

@@ -1,0 +1,70 @@
+"""An ensemble of models of users of different kinds, fitted on the training users of a data set.
+
+Models of one kind differ less from each other than from the truth. The disagreement of kinds is a better measure of
+their error, and is part of every interval (docs/results/truth.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import ray
+
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.errors import UserError
+from prefrec_ray.runtime.progress import Progress, silent
+from prefrec_ray.runtime.tasks import run_tasks
+from prefrec_ray.users.fit import KINDS, fit_member
+from prefrec_ray.users.histories import ROWS, Histories, check_long_enough, read_histories
+from prefrec_ray.users.inputs import Inputs
+from prefrec_ray.users.member import Member
+from prefrec_ray.users.support import LoggedPasts
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Fitted models, and the range of the log's histories."""
+
+    members: Sequence[Member]
+    pasts: LoggedPasts
+
+
+def fit_ensemble(
+    dataset: PreparedDataset, seed: int, models: int = len(KINDS), rows: int = ROWS, progress: Progress = silent
+) -> Ensemble:
+    """Fit `models` models on about `rows` impressions of training users, the kinds in turn. Ray must run.
+
+    The result depends only on the arguments. Raises `UserError` if histories are too short.
+    """
+    check_long_enough(dataset, ["train"])
+    training = read_histories.remote(dataset.uri, "train", seed, rows)
+    inputs, made, pasts = _inputs.remote(dataset.uri, training)
+    members = run_tasks(
+        lambda number: _fit.remote(number, inputs, training, made, seed),
+        range(models),
+        "fit models of users: models",
+        progress,
+    )
+    return Ensemble(members, ray.get(pasts))
+
+
+@ray.remote(num_cpus=1, num_returns=3)
+def _inputs(uri: str, data: Histories) -> tuple[Inputs, np.ndarray, LoggedPasts]:
+    """Return the inputs of a data set, their values for `data`, and the range of the log's histories."""
+    if not data.ends.any():
+        raise UserError(
+            f"{uri}: no user of the sample has two sessions; expected longer histories, or estimators without 'model'"
+        )
+    dataset = PreparedDataset.open(uri)
+    inputs = Inputs.from_histories(dataset.state, dataset.normaliser, dataset.items(), data)
+    logged = inputs.logged(data)
+    pasts = LoggedPasts.from_histories(data, inputs, logged)
+    return inputs, inputs.scaled(logged), pasts
+
+
+@ray.remote(num_cpus=1)
+def _fit(number: int, inputs: Inputs, data: Histories, made: np.ndarray, seed: int) -> Member:
+    own_seed = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+    return fit_member(KINDS[number % len(KINDS)], inputs, data, made, own_seed)

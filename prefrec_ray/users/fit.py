@@ -1,0 +1,247 @@
+"""Fit of one model of users by maximum likelihood, on a resample of the training users.
+
+Users outside of the resample decide when to stop. Most models of a log are best after a few hundred updates; later ones
+learn the users by heart, and predict gains that do not exist (docs/results/estimators.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import CensoredData, ecdf
+from torch import Tensor, nn
+
+from prefrec_ray.policy.networks.adam import Adam
+from prefrec_ray.policy.networks.layers import mlp
+from prefrec_ray.users.histories import Histories
+from prefrec_ray.users.inputs import Inputs
+from prefrec_ray.users.intercepts import Spread, intercepts, spread_of
+from prefrec_ray.users.member import Member
+from prefrec_ray.users.quantiles import Bins
+
+BATCH = 1024
+#: Updates between two evaluations on held-out users, and evaluations without an improvement after which a fit ends.
+EVERY, PATIENCE = 50, 4
+#: Largest number of updates.
+UPDATES = 3000
+LEARNING_RATE = 2e-3
+#: Learning rate of users' intercepts, each of which is in few batches.
+OWN_LEARNING_RATE = 1e-2
+#: Impressions on which the fit is evaluated.
+_HELD = 20_000
+#: Number of stored residuals.
+_RESIDUALS = 2_000
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A class of models: with or without exposure counts, and its networks."""
+
+    name: str
+    counts: bool
+    network: Callable[[int, int, np.ndarray], nn.Module]  # of inputs, outputs, and the mask of inputs about the past
+
+
+class OneValue(nn.Module):
+    """A network that sees the past only as one linear combination of the inputs `past` (bool [inputs])."""
+
+    def __init__(self, past: np.ndarray, outputs: int) -> None:
+        super().__init__()
+        self.past, self.rest = (torch.from_numpy(np.flatnonzero(mask)) for mask in (past, ~past))
+        self.value = nn.Linear(len(self.past), 1)
+        self.net = mlp(len(self.rest) + 1, (64, 64), outputs)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.net(torch.cat([inputs[:, self.rest], self.value(inputs[:, self.past])], dim=1))
+
+
+KINDS = (
+    Kind("means", False, lambda inputs, outputs, past: mlp(inputs, (64, 64), outputs)),
+    Kind("counts", True, lambda inputs, outputs, past: mlp(inputs, (64, 64), outputs)),
+    Kind("linear", True, lambda inputs, outputs, past: mlp(inputs, (), outputs)),
+    Kind("one value", True, lambda inputs, outputs, past: OneValue(past, outputs)),
+)
+
+
+def fit_member(kind: Kind, inputs: Inputs, data: Histories, made: np.ndarray, seed: int) -> Member:
+    """Fit a model of this kind. `made`: scaled inputs of `data`. The result depends only on the arguments.
+
+    Members with different seeds differ by the sampling error over users. Raises `ValueError` for histories without an
+    end of a session.
+    """
+    if not data.ends.any():
+        raise ValueError("no session ends in these histories")
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    times = np.bincount(rng.integers(0, len(data.starts), len(data.starts)), minlength=len(data.starts))
+    gap = inputs.state.session_gap_ms
+    rows = np.flatnonzero(data.followed | (data.away_ms > gap))
+    held = _held_rows(data, times, rows, rng)
+    rows = np.repeat(rows, times[data.user[rows]])
+    member = _start(kind, inputs, data, rng)
+    feedback = _Feedback(member, data, made)
+    _fit(member.answers, feedback.loss, lambda: float(feedback.loss(held)), rows, rng)
+    leaves = _Leaves(member, data, made, held, rows)
+    _fit(member.leaves, leaves.loss, leaves.held_loss, rows, rng, leaves.own)
+    return leaves.fitted(rng)
+
+
+def _start(kind: Kind, inputs: Inputs, data: Histories, rng: np.random.Generator) -> Member:
+    """Return a member with random weights."""
+    used = np.ones(inputs.width, dtype=bool) if kind.counts else ~inputs.counts
+    columns = np.flatnonzero(used)
+    past = inputs.past[columns]
+    feedback = [Bins.from_values(column, rng) for column in data.feedback.T]
+    log_wait, stays = np.log(data.wait_ms), data.followed & ~data.ends
+    within = Bins.from_values(log_wait[stays] if stays.any() else log_wait, rng)
+    with_feedback = np.append(past, np.zeros(len(feedback), dtype=bool))
+    outputs = max(1, sum(len(bins) for bins in feedback))
+    return Member(
+        inputs=inputs,
+        columns=columns,
+        answers=kind.network(len(past), outputs, past),
+        leaves=kind.network(len(with_feedback), 2 + len(within), with_feedback),
+        feedback=feedback,
+        within=within,
+        feedback_mean=data.feedback.mean(axis=0),
+        feedback_std=np.maximum(data.feedback.std(axis=0), 1e-6),
+        away_mean=float(log_wait[data.ends].mean()),
+        away_std=float(log_wait[data.ends].std()) or 1.0,
+        residuals=np.zeros(1),
+        spread=Spread(),
+    )
+
+
+def _held_rows(data: Histories, times: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return the impressions among `rows` of users outside of the resample; of all users if there are none."""
+    users = rng.permutation(np.flatnonzero(times == 0)) if (times == 0).any() else np.arange(len(times))
+    chosen = users[: max(1, int((np.cumsum(data.lengths[users]) <= _HELD).sum()))]
+    return rows[np.isin(data.user[rows], chosen)]
+
+
+def _fit(
+    network: nn.Module,
+    loss: Callable[[np.ndarray], Tensor],
+    held_loss: Callable[[], float],
+    rows: np.ndarray,
+    rng: np.random.Generator,
+    own: Tensor | None = None,
+) -> None:
+    """Minimise `loss` over the impressions `rows` until `held_loss` stops improving; leave the best weights.
+
+    `own`: further parameters, with a learning rate of their own.
+    """
+    groups: list[dict[str, Any]] = [{"params": list(network.parameters())}]
+    if own is not None:
+        groups.append({"params": [own], "lr": OWN_LEARNING_RATE})
+    optimizer = Adam(groups, LEARNING_RATE)
+    best, weights, since = np.inf, deepcopy(network.state_dict()), 0
+    for update in range(1, UPDATES + 1):
+        optimizer.zero_grad()
+        loss(rows[rng.integers(0, len(rows), BATCH)]).backward()
+        optimizer.step()
+        if update % EVERY == 0:
+            with torch.inference_mode():
+                now = held_loss()
+            since += 1
+            if now < best:
+                best, weights, since = now, deepcopy(network.state_dict()), 0
+            if since == PATIENCE:
+                break
+    network.load_state_dict(weights)
+    network.requires_grad_(False)
+
+
+class _Feedback:
+    """Loss of the first network: the cross-entropy of the bins, summed over columns of feedback."""
+
+    def __init__(self, member: Member, data: Histories, made: np.ndarray) -> None:
+        self._member, self._made = member, made
+        self._sizes = [len(bins) for bins in member.feedback]
+        codes = [bins.code(column) for bins, column in zip(member.feedback, data.feedback.T, strict=True)]
+        self._codes = torch.from_numpy(np.stack(codes, axis=0) if codes else np.empty((0, len(data.row)), np.int64))
+
+    def loss(self, rows: np.ndarray) -> Tensor:
+        """Return the mean loss of the impressions `rows`."""
+        logits = self._member.answers(self._member.used(self._made[rows]))
+        if not self._sizes:
+            return logits.sum() * 0.0
+        parts, codes = logits.split(self._sizes, dim=1), self._codes[:, torch.from_numpy(rows)]
+        return torch.stack([nn.functional.cross_entropy(*pair) for pair in zip(parts, codes, strict=True)]).sum()
+
+
+class _Leaves:
+    """Loss of the second network: session ends, waits within sessions and times away, with intercepts of users."""
+
+    def __init__(self, member: Member, data: Histories, made: np.ndarray, held: np.ndarray, rows: np.ndarray) -> None:
+        self._member, self._data, self._made, self._held = member, data, made, held
+        log_wait = np.log(np.maximum(data.away_ms, 1.0))
+        self._censored = ~data.followed
+        self._ends = data.ends | self._censored
+        self._pause = torch.from_numpy(member.within.code(log_wait))
+        self._away = (log_wait - member.away_mean) / member.away_std
+        self._count = np.maximum(np.bincount(data.user[rows], minlength=len(data.starts)), 1)
+        self._spread = Spread()
+        self.own = torch.zeros(len(data.starts), 2, requires_grad=True)
+
+    def loss(self, rows: np.ndarray) -> Tensor:
+        """Return the mean negative log-likelihood of `rows`, and of the intercepts once per user."""
+        mine = self.own[torch.from_numpy(self._data.user[rows])]
+        given = self._member.leaves(self._member.second(self._member.used(self._made[rows]), self._data.feedback[rows]))
+        prior = torch.tensor([self._spread.stays, self._spread.away])
+        own = (0.5 * mine.square() / prior).sum(dim=1) / torch.from_numpy(self._count[self._data.user[rows]])
+        return (self._likelihood(given, mine, rows) + own).mean()
+
+    def held_loss(self) -> float:
+        """Return the loss on held-out users with their most likely intercepts; update the spread of intercepts."""
+        member, held = self._member, self._held
+        followed = held[self._data.followed[held]]
+        known = member.known(self._data, self._made, followed)
+        self._spread = spread_of(known, self._spread)
+        own = intercepts(known, self._spread)[self._data.user[held]]
+        given = torch.from_numpy(member.predict(self._data, self._made, held)).float()
+        return float(self._likelihood(given, torch.from_numpy(own).float(), held).mean())
+
+    def _likelihood(self, given: Tensor, own: Tensor, rows: np.ndarray) -> Tensor:
+        ends = torch.from_numpy(self._ends[rows].astype(np.float32))
+        end = nn.functional.binary_cross_entropy_with_logits(given[:, 0] + own[:, 0], ends, reduction="none")
+        pause = nn.functional.cross_entropy(given[:, 1:-1], self._pause[torch.from_numpy(rows)], reduction="none")
+        away = away_loss(
+            given[:, -1] + own[:, 1],
+            torch.from_numpy(self._away[rows]).float(),
+            torch.from_numpy(self._censored[rows]),
+            self._spread.noise**0.5,
+        )
+        return end + (1 - ends) * pause + ends * away
+
+    def fitted(self, rng: np.random.Generator) -> Member:
+        """Return the member with its spread and its residuals."""
+        member, data = self._member, self._data
+        followed = np.flatnonzero(data.followed)
+        known = member.known(data, self._made, followed)
+        spread = spread_of(known, self._spread)
+        ends = np.flatnonzero(self._ends & (data.followed | (data.away_ms > member.inputs.state.session_gap_ms)))
+        ends = rng.permutation(ends)[:20_000]
+        given, own = member.predict(data, self._made, ends), intercepts(known, spread)[data.user[ends]]
+        residual = member.away_std * (self._away[ends] - given[:, -1] - own[:, 1])
+        return replace(member, spread=spread, residuals=residual_quantiles(residual, self._censored[ends]))
+
+
+def away_loss(mean: Tensor, away: Tensor, censored: Tensor, noise: float) -> Tensor:
+    """Return the negative log-likelihood of times `away` ~ N(mean, noise^2), [n]; if `censored`, of at least `away`."""
+    z = (away - mean) / noise
+    density = 0.5 * z.square() + np.log(noise) + 0.5 * np.log(2 * np.pi)
+    return torch.where(censored, -torch.special.log_ndtr(-z), density)
+
+
+def residual_quantiles(residual: np.ndarray, censored: np.ndarray) -> np.ndarray:
+    """Return equally likely values of the residuals by the estimator of Kaplan and Meier (1958), ascending."""
+    curve = ecdf(CensoredData(uncensored=residual[~censored], right=residual[censored])).cdf
+    chance = (np.arange(_RESIDUALS) + 0.5) / _RESIDUALS
+    place = np.searchsorted(curve.probabilities, chance)
+    return curve.quantiles[np.minimum(place, len(curve.quantiles) - 1)]

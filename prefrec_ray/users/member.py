@@ -1,0 +1,105 @@
+"""One model of users: feedback, session ends and the time until the next impression.
+
+With the tracker, which computes the next state, it is an environment for roll-outs of a policy. Three distributions:
+
+    feedback ~ P(. | inputs)    ends ~ P(. | inputs, feedback)    wait ~ P(. | inputs, feedback, ends)
+
+The time away follows an accelerated failure time model, log(wait) = mu(inputs, feedback) + u + e, with e drawn from its
+residuals. Unlike bins, it extrapolates to users who return sooner than most of the log. Users have random intercepts u
+of the time away and of the logit of an end (a mixed model), which represent traits independent of the shown items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from prefrec_ray.users.histories import Histories
+from prefrec_ray.users.inputs import Inputs
+from prefrec_ray.users.intercepts import Known, Spread, intercepts
+from prefrec_ray.users.quantiles import Bins
+
+#: A time away is at most exp(_LONGEST), about a thousand times, the mean.
+_LONGEST = 7.0
+#: Impressions of one forward pass.
+_CHUNK = 8192
+
+
+class Outcomes(NamedTuple):
+    """Outcomes of n impressions."""
+
+    feedback: np.ndarray  # float32 [n, F]
+    ends: np.ndarray  # bool [n]: the session ends here
+    wait_ms: np.ndarray  # float64 [n], to the next impression, at least 1
+
+
+@dataclass(frozen=True)
+class Member:
+    """A fitted model (fit.py). It uses the inputs in `columns`.
+
+    The first network returns logits of the bins of all feedback columns. The second network, with feedback as an input,
+    returns the logit of an end, logits of the bins of a wait within a session, and mu in units of `away_std`.
+    """
+
+    inputs: Inputs
+    columns: np.ndarray  # int64
+    answers: nn.Module
+    leaves: nn.Module
+    feedback: Sequence[Bins]
+    within: Bins  # log of the wait in ms
+    feedback_mean: np.ndarray  # [F]
+    feedback_std: np.ndarray  # [F]
+    away_mean: float  # of the log of the time away in ms
+    away_std: float
+    residuals: np.ndarray  # equally likely e, ascending
+    spread: Spread  # of the intercepts
+
+    def intercepts(self, data: Histories, made: np.ndarray) -> np.ndarray:
+        """Return the most likely intercepts of the users of `data`, float32 [U, 2]. `made`: their scaled inputs."""
+        return intercepts(self.known(data, made, np.flatnonzero(data.followed)), self.spread).astype(np.float32)
+
+    def known(self, data: Histories, made: np.ndarray, rows: np.ndarray) -> Known:
+        """Return the session ends of the impressions `rows` of `data`, and the predictions of the second network."""
+        given = self.predict(data, made, rows)
+        error = (np.log(data.wait_ms[rows]) - self.away_mean) / self.away_std - given[:, -1]
+        return Known(data.user[rows], len(data.starts), data.ends[rows], given[:, 0], error)
+
+    def predict(self, data: Histories, made: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Return the outputs of the second network for the impressions `rows` [n] of `data`, float64."""
+        parts = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
+        with torch.inference_mode():
+            given = [self.leaves(self.second(self.used(made[at]), data.feedback[at])).numpy() for at in parts]
+        return np.concatenate(given).astype(np.float64)
+
+    def used(self, made: np.ndarray) -> Tensor:
+        """Return the inputs of the first network, from inputs [n, W]."""
+        return torch.from_numpy(made.take(self.columns, axis=1))
+
+    def second(self, used: Tensor, feedback: np.ndarray) -> Tensor:
+        """Return the inputs of the second network, from the first network's and the feedback [n, F]."""
+        scaled = (feedback - self.feedback_mean) / self.feedback_std
+        return torch.cat([used, torch.from_numpy(scaled.astype(np.float32))], dim=1)
+
+    def step(self, made: np.ndarray, own: np.ndarray, rng: np.random.Generator) -> Outcomes:
+        """Draw the outcomes of impressions with scaled inputs `made` [n, W] for users with the intercepts `own` [n, 2].
+
+        The number of random numbers from `rng` does not depend on the inputs.
+        """
+        n, columns = len(made), len(self.feedback)
+        uniform, away = rng.random((2 * columns + 3, n)), rng.integers(0, len(self.residuals), n)
+        with torch.inference_mode():
+            used = self.used(made)
+            logits = np.split(self.answers(used).numpy(), np.cumsum([len(bins) for bins in self.feedback]), axis=1)
+            drawn = [bins.draw(logits[j], uniform[2 * j : 2 * j + 2]) for j, bins in enumerate(self.feedback)]
+            feedback = np.stack(drawn, axis=1) if drawn else np.empty((n, 0))
+            leaves = self.leaves(self.second(used, feedback)).numpy().astype(np.float64)
+        ends = uniform[-1] < 1.0 / (1.0 + np.exp(-(leaves[:, 0] + own[:, 0])))
+        pause = np.exp(self.within.draw(leaves[:, 1:-1], uniform[-3:-1]))
+        mu = self.away_std * (leaves[:, -1] + own[:, 1])
+        gone = np.exp(self.away_mean + np.minimum(mu + self.residuals[away], _LONGEST))
+        return Outcomes(feedback.astype(np.float32), ends, np.maximum(np.where(ends, gone, pause), 1.0))

@@ -1,0 +1,144 @@
+"""Roll-outs in models of users against sums by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from logged_users import HOUR, ITEMS, NORMALISER, STATE, histories, inputs_of
+
+from prefrec_ray.evaluation.estimators.model import policy_server
+from prefrec_ray.mdp.exposure import WINDOWS
+from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.policy import DETERMINISTIC, Policy
+from prefrec_ray.policy.networks.actors import DeterministicActor
+from prefrec_ray.policy.networks.layers import Mlp
+from prefrec_ray.users import WARM
+from prefrec_ray.users.histories import Histories
+from prefrec_ray.users.inputs import DOSES
+from prefrec_ray.users.member import Outcomes
+from prefrec_ray.users.roll_out import KEPT_EVERY, Platform, logged_levels, roll_out
+
+LOGGED = ServingSettings(candidates="logged", variety=0.0)
+
+
+class Clockwork:
+    """Users whose every third request ends a session, after which they stay away for `share` of their mean time."""
+
+    inputs = inputs_of(histories(users=30))[0]
+
+    def __init__(self, share: float) -> None:
+        self.share, self.asked = share, 0
+
+    def intercepts(self, data: Histories, made: np.ndarray) -> np.ndarray:
+        return data.mean_revisit_ms
+
+    def step(self, made: np.ndarray, own: np.ndarray, rng: np.random.Generator) -> Outcomes:
+        self.asked += 1
+        ends = np.full(len(made), self.asked % 3 == 0)
+        return Outcomes(np.ones((len(made), 1), np.float32), ends, np.where(ends, self.share * own, 1000.0))
+
+
+def platform(data: Histories, requests: int = 30) -> Platform:
+    return Platform(STATE, NORMALISER, ITEMS, data, np.array([0, 2, 5]), 0.5, requests)
+
+
+def test_levels_of_a_roll_out_are_those_of_its_sessions() -> None:
+    data = replace(histories(users=8), mean_depth=np.full(8, 1.2), mean_revisit_ms=np.full(8, 10 * HOUR))
+    shown: list[np.ndarray] = []
+
+    def server(states: np.ndarray, step: int, seen: np.ndarray | None) -> np.ndarray:
+        assert seen is None  # the log repeats
+        shown.append(states)
+        return np.full(len(states), 7)
+
+    outcome = roll_out(platform(data), [Clockwork(0.4), Clockwork(0.9)], server, seed=0)
+    assert outcome.levels["depth"].tolist() == [[2.0] * 3] * 2  # floor(3 / 1.2)
+    np.testing.assert_allclose(outcome.levels["frequency"], [[2.0] * 3, [1.0] * 3])  # floor(1 / .4), floor(1 / .9)
+    np.testing.assert_allclose(outcome.levels["mixture"], [[2.0] * 3, [1.5] * 3])
+    np.testing.assert_allclose(outcome.depth, 3.0)
+    np.testing.assert_allclose(outcome.revisit_hours, [[4.0] * 3, [9.0] * 3])
+    assert outcome.counts[7] == outcome.counts.sum() == 6 * 30
+    assert outcome.sessions == 3 * 10
+    # The states come from the tracker: the profile of the log's users, and their recent items.
+    np.testing.assert_array_equal(shown[5][:, STATE.groups["profile"]], np.eye(3)[[0, 2, 2] * 2])
+    last = STATE.groups["items"].start
+    np.testing.assert_allclose(shown[5][:, last : last + 2], np.tile(ITEMS.embeddings[7], (6, 1)), rtol=1e-5)
+
+
+def test_inputs_are_recorded_once_means_have_forgotten_their_start_and_only_some() -> None:
+    """One item is repeated, so that the number of earlier impressions of its kind is known."""
+
+    def inputs_after(requests: int) -> np.ndarray:
+        data = histories(users=8)
+        return roll_out(platform(data, requests), [Clockwork(0.5)], lambda *_: np.full(3, 7), seed=0).inputs
+
+    recorded = inputs_after(WARM + 2 * KEPT_EVERY + 1)
+    first = np.flatnonzero(Clockwork.inputs.counts)[0]
+    steps = (WARM, WARM + KEPT_EVERY, WARM + 2 * KEPT_EVERY)
+    expected = [[min(step, window) >= dose for window in WINDOWS for dose in DOSES] for step in steps]
+    width = len(WINDOWS) * len(DOSES)
+    np.testing.assert_array_equal(recorded[:, first : first + width], np.repeat(expected, 3, axis=0))
+    assert inputs_after(WARM).shape == (0, Clockwork.inputs.width)
+
+
+@pytest.mark.parametrize("requests", [45, 10_000])
+def test_the_logged_levels_are_those_of_the_log_as_far_as_a_roll_out_goes(requests: int) -> None:
+    data = histories(users=8)
+    mean_levels = logged_levels(platform(data, requests))
+    levels = []
+    for user in (0, 2, 5):
+        rows = np.flatnonzero(data.user == user)[:requests]
+        _, first, depth = np.unique(data.session[rows], return_index=True, return_counts=True)
+        away = data.timestamp[rows[first[1:]]] - data.timestamp[rows[first[1:] - 1]]
+        frequency = np.clip(np.floor(data.mean_revisit_ms[user] / away), 0, 5)
+        levels.append((np.clip(np.floor(depth / data.mean_depth[user]), 0, 5).mean(), frequency.mean()))
+    assert (mean_levels["depth"], mean_levels["frequency"]) == pytest.approx(tuple(np.mean(levels, axis=0)))
+
+
+def test_where_the_log_repeats_nothing_nothing_is_repeated() -> None:
+    data = histories(users=8, requests=20)
+    for user in range(8):
+        data.row[user * 20 : user * 20 + 20] = np.random.default_rng(user).permutation(50)[:20]
+    assert not data.repeats
+    seen_counts: list[np.ndarray] = []
+
+    def server(states: np.ndarray, step: int, seen: np.ndarray) -> np.ndarray:
+        seen_counts.append(seen.sum(axis=1))
+        return seen.argmin(axis=1)  # the first unseen
+
+    outcome = roll_out(platform(data, requests=10), [Clockwork(0.5)], server, seed=0)
+    assert [counts.tolist() for counts in seen_counts] == [[step] * 3 for step in range(10)]
+    assert outcome.counts[:10].tolist() == [3] * 10
+
+
+def test_some_users_of_histories() -> None:
+    data = histories(users=5, requests=7)
+    some = data.take(np.array([3, 1]))
+    assert some.starts.tolist() == [0, 7]
+    rows = np.r_[21:28, 7:14]
+    for name in ("timestamp", "session", "row", "state", "action", "feedback", "exposure"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(data, name)[rows])
+    np.testing.assert_array_equal(some.mean_depth, data.mean_depth[[3, 1]])
+
+
+@pytest.mark.parametrize(
+    "serving", [DETERMINISTIC, ServingSettings(variety=0.0), LOGGED], ids=lambda rule: rule.candidates
+)
+def test_who_has_seen_all_that_may_be_shown_sees_it_again(serving: ServingSettings) -> None:
+    """The roll-out is longer than the catalogue, and the log has no repeats."""
+    data = histories(users=8, requests=20)
+    data.row[:] = np.tile(np.arange(20), 8)
+    logged = np.where(np.arange(len(ITEMS)) < 10, 1.0, 0.0)
+    bounds = np.ones(2, np.float32)
+    actor = DeterministicActor(
+        Mlp.from_layers([(np.zeros((2, STATE.width), np.float32), np.zeros(2, np.float32))]), -bounds, bounds
+    )
+    items = replace(ITEMS, logged=logged)
+    policy = Policy(actor, STATE, NORMALISER, items, serving, deviation=1.0)
+    server = policy_server(policy, items, np.random.default_rng(0))
+    outcome = roll_out(platform(data, requests=2 * len(ITEMS)), [Clockwork(0.5)], server, seed=0)
+    if serving.candidates == "logged":
+        assert outcome.counts[10:].sum() == 0
+        assert outcome.counts[:10].min() >= 3
+    else:
+        assert outcome.counts.tolist() == [2 * 3] * len(ITEMS)
