@@ -103,9 +103,8 @@ class PreparedDataset:
     def _files_of(self, *parts: str) -> list[str]:
         """Return the files of a folder, or one file. Raises `UserError` if no file exists."""
         where = self.path(*parts)
-        files = self.files(*parts)
-        if where.endswith(".parquet"):
-            files = [where] if storage.exists(where) else []
+        one = [where] if storage.exists(where) else []
+        files = one if where.endswith(".parquet") else self.files(*parts)
         if not files:
             raise UserError(f"{where}: found no files; expected the files of a prepared data set")
         return files
