@@ -60,8 +60,8 @@ def creators(user: User) -> list[float]:
     for row in user.rows:
         creator = int(user.world.creator[row])
         seen.append(creator)
-        mood = 0.95 * mood + user.world.value[creator] * min(seen.count(creator), 5) / 5
-        found.append(sigmoid(0.1 * mood))
+        mood = 0.97 * mood + user.world.value[creator] * min(seen.count(creator), 5) / 5
+        found.append(sigmoid(0.2 * mood))
     return found
 
 

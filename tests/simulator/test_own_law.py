@@ -76,7 +76,9 @@ YAML = """
 simulate: {users: 60, requests: 30, items: 30, seed: 4, truth: true, world: "colors_law:Colors"}
 prepare:
   source: {kind: simulator, path: logs}
-  preferences: {pairs: 60, validation_pairs: 20, length: 10, min_requests: 25}
+  train_fraction: 0.7
+  validation_fraction: 0.2
+  preferences: {pairs: 60, validation_pairs: 20, length: 10, min_requests: 25, tasks: [frequency]}
 """
 COMMANDS = """
 import json

@@ -3,7 +3,7 @@
 Item i is by one of 300 creators b(i) and is shown to a user at most once. Creator b has the lasting value w_b, a
 standard normal number. At the k-th item of the creator that a user sees,
 
-    mood <- 0.95 mood + w_b min(k, 5) / 5,    satisfaction = sigmoid(0.1 mood).
+    mood <- 0.97 mood + w_b min(k, 5) / 5,    satisfaction = sigmoid(0.2 mood).
 
 Clicks and watch time depend on a bait of the item that is independent of w.
 
@@ -34,8 +34,8 @@ class LoyalUsers(Users):
         creator = self.world.creator[rows]
         self.exposures[self.everyone, creator] += 1
         share = np.minimum(self.exposures[self.everyone, creator], FULL) / FULL
-        self.mood = 0.95 * self.mood + self.world.value[creator] * share
-        satisfaction = sigmoid(0.1 * self.mood)
+        self.mood = 0.97 * self.mood + self.world.value[creator] * share
+        satisfaction = sigmoid(0.2 * self.mood)
         bait = self.world.bait[rows]
         return Reaction(satisfaction, click=-1.0 + bait, like=-2.5 + 2.0 * satisfaction, watch=-0.5 + 0.3 * bait)
 
