@@ -7,9 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Largest catalogue with a single cell, in which every item is scored.
-ONE_CELL = 512
-
 
 @dataclass(frozen=True)
 class Cells:
@@ -25,13 +22,14 @@ class Cells:
     place: np.ndarray
 
     @classmethod
-    def from_embeddings(cls, embeddings: np.ndarray) -> Cells:
-        """Split the items [I, A] at the median of the coordinate with the largest variance into about 4 sqrt(I) cells.
+    def from_embeddings(cls, embeddings: np.ndarray, cells: int | None = None) -> Cells:
+        """Split the items [I, A] at the median of the coordinate with the largest variance.
 
-        With this number of cells, a draw of ten items scores fewer than twice as many items.
+        `cells` is the least number of cells, at most I; None: about 4 sqrt(I), with which a draw of ten items scores
+        fewer than twice as many items.
         """
         count = len(embeddings)
-        halvings = 0 if count <= ONE_CELL else 2 + round(0.5 * math.log2(count))
+        halvings = 2 + round(0.5 * math.log2(count)) if cells is None else math.ceil(math.log2(cells))
         parts = [np.arange(count)]
         for _ in range(halvings):
             parts = [half for part in parts for half in _halves(part, embeddings)]
@@ -49,11 +47,6 @@ class Cells:
     def representatives(self) -> np.ndarray:
         """Return the representative item of each cell, int64 [M]."""
         return self.members[:, 0]
-
-    @property
-    def single(self) -> bool:
-        """Return True if all items are in one cell."""
-        return len(self.members) == 1
 
 
 def _halves(part: np.ndarray, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

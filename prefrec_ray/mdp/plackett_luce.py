@@ -11,6 +11,10 @@ def plackett_luce(logits: np.ndarray, k: int, rng: np.random.Generator) -> tuple
     A column is drawn with a probability proportional to exp(logit) among the remaining columns; -inf is never drawn. At
     least k logits per row must be finite. The k largest of logits plus Gumbel noise are such a draw (Kool et al. 2019).
     """
+    if k == 1:  # one random number per row instead of one per column
+        weights = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
+        column, probability = draw(weights, rng)
+        return column[:, None], probability[:, None]
     noisy = logits + rng.gumbel(size=logits.shape)
     columns = np.argpartition(-noisy, k - 1, axis=1)[:, :k]
     order = np.take_along_axis(noisy, columns, axis=1).argsort(axis=1)[:, ::-1]

@@ -14,6 +14,7 @@ from prefrec_ray.mdp.items import EXACT, ItemTable, smallest
 from prefrec_ray.mdp.plackett_luce import log_sum_exp, plackett_luce
 from prefrec_ray.mdp.recent import RecentItems
 from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.policy.landmarks import Landmarks
 from prefrec_ray.policy.two_steps import TRIED, TwoSteps
 from prefrec_ray.policy.weighing import ItemScorer, Weighing
 
@@ -34,9 +35,9 @@ class Distribution:
 
     `sample` is Plackett-Luce: the weight of an item is exp(score / scale), times its share in the log if candidates are
     `logged`. The scale is `temperature` standard deviations of the scores over the items of a state. The diversity
-    penalty subtracts `variety` standard deviations times the similarity to recent items (`recent`). Above
-    `cells.ONE_CELL` items the draw has two steps (two_steps.py). Propensities belong to the actual draw. `best` scores
-    all items up to `EXACT`, and finds the largest score of more items in two steps.
+    penalty subtracts `variety` standard deviations times the similarity to recent items (`recent`). Scores of hundreds
+    of items are interpolated (landmarks.py). Above `EXACT` items, the draw and `best` have two steps (two_steps.py).
+    Propensities belong to the actual draw.
     """
 
     items: ItemTable
@@ -81,8 +82,8 @@ class Distribution:
             elif self.serving.rule == "best":
                 best = self._best if self._exact else self._two_steps.best
                 parts.append(Drawn(best(chosen, k, out), np.ones((len(chosen), k))))
-            elif self.items.cells.single:
-                parts.append(self._one_cell(chosen, k, out, rng))
+            elif self._exact:
+                parts.append(Drawn(*plackett_luce(self._logits(chosen, out), k, rng)))
             else:
                 parts.append(Drawn(*self._two_steps.draw(chosen, k, out, rng)))
         if not parts:
@@ -94,13 +95,14 @@ class Distribution:
         """Return the number of items that are scored for one state and position."""
         if self.serving.candidates == "nearest":
             return self.serving.count
-        if self.serving.rule == "best":
-            return len(self.items) if self._exact else TRIED * self.items.cells.members.shape[1]
-        return len(self.items) if self.items.cells.single else len(self.items.cells.members)
+        if self._exact:
+            return len(self.items)
+        members = self.items.cells.members
+        return TRIED * members.shape[1] if self.serving.rule == "best" else len(members)
 
     @property
     def _exact(self) -> bool:
-        """Return True if `best` scores all items."""
+        """Return True if all items have a score in each state."""
         return len(self.items) <= EXACT
 
     def _near(
@@ -145,20 +147,20 @@ class Distribution:
         return Drawn(rows, np.concatenate([known, np.ones((len(states), k - wanted))], axis=1))
 
     def _best(self, states: np.ndarray, k: int, out: ExcludedItems | None) -> np.ndarray:
-        logits, _ = self._weigh(states, self.items.embeddings)
+        logits = self._all_scores(states)
         logits[:, self.weights == 0] = -np.inf
         if out is not None:
             logits[out.state, out.item] = -np.inf
         return smallest(-logits, k)
 
-    def _one_cell(self, states: np.ndarray, k: int, out: ExcludedItems | None, rng: np.random.Generator) -> Drawn:
-        return Drawn(*plackett_luce(self._logits(states, out), k, rng))
+    def _all_scores(self, states: np.ndarray) -> np.ndarray:
+        """Return the log weights [n, I] of all items before their prior weights."""
+        return self._weigh(states, self.items.embeddings, landmarks=self._landmarks)[0]
 
     def _logits(self, states: np.ndarray, out: ExcludedItems | None) -> np.ndarray:
         """Return the logarithms [n, I] of the weights of all items."""
-        logits, _ = self._weigh(states, self.items.embeddings)
         with np.errstate(divide="ignore"):
-            logits = logits + np.log(self.weights)
+            logits = self._all_scores(states) + np.log(self.weights)
         if out is not None:
             logits[out.state, out.item] = -np.inf
         return logits
@@ -168,7 +170,7 @@ class Distribution:
     ) -> np.ndarray:
         """Return the probabilities [n] that the items `rows` [n] are drawn first under `sample` from all items."""
         excluded = ExcludedItems.from_mask(excluded) if isinstance(excluded, np.ndarray) else excluded
-        if self.items.cells.single:
+        if self._exact:
             logits = self._logits(states, excluded)
             return np.exp(np.take_along_axis(logits, rows[:, None], axis=1)[:, 0] - log_sum_exp(logits))
         return self._two_steps.probabilities(states, rows, excluded)
@@ -177,6 +179,12 @@ class Distribution:
     def _weigh(self) -> Weighing:
         assert self.scorer is not None
         return Weighing(self.serving, self.scorer, self.recent)
+
+    @cached_property
+    def _landmarks(self) -> Landmarks | None:
+        """Return the landmarks; None if all items are scored. A density costs less than the interpolation."""
+        assert self.scorer is not None
+        return Landmarks.from_embeddings(self.items.embeddings) if self.scorer.standardised else None
 
     @cached_property
     def _two_steps(self) -> TwoSteps:

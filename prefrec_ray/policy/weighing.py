@@ -10,6 +10,7 @@ import numpy as np
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.recent import RecentItems
 from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.policy.landmarks import Landmarks
 
 
 class ItemScorer(Protocol):
@@ -30,16 +31,23 @@ class Weighing:
     recent: RecentItems | None = None
 
     def __call__(
-        self, states: np.ndarray, candidates: np.ndarray, scale: np.ndarray | None = None
+        self,
+        states: np.ndarray,
+        candidates: np.ndarray,
+        scale: np.ndarray | None = None,
+        landmarks: Landmarks | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the log weights [n, k] of k items and the scale [n, 1] of their scores.
 
-        Embeddings are [n, k, A], or [k, A] for all states. If no scale is given, it comes from these items.
+        Embeddings are [n, k, A], or [k, A] for all states. If no scale is given, it comes from these items. With
+        `landmarks` of these items, only the landmarks are scored.
         """
-        of_each = candidates if candidates.ndim == 3 else np.broadcast_to(candidates, (len(states), *candidates.shape))
+        scored = candidates if landmarks is None else candidates[landmarks.rows]
+        of_each = scored if scored.ndim == 3 else np.broadcast_to(scored, (len(states), *scored.shape))
         scores = self.scorer.scores(states, of_each)
         if not np.isfinite(scores).all():
             raise UserError("policy: found a score that is not finite; expected networks and states of usual size")
+        scores = scores if landmarks is None else scores @ landmarks.weights
         scale = self._scale(scores) if scale is None else scale
         logits = scores / scale
         if self.recent is not None and self.scorer.standardised and self.serving.variety:
