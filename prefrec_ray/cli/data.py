@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import RenderableType
@@ -11,9 +11,6 @@ from rich.table import Table
 
 from prefrec_ray.cli.console import Config, console, loading, made, pasteable, progress
 from prefrec_ray.errors import UserError
-
-if TYPE_CHECKING:
-    from prefrec_ray.dataset.metadata import Fatigue
 
 ON_ERROR = ("fail", "drop")
 
@@ -135,10 +132,9 @@ def prepare(
     with loading(console()):
         from prefrec_ray.dataset.prepare.run import prepare
     with progress(console()) as report:
-        dataset = prepare(settings, output, report, on_error)  # type: ignore[arg-type]  # checked above
+        prepare(settings, output, report, on_error)  # type: ignore[arg-type]  # checked above
     for line in _kept_and_dropped(storage.read_json(storage.join(output, "dropped.json"))):
         console().print(line)
-    console().print(_fatigue(dataset.metadata.tiring))
     made("data set", output, pasteable("train", config, "--dataset", output, "--output", "RUN"))
 
 
@@ -155,14 +151,3 @@ def _kept_and_dropped(report: dict[str, Any]) -> list[str]:
         first = f"first in {reason['file']}, row {reason['row']} ({reason['found']})"
         lines.append(f"  {reason['rows']:,}: {column}expected {reason['expected']}; {first}")
     return lines
-
-
-def _fatigue(tiring: Fatigue | None) -> str:
-    """Describe the fatigue in the log."""
-    from prefrec_ray.mdp.serving import UNSAID
-
-    if tiring is None or tiring.variety is None:
-        return f"fatigue with similar items: unknown, the log is too small; serving.variety `auto` is {UNSAID:g}"
-    tire = "visible" if tiring.variety > 1 + 2 * tiring.error else "not visible"
-    auto = f"serving.variety `auto` is {tiring.variety:g} (standard error {tiring.error:g})"
-    return f"fatigue with similar items: {tire}; {auto}"

@@ -107,7 +107,7 @@ def evaluate(
 def next_command(evaluation: Evaluation, run: EvaluationRun, dataset: str, config: str | None) -> str | None:
     """Return the `prefrec constrain` command for the best policy that lacks support, or None."""
     from prefrec_ray import storage
-    from prefrec_ray.evaluation.selection.constrain import can_constrain
+    from prefrec_ray.evaluation.selection.serving_rule import can_choose
     from prefrec_ray.policy import Policy
 
     bundles = {r.subject: r.bundle for r in evaluation.records if r.role == "policy" and r.bundle is not None}
@@ -115,7 +115,7 @@ def next_command(evaluation: Evaluation, run: EvaluationRun, dataset: str, confi
         bundles = dict.fromkeys(evaluation.verdicts, run.bundles[0])
     for name in evaluation.verdicts:
         support, bundle = evaluation.support.get(name), bundles.get(name)
-        if support is None or support.supported or bundle is None or not can_constrain(Policy.load(bundle)):
+        if support is None or support.supported or bundle is None or not can_choose(Policy.load(bundle)):
             continue
         names = ("constrained", *(f"constrained_{number}" for number in range(2, 100)))
         home = posixpath.dirname(bundle.rstrip("/"))
@@ -134,11 +134,11 @@ def constrain(
         typer.Option("--config", metavar="CONFIG", help="YAML with the section `evaluate` (sizes of its model)."),
     ] = None,
 ) -> None:
-    """Find a serving rule (temperature, diversity penalty) with enough support by the log, without training."""
+    """Choose the serving rule of a policy by roll-outs in models of validation users, without training."""
     with loading(console()):
         from prefrec_ray import storage
         from prefrec_ray.cli.config import open_section
-        from prefrec_ray.evaluation.selection.constrain import constrain
+        from prefrec_ray.evaluation.selection.serving_rule import choose_rule
         from prefrec_ray.policy import Policy
 
     if storage.exists(output):
@@ -146,9 +146,9 @@ def constrain(
     settings = open_section(config, "evaluate")
     loaded = Policy.load(policy)
     with progress(console()) as report:
-        constrained = constrain(loaded, storage.absolute(dataset), report, policy, settings.model)
-    constrained.policy.save(output)
-    console().print(tried_table(constrained))
+        chosen = choose_rule(loaded, storage.absolute(dataset), report, policy, settings.model)
+    chosen.policy.save(output)
+    console().print(tried_table(chosen))
     made("policy", output, pasteable("evaluate", output, "--dataset", dataset, config=config))
 
 

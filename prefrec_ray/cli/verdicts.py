@@ -11,7 +11,7 @@ from prefrec_ray.evaluation.results.names import subject_of
 
 if TYPE_CHECKING:
     from prefrec_ray.evaluation.results.records import Evaluation, Record, Support
-    from prefrec_ray.evaluation.selection.constrain import Constrained
+    from prefrec_ray.evaluation.selection.serving_rule import Chosen
 
 #: Word and style of each verdict.
 WORDS = {
@@ -143,14 +143,13 @@ def _number(record: Record | None, key: str) -> str:
     return NOTHING if value is None else f"{value:.1f}"
 
 
-def tried_table(constrained: Constrained) -> Table:
-    """Return a table of the tried rules with support and level on validation users; the chosen rule is highlighted."""
-    serving = constrained.policy.serving
+def tried_table(chosen: Chosen) -> Table:
+    """Return a table of the tried rules, with support, level and lowest gain on validation users, best first."""
     table = Table(box=None, pad_edge=False)
-    for name in ("temperature", "variety", "support", "level"):
+    for name in ("temperature", "variety", "scores", "support", "level", "lowest gain"):
         table.add_column(name, justify="right")
-    for one in sorted(constrained.tried, key=lambda one: (one.temperature, one.variety)):
-        taken = (one.temperature, one.variety) == (serving.temperature, serving.variety)
-        cells = (f"{one.temperature:g}", f"{one.variety:g}", f"{one.support:.0%}", f"{one.level:.2f}")
-        table.add_row(*(Text(cell, "bold green" if taken else "") for cell in cells))
+    for number, one in enumerate(chosen.tried):
+        rule = (f"{one.rule.temperature:g}", f"{one.rule.variety:g}", one.rule.scores)
+        cells = (*rule, f"{one.support:.0%}", f"{one.level:.2f}", f"{one.low:+.2f}")
+        table.add_row(*(Text(cell, "" if number else "bold green") for cell in cells))
     return table

@@ -11,25 +11,13 @@ from prefrec_ray.settings import Settings
 SCHEMA_VERSION = 1
 
 
-class Fatigue(Settings):
-    """Estimate of fatigue from training users (engagement/fatigue.py).
-
-    `variety` is the diversity penalty, None if the estimate is not precise; `error` is its standard error; `half_life`
-    is in impressions.
-    """
-
-    variety: float | None
-    error: float
-    half_life: float
-
-
 class Metadata(Settings):
     """metadata.json.
 
     `counts`: users, sessions, impressions and transitions, by split. `world`: settings of the simulator.
 
-    `dropped`: rows of the log that are not impressions, by reason. `tiring`: None if the log is too small. `answers`:
-    layer sizes of the network of expected feedback in answers.npz; None if the log has no feedback.
+    `dropped`: rows of the log that are not impressions, by reason. `answers`: layer sizes of the network of
+    expected feedback in answers.npz; None if the log has no feedback.
     """
 
     schema_version: int
@@ -50,10 +38,4 @@ class Metadata(Settings):
     given_sessions: bool = False
     world: dict[str, Any] | None = None
     dropped: dict[str, int] = Field(default_factory=dict)
-    tiring: Fatigue | None = None
     answers: list[int] | None = None
-
-    @property
-    def variety(self) -> float | None:
-        """Return the diversity penalty from the log (serving setting `variety`), None if it is not determined."""
-        return self.tiring.variety if self.tiring else None

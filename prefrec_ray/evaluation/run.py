@@ -186,5 +186,5 @@ def _told(record: Record, bundles: Mapping[str, tuple[str, Policy]]) -> Record:
 def _description(policy: Policy) -> dict[str, Any]:
     """Return the description of a policy from which its short name is made."""
     serving = policy.serving
-    rule = {"rule": serving.rule, "variety": serving.variety, "temperature": serving.temperature}
+    rule = {key: getattr(serving, key) for key in ("rule", "scores", "variety", "temperature")}
     return {**policy.provenance, **rule}

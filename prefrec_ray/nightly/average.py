@@ -49,7 +49,9 @@ def average(bundle: str, before: Sequence[str], dataset: str, folder: str) -> st
     scales = np.concatenate([critic.scales for _, critic, _ in kept])
     provenance = {**own.provenance, "averaged": [str(policy.provenance["dataset"]) for policy, *_ in kept]}
     # The expected feedback is from the last night; its weight is fitted to the mean Q.
-    critic = replace(critics[0], networks=networks, scales=scales).read(states, some(own.items.embeddings, _ITEMS))
+    critic = replace(critics[0], networks=networks, scales=scales).with_worth(
+        states, some(own.items.embeddings, _ITEMS)
+    )
     replace(own, critic=critic, provenance=provenance).save(folder)
     return folder
 

@@ -3,7 +3,7 @@
 FOLDER/nights.json     one line (JSON) per night
 FOLDER/current.json    the alias (storage/alias.py) of the current policy, with the history of promotions and rollbacks
 FOLDER/nights/0003/    dataset/  run/  report.html; run/averaged is run/policy with the mean Q of some nights
-                       (average.py), run/constrained is the policy under a rule with enough support
+                       (average.py)
 
 `current.json` is the only file that decides what is current. It is replaced in one write, so that after a kill a
 promotion or rollback is complete or has not happened.

@@ -10,17 +10,14 @@ from hashlib import blake2b
 from prefrec_ray import runtime, storage
 from prefrec_ray.dataset.prepare.run import prepare
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
-from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.records import Evaluation
 from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
-from prefrec_ray.evaluation.selection.constrain import constrain
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.logs import EventsSource
 from prefrec_ray.logs.events.compact import compact
 from prefrec_ray.logs.events.format import read_about
 from prefrec_ray.nightly.average import average
 from prefrec_ray.nightly.check import NightCounts, Spans, count, ranges
-from prefrec_ray.policy import Policy
 from prefrec_ray.reports.page import write_report
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import start_run
@@ -78,36 +75,13 @@ class Stages:
         start_run(self.train_, dataset, run, storage.exists(run), self.progress, where=f"{self.where}: train")
 
     def evaluate(self, dataset: str, run: str, before: Sequence[str]) -> Evaluation:
-        """Run `prefrec evaluate` for `run`/policy, averaged with the policies of the runs `before`.
-
-        If support is missing, evaluate again with the policy of `prefrec constrain`.
-        """
+        """Run `prefrec evaluate` on the mean Q of the last nights."""
         own, *earlier = (storage.join(one, "policy") for one in (run, *before))
         bundle = average(own, earlier, dataset, storage.join(run, "averaged"))
-        evaluation = self._evaluated(run, dataset, bundle)
-        supported = all(support.supported for support in evaluation.support.values())
-        constrained = storage.join(run, "constrained")
-        if not supported and self._constrain(bundle, dataset, constrained):
-            return self._evaluated(run, dataset, bundle, constrained)
-        return evaluation
-
-    def _evaluated(self, run: str, dataset: str, *bundles: str) -> Evaluation:
-        """Evaluate the bundles into RUN/evaluation.json: the second evaluation of a night replaces the first."""
+        # The evaluation of a night that was killed is replaced.
         file = storage.join(run, "evaluation.json")
-        wanted = EvaluationRun(list(bundles), dataset, self.evaluate_, output=file, replace=True)
+        wanted = EvaluationRun([bundle], dataset, self.evaluate_, output=file, replace=True)
         return run_evaluation(wanted, self.progress)
-
-    def _constrain(self, bundle: str, dataset: str, output: str) -> bool:
-        """Write the policy under a serving rule with support to `output`. Returns whether there is such a rule."""
-        if storage.exists(storage.join(output, "policy.json")):  # written before a kill
-            return True
-        storage.remove(output)  # in a store: objects that arrived before a kill
-        try:
-            constrained = constrain(Policy.load(bundle), dataset, self.progress)
-        except UserError:  # without such a rule, the verdict of the unchanged policy counts
-            return False
-        constrained.policy.save(output)
-        return True
 
     def report(self, run: str, file: str) -> None:
         """Run `prefrec report`."""

@@ -65,7 +65,7 @@ class Policy:
     deviation: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "serving", self.serving.resolved(None))  # for a policy made by hand
+        object.__setattr__(self, "serving", self.serving.resolved())  # for a policy made by hand
         width, actions = self.actor.widths
         if not actions == self.state.action_dim == self.items.embeddings.shape[1]:
             raise UserError(
@@ -80,6 +80,8 @@ class Policy:
             )
         if self.critic is not None and self.critic.width != sum(self.actor.widths):
             raise UserError(f"policy: the critic takes {self.critic.width} numbers; expected {sum(self.actor.widths)}")
+        if self.serving.scores == "feedback" and (self.critic is None or self.critic.worth is None):
+            raise UserError("policy: found scores: feedback; expected a critic with expected feedback, or scores: q")
         if self.scorer is None and not self.always_nearest:
             raise UserError(
                 "policy: neither a critic nor the density of its actor scores items; "
@@ -90,7 +92,7 @@ class Policy:
     def scorer(self) -> Critic | Density | None:
         """Return the network that scores items, None without one."""
         if self.critic is not None:
-            return self.critic
+            return self.critic.by_feedback if self.serving.scores == "feedback" else self.critic
         known = isinstance(self.actor, GaussianActor) or self.deviation is not None
         return Density(self.actor, self.deviation) if known and isinstance(self.actor, DeterministicActor) else None
 

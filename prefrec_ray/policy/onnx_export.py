@@ -33,8 +33,8 @@ def export_onnx(policy: Policy, output: str) -> list[str]:
     `UserError` if `output` exists, or for an actor of another kind.
     """
     models = {ACTOR: _actor(policy)}
-    if policy.critic is not None:
-        models[CRITIC] = _critic(policy.critic, policy)
+    if isinstance(policy.scorer, Critic):
+        models[CRITIC] = _critic(policy.scorer, policy)
     with storage.staged(output, ACTOR) as folder:
         for name, model in models.items():
             storage.write_bytes(storage.join(folder, name), model.SerializeToString())
@@ -147,7 +147,7 @@ def _best_candidate(graph: _Graph, actor: CandidateActor) -> str:
 
 def _critic(critic: Critic, policy: Policy) -> Any:
     graph = _Graph()
-    value = _q(graph, critic) if critic.worth is None else _by_answers(graph, critic, critic.worth)
+    value = _q(graph, critic)
     width, actions = policy.actor.widths
     inputs = {"states": ["n", width], "candidates": ["n", "k", actions]}
     return graph.model(inputs, value, "scores", ["n", "k"])
@@ -158,10 +158,3 @@ def _q(graph: _Graph, critic: Critic) -> str:
     seen = ["states" if scale is None else graph.rescaled("states", scale) for scale in scales]
     each = [graph.q(own, "candidates", network) for own, network in zip(seen, critic.networks, strict=True)]
     return graph.add("Mean", *each) if len(each) > 1 else each[0]
-
-
-def _by_answers(graph: _Graph, critic: Critic, worth: np.ndarray) -> str:
-    assert critic.answers is not None
-    seen = "states" if critic.answers_scale is None else graph.rescaled("states", critic.answers_scale)
-    value = graph.add("MatMul", graph.over_items(seen, "candidates", critic.answers), graph.array(worth[:, None]))
-    return graph.add("Squeeze", value, graph.array(np.array([-1])))

@@ -17,8 +17,11 @@ from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.module import NetworkWeights
 from prefrec_ray.algorithms.base.policy import policy_of
 from prefrec_ray.algorithms.methods import find_method
+from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.selection.serving_rule import Grid, can_choose, choose_rule
 from prefrec_ray.evaluation.selection.validation import ValidationScorer
+from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import (
     check_own,
@@ -29,10 +32,11 @@ from prefrec_ray.runs.checkpoints import (
     save_checkpoint,
 )
 from prefrec_ray.runs.columns import COLUMNS, SCORES, Row, finite, publish
-from prefrec_ray.runs.export import export_policy
+from prefrec_ray.runs.export import load_module
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runtime.progress import Report, silent
 from prefrec_ray.storage.manifest import MANIFEST
+from prefrec_ray.users.histories import too_short
 
 #: Settings of a run; the first file in its folder.
 CONFIG = "config.json"
@@ -50,7 +54,8 @@ def start_run(
 ) -> list[Row]:
     """Train to the end of the schedule, and export the selected or last policy to RUN/policy.
 
-    A run without a selection (`TrainSettings.selects`) does not fit a model of users and does not score policies.
+    A run without a selection (`TrainSettings.selects`) does not score policies. Serving settings that are `auto` are
+    chosen at the end, by roll-outs of the exported policy (evaluation/selection/serving_rule.py).
     `report` is called after each iteration of the `stage`. With `resume` the run continues from its newest complete
     checkpoint, or from the start without one; `say` is called with a line about this. Returns the rows of
     progress.csv (keys `COLUMNS`, and `SCORES` with a selection).
@@ -80,7 +85,7 @@ def start_run(
             _train(algorithm, settings, output, rows, scorer, report, stage)
         finally:
             algorithm.stop()
-        _export_best(output, rows, scorer)
+        _export_best(output, rows, scorer, dataset, report, say)
     return rows
 
 
@@ -169,16 +174,31 @@ def _by_score(rows: list[Row], scorer: ValidationScorer | None) -> list[int]:
     return [iteration for _, iteration in sorted(scores, reverse=True)]
 
 
-def _export_best(output: str, rows: list[Row], scorer: ValidationScorer | None) -> None:
+def _export_best(
+    output: str,
+    rows: list[Row],
+    scorer: ValidationScorer | None,
+    dataset: str,
+    report: Report,
+    say: Callable[[str], None],
+) -> None:
     """Export the policy of the complete checkpoint with the highest score, or of the last one without scores."""
     there = checkpoints(output)
     scored = [checkpoint_of(output, iteration) for iteration in _by_score(rows, scorer)]
     with first_whole([*(uri for uri in scored if uri in there), there[-1]]) as best:
         if best is None:
             raise UserError(f"{output}: no complete checkpoint is left; --resume trains again from an earlier one")
-        policy = storage.join(output, "policy")
-        storage.remove(policy)
-        export_policy(best[1], policy)
+        module = load_module(best[1])
+    policy = policy_of(module)
+    serving = ServingSettings(**module.model_config["serving"])
+    if serving.automatic and can_choose(policy):
+        short = too_short(PreparedDataset.open(dataset), ["train", "validation"])
+        if short is None:
+            policy = choose_rule(policy, dataset, report, output, grid=Grid.from_serving(serving)).policy
+        else:
+            say(f"serving rule: not chosen by roll-outs ({short})")
+    storage.remove(storage.join(output, "policy"))
+    policy.save(storage.join(output, "policy"))
 
 
 def policy_now(algorithm: OfflineAlgorithm) -> Policy:

@@ -1,7 +1,6 @@
 """Constraints of actors to the data: the pull to logged actions, and the choice among real items."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from tiny import best_action
 from prefrec_ray.algorithms import METHODS
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.dataset.metadata import Fatigue
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
@@ -123,7 +121,7 @@ def test_more_candidates_than_items_are_all_items(build: Build) -> None:
 @pytest.mark.parametrize("method", list(METHODS))
 def test_robust_policies_are_distributions_over_all_items(build: Build, method: str) -> None:
     policy = policy_of(build(method, recipe="robust").learner_group._learner.net)
-    assert policy.serving == ServingSettings(variety=5.0, temperature=0.2)
+    assert policy.serving == ServingSettings().resolved()
     states = np.random.default_rng(0).normal(size=(500, policy.state.width)).astype(np.float32)
     served = policy.serve(states, 2, seed=0)
     assert (served.propensities > 0).all()
@@ -133,54 +131,35 @@ def test_robust_policies_are_distributions_over_all_items(build: Build, method: 
 
 def test_one_key_of_serving_leaves_the_recipes_others(build: Build) -> None:
     robust = policy_of(build("PrefRec", recipe="robust", serving={"temperature": 0.5}).learner_group._learner.net)
-    assert robust.serving == ServingSettings(temperature=0.5, variety=5.0)
+    assert robust.serving == ServingSettings(temperature=0.5).resolved()
     paper = policy_of(build("PrefRec", recipe="paper", serving={"metric": "dot"}).learner_group._learner.net)
-    assert paper.serving == ServingSettings(
-        rule="best", candidates="nearest", count=1, variety=0.0, temperature=0.2, metric="dot"
+    assert (
+        paper.serving
+        == ServingSettings(rule="best", candidates="nearest", count=1, variety=0.0, metric="dot").resolved()
     )
 
 
-@pytest.mark.parametrize(
-    ("setting", "variety", "temperature"),
-    [({}, 7.5, 0.1), ({"variety": 2.0}, 2.0, 0.2), ({"variety": 6.0}, 6.0, 0.1), ({"temperature": 0.3}, 7.5, 0.3)],
-)
-def test_the_serving_rule_is_what_the_log_says_unless_one_is_set(
-    build: Build, setting: Any, variety: float, temperature: float
-) -> None:
-    module = build("PrefRec", recipe="robust", serving=setting).learner_group._learner.net
-    data = PreparedDataset.open(module.model_config["provenance"]["dataset"])
-    metadata = data.metadata.model_copy(update={"tiring": Fatigue(variety=7.5, error=0.4, half_life=20.0)})
-    policy = policy_of(module, replace(data, metadata=metadata), data.items())
-    assert (policy.serving.variety, policy.serving.temperature) == (variety, temperature)
-
-
-@pytest.mark.parametrize(
-    ("variety", "share", "read"), [(7.5, 0.6, True), (3.0, 0.25, True), (7.5, 0.2, False), (2.0, 0.9, False)]
-)
-def test_answers_read_q_where_people_tire_and_they_explain_it(
-    build: Build, monkeypatch: pytest.MonkeyPatch, variety: float, share: float, read: bool
-) -> None:
-    module = build("PrefRec", recipe="robust", serving={"variety": variety}).learner_group._learner.net
-    monkeypatch.setattr("prefrec_ray.policy.networks.critic.explained", lambda told, scores: share)
+def test_the_expected_feedback_of_the_log_is_fitted_to_q(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = build("PrefRec", recipe="robust", serving={"scores": "feedback"}).learner_group._learner.net
     data = PreparedDataset.open(module.model_config["provenance"]["dataset"])
     answers = ExpectedFeedback.random(data.state.width, data.state.action_dim, [6], (), 2).requires_grad_(False)
     monkeypatch.setattr(PreparedDataset, "answers", lambda data: answers)
     policy = policy_of(module, data)
-    assert (policy.critic.answers is not None) == read
     states = np.random.default_rng(0).normal(size=(3, policy.state.width)).astype(np.float32)
     items = np.broadcast_to(policy.items.embeddings, (3, *policy.items.embeddings.shape))
-    if read:
-        rows = (
-            torch.tensor(np.repeat(states, len(policy.items), axis=0)),
-            torch.tensor(items.reshape(-1, items.shape[2])),
-        )
-        expected = answers(*rows).reshape(3, len(policy.items), -1)
-        np.testing.assert_allclose(policy.critic.expected(states, items), expected, atol=1e-5)
-        np.testing.assert_allclose(policy.critic.scores(states, items), expected @ policy.critic.worth, atol=1e-5)
-    assert policy_of(module, data, data.items()).critic.answers is None  # in mid-training
-    monkeypatch.undo()
-    assert data.answers() is None  # as in a data set of an earlier version
-    assert policy_of(module, data).critic.answers is None
+    rows = (
+        torch.tensor(np.repeat(states, len(policy.items), axis=0)),
+        torch.tensor(items.reshape(-1, items.shape[2])),
+    )
+    expected = answers(*rows).reshape(3, len(policy.items), -1)
+    np.testing.assert_allclose(policy.critic.expected(states, items), expected, atol=1e-5)
+    np.testing.assert_allclose(policy.scorer.scores(states, items), expected @ policy.critic.worth, atol=1e-5)
+    by_q = policy.under(scores="q")
+    np.testing.assert_array_equal(by_q.scorer.scores(states, items), by_q.critic.q(states, items))
+    assert (
+        policy_of(build("PrefRec", recipe="robust").learner_group._learner.net, data, data.items()).critic.answers
+        is None
+    )
 
 
 @pytest.mark.parametrize(

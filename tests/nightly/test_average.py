@@ -84,11 +84,8 @@ def test_it_is_the_mean_of_each_in_its_own_unit_and_scale(night: Callable[..., s
     assert average(uris[0], [], "dataset", averaged) == averaged  # after a kill
 
 
-def test_expected_feedback_is_weighted_by_all_nights(
-    night: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_expected_feedback_is_weighted_by_all_nights(night: Callable[..., str], tmp_path: Path) -> None:
     """The expected feedback comes from the last night; its worth is fitted to the Q of both nights."""
-    monkeypatch.setattr("prefrec_ray.policy.networks.critic.explained", lambda told, scores: 1.0)
     rng = np.random.default_rng(3)
     seen = rng.normal(size=(50, STATE.width)).astype(np.float32)
 
@@ -108,7 +105,9 @@ def test_expected_feedback_is_weighted_by_all_nights(
     bare = [replace(one, critic=replace(one.critic, worth=None)) for one in nights]
     wanted = worth_of(expected, plain_mean(bare, raw, items))
     np.testing.assert_allclose(policy.critic.worth, wanted, rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(policy.critic.scores(seen, candidates), expected @ wanted, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        policy.critic.by_feedback.scores(seen, candidates), expected @ wanted, rtol=1e-3, atol=1e-4
+    )
 
 
 def test_it_is_exported_as_it_is_served(night: Callable[..., str], tmp_path: Path) -> None:

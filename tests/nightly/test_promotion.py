@@ -34,16 +34,16 @@ def test_only_a_candidate_is_promoted(loop: Loop, found: dict[str, float], verdi
 def test_of_several_policies_of_a_night_the_one_with_the_best_verdict_is_promoted(loop: Loop) -> None:
     """The night's own policy lacks support; the other one is promoted, and a rollback returns to it."""
     loop.steps.log.append((1000, False))
-    other = loop.path / "nights/0001/run/constrained"
+    other = loop.path / "nights/0001/run/averaged"
     save_policy(other)
     loop.steps.result = several(str(other))
     night = loop.again()
-    assert (night.verdict, night.status, night.policy) == ("candidate", "promoted", "run/constrained")
-    assert loop.served == "nights/0001/run/constrained"
+    assert (night.verdict, night.status, night.policy) == ("candidate", "promoted", "run/averaged")
+    assert loop.served == "nights/0001/run/averaged"
     loop.night()
     assert loop.current == 2
     loop.folder.back()
-    assert loop.served == "nights/0001/run/constrained"
+    assert loop.served == "nights/0001/run/averaged"
 
 
 def test_a_policy_is_averaged_with_those_that_were_promoted_before_and_not_rolled_back(loop: Loop) -> None:

@@ -50,7 +50,7 @@ def items_of(count: int, seed: int = 0, logged: bool = False) -> ItemTable:
 
 def distribution(items: int, logged: bool = False, **serving: object) -> Distribution:
     options = {"candidates": "logged" if logged else "catalogue", **serving}
-    return Distribution(items_of(items, logged=logged), ServingSettings(**options).resolved(None), Linear())
+    return Distribution(items_of(items, logged=logged), ServingSettings(**options).resolved(), Linear())
 
 
 def drawn(pi: Distribution, states: np.ndarray, k: int, out: np.ndarray | None = None, seed: int = 0) -> tuple:
@@ -82,14 +82,14 @@ class Saturated(Critic):
         return np.stack([along, np.abs(candidates[..., 0])], axis=-1).astype(np.float32)
 
     def scores(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-        return self.q(states, candidates) if self.worth is None else self.expected(states, candidates) @ self.worth
+        return self.expected(states, candidates) @ self.worth
 
 
 def saturated(items: ItemTable) -> Saturated:
     """Read in some states."""
     answers = ExpectedFeedback.random(3, 3, [4], (), 2)
     states = np.random.default_rng(5).normal(size=(30, 3)).astype(np.float32)
-    return Saturated([QFunction.random(3, 3, [4], ())], answers=answers).read(states, items.embeddings)
+    return Saturated([QFunction.random(3, 3, [4], ())], answers=answers).with_worth(states, items.embeddings)
 
 
 @pytest.mark.parametrize("rule", ["sample", "best"])

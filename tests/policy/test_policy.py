@@ -322,7 +322,9 @@ def test_a_score_is_what_the_expected_answers_are_worth(rescaled: bool) -> None:
     actions = np.random.default_rng(0).uniform(-1, 1, (30, 7, 3)).astype(np.float32)
     expected = critic.expected(states, actions)
     assert expected.shape == (30, 7, 5)
-    np.testing.assert_allclose(critic.scores(states, actions), expected @ critic.worth, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        critic.by_feedback.scores(states, actions), expected @ critic.worth, rtol=1e-4, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("same", [False, True])
@@ -342,14 +344,19 @@ def test_expected_answers_travel_with_their_policy(tmp_path: Path, rescaled: boo
     critic = read_by_answers(make_critic(3))
     if rescaled:
         critic = critic.rescaled(np.stack([np.full(STATE.width, 0.5), np.full(STATE.width, 0.1)]).astype(np.float32))
-    policy, states = make_policy(critic=critic, serving=ServingSettings(variety=6.0)), make_states(20)
+    policy, states = make_policy(critic=critic, serving=ServingSettings(scores="feedback")), make_states(20)
     policy.save(str(tmp_path / "policy"))
     rows = np.arange(20)
     chances = policy.probabilities(states, rows)
-    assert not np.allclose(chances, replace(policy, critic=replace(critic, worth=None)).probabilities(states, rows))
+    assert not np.allclose(chances, policy.under(scores="q").probabilities(states, rows))
     for again in (Policy.load(str(tmp_path / "policy")), pickle.loads(pickle.dumps(policy))):
         np.testing.assert_array_equal(again.probabilities(states, rows), chances)
         assert again.recommend(states, 7, seed=1).tolist() == policy.recommend(states, 7, seed=1).tolist()
+
+
+def test_scores_by_feedback_need_expected_feedback() -> None:
+    with pytest.raises(UserError, match=r"found scores: feedback; expected a critic with expected feedback"):
+        make_policy(critic=make_critic(0), serving=ServingSettings(scores="feedback"))
 
 
 def test_answers_to_other_states_are_refused() -> None:

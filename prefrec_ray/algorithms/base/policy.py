@@ -25,40 +25,40 @@ _STATES, _ITEMS = 256, 512
 def policy_of(module: OfflineModule, dataset: PreparedDataset | None = None, items: ItemTable | None = None) -> Policy:
     """Return the current policy of `module`. `dataset` (default: the data set of its provenance) and `items` are read.
 
-    Items are scored by the target Q (the mean if a method has two), or by expected feedback if the log shows fatigue
-    and feedback explains Q. IL, IQL and SAC score by the density of the actor (IL: a Gaussian around its action). If
-    `items` are given during training, nothing is read: Q scores items, and IL serves the item nearest to its action.
+    Items are scored by the target Q (the mean if a method has two), or by the expected feedback that explains it. IL,
+    IQL and SAC score by the density of the actor (IL: a Gaussian around its action). If `items` are given during
+    training, nothing is read: there is no expected feedback, and IL serves the item nearest to its action.
     """
     provenance = dict(module.model_config["provenance"])
     dataset = dataset or PreparedDataset.open(provenance["dataset"])
     actor = exported(module.actor)
     by_density = module.serves_by_density or not module.critics
     cloned = by_density and not isinstance(actor, GaussianActor)
-    rule, said = ServingSettings(**module.model_config["serving"]), dataset.metadata.variety
+    rule = ServingSettings(**module.model_config["serving"])
     table = dataset.items() if items is None else items
     critic = None if by_density else Critic([exported(q) for q in module.served_critics])
-    if critic is not None and items is None and rule.people_tire(said):
-        critic = _read_by_answers(critic, dataset, table)
+    if critic is not None and items is None:
+        critic = _with_feedback(critic, dataset, table)
     return Policy(
         actor=actor,
         state=dataset.state,
         normaliser=dataset.normaliser,
         items=table,
-        serving=DETERMINISTIC if cloned and items is not None else rule.resolved(said),
+        serving=DETERMINISTIC if cloned and items is not None else rule.resolved(),
         provenance=provenance,
         critic=critic,
         deviation=_deviation(actor, dataset) if cloned and items is None else None,
     )
 
 
-def _read_by_answers(critic: Critic, dataset: PreparedDataset, items: ItemTable) -> Critic:
-    """Return the critic with the data set's expected feedback, if this explains Q over items in a sample of states."""
+def _with_feedback(critic: Critic, dataset: PreparedDataset, items: ItemTable) -> Critic:
+    """Return the critic with the data set's expected feedback, fitted to Q over items in a sample of states."""
     answers = dataset.answers()
     if answers is None:  # nothing is read for it
         return critic
     rows = dataset.read(dataset.files("transitions")[0], ["obs"]).slice(0, _STATES)
     states = np.asarray(tensor(rows["obs"]), np.float32)
-    return replace(critic, answers=answers).read(states, some(items.embeddings, _ITEMS))
+    return replace(critic, answers=answers).with_worth(states, some(items.embeddings, _ITEMS))
 
 
 def _deviation(actor: Actor, dataset: PreparedDataset) -> float:

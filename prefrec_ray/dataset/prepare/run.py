@@ -17,7 +17,7 @@ import ray
 
 from prefrec_ray import runtime, storage
 from prefrec_ray.dataset import SCHEMA_VERSION, Metadata, PreparedDataset
-from prefrec_ray.dataset.prepare.estimates import fatigue_of, feedback_network_of
+from prefrec_ray.dataset.prepare.expected_feedback import feedback_network_of
 from prefrec_ray.dataset.prepare.items import items_of_log, learn_items, list_items, with_counts, with_kinds
 from prefrec_ray.dataset.prepare.preferences import write_preferences
 from prefrec_ray.dataset.prepare.rows import RowRules
@@ -118,14 +118,11 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
     items.save(storage.join(folder, "items.parquet"))
 
     context = Context(folder, definition, items, log.users, log.has_reward, settings.state_type)
-    tiring_ref = None if like else fatigue_of.remote(context, buckets, settings.seed)
     normaliser = like.normaliser if like else fit_normaliser(context, buckets, progress)
     answers_ref = None if like else feedback_network_of.remote(context, normaliser, buckets, settings.seed)
     write_states(context, normaliser, users, settings.seed, progress)
     storage.write_json(storage.join(folder, "dropped.json"), drop_report(users, side))
     side.remove_empty()
-    with step(progress, "estimate fatigue"):
-        tiring = like.metadata.tiring if like else ray.get(tiring_ref)
     with step(progress, "fit expected feedback"):
         answers = like.answers() if like else ray.get(answers_ref)
     answers_sizes = answers.save(storage.join(folder, "answers.npz")) if answers else None
@@ -149,7 +146,6 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
         given_sessions=log.given_sessions,
         world=log.world,
         dropped={reason: count for reason, count in users.dropped.items() if count},
-        tiring=tiring,
         answers=answers_sizes,
     )
     storage.write_json(storage.join(folder, "metadata.json"), metadata.model_dump(mode="json"))

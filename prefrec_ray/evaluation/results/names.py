@@ -85,7 +85,7 @@ def short_names(descriptions: Sequence[Mapping[str, Any]], uris: Sequence[str]) 
     """
     differing = [key for key in ("task", "seed") if len({str(d.get(key)) for d in descriptions}) > 1]
     keys = ["method", "recipe", *differing]
-    for chosen in (keys, [*keys, "rule"], [*keys, "variety"], [*keys, "variety", "temperature"]):
+    for chosen in (keys, [*keys, "rule"], [*keys, "variety"], [*keys, "scores", "variety", "temperature"]):
         names = [" ".join(_text(key, d[key]) for key in chosen if d.get(key) is not None) for d in descriptions]
         if len(set(names)) == len(names):
             return names

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import ray
@@ -10,7 +12,7 @@ import ray
 from prefrec_ray import runtime
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import MAX_LEVEL
-from prefrec_ray.evaluation.estimators.model import platform_of, policy_server
+from prefrec_ray.evaluation.estimators.model import platform_of, policy_server, server_of_log
 from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.settings import Task
@@ -25,6 +27,16 @@ ROWS = 150_000
 #: Seed of the models' weights and users. It differs from the seeds of evaluations, so that an evaluation is independent
 #: of the choice.
 SEED = 0x5E1E
+#: Standard errors from a mean to the lower end of its 95 % interval.
+_ERRORS = 1.96
+
+
+class Rolled(NamedTuple):
+    """Result of a roll-out: mean level, support by the log, and the lower end of the gain over the logging policy."""
+
+    level: float
+    support: float
+    low: float
 
 
 @dataclass(frozen=True)
@@ -36,14 +48,23 @@ class ModelScore:
 
     def __call__(self, policy: Policy, task: Task) -> float:
         """Return the mean level, minus the highest possible level if the policy lacks support (support.py)."""
-        level, support = self.rolled(policy, task)
-        return level if support >= THRESHOLD else level - MAX_LEVEL
+        rolled = self.rolled(policy, task)
+        return rolled.level if rolled.support >= THRESHOLD else rolled.level - MAX_LEVEL
 
-    def rolled(self, policy: Policy, task: Task) -> tuple[float, float]:
-        """Return the mean level and the policy's support by the log."""
+    def rolled(self, policy: Policy, task: Task) -> Rolled:
+        """Roll out the policy. The lower end is the lowest over models, each with the same users and random numbers."""
         server = policy_server(policy, self.platform.items, np.random.default_rng(1))
         imagined = roll_out(self.platform, self.ensemble.members, server, seed=0)
-        return float(np.nanmean(imagined.levels[task])), self.ensemble.pasts.share(imagined.inputs)
+        levels = imagined.levels[task]
+        gains = levels - self._logging[task]
+        errors = np.nanstd(gains, axis=1) / np.sqrt(np.maximum(1, np.isfinite(gains).sum(axis=1)))
+        low = np.nanmin(np.nanmean(gains, axis=1) - _ERRORS * errors)
+        return Rolled(float(np.nanmean(levels)), self.ensemble.pasts.share(imagined.inputs), float(low))
+
+    @cached_property
+    def _logging(self) -> dict[str, np.ndarray]:
+        """Return the levels [K, n] of the users under their logged items, by task."""
+        return roll_out(self.platform, self.ensemble.members, server_of_log(self.platform), seed=0).levels
 
 
 def fit_score(uri: str, split: str, limits: ModelSettings = SETTINGS) -> ray.ObjectRef:

@@ -14,7 +14,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.normaliser import CLIP
 from prefrec_ray.policy.description import CriticDescription
 from prefrec_ray.policy.networks.arrays import read_networks, write_networks
-from prefrec_ray.policy.networks.expected_feedback import EXPLAINED, ExpectedFeedback, explained, worth_of
+from prefrec_ray.policy.networks.expected_feedback import ExpectedFeedback, worth_of
 from prefrec_ray.policy.networks.layers import Mlp
 from prefrec_ray.policy.networks.q import ItemNetwork, QFunction
 from prefrec_ray.storage import Form
@@ -31,8 +31,8 @@ class Critic:
     """Mean of one or several Q(s, a).
 
     `scales` [Q, 2, S] convert states to the scale of each network if their data sets differ (`Normaliser.rescaling`).
-    `answers` predicts feedback from states on the scale `answers_scale` [2, S]. With weights `worth` float32 [F],
-    expected feedback scores items (expected_feedback.py).
+    `answers` predicts feedback from states on the scale `answers_scale` [2, S]. Its weights `worth` float32 [F] make
+    it a scorer, `by_feedback`.
 
     Raises `UserError` for networks with different inputs, and without networks.
     """
@@ -66,28 +66,19 @@ class Critic:
             answers_scale = _after(scale, same if self.answers_scale is None else self.answers_scale)
         return replace(self, scales=np.stack([_after(scale, one) for one in own]), answers_scale=answers_scale)
 
-    def read(self, states: np.ndarray, embeddings: np.ndarray) -> Critic:
-        """Return a critic that scores by expected feedback, fitted to Q of `embeddings` [k, A] in `states` [n, S].
-
-        If expected feedback explains less than `EXPLAINED` of Q, the result scores by Q and has no `answers`.
-        """
+    def with_worth(self, states: np.ndarray, embeddings: np.ndarray) -> Critic:
+        """Return a critic whose expected feedback is fitted to Q of `embeddings` [k, A] in `states` [n, S]."""
         if self.answers is None:
             return self
         candidates = np.broadcast_to(embeddings, (len(states), *embeddings.shape))
-        answers, q = self.expected(states, candidates), self.q(states, candidates)
-        worth = worth_of(answers, q)
-        if explained(answers @ worth, q) < EXPLAINED:
-            return replace(self, answers=None, answers_scale=None, worth=None)
-        return replace(self, worth=worth)
+        return replace(self, worth=worth_of(self.expected(states, candidates), self.q(states, candidates)))
 
     def scores(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-        """Return the scores of k actions per state, float32 [n, k], for states [n, S] and actions [n, k, A]."""
-        if self.worth is None:
-            return self.q(states, candidates)
-        return _given(self._worth_of_answers, self.answers_scale, states, candidates)
+        """Return Q of k actions per state, float32 [n, k], for states [n, S] and actions [n, k, A]."""
+        return self.q(states, candidates)
 
     def q(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-        """Return Q [n, k], even if the critic scores by expected feedback."""
+        """Return Q [n, k]."""
         scales = [None] * len(self.networks) if self.scales is None else self.scales
         each = zip(self.networks, scales, strict=True)
         return np.stack([_given(network, scale, states, candidates) for network, scale in each]).mean(axis=0)
@@ -98,29 +89,30 @@ class Critic:
         return _given(self.answers, self.answers_scale, states, candidates)
 
     @cached_property
-    def _worth_of_answers(self) -> QFunction:
-        """Return expected feedback times its weights as one network.
+    def by_feedback(self) -> Critic:
+        """Return expected feedback times its weights, as one network. The critic must have `worth`.
 
         Both are linear in the last layer, so that its many outputs, which cost as much as all earlier layers, become
         one.
         """
         assert self.answers is not None
+        assert self.worth is not None
         *hidden, (weight, bias) = self.answers.net.layers
-        worth = self.worth[None]  # type: ignore[index]
+        worth = self.worth[None]
         layers = [*hidden, (worth @ weight, worth @ bias)]
-        return QFunction(Mlp.from_layers(layers), self.answers.products.tolist(), self.answers.widths[1])
+        network = QFunction(Mlp.from_layers(layers), self.answers.products.tolist(), self.answers.widths[1])
+        return Critic([network], None if self.answers_scale is None else self.answers_scale[None])
 
     def save(self, uri: str) -> dict[str, Any]:
         """Write the arrays to `uri` (npz, no pickle). Returns the other arguments of `load`, for JSON."""
         others = {"scales": self.scales, "answers_scale": self.answers_scale}
         networks = {f"q{i}": q.net.layers for i, q in enumerate(self.networks)}
         described: dict[str, Any] = {"products": self.networks[0].products.tolist()}
-        if self.answers is not None:
+        if self.answers is not None and self.worth is not None:
             networks["answers"] = self.answers.net.layers
-            assert self.worth is not None
             described["answers"] = {"products": self.answers.products.tolist(), "worth": self.worth.tolist()}
         sizes = write_networks(uri, networks, {name: array for name, array in others.items() if array is not None})
-        if self.answers is not None:
+        if "answers" in described:
             described["answers"]["layer_sizes"] = sizes.pop("answers")
         described["layer_sizes"] = list(sizes.values())
         return described | ({} if self.scales is None else {"rescaled": True})

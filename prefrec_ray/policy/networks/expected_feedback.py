@@ -30,9 +30,6 @@ PASSES, UPDATES, BATCH = 10, 2000, 1024
 LEARNING_RATE = 2e-3
 #: Ridge of the least squares, for feedback of variance 1.
 RIDGE = 0.03
-#: Smallest share of Q's variance over items that expected feedback must explain to replace Q. The share is .4 in a log
-#: of good policies, whose Q is mostly noise.
-EXPLAINED = 0.25
 
 
 class ExpectedFeedback(ItemNetwork):
@@ -98,16 +95,6 @@ def worth_of(answers: np.ndarray, scores: np.ndarray) -> np.ndarray:
     centred *= _inverse(centred.std(axis=1, keepdims=True), 0.0)
     covariance = away.T @ away / len(away) + RIDGE * np.eye(len(unit))
     return (np.linalg.solve(covariance, away.T @ centred.ravel() / len(away)) * unit).astype(np.float32)
-
-
-def explained(told: np.ndarray, scores: np.ndarray) -> float:
-    """Return the share of the variance of `scores` [n, k] over the k items that `told` [n, k] explains.
-
-    Each state has its own factor. The share is 0 if the scores have no variance.
-    """
-    told, scores = (_centred(part) for part in (told, scores))
-    along = np.square((told * scores).sum(axis=1)) * _inverse(np.square(told).sum(axis=1), 0.0)
-    return float(along.sum() / np.square(scores).sum()) if scores.any() else 0.0
 
 
 def _centred(values: np.ndarray) -> np.ndarray:

@@ -13,8 +13,6 @@ from plain_prepare import requests_of, score, sessions_of
 
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
-from prefrec_ray.engagement.fatigue import estimate
-from prefrec_ray.engagement.impressions import Impressions
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.policy.networks.expected_feedback import fit_answers
 from prefrec_ray.settings import parse
@@ -129,31 +127,6 @@ def test_items_say_how_often_training_users_were_shown_them(dataset: PreparedDat
     counts = train.item_id.value_counts().reindex(items.ids, fill_value=0)
     np.testing.assert_array_equal(items.logged, counts.to_numpy())
     assert 0 < counts.sum() < len(requests)
-
-
-def test_what_training_users_say_of_more_of_the_same(dataset: PreparedDataset, tmp_path: Path) -> None:
-    """Users with long histories; few such users give no estimate."""
-    assert dataset.metadata.tiring is None
-    simulate(SimulateSettings(users=100, requests=240, items=60), str(tmp_path / "logs"))
-    settings = {"source": {"kind": "simulator", "path": str(tmp_path / "logs")}, "partitions": 3}
-    settings |= {"train_fraction": 0.8, "preferences": {"pairs": 20, "length": 10, "min_requests": 20}}
-    dataset = prepare(PrepareSettings.model_validate(settings), str(tmp_path / "dataset"))
-    files = [dataset.read(file) for file in dataset.files("requests", "train")]
-    table = pa.concat_tables(files)
-    user = table["user_id"].to_pylist()
-    shown = Impressions(
-        starts=np.flatnonzero([k == 0 or user[k] != user[k - 1] for k in range(len(user))]),
-        embeddings=tensor(table["action"]),
-        session=table["session_index"].to_numpy(),
-        timestamp=table["timestamp"].to_numpy(),
-        feedback=tensor(table["feedback"]),
-    )
-    expected, tiring = estimate(shown, dataset.metadata.seed), dataset.metadata.tiring
-    assert expected is not None
-    assert tiring is not None
-    assert tiring.half_life == expected.half_life
-    assert tiring.error == pytest.approx(expected.error, abs=0.051)
-    assert (tiring.variety is None) == (expected.variety is None)
 
 
 def test_what_training_users_answer_to_items(dataset: PreparedDataset) -> None:
@@ -321,7 +294,6 @@ def test_neither_format_nor_partitions_change_what_is_found(
         "scale states: files",
         "compute states: files",
         "shuffle transitions: files",
-        "estimate fatigue",
         "fit expected feedback",
     ]
     for stage in stages:

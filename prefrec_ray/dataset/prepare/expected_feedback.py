@@ -1,4 +1,4 @@
-"""Estimates from the first buckets of training users, while states are written: fatigue and expected feedback."""
+"""Fit of the network of expected feedback, while states are written."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import ray
 
-from prefrec_ray.dataset.metadata import Fatigue
 from prefrec_ray.dataset.prepare.states import BucketHistories, Context
-from prefrec_ray.engagement.impressions import ENOUGH, REQUESTS, Impressions
 from prefrec_ray.mdp.columns import scaled_feedback
 from prefrec_ray.mdp.normaliser import Normaliser
 
@@ -18,33 +16,6 @@ if TYPE_CHECKING:
 
 #: Impressions of training users to which the network is fitted.
 _REQUESTS = 200_000
-
-
-@ray.remote(num_cpus=1)
-def fatigue_of(context: Context, buckets: list[int], seed: int) -> Fatigue | None:
-    """Estimate fatigue from the first buckets (random sets of users) with enough impressions of training users.
-
-    Returns None if the log has too few.
-    """
-    parts: list[Impressions] = []
-    requests = 0
-    for bucket in buckets:
-        histories = BucketHistories(context, bucket, split=0)
-        session, timestamp = (histories.table[name].to_numpy() for name in ("session", "timestamp"))
-        shown = Impressions(histories.starts, histories.actions, session, timestamp, histories.feedback)
-        parts.append(shown.beginnings())
-        requests += len(parts[-1].timestamp)
-        if requests >= REQUESTS:
-            break
-    if requests < ENOUGH:
-        return None
-    from prefrec_ray.engagement.fatigue import estimate
-
-    estimated = estimate(Impressions.concatenate(parts), seed)
-    if estimated is None or not np.isfinite(estimated.parts).all():
-        return None
-    variety = None if estimated.variety is None else round(estimated.variety, 1)
-    return Fatigue(variety=variety, error=round(estimated.error, 1), half_life=estimated.half_life)
 
 
 @ray.remote(num_cpus=1)

@@ -1,0 +1,121 @@
+"""The defaults in every world: `python -m benchmarks rules OUTPUT [--worlds NAME ...] [--logs 0 1 2]`.
+
+For each log: simulated, prepared, PrefRec trained by the defaults (`train` chooses the serving rule), and evaluated
+with the true levels of test users. Then the best rule of the same networks is searched by true levels. OUTPUT/rules.csv
+has a row per log, and what is in it already is not done again.
+
+Score: (true level - logging policy) / (best known - logging policy). Best known is the control with the true law, or
+the best rule of the same networks if this is better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.harness import markdown, prefrec, rows_in
+from benchmarks.truth.bench import DEVELOPMENT, FIRST_SEED, VALIDATION, WORLDS, one_log
+from benchmarks.truth.scores import BEST
+from prefrec_ray import storage
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.evaluation.online import RollOut, true_level
+from prefrec_ray.evaluation.results.names import LOGGING_POLICY, RANDOM_ITEMS
+from prefrec_ray.evaluation.results.records import Evaluation, Record, read_evaluation
+from prefrec_ray.evaluation.selection.serving_rule import Grid, Rule, Tried, search
+from prefrec_ray.policy import Policy
+from prefrec_ray.settings import Task, load_yaml
+
+TASK: Task = "frequency"
+
+
+def main(
+    output: Path, worlds: Sequence[str] | None = None, logs: Sequence[int] = (0,), table: bool = False
+) -> dict[str, Any]:
+    """Run what is missing, and print the table; with `table` only print it."""
+    file = output / "rules.csv"
+    rows: list[dict[str, Any]] = rows_in(file)
+    own = (*DEVELOPMENT, *VALIDATION)
+    names = worlds or [*own, *sorted({file.stem for file in WORLDS.glob("*.yaml")} - set(own))]
+    for log, name in product(logs, () if table else names):
+        if (name, str(log)) not in {(row["world"], str(row["log"])) for row in rows}:
+            rows.append(row_of(name, log, output / name / f"log{log}"))
+            storage.write_csv(str(file), rows)
+    print(markdown(rows[0], [list(row.values()) for row in rows]))
+    return {"rows": rows}
+
+
+def row_of(name: str, log: int, folder: Path) -> dict[str, Any]:
+    """Run one log of a world in `folder`, and return its row."""
+    folder.mkdir(parents=True, exist_ok=True)
+    logs, dataset, run = folder / "logs", folder / "dataset", folder / "run"
+    sections = one_log(load_yaml(str(WORLDS / f"{name}.yaml")), log, logs)
+    world = folder / "world.yaml"
+    train = {"method": "PrefRec", "task": TASK, "seed": FIRST_SEED + log}
+    world.write_text(yaml.safe_dump({**sections, "train": train}, sort_keys=False))
+    if not dataset.exists():
+        if not logs.exists():
+            prefrec("simulate", str(world), "--output", str(logs))
+        prefrec("prepare", str(world), "--output", str(dataset))
+    if not (run / "policy").exists():
+        resume = ["--resume"] if run.exists() else []
+        prefrec("train", str(world), "--dataset", str(dataset), "--output", str(run), *resume)
+    evaluation = folder / "evaluation.json"
+    if not evaluation.exists():
+        prefrec("evaluate", str(run / "policy"), "--dataset", str(dataset), "--online", "--output", str(evaluation))
+    policy = Policy.load(str(run / "policy"))
+    return {
+        "world": name,
+        "split": split_of(name),
+        "log": log,
+        **scored(read_evaluation(str(evaluation)), policy, dataset),
+    }
+
+
+def scored(evaluation: Evaluation, policy: Policy, dataset: Path) -> dict[str, Any]:
+    """Return the scores, gains and verdict of a policy, and of the best rule of its networks."""
+    ((name, verdict),) = evaluation.verdicts.items()
+    true = {record.subject: record for record in evaluation.select(TASK, "online")}
+    logged = true[LOGGING_POLICY].value
+    best = best_rule_of(policy, dataset)
+    best_known = max([best.level, true[name].value, *(true[control].value for control in BEST if control in true)])
+    estimate: Record | None = next((r for r in evaluation.select(TASK, "model") if r.subject == name), None)
+    support = evaluation.support.get(name)
+    serving = policy.serving
+
+    def score(level: float) -> str:
+        return f"{(level - logged) / (best_known - logged):.2f}"
+
+    return {
+        "score": score(true[name].value),
+        "rule": f"{serving.scores} {serving.temperature:g} : {serving.variety:g}",
+        "score of the best rule": score(best.level),
+        "best rule": f"{best.rule.scores} {best.rule.temperature:g} : {best.rule.variety:g}",
+        "random items": score(true[RANDOM_ITEMS].value),
+        "true gain": f"{true[name].value - logged:+.2f}",
+        "estimated gain": "" if estimate is None else f"{estimate.gain:+.2f}",
+        "low": "" if estimate is None else f"{estimate.gain_ci_low:+.2f}",
+        "high": "" if estimate is None else f"{estimate.gain_ci_high:+.2f}",
+        "support": "" if support is None else f"{support.states:.0%}",
+        "verdict": verdict.verdict,
+    }
+
+
+def best_rule_of(policy: Policy, dataset: Path) -> Tried:
+    """Return the best rule of the policy's networks by the true levels of test users, found by the same search."""
+    data, how = PreparedDataset.open(str(dataset)), RollOut("test", users=60)
+
+    def attempt(rules: Sequence[Rule]) -> list[Tried]:
+        levels = [true_level(data, policy.under(**rule._asdict()), TASK, how) for rule in rules]
+        return [Tried(rule, support=1.0, level=level, low=level) for rule, level in zip(rules, levels, strict=True)]
+
+    start = Rule(*(getattr(policy.serving, name) for name in Rule._fields))
+    return search(attempt, start, Grid())[0]
+
+
+def split_of(name: str) -> str:
+    """Return development, validation, or known law (of the project's own simulator)."""
+    return "development" if name in DEVELOPMENT else "validation" if name in VALIDATION else "known law"

@@ -1,0 +1,153 @@
+"""Choice of the serving rule of trained networks, by roll-outs in models of users.
+
+Temperature, diversity penalty, and the scores (Q or expected feedback) decide how evenly a policy draws items. Which
+rule users prefer differs between platforms, and no statistic of the log determines it. Rules are therefore compared on
+validation users, in models of different classes. The value of a rule is the lower end of its gain over the logging
+policy in the model with the lowest end: classes disagree if the log does not determine what a rule does to users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import ray
+
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.selection.model_score import SETTINGS, ModelScore, fit_score
+from prefrec_ray.evaluation.settings import ModelSettings
+from prefrec_ray.evaluation.subjects.adapt import adapted
+from prefrec_ray.mdp.serving import UNCHOSEN, Scores, ServingSettings
+from prefrec_ray.policy import Policy
+from prefrec_ray.runtime.progress import Progress, silent, step
+from prefrec_ray.runtime.tasks import run_tasks
+from prefrec_ray.settings import Task
+from prefrec_ray.users.support import THRESHOLD
+
+#: Temperatures and diversity penalties to try, each about three times the previous one, from nearly greedy to nearly
+#: even draws. The unit is a standard deviation of the scores over items, the same on any platform.
+TEMPERATURES, PENALTIES = (0.05, 0.15, 0.45, 1.35), (0.0, 1.0, 3.0, 9.0, 27.0)
+
+
+class Rule(NamedTuple):
+    """Values of the serving settings `temperature`, `variety` and `scores`."""
+
+    temperature: float
+    variety: float
+    scores: Scores
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A rule with its support by the log, its mean level, and the lower end of its gain over the logging policy."""
+
+    rule: Rule
+    support: float
+    level: float
+    low: float
+
+    @property
+    def order(self) -> tuple[float, float]:
+        """Return the sort key: more support up to the required share, then a higher lower end."""
+        return min(self.support, THRESHOLD), self.low
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The `policy` under the best rule, and all rules that were `tried`."""
+
+    policy: Policy
+    tried: Sequence[Tried]
+
+
+#: Rolls out rules, and returns them in the same order.
+Try = Callable[[Sequence[Rule]], list[Tried]]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Values to try, by serving setting."""
+
+    temperature: Sequence[float] = TEMPERATURES
+    variety: Sequence[float] = PENALTIES
+    scores: Sequence[Scores] = ("q", "feedback")
+
+    @classmethod
+    def from_serving(cls, serving: ServingSettings) -> Grid:
+        """Return the values of the settings that are `auto`, and the single value of each other setting."""
+        fixed = {name: [getattr(serving, name)] for name in UNCHOSEN if getattr(serving, name) != "auto"}
+        return replace(cls(), **fixed)
+
+
+def search(attempt: Try, start: Rule, grid: Grid) -> list[Tried]:
+    """Try rules from `start`, coordinate by coordinate, each at the best values so far; return them, best first.
+
+    Penalties come first, then temperatures, penalties again, and at last scores.
+    """
+    tried: dict[Rule, Tried] = {}
+
+    def best() -> Rule:
+        return max(tried.values(), key=lambda one: one.order).rule
+
+    def attempt_new(rules: Iterable[Rule]) -> None:
+        new = [rule for rule in dict.fromkeys(rules) if rule not in tried]
+        tried.update(zip(new, attempt(new) if new else [], strict=True))
+
+    attempt_new([start, *(start._replace(variety=penalty) for penalty in grid.variety)])
+    attempt_new([best()._replace(temperature=temperature) for temperature in grid.temperature])
+    attempt_new([best()._replace(variety=penalty) for penalty in grid.variety])
+    attempt_new([best()._replace(scores=scores) for scores in grid.scores])
+    return sorted(tried.values(), key=lambda one: one.order, reverse=True)
+
+
+def can_choose(policy: Policy) -> bool:
+    """Return whether a serving rule affects the policy and was not chosen by roll-outs."""
+    return policy.critic is not None and policy.draws_from_all and not policy.provenance.get("rule_chosen")
+
+
+def choose_rule(
+    policy: Policy,
+    dataset: str,
+    progress: Progress = silent,
+    where: str = "policy",
+    model: ModelSettings = SETTINGS,
+    grid: Grid | None = None,
+) -> Chosen:
+    """Return the policy under the best rule that a `search` finds on validation users, starting from its own rule.
+
+    Rules with support by the log are preferred to all others. The models of users have the sizes of `model` if these
+    are smaller than their own. Raises `UserError`, prefixed by `where`: items are not drawn by Q from the whole
+    catalogue, histories are too short for a model of users, or the policy is from another platform (adapt.py).
+    """
+    if policy.critic is None or not policy.draws_from_all:
+        raise UserError(
+            f"{where}: the serving rule has no effect on this policy; expected "
+            "serving: {rule: sample, candidates: catalogue} of a method that scores items by Q"
+        )
+    opened = PreparedDataset.open(dataset)
+    policy = adapted(policy, opened, opened.items(), where)
+    with step(progress, "fit models of users"):
+        score = fit_score(dataset, "validation", model)
+    shared, task, serving = ray.put(policy), policy.task, policy.serving
+
+    def attempt(rules: Sequence[Rule]) -> list[Tried]:
+        return run_tasks(lambda rule: _try.remote(score, shared, task, rule), rules, "try serving rules", progress)
+
+    values = grid or Grid()
+    if policy.critic is None or policy.critic.worth is None:
+        values = replace(values, scores=["q"])
+    start = Rule(
+        float(serving.temperature), float(serving.variety), "q" if serving.scores == "auto" else serving.scores
+    )
+    tried = search(attempt, start, values)
+    chosen = policy.under(**tried[0].rule._asdict())
+    return Chosen(replace(chosen, provenance={**policy.provenance, "rule_chosen": True}), tried)
+
+
+@ray.remote(num_cpus=1)
+def _try(score: ModelScore, policy: Policy, task: Task, rule: Rule) -> Tried:
+    """Roll out the policy under a rule."""
+    rolled = score.rolled(policy.under(**rule._asdict()), task)
+    return Tried(rule, rolled.support, rolled.level, rolled.low)

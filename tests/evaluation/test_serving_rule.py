@@ -1,0 +1,183 @@
+"""Serving rules chosen by roll-outs: the search, fixed settings, the lower end, and refused policies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from platform_desk import make_policy
+
+from prefrec_ray.cli.main import run as prefrec
+from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.selection import model_score
+from prefrec_ray.evaluation.selection import serving_rule as module
+from prefrec_ray.evaluation.selection.model_score import ModelScore
+from prefrec_ray.evaluation.selection.serving_rule import Grid, Rule, Tried, choose_rule, search
+from prefrec_ray.evaluation.settings import ModelSettings
+from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.policy import DETERMINISTIC, Policy
+from prefrec_ray.users.support import THRESHOLD
+
+
+def trained(**serving: Any) -> Policy:
+    return make_policy(serving=ServingSettings(**serving), provenance={"task": "depth", "method": "PrefRec"})
+
+
+LAW = {"temperature": 0.45, "variety": 9.0}
+
+
+def plain(rule: Rule) -> Tried:
+    """Roll out in a law instead of a model: the farther from the best rule, the lower; feedback adds a tenth."""
+    away = abs(math.log(rule.temperature / LAW["temperature"])) + abs(rule.variety - LAW["variety"]) / 10
+    low = 2.0 - away + 0.1 * (rule.scores == "feedback")
+    return Tried(rule, support=1 - math.exp(-4 * rule.temperature - rule.variety), level=low + 1, low=low)
+
+
+@pytest.fixture
+def users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A law instead of a model of users, without Ray."""
+
+    def fit(uri: str, split: str, model: ModelSettings) -> None:
+        assert (uri.rpartition("/")[2], split) == ("data", "validation")
+
+    monkeypatch.setattr(module, "fit_score", fit)
+    monkeypatch.setattr(module.ray, "put", lambda value: value)
+    monkeypatch.setattr(module, "run_tasks", lambda start, rules, *_: [plain(rule) for rule in rules])
+    monkeypatch.setattr(module, "adapted", lambda policy, *_: policy)
+    monkeypatch.setattr(module.PreparedDataset, "open", lambda uri: SimpleNamespace(items=tuple))
+
+
+START = Rule(0.2, 1.0, "q")
+
+
+def found(rules: list[Rule] | None = None, start: Rule = START, **grid: Any) -> list[Tried]:
+    def attempt(several: Sequence[Rule]) -> list[Tried]:
+        (rules if rules is not None else []).extend(several)
+        return [plain(rule) for rule in several]
+
+    return search(attempt, start, Grid(**grid))
+
+
+def test_the_best_rule_of_the_grid_is_found_and_no_rule_is_tried_twice() -> None:
+    rules: list[Rule] = []
+    tried = found(rules)
+    assert tried[0].rule == Rule(0.45, 9.0, "feedback")
+    supported = [one.low for one in tried if one.support >= THRESHOLD]
+    assert supported == sorted(supported, reverse=True)
+    assert len(rules) == len(set(rules)) == len(tried)
+    assert Rule(0.2, 1.0, "q") in rules
+    assert len(rules) == 1 + 4 + 4 + 4 + 1  # start, penalties, temperatures, penalties, scores
+
+
+def test_rules_with_support_come_first() -> None:
+    """Rules without a penalty lack support by the log, although their gain would be larger."""
+    law = {"temperature": 0.05, "variety": 0.0}
+    with patch.dict(LAW, law):
+        tried = found(variety=[0.0, 1.0], scores=["q"])
+    assert max(one.low for one in tried if one.support < THRESHOLD) > tried[0].low
+    assert tried[0].support >= THRESHOLD
+    assert tried[0].low == max(one.low for one in tried if one.support >= THRESHOLD)
+
+
+def test_settings_with_a_value_are_kept() -> None:
+    grid = Grid.from_serving(ServingSettings(temperature=0.3))
+    assert (grid.temperature, grid.variety, grid.scores) == ([0.3], Grid().variety, Grid().scores)
+    rules: list[Rule] = []
+    found(rules, Rule(0.3, 1.0, "q"), temperature=[0.3], scores=["q"])
+    assert {(rule.temperature, rule.scores) for rule in rules} == {(0.3, "q")}
+
+
+def test_the_chosen_policy_differs_in_its_rule_only(users: None) -> None:
+    policy = trained()
+    chosen = choose_rule(policy, "data").policy
+    serving = policy.serving.model_copy(update={"temperature": 0.45, "variety": 9.0})
+    assert chosen == replace(policy, serving=serving, provenance={**policy.provenance, "rule_chosen": True})
+
+
+def test_the_lower_end_is_that_of_the_lowest_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two models and users with known levels; a user without a level in one model does not count there."""
+    levels = np.array([[2.0, 3.0, 4.0, 5.0], [1.0, 2.0, 3.0, np.nan]])
+    rolls = iter(
+        [SimpleNamespace(levels={"depth": levels}, states=None), SimpleNamespace(levels={"depth": levels * 0 + 1})]
+    )
+    monkeypatch.setattr(model_score, "roll_out", lambda *_, **__: next(rolls))
+    monkeypatch.setattr(model_score, "policy_server", lambda *_: None)
+    monkeypatch.setattr(model_score, "server_of_log", lambda *_: None)
+    score = ModelScore(SimpleNamespace(items=None), [], SimpleNamespace(share=lambda states: 0.9))
+    rolled = score.rolled(trained(), "depth")
+    assert rolled.level == pytest.approx(np.mean([2, 3, 4, 5, 1, 2, 3]))
+    assert rolled.support == 0.9
+    assert rolled.low == pytest.approx(1.0 - 1.96 * np.std([0, 1, 2]) / np.sqrt(3))
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        replace(trained(), serving=DETERMINISTIC),
+        trained(rule="best"),
+        trained(candidates="nearest"),
+        replace(trained(), critic=None, deviation=0.5),  # scored by density, which has no temperature
+    ],
+)
+def test_a_policy_that_no_rule_changes_is_refused(policy: Policy) -> None:
+    with pytest.raises(UserError, match="the serving rule has no effect on this policy"):
+        choose_rule(policy, "data")
+
+
+def test_the_command_saves_the_policy_and_says_what_was_tried(
+    users: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    trained(variety=0.5).save("policy")
+    arguments = ["constrain", "policy", "--dataset", "data", "--output", "constrained"]
+    assert prefrec(arguments) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    serving = Policy.load("constrained").serving
+    header = next(number for number, line in enumerate(lines) if line[:1] == ["temperature"])
+    assert lines[header + 1][:3] == [f"{serving.temperature:g}", f"{serving.variety:g}", serving.scores]
+    assert ["next:", "prefrec", "evaluate", "constrained", "--dataset", "data"] in lines
+    assert Policy.load("constrained").provenance["rule_chosen"]
+    assert prefrec(arguments) == 2
+    assert (
+        capsys.readouterr().err
+        == "prefrec: error: constrained: already exists; choose another output folder or remove this one\n"
+    )
+    Path("my conf.yaml").write_text("evaluate: {model: {requests: 60}}")
+    assert prefrec([*arguments[:-1], "again", "--config", "my conf.yaml"]) == 0
+    assert "next: prefrec evaluate again --dataset data --config 'my conf.yaml'\n" in capsys.readouterr().out
+
+
+def test_nothing_is_left_where_it_fails(
+    users: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    trained(rule="best").save("policy")
+    assert prefrec(["constrain", "policy", "--dataset", "data", "--output", "constrained"]) == 2
+    assert capsys.readouterr().err.startswith("prefrec: error: policy: the serving rule has no effect on this policy")
+    assert not Path("constrained").exists()
+
+
+def test_ray_is_started_as_by_every_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's own start, at the first task, joins any cluster of the machine."""
+    calls: list[str] = []
+
+    class Histories:
+        @staticmethod
+        def remote(*arguments: object) -> None:
+            calls.append("task")
+            raise UserError("far enough")
+
+    monkeypatch.setattr(model_score.PreparedDataset, "open", lambda uri: None)
+    monkeypatch.setattr(model_score, "check_long_enough", lambda dataset, splits: None)
+    monkeypatch.setattr(model_score, "read_histories", Histories)
+    monkeypatch.setattr(model_score.runtime, "start_ray", lambda: calls.append("start"))
+    with pytest.raises(UserError, match="far enough"):
+        model_score.fit_score("any", "validation")
+    assert calls == ["start", "task"]
