@@ -6,8 +6,12 @@ of earlier impressions of the same kind (exposure.py).
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from scipy import sparse
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 #: Candidates for the number of clusters.
 COUNTS = (6, 8, 11, 16, 23, 32, 45, 64, 91, 128)

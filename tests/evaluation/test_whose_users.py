@@ -118,7 +118,7 @@ def test_a_score_by_models_of_users_is_of_validation_users(
     monkeypatch.setattr(model_score, "SETTINGS", ModelSettings(models=2, users=10))
     scorer = ValidationScorer.prepare(dataset.uri, ValidationSettings(), ["frequency"])
     assert scorer.scores(direction(dataset, 0.8), "frequency") == {"validation/model": 0.5}
-    assert watched == {"fit": ["train"] * 2, "pasts": ["train"], "rolled": ["validation"] * 2}
+    assert watched == {"fit": ["train"] * 2, "pasts": ["train"], "rolled": ["validation"] * 4}  # policy, log
 
 
 @pytest.mark.parametrize("estimators", [("weights",), ("dr",), ("weights", "dr")])
