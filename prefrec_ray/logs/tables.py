@@ -85,10 +85,10 @@ def _embedding(table: pa.Table, source: ItemsTable, place: Place) -> pa.Array:
     """Return embeddings as fixed_size_list<float32>. Raises `BadRows`, and `UserError` for a column of another type."""
 
     def within(values: np.ndarray, name: str) -> np.ndarray:
-        size = np.abs(values.reshape(len(values), -1))
+        size = np.abs(values)
 
         def largest(row: int) -> str:
-            return f"found {values.reshape(size.shape)[row][size[row].argmax()]}"
+            return f"found {values[row][size[row].argmax()]}"
 
         refuse((size > 1.0).any(axis=1), place, name, largest, "numbers within [-1, 1]")
         return values
@@ -98,7 +98,8 @@ def _embedding(table: pa.Table, source: ItemsTable, place: Place) -> pa.Array:
     else:
         names = source.embedding_columns
         numbers = (finite(to_numbers(table[name], place, name), place, name) for name in names)
-        values = np.stack([within(column, name) for column, name in zip(numbers, names, strict=True)], axis=1)
+        columns = [within(column[:, np.newaxis], name) for column, name in zip(numbers, names, strict=True)]
+        values = np.concatenate(columns, axis=1)
     return pa.FixedSizeListArray.from_arrays(pa.array(values.astype(np.float32).ravel()), values.shape[1])
 
 
