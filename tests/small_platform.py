@@ -11,12 +11,13 @@ from prefrec_ray.settings import parse
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate
 
-#: The section `train: config`, or `tune: base`, without its length.
+#: The section `train: config`, or `tune: base`, without its length. No roll-outs choose the serving rule.
 NETWORKS: dict[str, Any] = {
     "hidden_sizes": [8, 8],
     "train_batch_size_per_learner": 64,
     "preference_batch_size": 16,
     "pretrain_epochs": 1,
+    "serving": {"temperature": 0.2, "variety": 1.0, "scores": "q"},
 }
 
 
