@@ -13,16 +13,28 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from platform_desk import make_policy
+from small_platform import NETWORKS
 
 from prefrec_ray.cli.main import run as prefrec
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.selection import model_score
 from prefrec_ray.evaluation.selection import serving_rule as module
 from prefrec_ray.evaluation.selection.model_score import ModelScore
-from prefrec_ray.evaluation.selection.serving_rule import Grid, Rule, Tried, choose_rule, search
+from prefrec_ray.evaluation.selection.serving_rule import (
+    TEMPERATURES,
+    Chosen,
+    Grid,
+    Rule,
+    Tried,
+    choose_rule,
+    search,
+)
 from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import DETERMINISTIC, Policy
+from prefrec_ray.runs import train as runs
+from prefrec_ray.runs.settings import TrainSettings
+from prefrec_ray.runs.train import start_run
 from prefrec_ray.users.support import THRESHOLD
 
 
@@ -115,6 +127,33 @@ def test_the_lower_end_is_that_of_the_lowest_model(monkeypatch: pytest.MonkeyPat
     assert rolled.level == pytest.approx(np.mean([2, 3, 4, 5, 1, 2, 3]))
     assert rolled.support == 0.9
     assert rolled.low == pytest.approx(1.0 - 1.96 * np.std([0, 1, 2]) / np.sqrt(3))
+
+
+def test_a_run_exports_its_policy_under_the_best_rule(
+    small_platform: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By roll-outs in models of users, of the smallest size; the penalty has a value, and is kept."""
+    monkeypatch.setattr(model_score, "SETTINGS", ModelSettings(models=2, users=8, requests=30))
+    choices = []
+
+    def choose(*arguments: Any, **named: Any) -> Chosen:
+        choices.append(choose_rule(*arguments, **named))
+        return choices[-1]
+
+    monkeypatch.setattr(runs, "choose_rule", choose)
+    config = {**NETWORKS, "num_epochs": 0.2, "updates_per_iteration": 4, "serving": {"variety": 3.0}}
+    settings = TrainSettings(task="depth", validation=None, config=config)
+    start_run(settings, str(small_platform / "dataset"), str(tmp_path / "run"))
+    (chosen,) = choices
+    rules = [one.rule for one in chosen.tried]
+    assert {rule.variety for rule in rules} == {3.0}
+    assert {rule.temperature for rule in rules} == {0.2, *TEMPERATURES}
+    assert len({one.level for one in chosen.tried}) > 1
+    assert all(0 <= one.support <= 1 and math.isfinite(one.low) for one in chosen.tried)
+    best = max(chosen.tried, key=lambda one: (min(one.support, THRESHOLD), one.low)).rule
+    policy = Policy.load(str(tmp_path / "run/policy"))
+    assert (policy.serving.temperature, policy.serving.variety, policy.serving.scores) == best
+    assert policy.provenance["rule_chosen"]
 
 
 @pytest.mark.parametrize(
