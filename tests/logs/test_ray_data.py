@@ -16,7 +16,7 @@ from prefrec_ray.errors import UserError, find_user_error
 from prefrec_ray.logs import RayDataSource, open_log
 from prefrec_ray.logs.contract import SideFiles
 from prefrec_ray.logs.log import Log
-from prefrec_ray.logs.readers.ray_data import _told, resolved
+from prefrec_ray.logs.readers.ray_data import _in_one_line, resolved
 from prefrec_ray.settings import parse
 
 COLUMNS = {"kind": "ray_data", "user": "u", "item": "i", "time": "t", "time_unit": "s", "feedback": ["like"]}
@@ -139,5 +139,5 @@ def test_what_went_wrong_is_told_and_not_how_to_try_again() -> None:
     advice = (
         "Failed to apply UDF transform after 1/1 attempts (total backoff 0.0s).\nTo change retry attempts, configure"
     )
-    with pytest.raises(UserError, match=r"^read_sql: near \"frm\": syntax error$"), _told("read_sql"):
+    with pytest.raises(UserError, match=r"^read_sql: near \"frm\": syntax error$"), _in_one_line("read_sql"):
         raise ValueError(f'near "frm": syntax error\n{advice} `DataContext`.')

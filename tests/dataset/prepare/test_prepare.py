@@ -291,6 +291,7 @@ def test_neither_format_nor_partitions_change_what_is_found(
         "list items: files",
         "count items consumed together: files",
         "fit item embeddings",
+        "find kinds of items",
         "scale states: files",
         "compute states: files",
         "shuffle transitions: files",
