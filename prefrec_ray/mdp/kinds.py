@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 #: Candidates for the number of clusters.
-COUNTS = (6, 8, 11, 16, 23, 32, 45, 64, 91, 128)
+COUNTS = (6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256, 362, 512)
 #: Items to which clusters are fitted; all others are assigned to the nearest centre.
 _SAMPLE = 10_000
 #: Lloyd's iterations.

@@ -24,8 +24,9 @@ from prefrec_ray.users.tastes import Tastes
 HALF_LIVES = (8.0, 32.0)
 #: Counts at which an effect of exposure may begin. The mean of a count does not show how often a threshold was passed.
 DOSES = np.array([1, 2, 4, 8])
-#: State groups that are inputs. Groups of earlier sessions would let good sessions of a roll-out reinforce themselves.
-SEEN = ("profile", "time", "recency")
+#: State groups and columns that are inputs. Lengths and times of earlier sessions would let good sessions of a roll-out
+#: reinforce themselves.
+SEEN = ("profile", "time")
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ class Inputs:
     @property
     def seen(self) -> np.ndarray:
         """Return the columns of a state that are inputs, int64 [C]."""
-        groups = self.state.groups
-        return np.concatenate([np.arange(groups[name].start, groups[name].stop) for name in SEEN])
+        kept = [name in SEEN or name.split("/")[0] in SEEN for name in self.state.names]
+        return np.flatnonzero(kept)
 
     @property
     def width(self) -> int:
@@ -105,6 +106,13 @@ class Inputs:
         signals[self.signals - self._exposures : self.signals] = True
         seen = np.zeros(len(self.seen), dtype=bool)
         return np.concatenate([seen, signals[: self.signals], *[signals] * len(HALF_LIVES)])
+
+    @property
+    def feedback(self) -> np.ndarray:
+        """Return a mask of running means of feedback, bool [W]."""
+        values = np.arange(self.values) >= self.signals
+        rest = np.zeros(len(self.seen) + self.signals, dtype=bool)
+        return np.concatenate([rest, *[values] * len(HALF_LIVES)])
 
     @property
     def history(self) -> np.ndarray:

@@ -2,9 +2,9 @@
 
 With the tracker, which computes the next state, it is an environment for roll-outs of a policy. Three distributions:
 
-    feedback ~ P(. | inputs)    ends ~ P(. | inputs, feedback)    wait ~ P(. | inputs, feedback, ends)
+    feedback ~ P(. | inputs)    ends ~ P(. | inputs, feedback)    time away ~ P(. | inputs, feedback)
 
-The time away follows an accelerated failure time model, log(wait) = mu(inputs, feedback) + u + e, with e drawn from its
+The time away follows an accelerated failure time model, log(time) = mu(inputs, feedback) + u + e, with e drawn from its
 residuals. Unlike bins, it extrapolates to users who return sooner than most of the log. Users have random intercepts u
 of the time away and of the logit of an end (a mixed model), which represent traits independent of the shown items.
 """
@@ -43,7 +43,7 @@ class Member:
     """A fitted model (fit.py). It uses the inputs in `columns`.
 
     The first network returns logits of the bins of all feedback columns. The second network, with feedback as an input,
-    returns the logit of an end, logits of the bins of a wait within a session, and mu in units of `away_std`.
+    returns the logit of an end, and mu in units of `away_std`. Waits within sessions are logged ones, drawn at random.
     """
 
     inputs: Inputs
@@ -51,7 +51,7 @@ class Member:
     answers: nn.Module
     leaves: nn.Module
     feedback: Sequence[Bins]
-    within: Bins  # log of the wait in ms
+    pauses: np.ndarray  # float64 [P], logged waits within sessions in ms
     feedback_mean: np.ndarray  # [F]
     feedback_std: np.ndarray  # [F]
     away_mean: float  # of the log of the time away in ms
@@ -66,7 +66,7 @@ class Member:
     def known(self, data: Histories, made: np.ndarray, rows: np.ndarray) -> Known:
         """Return the session ends of the impressions `rows` of `data`, and the predictions of the second network."""
         given = self.predict(data, made, rows)
-        error = (np.log(data.wait_ms[rows]) - self.away_mean) / self.away_std - given[:, -1]
+        error = (np.log(data.wait_ms[rows]) - self.away_mean) / self.away_std - given[:, 1]
         return Known(data.user[rows], len(data.starts), data.ends[rows], given[:, 0], error)
 
     def predict(self, data: Histories, made: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -91,7 +91,8 @@ class Member:
         The number of random numbers from `rng` does not depend on the inputs.
         """
         n, columns = len(made), len(self.feedback)
-        uniform, away = rng.random((2 * columns + 3, n)), rng.integers(0, len(self.residuals), n)
+        uniform = rng.random((2 * columns + 1, n))
+        away, pause = rng.integers(0, len(self.residuals), n), rng.integers(0, len(self.pauses), n)
         with torch.inference_mode():
             used = self.used(made)
             logits = np.split(self.answers(used).numpy(), np.cumsum([len(bins) for bins in self.feedback]), axis=1)
@@ -99,7 +100,6 @@ class Member:
             feedback = np.stack(drawn, axis=1) if drawn else np.empty((n, 0))
             leaves = self.leaves(self.second(used, feedback)).numpy().astype(np.float64)
         ends = uniform[-1] < 1.0 / (1.0 + np.exp(-(leaves[:, 0] + own[:, 0])))
-        pause = np.exp(self.within.draw(leaves[:, 1:-1], uniform[-3:-1]))
-        mu = self.away_std * (leaves[:, -1] + own[:, 1])
+        mu = self.away_std * (leaves[:, 1] + own[:, 1])
         gone = np.exp(self.away_mean + np.minimum(mu + self.residuals[away], _LONGEST))
-        return Outcomes(feedback.astype(np.float32), ends, np.maximum(np.where(ends, gone, pause), 1.0))
+        return Outcomes(feedback.astype(np.float32), ends, np.maximum(np.where(ends, gone, self.pauses[pause]), 1.0))

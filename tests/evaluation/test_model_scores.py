@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.estimators.model import Modelled, model_scores, together
+from prefrec_ray.evaluation.estimators.model import Modelled, disagreement, model_scores, together
 from prefrec_ray.evaluation.results.intervals import bootstrap_interval, widened
 from prefrec_ray.evaluation.results.names import LOGGING_POLICY, Subject
 from prefrec_ray.evaluation.settings import EvaluateSettings
@@ -40,6 +40,8 @@ def test_intervals_are_of_the_users_that_the_value_is_of() -> None:
     scores = model_scores(request(), "depth", {name: rolled(levels) for name, levels in each.items()})
     records = {record.subject: record for record in scores.records(seed=0)}
     kept = {name: levels[:, 15:] for name, levels in each.items()}
+    by_model = np.stack([(kept[name] - kept[LOGGING_POLICY]).mean(axis=1) for name in records], axis=1)
+    spread, size = by_model.var(axis=0, ddof=1).sum(), np.square(by_model.mean(axis=0)).sum()
     for name, record in records.items():
         values, gains = kept[name].mean(axis=0), (kept[name] - kept[LOGGING_POLICY]).mean(axis=0)
         assert record.value == pytest.approx(values.mean())
@@ -49,7 +51,7 @@ def test_intervals_are_of_the_users_that_the_value_is_of() -> None:
         ):
             drawn = bootstrap_interval(of.mean(axis=0)[:, None], 0)
             wide = [float(bound[0]) for bound in widened(*drawn, of.mean(axis=1)[:, None])]
-            error, mean = 0.2 * abs(gains.mean()), of.mean()
+            error, mean = 1.96 * np.sqrt(spread / size) * abs(gains.mean()), of.mean()
             assert low == pytest.approx(mean - np.hypot(mean - wide[0], error))
             assert high == pytest.approx(mean + np.hypot(wide[1] - mean, error))
             assert low <= mean <= high
@@ -97,3 +99,11 @@ def test_where_nobody_comes_back_there_is_no_time_away() -> None:
 def test_a_roll_out_that_ends_before_support_can_be_seen_is_refused() -> None:
     with pytest.raises(UserError, match=r"model.requests.*greater than 24"):
         parse(EvaluateSettings, {"model": {"requests": 24}}, "evaluate")
+
+
+def test_models_that_disagree_widen_all_intervals_by_the_same_share_of_the_gain() -> None:
+    gains = np.array([[1.0, 0.2], [2.0, 0.4]])
+    assert disagreement(gains) == pytest.approx(1.96 * np.sqrt((0.5 + 0.02) / (1.5**2 + 0.3**2)))
+    assert disagreement(10 * gains) == pytest.approx(disagreement(gains))
+    assert disagreement(np.array([[1.0], [1.0]])) == 0.0
+    assert disagreement(np.zeros((2, 3))) == 0.0

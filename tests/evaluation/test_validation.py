@@ -182,6 +182,13 @@ def test_a_policy_that_the_log_cannot_vouch_for_is_below_all_others(
 ) -> None:
     monkeypatch.setattr(model_score, "SETTINGS", ModelSettings(models=2, users=8, requests=40))
     score, policy = ray.get(model_score.fit_score(simulated.uri, "validation")), policy_on(simulated, 0)
-    supported = replace(score, pasts=replace(score.pasts, reach=np.inf))(policy, "depth")
+
+    def within(reach: float) -> model_score.ModelScore:
+        """Return the score if all inputs are supported between -`reach` and `reach`."""
+        bound = np.full(len(score.ensemble.pasts.low), reach)
+        pasts = replace(score.ensemble.pasts, low=-bound, high=bound)
+        return replace(score, ensemble=replace(score.ensemble, pasts=pasts))
+
+    supported = within(np.inf)(policy, "depth")
     assert 0 < supported <= 5
-    assert replace(score, pasts=replace(score.pasts, reach=-1.0))(policy, "depth") == pytest.approx(supported - 5)
+    assert within(-1.0)(policy, "depth") == pytest.approx(supported - 5)

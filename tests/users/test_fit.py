@@ -12,17 +12,21 @@ from scipy.optimize import minimize
 
 from prefrec_ray.policy.networks.layers import mlp
 from prefrec_ray.users import fit
-from prefrec_ray.users.fit import KINDS, away_loss, fit_member, residual_quantiles
+from prefrec_ray.users.fit import KINDS, Kind, away_loss, fit_member, residual_quantiles
 from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.member import Member, Outcomes
 from prefrec_ray.users.roll_out import Platform, roll_out
 
 NAMES = [kind.name for kind in KINDS]
+#: A model with few parameters, for laws that are linear.
+LINEAR = Kind("linear", lambda inputs: np.zeros(inputs.width, dtype=bool), ())
 
 
 def fitted(data: Histories, kind: str = "counts", seed: int = 0) -> Member:
     inputs, logged = inputs_of(data)
-    return fit_member(KINDS[NAMES.index(kind)], inputs, data, inputs.scaled(logged), seed)
+    return fit_member(
+        LINEAR if kind == "linear" else KINDS[NAMES.index(kind)], inputs, data, inputs.scaled(logged), seed
+    )
 
 
 def drawn(member: Member, data: Histories) -> Outcomes:
@@ -78,7 +82,7 @@ def test_earlier_sessions_do_not_change_an_outcome(kind: str, monkeypatch: pytes
     data = histories(users=40)
     member = fitted(data, kind)
     before = drawn(member, data)
-    for group, matters in (("sessions", False), ("counts", False), ("recency", True)):
+    for group, matters in (("sessions", False), ("counts", False), ("recency", False), ("time", True)):
         state = data.state.copy()
         state[:, STATE.groups[group]] += 5.0
         changed = drawn(member, replace(data, state=state))
@@ -161,11 +165,11 @@ def test_a_fit_stops_when_held_out_users_do_not_gain(monkeypatch: pytest.MonkeyP
 
 def gain_of_good_items(data: Histories, kind: str) -> float:
     """Return the estimated gain in frequency of items with a_0 > 0 over logged items."""
-    platform = Platform(STATE, NORMALISER, ITEMS, data, np.arange(60), 0.5, 60)
+    platform = Platform(STATE, NORMALISER, ITEMS, data, np.arange(100), 0.5, 60)
     good, rng = np.flatnonzero(ITEMS.embeddings[:, 0] > 0), np.random.default_rng(0)
     servers: dict[str, Any] = {
         "good": lambda states, step, seen: rng.choice(good, len(states)),
-        "logged": lambda states, step, seen: data.row[data.starts[:60] + step],
+        "logged": lambda states, step, seen: data.row[data.starts[:100] + step],
     }
     members = [fitted(data, kind)]
     levels = {name: roll_out(platform, members, server, 0).levels["frequency"] for name, server in servers.items()}
@@ -173,8 +177,8 @@ def gain_of_good_items(data: Histories, kind: str) -> float:
 
 
 def test_a_gain_is_found_and_a_model_of_shuffled_items_predicts_none() -> None:
-    data = histories(users=150)
-    assert gain_of_good_items(data, "linear") == pytest.approx(0.28, abs=0.12)
+    data = histories()
+    assert gain_of_good_items(data, "linear") > 0.1
     row = np.random.default_rng(4).permutation(data.row)
     shuffled = replace(data, row=row, action=ITEMS.embeddings[row])
-    assert gain_of_good_items(shuffled, "linear") == pytest.approx(0.0, abs=0.12)
+    assert abs(gain_of_good_items(shuffled, "linear")) < 0.05

@@ -29,9 +29,6 @@ from prefrec_ray.users.histories import Histories, check_long_enough, read_histo
 from prefrec_ray.users.roll_out import Imagined, Platform, Server, logged_levels, roll_out
 from prefrec_ray.users.support import THRESHOLD
 
-#: Relative error of a gain, part of every interval because more users do not reduce errors of a model. In the truth
-#: bench nine of ten supported gains were .75 to 1.06 times the true gain (docs/results/truth.md).
-RELATIVE_ERROR = 0.2
 #: No session is shorter, and no user comes back earlier.
 LEAST = {"mean_depth": 1.0, "mean_revisit_hours": 0.0}
 #: Random numbers in memory at a time.
@@ -102,6 +99,7 @@ def model_scores(
             f"{settings.model.requests} impressions of the log; expected more model.requests, or other estimators"
         )
     by_model = np.stack([np.nanmean(one, axis=1) for one in levels], axis=1)
+    error = disagreement(by_model[:, 1:] - by_model[:, :1])
     return Scores(
         task=task,
         estimator="model",
@@ -112,14 +110,14 @@ def model_scores(
         counts={"users": int(known.sum()), "users_left_out": int((~known).sum())},
         settings={
             **settings.model.model_dump(),
-            "relative_error": RELATIVE_ERROR,
+            "relative_error": error,
             "logged_level": logged_level,
             "split": settings.split,
             "seed": settings.seed,
         },
         networks=(by_model[:, 1:], by_model[:, :1]),
-        means=[_means(modelled[s.name].imagined, logging, settings.seed) for s in subjects],
-        relative_error=RELATIVE_ERROR,
+        means=[_means(modelled[s.name].imagined, logging, settings.seed, error) for s in subjects],
+        relative_error=error,
     )
 
 
@@ -141,7 +139,17 @@ def supports(
     }
 
 
-def _means(one: Imagined, logging: Imagined, seed: int) -> dict[str, Any]:
+def disagreement(gains: np.ndarray) -> float:
+    """Return the error of a gain as a share of it, at 95 %, from the gains [K, L] of L subjects in K models.
+
+    The truth differs from a model as the models, which are of different kinds, differ from each other. More models or
+    users do not reduce this error. It is pooled over the subjects.
+    """
+    size = np.square(gains.mean(axis=0)).sum()
+    return float(1.96 * np.sqrt(gains.var(axis=0, ddof=1).sum() / size)) if size else 0.0
+
+
+def _means(one: Imagined, logging: Imagined, seed: int, error: float) -> dict[str, Any]:
     """Return the fields of a subject's record in the users' own units; no time to the next session if no user
     returns."""
     fields: dict[str, Any] = {"sessions": one.sessions}
@@ -152,16 +160,18 @@ def _means(one: Imagined, logging: Imagined, seed: int) -> dict[str, Any]:
     for name, (values, logged) in measures.items():
         if np.isfinite(values).any():
             fields[name] = float(np.nanmean(values))
-            fields[f"{name}_ci"] = _interval(values, fields[name] - float(np.nanmean(logged)), seed, LEAST[name])
+            fields[f"{name}_ci"] = _interval(
+                values, error * (fields[name] - float(np.nanmean(logged))), seed, LEAST[name]
+            )
     return fields
 
 
-def _interval(values: np.ndarray, gain: float, seed: int, least: float) -> tuple[float, float]:
+def _interval(values: np.ndarray, error: float, seed: int, least: float) -> tuple[float, float]:
     """Return the 95 % interval of the mean of `values` [K, n], with the errors of users, models and gains as for
     levels."""
     users, models = (np.ma.masked_invalid(values).mean(axis=axis).compressed() for axis in (0, 1))
     low, high = widened(*bootstrap_interval(users, seed), models)
-    mean, error = float(np.nanmean(values)), RELATIVE_ERROR * abs(gain)
+    mean = float(np.nanmean(values))
     return max(least, mean - math.hypot(mean - low, error)), mean + math.hypot(high - mean, error)
 
 
