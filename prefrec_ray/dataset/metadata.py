@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from prefrec_ray.settings import Settings
 
@@ -39,3 +39,9 @@ class Metadata(Settings):
     world: dict[str, Any] | None = None
     dropped: dict[str, int] = Field(default_factory=dict)
     answers: list[int] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_fatigue(cls, data: Any) -> Any:
+        """Remove the estimate of fatigue, which earlier versions wrote."""
+        return {key: value for key, value in data.items() if key != "tiring"} if isinstance(data, dict) else data

@@ -16,38 +16,52 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.runtime.progress import Progress, silent
 from prefrec_ray.runtime.tasks import run_tasks
-from prefrec_ray.users.fit import KINDS, fit_member
+from prefrec_ray.users.fit import KINDS, fit_member, resample
 from prefrec_ray.users.histories import ROWS, Histories, check_long_enough, read_histories
 from prefrec_ray.users.inputs import Inputs
 from prefrec_ray.users.member import Member
+from prefrec_ray.users.roll_out import Platform
+from prefrec_ray.users.specification import IMPRESSIONS, Specification, specification_test
 from prefrec_ray.users.support import LoggedPasts
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Fitted models, and the range of the log's histories."""
+    """Fitted models, the range of the log's histories, and the specification test of each model, if requested."""
 
     members: Sequence[Member]
     pasts: LoggedPasts
+    tests: Sequence[Specification] = ()
+
+    @property
+    def kinds(self) -> list[str]:
+        """Return the name of each model's kind."""
+        return [KINDS[number % len(KINDS)].name for number in range(len(self.members))]
 
 
 def fit_ensemble(
-    dataset: PreparedDataset, seed: int, models: int = len(KINDS), rows: int = ROWS, progress: Progress = silent
+    dataset: PreparedDataset,
+    seed: int,
+    models: int = len(KINDS),
+    rows: int = ROWS,
+    tested: bool = False,
+    progress: Progress = silent,
 ) -> Ensemble:
     """Fit `models` models on about `rows` impressions of training users, the kinds in turn. Ray must run.
 
-    The result depends only on the arguments. Raises `UserError` if histories are too short.
+    With `tested`, each is tested with the training users outside of its resample (specification.py). The result depends
+    only on the arguments. Raises `UserError` if histories are too short.
     """
     check_long_enough(dataset, ["train"])
     training = read_histories.remote(dataset.uri, "train", seed, rows)
     inputs, made, pasts = _inputs.remote(dataset.uri, training)
-    members = run_tasks(
-        lambda number: _fit.remote(number, inputs, training, made, seed),
+    fitted = run_tasks(
+        lambda number: _fit.remote(number, inputs, training, made, seed, dataset.uri if tested else None),
         range(models),
         "fit models of users: models",
         progress,
     )
-    return Ensemble(members, ray.get(pasts))
+    return Ensemble([member for member, _ in fitted], ray.get(pasts), [test for _, test in fitted if test is not None])
 
 
 @ray.remote(num_cpus=1, num_returns=3)
@@ -65,6 +79,17 @@ def _inputs(uri: str, data: Histories) -> tuple[Inputs, np.ndarray, LoggedPasts]
 
 
 @ray.remote(num_cpus=1)
-def _fit(number: int, inputs: Inputs, data: Histories, made: np.ndarray, seed: int) -> Member:
+def _fit(
+    number: int, inputs: Inputs, data: Histories, made: np.ndarray, seed: int, tested: str | None
+) -> tuple[Member, Specification | None]:
+    """Fit model `number`, and test it with the data set at the URI `tested`; None: no test."""
     own_seed = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
-    return fit_member(KINDS[number % len(KINDS)], inputs, data, made, own_seed)
+    member = fit_member(KINDS[number % len(KINDS)], inputs, data, made, own_seed)
+    if tested is None:
+        return member, None
+    times = resample(len(data.starts), np.random.default_rng(own_seed))
+    outside = np.flatnonzero(times == 0) if (times == 0).any() else np.arange(len(times))
+    dataset = PreparedDataset.open(tested)
+    weight = dataset.metadata.mixture_weight
+    platform = Platform(dataset.state, dataset.normaliser, dataset.items(), data, outside, weight, IMPRESSIONS)
+    return member, specification_test(platform, member, own_seed)

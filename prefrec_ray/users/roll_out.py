@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.users import WARM
 from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.inputs import Past
-from prefrec_ray.users.member import Member
+from prefrec_ray.users.member import Member, Outcomes
 
 HOUR_MS = 3_600_000.0
 #: Interval, in impressions, at which inputs are recorded, from WARM on.
@@ -57,10 +58,23 @@ class Imagined:
     ceiling: float = 1.0  # largest possible share of one item among those shown
 
 
-def roll_out(platform: Platform, models: Sequence[Member], server: Server, seed: int) -> Imagined:
-    """Roll out every user in every model at once. Equal seeds give equal random numbers for any server."""
-    data, copies, count = platform.data, len(models), len(platform.users)
-    of = np.tile(platform.users, copies)  # member k has the rows [k * count, (k + 1) * count)
+class Step(NamedTuple):
+    """One impression of n users in K models: rows [k n, (k + 1) n) are the users in model k."""
+
+    now: np.ndarray  # int64, ms
+    session: np.ndarray  # int64, from 0 for each user
+    rows: np.ndarray  # int64, items
+    raw: np.ndarray  # float32 [K n, W], inputs of the models, as from `Inputs.logged`
+    outcomes: Outcomes
+
+
+def simulate(platform: Platform, models: Sequence[Member], server: Server, seed: int) -> Iterator[Step]:
+    """Simulate the platform's users in every model at once, impression by impression.
+
+    Equal seeds give equal random numbers for any server.
+    """
+    data, copies = platform.data, len(models)
+    of = np.tile(platform.users, copies)
     logged = data.take(platform.users)
     inputs = models[0].inputs  # the same for all members of an ensemble
     made = inputs.scaled(inputs.logged(logged))
@@ -69,28 +83,36 @@ def roll_out(platform: Platform, models: Sequence[Member], server: Server, seed:
     past, rng = Past(inputs, np.tile(inputs.tastes(logged), (copies, 1, 1))), np.random.default_rng(seed)
     now, session = data.timestamp[data.starts[of]].copy(), np.zeros(len(of), np.int64)
     seen = None if data.repeats else np.zeros((len(of), len(platform.items)), dtype=bool)
-    times, sessions, kept = [], [], []
-    counts = np.zeros(len(platform.items), np.int64)
     for step in range(platform.requests):
         state = tracker.states(now, session_ids=session)
         rows = server(state, step, seen)
         raw = past.inputs(state, rows, platform.items.embeddings[rows])
-        if step >= WARM and step % KEPT_EVERY == 0:
-            kept.append(raw.copy())
-        parts = np.split(inputs.scaled(raw), copies)
-        answers = [model.step(part, own, rng) for model, own, part in zip(models, intercepts, parts, strict=True)]
-        feedback, ends, wait = (np.concatenate(column) for column in zip(*answers, strict=True))
-        times.append(now)
-        sessions.append(session)
-        named = dict(zip(platform.state.feedback, feedback.T, strict=True))
-        past.observe(feedback)
+        parts = np.split(inputs.scaled(raw.copy()), copies)
+        drawn = [model.step(part, own, rng) for model, own, part in zip(models, intercepts, parts, strict=True)]
+        outcomes = Outcomes(*(np.concatenate(column) for column in zip(*drawn, strict=True)))
+        yield Step(now, session, rows, raw, outcomes)
+        named = dict(zip(platform.state.feedback, outcomes.feedback.T, strict=True))
+        past.observe(outcomes.feedback)
         tracker.observe(now, platform.items.ids[rows], named, session_ids=session)
-        counts += np.bincount(rows, minlength=len(counts))
         if seen is not None:
             seen[np.arange(len(rows)), rows] = True
             if (step + 1) % len(platform.items) == 0:  # after all items the exclusion restarts, like the logged items
                 seen[:] = False
-        now, session = now + wait.astype(np.int64), session + ends
+        now, session = now + outcomes.wait_ms.astype(np.int64), session + outcomes.ends
+
+
+def roll_out(platform: Platform, models: Sequence[Member], server: Server, seed: int) -> Imagined:
+    """Roll out every user in every model at once (`simulate`)."""
+    data, copies, count = platform.data, len(models), len(platform.users)
+    of = np.tile(platform.users, copies)
+    times, sessions, kept = [], [], []
+    counts = np.zeros(len(platform.items), np.int64)
+    for number, step in enumerate(simulate(platform, models, server, seed)):
+        if number >= WARM and number % KEPT_EVERY == 0:
+            kept.append(step.raw)
+        times.append(step.now)
+        sessions.append(step.session)
+        counts += np.bincount(step.rows, minlength=len(counts))
     user = np.repeat(np.arange(len(of)), platform.requests)
     table = session_table(user, np.stack(times, axis=1).ravel(), np.stack(sessions, axis=1).ravel())
     levels = levels_against(table, data.mean_depth[of], data.mean_revisit_ms[of], platform.weight)
@@ -102,11 +124,18 @@ def roll_out(platform: Platform, models: Sequence[Member], server: Server, seed:
         levels={task: means(level) for task, level in levels.items()},
         depth=means(table.depth.astype(np.float64)),
         revisit_hours=means(table.revisit_ms / HOUR_MS),
-        inputs=np.concatenate(kept) if kept else np.empty((0, inputs.width), np.float32),
+        inputs=np.concatenate(kept) if kept else np.empty((0, models[0].inputs.width), np.float32),
         counts=counts,
-        ceiling=1.0 if seen is None else math.ceil(platform.requests / len(platform.items)) / platform.requests,
+        ceiling=1.0 if data.repeats else math.ceil(platform.requests / len(platform.items)) / platform.requests,
         sessions=len(table) // copies,
     )
+
+
+def server_of_log(platform: Platform) -> Server:
+    """Return a server of each user's logged items in their order, from the start again after the last one."""
+    starts, lengths = platform.data.starts[platform.users], platform.data.lengths[platform.users]
+    row = platform.data.row
+    return lambda states, step, seen: np.tile(row[starts + step % lengths], len(states) // len(starts))
 
 
 def logged_levels(platform: Platform) -> dict[str, float]:

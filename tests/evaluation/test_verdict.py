@@ -15,6 +15,7 @@ from prefrec_ray.evaluation.results.records import (
     PolicyVerdict,
     Record,
     ServedItems,
+    SpecificationRecord,
     Support,
     read_evaluation,
     write_evaluation,
@@ -35,6 +36,21 @@ def one(*records: Record, support: Support | None = SURE, **served: ServedItems)
     """The verdict on the policy p."""
     known = {} if support is None else {"p": support}
     return verdicts(Evaluation(records=records, support=known, served=served))["p"]
+
+
+def test_if_every_model_of_users_misses_a_law_the_verdict_is_inconclusive() -> None:
+    missed = SpecificationRecord(model="means", r2=0.012, largest_control=0.001, feature="hour of the day")
+    passed = SpecificationRecord(model="counts", r2=0.0005, largest_control=0.001)
+    records, support = (line("p", 0.4),), {"p": SURE}
+
+    def judged(*tests: SpecificationRecord) -> PolicyVerdict:
+        return verdicts(Evaluation(records=records, support=support, specification=tests))["p"]
+
+    assert judged(missed, passed).verdict == judged().verdict == "candidate"
+    worse = missed.model_copy(update={"r2": 0.03, "feature": "number of the impression"})
+    inconclusive = judged(worse, missed)
+    assert inconclusive.verdict == "cannot_say"
+    assert "their error depends on the hour of the day (R2 0.0120; at most 0.0010" in inconclusive.reasons[0]
 
 
 def lights(policy_verdict: PolicyVerdict) -> dict[str, tuple[str, str]]:

@@ -24,9 +24,11 @@ from prefrec_ray.evaluation.selection.validation import ValidationScorer
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, ModelSettings, ValidationSettings
 from prefrec_ray.evaluation.subjects import behavior
 from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.runtime.progress import silent
 from prefrec_ray.users import ensemble
 from prefrec_ray.users.histories import histories_of
 from prefrec_ray.users.roll_out import Imagined
+from prefrec_ray.users.specification import Specification
 
 SPLITS = ("train", "validation", "test")
 
@@ -79,11 +81,15 @@ def request_on(dataset: PreparedDataset, settings: EvaluateSettings) -> Evaluati
 @pytest.fixture
 def watched(states: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     """Record the splits of models of users: for fits, for support by the log, and for roll-outs."""
-    seen: dict[str, list[str]] = {"fit": [], "pasts": [], "rolled": []}
+    seen: dict[str, list[str]] = {"fit": [], "tested": [], "pasts": [], "rolled": []}
 
     def fit(kind: Any, inputs: Any, data: Any, *_: Any) -> str:
         seen["fit"].append(split_of(states, data.state))
         return kind.name
+
+    def test(platform: Any, *_: Any) -> Specification:
+        seen["tested"].append(split_of(states, platform.data.state))
+        return Specification(0.0, (0.1,), None)
 
     def pasts(data: Any, *_: Any) -> Any:
         seen["pasts"].append(split_of(states, data.state))
@@ -95,6 +101,7 @@ def watched(states: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> d
         return Imagined({"frequency": levels}, levels, levels, np.zeros((5, 1), np.float32), np.zeros(1, np.int64), 10)
 
     monkeypatch.setattr(ensemble, "fit_member", fit)
+    monkeypatch.setattr(ensemble, "specification_test", test)
     monkeypatch.setattr(ensemble.LoggedPasts, "from_histories", pasts)
     for module in (model, model_score):
         monkeypatch.setattr(module, "roll_out", roll)
@@ -106,10 +113,12 @@ def test_models_of_users_know_training_users_and_are_asked_about_the_others(
     dataset: PreparedDataset, watched: dict[str, list[str]], split: Any
 ) -> None:
     settings = EvaluateSettings(split=split, estimators=("model",), model=ModelSettings(models=2, users=10))
-    rolled = model.model_all(request_on(dataset, settings), lambda *_: None)
+    request = request_on(dataset, settings)
+    rolled = model.model_all(request, model.fit_models(request, silent), silent)
     assert LOGGING_POLICY in rolled
     assert {(one.within, len(one.imagined.inputs)) for one in rolled.values()} == {(1.0, 0)}  # shared, then let go
-    assert watched == {"fit": ["train"] * 2, "pasts": ["train"], "rolled": [split] * len(rolled) * 2}
+    rolls = [split] * len(rolled) * 2
+    assert watched == {"fit": ["train"] * 2, "tested": ["train"] * 2, "pasts": ["train"], "rolled": rolls}
 
 
 def test_a_score_by_models_of_users_is_of_validation_users(
@@ -118,7 +127,7 @@ def test_a_score_by_models_of_users_is_of_validation_users(
     monkeypatch.setattr(model_score, "SETTINGS", ModelSettings(models=2, users=10))
     scorer = ValidationScorer.prepare(dataset.uri, ValidationSettings(), ["frequency"])
     assert scorer.scores(direction(dataset, 0.8), "frequency") == {"validation/model": 0.5}
-    assert watched == {"fit": ["train"] * 2, "pasts": ["train"], "rolled": ["validation"] * 4}  # policy, log
+    assert watched == {"fit": ["train"] * 2, "tested": [], "pasts": ["train"], "rolled": ["validation"] * 4}
 
 
 @pytest.mark.parametrize("estimators", [("weights",), ("dr",), ("weights", "dr")])

@@ -12,13 +12,14 @@ import ray
 from prefrec_ray.evaluation.estimators.fitted_q import Fitted, fit_all
 from prefrec_ray.evaluation.estimators.importance_sampling import Weighed, start_weighing, weigh_all
 from prefrec_ray.evaluation.estimators.logged_sessions import score_split
-from prefrec_ray.evaluation.estimators.model import Modelled, model_all
+from prefrec_ray.evaluation.estimators.model import Modelled, fit_models, model_all
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.logged.sessions import LoggedSessions
 from prefrec_ray.evaluation.results.scores import Scores
 from prefrec_ray.evaluation.results.served import Tally
 from prefrec_ray.runtime.progress import Progress, silent
 from prefrec_ray.settings import Task
+from prefrec_ray.users.ensemble import Ensemble
 
 
 class Estimator(Protocol):
@@ -76,9 +77,14 @@ class Inputs:
         return {} if self.logged is None else weigh_all(self.request, self.logged, self.progress)
 
     @cached_property
+    def ensemble(self) -> Ensemble:
+        """Models of users, with their specification tests."""
+        return fit_models(self.request, self.progress)
+
+    @cached_property
     def modelled(self) -> dict[str, Modelled]:
         """Roll-outs in models of users by subject."""
-        return model_all(self.request, self.progress)
+        return model_all(self.request, self.ensemble, self.progress)
 
     @cached_property
     def fitted(self) -> Mapping[str, Mapping[str, Fitted]]:

@@ -10,7 +10,7 @@ from prefrec_ray.evaluation.estimators.model import model_scores, supports
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.estimators.session_means import NCIS, ImportanceSampling
 from prefrec_ray.evaluation.estimators.value_networks import DoublyRobust, FittedQ
-from prefrec_ray.evaluation.results.records import Evaluation, Support
+from prefrec_ray.evaluation.results.records import Evaluation, SpecificationRecord, Support
 from prefrec_ray.evaluation.results.scores import Scores
 from prefrec_ray.evaluation.results.served import in_roll_out, summarise
 from prefrec_ray.runtime.progress import Progress, silent, step
@@ -47,13 +47,23 @@ def evaluate(request: EvaluationRequest, progress: Progress = silent) -> Evaluat
     chosen = [estimator for estimator in ESTIMATORS if estimator.name in request.settings.estimators]
     scores = [estimator.scores(inputs, task) for estimator in chosen for task in request.tasks]
     support: dict[str, Support] = {}
+    specification: list[SpecificationRecord] = []
     if "model" in request.settings.estimators:
         ids, rolled = request.dataset.items().ids, inputs.modelled
         shown = {name: rolled[name].imagined for name in request.actors}
         served |= {name: in_roll_out(served[name], ids, one.counts, one.ceiling) for name, one in shown.items()}
+        specification = [
+            SpecificationRecord(model=kind, r2=test.r2, largest_control=max(test.controls), feature=test.feature)
+            for kind, test in zip(inputs.ensemble.kinds, inputs.ensemble.tests, strict=True)
+        ]
         support = supports(request, rolled, {name: one.effective for name, one in inputs.weighed.items()})
     with step(progress, "compute intervals"):
         records = tuple(record for one in scores if one is not None for record in one.records(request.settings.seed))
     return Evaluation(
-        dataset=request.dataset.uri, split=request.settings.split, records=records, served=served, support=support
+        dataset=request.dataset.uri,
+        split=request.settings.split,
+        records=records,
+        served=served,
+        support=support,
+        specification=tuple(specification),
     )

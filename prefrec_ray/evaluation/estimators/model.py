@@ -47,16 +47,22 @@ class Modelled:
     logged: Mapping[str, float]
 
 
-def model_all(request: EvaluationRequest, progress: Callable[[str, int, int], None]) -> dict[str, Modelled]:
+def fit_models(request: EvaluationRequest, progress: Callable[[str, int, int], None]) -> Ensemble:
+    """Fit the models of users, and test them. Raises `UserError` if histories are too short for a model of users."""
+    settings = request.settings
+    check_long_enough(request.dataset, ["train", settings.split])
+    return fit_ensemble(request.dataset, settings.seed, settings.model.models, tested=True, progress=progress)
+
+
+def model_all(
+    request: EvaluationRequest, ensemble: Ensemble, progress: Callable[[str, int, int], None]
+) -> dict[str, Modelled]:
     """Return the roll-outs by name: the logging policy (its logged items) and all subjects except shuffled actions.
 
     Shuffled actions are not negative controls here: an item that is good for all users is good for other users too.
-    Raises `UserError` if histories are too short for a model of users.
     """
-    uri, settings = request.dataset.uri, request.settings
-    check_long_enough(request.dataset, ["train", settings.split])
-    held = read_histories.remote(uri, settings.split, settings.seed)
-    ensemble = fit_ensemble(request.dataset, settings.seed, settings.model.models, progress=progress)
+    settings = request.settings
+    held = read_histories.remote(request.dataset.uri, settings.split, settings.seed)
     shared = [ray.put(request), held, ray.put(ensemble)]
     shuffled_policies = {shuffled(name) for name in request.policies}
     names = [LOGGING_POLICY, *(s.name for s in request.subjects if s.name not in shuffled_policies)]

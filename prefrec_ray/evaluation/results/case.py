@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from prefrec_ray.engagement.levels import MAX_LEVEL
 from prefrec_ray.evaluation.results.calibration import BLIND
 from prefrec_ray.evaluation.results.names import LOGGING_POLICY, shuffled
-from prefrec_ray.evaluation.results.records import Record, ServedItems, Support
+from prefrec_ray.evaluation.results.records import Record, ServedItems, SpecificationRecord, Support
 from prefrec_ray.settings import Task
 
 #: A policy serves the same items to all users if CONCENTRATED of its impressions are of FEW_ITEMS items, and the
@@ -43,6 +43,7 @@ class Case:
     support: Support | None = None
     served: ServedItems | None = None
     logged: ServedItems | None = None
+    specification: Sequence[SpecificationRecord] = ()
 
     @property
     def converged(self) -> bool:
@@ -57,6 +58,13 @@ class Case:
             return not record.reaches_end
         below, above = (of_users(record, abs(record.value - end)) for end in (record.ci_low, record.ci_high))
         return record.value - below > 0 and record.value + above < MAX_LEVEL
+
+    @property
+    def misspecified(self) -> SpecificationRecord | None:
+        """Return the test of the best model if every model of users is rejected; None otherwise."""
+        if self.record is None or self.record.estimator != "model" or not all(t.rejected for t in self.specification):
+            return None
+        return min(self.specification, key=lambda test: test.r2, default=None)
 
     @property
     def logging(self) -> Record | None:

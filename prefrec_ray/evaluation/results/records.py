@@ -170,11 +170,29 @@ class PolicyVerdict(Settings):
     lights: tuple[Light, ...]
 
 
+class SpecificationRecord(Settings):
+    """Specification test of one model of users (users/specification.py).
+
+    `model`: its class. `r2`: R2 of its error on generic features; `largest_control`: the largest R2 of a simulation.
+    `feature`: where a model is rejected, the feature on which the error depends most.
+    """
+
+    model: str
+    r2: float
+    largest_control: float
+    feature: str | None = None
+
+    @property
+    def rejected(self) -> bool:
+        """Return True if the error depends on the features more than in any simulation."""
+        return self.r2 > self.largest_control
+
+
 class Evaluation(Settings):
     """The content of evaluation.json.
 
-    `served` is by subject, `support` and `verdicts` are by policy. `inputs` identify the evaluation: policies, data set
-    and settings.
+    `served` is by subject, `support` and `verdicts` are by policy, `specification` is by model of users. `inputs`
+    identify the evaluation: policies, data set and settings.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -184,6 +202,7 @@ class Evaluation(Settings):
     records: tuple[Record, ...]
     served: dict[str, ServedItems] = Field(default_factory=dict)
     support: dict[str, Support] = Field(default_factory=dict)
+    specification: tuple[SpecificationRecord, ...] = ()
     verdicts: dict[str, PolicyVerdict] = Field(default_factory=dict)
 
     def select(self, task: str, estimator: str) -> list[Record]:

@@ -58,6 +58,7 @@ def case_of(evaluation: Evaluation, policy: str) -> Case:
     """Return the inputs of the verdict on a policy."""
     support, served = evaluation.support.get(policy), evaluation.served
     bare = Case(policy, support=support, served=served.get(policy), logged=served.get(LOGGING_POLICY))
+    bare = replace(bare, specification=evaluation.specification)
     cases = []
     for task in dict.fromkeys(record.task for record in evaluation.records if record.subject == policy):
         own = {r.estimator: r for r in evaluation.records if (r.subject, r.task) == (policy, task)}
@@ -94,6 +95,12 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
         return "cannot_say", [
             f"The model's level of the logging policy is {record.behaviour:z.2f}, {case.miss:.2f} away from the log: "
             "the model does not reproduce these users."
+        ]
+    if case.misspecified is not None:
+        test = case.misspecified
+        return "cannot_say", [
+            f"Users of this log follow a law that no model of users has: their error depends on the {test.feature} (R2 "
+            f"{test.r2:.4f}; at most {test.largest_control:.4f} in simulations without an error)."
         ]
     low, high = record.gain_interval
     gain = f"Gain over the logging policy by {ESTIMATORS[record.estimator]}: {_gain(record)} levels"

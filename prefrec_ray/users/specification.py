@@ -1,0 +1,207 @@
+"""Specification test of a model of users: does its error depend on what users were shown?
+
+Held-out users are shown their logged items again, and the model draws what they do (open loop: logged feedback would
+reveal how users feel, and hide the error). In a model with the law of the log, the difference between logged and mean
+simulated engagement has no relation to anything known before the impression. Gradient boosting looks for a relation to
+generic features, cross-fitted by user. Its R2 is compared with its R2 if a simulation takes the place of the log.
+
+The test is necessary, not sufficient: it compares the law of the log, not what the model does beyond it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from prefrec_ray.mdp.exposure import WINDOWS
+from prefrec_ray.users.member import Member
+from prefrec_ray.users.roll_out import HOUR_MS, Platform, server_of_log, simulate
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+#: With 9 simulations in the place of the log, a correct model fails once in 10 tests.
+SIMULATIONS = 9
+#: Largest numbers of users and of impressions of a user.
+USERS, IMPRESSIONS = 150, 150
+#: Impressions of a block over which engagement is averaged before its direction is estimated.
+_BLOCK = 10
+_FOLDS = 2
+#: Simulations whose features are compared with those of the log if a model is rejected.
+_COMPARED = 2
+
+
+@dataclass(frozen=True)
+class Specification:
+    """R2 of the test on the log and on each simulation (`controls`).
+
+    `feature`: the feature whose part of R2 differs most between log and simulations; None if the test is passed.
+    """
+
+    r2: float
+    controls: tuple[float, ...]
+    feature: str | None
+
+    @property
+    def rejected(self) -> bool:
+        """Return True if the error of the model depends on the features more than in any simulation."""
+        return self.r2 > max(self.controls)
+
+
+def specification_test(platform: Platform, member: Member, seed: int) -> Specification:
+    """Test a model with some users of the `platform`, none of whom it was fitted to.
+
+    The result depends only on the arguments.
+    """
+    data = platform.data
+    long = platform.users[data.lengths[platform.users] > 1][:USERS]
+    count = int(min(IMPRESSIONS, data.lengths[long].max()))
+    small = replace(platform, users=long, requests=count)
+    rows = data.starts[long][:, None] + np.minimum(np.arange(count), data.lengths[long][:, None] - 1)
+    made = np.arange(count) < data.lengths[long][:, None]  # bool [n, T]: the impression is in the log
+    logged = _Course.from_log(small, rows)
+    drawn = _Course.from_model(small, member, seed)
+    direction = _direction(logged.outcomes[0], made)
+    engagement, others = logged.outcomes[0] @ direction, drawn.outcomes @ direction
+    names, features = _features(small, rows, logged)
+    found = _explained(features[0], engagement - others.mean(axis=0), made)
+    features, total = _features(small, rows, drawn)[1], others.sum(axis=0)
+    errors = [own - (total - own) / (SIMULATIONS - 1) for own in others]
+    controls = [_explained(own, error, made) for own, error in zip(features, errors, strict=True)]
+    result = Specification(found.r2, tuple(control.r2 for control in controls), None)
+    if not result.rejected:
+        return result
+    # Engagement of a course is related to its own sessions also without an error of the model.
+    excess = found.importance() - np.mean([control.importance() for control in controls[:_COMPARED]], axis=0)
+    return replace(result, feature=names[int(excess.argmax())])
+
+
+@dataclass(frozen=True)
+class _Course:
+    """What n users do in R courses of T impressions."""
+
+    outcomes: np.ndarray  # float64 [R, n, T, F + 2]: feedback, session ends, times away; in deviations of the log
+    time_ms: np.ndarray  # int64 [R, n, T]
+    session: np.ndarray  # int64 [R, n, T]
+
+    @classmethod
+    def from_log(cls, platform: Platform, rows: np.ndarray) -> _Course:
+        data = platform.data
+        outcomes = _outcomes(platform, data.feedback[rows], data.ends[rows], data.wait_ms[rows])
+        return cls(outcomes[None], data.timestamp[rows][None], data.session[rows][None])
+
+    @classmethod
+    def from_model(cls, platform: Platform, member: Member, seed: int) -> _Course:
+        shape = (SIMULATIONS, len(platform.users), platform.requests)
+        copies = replace(platform, users=np.tile(platform.users, SIMULATIONS))
+        steps = list(simulate(copies, [member], server_of_log(copies), seed))
+        drawn = (np.stack(column, axis=1) for column in zip(*(step.outcomes for step in steps), strict=True))
+        outcomes = _outcomes(platform, *drawn).reshape(*shape, -1)
+        time, session = (np.stack([getattr(step, name) for step in steps], axis=1) for name in ("now", "session"))
+        return cls(outcomes, time.reshape(shape), session.reshape(shape))
+
+
+def _outcomes(platform: Platform, feedback: np.ndarray, ends: np.ndarray, wait_ms: np.ndarray) -> np.ndarray:
+    """Return feedback [..., F], session ends [...] and times away in deviations of the log, float64 [..., F + 2].
+
+    The time away is the logarithm of the wait, minus its mean in the log, at session ends; 0 within sessions.
+    """
+    data = platform.data
+    middle = np.log(data.wait_ms[data.ends]).mean()
+
+    def joined(*parts: np.ndarray) -> np.ndarray:
+        away = np.where(parts[1], np.log(parts[2]) - middle, 0.0)
+        return np.concatenate([parts[0], parts[1][..., None], away[..., None]], axis=-1)
+
+    deviation = joined(data.feedback, data.ends, data.wait_ms).std(axis=0)
+    return joined(feedback, ends, wait_ms) / np.maximum(deviation, 1e-6)
+
+
+def _direction(outcomes: np.ndarray, made: np.ndarray) -> np.ndarray:
+    """Return the direction [F + 2] of engagement: the first principal component of means over blocks of impressions.
+
+    Noise of single impressions differs between outcomes. Means over blocks mainly differ by how users feel.
+    """
+    blocks = range(0, max(1, outcomes.shape[1] - _BLOCK + 1), _BLOCK)
+    whole = [
+        outcomes[made[:, first : first + _BLOCK].all(axis=1), first : first + _BLOCK].mean(axis=1) for first in blocks
+    ]
+    values = np.concatenate(whole)
+    if len(values) < 2:
+        return np.ones(outcomes.shape[-1])
+    return np.linalg.eigh(np.cov(values.T))[1][:, -1]
+
+
+def _features(platform: Platform, rows: np.ndarray, course: _Course) -> tuple[list[str], np.ndarray]:
+    """Return the names of D features and their values, float32 [R, n, T, D], before each impression of the courses."""
+    exposure = platform.data.exposure[rows]
+    kinds = (exposure.shape[-1] - 1) // (len(WINDOWS) + 1)
+    names = [
+        name
+        for kind in range(kinds)
+        for name in (
+            *(f"impressions of the item's {_kind(kind)} among the last {window}" for window in WINDOWS),
+            f"impressions since the item's {_kind(kind)}",
+        )
+    ]
+    names += [
+        "earlier impressions of the item",
+        "number of the impression",
+        "hour of the day",
+        "position in the session",
+    ]
+    number = np.arange(rows.shape[1])
+    first = np.ones(course.session.shape, dtype=bool)
+    first[..., 1:] = course.session[..., 1:] != course.session[..., :-1]
+    start = np.maximum.accumulate(np.where(first, number, 0), axis=-1)
+    own = np.stack([np.broadcast_to(number, start.shape), course.time_ms / HOUR_MS % 24, number - start], axis=-1)
+    shared = np.broadcast_to(exposure, (*start.shape, exposure.shape[-1]))
+    return names, np.concatenate([shared, own], axis=-1, dtype=np.float32)
+
+
+def _kind(number: int) -> str:
+    """Return the name of a kind of items: the cluster of embeddings, then kinds from the item file."""
+    return "kind" if number == 0 else f"category {number}"
+
+
+@dataclass(frozen=True)
+class _Explained:
+    """Cross-fitted regression of an error [m] on features [m, D]: the models, and the rows that each predicts."""
+
+    values: np.ndarray
+    error: np.ndarray
+    models: Sequence[HistGradientBoostingRegressor]
+    held: Sequence[np.ndarray]  # bool [m] each
+    r2: float
+
+    def importance(self) -> np.ndarray:
+        """Return the rise of the loss [D], as a share, if a feature is permuted among the predicted rows."""
+        rng = np.random.default_rng(0)
+        losses = np.zeros(self.values.shape[1])
+        for model, held in zip(self.models, self.held, strict=True):
+            for column in range(len(losses)):
+                values = self.values[held]
+                values[:, column] = rng.permutation(values[:, column])
+                losses[column] += np.square(self.error[held] - model.predict(values)).sum()
+        return losses / np.square(self.error).sum() if self.error.any() else losses
+
+
+def _explained(features: np.ndarray, error: np.ndarray, made: np.ndarray) -> _Explained:
+    """Regress the `error` [n, T] of the impressions `made` on `features` [n, T, D]. Users are in one fold each."""
+    from sklearn.ensemble import HistGradientBoostingRegressor  # a second of imports, for evaluations only
+
+    user, values, wanted = np.nonzero(made)[0], features[made], error[made]
+    fold = np.random.default_rng(0).permutation(len(made)) % _FOLDS
+    held = [fold[user] == number for number in range(_FOLDS)]
+    models, loss, squares = [], 0.0, 0.0
+    for own in held:
+        model = HistGradientBoostingRegressor(
+            max_iter=60, max_depth=3, learning_rate=0.05, min_samples_leaf=100, random_state=0
+        )
+        models.append(model.fit(values[~own], wanted[~own]))
+        loss += np.square(wanted[own] - model.predict(values[own])).sum()
+        squares += np.square(wanted[own] - wanted[~own].mean()).sum()
+    return _Explained(values, wanted, models, held, 1.0 - float(loss) / float(squares) if squares else 0.0)
