@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 _NEWTON_STEPS, _EM_STEPS = 8, 10
-#: Smallest variance of the noise of a time away.
+#: Smallest variance: an estimate of 0 would divide by 0 in the next step.
 _LEAST = 1e-6
 
 
@@ -66,8 +66,8 @@ def spread_of(known: Known, start: Spread) -> Spread:
         unsure_away = 1.0 / (count / spread.noise + 1.0 / spread.away)
         left = np.square(error - own[user, 1]) + unsure_away[user]
         spread = Spread(
-            stays=float((np.square(own[:, 0]) + unsure).mean()),
-            away=float((np.square(own[:, 1]) + unsure_away).mean()),
+            stays=max(float((np.square(own[:, 0]) + unsure).mean()), _LEAST),
+            away=max(float((np.square(own[:, 1]) + unsure_away).mean()), _LEAST),
             noise=max(float(left[ends].mean()), _LEAST),
         )
     return spread
