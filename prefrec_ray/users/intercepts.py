@@ -7,6 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 _NEWTON_STEPS, _EM_STEPS = 8, 10
+#: Longest step of Newton's method, in logits. The curvature changes by a factor of at most e per logit, so that steps of
+#: this length do not overshoot ever farther if predictions are extreme.
+_LONGEST_STEP = 2.0
 #: Smallest variance: an estimate of 0 would divide by 0 in the next step.
 _LEAST = 1e-6
 
@@ -42,7 +45,8 @@ def intercepts(known: Known, spread: Spread) -> np.ndarray:
     for _ in range(_NEWTON_STEPS):
         chance = 1.0 / (1.0 + np.exp(-(stays + first[user])))
         slope = np.bincount(user, ends - chance, users) - first / spread.stays
-        first = first + slope / (np.bincount(user, chance * (1 - chance), users) + 1.0 / spread.stays)
+        step = slope / (np.bincount(user, chance * (1 - chance), users) + 1.0 / spread.stays)
+        first = first + np.clip(step, -_LONGEST_STEP, _LONGEST_STEP)
     second = np.bincount(user, error * ends, users) / (np.bincount(user, ends, users) + spread.noise / spread.away)
     return np.stack([first, second], axis=1)
 

@@ -94,6 +94,16 @@ def test_intercepts_are_the_likeliest() -> None:
     np.testing.assert_array_equal(estimates[3], 0)  # a user without impressions
 
 
+def test_intercepts_are_found_if_predictions_are_extreme() -> None:
+    """Ends that were hardly expected: Newton's method from zero would leave the range of floats."""
+    user, ends = np.repeat([0, 1], 40), np.arange(80) % 4 == 0
+    stays = np.where(user == 0, -7.0, 7.0)
+    prior = Spread(2.2, 1.0, 1.0)
+    for one, found in enumerate(intercepts(Known(user, 2, ends, stays, np.zeros(80)), prior)[:, 0]):
+        chance = 1 / (1 + np.exp(-(stays + found)))
+        assert (ends - chance)[user == one].sum() == pytest.approx(found / prior.stays, abs=1e-3)
+
+
 def test_the_spread_of_intercepts_is_found_again() -> None:
     rng = np.random.default_rng(1)
     user = np.repeat(np.arange(400), 100)
