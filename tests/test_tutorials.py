@@ -19,6 +19,8 @@ import yaml
 from prefrec_ray.cli.main import run
 from prefrec_ray.evaluation.results.records import read_evaluation
 from prefrec_ray.evaluation.results.verdict import verdicts
+from prefrec_ray.evaluation.selection import model_score
+from prefrec_ray.evaluation.settings import ModelSettings
 
 DOCS = Path(__file__).parents[1] / "docs"
 README = (DOCS.parent / "README.md").read_text("utf-8")
@@ -70,6 +72,7 @@ def test_the_commands_of_the_readme(
 ) -> None:
     """Word by word, with the YAML that the first command writes; each names the next one."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(model_score, "SETTINGS", ModelSettings(models=2, users=8, requests=30))
     log(tmp_path)
     lines = [line for line in README.splitlines() if line.startswith("prefrec ")]
     assert [line.split()[1] for line in lines] == ["inspect", "prepare", "train", "evaluate", "report"]

@@ -1,10 +1,8 @@
 """Labels that look ahead: against plain loops, and with the transitions in their shuffled order."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import ray
 import torch
@@ -12,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefrec_ray.algorithms import PrefRecConfig
+from prefrec_ray.algorithms.feed.shards import ShardCache
 from prefrec_ray.algorithms.reward import labels as module
 from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions, look_ahead
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.dataset.prepare.shuffle import bits_of, numbers_in
-from prefrec_ray.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +97,7 @@ def test_batches_carry_the_labels(tiny_dataset):
         algorithm.train()
         labels = ray.get(algorithm._labels)
         (plan,) = algorithm.offline_data.sample(algorithm.offline_data.schedule.at(1), algorithm._labels)
-        seen = torch.cat([batch["rewards"] for batch in plan.transitions.batches(torch.device("cpu"))])
+        seen = torch.cat([batch["rewards"] for batch in plan.transitions.batches(torch.device("cpu"), ShardCache())])
         net = algorithm.learner_group._learner.net
         # Standardised by the mean and deviation of the labels, not of the reward itself.
         assert float(net.reward.mean) == pytest.approx(labels.mean(), abs=1e-5)
@@ -108,13 +106,3 @@ def test_batches_carry_the_labels(tiny_dataset):
         assert len(np.unique(seen)) > 32
     finally:
         algorithm.stop()
-
-
-def test_a_data_set_of_an_earlier_version_is_told_of(prepared, tmp_path):
-    folder = tmp_path / "old"
-    shutil.copytree(prepared, folder)
-    for file in (folder / "transitions").glob("*.parquet"):
-        pq.write_table(pq.read_table(file).drop_columns(["number"]), file)
-    config = PrefRecConfig().offline_data(input_=str(folder)).training(task="depth", reward_horizon=5)
-    with pytest.raises(UserError, match=r"no column 'number'.*reward_horizon: 1"):
-        config.build_algo()

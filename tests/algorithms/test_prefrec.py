@@ -15,6 +15,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 
 from prefrec_ray.algorithms import PrefRec, PrefRecConfig
 from prefrec_ray.algorithms.base.algorithm import on_each_learner
+from prefrec_ray.algorithms.feed.shards import ShardCache
 from prefrec_ray.algorithms.requests import reward_columns
 from prefrec_ray.dataset import tensor
 from prefrec_ray.errors import UserError
@@ -145,7 +146,7 @@ def test_fifty_steps_equal_the_plain_algorithm(
     assert position.count == 50
     (plan,) = data.sample(position)
     before = weights(algorithm)
-    for index, batch in enumerate(plan.transitions.batches(torch.device("cpu"))):
+    for index, batch in enumerate(plan.transitions.batches(torch.device("cpu"), ShardCache())):
         rows = plan.preferences.rows(index)
         preferences = (take(side_0, rows), take(side_1, rows), torch.from_numpy(label[rows]))
         plain.step(batch["obs"], batch["actions"], batch["new_obs"], preferences)
@@ -266,7 +267,7 @@ def test_every_step_moves_the_target_and_leaves_q_without_gradient(
     algorithm = build(tiny_dataset, recipe="paper")
     learner, net = algorithm.learner_group._learner, algorithm.learner_group._learner.net
     (plan,) = algorithm.offline_data.sample(algorithm.offline_data.schedule.at(1))
-    for batch in plan.transitions.batches(torch.device("cpu")):
+    for batch in plan.transitions.batches(torch.device("cpu"), ShardCache()):
         before = [p.detach().clone() for p in net.target_q.parameters()]
         learner.update_policy(batch)
         for old, new, q in zip(before, net.target_q.parameters(), net.q.parameters(), strict=True):

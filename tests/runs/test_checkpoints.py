@@ -36,9 +36,8 @@ SETTINGS: dict[str, Any] = {
     "task": "depth",
     "checkpoint_every": 1,
     "keep_checkpoints": 3,
-    "config": SHORT_RUN,
+    "config": {**SHORT_RUN, "serving": {"temperature": 0.2, "variety": 1.0, "scores": "q"}},
 }
-
 
 #: The same run on two learners, each a process of its own.
 TWO_LEARNERS: dict[str, Any] = {

@@ -139,7 +139,10 @@ def test_a_stopped_run_resumes_to_the_same_policy(
     assert json.loads(Path(stopped, "config.json").read_text())["resolved"]["precision"] == "bf16_always"
     assert [row["losses/qf_loss"] for row in rows] == [row["losses/qf_loss"] for row in expected]
     assert Path(stopped, "policy/actor.npz").read_bytes() == Path(whole, "policy/actor.npz").read_bytes()
-    assert messages[0] == "resuming from iteration 2"
+    assert messages == [
+        "resuming from iteration 2",
+        "serving rule: not chosen by roll-outs (no user in the split 'train' has two sessions)",
+    ]
 
 
 def test_a_run_goes_on_with_the_learner_of_its_checkpoint(tiny_dataset: str, tmp_path: Path) -> None:
