@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 _NEWTON_STEPS, _EM_STEPS = 8, 10
-#: Longest step of Newton's method, in logits. The curvature changes by a factor of at most e per logit, so that steps of
-#: this length do not overshoot ever farther if predictions are extreme.
+#: Longest step of Newton's method, in logits. The curvature changes by a factor of at most e per logit, so that steps
+#: of this length do not overshoot ever farther if predictions are extreme.
 _LONGEST_STEP = 2.0
 #: Smallest variance: an estimate of 0 would divide by 0 in the next step.
 _LEAST = 1e-6
