@@ -92,6 +92,8 @@ def test_intercepts_are_the_likeliest() -> None:
 
         np.testing.assert_allclose(estimates[one], minimize(loss, np.zeros(2)).x, atol=1e-4)
     np.testing.assert_array_equal(estimates[3], 0)  # a user without impressions
+    never = intercepts(Known(user, 4, np.zeros(36, bool), stays + 8.0, away), Spread(stays=100.0))
+    assert ((never[:3, 0] > -20) & (never[:3, 0] < -4)).all()  # full Newton steps overshoot by far
 
 
 def test_intercepts_are_found_if_predictions_are_extreme() -> None:
