@@ -17,13 +17,12 @@ from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.settings import Task
 from prefrec_ray.users.ensemble import Ensemble, fit_ensemble
-from prefrec_ray.users.fit import KINDS
 from prefrec_ray.users.histories import check_long_enough, read_histories
 from prefrec_ray.users.roll_out import Platform, roll_out
 from prefrec_ray.users.support import THRESHOLD
 
 #: Smaller than in an evaluation, because many policies are scored.
-SETTINGS = ModelSettings(models=len(KINDS), users=50, requests=150)
+SETTINGS = ModelSettings(models=2, users=80, requests=150)
 ROWS = 150_000
 #: Seed of the models' weights and users. It differs from the seeds of evaluations, so that an evaluation is independent
 #: of the choice.

@@ -133,7 +133,9 @@ def choose_rule(
     shared, task, serving = ray.put(policy), policy.task, policy.serving
 
     def attempt(rules: Sequence[Rule]) -> list[Tried]:
-        return run_tasks(lambda rule: _try.remote(score, shared, task, rule), rules, "try serving rules", progress)
+        return run_tasks(
+            lambda rule: _try.remote(score, shared, task, rule), rules, "try serving rules: rules", progress
+        )
 
     values = grid or Grid()
     if policy.critic is None or policy.critic.worth is None:
