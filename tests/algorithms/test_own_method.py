@@ -14,7 +14,11 @@ from pathlib import Path
 import pytest
 
 PAGE = Path(__file__).parents[2] / "docs" / "add_a_method.md"
-SIZES = "hidden_sizes: [8], train_batch_size_per_learner: 64, preference_batch_size: 16, pretrain_epochs: 0.5"
+#: A small run, whose serving rule is not chosen by roll-outs.
+SMALL = (
+    "hidden_sizes: [8], train_batch_size_per_learner: 64, preference_batch_size: 16, pretrain_epochs: 0.5, "
+    "serving: {temperature: 0.2, variety: 1.0, scores: q}"
+)
 
 pytestmark = pytest.mark.ray
 
@@ -43,10 +47,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert len(code.splitlines()) <= 60
     (folder / "my_package").mkdir()
     (folder / "my_package" / "mine.py").write_text(code)
-    longer = yaml.replace("{conservatism: 0.5}", f"{{conservatism: 0.5, num_epochs: 0.5, {SIZES}}}")
+    longer = yaml.replace("{conservatism: 0.5}", f"{{conservatism: 0.5, num_epochs: 0.5, {SMALL}}}")
     sweep = (
         "tune:\n  method: [my_package.mine:CQL]\n  task: depth\n  search: {conservatism: {grid: [0.1, 1.0]}}\n"
-        f"  base: {{num_epochs: 0.2, {SIZES}}}\n  validation: null\n  metric: cql/gap\n"
+        f"  base: {{num_epochs: 0.2, {SMALL}}}\n  validation: null\n  metric: cql/gap\n"
     )
     (folder / "own.yaml").write_text(longer + sweep)
     return folder
