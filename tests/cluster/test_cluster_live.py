@@ -112,6 +112,7 @@ def test_who_has_no_token_gets_nowhere(cluster: LocalCluster, config: Path, toke
     assert len(head.connect(cluster.address).list_jobs()) == before
 
 
+@pytest.mark.slow
 def test_a_job_is_followed_to_its_end(cluster: LocalCluster, config: Path, tmp_path: Path) -> None:
     output = tmp_path / "logs"
     arguments = ["submit", str(config), "--address", cluster.address, "--command", "simulate", "--output", str(output)]

@@ -179,6 +179,7 @@ def test_one_process_at_a_time_tunes(undisturbed: Path, tiny_dataset: str, tmp_p
         sweep(open_section(write(tmp_path, SECTION), "tune"), tiny_dataset, str(undisturbed), resume=True)
 
 
+@pytest.mark.slow
 def test_a_trial_without_room_is_tried_again_and_then_named(
     tiny_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +208,7 @@ def test_another_sweep_is_not_resumed(
         sweep(other, tiny_dataset, str(undisturbed), resume=True)
 
 
+@pytest.mark.slow
 def test_trials_that_fail_and_a_metric_without_values(
     tiny_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

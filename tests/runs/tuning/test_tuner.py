@@ -82,6 +82,7 @@ def test_importing_a_method_registers_all() -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_users_script_runs_trials_on_all_processors(tiny_dataset: str, tmp_path: Path) -> None:
     """Two trials hold both processors while they load: tasks that need one would never start."""
     (tmp_path / "dataset").symlink_to(tiny_dataset)
