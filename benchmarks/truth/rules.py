@@ -112,8 +112,7 @@ def best_rule_of(policy: Policy, dataset: Path) -> Tried:
         levels = [true_level(data, policy.under(**rule._asdict()), TASK, how) for rule in rules]
         return [Tried(rule, support=1.0, level=level, low=level) for rule, level in zip(rules, levels, strict=True)]
 
-    start = Rule(*(getattr(policy.serving, name) for name in Rule._fields))
-    return search(attempt, start, Grid())[0]
+    return search(attempt, Rule.from_policy(policy), Grid())[0]
 
 
 def split_of(name: str) -> str:

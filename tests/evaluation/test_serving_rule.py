@@ -117,12 +117,10 @@ def test_the_lower_end_is_that_of_the_lowest_model(monkeypatch: pytest.MonkeyPat
     """Two models and users with known levels; a user without a level in one model does not count there."""
     levels = np.array([[2.0, 3.0, 4.0, 5.0], [1.0, 2.0, 3.0, np.nan]])
     own, logged = ({"depth": values} for values in (levels, np.ones_like(levels)))
-    rolls = iter([SimpleNamespace(levels=own, inputs=None), SimpleNamespace(levels=logged)])
-    monkeypatch.setattr(model_score, "roll_out", lambda *_, **__: next(rolls))
+    monkeypatch.setattr(model_score, "roll_out", lambda *_, **__: SimpleNamespace(levels=own, inputs=None))
     monkeypatch.setattr(model_score, "policy_server", lambda *_: None)
-    monkeypatch.setattr(model_score, "server_of_log", lambda *_: None)
     pasts = SimpleNamespace(share=lambda inputs: 0.9)
-    score = ModelScore(SimpleNamespace(items=None), SimpleNamespace(members=[], pasts=pasts))
+    score = ModelScore(SimpleNamespace(items=None), SimpleNamespace(members=[], pasts=pasts), logged)
     rolled = score.rolled(trained(), "depth")
     assert rolled.level == pytest.approx(np.mean([2, 3, 4, 5, 1, 2, 3]))
     assert rolled.support == 0.9

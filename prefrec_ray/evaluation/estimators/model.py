@@ -26,7 +26,7 @@ from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import Task
 from prefrec_ray.users.ensemble import Ensemble, fit_ensemble
 from prefrec_ray.users.histories import Histories, check_long_enough, read_histories
-from prefrec_ray.users.roll_out import Imagined, Platform, Server, logged_levels, roll_out
+from prefrec_ray.users.roll_out import Imagined, Platform, Server, logged_levels, roll_out, server_of_log
 from prefrec_ray.users.support import THRESHOLD
 
 #: No session is shorter, and no user comes back earlier.
@@ -255,13 +255,6 @@ def policy_server(policy: Policy, items: ItemTable, rng: np.random.Generator, ow
         return items.rows(policy.items.ids[drawn.rows[:, 0]])
 
     return server
-
-
-def server_of_log(platform: Platform) -> Server:
-    """Return a server of each user's logged items in their order, from the start again after the last one."""
-    starts, lengths = platform.data.starts[platform.users], platform.data.lengths[platform.users]
-    row = platform.data.row
-    return lambda states, step, seen: np.tile(row[starts + step % lengths], len(states) // len(starts))
 
 
 def _random(rng: np.random.Generator, n: int, items: int, seen: np.ndarray | None) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -12,13 +12,13 @@ import ray
 from prefrec_ray import runtime
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import MAX_LEVEL
-from prefrec_ray.evaluation.estimators.model import platform_of, policy_server, server_of_log
+from prefrec_ray.evaluation.estimators.model import platform_of, policy_server
 from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.settings import Task
 from prefrec_ray.users.ensemble import Ensemble, fit_ensemble
 from prefrec_ray.users.histories import check_long_enough, read_histories
-from prefrec_ray.users.roll_out import Platform, roll_out
+from prefrec_ray.users.roll_out import Platform, roll_out, server_of_log
 from prefrec_ray.users.support import THRESHOLD
 
 #: Smaller than in an evaluation, because many policies are scored.
@@ -41,10 +41,14 @@ class Rolled(NamedTuple):
 
 @dataclass(frozen=True)
 class ModelScore:
-    """Scores policies on a `platform` with users simulated by an ensemble of models."""
+    """Scores policies on a `platform` with users simulated by an ensemble of models.
+
+    `logging`: levels [K, n] of the users under their logged items, by task.
+    """
 
     platform: Platform
     ensemble: Ensemble
+    logging: Mapping[str, np.ndarray]
 
     def __call__(self, policy: Policy, task: Task) -> float:
         """Return the mean level, minus the highest possible level if the policy lacks support (support.py)."""
@@ -56,15 +60,10 @@ class ModelScore:
         server = policy_server(policy, self.platform.items, np.random.default_rng(1))
         imagined = roll_out(self.platform, self.ensemble.members, server, seed=0)
         levels = imagined.levels[task]
-        gains = levels - self._logging[task]
+        gains = levels - self.logging[task]
         errors = np.nanstd(gains, axis=1) / np.sqrt(np.maximum(1, np.isfinite(gains).sum(axis=1)))
         low = np.nanmin(np.nanmean(gains, axis=1) - _ERRORS * errors)
         return Rolled(float(np.nanmean(levels)), self.ensemble.pasts.share(imagined.inputs), float(low))
-
-    @cached_property
-    def _logging(self) -> dict[str, np.ndarray]:
-        """Return the levels [K, n] of the users under their logged items, by task."""
-        return roll_out(self.platform, self.ensemble.members, server_of_log(self.platform), seed=0).levels
 
 
 def fit_score(uri: str, split: str, limits: ModelSettings = SETTINGS) -> ray.ObjectRef:
@@ -83,4 +82,6 @@ def fit_score(uri: str, split: str, limits: ModelSettings = SETTINGS) -> ray.Obj
         requests=min(SETTINGS.requests, limits.requests),
     )
     ensemble = fit_ensemble(dataset, SEED, sizes.models, ROWS)
-    return ray.put(ModelScore(platform_of(dataset, ray.get(held), sizes, seed=0), ensemble))
+    platform = platform_of(dataset, ray.get(held), sizes, seed=0)
+    logging = roll_out(platform, ensemble.members, server_of_log(platform), seed=0).levels
+    return ray.put(ModelScore(platform, ensemble, logging))

@@ -38,6 +38,11 @@ class Rule(NamedTuple):
     variety: float
     scores: Scores
 
+    @classmethod
+    def from_policy(cls, policy: Policy) -> Rule:
+        """Return the rule of a policy, whose settings are never `auto`."""
+        return cls(*(getattr(policy.serving, name) for name in cls._fields))
+
 
 @dataclass(frozen=True)
 class Tried:
@@ -130,7 +135,7 @@ def choose_rule(
     policy = adapted(policy, opened, opened.items(), where)
     with step(progress, "fit models of users"):
         score = fit_score(dataset, "validation", model)
-    shared, task, serving = ray.put(policy), policy.task, policy.serving
+    shared, task = ray.put(policy), policy.task
 
     def attempt(rules: Sequence[Rule]) -> list[Tried]:
         return run_tasks(
@@ -140,10 +145,7 @@ def choose_rule(
     values = grid or Grid()
     if policy.critic is None or policy.critic.worth is None:
         values = replace(values, scores=["q"])
-    start = Rule(
-        float(serving.temperature), float(serving.variety), "q" if serving.scores == "auto" else serving.scores
-    )
-    tried = search(attempt, start, values)
+    tried = search(attempt, Rule.from_policy(policy), values)
     chosen = policy.under(**tried[0].rule._asdict())
     return Chosen(replace(chosen, provenance={**policy.provenance, "rule_chosen": True}), tried)
 
