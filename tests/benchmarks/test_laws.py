@@ -11,28 +11,12 @@ from prefrec_ray.settings import load_yaml
 from prefrec_ray.simulator.law import SimulatedWorld
 from prefrec_ray.simulator.load import load_world
 from prefrec_ray.simulator.rollout import History, roll_out
-from prefrec_ray.simulator.servers import Choice, CrowdServer
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.world import generator
+from tests.simulator.excluding import NeverExcluded
 
 REQUESTS = 60
 NAMES = sorted(file.stem for file in WORLDS.glob("*.py"))
-
-
-class NeverExcluded:
-    """A server that fails if it shows an excluded item."""
-
-    def __init__(self, server: CrowdServer) -> None:
-        self.server = server
-
-    def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
-        choice = self.server.serve(time_ms, excluded)
-        if excluded is not None:
-            assert not excluded[np.arange(len(time_ms)), choice.rows].any()
-        return choice
-
-    def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
-        self.server.observe(time_ms, rows, feedback)
 
 
 def world_of(name: str) -> SimulatedWorld:

@@ -12,10 +12,11 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.simulator.crowd import Crowd
 from prefrec_ray.simulator.logging_policy import LoggingPolicy
 from prefrec_ray.simulator.rollout import History, roll_out
-from prefrec_ray.simulator.servers import Choice, CrowdServer, FirstOf, OneOfBest, RandomItems, clickbait, nutrition
+from prefrec_ray.simulator.servers import Choice, FirstOf, OneOfBest, RandomItems, clickbait, nutrition
 from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
 from prefrec_ray.simulator.world import DAY_MS, EPOCH_MS, World, generator
 from prefrec_ray.simulator.write import log_block
+from tests.simulator.excluding import NeverExcluded
 
 RULES = {
     "no repeats": {"no_repeats": True},
@@ -36,22 +37,6 @@ def world_of(rule: str, users: int = 128, items: int = 1200, requests: int = 60)
 
 def crowd_of(world: World, seed: int = 1) -> Crowd:
     return Crowd(world, world.traits(np.arange(world.settings.users)), generator(seed, 99))
-
-
-class Checked:
-    """A server that must never show an excluded item."""
-
-    def __init__(self, server: CrowdServer) -> None:
-        self.server = server
-
-    def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
-        choice = self.server.serve(time_ms, excluded)
-        if excluded is not None:
-            assert not excluded[np.arange(len(time_ms)), choice.rows].any()
-        return choice
-
-    def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
-        self.server.observe(time_ms, rows, feedback)
 
 
 class Rows:
@@ -100,7 +85,7 @@ def test_nobody_shows_what_may_not_be_shown_and_who_knows_the_truth_does_best(ru
             "clickbait": OneOfBest(crowd, clickbait, generator(1, 5)),
             "nutrition": OneOfBest(crowd, nutrition, generator(1, 5)),
         }[name]
-        history = roll_out(crowd, Checked(server), 150)
+        history = roll_out(crowd, NeverExcluded(server), 150)
         assert history.propensity.min() > 0
         assert history.propensity.max() <= 1
         satisfaction[name] = (history.satisfaction * history.made).mean()
