@@ -17,12 +17,10 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.logged.sessions import read_sessions
 from prefrec_ray.evaluation.online import world_settings
 from prefrec_ray.settings import Split
-from prefrec_ray.simulator.law import SimulatedCrowd, SimulatedWorld
-from prefrec_ray.simulator.load import load_world
-from prefrec_ray.simulator.outcome import outcome
-from prefrec_ray.simulator.rollout import roll_out
-from prefrec_ray.simulator.servers import Choice, CrowdServer, IgnoresFeedback
-from prefrec_ray.simulator.world import ROLLOUT, generator
+from prefrec_ray.simulator.law import ROLLOUT, Choice, CrowdServer, SimulatedCrowd, SimulatedWorld, generator
+from prefrec_ray.simulator.rollout import outcome, roll_out
+from prefrec_ray.simulator.servers import IgnoresFeedback
+from prefrec_ray.simulator.world import load_world
 
 REQUESTS = 250
 

@@ -16,13 +16,11 @@ from benchmarks.truth.bench import WORLDS
 from prefrec_ray.engagement.levels import user_means
 from prefrec_ray.engagement.sessions import session_table
 from prefrec_ray.settings import TASKS, load_yaml
-from prefrec_ray.simulator.law import SimulatedWorld
-from prefrec_ray.simulator.load import load_world
-from prefrec_ray.simulator.outcome import outcome
-from prefrec_ray.simulator.rollout import History, roll_out
+from prefrec_ray.simulator.law import ROLLOUT, SimulatedWorld, generator
+from prefrec_ray.simulator.rollout import History, outcome, roll_out
 from prefrec_ray.simulator.servers import OneOfBest, RandomItems
 from prefrec_ray.simulator.settings import SimulateSettings
-from prefrec_ray.simulator.world import ROLLOUT, generator
+from prefrec_ray.simulator.world import load_world
 
 #: Weight of depth in the mixture.
 WEIGHT = 0.5

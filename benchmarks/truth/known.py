@@ -21,8 +21,9 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.estimators.model import platform_of
 from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.runtime import start_ray
+from prefrec_ray.simulator.law import Choice
 from prefrec_ray.simulator.logging_policy import LoggingPolicy
-from prefrec_ray.simulator.servers import Choice, IgnoresFeedback
+from prefrec_ray.simulator.servers import IgnoresFeedback
 from prefrec_ray.users.ensemble import fit_ensemble
 from prefrec_ray.users.histories import Histories, histories_of
 from prefrec_ray.users.roll_out import Server, logged_levels, roll_out, server_of_log

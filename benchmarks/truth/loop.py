@@ -48,12 +48,12 @@ from prefrec_ray.policy.networks.q import QFunction
 from prefrec_ray.serving.folder.opened import Opened
 from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.simulator.crowd import FEEDBACK
-from prefrec_ray.simulator.features import CATEGORIES
-from prefrec_ray.simulator.outcome import outcome
-from prefrec_ray.simulator.rollout import History, roll_out
-from prefrec_ray.simulator.servers import Choice, OneOfBest, nutrition
+from prefrec_ray.simulator.law import LOGGING, Choice, generator
+from prefrec_ray.simulator.rollout import History, outcome, roll_out
+from prefrec_ray.simulator.servers import OneOfBest, nutrition
 from prefrec_ray.simulator.settings import EMBEDDING_DIM
-from prefrec_ray.simulator.world import LOGGING, World, generator
+from prefrec_ray.simulator.traits import CATEGORIES
+from prefrec_ray.simulator.world import World
 from prefrec_ray.simulator.write import start_of_log
 
 COMMAND = [sys.executable, "-m", "prefrec_ray.cli.main"]

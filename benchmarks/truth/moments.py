@@ -23,10 +23,13 @@ from prefrec_ray.evaluation.results.names import CONSTANT, IMITATION, LOGGING_PO
 from prefrec_ray.evaluation.subjects.clone import fit_clone
 from prefrec_ray.policy import Policy
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
+from prefrec_ray.simulator.law import ROLLOUT, Choice, CrowdServer, generator
 from prefrec_ray.simulator.logging_policy import LoggingPolicy
 from prefrec_ray.simulator.rollout import History, roll_out
-from prefrec_ray.simulator.servers import Choice, CrowdServer, FirstOf, PolicyServer, RandomItems
-from prefrec_ray.simulator.world import BLOCK, ROLLOUT, Traits, World, generator
+from prefrec_ray.simulator.servers import FirstOf, PolicyServer, RandomItems
+from prefrec_ray.simulator.settings import BLOCK
+from prefrec_ray.simulator.traits import Traits
+from prefrec_ray.simulator.world import World
 from prefrec_ray.simulator.write import start_of_log
 
 Maker = Callable[[Crowd], CrowdServer]

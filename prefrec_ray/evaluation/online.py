@@ -20,13 +20,11 @@ from prefrec_ray.evaluation.results.records import Record
 from prefrec_ray.runtime.progress import Progress, silent
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import TASKS, Split, Task, parse
-from prefrec_ray.simulator.law import SimulatedCrowd
-from prefrec_ray.simulator.load import load_world
-from prefrec_ray.simulator.outcome import Outcome, outcome
-from prefrec_ray.simulator.rollout import roll_out
-from prefrec_ray.simulator.servers import CrowdServer, FirstOf, OneOfBest, PolicyServer, RandomItems, ServedPolicy
+from prefrec_ray.simulator.law import ROLLOUT, CrowdServer, SimulatedCrowd, generator
+from prefrec_ray.simulator.rollout import Outcome, outcome, roll_out
+from prefrec_ray.simulator.servers import FirstOf, OneOfBest, PolicyServer, RandomItems, ServedPolicy
 from prefrec_ray.simulator.settings import SimulateSettings
-from prefrec_ray.simulator.world import ROLLOUT, generator
+from prefrec_ray.simulator.world import load_world
 
 Maker = Callable[[SimulatedCrowd, np.random.Generator], CrowdServer]
 

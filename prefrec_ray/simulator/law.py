@@ -8,15 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from prefrec_ray.simulator.settings import SimulateSettings
 
-if TYPE_CHECKING:
-    from prefrec_ray.simulator.servers import CrowdServer
+EPOCH_MS = 1_704_067_200_000  # 2024-01-01 00:00 UTC
+DAY_MS = 86_400_000
+
+# Streams of random numbers. Each is a function only of (seed, stream, part).
+ITEMS, TRAITS, LOGGING, ROLLOUT, TASTES, DRIFT = range(6)
+
+
+def generator(seed: int, stream: int, *part: int) -> np.random.Generator:
+    """Return an independent generator for each (seed, stream, part)."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, stream, *part])))
+
 
 #: Cost of each item for each user, float [n, items], from the hidden state of a crowd.
 Cost = Callable[[Any], np.ndarray]
@@ -45,6 +54,23 @@ class SimulatedCrowd(Protocol):
 
     def show(self, rows: np.ndarray) -> Response:
         """Show each user the item in row `rows` (int64 [n]), and advance to the next impression."""
+
+
+class Choice(NamedTuple):
+    """Items that a server shows to n users."""
+
+    rows: np.ndarray  # of the item table, int64 [n]
+    propensity: np.ndarray | float  # the probability of the choice, [n] or one for all
+
+
+class CrowdServer(Protocol):
+    """Serves one crowd of n users, from its first impression on."""
+
+    def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
+        """Return items for impressions at `time_ms` (int64 [n]), except for `excluded` (bool [n, items])."""
+
+    def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
+        """Register the feedback on the served items, float32 [n, feedback columns]."""
 
 
 class SimulatedWorld(Protocol):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from prefrec_ray.simulator.crowd import Crowd
-from prefrec_ray.simulator.servers import Choice, IgnoresFeedback
+from prefrec_ray.simulator.law import Choice
+from prefrec_ray.simulator.servers import IgnoresFeedback
 
 #: Above this number of items, propensities are computed with groups of items of similar clickbait degree.
 _GROUPS = 256

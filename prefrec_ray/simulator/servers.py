@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from prefrec_ray.mdp.items import ItemTable, smallest
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
-from prefrec_ray.simulator.law import Cost, SimulatedCrowd
+from prefrec_ray.simulator.law import Choice, Cost, SimulatedCrowd
 
 BEST_ITEMS = 10  # number of items among which a control with the hidden state chooses
 FORESIGHT = 2.0  # of `nutrition`
-
-
-class Choice(NamedTuple):
-    """Items that a server shows to n users."""
-
-    rows: np.ndarray  # of the item table, int64 [n]
-    propensity: np.ndarray | float  # the probability of the choice, [n] or one for all
-
-
-class CrowdServer(Protocol):
-    """Serves one crowd of n users, from its first impression on."""
-
-    def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
-        """Return items for impressions at `time_ms` (int64 [n]), except for `excluded` (bool [n, items])."""
-
-    def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
-        """Register the feedback on the served items, float32 [n, feedback columns]."""
 
 
 class ServedPolicy(Protocol):

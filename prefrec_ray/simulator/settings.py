@@ -69,7 +69,7 @@ class WorldSettings(Settings):
         default=(30, 120), description="impressions with one strength, with `regimes`"
     )
 
-    # The rules, each off by default (simulator/rules.py has their laws).
+    # The rules, each off by default (simulator/crowd.py has their laws).
     no_repeats: bool = Field(default=False, description="rule: no user sees an item twice")
     tiring: Amount = Field(
         default=0.0, description="rule: exposure falls by this, times an item's similarity to recent items"

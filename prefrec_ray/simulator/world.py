@@ -1,113 +1,33 @@
-"""The simulator's own law (law.py): its items, and its users with their hidden traits."""
+"""The simulator's own law: its items, its users and its logging policy; and the choice of a user's own law."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
 
 import numpy as np
-import pyarrow as pa
 from scipy.special import ndtri
 
-from prefrec_ray.simulator.crowd import FEEDBACK, Crowd, sigmoid
-from prefrec_ray.simulator.features import CATEGORIES, draw_features
-from prefrec_ray.simulator.law import Cost
+from prefrec_ray.errors import UserError
+from prefrec_ray.plugins import import_class
+from prefrec_ray.simulator.catalogue import Catalogue
+from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
+from prefrec_ray.simulator.law import DAY_MS, DRIFT, EPOCH_MS, TASTES, TRAITS, Cost, SimulatedWorld, generator
 from prefrec_ray.simulator.logging_policy import LoggingPolicy
 from prefrec_ray.simulator.servers import clickbait, nutrition
 from prefrec_ray.simulator.settings import BLOCK, EMBEDDING_DIM, SimulateSettings
+from prefrec_ray.simulator.traits import CATEGORIES, Traits, draw_features
 
-EPOCH_MS = 1_704_067_200_000  # 2024-01-01 00:00 UTC
-DAY_MS = 86_400_000
 ARRIVAL_DAYS = 28  # days within which users see their first item
-
-# Streams of random numbers. Each is a function only of (seed, stream, part).
-ITEMS, TRAITS, LOGGING, ROLLOUT, TASTES, DRIFT = range(6)
-
-
-def generator(seed: int, stream: int, *part: int) -> np.random.Generator:
-    """Return an independent generator for each (seed, stream, part)."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, stream, *part])))
+#: Attributes of a class that is a law.
+ATTRIBUTES = ("feedback", "categories", "controls", "items", "crowd", "logging_policy")
 
 
-@dataclass(frozen=True)
-class Traits:
-    """Hidden traits of n users; every field is an array [n], except for `turn` [n, 8]."""
-
-    exposure: np.ndarray  # of the satisfaction dynamics, before the first impression
-    sensitivity: np.ndarray
-    patience: np.ndarray  # added to the log-odds that a session continues
-    generosity: np.ndarray  # added to the log-odds of likes and other active feedback
-    log_gap: np.ndarray  # logarithm of the typical gap in seconds, at a satisfaction of one half
-    start_ms: np.ndarray  # time of the first impression
-    requests: np.ndarray  # number of the user's impressions in the log
-    taste: np.ndarray  # the direction that is clickbait for the user, int64
-    turn: np.ndarray  # unit vector at right angles to it, towards which it turns; 0 without drift
-    features: dict[str, np.ndarray]  # name -> strings, None if unknown
-
-    def take(self, rows: np.ndarray) -> Traits:
-        """Return the users at `rows`."""
-        arrays = {name: values[rows] for name, values in self._arrays().items()}
-        return Traits(**arrays, features={name: values[rows] for name, values in self.features.items()})
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[Traits]) -> Traits:
-        """Return the users of all `parts`, at least one."""
-        arrays = {name: np.concatenate([part._arrays()[name] for part in parts]) for name in parts[0]._arrays()}
-        features = {name: np.concatenate([part.features[name] for part in parts]) for name in parts[0].features}
-        return cls(**arrays, features=features)
-
-    def _arrays(self) -> dict[str, np.ndarray]:
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "features"}
-
-
-class World:
+class World(Catalogue):
     """Items and users of the simulator's law; equal settings make equal worlds."""
 
     feedback: tuple[str, ...] = FEEDBACK
     categories: Mapping[str, tuple[str, ...]] = CATEGORIES
     controls: Mapping[str, Cost] = {"clickbait": clickbait, "nutrition": nutrition}
-
-    def __init__(self, settings: SimulateSettings) -> None:
-        self.settings = settings
-        rng = generator(settings.seed, ITEMS)
-        first = rng.standard_normal((1, EMBEDDING_DIM))
-        self.embeddings = rng.uniform(-1.0, 1.0, (settings.items, EMBEDDING_DIM)).astype(np.float32)
-        #: The embeddings, scaled to length 1.
-        self.units = self.embeddings / np.linalg.norm(self.embeddings, axis=1, keepdims=True)
-        tastes, slope = settings.world.tastes, settings.world.clickbait_slope
-        drawn = np.concatenate([first, rng.standard_normal(((tastes - 1) // 2, EMBEDDING_DIM))])
-        drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
-        #: Unit vectors float64 [tastes, 8], and the clickbait degrees of the items, float32 [tastes, items].
-        self.directions = np.stack([drawn, -drawn], axis=1).reshape(-1, EMBEDDING_DIM)[:tastes]
-        self.clickbait = sigmoid(slope * (self.directions @ self.embeddings.T)).astype(np.float32)
-        #: Items become available in the order of their rows: at each of these times (int64, ascending) the first
-        #: available item is replaced by the next. The last items stay available.
-        replaced = np.arange(1, settings.items - settings.available + 1)
-        a_day = settings.world.new_items * settings.available
-        self.replacements_ms = EPOCH_MS + np.ceil(DAY_MS * replaced / a_day).astype(np.int64) if a_day else replaced[:0]
-
-    def first_available(self, time_ms: np.ndarray) -> np.ndarray:
-        """Return the row of the first available item at each time int64 [n]: `settings.available` items from there."""
-        return np.searchsorted(self.replacements_ms, time_ms, side="right")
-
-    def life_spans(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the times in ms at which each item becomes available and unavailable, [items] each.
-
-        The end is NaN (float64) for the last items, which stay available.
-        """
-        return (
-            np.r_[np.full(self.settings.available, EPOCH_MS), self.replacements_ms],
-            np.r_[self.replacements_ms, np.full(self.settings.available, np.nan)],
-        )
-
-    def items(self) -> pa.Table:
-        """Return item_id and embedding; also from_ms and until_ms if items come and go."""
-        embedding = pa.FixedSizeListArray.from_arrays(pa.array(self.embeddings.ravel()), EMBEDDING_DIM)
-        columns = {"item_id": np.arange(len(self.embeddings)), "embedding": embedding}
-        if self.settings.world.new_items:
-            start, end = self.life_spans()
-            columns |= {"from_ms": start, "until_ms": pa.array(end, from_pandas=True).cast(pa.int64())}
-        return pa.table(columns)
 
     def crowd(self, users: np.ndarray, rng: np.random.Generator) -> Crowd:
         """Return `users` (numbers [n], ascending) before their first impressions."""
@@ -153,3 +73,16 @@ class World:
             turn=turn,
             features=draw_features(hints, rng),
         )
+
+
+def load_world(settings: SimulateSettings) -> SimulatedWorld:
+    """Return the world of `settings`. Raises `UserError` for a law that cannot be imported or lacks an attribute."""
+    law = settings.world.law
+    if law is None:
+        return World(settings)
+    make = import_class(law, "simulate.world")
+    missing = [name for name in ATTRIBUTES if not hasattr(make, name)]
+    if missing:
+        raise UserError(f"simulate.world: found '{law}' without '{missing[0]}'; expected module:Class of a law")
+    world: SimulatedWorld = make(settings)
+    return world

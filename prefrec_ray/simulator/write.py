@@ -12,12 +12,10 @@ from prefrec_ray import runtime, storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.runtime.progress import Progress, silent
 from prefrec_ray.settings import END_OF_TIME
-from prefrec_ray.simulator.law import SimulatedCrowd, SimulatedWorld
-from prefrec_ray.simulator.load import load_world
+from prefrec_ray.simulator.law import LOGGING, CrowdServer, SimulatedCrowd, SimulatedWorld, generator
 from prefrec_ray.simulator.rollout import roll_out
-from prefrec_ray.simulator.servers import CrowdServer
 from prefrec_ray.simulator.settings import SimulateSettings
-from prefrec_ray.simulator.world import LOGGING, generator
+from prefrec_ray.simulator.world import load_world
 from prefrec_ray.storage.parquet import write_parquet
 
 SCHEMA_VERSION = 1

@@ -10,10 +10,10 @@ import pytest
 from benchmarks.truth.bench import WORLDS
 from benchmarks.truth.platform import Reaction, Softmax
 from prefrec_ray.settings import load_yaml
-from prefrec_ray.simulator.load import load_world
+from prefrec_ray.simulator.law import generator
 from prefrec_ray.simulator.rollout import History, roll_out
 from prefrec_ray.simulator.settings import SimulateSettings
-from prefrec_ray.simulator.world import generator
+from prefrec_ray.simulator.world import load_world
 
 USERS, REQUESTS = 60, 150
 

@@ -8,11 +8,10 @@ import pytest
 from benchmarks.truth.bench import DEVELOPMENT, VALIDATION, WORLDS
 from benchmarks.truth.check import levels
 from prefrec_ray.settings import load_yaml
-from prefrec_ray.simulator.law import SimulatedWorld
-from prefrec_ray.simulator.load import load_world
+from prefrec_ray.simulator.law import SimulatedWorld, generator
 from prefrec_ray.simulator.rollout import History, roll_out
 from prefrec_ray.simulator.settings import SimulateSettings
-from prefrec_ray.simulator.world import generator
+from prefrec_ray.simulator.world import load_world
 from tests.simulator.excluding import NeverExcluded
 
 REQUESTS = 60

@@ -28,12 +28,12 @@ from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.policy import Served
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
-from prefrec_ray.simulator.features import CATEGORIES
-from prefrec_ray.simulator.outcome import Outcome
-from prefrec_ray.simulator.rollout import roll_out
+from prefrec_ray.simulator.law import generator
+from prefrec_ray.simulator.rollout import Outcome, roll_out
 from prefrec_ray.simulator.servers import PolicyServer
 from prefrec_ray.simulator.settings import SimulateSettings
-from prefrec_ray.simulator.world import World, generator
+from prefrec_ray.simulator.traits import CATEGORIES
+from prefrec_ray.simulator.world import World
 from prefrec_ray.simulator.write import log_block
 
 # Ray's workers cannot import this file; its policies travel whole.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from prefrec_ray.simulator.servers import Choice, CrowdServer
+from prefrec_ray.simulator.law import Choice, CrowdServer
 
 
 class NeverExcluded:

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
+from prefrec_ray.simulator.law import Choice, generator
 from prefrec_ray.simulator.rollout import roll_out
-from prefrec_ray.simulator.servers import Choice
 from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
-from prefrec_ray.simulator.world import World, generator
+from prefrec_ray.simulator.world import World
 
 HALF_HOUR_MS = 1_800_000
 

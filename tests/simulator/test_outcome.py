@@ -9,8 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.simulator.outcome import outcome
-from prefrec_ray.simulator.rollout import History
+from prefrec_ray.simulator.rollout import History, outcome
 
 
 @settings(deadline=None, max_examples=60)

@@ -14,9 +14,8 @@ import pytest
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.settings import parse
-from prefrec_ray.simulator.load import load_world
 from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
-from prefrec_ray.simulator.world import World
+from prefrec_ray.simulator.world import World, load_world
 from prefrec_ray.simulator.write import log_block, simulate
 
 #: Users like items of their own color. A session has three impressions, and the next one starts after one hour if the

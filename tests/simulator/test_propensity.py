@@ -8,9 +8,10 @@ from scipy.stats import chi2
 
 from prefrec_ray.simulator import logging_policy
 from prefrec_ray.simulator.crowd import Crowd
+from prefrec_ray.simulator.law import generator
 from prefrec_ray.simulator.logging_policy import LoggingPolicy, SlatePropensity
 from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
-from prefrec_ray.simulator.world import World, generator
+from prefrec_ray.simulator.world import World
 
 DRAWS = 1_000_000
 

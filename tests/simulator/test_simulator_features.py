@@ -7,8 +7,8 @@ import pytest
 
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.simulator.crowd import FEEDBACK
-from prefrec_ray.simulator.features import CATEGORIES
 from prefrec_ray.simulator.settings import EMBEDDING_DIM, SimulateSettings
+from prefrec_ray.simulator.traits import CATEGORIES
 from prefrec_ray.simulator.world import World
 
 

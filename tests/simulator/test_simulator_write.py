@@ -15,9 +15,9 @@ from prefrec_ray.logs import open_log
 from prefrec_ray.logs.sources import SimulatorSource
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator.crowd import FEEDBACK
-from prefrec_ray.simulator.features import CATEGORIES
-from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
-from prefrec_ray.simulator.world import BLOCK, World
+from prefrec_ray.simulator.settings import BLOCK, SimulateSettings, WorldSettings
+from prefrec_ray.simulator.traits import CATEGORIES
+from prefrec_ray.simulator.world import World
 from prefrec_ray.simulator.write import log_block, simulate
 
 SETTINGS = SimulateSettings(users=3 * BLOCK + 40, requests=40, items=200, seed=5, shards=3)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.truth.platform import Platform, Reaction, Users
-from prefrec_ray.simulator.crowd import sigmoid
+from prefrec_ray.simulator.catalogue import sigmoid
 
 
 class DriftingUsers(Users):

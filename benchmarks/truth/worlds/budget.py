@@ -16,8 +16,8 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.truth.platform import Platform, Reaction, Users
-from prefrec_ray.simulator.crowd import sigmoid
-from prefrec_ray.simulator.world import DAY_MS
+from prefrec_ray.simulator.catalogue import sigmoid
+from prefrec_ray.simulator.law import DAY_MS
 
 GENRES, LONGEST, MINUTES = 40, 8, 20
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.truth.platform import Platform, Reaction, Users
-from prefrec_ray.simulator.crowd import sigmoid
+from prefrec_ray.simulator.catalogue import sigmoid
 
 TYPES, GROUPS, STREAK = 4, 30, 3
 CERTAIN = 50.0  # log-odds of a sure event

@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.truth.platform import Platform, Reaction, Users
-from prefrec_ray.simulator.crowd import sigmoid
+from prefrec_ray.simulator.catalogue import sigmoid
 
 GENRES, FREE = 24, 3
 

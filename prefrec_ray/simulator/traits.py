@@ -1,6 +1,9 @@
-"""User features: a few hints at the users' traits among many features that are independent of them."""
+"""Hidden traits of simulated users, and their features: a few hints at the traits among many independent ones."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 from scipy.special import ndtr
@@ -21,6 +24,37 @@ CATEGORIES: dict[str, tuple[str, ...]] = {
     "plan": tuple(f"plan {k}" for k in range(1, 6)),
 }
 UNKNOWN_SHARE = 0.02  # share of missing values
+
+
+@dataclass(frozen=True)
+class Traits:
+    """Hidden traits of n users; every field is an array [n], except for `turn` [n, 8]."""
+
+    exposure: np.ndarray  # of the satisfaction dynamics, before the first impression
+    sensitivity: np.ndarray
+    patience: np.ndarray  # added to the log-odds that a session continues
+    generosity: np.ndarray  # added to the log-odds of likes and other active feedback
+    log_gap: np.ndarray  # logarithm of the typical gap in seconds, at a satisfaction of one half
+    start_ms: np.ndarray  # time of the first impression
+    requests: np.ndarray  # number of the user's impressions in the log
+    taste: np.ndarray  # the direction that is clickbait for the user, int64
+    turn: np.ndarray  # unit vector at right angles to it, towards which it turns; 0 without drift
+    features: dict[str, np.ndarray]  # name -> strings, None if unknown
+
+    def take(self, rows: np.ndarray) -> Traits:
+        """Return the users at `rows`."""
+        arrays = {name: values[rows] for name, values in self._arrays().items()}
+        return Traits(**arrays, features={name: values[rows] for name, values in self.features.items()})
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Traits]) -> Traits:
+        """Return the users of all `parts`, at least one."""
+        arrays = {name: np.concatenate([part._arrays()[name] for part in parts]) for name in parts[0]._arrays()}
+        features = {name: np.concatenate([part.features[name] for part in parts]) for name in parts[0].features}
+        return cls(**arrays, features=features)
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "features"}
 
 
 def draw_features(hints: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
