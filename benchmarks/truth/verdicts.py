@@ -119,7 +119,7 @@ def figures(all_cells: list[dict[str, Any]]) -> Iterator[tuple[str, str | int, i
     yield "regret of the highest estimate, share of the best gain, mean", _mean(regrets), len(regrets)
     right = [pair for group in several for pair in pairs(group)]
     yield f"pairs that differ by {APART} of the best gain: in the right order", _share(right), len(right)
-    for verdict in ("candidate", "no_difference", "cannot_say", "do_not_ship"):
+    for verdict in ("candidate", "no_difference", "inconclusive", "do_not_ship"):
         gains = [c["gain"] for c in policies if c["verdict"] == verdict]
         yield f"{verdict}: true gain, lowest, median, highest", _range(gains), len(gains)
 

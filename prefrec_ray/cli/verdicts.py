@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 WORDS = {
     "candidate": ("candidate", "bold green"),
     "no_difference": ("no difference", ""),
-    "cannot_say": ("inconclusive", "yellow"),
+    "inconclusive": ("inconclusive", "yellow"),
     "do_not_ship": ("do not ship", "bold red"),
 }
 NOTHING = "–"

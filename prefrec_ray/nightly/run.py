@@ -175,7 +175,7 @@ def _judged(night: Night, evaluation: Evaluation, home: str) -> Night:
     """Return the night with its best verdict and the policy in its folder `home` that has this verdict."""
     name, verdict = next(iter(evaluation.verdicts.items()), ("", None))
     if verdict is None:
-        return night.model_copy(update={"verdict": "cannot_say", "why": "No verdict on the policy."})
+        return night.model_copy(update={"verdict": "inconclusive", "why": "No verdict on the policy."})
     update: dict[str, object] = {"verdict": verdict.verdict, "why": " ".join(verdict.reasons)}
     record = case_of(evaluation, name).record
     if record is not None:

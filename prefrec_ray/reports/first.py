@@ -129,7 +129,7 @@ def _change(case: Case, verdict: PolicyVerdict) -> Answer:
     record = case.record
     if record is None or not case.converged:
         return Answer(question, [f"Not known: {case.policy} has no reliable estimate."])
-    opening = {"no_difference": "No difference that the log shows. ", "cannot_say": "Not reliable. "}
+    opening = {"no_difference": "No difference that the log shows. ", "inconclusive": "Not reliable. "}
     with_policy = f"{opening.get(verdict.verdict, '')}With {case.policy}, "
     text = " ".join(effect.sentence for effect in effects(case))
     if text:

@@ -57,7 +57,7 @@ INTERVAL_TERM = (
 LEGEND = (
     (VERDICTS["candidate"], "the gain is above 0 and above every negative control, and the log supports the estimate"),
     (VERDICTS["no_difference"], "the interval of the gain contains 0, or a negative control gains as much"),
-    (VERDICTS["cannot_say"], "the estimate is not reliable enough; do not decide on it"),
+    (VERDICTS["inconclusive"], "the estimate is not reliable enough; do not decide on it"),
     (VERDICTS["do_not_ship"], "the whole interval of the gain is below 0"),
     ("✓ ! ✕ –", "a check that passes, needs care, fails, has no data"),
 )

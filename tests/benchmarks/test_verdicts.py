@@ -30,7 +30,7 @@ def file(tmp_path: Path) -> Path:
     records += [modelled("p1", 0.8, 0.3), modelled("p2", 0.1, 0.05), modelled("p3", 0.9, 0.1)]
     records.append(modelled("random items", 0.3, 0.1))
     records += [record("p1", "weights", 0.2), record("p3", "weights", 0.2), record("p2", "weights", 0.4)]
-    verdicts = {"p1": "candidate", "p2": "candidate", "p3": "no_difference", "p4": "cannot_say"}
+    verdicts = {"p1": "candidate", "p2": "candidate", "p3": "no_difference", "p4": "inconclusive"}
     path = tmp_path / "drift" / "log0" / "evaluation.json"
     path.parent.mkdir(parents=True)
     content = {

@@ -103,5 +103,5 @@ def test_one_user_says_nothing_of_others(relative_error: float, level: float, lo
     assert records[0].reaches_end
     support = {"a": Support(states=1.0, threshold=0.8, supported=True)}
     said = verdicts(Evaluation(records=tuple(records), support=support))["a"]
-    assert said.verdict == "cannot_say"
+    assert said.verdict == "inconclusive"
     assert "not converged" in said.reasons[0]

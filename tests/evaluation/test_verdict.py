@@ -49,7 +49,7 @@ def test_if_every_model_of_users_misses_a_law_the_verdict_is_inconclusive() -> N
     assert judged(missed, passed).verdict == judged().verdict == "candidate"
     worse = missed.model_copy(update={"r2": 0.03, "feature": "number of the impression"})
     inconclusive = judged(worse, missed)
-    assert inconclusive.verdict == "cannot_say"
+    assert inconclusive.verdict == "inconclusive"
     assert "their error depends on the hour of the day (R2 0.0120; at most 0.0010" in inconclusive.reasons[0]
 
 
@@ -80,10 +80,10 @@ def test_the_interval_of_the_gain_decides(gain: float, verdict: str, colour: str
     assert lights(policy_verdict)["value"][0] == colour
 
 
-def test_without_support_the_log_cannot_say_whatever_the_value() -> None:
+def test_without_support_the_verdict_is_inconclusive() -> None:
     for records in ([line("p", 3.0)], [line("p", -0.9)], [line("p", 3.0, estimator="dr")], []):
         policy_verdict = one(*records, support=LOST)
-        assert policy_verdict.verdict == "cannot_say"
+        assert policy_verdict.verdict == "inconclusive"
         assert policy_verdict.reasons == (
             "12% of the states that it would lead users to are supported by the log; 60% are needed. "
             "For a policy that draws its items, prefrec constrain searches for a serving rule with enough support.",
@@ -118,13 +118,13 @@ def test_a_gain_that_those_who_know_nothing_have_too_is_none() -> None:
     assert one(line("p", 0.4), line("shuffled:p", 0.9, "placebo")).verdict == "candidate"
 
 
-@pytest.mark.parametrize(("gain", "verdict"), [(0.4, "cannot_say"), (0.0, "cannot_say"), (-0.4, "do_not_ship")])
+@pytest.mark.parametrize(("gain", "verdict"), [(0.4, "inconclusive"), (0.0, "inconclusive"), (-0.4, "do_not_ship")])
 def test_a_policy_that_serves_everybody_the_same_is_at_most_unknown(gain: float, verdict: str) -> None:
     few, logged = serving([0.4, 0.3, 0.2, 0.05, 0.05], 5), serving([0.002] * 20, 1000)
     policy_verdict = one(line("p", gain), p=few, behaviour=logged)
     assert policy_verdict.verdict == verdict
     assert lights(policy_verdict)["catalogue"] == ("red", "5 items; 5 items take 100% of impressions")
-    if verdict == "cannot_say":
+    if verdict == "inconclusive":
         assert policy_verdict.reasons[0].startswith("5 items take 100% of its impressions (logging policy: 2%)")
     # Without repeats each of 100 requests shows another item: all users get the same ones in the same order.
     same = serving([0.01] * 20, 100).model_copy(update={"ceiling": 0.01})
@@ -143,7 +143,7 @@ def test_a_policy_that_serves_everybody_the_same_is_at_most_unknown(gain: float,
 def test_what_did_not_converge_says_nothing(low: float, high: float) -> None:
     record = line("p", 0.5).model_copy(update={"ci_low": low, "ci_high": high})
     policy_verdict = one(record)
-    assert policy_verdict.verdict == "cannot_say"
+    assert policy_verdict.verdict == "inconclusive"
     assert "has not converged" in policy_verdict.reasons[0]
     assert lights(policy_verdict)["convergence"][0] == "red"
 
@@ -159,7 +159,7 @@ def test_an_error_that_is_a_share_of_the_gain_may_reach_the_end_of_a_level() -> 
     clipped = record.model_copy(update={"ci_high": 5.0, "reaches_end": False})
     assert lights(one(clipped))["convergence"] == ("green", f"[3.22, 5.00], {inside}")
     assert "has not converged" in one(clipped.model_copy(update={"reaches_end": True})).reasons[0]
-    assert one(record.model_copy(update={"settings": {}})).verdict == "cannot_say"
+    assert one(record.model_copy(update={"settings": {}})).verdict == "inconclusive"
     wide = line("p", 3.2, half=math.hypot(0.9, 0.3 * 3.2), settings={"relative_error": 0.3})
     assert "has not converged" in one(wide).reasons[0]
 
@@ -168,13 +168,13 @@ def test_ncis_alone_never_makes_a_candidate() -> None:
     policy_verdict = one(
         line("p", 0.4, estimator="ncis"), line("length only:p", 0.3, "control", estimator="ncis"), support=None
     )
-    assert policy_verdict.verdict == "cannot_say"
+    assert policy_verdict.verdict == "inconclusive"
     assert (
         policy_verdict.reasons[1]
         == "NCIS ranks policies; the size of its gains is biased, and 75% of the gain is explained by session length "
         "only."
     )
-    assert one(line("p", 0.4, estimator="ncis"), support=SURE).verdict == "cannot_say"
+    assert one(line("p", 0.4, estimator="ncis"), support=SURE).verdict == "inconclusive"
     assert one(line("p", 0.0, estimator="ncis"), support=None).verdict == "no_difference"
     assert one(line("p", -0.4, estimator="ncis"), support=None).verdict == "do_not_ship"
 
@@ -185,13 +185,13 @@ def test_ncis_warns_of_a_policy_only_where_it_is_below_all_that_know_nothing() -
     above, below = (line("random items", gain, "placebo", estimator="ncis") for gain in (-0.1, -0.35))
     assert one(policy, above, support=None).verdict == "do_not_ship"
     policy_verdict = one(policy, line("constant action", 0.1, "placebo", estimator="ncis"), below, support=None)
-    assert policy_verdict.verdict == "cannot_say"
+    assert policy_verdict.verdict == "inconclusive"
     assert "a negative control (random items) gains -0.35" in policy_verdict.reasons[0]
     assert one(line("p", -0.4), line("random items", -0.35, "placebo")).verdict == "do_not_ship"
 
 
 def test_an_estimate_without_a_support_is_no_candidate() -> None:
-    assert one(line("p", 0.4, estimator="dr"), support=None).verdict == "cannot_say"
+    assert one(line("p", 0.4, estimator="dr"), support=None).verdict == "inconclusive"
     assert one(line("p", 0.4, estimator="dr")).verdict == "candidate"
 
 
@@ -199,7 +199,7 @@ def test_the_model_goes_before_dr_before_ncis_and_the_truth_never_decides() -> N
     records = [line("p", gain, estimator=name) for name, gain in (("ncis", 0.4), ("dr", 0.0), ("model", -0.4))]
     assert one(*records).verdict == "do_not_ship"
     assert one(*records[:2]).verdict == "no_difference"
-    assert one(line("p", 0.4, estimator="online")).verdict == "cannot_say"
+    assert one(line("p", 0.4, estimator="online")).verdict == "inconclusive"
     assert one(line("p", 0.4, estimator="fqe")).reasons == ("No estimate by model, dr, ncis.",)
 
 
@@ -231,7 +231,7 @@ def test_a_gain_that_the_other_measure_pays_for_is_no_candidate(
 ) -> None:
     logging = line("behaviour", 0.0, "control", task=task, mean_depth=6.0, mean_revisit_hours=20.0)
     policy_verdict = one(line("p", 0.4, task=task, **own), logging)
-    assert policy_verdict.verdict == ("candidate" if reason is None else "cannot_say")
+    assert policy_verdict.verdict == ("candidate" if reason is None else "inconclusive")
     assert reason is None or policy_verdict.reasons[1] == f"{reason}, which a level of {task} does not count."
 
 
@@ -288,8 +288,8 @@ def test_verdicts_and_support_are_written_and_read(tmp_path: Path) -> None:
     [
         (1.0, "candidate", "above 0"),
         (0.85, "candidate", "above 0"),  # the gain is .3 at least
-        (0.55, "cannot_say", "the model does not reproduce these users"),
-        (1.45, "cannot_say", "the model does not reproduce these users"),
+        (0.55, "inconclusive", "the model does not reproduce these users"),
+        (1.45, "inconclusive", "the model does not reproduce these users"),
     ],
 )
 def test_a_model_that_misses_the_logging_policy_says_nothing(logged: float, verdict: str, word: str) -> None:
@@ -300,7 +300,7 @@ def test_a_model_that_misses_the_logging_policy_says_nothing(logged: float, verd
 
 def test_a_gain_is_larger_than_what_the_model_is_seen_to_err() -> None:
     policy_verdict = one(line("p", 0.25, settings={"logged_level": 0.84}))  # .15 to .35
-    assert policy_verdict.verdict == "cannot_say"
+    assert policy_verdict.verdict == "inconclusive"
     assert policy_verdict.reasons[1] == "The model's error on the logging policy's own level is 0.16."
     assert one(line("p", 0.25, settings={"logged_level": 0.86})).verdict == "candidate"
 
@@ -358,7 +358,7 @@ def test_no_value_is_told_of_what_has_no_support(evaluation: Evaluation) -> None
     policy_verdicts = verdicts(evaluation)
     for name, support in evaluation.support.items():
         if not support.supported:
-            assert policy_verdicts[name].verdict == "cannot_say"
+            assert policy_verdicts[name].verdict == "inconclusive"
             assert lights(policy_verdicts[name])["value"] == ("grey", "no value")
 
 

@@ -19,8 +19,8 @@ from prefrec_ray.nightly.folder import LoopFolder
         ({"gain": 0.5}, "candidate"),
         ({"gain": 0.05}, "no_difference"),
         ({"gain": -0.5}, "do_not_ship"),
-        ({"gain": 0.5, "states": 0.3}, "cannot_say"),
-        ({"gain": 0.5, "top": 0.95}, "cannot_say"),  # it collapses: one item for nearly everybody
+        ({"gain": 0.5, "states": 0.3}, "inconclusive"),
+        ({"gain": 0.5, "top": 0.95}, "inconclusive"),  # it collapses: one item for nearly everybody
     ],
 )
 def test_only_a_candidate_is_promoted(loop: Loop, found: dict[str, float], verdict: str) -> None:

@@ -179,7 +179,7 @@ def test_what_names_hold_is_text(runs: Path) -> None:
 def test_an_older_file_gets_its_verdicts_from_its_records(runs: Path) -> None:
     evaluation = load_evaluation([str(runs)], load_runs([str(runs)]))
     assert {name: verdict.verdict for name, verdict in evaluation.verdicts.items()} == {
-        "robust": "cannot_say",
+        "robust": "inconclusive",
         "paper": "no_difference",
     }
 

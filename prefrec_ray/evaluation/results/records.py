@@ -165,7 +165,7 @@ class Light(Settings):
 class PolicyVerdict(Settings):
     """Verdict on a policy by the rule of docs/evaluation.md, with its reasons as sentences."""
 
-    verdict: Literal["candidate", "no_difference", "cannot_say", "do_not_ship"]
+    verdict: Literal["candidate", "no_difference", "inconclusive", "do_not_ship"]
     reasons: tuple[str, ...]
     lights: tuple[Light, ...]
 

@@ -12,13 +12,13 @@ from prefrec_ray.evaluation.results.case import CALIBRATED, FEW_ITEMS, OWN_UNITS
 from prefrec_ray.evaluation.results.names import LOGGING_POLICY, is_control, length_only
 from prefrec_ray.evaluation.results.records import Evaluation, Light, PolicyVerdict, Record, ServedItems
 
-Verdict = Literal["candidate", "no_difference", "cannot_say", "do_not_ship"]
+Verdict = Literal["candidate", "no_difference", "inconclusive", "do_not_ship"]
 
 #: Verdict -> title, best first.
 VERDICTS: dict[Verdict, str] = {
     "candidate": "candidate for an A/B test",
     "no_difference": "no difference to be seen",
-    "cannot_say": "inconclusive",
+    "inconclusive": "inconclusive",
     "do_not_ship": "do not ship",
 }
 #: Estimators of verdicts: the first one with a record is used. `online` is the truth, and `fqe` has no correction.
@@ -79,26 +79,26 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
     """Return verdict and reasons from the first line of the table in docs/evaluation.md that applies."""
     record, support = case.record, case.support
     if support is not None and not support.supported:
-        return "cannot_say", [
+        return "inconclusive", [
             f"{support.told} of the states that it would lead users to are supported by the log; "
             f"{support.threshold:.0%} are needed. For a policy that draws its items, prefrec constrain searches for a "
             "serving rule with enough support."
         ]
     if record is None:
-        return "cannot_say", [f"No estimate by {', '.join(ESTIMATORS)}."]
+        return "inconclusive", [f"No estimate by {', '.join(ESTIMATORS)}."]
     if not case.converged:
-        return "cannot_say", [
+        return "inconclusive", [
             f"Its interval, {_interval(record.ci_low, record.ci_high)}, is not inside 0 to {MAX_LEVEL}, the range of a "
             "level: the estimate has not converged."
         ]
     if case.miss > CALIBRATED:
-        return "cannot_say", [
+        return "inconclusive", [
             f"The model's level of the logging policy is {record.behaviour:z.2f}, {case.miss:.2f} away from the log: "
             "the model does not reproduce these users."
         ]
     if case.misspecified is not None:
         test = case.misspecified
-        return "cannot_say", [
+        return "inconclusive", [
             f"Users of this log follow a law that no model of users has: their error depends on the {test.feature} (R2 "
             f"{test.r2:.4f}; at most {test.largest_control:.4f} in simulations without an error)."
         ]
@@ -109,14 +109,14 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
         if record.estimator != "ncis" or least is None or high < least.gain:
             return "do_not_ship", [f"{gain}, entirely below 0."]
         knows_nothing = f"a negative control ({case.title_of(least)}) gains {least.gain:+z.2f}"
-        return "cannot_say", [
+        return "inconclusive", [
             f"{gain}, entirely below 0; {knows_nothing}.",
             "NCIS ranks policies; the size of its gains is biased.",
         ]
     if case.concentrated and case.served is not None:
         comparison = f" (logging policy: {case.logged.share_of(FEW_ITEMS):.0%})" if case.logged else ""
         effect = "the log does not show the effect on users"
-        return "cannot_say", [f"{_few(case.served, 'its impressions')}{comparison}: {effect}."]
+        return "inconclusive", [f"{_few(case.served, 'its impressions')}{comparison}: {effect}."]
     if low <= 0:
         return "no_difference", [f"{gain}, an interval that contains 0."]
     control = case.control
@@ -124,16 +124,16 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
         return "no_difference", [f"{gain}; a negative control ({case.control_title}) gains {control.gain:+z.2f}."]
     above = f"{gain}, above 0" + (f" and every negative control ({control.gain:+z.2f} at most)" if control else "")
     if low <= case.miss:
-        return "cannot_say", [
+        return "inconclusive", [
             f"{above}.",
             f"The model's error on the logging policy's own level is {case.miss:.2f}.",
         ]
     if record.estimator == "ncis":
-        return "cannot_say", [f"{above}.", f"NCIS ranks policies; the size of its gains is biased{_by_length(case)}."]
+        return "inconclusive", [f"{above}.", f"NCIS ranks policies; the size of its gains is biased{_by_length(case)}."]
     if support is None:
-        return "cannot_say", [f"{above}.", "Its support by the log was not measured."]
+        return "inconclusive", [f"{above}.", "Its support by the log was not measured."]
     if case.cost is not None:
-        return "cannot_say", [f"{above}.", f"But {case.cost}, which a level of {record.task} does not count."]
+        return "inconclusive", [f"{above}.", f"But {case.cost}, which a level of {record.task} does not count."]
     return "candidate", [f"{above}.", f"{support.told} of the states that it leads users to are supported by the log."]
 
 
