@@ -63,18 +63,18 @@ def submit(
     arguments += ["--output", output] if output else []
     check(context.find_root().command.commands[name], name, config, arguments)  # type: ignore[attr-defined]
 
-    from prefrec_ray.cluster import head, job
+    from prefrec_ray.cluster import jobs
     from prefrec_ray.cluster.variables import variables
 
     passed = variables(env or ())
-    client = head.connect(address)
-    number = job.start(client, "prefrec_ray.cli.main", job_line(name, config, arguments), passed, config, on)
+    client = jobs.connect(address)
+    number = jobs.start(client, "prefrec_ray.cli.main", job_line(name, config, arguments), passed, config, on)
     console().print(f"job {number}: prefrec {name}{f' {config}' if config else ''}")
     if not wait:
         console().print(_goes_on(number, address))
         return 0
     try:
-        status = job.follow(client, number, lambda text: print(text, end="", flush=True))
+        status = jobs.follow(client, number, lambda text: print(text, end="", flush=True))
     except (KeyboardInterrupt, UserError):
         console().print(f"\n{_goes_on(number, address)}")
         raise
@@ -160,19 +160,13 @@ def doctor(
             "--storage", metavar="URI", help="Storage of data sets and runs; every node writes a test file there."
         ),
     ] = None,
-    config: Annotated[
-        str | None, typer.Option("--config", metavar="CONFIG", help="YAML whose resources the cluster must have.")
-    ] = None,
     env: Env = None,
 ) -> int:
-    """Check a cluster before a run: token, versions, storage, memory, resources."""
-    from prefrec_ray.cli.config import load_sections, parse_section
-    from prefrec_ray.cluster import doctor, placement
+    """Check a cluster before a run: token, versions, storage, memory."""
+    from prefrec_ray.cluster import doctor
     from prefrec_ray.cluster.variables import variables
 
-    sections = load_sections(config) if config is not None else {}
-    settings = {name: parse_section(name, value, str(config)) for name, value in sections.items()}
-    checks = doctor.examine(address, storage, placement.demands(settings), variables(env or ()))
+    checks = doctor.examine(address, storage, variables(env or ()))
     width = max(len(check.name) for check in checks)
     for check in checks:
         mark = ("✓", "green") if check.good else ("✗", "red")

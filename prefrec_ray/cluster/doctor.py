@@ -9,8 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prefrec_ray.cluster import head, job, probe
-from prefrec_ray.cluster.placement import Bundle, Demand, unplaced
+from prefrec_ray.cluster import jobs, probe
 from prefrec_ray.errors import UserError
 
 #: Seconds for the whole job: a new Python on the head and on each node, and `probe.PATIENCE`.
@@ -27,26 +26,26 @@ class Check:
     text: str
 
 
-def examine(address: str, storage: str | None, demands: Sequence[Demand], env: dict[str, str]) -> list[Check]:
+def examine(address: str, storage: str | None, env: dict[str, str]) -> list[Check]:
     """Run all checks of the cluster whose dashboard is at `address`.
 
-    `storage`: a URI that every node must be able to write to. `demands`: from `placement.demands`. `env`: variables for
-    the nodes' access to the storage. Raises `UserError` like `head.connect`, and if a check does not end.
+    `storage`: a URI that every node must be able to write to. `env`: variables for the nodes' access to the storage.
+    Raises `UserError` like `jobs.connect`, and if a check does not end.
     """
-    client = head.connect(address)
-    guarded = head.asks_for_token(address)
+    client = jobs.connect(address)
+    guarded = jobs.asks_for_token(address)
     text = (
         "required of every client"
         if guarded
         else "not required: anyone who reaches the address can run commands: set RAY_AUTH_MODE=token"
     )
-    return [Check("token", guarded, text), *judge(_facts(client, storage, env), storage, demands)]
+    return [Check("token", guarded, text), *judge(_facts(client, storage, env), storage)]
 
 
 def _facts(client: Any, storage: str | None, env: dict[str, str]) -> dict[str, Any]:
-    number = job.start(client, "prefrec_ray.cluster.probe", [storage] if storage else [], env)
+    number = jobs.start(client, "prefrec_ray.cluster.probe", [storage] if storage else [], env)
     ends = time.monotonic() + PATIENCE
-    while (info := client.get_job_info(number)).status.value not in job.ENDED:
+    while (info := client.get_job_info(number)).status.value not in jobs.ENDED:
         if time.monotonic() > ends:
             client.stop_job(number)
             raise UserError(
@@ -62,8 +61,8 @@ def _facts(client: Any, storage: str | None, env: dict[str, str]) -> dict[str, A
     raise UserError(f"job {number}: the check failed on the cluster ({last}); expected a cluster that runs jobs")
 
 
-def judge(facts: dict[str, Any], uri: str | None, demands: Sequence[Demand]) -> list[Check]:
-    """Return all checks of `probe.gather`'s facts; storage if `uri` was tried, placement for each of `demands`."""
+def judge(facts: dict[str, Any], uri: str | None) -> list[Check]:
+    """Return all checks of `probe.gather`'s facts; storage if `uri` was tried."""
     nodes = [node for node in facts["nodes"] if node["facts"] is not None]
     silent = [str(node["address"]) for node in facts["nodes"] if node["facts"] is None]
     answered = f"{len(nodes)} of {len(facts['nodes'])} reply"
@@ -75,9 +74,7 @@ def judge(facts: dict[str, Any], uri: str | None, demands: Sequence[Demand]) -> 
     checks += [_versions(nodes), _head(facts["nodes"])]
     if uri is not None:
         checks.append(_storage(nodes, uri))
-    checks.append(_memory(nodes))
-    places = capacity(facts)
-    return checks + [_placement(demand, places, facts["nodes"]) for demand in demands]
+    return [*checks, _memory(nodes)]
 
 
 def _check(name: str, wrong: Sequence[str], advice: str, good: str) -> Check:
@@ -132,29 +129,6 @@ def _memory(nodes: Sequence[dict[str, Any]]) -> Check:
     largest = max(map(_store, nodes))
     advice = ": enlarge /dev/shm (docker --shm-size) or make it smaller"
     return _check("shared memory", small, advice, f"holds the object stores (at most {_gib(largest)})")
-
-
-def _placement(demand: Demand, places: Sequence[Bundle], nodes: Sequence[dict[str, Any]]) -> Check:
-    """Check that the nodes, including nodes that may be started, have the resources of `demand`."""
-    missing = unplaced(demand, places)
-    idle_head = any(node["head"] and not node["resources"].get("CPU", 0) for node in nodes)
-    wrong = ""
-    if missing is not None:
-        wrong = f": {missing}: ask for less, or start such nodes"
-    elif demand.in_driver and idle_head:
-        wrong = ": would train on the head: set config.num_learners to 1, or submit it with --on RESOURCE"
-    return Check("resources", not wrong, f"{demand.what}{wrong or ': has a place'}")
-
-
-def capacity(facts: dict[str, Any]) -> list[Bundle]:
-    """Return the running nodes, and the nodes that the autoscaler may add to each group."""
-    places: list[Bundle] = [node["resources"] for node in facts["nodes"]]
-    for group in facts["groups"]:
-        running = sum(node["group"] == group["name"] for node in facts["nodes"])
-        # Ray writes -1 for no limit; more than a few hundred nodes make no difference to one demand.
-        most = 256 if group["most"] < 0 else min(group["most"], 256)
-        places += [group["resources"]] * max(0, most - running)
-    return places
 
 
 def _name(node: dict[str, Any]) -> str:

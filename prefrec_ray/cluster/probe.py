@@ -29,7 +29,6 @@ _OnNodes = Callable[..., dict[str, Any]]
 def gather(uri: str | None) -> dict[str, Any]:
     """Return the facts of every live node, for `doctor`. Nodes without a reply have no `facts`."""
     import ray
-    from ray._private.state import state
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     ends = time.monotonic() + PATIENCE
@@ -51,24 +50,17 @@ def gather(uri: str | None) -> dict[str, Any]:
 
     facts = on_nodes(nodes, _facts)
     problems = _try_storage(on_nodes, list(facts), uri) if uri is not None and facts else {}
-    config = state.get_cluster_config()
     return {
         "nodes": [
             {
                 "address": node["NodeManagerAddress"],
                 "head": "node:__internal_head__" in node["Resources"],
-                "group": node.get("Labels", {}).get("ray.io/node-group"),
                 "resources": {k: v for k, v in node["Resources"].items() if not k.startswith("node:")},
                 "facts": facts.get(number),
                 "storage": problems.get(number),
             }
             for number, node in nodes.items()
-        ],
-        # Nodes that an autoscaler may start.
-        "groups": [
-            {"name": group.name, "resources": dict(group.resources), "most": group.max_count}
-            for group in (config.node_group_configs if config is not None else ())
-        ],
+        ]
     }
 
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import psutil
 import requests
 
-from prefrec_ray.cluster import head
+from prefrec_ray.cluster import jobs
 from prefrec_ray.errors import UserError
 
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -96,8 +96,8 @@ class LocalCluster:
 
     def _nodes(self) -> int:
         try:
-            head.cluster_version(self.address)
-            shown = requests.get(f"{self.address}/nodes?view=summary", headers=head.headers(), timeout=10).json()
+            jobs.cluster_version(self.address)
+            shown = requests.get(f"{self.address}/nodes?view=summary", headers=jobs.headers(), timeout=10).json()
         except (UserError, requests.RequestException):
             return 0
         return sum("raylet" in node for node in shown["data"]["summary"])

@@ -14,7 +14,7 @@ import yaml
 from local_cluster import TOKEN, LocalCluster, environment, prefrec, soon, until
 from tiny import SHORT_RUN, write_dataset
 
-from prefrec_ray.cluster import head, job
+from prefrec_ray.cluster import jobs
 from prefrec_ray.runs.checkpoints import checkpoints
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import start_run
@@ -55,35 +55,32 @@ def config(tmp_path: Path) -> Path:
     return file
 
 
-def test_a_cluster_that_is_ready(cluster: LocalCluster, config: Path, tmp_path: Path) -> None:
-    done = prefrec("doctor", "--address", cluster.address, "--storage", str(tmp_path / "runs"), "--config", str(config))
+def test_a_cluster_that_is_ready(cluster: LocalCluster, tmp_path: Path) -> None:
+    done = prefrec("doctor", "--address", cluster.address, "--storage", str(tmp_path / "runs"))
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert all(line.startswith("✓ ") for line in lines)
     assert [line[2:].partition("  ")[0].strip() for line in lines] == [
-        *("token", "nodes", "versions", "head", "storage", "shared memory", "resources", "resources"),
+        *("token", "nodes", "versions", "head", "storage", "shared memory"),
     ]
     assert "2 of 2 reply" in lines[1]
     assert f"{tmp_path}/runs: written and read by 2 nodes" in done.stdout
     assert list((tmp_path / "runs").iterdir()) == []
 
 
-def test_a_cluster_that_is_not(cluster: LocalCluster, config: Path) -> None:
-    config.write_text("tune: {resources: {cpus: 3, gpus: 1}}\n")
+def test_a_cluster_that_is_not(cluster: LocalCluster) -> None:
     started = time.monotonic()
-    done = prefrec("doctor", "--address", cluster.address, "--storage", "/proc/runs", "--config", str(config))
+    done = prefrec("doctor", "--address", cluster.address, "--storage", "/proc/runs")
     assert time.monotonic() - started < soon(60)
     assert done.returncode == 2, done.stdout + done.stderr
-    crosses = [line for line in done.stdout.splitlines() if line.startswith("✗ ")]
-    assert len(crosses) == 2
-    assert "/proc/runs" in crosses[0]
-    assert "no single node has 3 CPU + 1 GPU (the most CPU of one node is 2)" in crosses[1]
+    (cross,) = [line for line in done.stdout.splitlines() if line.startswith("✗ ")]
+    assert "/proc/runs" in cross
 
 
 @pytest.mark.parametrize(("token", "line"), [(None, "requires its token"), ("not-this-one", "found a wrong token")])
 def test_who_has_no_token_gets_nowhere(cluster: LocalCluster, config: Path, token: str | None, line: str) -> None:
     """Neither by the commands, nor as a driver, nor by bare HTTP: no job, list, log or state; and no job is left."""
-    before = len(head.connect(cluster.address).list_jobs())
+    before = len(jobs.connect(cluster.address).list_jobs())
     output = ("--output", "/nonexistent/logs")
     for arguments in (
         ["doctor", "--address", cluster.address],
@@ -109,7 +106,7 @@ def test_who_has_no_token_gets_nowhere(cluster: LocalCluster, config: Path, toke
         assert answer.status_code == (403 if token else 401), path
     body = {"entrypoint": "touch /tmp/prefrec-was-here"}
     assert requests.post(f"{cluster.address}/api/jobs/", json=body, headers=shown, timeout=10).status_code in (401, 403)
-    assert len(head.connect(cluster.address).list_jobs()) == before
+    assert len(jobs.connect(cluster.address).list_jobs()) == before
 
 
 @pytest.mark.slow
@@ -147,10 +144,10 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(cluster: LocalCluster, conf
     assert process.returncode == 130
     assert f"ray job logs --follow {number} --address {cluster.address}" in out
     assert f"ray job stop {number} --address {cluster.address}" in out
-    client = head.connect(cluster.address)
+    client = jobs.connect(cluster.address)
     assert client.get_job_status(number).value in ("PENDING", "RUNNING")
     client.stop_job(number)
-    assert job.follow(client, number, lambda text: None) != 0
+    assert jobs.follow(client, number, lambda text: None) != 0
 
 
 def test_a_run_that_loses_its_node_goes_on_on_another(cluster: LocalCluster, tmp_path: Path) -> None:

@@ -159,10 +159,7 @@ def undisturbed(cluster: OwnCluster, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def test_all_hosts_are_ready(cluster: OwnCluster) -> None:
-    config = str(cluster.folder / "my.yaml")
-    done = cluster.ask(
-        "prefrec", "doctor", "--address", URL, "--storage", "s3://bucket/runs", "--config", config, *cluster.passed_on
-    )
+    done = cluster.ask("prefrec", "doctor", "--address", URL, "--storage", "s3://bucket/runs", *cluster.passed_on)
     assert done.returncode == 0, done.stdout
     assert "3 of 3 reply" in done.stdout
     assert "s3://bucket/runs: written and read by 3 nodes" in done.stdout

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from prefrec_ray.cli.main import run
-from prefrec_ray.cluster import head, job
+from prefrec_ray.cluster import jobs
 from prefrec_ray.cluster.variables import variables
 
 
@@ -63,7 +63,7 @@ def test_what_the_cluster_would_miss_is_told_before_it_is_sent(
     config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A local log, table or store, which would not be sent; a missing data set or option."""
-    monkeypatch.setattr(head, "connect", lambda address: pytest.fail("the cluster was asked"))
+    monkeypatch.setattr(jobs, "connect", lambda address: pytest.fail("the cluster was asked"))
     log = "kind: files, user: u, item: i, time: t, time_unit: s, path: {}"
     table = "{{path: items.csv, embedding: [x]}}"
     out = ("--output", "s3://b/x")
@@ -112,17 +112,17 @@ def test_what_runs_on_the_cluster(
 ) -> None:
     """The line of the job, whether the YAML goes with it, and with --no-wait nothing is followed."""
     Path(config).write_text("tune: {method: IL, dataset: /data}\nloop: {folder: /nights}\n")
-    jobs = []
+    sent_jobs = []
 
     class Client:
         def submit_job(self, entrypoint: str, runtime_env: dict[str, Any], **_: Any) -> str:
-            jobs.append((entrypoint, [path.name for path in Path(runtime_env["working_dir"]).iterdir()]))
+            sent_jobs.append((entrypoint, [path.name for path in Path(runtime_env["working_dir"]).iterdir()]))
             return "raysubmit_1"
 
-    monkeypatch.setattr(head, "connect", lambda address: Client())
-    monkeypatch.setattr(job, "follow", lambda *_: pytest.fail("the job was followed"))
+    monkeypatch.setattr(jobs, "connect", lambda address: Client())
+    monkeypatch.setattr(jobs, "follow", lambda *_: pytest.fail("the job was followed"))
     assert run(["submit", "--no-wait", *(config if word == "CONFIG" else word for word in words)]) == 0
-    assert jobs == [(f"python -m prefrec_ray.cli.main {line}", ["my.yaml"] if sent else [])]
+    assert sent_jobs == [(f"python -m prefrec_ray.cli.main {line}", ["my.yaml"] if sent else [])]
     assert "logs --follow raysubmit_1" in capsys.readouterr().out
 
 
@@ -206,7 +206,7 @@ def test_secrets_are_refused_by_name_and_by_value(
     config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is sent. The line names the variable and the alternative, and does not contain the secret."""
-    monkeypatch.setattr(head, "connect", lambda address: pytest.fail("the cluster was asked"))
+    monkeypatch.setattr(jobs, "connect", lambda address: pytest.fail("the cluster was asked"))
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
         line = refused(capsys, "submit", config, "--output", "s3://b/x", "--env", name)
@@ -261,7 +261,7 @@ def test_addresses_where_no_cluster_is(
     other_service: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(head, "PATIENCE", 2.0)
+    monkeypatch.setattr(jobs, "PATIENCE", 2.0)
     rest = [command, *([config, "--output", "s3://b/x"] if command == "submit" else []), "--address"]
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -277,12 +277,12 @@ def test_addresses_where_no_cluster_is(
 def test_the_token_is_found_in_rays_own_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
-    assert head.token() is None
+    assert jobs.token() is None
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "auth_token").write_text("home\n")
-    assert head.token() == "home"
+    assert jobs.token() == "home"
     (tmp_path / "named").write_text("named")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "named"))
-    assert head.token() == "named"
+    assert jobs.token() == "named"
     monkeypatch.setenv("RAY_AUTH_TOKEN", "given")
-    assert head.headers() == {"Authorization": "Bearer given"}
+    assert jobs.headers() == {"Authorization": "Bearer given"}
