@@ -1,4 +1,4 @@
-"""A server of `prefrec_ray.web` in a thread of the test, and raw clients for it."""
+"""A server of `prefrec_ray.web` in a thread of the test, raw clients for it, and calls of an app without a server."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope
 
 from prefrec_ray.web.connections import Limits
 from prefrec_ray.web.run import make_server
@@ -76,3 +79,40 @@ def received(client: socket.socket) -> bytes:
         if not piece:
             return content
         content += piece
+
+
+def scope_of(method: str, path: str) -> Scope:
+    """Return the ASGI scope of an HTTP request with a JSON body."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "scheme": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/json")],
+    }
+
+
+async def called(app: ASGIApp, scope: Scope, body: bytes | Receive) -> Response:
+    """Return the whole reply of `app` in this process. `body`: its bytes, or a function that receives them."""
+    start: Message = {}
+    parts: list[bytes] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body}
+
+    async def send(message: Message) -> None:
+        nonlocal start
+        if message["type"] == "http.response.start":
+            start = message
+        else:
+            parts.append(message.get("body", b""))
+
+    await app(scope, receive if isinstance(body, bytes) else body, send)
+    response = Response(b"".join(parts), start["status"])
+    response.raw_headers = list(start["headers"])
+    return response

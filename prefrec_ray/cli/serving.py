@@ -29,7 +29,7 @@ def serve(
     """Serve a policy over HTTP, and log impressions and feedback (token: PREFREC_SERVE_TOKEN)."""
     from prefrec_ray.cli.config import open_section
 
-    need("serve", "fastapi", "uvicorn", "prometheus_client", where="prefrec serve")
+    need("serve", "starlette", "uvicorn", "prometheus_client", where="prefrec serve")
     from prefrec_ray.serving.http import serve
 
     settings = open_section(config, "serve")

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import logging
+import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import torch
-from fastapi import FastAPI, Request, Response
-from prometheus_client import generate_latest
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from prefrec_ray.serving.folder.opened import Opened
-from prefrec_ray.serving.metrics import ROUTES, ReplyMetrics
 from prefrec_ray.serving.requests.bodies import DeleteItems, Feedback, PutItems, Recommend, parse
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.settings import ServeSettings
@@ -35,6 +33,17 @@ from prefrec_ray.web.run import checked_token, listening, run_app, url_of
 #: Most bytes of the body of an HTTP request, and of one that adds items.
 _MOST_BYTES, _MOST_BYTES_OF_ITEMS = 1 << 17, 1 << 24
 TOKEN = "PREFREC_SERVE_TOKEN"
+#: Paths and their methods; `HEAD` is replied to like `GET`.
+ROUTES = {
+    "/recommend": ("POST",),
+    "/feedback": ("POST",),
+    "/items": ("PUT", "DELETE"),
+    "/reload": ("POST",),
+    "/healthz": ("GET",),
+    "/metrics": ("GET",),
+}
+
+_LOG = logging.getLogger(__name__)
 
 
 def serve(
@@ -49,7 +58,7 @@ def serve(
         opened = Opened(policy, folder, settings)
         for note in opened.notes:
             say(note)
-        app = make_app(Server(opened), token)
+        app = ServerApp(Server(opened), token)
         settle()
         say(f"serving on {url_of(host, listener)} (users: {len(opened.state.users):,})")
         run_app(app, listener)
@@ -64,91 +73,72 @@ def settle() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
-def make_app(server: Server, token: str | None) -> ASGIApp:
-    """Return the app of `server`. If `token` is set, every HTTP request except for `/healthz` must send it."""
+class ServerApp:
+    """ASGI app of `server`. If `token` is set, every HTTP request except for `/healthz` must send it."""
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await server.start()
-        yield
-        await server.stop()
-
-    return ReplyMetrics(RequestGuard(routes_of(server, lifespan), token), server.metrics)
-
-
-def routes_of(server: Server, lifespan: Any = None) -> FastAPI:
-    """Return the app without a guard, for HTTP requests that are already checked."""
-    app = FastAPI(title="prefrec serve", lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.add_exception_handler(Problem, lambda _, error: answer_of(error))
-    app.add_exception_handler(HTTPException, _of_http)  # type: ignore[arg-type]
-    app.add_exception_handler(Exception, lambda *_: answer_of(Problem(500, "the request failed")))
-
-    @app.post("/recommend", openapi_extra=_body(Recommend))
-    async def recommend(request: Request) -> Response:
-        """Return items for a user, drawn by the policy, and the propensity of each item given the items before it."""
-        return _json((await server.do(await _read(request, Recommend))).body)
-
-    @app.post("/feedback", openapi_extra=_body(Feedback))
-    async def feedback(request: Request) -> Response:
-        """Register feedback of a user on an item. Repeated feedback is acknowledged again and counts once."""
-        return _json((await server.do(await _read(request, Feedback))).body)
-
-    @app.put("/items", openapi_extra=_body(PutItems))
-    async def put_items(request: Request) -> Response:
-        """Add items."""
-        return _json(await server.changes.put_items(await _read(request, PutItems)))
-
-    @app.delete("/items", openapi_extra=_body(DeleteItems))
-    async def delete_items(request: Request) -> Response:
-        """Withdraw items."""
-        return _json(await server.changes.delete_items(await _read(request, DeleteItems)))
-
-    @app.post("/reload")
-    async def reload() -> Response:
-        """Load the policies of all arms again."""
-        return _json(await server.changes.reload())
-
-    @app.get("/healthz")
-    async def healthz() -> Response:
-        """Return the health of the server, for load balancers."""
-        if not server.healthy:
-            raise Problem(503, "the log failed, or the state differs from it; restart the server")
-        state = server.state
-        return _json(
-            {"status": "ok", "policy": state.loaded[0].digest, "users": len(state.users), "events": state.next}
-        )
-
-    @app.get("/metrics")
-    async def metrics() -> Response:
-        """Return metrics for Prometheus."""
-        state, measured = server.state, server.metrics
-        measured.users.set(len(state.users))
-        measured.events.set(state.next)
-        for one, shelf in zip(state.loaded, state.shelves, strict=True):
-            measured.items.labels(one.arm).set(len(shelf.policy.items) - len(shelf.gone))
-        return Response(generate_latest(measured.registry), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    return app
-
-
-class RequestGuard:
-    """Refuses HTTP requests by `check_request`, and bodies that are larger than their headers announce.
-
-    `HEAD` goes to the route of `GET`; the server omits the body of the reply.
-    """
-
-    def __init__(self, app: ASGIApp, token: str | None) -> None:
-        self._app, self._token = app, token
+    def __init__(self, server: Server, token: str | None) -> None:
+        self._server, self._token = server, token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await receive()
+            await self._server.start()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await self._server.stop()
+            await send({"type": "lifespan.shutdown.complete"})
             return
-        try:
-            most = check_request(scope, self._token)
-            await self._app(as_get(scope), limited(receive, most), send)
-        except Problem as problem:
-            await answer_of(problem)(scope, receive, send)
+        reply = await counted(self._server, scope["path"], self._reply(scope, receive))
+        await reply(scope, receive, send)
+
+    async def _reply(self, scope: Scope, receive: Receive) -> Response:
+        body = await body_of(scope, receive, check_request(scope, self._token))
+        return await reply_to(self._server, as_get(scope)["method"], scope["path"], body)
+
+
+async def counted(server: Server, path: str, work: Awaitable[Response]) -> Response:
+    """Return the reply, or the error reply, that `work` makes; it is counted and timed by route."""
+    begin = time.perf_counter()
+    try:
+        reply = await work
+    except Problem as problem:
+        reply = answer_of(problem)
+    except Exception:
+        _LOG.exception("%s: the request failed", path)
+        reply = answer_of(Problem(500, "the request failed"))
+    server.metrics.count(path if path in ROUTES else "other", reply.status_code, time.perf_counter() - begin)
+    return reply
+
+
+async def reply_to(server: Server, method: str, path: str, body: bytes) -> Response:
+    """Return the reply to an HTTP request that `check_request` accepts. Raises `Problem`."""
+    check_route(method, path)
+    match method, path:
+        case _, "/recommend":
+            return _json((await server.do(parse(Recommend, body))).body)
+        case _, "/feedback":
+            return _json((await server.do(parse(Feedback, body))).body)
+        case "PUT", "/items":
+            return _json(await server.changes.put_items(parse(PutItems, body)))
+        case "DELETE", "/items":
+            return _json(await server.changes.delete_items(parse(DeleteItems, body)))
+        case _, "/reload":
+            return _json(await server.changes.reload())
+        case _, "/metrics":
+            return Response(server.metrics.text(server.state), media_type="text/plain; version=0.0.4; charset=utf-8")
+    if not server.healthy:
+        raise Problem(503, "the log failed, or the state differs from it; restart the server")
+    state = server.state
+    return _json({"status": "ok", "policy": state.loaded[0].digest, "users": len(state.users), "events": state.next})
+
+
+def check_route(method: str, path: str) -> None:
+    """Check path and method. Raises `Problem` 404 or 405."""
+    methods = ROUTES.get(path)
+    if methods is None:
+        raise Problem(404, f"path: found {path[:80]!r}; expected one of {', '.join(ROUTES)}")
+    if method not in methods:
+        raise Problem(405, f"method: found {method}; expected {' or '.join(methods)}", {"Allow": ", ".join(methods)})
 
 
 def check_request(scope: Scope, token: str | None) -> int:
@@ -164,34 +154,23 @@ def check_request(scope: Scope, token: str | None) -> int:
             check_host(headers, TOKEN)
             check_origin(scope["method"], headers)
         elif not has_token(headers, token):
-            raise Problem(401, f"expected the header Authorization: Bearer, with the token {TOKEN}")
+            wanted = {"WWW-Authenticate": "Bearer"}
+            raise Problem(401, f"expected the header Authorization: Bearer, with the token {TOKEN}", wanted)
         scope.setdefault("state", {})["trusted"] = True
     check_body(headers, most, b"application/json")
     return most
 
 
-async def body_of(request: Request) -> bytes:
-    """Return the whole body. Raises `Problem` if the client disconnects before its end."""
+async def body_of(scope: Scope, receive: Receive, most: int) -> bytes:
+    """Return the whole body. Raises `Problem` for more than `most` bytes, and if the client disconnects before its end.
+
+    A body may be larger than its headers announce.
+    """
     try:
-        return await request.body()
+        return await Request(scope, limited(receive, most)).body()
     except ClientDisconnect:
         raise Problem(400, "the body ended before it was whole") from None
 
 
-async def _read(request: Request, model: type[Any]) -> Any:
-    return parse(model, await body_of(request))
-
-
-async def _of_http(_: Request, error: HTTPException) -> Response:
-    expected = f"; expected one of {', '.join(ROUTES)}" if error.status_code == 404 else ""
-    answer = answer_of(Problem(error.status_code, f"{error.detail}{expected}"))
-    answer.headers.update(error.headers or {})
-    return answer
-
-
 def _json(body: dict[str, Any]) -> Response:
     return Response(json.dumps(body, separators=(",", ":"), allow_nan=False), media_type="application/json")
-
-
-def _body(model: type[Any]) -> dict[str, Any]:
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-ROUTES = ("/recommend", "/feedback", "/items", "/reload", "/healthz", "/metrics")
+from prefrec_ray.serving.state.state import ServedState
+
 _SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1.0)
 
 
@@ -30,28 +29,15 @@ class Metrics:
         self.items = Gauge("items", "Items that are not withdrawn, by arm.", ["arm"], **of)
         self.events = Gauge("events", "Rows of the event log.", **of)
 
+    def count(self, route: str, status: int, seconds: float) -> None:
+        """Count a reply and its time."""
+        self.requests.labels(route, str(status)).inc()
+        self.seconds.labels(route).observe(seconds)
 
-class ReplyMetrics:
-    """Counts the replies of `app` by route and measures their time; paths without a route count as `other`."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        begin, status = time.perf_counter(), 500
-        route = scope["path"] if scope["path"] in ROUTES else "other"
-
-        async def counted(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, counted)
-        finally:
-            self._metrics.requests.labels(route, str(status)).inc()
-            self._metrics.seconds.labels(route).observe(time.perf_counter() - begin)
+    def text(self, state: ServedState) -> bytes:
+        """Return all metrics in Prometheus' text format, with the sizes of `state`."""
+        self.users.set(len(state.users))
+        self.events.set(state.next)
+        for one, shelf in zip(state.loaded, state.shelves, strict=True):
+            self.items.labels(one.arm).set(len(shelf.policy.items) - len(shelf.gone))
+        return generate_latest(self.registry)

@@ -22,14 +22,12 @@ from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, hash_ids
 from prefrec_ray.serving.folder.opened import Opened
-from prefrec_ray.serving.http import TOKEN, body_of, check_request, routes_of, settle
-from prefrec_ray.serving.metrics import ROUTES, ReplyMetrics
+from prefrec_ray.serving.http import TOKEN, body_of, check_request, check_route, counted, reply_to, settle
 from prefrec_ray.serving.requests.bodies import Feedback, Recommend, parse
 from prefrec_ray.serving.server import WAITING, Server
 from prefrec_ray.serving.settings import ServeSettings
@@ -37,7 +35,7 @@ from prefrec_ray.serving.state.users import UserId
 from prefrec_ray.settings import Settings
 from prefrec_ray.settings import parse as parse_settings
 from prefrec_ray.web.connections import Limits
-from prefrec_ray.web.problems import Problem, answer_of, as_get, limited
+from prefrec_ray.web.problems import Problem, answer_of, as_get
 from prefrec_ray.web.run import token_of_environment
 
 #: Status and body of a shard's reply.
@@ -96,7 +94,6 @@ class Shard:
         settings.check_number()
         opened = Opened(settings.policy, settings.folder(number), settings.serve)
         self._log_id, self._server = opened.log_id, Server(opened)
-        self._app = ReplyMetrics(routes_of(self._server), self._server.metrics)
         settle()
         await self._server.start()
 
@@ -106,8 +103,8 @@ class Shard:
 
     async def ask(self, method: str, path: str, body: bytes) -> Answered:
         """Return status and body of the reply to an HTTP request that the gateway has checked."""
-        response = await called(self._app, scope_of(method, path), body)
-        return response.status_code, bytes(response.body)
+        reply = await counted(self._server, path, reply_to(self._server, method, path, body))
+        return reply.status_code, bytes(reply.body)
 
     def check_health(self) -> None:
         """Raise an error if Ray Serve should restart the shard."""
@@ -134,9 +131,10 @@ class Gateway:
         try:
             most = check_request(request.scope, self._token)
             async with asyncio.timeout(self._body_seconds):
-                body = await body_of(Request(request.scope, limited(request.receive, most)))
-            path = request.scope["path"]
-            status, content = await self._answer(as_get(request.scope)["method"], path, body)
+                body = await body_of(request.scope, request.receive, most)
+            method, path = as_get(request.scope)["method"], request.scope["path"]
+            check_route(method, path)
+            status, content = await self._answer(method, path, body)
         except TimeoutError:
             return answer_of(Problem(408, f"the body was not whole after {self._body_seconds:g} seconds"))
         except Problem as problem:
@@ -146,12 +144,10 @@ class Gateway:
         return Response(content, status, media_type=media)
 
     async def _answer(self, method: str, path: str, body: bytes) -> Answered:
-        if (method, path) == ("POST", "/recommend"):
+        if path == "/recommend":
             return await self._of(shard_of(parse(Recommend, body).user, len(self._shards)), method, path, body)
-        if (method, path) == ("POST", "/feedback"):
+        if path == "/feedback":
             return await self._of(await self._shard_of(parse(Feedback, body)), method, path, body)
-        if path not in ROUTES:
-            return await self._of(0, method, path, body)
         every = (self._of(number, method, path, body) for number in range(len(self._shards)))
         return together(path, await asyncio.gather(*every))
 
@@ -209,40 +205,3 @@ class _Labelled(Collector):
                 for sample in family.samples:
                     joined.samples.append(sample._replace(labels={**sample.labels, "shard": str(number)}))
         return families.values()
-
-
-def scope_of(method: str, path: str) -> Scope:
-    """Return the ASGI scope of an HTTP request with a JSON body."""
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "scheme": "http",
-        "method": method,
-        "path": path,
-        "raw_path": path.encode(),
-        "root_path": "",
-        "query_string": b"",
-        "headers": [(b"content-type", b"application/json")],
-    }
-
-
-async def called(app: ASGIApp, scope: Scope, body: bytes | Receive) -> Response:
-    """Return the whole reply of `app` in this process. `body`: its bytes, or a function that receives them."""
-    start: Message = {"status": 500, "headers": []}
-    parts: list[bytes] = []
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body}
-
-    async def send(message: Message) -> None:
-        nonlocal start
-        if message["type"] == "http.response.start":
-            start = message
-        else:
-            parts.append(message.get("body", b""))
-
-    await app(scope, receive if isinstance(body, bytes) else body, send)
-    response = Response(b"".join(parts), start["status"])
-    response.raw_headers = list(start["headers"])
-    return response

@@ -22,11 +22,11 @@ Headers = Mapping[bytes, bytes]
 
 
 class Problem(Exception):
-    """Error reply with `status` and one line: `found X; expected Y`."""
+    """Error reply with `status`, one line `found X; expected Y`, and additional HTTP `headers`."""
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
-        self.status, self.detail = status, " ".join(detail.split())
+        self.status, self.detail, self.headers = status, " ".join(detail.split()), headers
 
     def body(self) -> dict[str, Any]:
         """Return the members of the JSON object. The type adds nothing to the status."""
@@ -116,5 +116,4 @@ def as_get(scope: Scope) -> Scope:
 
 def answer_of(problem: Problem) -> Response:
     """Return the response that reports a problem."""
-    headers = {"WWW-Authenticate": "Bearer"} if problem.status == 401 else None
-    return Response(json.dumps(problem.body()), problem.status, headers, MEDIA_TYPE)
+    return Response(json.dumps(problem.body()), problem.status, problem.headers, MEDIA_TYPE)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from http_server import scope_of
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from served import TOKEN
@@ -17,7 +18,7 @@ from starlette.types import Message
 from prefrec_ray.errors import UserError
 from prefrec_ray.serving.http import TOKEN as VARIABLE
 from prefrec_ray.serving.metrics import Metrics
-from prefrec_ray.serving.shards import Gateway, scope_of, shard_of, together
+from prefrec_ray.serving.shards import Gateway, shard_of, together
 from prefrec_ray.web.problems import Problem
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from http_server import running
+from http_server import called, running, scope_of
 from platform_desk import make_policy, with_server
 from served import TOKEN, Client
 from starlette.requests import Request
@@ -22,11 +22,11 @@ from prefrec_ray.cli.main import run
 from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.serving.folder.opened import Opened
 from prefrec_ray.serving.http import TOKEN as VARIABLE
-from prefrec_ray.serving.http import make_app, routes_of
+from prefrec_ray.serving.http import ServerApp
 from prefrec_ray.serving.requests.bodies import Recommend
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.settings import ServeSettings
-from prefrec_ray.serving.shards import Gateway, called, scope_of
+from prefrec_ray.serving.shards import Gateway
 from prefrec_ray.web.connections import Limits
 from prefrec_ray.web.problems import Problem
 
@@ -56,7 +56,7 @@ async def ask(app: ASGIApp, method: str, path: str, body: Any = None, **headers:
 
 def test_a_page_of_another_site_changes_nothing_without_a_token(policy: Path, tmp_path: Path) -> None:
     async def act(server: Server) -> None:
-        app, before = make_app(server, None), server.state.next
+        app, before = ServerApp(server, None), server.state.next
         for method, path, body in CHANGES:
             for headers, status in (
                 ({**JSON, "origin": "https://evil.example"}, 403),
@@ -83,14 +83,15 @@ def test_head_is_get_without_a_body_and_the_scheme_is_bearer_in_any_case(policy:
     """The body is left out by the HTTP server (test_connections.py)."""
 
     async def act(server: Server) -> None:
-        app = make_app(server, TOKEN)
-        for path, token in (("/healthz", None), ("/metrics", "bearer"), ("/openapi.json", "BEARER")):
+        app = ServerApp(server, TOKEN)
+        for path, token in (("/healthz", None), ("/metrics", "bearer"), ("/metrics", "BEARER")):
             headers = {"authorization": f"{token} {TOKEN}"} if token else {}
             get, head = [await ask(app, method, path, **headers) for method in ("GET", "HEAD")]
             assert (get.status_code, head.status_code) == (200, 200)
             assert get.headers["content-type"] == head.headers["content-type"]
         assert (await ask(app, "HEAD", "/metrics")).status_code == 401
-        assert (await ask(app, "HEAD", "/recommend", authorization=f"Bearer {TOKEN}")).status_code == 405
+        refused = await ask(app, "HEAD", "/recommend", authorization=f"Bearer {TOKEN}")
+        assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
         # Other sites cannot send the token, so they are not looked at.
         sent = {**JSON, "authorization": f"bearer {TOKEN}", "origin": "https://shop.example"}
         assert (await ask(app, "POST", "/recommend", {"user": 1}, **sent)).status_code == 200
@@ -119,7 +120,9 @@ def test_a_server_counts_it_as_a_bad_request(tmp_path: Path, method: str, path: 
 
     async def act(server: Server) -> None:
         before = server.state.next
-        response = await called(routes_of(server), scope_of(method, path), cut_off())
+        scope = scope_of(method, path)
+        scope["headers"] += [(b"authorization", f"Bearer {TOKEN}".encode())]
+        response = await called(ServerApp(server, TOKEN), scope, cut_off())
         assert (response.status_code, server.state.next) == (400, before)
         assert b"the body ended before it was whole" in response.body
 
@@ -150,7 +153,7 @@ def test_a_gateway_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_one_who_never_ends_a_body_does_not_keep_a_server_from_its_end(policy: Path, tmp_path: Path) -> None:
     opened = Opened(str(policy), str(tmp_path / "state"), ServeSettings())
-    with running(make_app(Server(opened), TOKEN), Limits()) as server:
+    with running(ServerApp(Server(opened), TOKEN), Limits()) as server:
         Client(server.port).post("/recommend", user=1, k=1)
         lost = server.connect()
         head = f"POST /recommend HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {TOKEN}\r\n"
@@ -174,7 +177,7 @@ def test_a_log_that_takes_nothing_any_more_is_not_healthy(
         def fail(*_: object) -> None:
             raise OSError(errno.EIO, "Input/output error")
 
-        app = routes_of(server)
+        app = ServerApp(server, TOKEN)
         with monkeypatch.context() as patched:
             patched.setattr(os, call, fail)
             with pytest.raises(Problem, match="nothing was written"):

@@ -98,7 +98,7 @@ def test_health_needs_no_token_and_nothing_else_goes_without(server: Process) ->
         ("DELETE", "/items", {}),
         ("POST", "/reload", None),
         ("GET", "/metrics", None),
-        ("GET", "/openapi.json", None),
+        ("GET", "/nope", None),
     ):
         for token in (None, "another token of some length", TOKEN[:-1]):
             content = None if body is None else json.dumps(body).encode()
