@@ -21,8 +21,7 @@ from prefrec_ray.policy.networks.layers import Mlp, mlp
 from prefrec_ray.policy.networks.q import QFunction
 from prefrec_ray.serving.folder.opened import Opened
 from prefrec_ray.serving.folder.snapshots import Snapshot
-from prefrec_ray.serving.requests.engine import Engine
-from prefrec_ray.serving.requests.plan import Command, Reply
+from prefrec_ray.serving.requests.engine import Command, Engine, Reply
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.web.problems import Problem

@@ -17,8 +17,7 @@ from prefrec_ray.serving.folder.disk import Disk, clock
 from prefrec_ray.serving.folder.opened import Opened, arms_event
 from prefrec_ray.serving.folder.snapshots import Snapshot
 from prefrec_ray.serving.metrics import Metrics
-from prefrec_ray.serving.requests.engine import Engine
-from prefrec_ray.serving.requests.plan import Command, Reply
+from prefrec_ray.serving.requests.engine import Command, Engine, Reply
 from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.web.problems import Problem
 
