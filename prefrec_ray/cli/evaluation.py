@@ -43,9 +43,6 @@ def evaluate(
             help="Comma-separated list of model, ncis, weights, fqe and dr.",
         ),
     ] = None,
-    sensitivity: Annotated[
-        bool, typer.Option("--sensitivity", help="Also plot ncis and dr over kernel width and cap (sensitivity.html).")
-    ] = False,
     strict: Annotated[
         bool,
         typer.Option(
@@ -78,14 +75,9 @@ def evaluate(
             if name not in ESTIMATORS:
                 raise UserError(f"--estimators: unknown estimator '{name}'; {nearest(name, list(ESTIMATORS))}")
         settings = settings.model_copy(update={"estimators": names})
-    run = EvaluationRun(policies, dataset, settings, online, sensitivity, output)
+    run = EvaluationRun(policies, dataset, settings, online, output)
     with progress(console()) as report:
         evaluation = run_evaluation(run, report)
-    folder = posixpath.dirname(run.file) or "."
-    if sensitivity:
-        from prefrec_ray.reports.sensitivity import write_sensitivity  # a second of imports
-
-        write_sensitivity(evaluation, posixpath.join(folder, "sensitivity.html"))
     shown = vouched(evaluation)
     for task in shown.tasks:
         console().print(summary(shown, task))
@@ -98,7 +90,8 @@ def evaluate(
     made(
         "evaluation",
         run.file,
-        next_command(evaluation, run, dataset, config) or pasteable("report", folder if output else run.folder),
+        next_command(evaluation, run, dataset, config)
+        or pasteable("report", (posixpath.dirname(output) or ".") if output else run.folder),
     )
     if strict and any(verdict.verdict != "candidate" for verdict in evaluation.verdicts.values()):
         raise typer.Exit(NOT_ALL_CANDIDATES)

@@ -37,7 +37,6 @@ class EvaluationRun:
     dataset: str
     settings: EvaluateSettings = field(default_factory=EvaluateSettings)
     online: bool = False
-    sensitivity: bool = False
     output: str | None = None
     replace: bool = False
 
@@ -67,7 +66,6 @@ class EvaluationRun:
             "policies": [storage.absolute(uri) for uri in self.bundles],
             "dataset": storage.absolute(self.dataset),
             "online": self.online,
-            "sensitivity": self.sensitivity,
             "settings": self.settings.model_dump(mode="json"),
         }
 
@@ -107,7 +105,7 @@ def run_evaluation(run: EvaluationRun, progress: Progress = silent) -> Evaluatio
         clone = fit_clone(dataset, run.settings.seed)
     tasks = list(dict.fromkeys(trained_for.values()))
     settings = _possible(run.settings, dataset)
-    request = EvaluationRequest(dataset, policies, tasks, clone, settings, trained_for, run.sensitivity)
+    request = EvaluationRequest(dataset, policies, tasks, clone, settings, trained_for)
     evaluation = evaluate(request, progress)
     records = list(evaluation.records)
     if run.online:

@@ -21,19 +21,18 @@ class NcisSettings(Settings):
 
     - `density`: log N(a_t; pi(s_t), sigma'^2 I): the paper's "probability that the policy follows the request" for a
       deterministic policy with a Gaussian kernel.
-    - `kernel`: -|a_t - pi(s_t)|^2 / (2 sigma'^2): the same without its normalising constant, a weight in (0, 1].
     - `ratio`: log N(a_t; pi(s_t), sigma'^2 I) - log N(a_t; bc(s_t), sigma'^2 I): an importance ratio.
 
-    `aggregate`: log rho of a session of n impressions is sum l_t (`product`, as in the paper), sum l_t / n
-    (`geometric`), log(sum exp(l_t) / n) (`mean`) or l_1 (`first`).
+    `aggregate`: log rho of a session of n impressions is sum l_t (`product`, as in the paper) or sum l_t / n
+    (`geometric`).
 
     `cap`: rho is min(rho, cap); null for no cap. The paper's literal reading is `density`, `product`.
     """
 
-    mode: Literal["density", "kernel", "ratio"] = Field(
+    mode: Literal["density", "ratio"] = Field(
         default="ratio", description="log weight of an impression ([NCIS](evaluation.md#ncis))"
     )
-    aggregate: Literal["product", "geometric", "mean", "first"] = Field(
+    aggregate: Literal["product", "geometric"] = Field(
         default="geometric", description="weight of a session, from its impressions"
     )
     sigma: float = Field(

@@ -26,7 +26,6 @@ from prefrec_ray.reports.load import (
     load_evaluation,
     load_runs,
 )
-from prefrec_ray.reports.sensitivity import sensitivity
 from prefrec_ray.reports.sweep.load import is_sweep
 from prefrec_ray.reports.sweep.page import write_sweep_report
 
@@ -76,7 +75,6 @@ def render(runs: Sequence[Run], evaluation: Evaluation, evaluated: str = "") -> 
     blocks = [
         first_screen(evaluation, _facts(runs, evaluation, evaluated), items).render(),
         evaluation_section(vouched(evaluation)),
-        sensitivity(vouched(evaluation).records, folded=True),
         served_section(evaluation, items),
         _reward(runs),
         _curves(runs),

@@ -163,7 +163,7 @@ def test_the_order_of_rows_and_files_does_not_matter(
             table = pq.read_table(f"{dataset.uri}/{folder}/part-{source:05d}.parquet")
             table = table.take(rng.permutation(len(table)))
             pq.write_table(table, mixed / folder / f"part-{target:05d}.parquet")
-    for aggregate in ("first", "geometric"):
+    for aggregate in ("product", "geometric"):
         settings = EvaluateSettings(estimators=("ncis",), ncis=NcisSettings(aggregate=aggregate))
         there, here = (
             by_subject(evaluate(EvaluationRequest(data, policies, ["frequency"], clone, settings)), "frequency")

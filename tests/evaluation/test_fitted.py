@@ -1,4 +1,4 @@
-"""Fitted-Q and doubly robust records, and their sensitivity, the whole way through Ray."""
+"""Fitted-Q and doubly robust records, the whole way through Ray."""
 
 from itertools import pairwise
 
@@ -8,13 +8,11 @@ import ray
 from hand_made import direction
 
 from prefrec_ray.dataset import PreparedDataset, tensor
-from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
-from prefrec_ray.evaluation.estimators.fitted_q import fit_subject
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.logged.trajectories import read_trajectories
 from prefrec_ray.evaluation.results.records import Record
-from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, NcisSettings
+from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings
 from prefrec_ray.evaluation.subjects.clone import BehaviorClone
 from prefrec_ray.policy import Policy
 
@@ -31,7 +29,6 @@ def evaluated(dataset: PreparedDataset, policies: dict[str, Policy], clone: Beha
         clone,
         EvaluateSettings(estimators=("ncis", "fqe", "dr"), fqe=FQE),
         trained_for={"right": "frequency", "left": "frequency", "other": "depth"},
-        sensitivity=True,
     )
     records = evaluate(request, lambda *call: calls.append(call)).records
     # Policies and their shuffled selves, imitation and its own, constant, random; and the logging policy, task by task.
@@ -74,7 +71,7 @@ def test_records_are_of_the_same_kind_as_those_of_ncis(evaluated: tuple[Record, 
     assert set(fqe) == set(dr) == {name for name in ncis if not name.startswith("length only:")}
     for record in (*fqe.values(), *dr.values()):
         like = ncis[record.subject]
-        assert record.model_fields_set - {"sensitivity"} == like.model_fields_set - {"sensitivity"}
+        assert record.model_fields_set == like.model_fields_set
         assert (record.role, record.method) == (like.role, like.method)
         assert record.ci_low <= record.value <= record.ci_high
         assert record.gain_ci_low - 1e-9 <= record.gain <= record.gain_ci_high + 1e-9
@@ -103,51 +100,6 @@ def test_the_interval_behind_the_best_is_that_of_the_difference(evaluated: tuple
         assert left.behind_ci_low < right.value - left.value < left.behind_ci_high
         assert left.behind_ci_low > 0
     assert all(record.best is None for record in evaluated if record.task == "depth")
-
-
-@pytest.mark.parametrize("estimator", ["ncis", "dr"])
-def test_sensitivity_holds_the_record_itself_and_goes_to_the_logging_policy(
-    evaluated: tuple[Record, ...], estimator: str
-) -> None:
-    for record in of(evaluated, "frequency", estimator).values():
-        if record.subject.startswith("length only:"):
-            assert record.sensitivity == ()
-            continue
-        points = {(point.sigma, point.cap): point for point in record.sensitivity}
-        assert len(points) == 15
-        assert points[2.0, 10.0].value == pytest.approx(record.value, abs=1e-9)
-        assert points[2.0, 10.0].ess == pytest.approx(record.ess, abs=1e-9)
-        shares = [points[sigma, None].ess for sigma in (0.5, 1.0, 2.0, 4.0, 8.0)]
-        assert shares == sorted(shares)
-        if estimator == "ncis":
-            far, near = (abs(points[sigma, None].value - record.behaviour) for sigma in (2.0, 8.0))
-            assert near <= far + 1e-9
-
-
-def test_sensitivity_equals_a_run_at_another_width(
-    dataset: PreparedDataset, evaluated: tuple[Record, ...], policies: dict[str, Policy], clone: BehaviorClone
-) -> None:
-    at = NcisSettings(sigma=1.0, cap=1.0)
-    settings = EvaluateSettings(ncis=at, estimators=("ncis",), fqe=FQE)
-    request = EvaluationRequest(dataset, {"right": policies["right"]}, ["frequency"], clone, settings)
-    records = of(evaluate(request).records, "frequency", "ncis")
-    training, held = (read_trajectories._function(dataset.uri, split, 0) for split in ("train", "test"))
-    for name in ("right", "random items"):
-        fitted = fit_subject(training, held, request, "frequency", name)
-        there = {"ncis": (records[name].value, records[name].ess), "dr": (fitted.dr[0].mean(), fitted.ess[0])}
-        for estimator, expected in there.items():
-            points = of(evaluated, "frequency", estimator)[name].sensitivity
-            (here,) = (point for point in points if (point.sigma, point.cap) == (1.0, 1.0))
-            assert (here.value, here.ess) == pytest.approx(expected, abs=1e-6)
-
-
-@pytest.mark.parametrize("wrong", [{"mode": "density"}, {"aggregate": "mean"}])
-def test_sensitivity_needs_weights_that_scale(
-    dataset: PreparedDataset, policies: dict[str, Policy], clone: BehaviorClone, wrong: dict
-) -> None:
-    settings = EvaluateSettings(ncis=NcisSettings(**wrong))
-    with pytest.raises(UserError, match="--sensitivity: not for mode"):
-        evaluate(EvaluationRequest(dataset, policies, ["depth"], clone, settings, sensitivity=True))
 
 
 def test_trajectories_are_whole_users_in_time_order(dataset: PreparedDataset, ray_session: None) -> None:

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from prefrec_ray.evaluation.estimators import ncis
 
-MODES = ("density", "kernel", "ratio")
-AGGREGATES = ("product", "geometric", "mean", "first")
+MODES = ("density", "ratio")
+AGGREGATES = ("product", "geometric")
 
 
 def plain_ncis(users, sigma, mode, aggregate, cap):
@@ -21,23 +21,14 @@ def plain_ncis(users, sigma, mode, aggregate, cap):
         )
 
     def weight(logged, policy, clone):
-        if mode == "density":
-            return normal(logged, policy)
-        if mode == "ratio":
-            return normal(logged, policy) / normal(logged, clone)
-        return math.exp(-sum((a - b) ** 2 for a, b in zip(logged, policy, strict=True)) / (2 * sigma**2))
+        return normal(logged, policy) / (1 if mode == "density" else normal(logged, clone))
 
     values, effective, sessions = [], 0.0, 0
     for user in users:
         rhos = []
         for _, requests in user:
-            weights = [weight(*request) for request in requests]
-            rho = {
-                "product": math.prod(weights),
-                "geometric": math.prod(weights) ** (1 / len(weights)),
-                "mean": sum(weights) / len(weights),
-                "first": weights[0],
-            }[aggregate]
+            product = math.prod(weight(*request) for request in requests)
+            rho = product if aggregate == "product" else product ** (1 / len(requests))
             rhos.append(min(rho, math.inf if cap is None else cap))
         values.append(sum(r * level for r, (level, _) in zip(rhos, user, strict=True)) / sum(rhos))
         effective += sum(rhos) ** 2 / sum(r * r for r in rhos)

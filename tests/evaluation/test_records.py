@@ -82,10 +82,6 @@ def test_what_is_written_has_the_keys_that_were_set(tmp_path: Path) -> None:
         ),
         (with_records({k: v for k, v in RECORD.items() if k != "users"}), "key 'records.0.users' is missing"),
         (with_records({**RECORD, "settings": []}), "key 'records.0.settings': expected a mapping"),
-        (
-            {**FILE, "records": [{**RECORD, "sensitivity": [{"cap": 1}]}]},
-            "key 'records.0.sensitivity.0.sigma' is missing",
-        ),
         ({**FILE, "served": {"p": {"requests": 8}}}, "key 'served.p.distinct_items' is missing"),
         ({**FILE, "served": ["p"]}, "key 'served': expected a mapping"),
     ],

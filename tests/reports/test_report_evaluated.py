@@ -1,14 +1,11 @@
-"""Joint conclusions from the records of one task and estimator: clear differences, bias, sensitivity."""
-
-from pathlib import Path
+"""Joint conclusions from the records of one task and estimator: clear differences, bias."""
 
 import pytest
 from made_records import made_record
 
 from prefrec_ray.evaluation.results.calibration import placebo_bias
-from prefrec_ray.evaluation.results.records import Evaluation, Record
+from prefrec_ray.evaluation.results.records import Record
 from prefrec_ray.reports.evaluated import calibration, separation
-from prefrec_ray.reports.sensitivity import figure, sensitivity, write_sensitivity
 
 
 def line(subject: str, value: float, role: str = "policy", **changes: object) -> Record:
@@ -53,34 +50,3 @@ def test_bias_is_in_half_widths_of_the_placebos_own_interval() -> None:
     assert "no bias" not in near
     assert near.endswith("this does not show that the values of policies are accurate.")
     assert calibration([line("a", 5.0)]) == ""
-
-
-def analysed(subject: str, role: str, slope: float, **changes: object) -> Record:
-    points = [
-        {"sigma": sigma, "cap": cap, "value": 1 + slope / sigma, "ess": 1 - 0.1 / sigma, "behaviour": 1.0}
-        for sigma in (0.5, 1.0, 2.0)
-        for cap in (1.0, None)
-    ]
-    return line(subject, 1 + slope, role, sensitivity=points, **changes)
-
-
-def test_the_figure_holds_each_line_over_the_widths_at_each_cap(tmp_path: Path) -> None:
-    records = [
-        analysed("a", "policy", 0.5, bundle="x"),
-        analysed("b", "policy", 0.2, bundle="y"),
-        analysed("shuffled:a", "placebo", 0.3, bundle="x"),
-        analysed("random items", "placebo", 0.1),
-    ]
-    drawn_axes = figure(records, "depth", "NCIS").axes
-    values, shares = drawn_axes[:2], drawn_axes[2:]
-    assert [axes.get_title("left") for axes in values] == ["cap 1", "no cap"]
-    for axes in values:
-        drawn = {tuple(one.get_ydata()) for one in axes.get_lines() if len(one.get_xdata()) == 3}
-        assert drawn == {tuple(1 + slope / sigma for sigma in (0.5, 1.0, 2.0)) for slope in (0.5, 0.2, 0.1)}
-    for axes in shares:
-        assert axes.get_ylim()[0] == 0
-    labels = {text.get_text() for text in values[1].get_legend().get_texts()}
-    assert labels == {"a", "b", "random items"}
-    write_sensitivity(Evaluation(records=records), str(tmp_path / "sensitivity.html"))
-    assert (tmp_path / "sensitivity.html").read_text().count("<img") == 1
-    assert sensitivity([line("a", 1.0)]) is None

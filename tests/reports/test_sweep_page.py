@@ -1,6 +1,5 @@
 """The page about a sweep: right sections, right numbers, nothing fetched."""
 
-import json
 import re
 from pathlib import Path
 
@@ -163,21 +162,3 @@ def test_a_sweep_stands_for_the_policies_of_all_its_trials(tmp_path: Path) -> No
     write_sweep(tmp_path / "empty", status=lambda t: "failed")
     with pytest.raises(UserError, match="no trial of this sweep has a policy"):
         bundles_of(f"{tmp_path}/empty")
-
-
-def test_a_sensitivity_analysis_is_drawn(evaluated: tuple[Path, str, Page], tmp_path: Path) -> None:
-    assert "Sensitivity" not in evaluated[2].texts["h2"]
-    folder = tmp_path / "sweep"
-    write_evaluation(folder, write_sweep(folder))
-    file = folder / "evaluation.json"
-    evaluation = json.loads(file.read_text())
-    for record in evaluation["records"]:
-        if record["estimator"] == "ncis":
-            value = record["value"]
-            record["sensitivity"] = [
-                {"sigma": sigma, "cap": None, "value": value, "ess": 0.5, "behaviour": 1.0} for sigma in (0.5, 1.0)
-            ]
-    file.write_text(json.dumps(evaluation))
-    text, document = written(folder)
-    assert "Sensitivity" in document.texts["h2"]
-    assert {"depth, NCIS", "frequency, NCIS"} <= set(re.findall(r'alt="([^"]+)"', text))

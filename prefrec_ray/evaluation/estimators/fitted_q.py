@@ -32,9 +32,9 @@ class Fitted:
     """Scores of one subject on one task."""
 
     fqe: np.ndarray  # float64 [U]
-    dr: np.ndarray  # float64 [K, U], one row per kernel
-    by_network: dict[str, np.ndarray]  # mean over users of fqe and of dr at the first kernel, float64 [networks]
-    ess: np.ndarray  # float64 [K], as a share of the impressions
+    dr: np.ndarray  # float64 [U]
+    by_network: dict[str, np.ndarray]  # mean over users of fqe and of dr, float64 [networks]
+    ess: float  # as a share of the impressions
     counts: dict[str, int]  # users, sessions, users_left_out
     kernel: bool  # dr has weights from the kernel, not from the subject's own probabilities
 
@@ -111,11 +111,11 @@ def fit_subject(
     actions, served = _actions(name, held, request, rng, known[1])
     kernel = weighed is None or not weighed.enough
     if weighed is None or kernel:
-        weights = _by_kernel(name, held, actions, judge, request)
-        ess = np.array([effective_share(judge.user, weight) for weight in weights])
+        weight = _by_kernel(name, held, actions, judge, request)
+        ess = float(effective_share(judge.user, weight))
     else:
         own = request_weights(weighed.log_weight[judge.row], np.searchsorted(judge.row, judge.start))
-        weights, ess = [np.exp(own)] * len(request.kernels), np.full(len(request.kernels), kish(own))
+        weight, ess = np.exp(own), kish(own)
     direct, robust = [], []
     for number in range(settings.networks):
         # The same users for all subjects, so that the effect of their choice cancels in a difference.
@@ -124,11 +124,11 @@ def fit_subject(
         value, taken = net.mean_level(held.state, served), net.mean_level(held.state[judge.row], held.action[judge.row])
         residual = residuals(judge, taken, value, settings.gamma_session)
         direct.append(user_means(judge, value))
-        robust.append(np.stack([direct[-1] + corrections(judge, residual, weight) for weight in weights]))
+        robust.append(direct[-1] + corrections(judge, residual, weight))
     return Fitted(
         fqe=np.mean(direct, axis=0),
         dr=np.mean(robust, axis=0),
-        by_network={"fqe": np.mean(direct, axis=1), "dr": np.stack([one[0].mean() for one in robust])},
+        by_network={"fqe": np.mean(direct, axis=1), "dr": np.mean(robust, axis=1)},
         ess=ess,
         counts={"users": judge.users, "sessions": len(judge.start), "users_left_out": judge.users_left_out},
         kernel=kernel,
@@ -172,11 +172,11 @@ def _actions(
 
 def _by_kernel(
     name: str, data: Trajectories, actions: np.ndarray, judge: Steps, request: EvaluationRequest
-) -> list[np.ndarray]:
-    """Return the weights [n] of the steps for each kernel of the evaluation. Their mean is 1 for each user."""
-    unit, clone = np.zeros(len(judge.row)), request.clone
-    if name != LOGGING_POLICY:
-        cloned = clone.policy.act(data.state[judge.row])
-        unit = request_log_weights(data.action[judge.row], actions[judge.row], cloned, clone.residual_rms, "ratio")
-    # `unit` contains the log weights for a kernel as wide as one residual rms.
-    return [normalised_weights(judge.user, unit / sigma**2, cap) for sigma, cap in request.kernels]
+) -> np.ndarray:
+    """Return the weights [n] of the steps by the kernel of the evaluation. Their mean is 1 for each user."""
+    if name == LOGGING_POLICY:
+        return np.ones(len(judge.row))
+    clone, ncis = request.clone, request.settings.ncis
+    logged, cloned = data.action[judge.row], clone.policy.act(data.state[judge.row])
+    log_weights = request_log_weights(logged, actions[judge.row], cloned, ncis.sigma * clone.residual_rms, "ratio")
+    return normalised_weights(judge.user, log_weights, ncis.cap)

@@ -16,8 +16,6 @@ def request_log_weights(
     """
     scale = -0.5 / sigma**2
     kernel = scale * _squared_distance(logged, policy)
-    if mode == "kernel":
-        return kernel
     if mode == "ratio":
         return kernel - scale * _squared_distance(logged, clone)
     return kernel - 0.5 * logged.shape[1] * np.log(2 * np.pi * sigma**2)
@@ -28,15 +26,10 @@ def session_log_weights(log_weights: np.ndarray, first: np.ndarray, aggregate: s
 
     `log_weights` is l_t [N, ...]; a session's rows lie together, in time order.
     """
-    if aggregate == "first":
-        return log_weights[first]
-    length = run_lengths(first, len(log_weights)).reshape(-1, *[1] * (log_weights.ndim - 1))
-    if aggregate == "mean":
-        top = np.maximum.reduceat(log_weights, first)
-        shifted = np.exp(log_weights - np.repeat(top, length.ravel(), axis=0))
-        return top + np.log(np.add.reduceat(shifted, first) / length)
     total = np.add.reduceat(log_weights, first)
-    return total if aggregate == "product" else total / length
+    if aggregate == "product":
+        return total
+    return total / run_lengths(first, len(log_weights)).reshape(-1, *[1] * (log_weights.ndim - 1))
 
 
 def normalised_weights(user: np.ndarray, log_rho: np.ndarray, cap: float | None) -> np.ndarray:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.estimators.sensitivity import Kernels, check_scales, kernels
 from prefrec_ray.evaluation.results.names import IMITATION, Subject, check_names, subject_of
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.evaluation.subjects.clone import BehaviorClone
@@ -21,7 +20,7 @@ class EvaluationRequest:
     """Inputs of every Ray task of an evaluation, stored once in the object store.
 
     `clone` is `fit_clone(dataset, settings.seed)`. `trained_for` contains a policy's only task; other policies are
-    scored on all `tasks`. `sensitivity`: records of `ncis` and `dr` also contain values at other kernels.
+    scored on all `tasks`.
     """
 
     dataset: PreparedDataset
@@ -30,14 +29,9 @@ class EvaluationRequest:
     clone: BehaviorClone
     settings: EvaluateSettings = field(default_factory=EvaluateSettings)
     trained_for: Mapping[str, Task] = field(default_factory=dict)
-    sensitivity: bool = False
 
     def check(self) -> None:
-        """Check names, states and kernels.
-
-        Raises `UserError`: a policy with the name of a control, states of another data set, or `sensitivity` although
-        log weights are not proportional to 1 / sigma^2.
-        """
+        """Raise `UserError` for a policy with the name of a control, and for states of another data set."""
         check_names(self.policies)
         for name, policy in self.policies.items():
             if policy.state != self.dataset.state or not policy.normaliser.equals(self.dataset.normaliser):
@@ -45,8 +39,6 @@ class EvaluationRequest:
                     f"policy '{name}': found other states than in {self.dataset.uri}; expected the data set of the "
                     "policy"
                 )
-        if self.sensitivity:
-            check_scales(self.settings.ncis)
 
     @property
     def actors(self) -> dict[str, Policy]:
@@ -67,13 +59,3 @@ class EvaluationRequest:
         """Return the subjects that are scored on a task."""
         subjects = self.subjects
         return [subjects[i] for i in self.columns(task)]
-
-    @property
-    def other_kernels(self) -> Kernels:
-        """Return the kernels of the sensitivity analysis."""
-        return kernels(self.settings.ncis) if self.sensitivity else []
-
-    @property
-    def kernels(self) -> Kernels:
-        """Return the kernel of the settings, then the kernels of the sensitivity analysis."""
-        return [(self.settings.ncis.sigma, self.settings.ncis.cap), *self.other_kernels]

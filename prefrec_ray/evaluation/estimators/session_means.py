@@ -14,10 +14,8 @@ from prefrec_ray.evaluation.estimators.estimator import Inputs
 from prefrec_ray.evaluation.estimators.importance_weights import WINDOW
 from prefrec_ray.evaluation.estimators.ncis import effective_share, length_only_weights, normalised_weights, user_values
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.estimators.sensitivity import ncis_sensitivity
 from prefrec_ray.evaluation.logged.sessions import LoggedSessions
 from prefrec_ray.evaluation.results.names import Subject, length_only
-from prefrec_ray.evaluation.results.records import SensitivityPoint
 from prefrec_ray.evaluation.results.scores import Scores
 from prefrec_ray.settings import Task
 
@@ -71,11 +69,10 @@ def ncis_scores(request: EvaluationRequest, task: Task, sessions: LoggedSessions
 
     Sessions and users without a level are excluded. Raises `UserError` if none remains.
     """
-    settings, grid = request.settings, request.other_kernels
+    settings = request.settings
     about = {**settings.ncis.model_dump(), "residual_rms": request.clone.residual_rms}
-    sensitivity = ncis_sensitivity(sessions, level, settings.ncis, grid) if grid else ()
     subjects = request.subjects_on(task)
-    return _means(request, task, NCIS.name, subjects, sessions, level, about, settings.ncis.cap, sensitivity)
+    return _means(request, task, NCIS.name, subjects, sessions, level, about, settings.ncis.cap)
 
 
 def _levels(request: EvaluationRequest, task: Task, sessions: LoggedSessions) -> np.ndarray:
@@ -92,7 +89,6 @@ def _means(
     level: np.ndarray,
     about: Mapping[str, Any],
     cap: float | None,
-    sensitivity: Sequence[Sequence[SensitivityPoint]] = (),
     own: Sequence[Mapping[str, Any]] = (),
 ) -> Scores:
     """Return weighted means of the levels [M] of each user's sessions by the log weights of `subjects`.
@@ -122,6 +118,5 @@ def _means(
             "users_left_out": int(sessions.user[-1]) + 1 - len(logging),
         },
         settings={**about, "split": settings.split, "seed": settings.seed},
-        sensitivity=sensitivity,
         own_settings=own,
     )

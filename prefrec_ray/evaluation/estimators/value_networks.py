@@ -12,7 +12,6 @@ from prefrec_ray.evaluation.estimators.estimator import Inputs
 from prefrec_ray.evaluation.estimators.fitted_q import Fitted
 from prefrec_ray.evaluation.estimators.importance_weights import WINDOW
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.estimators.sensitivity import estimates
 from prefrec_ray.evaluation.results.names import LOGGING_POLICY
 from prefrec_ray.evaluation.results.scores import Scores
 from prefrec_ray.settings import Task
@@ -55,14 +54,13 @@ class DoublyRobust:
         request, fitted = inputs.request, inputs.fitted[task]
         subjects, logging = request.subjects_on(task), fitted[LOGGING_POLICY]
         own = [fitted[subject.name] for subject in subjects]
-        values, ess = np.stack([one.dr[0] for one in own], axis=1), np.array([one.ess[0] for one in own])
-        networks, grid, level = _networks(self.name, own, logging), request.other_kernels, float(logging.dr[0].mean())
-        points = [estimates(grid, one.dr[1:].mean(axis=1), one.ess[1:], level) for one in own] if grid else []
+        values, ess = np.stack([one.dr for one in own], axis=1), np.array([one.ess for one in own])
+        networks = _networks(self.name, own, logging)
         ncis = request.settings.ncis
         kernel = {"mode": "ratio", "sigma": ncis.sigma, "cap": ncis.cap, "residual_rms": request.clone.residual_rms}
         how = [kernel if one.kernel else {"window": WINDOW} for one in own]
         about = _about(request)
-        scores = Scores(task, self.name, subjects, values, logging.dr[0], ess, logging.counts, about, networks, points)
+        scores = Scores(task, self.name, subjects, values, logging.dr, ess, logging.counts, about, networks)
         return replace(scores, own_settings=how)
 
 

@@ -18,16 +18,6 @@ SCHEMA_VERSION: Literal[1] = 1
 ENOUGH = 100
 
 
-class SensitivityPoint(Settings):
-    """The estimate of a record for another kernel width and cap."""
-
-    sigma: float
-    cap: float | None
-    value: float
-    ess: float
-    behaviour: float
-
-
 class Record(Settings, allow_inf_nan=False):
     """Score of one subject on one task by one estimator. The fields have the names of the file.
 
@@ -65,7 +55,6 @@ class Record(Settings, allow_inf_nan=False):
     mean_revisit_hours_ci: tuple[float, float] | None = None
     mean_satisfaction: float | None = None
     settings: dict[str, Any]
-    sensitivity: tuple[SensitivityPoint, ...] = ()
     bundle: str | None = None
     provenance: dict[str, Any] | None = None
 

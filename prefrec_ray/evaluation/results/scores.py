@@ -11,7 +11,7 @@ import numpy as np
 from prefrec_ray.engagement.levels import MAX_LEVEL
 from prefrec_ray.evaluation.results.intervals import bootstrap_interval, widened
 from prefrec_ray.evaluation.results.names import Subject
-from prefrec_ray.evaluation.results.records import Record, SensitivityPoint
+from prefrec_ray.evaluation.results.records import Record
 from prefrec_ray.settings import Task
 
 
@@ -20,7 +20,7 @@ class Scores:
     """Scores of one estimator on one task: U users, L subjects, K networks.
 
     `networks`: means over users for each network, of the subjects and of the logging policy. Intervals contain their
-    scatter. `sensitivity`: estimates of the first subjects for other kernels.
+    scatter.
     """
 
     task: Task
@@ -32,7 +32,6 @@ class Scores:
     counts: Mapping[str, Any]  # int: users, sessions, users_left_out
     settings: Mapping[str, Any]
     networks: tuple[np.ndarray, np.ndarray] | None = None  # [K, L], [K, 1]
-    sensitivity: Sequence[Sequence[SensitivityPoint]] = ()
     means: Sequence[Mapping[str, float]] = ()  # fields of each subject's record in addition to the level
     own_settings: Sequence[Mapping[str, Any]] = ()  # of each subject, in addition to `settings`
     relative_error: float = 0.0  # of a gain; intervals contain it
@@ -51,8 +50,6 @@ class Scores:
                 optional |= {"best": self.subjects[best].name, **behind}
             if i < len(self.means):
                 optional |= self.means[i]
-            if i < len(self.sensitivity):
-                optional["sensitivity"] = tuple(self.sensitivity[i])
             own = self.own_settings[i] if i < len(self.own_settings) else {}
             record = Record(
                 method=subject.method,

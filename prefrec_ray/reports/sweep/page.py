@@ -10,12 +10,10 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from prefrec_ray import storage
-from prefrec_ray.evaluation.results.verdict import vouched
 from prefrec_ray.reports import html
 from prefrec_ray.reports.first import first_screen, items_shown
 from prefrec_ray.reports.items import named_items
 from prefrec_ray.reports.load import dated, days
-from prefrec_ray.reports.sensitivity import sensitivity
 from prefrec_ray.reports.sweep import figures
 from prefrec_ray.reports.sweep.load import FAILED, Sweep, load_sweep, short
 from prefrec_ray.reports.sweep.scores import ESTIMATORS, Measure, measures, metric_of, own_columns, unknown_policies
@@ -57,7 +55,6 @@ def render(sweep: Sweep, tables: Sequence[SweepTable]) -> str:
         _best(sweep),
         _tables(sweep, tables),
         _by_keys(sweep, table_measures),
-        sensitivity(vouched(sweep.evaluation).records, folded=True) if sweep.evaluation else None,
         _curves(sweep),
         _trials(sweep),
         _settings(sweep),
