@@ -28,8 +28,8 @@ from prefrec_ray.algorithms.feed.load import LoadedData, load_data
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
 from prefrec_ray.algorithms.settings import ExpectileSettings, recipe_defaults
 from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.memory import keep_freed_memory
 from prefrec_ray.runtime import start_ray
-from prefrec_ray.runtime.memory import keep_freed_memory
 
 PAPER = recipe_defaults(ExpectileSettings, "paper")
 

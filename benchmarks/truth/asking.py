@@ -31,8 +31,7 @@ from benchmarks.truth.crowd import (
     trained,
     true_pairs,
 )
-from prefrec_ray.annotation.aggregate import one_coin
-from prefrec_ray.annotation.consensus import VoteScores
+from prefrec_ray.annotation.aggregate import VoteScores, one_coin
 from prefrec_ray.annotation.page.board import Board
 from prefrec_ray.annotation.store import import_votes
 from prefrec_ray.annotation.votes import SCHEMA, WORDS

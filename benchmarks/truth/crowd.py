@@ -26,7 +26,7 @@ from prefrec_ray.algorithms.base.diagnostics import reward_accuracy
 from prefrec_ray.algorithms.feed.preferences import load_buffer
 from prefrec_ray.algorithms.requests import reward_columns
 from prefrec_ray.annotation.aggregate import AGGREGATES
-from prefrec_ray.annotation.pairs import IDENTITY, pair_ids
+from prefrec_ray.annotation.questions import IDENTITY, pair_ids
 from prefrec_ray.annotation.store import import_labels
 from prefrec_ray.dataset import PreparedDataset, write_table
 from prefrec_ray.errors import UserError

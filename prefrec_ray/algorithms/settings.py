@@ -19,8 +19,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, StrictBool, ValidationInfo, field_validator, model_validator
 
 from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.memory import check_need
 from prefrec_ray.settings import Pairing, Recipe, Seed, Settings, Task, parse
-from prefrec_ray.storage.memory import check_need
 
 _SAME = object()
 #: Bytes in training: a weight, its gradient and two moments of Adam, float32.

@@ -2,24 +2,125 @@
 
 A vote v is a number with a side: first (v < 1/2), tie (v = 1/2) or second (v > 1/2). `mean` uses the numbers, the other
 methods use the sides.
+
+`consensus` fits Dawid and Skene's model with one error rate per annotator. An annotator of reliability r votes for the
+true side k with probability r, and for another side l with probability (1 - r) wrong[k, l]. The directions of errors
+are common to all annotators. The prior on r (`PRIOR`, a Beta distribution) keeps the posterior calibrated with few
+votes: maximum likelihood is certain of every pair with one vote.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from prefrec_ray.annotation.consensus import consensus
 from prefrec_ray.errors import need
 
 #: P(second preferred) of the sides 0, 1, 2.
 SIDES = np.array([0.0, 0.5, 1.0])
+#: Prior counts of right and wrong votes of each annotator, and the mean of this prior.
+PRIOR = (6.0, 2.0)
+PRIOR_RELIABILITY = PRIOR[0] / sum(PRIOR)
+#: Prior counts of pairs of each side, and of errors of each kind.
+_SIDES, _ERRORS = 1.0, 2.0
+_ROUNDS, _STILL = 200, 1e-4
+_SIDE_OF = {"first": 0, "tie": 1, "second": 2}
 
-#: Largest number of rounds of expectation and maximization, which end earlier if the likelihood converges.
-_ROUNDS = 100
-
+#: (pair, annotator, label) of votes without skips and repeats.
+Votes = Sequence[tuple[int, str, str]]
 Aggregate = Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """share float64 [3]: of pairs that are first, tie, second. wrong [3, 3]: P(l | an error on k), 0 for l = k."""
+
+    share: np.ndarray
+    wrong: np.ndarray
+
+    def posterior(self, pair: np.ndarray, side: np.ndarray, r: np.ndarray, pairs: int) -> np.ndarray:
+        """Return P(true side | votes), float64 [pairs, 3].
+
+        pair int64 [V], side int64 [V] (0, 1, 2) and r [V], the annotator's reliability in (0, 1), belong to V votes.
+        """
+        log = np.tile(np.log(self.share), (pairs, 1))
+        for k in range(3):
+            chance = np.where(side == k, r, (1 - r) * self.wrong[k, side])
+            log[:, k] += np.bincount(pair, np.log(chance), minlength=pairs)
+        joint = np.exp(log - log.max(axis=1, keepdims=True))
+        return joint / joint.sum(axis=1, keepdims=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Consensus:
+    """reliability float64 [A] of annotators, posterior float64 [P, 3] of pairs, and the model that they share."""
+
+    reliability: np.ndarray
+    posterior: np.ndarray
+    model: Model
+
+
+def consensus(
+    pair: np.ndarray, annotator: np.ndarray, side: np.ndarray, annotators: int, known: np.ndarray
+) -> Consensus:
+    """Fit by expectation and maximization. pair, annotator and side int64 [V] belong to V votes.
+
+    `known` int64 [P] is the true side of each pair, or -1. Every pair needs a vote.
+    """
+    right, wrong = PRIOR
+    r, model = np.full(annotators, PRIOR_RELIABILITY), Model(np.full(3, 1 / 3), (1 - np.eye(3)) / 2)
+    votes = np.bincount(annotator, minlength=annotators)
+    fixed = np.flatnonzero(known >= 0)
+    for _ in range(_ROUNDS):
+        posterior = model.posterior(pair, side, r[annotator], len(known))
+        posterior[fixed] = np.eye(3)[known[fixed]]
+        before = r
+        r = (np.bincount(annotator, posterior[pair, side], minlength=annotators) + right) / (votes + right + wrong)
+        share = posterior.sum(axis=0) + _SIDES
+        counts = np.stack([np.bincount(side, posterior[pair, k], minlength=3) for k in range(3)])
+        errors = (counts + _ERRORS) * (1 - np.eye(3))
+        model = Model(share / share.sum(), errors / errors.sum(axis=1, keepdims=True))
+        if np.abs(r - before).max(initial=0.0) < _STILL:
+            break
+    return Consensus(r, posterior, model)
+
+
+@dataclass(frozen=True, eq=False)
+class VoteScores:
+    """reliability: of annotators with votes, by the model. gold: known labels by pair."""
+
+    reliability: Mapping[str, float]
+    model: Model
+    gold: Mapping[int, str]
+
+    @classmethod
+    def fit(cls, votes: Votes, gold: Mapping[int, str]) -> VoteScores:
+        """Return the scores of these votes."""
+        pair, ids = _numbers([pair for pair, _, _ in votes])
+        annotator, names = _numbers([who for _, who, _ in votes])
+        known = np.array([_SIDE_OF[gold[one]] if one in gold else -1 for one in ids], np.int64)
+        agreed = consensus(pair, annotator, _sides(votes), len(names), known)
+        return cls(dict(zip(names, agreed.reliability.tolist(), strict=True)), agreed.model, gold)
+
+    def decided(self, votes: Votes, at: float) -> set[int]:
+        """Return the pairs of these votes with a known label, or with a label of probability `at` by their votes."""
+        pair, ids = _numbers([pair for pair, _, _ in votes])
+        r = np.array([self.reliability.get(who, PRIOR_RELIABILITY) for _, who, _ in votes])
+        highest = self.model.posterior(pair, _sides(votes), r, len(ids)).max(axis=1)
+        return {one for one, p in zip(ids, highest.tolist(), strict=True) if p >= at or one in self.gold}
+
+
+def _sides(votes: Votes) -> np.ndarray:
+    return np.array([_SIDE_OF[label] for _, _, label in votes], np.int64)
+
+
+def _numbers(values: Sequence[Any]) -> tuple[np.ndarray, list[Any]]:
+    """Return the number of each value, int64 [n], and the values by number."""
+    number = {value: place for place, value in enumerate(dict.fromkeys(values))}
+    return np.array([number[value] for value in values], np.int64), list(number)
 
 
 def side(label: np.ndarray) -> np.ndarray:
@@ -53,7 +154,7 @@ def dawid_skene(pair: np.ndarray, annotator: np.ndarray, label: np.ndarray, pair
     from crowdkit.aggregation import DawidSkene
 
     votes = pd.DataFrame({"task": pair, "worker": annotator, "label": side(label)})
-    chances = DawidSkene(n_iter=_ROUNDS).fit_predict_proba(votes).reindex(range(pairs))
+    chances = DawidSkene().fit_predict_proba(votes).reindex(range(pairs))
     return (chances * SIDES[chances.columns.to_numpy(dtype=np.int64)]).sum(axis=1).to_numpy()
 
 

@@ -18,8 +18,7 @@ import pyarrow.compute as pc
 
 from prefrec_ray import storage
 from prefrec_ray.annotation.aggregate import AGGREGATES, disagreement, krippendorff_alpha, side
-from prefrec_ray.annotation.pairs import histories
-from prefrec_ray.annotation.questions import read_pairs
+from prefrec_ray.annotation.questions import histories, read_pairs
 from prefrec_ray.annotation.votes import read_votes
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError, nearest

@@ -1,7 +1,6 @@
 """The prepared data set on disk: metadata, completeness check and access by file."""
 
-from prefrec_ray.dataset.metadata import SCHEMA_VERSION, Metadata
-from prefrec_ray.dataset.prepared import PreparedDataset, check_complete, file_rows
+from prefrec_ray.dataset.prepared import SCHEMA_VERSION, Metadata, PreparedDataset, check_complete, file_rows
 from prefrec_ray.dataset.tables import read_table, stored, tensor, tensor_array, write_table
 
 __all__ = [

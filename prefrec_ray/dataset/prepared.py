@@ -1,23 +1,23 @@
-"""Prepared data set, opened by its metadata, checked for completeness, and read file by file."""
+"""Prepared data set: its metadata, the check that it is complete, and access file by file."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field, model_validator
 
 from prefrec_ray import storage
-from prefrec_ray.dataset.metadata import SCHEMA_VERSION, Metadata
 from prefrec_ray.dataset.tables import read_table, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
-from prefrec_ray.settings import Split, Task, parse
+from prefrec_ray.settings import Settings, Split, Task, parse
 from prefrec_ray.storage.parquet import read_footer
 
 if TYPE_CHECKING:
@@ -26,9 +26,46 @@ if TYPE_CHECKING:
 
     from prefrec_ray.policy.networks.expected_feedback import ExpectedFeedback
 
+SCHEMA_VERSION = 1
 #: Footers are small, so that most of the time is spent waiting for storage.
 _THREADS = 16
 _ADVICE = "make the data set again by `prefrec prepare`"
+
+
+class Metadata(Settings):
+    """metadata.json.
+
+    `counts`: users, sessions, impressions and transitions, by split. `world`: settings of the simulator.
+
+    `dropped`: rows of the log that are not impressions, by reason. `answers`: layer sizes of the network of
+    expected feedback in answers.npz; None if the log has no feedback.
+    """
+
+    schema_version: int
+    counts: dict[str, dict[str, int]]
+    state_dim: int
+    action_dim: int
+    action_low: float
+    action_high: float
+    state: dict[str, Any]
+    normaliser: dict[str, Any]
+    settings: dict[str, Any]
+    seed: int
+    tasks: list[str]
+    teachers: list[str]
+    mixture_weight: float
+    has_reward: bool = False
+    has_propensity: bool = False
+    given_sessions: bool = False
+    world: dict[str, Any] | None = None
+    dropped: dict[str, int] = Field(default_factory=dict)
+    answers: list[int] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_fatigue(cls, data: Any) -> Any:
+        """Remove the estimate of fatigue, which earlier versions wrote."""
+        return {key: value for key, value in data.items() if key != "tiring"} if isinstance(data, dict) else data
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,8 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import task_levels
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, codes, first_rows, run_lengths
-from prefrec_ray.preferences.segments import DRAWS
 from prefrec_ray.preferences.settings import EXACT, PreferenceSettings
-from prefrec_ray.preferences.teachers import ScriptedTeacher, Sessions
+from prefrec_ray.preferences.teachers import DRAWS, ScriptedTeacher, Sessions
 from prefrec_ray.settings import parse
 
 #: Sessions that are read, in whole buckets of users; a bucket is a random sample of the users.

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, field_validator, model_validator
 
+from prefrec_ray.memory import check_need
 from prefrec_ray.preferences.teachers import SCORINGS, ScriptedTeacher
 from prefrec_ray.settings import PAIRINGS, TASKS, Count, Pairing, Settings, Task
-from prefrec_ray.storage.memory import check_need
 
 #: The name of a teacher, scripted or not, is also the name of a folder and an argument of commands.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"

@@ -1,4 +1,4 @@
-"""Ray for this project: start, bounded tasks with progress, memory of processes."""
+"""Ray for this project: start, and bounded tasks with progress."""
 
 from prefrec_ray.runtime.start import TERMINATED, check_fits, end_on_sigterm, start_ray, terminated
 

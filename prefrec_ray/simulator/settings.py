@@ -7,8 +7,8 @@ from typing import Annotated, Self
 import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, ValidationInfo, field_validator, model_validator
 
+from prefrec_ray.memory import check_need
 from prefrec_ray.settings import Count, Seed, Settings
-from prefrec_ray.storage.memory import check_need
 
 EMBEDDING_DIM = 8
 #: Number of users that are drawn and simulated together.

@@ -22,8 +22,8 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs
 
+from prefrec_ray import memory
 from prefrec_ray.errors import UserError
-from prefrec_ray.storage import memory
 
 #: Attempts per HTTP request to S3. The pauses double, so a server may be unreachable for half a minute.
 _ATTEMPTS = 10

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from prefrec_ray import memory
 from prefrec_ray.errors import UserError
-from prefrec_ray.storage import memory, seal
+from prefrec_ray.storage import seal
 from prefrec_ray.storage.files import check_readable, filesystem, read_bytes
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefrec_ray.annotation.aggregate import AGGREGATES, SIDES
-from prefrec_ray.annotation.consensus import PRIOR, Model, consensus
+from prefrec_ray.annotation.aggregate import AGGREGATES, PRIOR, SIDES, Model, consensus
 
 
 @given(st.data())

@@ -11,8 +11,7 @@ import pandas as pd
 import pytest
 from people_answers import LENGTH, quiet
 
-from prefrec_ray.annotation.pairs import pair_ids
-from prefrec_ray.annotation.questions import read_pairs, write_pairs
+from prefrec_ray.annotation.questions import pair_ids, read_pairs, write_pairs
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 

@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 from people_answers import files, quiet, write_answers
 
-from prefrec_ray.annotation.pairs import pair_id
-from prefrec_ray.annotation.questions import read_pairs
+from prefrec_ray.annotation.questions import pair_id, read_pairs
 from prefrec_ray.annotation.store import import_labels
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError

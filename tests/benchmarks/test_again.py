@@ -10,7 +10,7 @@ import pytest
 from benchmarks.truth.again import LoggedItems, LoggedUsers
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.dataset.metadata import Metadata
+from prefrec_ray.dataset.prepared import Metadata
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.simulator.crowd import FEEDBACK

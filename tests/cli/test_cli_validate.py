@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from prefrec_ray import memory
 from prefrec_ray.cli.main import run
-from prefrec_ray.storage import memory
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "tune_configs").glob("*.yaml"))

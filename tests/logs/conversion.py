@@ -4,7 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from prefrec_ray.logs.canonical import ToCanonical
+from prefrec_ray.logs.log import ToCanonical
 from prefrec_ray.logs.sources import FilesSource
 
 

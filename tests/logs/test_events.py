@@ -14,9 +14,9 @@ import pytest
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import ROWS_OF_FILE
 from prefrec_ray.logs.events import log as log_module
-from prefrec_ray.logs.events.compact import compact, same
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.logs.events.log import EventLog
+from prefrec_ray.logs.events.segments import compact, same
 from prefrec_ray.logs.readers import events
 from prefrec_ray.logs.sources import EventsSource
 from prefrec_ray.mdp.items import ItemTable

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prefrec_ray import memory
 from prefrec_ray.errors import UserError
 from prefrec_ray.preferences.settings import PreferenceSettings
 from prefrec_ray.preferences.teachers import SCORINGS, ScriptedTeacher, Sessions, label
 from prefrec_ray.settings import parse
-from prefrec_ray.storage import memory
 
 users = st.lists(
     st.lists(st.tuples(st.integers(1, 5), st.sampled_from([np.nan, 0.0, 0.3, 1.0, 2.5, 5.0])), min_size=1, max_size=8),

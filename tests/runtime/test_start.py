@@ -21,7 +21,7 @@ from ray.core.generated.gcs_service_pb2 import CheckAliveReply
 
 from prefrec_ray.cli.main import run
 from prefrec_ray.errors import UserError
-from prefrec_ray.runtime import join, start, start_ray
+from prefrec_ray.runtime import start, start_ray
 
 
 @pytest.fixture(autouse=True)
@@ -81,8 +81,8 @@ def test_a_cluster_that_is_joined_is_named(
     calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    monkeypatch.setattr(join, "knock", lambda place: None)
-    monkeypatch.setattr(join, "_nodes", lambda place: 3)
+    monkeypatch.setattr(start, "knock", lambda place: None)
+    monkeypatch.setattr(start, "_nodes", lambda place: 3)
     start_ray()
     assert [call["address"] for call in calls] == ["10.0.0.1:6379"]
     assert capsys.readouterr().err == "prefrec: joined the Ray cluster at 10.0.0.1:6379, 3 nodes\n"
@@ -117,7 +117,7 @@ def refused(address: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_no_cluster_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """A port without a listener, as from a stale file, and a port that accepts connections and never replies."""
-    monkeypatch.setattr(join, "PATIENCE", 1.0)
+    monkeypatch.setattr(start, "PATIENCE", 1.0)
     with socket.socket() as unused, socket.create_server(("0.0.0.0", 0)) as silent:
         unused.bind(("127.0.0.1", 0))
         for one in (unused, silent):
@@ -134,13 +134,13 @@ def test_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_head_that_cannot_be_joined(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(join, "PATIENCE", 5.0)
+    monkeypatch.setattr(start, "PATIENCE", 5.0)
     monkeypatch.setattr(services, "resolve_ip_for_localhost", lambda host: host)
     with head(version="2.9.0") as address:
         assert f"the cluster runs Ray 2.9.0, this machine {ray.__version__}" in refused(address, monkeypatch)
     with head(token="secret") as address:
         assert "the cluster requires its token" in refused(address, monkeypatch)
-    monkeypatch.setattr(join, "PATIENCE", 1.0)
+    monkeypatch.setattr(start, "PATIENCE", 1.0)
     node = SimpleNamespace(state=1, ALIVE=1)
     nodes = {ray.NodeID.from_random(): node}
     client = SimpleNamespace(get_all_node_info=lambda timeout: nodes)

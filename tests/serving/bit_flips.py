@@ -20,8 +20,8 @@ from platform_desk import Desk, make_policy
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events import log as log_module
-from prefrec_ray.logs.events.compact import compact, same
 from prefrec_ray.logs.events.format import Event, Kind, schema
+from prefrec_ray.logs.events.segments import compact, same
 from prefrec_ray.serving.requests.bodies import Feedback, Recommend
 
 NOW = 1_700_000_000_000

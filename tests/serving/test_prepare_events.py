@@ -10,8 +10,8 @@ from platform_desk import Desk
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
 from prefrec_ray.logs.events import log as log_module
-from prefrec_ray.logs.events.compact import compact
 from prefrec_ray.logs.events.format import Kind
+from prefrec_ray.logs.events.segments import compact
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.networks.actors import DeterministicActor

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from prefrec_ray import memory
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.storage import memory
 from prefrec_ray.storage.parquet import read_parquet, write_parquet
 
 

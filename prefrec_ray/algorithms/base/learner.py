@@ -25,8 +25,8 @@ from prefrec_ray.algorithms.losses import actor_loss, behavior_cloning_loss, td_
 from prefrec_ray.algorithms.reward.model import RewardState, moments
 from prefrec_ray.algorithms.reward.update import autocast, mean_metrics, preference_gradient, update_metrics
 from prefrec_ray.errors import UserError
+from prefrec_ray.memory import keep_freed_memory
 from prefrec_ray.policy.networks.adam import Adam
-from prefrec_ray.runtime.memory import keep_freed_memory
 
 #: Transitions, over all learners, from which the mean and standard deviation of the reward are computed.
 SCALE_SAMPLE = 65_536

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 
 from prefrec_ray import storage
-from prefrec_ray.annotation.consensus import VoteScores
+from prefrec_ray.annotation.aggregate import VoteScores
 from prefrec_ray.annotation.page.access import ADMIN, TOKEN, FormGuard, Signer
 from prefrec_ray.annotation.page.desk import Desk, Stale
 from prefrec_ray.annotation.page.items import Items

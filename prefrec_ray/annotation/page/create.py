@@ -22,8 +22,15 @@ import ray
 from prefrec_ray import runtime, storage
 from prefrec_ray.annotation.page.settings import DRAWN, LabelSettings
 from prefrec_ray.annotation.page.store import FILE, Store
-from prefrec_ray.annotation.pairs import draw_pairs, fill_segments, histories, pairs_of_users
-from prefrec_ray.annotation.questions import Segment, read_pairs, write_questions
+from prefrec_ray.annotation.questions import (
+    Segment,
+    draw_pairs,
+    fill_segments,
+    histories,
+    pairs_of_users,
+    read_pairs,
+    write_questions,
+)
 from prefrec_ray.annotation.store import import_votes
 from prefrec_ray.annotation.votes import WORDS, vote_table
 from prefrec_ray.dataset import PreparedDataset

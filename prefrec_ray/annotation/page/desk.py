@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from prefrec_ray.annotation.consensus import Votes, VoteScores
+from prefrec_ray.annotation.aggregate import Votes, VoteScores
 from prefrec_ray.annotation.page.board import Board
 from prefrec_ray.annotation.page.settings import DRAWN, LabelSettings
 from prefrec_ray.annotation.page.store import Lease, Store, Vote

@@ -12,9 +12,8 @@ from prefrec_ray.dataset.prepare.users import LogUsers
 from prefrec_ray.engagement.levels import task_levels
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, codes, first_rows
-from prefrec_ray.preferences.segments import DRAWS, Pairs
 from prefrec_ray.preferences.settings import EXACT, PreferenceSettings, TeacherSettings
-from prefrec_ray.preferences.teachers import ScriptedTeacher, Sessions
+from prefrec_ray.preferences.teachers import DRAWS, Pairs, ScriptedTeacher, Sessions
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import PAIRINGS, SPLITS

@@ -1,7 +1,7 @@
 """Conversion of a log's rows to impressions: rows that break the contract are refused, others are dropped.
 
 These rules need all rows of a user: no interaction twice, no unknown item. Rules about a single row are checked when it
-is read (logs/canonical.py).
+is read (logs/log.py).
 """
 
 from __future__ import annotations

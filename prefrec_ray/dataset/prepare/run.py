@@ -17,12 +17,11 @@ import ray
 
 from prefrec_ray import runtime, storage
 from prefrec_ray.dataset import SCHEMA_VERSION, Metadata, PreparedDataset
-from prefrec_ray.dataset.prepare.expected_feedback import feedback_network_of
 from prefrec_ray.dataset.prepare.items import items_of_log, learn_items, list_items, with_counts, with_kinds
 from prefrec_ray.dataset.prepare.preferences import write_preferences
 from prefrec_ray.dataset.prepare.rows import RowRules
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
-from prefrec_ray.dataset.prepare.states import Context, fit_normaliser, write_states
+from prefrec_ray.dataset.prepare.states import Context, feedback_network_of, fit_normaliser, write_states
 from prefrec_ray.dataset.prepare.users import LogUsers, UserRules, split_by_user
 from prefrec_ray.errors import UserError, unwrapped_errors
 from prefrec_ray.logs import open_log

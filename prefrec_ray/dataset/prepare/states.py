@@ -3,12 +3,14 @@
 The transitions of all buckets, in their order, are cut into waves of equal size, which bound the memory. Each wave is
 shuffled among its own shards, and is on disk before the next one starts. Buckets are random sets of users, so that a
 wave is a sample of all users; shards are numbered in turn over the waves, so that neighbours come from different waves.
+The network of expected feedback is fitted meanwhile.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +23,7 @@ from prefrec_ray.dataset.prepare.shuffle import NUMBER_WIDTH, Destinations, bits
 from prefrec_ray.dataset.prepare.users import LogUsers, read_bucket
 from prefrec_ray.ids import codes, first_rows, run_lengths
 from prefrec_ray.mdp.bulk import HistoryRows, raw_states
+from prefrec_ray.mdp.columns import scaled_feedback
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Moments, Normaliser
 from prefrec_ray.mdp.state import StateDefinition, UserFeatures
@@ -28,6 +31,12 @@ from prefrec_ray.mdp.transitions import transition_rows
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import SPLITS
+
+if TYPE_CHECKING:
+    from prefrec_ray.policy.networks.expected_feedback import ExpectedFeedback
+
+#: Impressions of training users to which the network of expected feedback is fitted.
+_FITTED = 200_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,3 +206,30 @@ def _write(
         if name in table.column_names:
             columns[name] = kept[name]
     write_table(pa.table(columns), storage.join(context.folder, "requests", split, f"part-{bucket:05d}.parquet"))
+
+
+@ray.remote(num_cpus=1)
+def feedback_network_of(
+    context: Context, normaliser: Normaliser, buckets: list[int], seed: int
+) -> ExpectedFeedback | None:
+    """Fit the network of expected feedback on the first buckets (random sets of users) with enough impressions.
+
+    Returns None for a log without feedback.
+    """
+    if not context.definition.feedback:
+        return None
+    parts: list[tuple[np.ndarray, ...]] = []
+    requests = 0
+    for bucket in buckets:
+        histories = BucketHistories(context, bucket, split=0)
+        if len(histories.table):
+            feedback = scaled_feedback(histories.feedback, context.definition)
+            parts.append((normaliser(histories.raw_states()), histories.actions, feedback))
+            requests += len(feedback)
+        if requests >= _FITTED:
+            break
+    # On demand, because the other tasks of this module need no PyTorch for a small log.
+    from prefrec_ray.policy.networks.expected_feedback import fit_answers
+
+    states, actions, feedback = (np.concatenate(column)[:_FITTED] for column in zip(*parts, strict=True))
+    return fit_answers(states, actions, feedback, context.definition.embedding_parts(), seed)

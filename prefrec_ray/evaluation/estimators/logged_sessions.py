@@ -19,7 +19,7 @@ from prefrec_ray.evaluation.logged.sessions import LoggedSessions, read_sessions
 from prefrec_ray.evaluation.results.names import IMITATION, LOGGING_POLICY
 from prefrec_ray.evaluation.results.served import Tally, count, tally_policy
 from prefrec_ray.evaluation.subjects.subjects import subject_actions
-from prefrec_ray.runtime.memory import keep_freed_memory
+from prefrec_ray.memory import keep_freed_memory
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
 

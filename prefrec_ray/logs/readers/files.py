@@ -9,11 +9,10 @@ import pyarrow as pa
 import ray.data
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.canonical import ToCanonical
 from prefrec_ray.logs.contract import Side, part_of
 from prefrec_ray.logs.fragments import read
 from prefrec_ray.logs.listing import is_csv, list_inputs, partition_values
-from prefrec_ray.logs.log import Log
+from prefrec_ray.logs.log import Log, ToCanonical
 from prefrec_ray.logs.schemas import PLAIN, CsvFormat, check_present, padded_columns, schemas
 from prefrec_ray.logs.sources import ColumnsSource, FilesSource
 from prefrec_ray.logs.tables import TableContent, item_table, user_table

@@ -14,10 +14,9 @@ from ray.data.block import BlockAccessor
 from ray.exceptions import RayError
 
 from prefrec_ray.errors import UserError, nearest
-from prefrec_ray.logs.canonical import ToCanonical
 from prefrec_ray.logs.contract import Place, Side, clean, part_of
 from prefrec_ray.logs.fragments import empty_log
-from prefrec_ray.logs.log import Log
+from prefrec_ray.logs.log import Log, ToCanonical
 from prefrec_ray.logs.readers.files import FoundColumns, log_of, types_of_ids
 from prefrec_ray.logs.sources import RayDataSource
 from prefrec_ray.logs.values import plain, plain_schema

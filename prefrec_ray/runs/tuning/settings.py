@@ -10,9 +10,9 @@ from prefrec_ray.algorithms.methods import find_settings
 from prefrec_ray.algorithms.settings import TrainingSettings, checked_values
 from prefrec_ray.errors import UserError, nearest, need
 from prefrec_ray.evaluation.settings import ValidationSettings
+from prefrec_ray.memory import check_need
 from prefrec_ray.runs.columns import COLUMNS, SCORES
 from prefrec_ray.settings import Recipe, Seed, Settings, Task
-from prefrec_ray.storage.memory import check_need
 
 
 class Space(Settings):

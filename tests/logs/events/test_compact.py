@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.events import compact as compact_module
 from prefrec_ray.logs.events import log as log_module
-from prefrec_ray.logs.events.compact import compact, same
+from prefrec_ray.logs.events import segments
 from prefrec_ray.logs.events.format import Event, Kind, batch_of, schema
 from prefrec_ray.logs.events.log import EventLog
+from prefrec_ray.logs.events.segments import compact, same
 
 ABOUT = {
     "schema_version": 1,
@@ -145,7 +145,7 @@ def test_a_file_that_is_damaged_stays_as_it_is(folder: Path) -> None:
 
 def test_what_would_differ_is_not_taken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = names(folder)
-    monkeypatch.setattr(compact_module.pq, "read_table", lambda *_, **__: pq.ParquetFile(_[0]).read().slice(1))
+    monkeypatch.setattr(segments.pq, "read_table", lambda *_, **__: pq.ParquetFile(_[0]).read().slice(1))
     with pytest.raises(UserError, match="its Parquet differs from it"):
         compact(str(folder), LATER)
     assert names(folder) == before
@@ -156,10 +156,10 @@ def test_what_would_differ_is_not_taken(folder: Path, monkeypatch: pytest.Monkey
 def test_a_kill_at_any_moment_loses_nothing(folder: Path, moment: str) -> None:
     """SIGKILL in a process of its own, right after the third call that writes, names or removes a file."""
     before = whole(EventLog(str(folder), pa.int64()))
-    places = {"fsync": "compact.os", "replace": "compact.os", "unlink": "compact.Path"}
+    places = {"fsync": "segments.os", "replace": "segments.os", "unlink": "segments.Path"}
     code = f"""
 import os, signal, sys
-from prefrec_ray.logs.events import compact
+from prefrec_ray.logs.events import segments
 calls, of = 0, {places[moment]}
 plain = of.{moment}
 def killed(*a, **k):
@@ -170,7 +170,7 @@ def killed(*a, **k):
         os.kill(os.getpid(), signal.SIGKILL)
     return result
 of.{moment} = killed
-compact.compact(sys.argv[1], {LATER})
+segments.compact(sys.argv[1], {LATER})
 """
     done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
