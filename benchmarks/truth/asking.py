@@ -1,8 +1,8 @@
 """Whom to ask what: the votes that a team of known reliabilities needs, as `prefrec label` chooses the pairs.
 
 `python -m benchmarks asking DATASET WORK` takes the data set of `crowd`, its truth, its pairs and its 20 annotators.
-They answer as on the page, without one: the next pair by `Board`, a pair ends at a posterior of `VoteScores`. Reward
-models learn from the labels as in `crowd`.
+They answer as on the page, without HTTP: `Desk` chooses the next pair, and a pair ends at a posterior of `VoteScores`.
+Reward models learn from the labels as in `crowd`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,9 @@ from benchmarks.truth.crowd import (
     true_pairs,
 )
 from prefrec_ray.annotation.aggregate import VoteScores, one_coin
-from prefrec_ray.annotation.page.board import Board
+from prefrec_ray.annotation.page.desk import Desk, exchanged
+from prefrec_ray.annotation.page.settings import DRAWN, LabelSettings
+from prefrec_ray.annotation.page.store import Store
 from prefrec_ray.annotation.store import import_votes
 from prefrec_ray.annotation.votes import SCHEMA, WORDS
 from prefrec_ray.runtime import start_ray
@@ -58,30 +61,39 @@ class Asked:
 def ask(truth: dict[int, float], votes: int, posterior: float, budget: int, seed: int, rescore: int = 500) -> Asked:
     """Annotators come in a chance order until `budget` votes are given, or nothing is left to ask.
 
-    truth: P(second) by pair: 0, 0.5 or 1. votes: most on a pair. posterior: a pair ends there; above 1 none does.
-    rescore: votes after which scores are new; the page takes 20.
+    truth: P(second) by pair: 0, 0.5 or 1. votes: most on a pair. posterior: a pair ends there. rescore: votes after
+    which scores are new; the page takes 20.
     """
+    settings = LabelSettings(votes=votes, posterior=posterior, gold=0.0, repeats=0.0)
+    with TemporaryDirectory() as folder:
+        about = {"dataset": "", "secret": "", "signals": [], "settings": settings.model_dump(include=set(DRAWN))}
+        Store.create(folder, about, [(pair, "train", None, "[[], []]") for pair in truth])
+        desk = Desk(folder, settings, clock=lambda: 0.0)
+        for annotator in range(ANNOTATORS):
+            desk.store.invite(name(annotator), expires=1.0)
+        try:
+            return _ask(desk, truth, budget, seed, rescore)
+        finally:
+            desk.store.close()
+
+
+def _ask(desk: Desk, truth: dict[int, float], budget: int, seed: int, rescore: int) -> Asked:
     rng = np.random.default_rng(seed)
     reliability = rng.permutation(np.linspace(LOWEST, HIGHEST, ANNOTATORS))
-    board = Board(rng.permutation(list(truth)).tolist(), [], votes, (0.0, 0.0))
     given: list[tuple[int, str, str]] = []
-    scores, idle = VoteScores.fit([], {}), 0
+    idle = 0
     while len(given) < budget and idle < 5 * ANNOTATORS:
         annotator = int(rng.integers(ANNOTATORS))
-        following = board.next(name(annotator), 0.0, rng)
-        idle = idle + 1 if following is None else 0
-        if following is None:
+        question = desk.question(name(annotator))
+        idle = idle + 1 if question is None else 0
+        if question is None:
             continue
-        pair = following[0]
-        label = answer(truth[pair], reliability[annotator], rng)
-        board.voted(name(annotator), pair, label, False)
-        given.append((pair, name(annotator), label))
-        on_pair = [(pair, who, said) for who, said in board.labels[pair].items() if said != "skip"]
-        board.decided |= scores.decided(on_pair, posterior)
+        lease = question.lease
+        label = answer(truth[lease.pair], reliability[annotator], rng)
+        desk.vote(name(annotator), lease.token, exchanged(label, lease.flipped), seconds=1.0)
+        given.append((lease.pair, name(annotator), label))
         if len(given) % rescore == 0:
-            judged = [vote for vote in given if vote[2] != "skip"]
-            scores = VoteScores.fit(judged, {})
-            board.decided = scores.decided(judged, posterior)
+            desk.take(VoteScores.fit(desk.judged(), {}))
     return Asked(given)
 
 

@@ -150,7 +150,7 @@ def serve(
         )
         app = make_app(Labeling(desk, signer, Items(settings.items, signer.code), guide), token)
         url = url_of(host, listener)
-        say(f"labeling on {url} (pairs: {len(desk.board.labels):,}, votes: {desk.votes:,})")
+        say(f"labeling on {url} (pairs: {len(desk.pairs):,}, votes: {desk.votes:,})")
         say(f"admin: {url}/enter/{signer.sign('invitation', ADMIN, time.time() + 3600 * ADMIN_HOURS)}")
         run_app(app, listener)
 

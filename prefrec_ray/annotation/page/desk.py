@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import random
 import secrets
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from prefrec_ray.annotation.aggregate import Votes, VoteScores
-from prefrec_ray.annotation.page.board import Board
 from prefrec_ray.annotation.page.settings import DRAWN, LabelSettings
 from prefrec_ray.annotation.page.store import Lease, Store, Vote
 from prefrec_ray.errors import UserError
 from prefrec_ray.settings import parse
 
 _MOST_SECONDS = 3600.0  # of a vote; longer times are breaks
+#: Smallest number of votes between a question and its repeat.
+_APART = 10
 
 
 class Stale(Exception):
@@ -34,42 +35,34 @@ class Question:
 class Desk:
     """An opened store. Raises `UserError` if it was made with other settings, or is damaged.
 
-    `clock`: seconds since 1970.
+    `clock`: seconds since 1970. `decided`: pairs that need no more votes.
     """
 
     def __init__(self, folder: str, settings: LabelSettings, clock: Callable[[], float]) -> None:
         self.store, self.now = Store(folder), clock
-        self.settings = settings = _as_made(self.store.about["settings"], settings, self.store.file)
-        pairs = self.store.pairs()
-        self.gold = {pair: label for pair, label in pairs if label is not None}
-        self._rng = np.random.default_rng()
-        order = self._rng.permutation([pair for pair, _ in pairs]).tolist()
-        self.board = Board(order, self.gold, settings.votes, (settings.gold, settings.repeats))
-        for vote in self.store.votes():
-            self.board.voted(vote.annotator, vote.pair, vote.label, vote.repeat)
-        for lease in self.store.leases():
-            self.board.leased(lease.annotator, lease.pair, lease.expires)
+        self.settings = _as_made(self.store.about["settings"], settings, self.store.file)
+        labels = dict(self.store.pairs())
+        self.pairs = list(labels)
+        self.gold = {pair: label for pair, label in labels.items() if label is not None}
         self.take(VoteScores.fit(self.judged(), self.gold))
 
     @property
     def votes(self) -> int:
         """Return the number of votes, without repeats."""
-        return sum(map(len, self.board.labels.values()))
+        return len(self.store.labels())
 
     @property
     def left(self) -> int:
         """Return the remaining votes of the budget, or the largest number of votes until every pair is decided."""
-        most = self.board.left
+        votes = Counter(pair for pair, _, _ in self.store.labels())
+        most = sum(max(0, self.settings.votes - votes[pair]) for pair in self.pairs if pair not in self.decided)
         return most if self.settings.budget is None else max(0, min(most, self.settings.budget - self.votes))
 
     def question(self, annotator: str) -> Question | None:
         """Return this annotator's current question until it has a vote or expires; None if no question is left."""
         now = self.now()
         lease = self._lease_of(annotator)
-        if lease is not None and lease.expires < now and not self._is_useful(lease, now):
-            self.board.release(annotator, lease.pair)
-            lease = None
-        if lease is None:
+        if lease is None or (lease.expires < now and not lease.repeat and lease.pair not in self._open(annotator, now)):
             lease = self._next(annotator, now)
         if lease is None:
             return None
@@ -100,21 +93,17 @@ class Desk:
             token=token,
         )
         self.store.vote(vote)
-        self.board.voted(annotator, vote.pair, vote.label, vote.repeat)
-        self.board.decided |= self.scores.decided(self.judged([vote.pair]), self.settings.posterior)
+        self.decided |= self.scores.decided(self.judged(vote.pair), self.settings.posterior)
 
     def undo(self, annotator: str) -> None:
         """Take back the last vote, and ask its question again; do nothing without a vote."""
         vote = self.last_vote(annotator)
         if vote is None:
             return
-        current = self._lease_of(annotator)
-        if current is not None:
-            self.board.release(annotator, current.pair)
         lease = self._lease(annotator, vote.pair, vote.repeat, vote.flipped, vote.changed + 1, self.now())
         self.store.undo(vote, lease)
-        self.board.undone(annotator, vote.pair, vote.repeat)
-        self.board.leased(annotator, vote.pair, lease.expires)
+        if not vote.repeat:
+            self.decided.discard(vote.pair)
 
     def last_vote(self, annotator: str) -> Vote | None:
         """Return the last vote of an annotator, or None."""
@@ -127,43 +116,51 @@ class Desk:
 
     def withdraw(self, annotator: str) -> None:
         """End an annotator's invitation at once; their votes stay."""
-        lease = self._lease_of(annotator)
         self.store.withdraw(annotator, self.now())
-        if lease is not None:
-            self.board.release(annotator, lease.pair)
 
-    def judged(self, pairs: Iterable[int] | None = None) -> Votes:
-        """Return the votes on `pairs`, or on all, without skips and repeats."""
-        labels = self.board.labels
-        chosen = labels if pairs is None else pairs
-        return [(pair, who, label) for pair in chosen for who, label in labels[pair].items() if label != "skip"]
+    def judged(self, pair: int | None = None) -> Votes:
+        """Return the votes on a pair, or on all, without skips and repeats."""
+        return [vote for vote in self.store.labels(pair) if vote[2] != "skip"]
 
     def take(self, scores: VoteScores) -> None:
         """Use these scores from now on, also for votes that came later."""
         self.scores = scores
-        self.board.decided = scores.decided(self.judged(), self.settings.posterior)
+        self.decided = scores.decided(self.judged(), self.settings.posterior)
 
     def _lease_of(self, annotator: str) -> Lease | None:
         return next(iter(self.store.leases(annotator=annotator)), None)
 
-    def _is_useful(self, lease: Lease, now: float) -> bool:
-        return lease.repeat or self.board.is_open(lease.pair, lease.annotator, now)
+    def _open(self, annotator: str, now: float) -> list[int]:
+        """Return the pairs on which a vote of this annotator is useful."""
+        pairs = self.store.open_pairs(annotator, now, self.settings.votes)
+        return [pair for pair in pairs if pair not in self.decided]
 
     def _next(self, annotator: str, now: float) -> Lease | None:
         if self.settings.budget is not None and self.votes >= self.settings.budget:
             return None
-        following = self.board.next(annotator, now, self._rng)
+        following = self._choose(annotator, now)
         if following is None:
             return None
         pair, repeat = following
-        flipped = bool(self._rng.integers(2))
+        flipped = random.random() < 0.5
         if repeat:  # with sides exchanged
             (first,) = self.store.votes(annotator=annotator, pair=pair, repeat=False)
             flipped = not first.flipped
         lease = self._lease(annotator, pair, repeat, flipped, 0, now)
         self.store.lease(lease)
-        self.board.leased(annotator, pair, lease.expires)
         return lease
+
+    def _choose(self, annotator: str, now: float) -> tuple[int, bool] | None:
+        """Return the next pair, and a flag for repeats; None if no question is left for this annotator."""
+        votes = self.store.votes(annotator=annotator)
+        seen, repeated = {vote.pair for vote in votes}, {vote.pair for vote in votes if vote.repeat}
+        unseen = [pair for pair in self.gold if pair not in seen]
+        if unseen and random.random() < self.settings.gold:
+            return random.choice(unseen), False
+        old = [vote.pair for vote in votes[:-_APART] if vote.pair not in repeated]
+        if old and random.random() < self.settings.repeats:
+            return random.choice(old), True
+        return next(((pair, False) for pair in self._open(annotator, now)), None)
 
     def _lease(self, annotator: str, pair: int, repeat: bool, flipped: bool, changed: int, now: float) -> Lease:
         expires = now + 60 * self.settings.lease_minutes

@@ -47,7 +47,7 @@ def question_page(desk: Desk, annotator: str, items: Items, guide: Markup, form:
     values = {
         "form": form,
         "previous": last and exchanged(last.label, last.flipped),
-        "voted": desk.board.count(annotator),
+        "voted": len(desk.store.votes(annotator=annotator)),
     }
     if question is None:
         return page("done.html", **values)
@@ -56,8 +56,8 @@ def question_page(desk: Desk, annotator: str, items: Items, guide: Markup, form:
         drawing=draw(question.segments, signals_of(desk.store.about["signals"]), items),
         question=question.lease.token,
         guide=guide,
-        decided=len(desk.board.decided),
-        pairs=len(desk.board.labels),
+        decided=len(desk.decided),
+        pairs=len(desk.pairs),
         **values,
     )
 
@@ -68,8 +68,8 @@ def admin_page(desk: Desk, links: Mapping[str, str], invited: str, form: str) ->
     people = desk.store.people()
     return page(
         "admin.html",
-        decided=len(desk.board.decided),
-        pairs=len(desk.board.labels),
+        decided=len(desk.decided),
+        pairs=len(desk.pairs),
         votes=len(votes),
         left=desk.left,
         alpha=krippendorff_alpha(np.array([pair for pair, _, _ in votes]), np.array([v for _, _, v in votes], str)),

@@ -37,6 +37,16 @@ CREATE TABLE votes (
     UNIQUE (pair, annotator, repeat));
 CREATE TABLE audit (time REAL NOT NULL, event TEXT NOT NULL, annotator TEXT NOT NULL);
 """
+#: Pairs without a vote of an annotator, and with fewer votes and other annotators' leases than the maximum.
+_OPEN = """
+SELECT pair FROM pairs
+LEFT JOIN (SELECT pair, count(*) AS voted FROM votes WHERE NOT repeat GROUP BY pair) USING (pair)
+LEFT JOIN (SELECT pair, count(*) AS leased FROM leases WHERE annotator <> :annotator AND expires > :now GROUP BY pair)
+    USING (pair)
+WHERE ifnull(voted, 0) + ifnull(leased, 0) < :most
+    AND pair NOT IN (SELECT pair FROM votes WHERE annotator = :annotator)
+ORDER BY voted IS NULL AND leased IS NULL, pair
+"""
 
 
 @dataclass(frozen=True)
@@ -131,6 +141,15 @@ class Store:
         """Return (pair, gold label) of all pairs."""
         return self._db.execute("SELECT pair, gold FROM pairs").fetchall()
 
+    def open_pairs(self, annotator: str, now: float, most: int) -> list[int]:
+        """Return the pairs on which a vote of the annotator counts, if a pair has `most` votes at most.
+
+        Pairs with votes or leases come before new ones, so that pairs get several votes. Ids are hashes, so that their
+        order is random.
+        """
+        rows = self._db.execute(_OPEN, {"annotator": annotator, "now": now, "most": most})
+        return [pair for (pair,) in rows]
+
     def segments(self, pair: int) -> list[Any]:
         """Return the two segments of a pair (`questions.Segment`)."""
         (segments,) = self._db.execute("SELECT segments FROM pairs WHERE pair = ?", (pair,)).fetchone()
@@ -166,9 +185,10 @@ class Store:
         """Return the votes with the given columns, in order; with `last` at most one."""
         return self._select(Vote, "votes", "number DESC LIMIT 1" if last else "number", equal)
 
-    def labels(self) -> list[tuple[int, str, str]]:
-        """Return (pair, annotator, label) of all votes except repeats."""
-        return [(vote.pair, vote.annotator, vote.label) for vote in self.votes(repeat=False)]
+    def labels(self, pair: int | None = None) -> list[tuple[int, str, str]]:
+        """Return (pair, annotator, label) of the votes on a pair, or of all votes, without repeats."""
+        query = "SELECT pair, annotator, label FROM votes WHERE NOT repeat AND pair = ifnull(?, pair) ORDER BY number"
+        return self._db.execute(query, (pair,)).fetchall()
 
     def lease(self, lease: Lease) -> None:
         """Set the lease of an annotator."""

@@ -2,9 +2,11 @@
 
 import re
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hand_store import write_store
 from hypothesis import given, settings
@@ -99,6 +101,64 @@ def test_undo_asks_again_with_the_same_sides(make: Callable[..., Desk]) -> None:
     assert [(v.label, v.changed) for v in desk.store.votes()] == [("tie", 1)]
 
 
+@pytest.mark.parametrize(("votes", "people"), [(1, "abc"), (2, "ab"), (3, "abcd"), (5, "ab")])
+def test_a_team_answers_every_pair_as_often_as_wanted(make: Callable[..., Desk], votes: int, people: str) -> None:
+    """In any order, with several pairs on screens at a time; a posterior of 1 decides no pair."""
+    desk = make(people=people, votes=votes, posterior=1.0)
+    desk.gold.clear()
+    desk.decided.clear()
+    rng = np.random.default_rng(votes)
+    on_screen: dict[str, str] = {}
+    for _ in range(4 * votes * 12 * len(people)):
+        who = str(rng.choice(list(people)))
+        if who in on_screen:
+            desk.vote(who, on_screen.pop(who), "first", 1)
+        elif (question := desk.question(who)) is not None:
+            assert not question.lease.repeat
+            on_screen[who] = question.lease.token
+    counts = Counter(vote.pair for vote in desk.store.votes())
+    assert counts == dict.fromkeys(desk.pairs, min(votes, len(people)))
+
+
+def test_pairs_that_were_begun_come_first(make: Callable[..., Desk]) -> None:
+    desk = make(people="abc", votes=3)
+    desk.gold.clear()
+    begun = ask(desk, "a")
+    assert ask(desk, "b").pair == begun.pair  # on a screen
+    desk.vote("a", begun.token, "first", 1)
+    assert ask(desk, "c").pair == begun.pair
+    desk.decided.add(begun.pair)
+    desk.undo("a")
+    assert begun.pair not in desk.decided
+
+
+def test_gold_and_repeats_come_as_often_as_asked_for(make: Callable[..., Desk]) -> None:
+    desk = make(pairs=400, gold=0.1, repeats=0.1)
+    desk.gold = dict.fromkeys(range(200, 400), "first")
+    for _ in range(300):
+        desk.vote("a", ask(desk, "a").token, "first", 1)
+    votes = desk.store.votes()
+    repeats = [number for number, vote in enumerate(votes) if vote.repeat]
+    assert 10 <= len(repeats) <= 55
+    assert sum(vote.pair >= 200 for vote in votes if not vote.repeat) >= 10
+    first = {vote.pair: number for number, vote in enumerate(votes) if not vote.repeat}
+    assert all(number - first[votes[number].pair] > 10 for number in repeats)
+
+
+def test_everybody_is_asked_gold_pairs(make: Callable[..., Desk]) -> None:
+    """Also pairs with enough votes of others."""
+    desk = make(pairs=3, votes=1, gold=0.5)
+    asked = {"a": set(), "b": set()}
+    for who, pairs in asked.items():
+        for _ in range(60):
+            question = desk.question(who)
+            if question is not None:
+                pairs.add(question.lease.pair)
+                desk.vote(who, question.lease.token, "first", 1)
+    assert asked["a"] >= {1, 2}
+    assert asked["b"] == {1, 2}
+
+
 def test_repeats_come_the_other_way_round(make: Callable[..., Desk]) -> None:
     desk = make(pairs=60, repeats=0.5)
     for _ in range(60):
@@ -118,10 +178,10 @@ def test_a_decided_pair_is_asked_no_more(make: Callable[..., Desk]) -> None:
         while (question := desk.question(who)) is not None:
             label = "second" if question.lease.flipped else "first"
             desk.vote(who, question.lease.token, label, 1)
-    by_pair = [sum(v.pair == pair for v in desk.store.votes()) for pair in desk.board.labels]
+    by_pair = [sum(v.pair == pair for v in desk.store.votes()) for pair in desk.pairs]
     assert max(by_pair) < 8
     assert desk.left == 0
-    assert desk.board.decided == set(desk.board.labels)
+    assert desk.decided == set(desk.pairs)
 
 
 def test_the_budget_ends_it(make: Callable[..., Desk]) -> None:
@@ -168,10 +228,7 @@ def test_a_restart_finds_what_was_there(data: st.DataObject) -> None:
         again = Desk(f"{folder}/store", LabelSettings(votes=2, repeats=0.3), Clock())
         assert again.store.votes() == desk.store.votes()
         assert sorted(again.judged()) == sorted(desk.judged())
-        assert (again.votes, dict(again.board.labels)) == (desk.votes, dict(desk.board.labels))
         assert again.store.leases() == desk.store.leases()
-        for who in "ab":
-            assert again.board.count(who) == desk.board.count(who)
         desk.store.close()
         again.store.close()
 
