@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import RenderableType
@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from prefrec_ray.inspection.counts import LENGTHS, SKETCH
-from prefrec_ray.inspection.tables import described
 from prefrec_ray.logs.contract import Reason, summary
 from prefrec_ray.reports.html import share
 
@@ -81,6 +80,17 @@ def log_tables(report: LogReport) -> Iterator[RenderableType]:
     segments.add_row("users with two", *(f"{n:,} ({share(n / counts.users)})" for n in counts.long_users))
     yield ""
     yield segments
+
+
+def described(source: Mapping[str, Any]) -> Iterator[str]:
+    """Yield one line for each table of a source: its file and its columns."""
+    for name in ("users", "items"):
+        table = source.get(name)
+        if table:
+            parts = [f"id {table['id']}"]
+            parts += [f"{key} {table[key]}" for key in ("title", "embedding") if key in table]
+            parts += [f"features {', '.join(table['features'])}"] if "features" in table else []
+            yield f"table of {name}: {table['path'].rpartition('/')[2]} ({'; '.join(parts)})"
 
 
 def dataset_tables(dataset: PreparedDataset, levels: dict[str, np.ndarray]) -> Iterator[RenderableType]:

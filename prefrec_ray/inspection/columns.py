@@ -1,4 +1,4 @@
-"""Columns of a log: names as words; type, share of empty cells, number of values and examples from a sample."""
+"""Columns of a log: names as words; type, empty cells, values and examples from a sample; units of times."""
 
 from __future__ import annotations
 
@@ -10,20 +10,26 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.contract import plain
-from prefrec_ray.logs.fragments import batches, empty_log
+from prefrec_ray.logs.contract import Part, Place, clean, plain
+from prefrec_ray.logs.fragments import batches, list_fragments
 from prefrec_ray.logs.listing import is_csv
 from prefrec_ray.logs.schemas import CsvFormat, schema
+from prefrec_ray.logs.times import PER_SECOND, to_milliseconds
 from prefrec_ray.logs.values import is_text, padded
 
 _PIECES = 8  # evenly spread over the log; their first rows are the sample
 _ROWS = 25_000  # per piece
 _EXAMPLES = 3
 _SEPARATORS = (";", "\t", "|")
+#: 1995 to 2040, in s. No number is a date in this range in two units.
+_FIRST, _LAST = 788_918_400, 2_208_988_800
+_ENOUGH = 0.99  # share of the times that must fit, because good logs contain a few bad cells
+_DIGITS = 8  # of a date, at least
+_NUMBER = r"^\d+(\.\d*)?$"
+_DATES = ("%Y-%m-%d", "%Y/%m/%d", "%Y%m%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y")
+_PATTERNS = tuple(f"{date}{time}" for time in (" %H:%M:%S", " %H:%M:%S UTC", " %H:%M", "") for date in _DATES)
 #: Words in platforms' names of these columns, likelier first.
 USER = (
     *("user", "member", "visitor", "customer", "household", "client", "subscriber", "viewer", "listener", "reader"),
@@ -102,33 +108,21 @@ def flat_columns(file: str, form: CsvFormat) -> list[str]:
 
 
 def sample(files: Sequence[str], columns: list[str], form: CsvFormat) -> pa.Table:
-    """Return the first rows of some pieces (row groups of Parquet, CSV files), evenly spread over `files`.
+    """Return the first rows of some fragments (row groups of Parquet, CSV files), evenly spread over `files`.
 
     Raises `UserError` without rows, and for two columns of one name.
     """
     for name in columns:
         if columns.count(name) > 1:
             raise UserError(f"{files[0]}: column '{name}' occurs {columns.count(name)} times; expected once")
-    # At most one file per piece is opened, evenly spread.
-    chosen = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, min(_PIECES, len(files))).astype(int))]
-    each = max(1, _PIECES // len(chosen))
-    parts = [part for file in chosen for part in _first_rows(file, columns, each, form)]
+    fragments = list_fragments(files, form)[0]
+    chosen = [fragments[i] for i in np.unique(np.linspace(0, len(fragments) - 1, _PIECES).astype(int))]
+    tables = (next(batches(one["file"], columns, one["group"], form), None) for one in chosen)
+    parts = [table.slice(0, _ROWS) for table in tables if table is not None]
     table = pa.table({name: _joined([part[name] for part in parts]) for name in columns})
-    if is_csv(chosen[0]):
+    if is_csv(files[0]):
         table = pa.table({name: narrowest(table[name], _is_called_id(name)) for name in columns})
-    if not len(table):
-        raise empty_log(files)
     return table
-
-
-def _first_rows(file: str, columns: list[str], pieces: int, form: CsvFormat) -> list[pa.Table]:
-    groups: list[int | None] = [None]
-    if not is_csv(file):
-        system, path = storage.filesystem(file)
-        number = pq.read_metadata(path, filesystem=system).num_row_groups
-        groups = np.unique(np.linspace(0, number - 1, min(pieces, number)).astype(int)).tolist() if number else []
-    tables = [next(iter(batches(file, columns, group, form)), None) for group in groups]
-    return [table.slice(0, _ROWS) for table in tables if table is not None]
 
 
 def _joined(parts: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
@@ -184,3 +178,54 @@ def _profile(name: str, column: pa.ChunkedArray) -> Column:
         high=high,
         examples=tuple(plain(values[int(i)]) for i in first),
     )
+
+
+def time_unit(column: pa.ChunkedArray) -> str | None:
+    """Return s, ms, us or ns for numbers, iso for text and timestamps; None for a column without times."""
+    known = _known(column)
+    kind = known.type
+    if not len(known):
+        return None
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return "iso"
+    numbers = known
+    if is_text(kind):
+        if time_formats(known):
+            return "iso"
+        numbers = known.filter(pc.match_substring_regex(known, _NUMBER))  # text because of a single word
+    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        return None
+    values = numbers.cast(pa.float64(), safe=False).to_numpy()
+    for unit, per_second in PER_SECOND.items():
+        fitting = (values >= _FIRST * per_second) & (values < _LAST * per_second)
+        if fitting.sum() >= _ENOUGH * len(known):
+            return unit
+    return None
+
+
+def time_formats(column: pa.ChunkedArray) -> list[str]:
+    """Return the formats of times as text: "" for ISO 8601, or patterns of strftime; none if no format fits.
+
+    Several formats read equally many times if no day is above 12; the first one then has the shortest span.
+    """
+    texts = _known(column)
+    dates = pc.sum(pc.greater_equal(pc.utf8_length(texts), _DIGITS)).as_py()
+    if not len(texts) or dates < _ENOUGH * len(texts):
+        return []
+    found = []
+    for pattern in ("", *_PATTERNS):
+
+        def convert(table: pa.Table, place: Place, pattern: str | None = pattern or None) -> pa.Table:
+            return pa.table({"ms": to_milliseconds(table["text"], "iso", place, "text", pattern=pattern)})
+
+        times = clean(pa.table({"text": texts}), Place("", 0), convert, Part(None))["ms"].to_numpy()
+        if len(times) >= _ENOUGH * len(texts):
+            if not pattern:
+                return [""]
+            found.append((-len(times), np.ptp(times), pattern))
+    return [pattern for count, _, pattern in sorted(found) if count == min(found)[0]]
+
+
+def _known(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    known = column.drop_null()
+    return known.cast(known.type.value_type) if pa.types.is_dictionary(known.type) else known

@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
+from prefrec_ray.dataset.prepare.rows import equal_rows
 from prefrec_ray.engagement.levels import MAX_LEVEL, depth_levels, frequency_levels
 from prefrec_ray.engagement.sessions import SessionTable, session_numbers, session_table
 from prefrec_ray.errors import unwrapped_errors
-from prefrec_ray.ids import first_rows, hash_ids, mix, run_lengths
+from prefrec_ray.ids import codes, first_rows, hash_ids, run_lengths
 from prefrec_ray.logs.contract import Part, Reason, merge_reasons
 from prefrec_ray.logs.log import Log
 
@@ -25,9 +26,10 @@ TIMEOUTS_MINUTES = (10.0, 30.0, 60.0, 120.0, 1440.0)
 LENGTHS = (100, 50, 20, 10, 5)
 SKETCH = 4096  # number of the smallest item hashes that are stored; the number of items has an error of 1.6 %
 _MINUTE_MS, _DAY_MS = 60_000, 86_400_000
-_SUMS = ("rows", "users", "repeats", "timed")
-_VECTORS = ("sessions", "single", "depth_levels", "frequency_levels", "long_users")
-_ID_KEY, _BUCKET_KEY = 1, 2
+_SUMS = (
+    *("rows", "users", "repeats", "timed", "sessions", "single", "depth_levels", "frequency_levels", "long_users"),
+)
+_ITEM_KEY, _BUCKET_KEY = 1, 2
 _ROWS_OF_BUCKET = 1 << 20
 _MIN_BUCKETS, _FEW_ROWS = 4, 1 << 17  # more rows than this take several buckets, to keep several cores busy
 
@@ -91,88 +93,60 @@ def count(log: Log, timeout_minutes: float = 30.0) -> Counts | None:
     timeouts = (*sorted({*TIMEOUTS_MINUTES, timeout_minutes}), *((None,) if log.given_sessions else ()))
     level_timeout = None if log.given_sessions else timeout_minutes
     buckets = max(_MIN_BUCKETS if log.rows > _FEW_ROWS else 1, log.rows // _ROWS_OF_BUCKET)
-    rows = log.interactions.map_batches(
-        _hashed, batch_size=None, batch_format="pyarrow", zero_copy_batch=True, fn_kwargs={"buckets": buckets}
-    )
     summarise = partial(summarise_bucket, timeouts=timeouts, level_timeout=level_timeout)
     with unwrapped_errors():
         if buckets == 1:  # processes for a shuffle take longer to start
-            tables = [table for table in ray.get(rows.to_arrow_refs()) if table.num_rows]
+            tables = [table for table in ray.get(log.interactions.to_arrow_refs()) if table.num_rows]
             parts = summarise(pa.concat_tables(tables)).to_pylist() if tables else []
         else:
+            rows = log.interactions.map_batches(
+                _with_bucket, batch_size=None, batch_format="pyarrow", fn_kwargs={"buckets": buckets}
+            )
             groups = rows.groupby("bucket", num_partitions=buckets)
             parts = groups.map_groups(summarise, batch_format="pyarrow").take_all()
     if not parts:
         return None
-
-    def total(name: str) -> Any:
-        return np.sum([np.asarray(part[name]) for part in parts], axis=0)
-
-    sums: dict[str, Any] = {name: int(total(name)) for name in _SUMS}
+    sums = {name: np.sum([np.asarray(part[name]) for part in parts], axis=0) for name in _SUMS}
+    plain: dict[str, Any] = {name: total if total.ndim else int(total) for name, total in sums.items()}
     return Counts(
-        **sums,
+        **plain,
         items=distinct_items(np.concatenate([np.asarray(part["items"], dtype=np.int64) for part in parts])),
         first=min(int(part["first"]) for part in parts),
         last=max(int(part["last"]) for part in parts),
         timeouts=timeouts,
         level_timeout=level_timeout,
-        **{name: total(name) for name in _VECTORS},
     )
 
 
-def _hashed(table: pa.Table, buckets: int) -> pa.Table:
-    """Return bucket, user, item, time, row (a hash of all columns)[, session], all int64."""
-    user = column_hash(table["user_id"], _ID_KEY)
-    row = np.zeros(table.num_rows, dtype=np.uint64)
-    for number, name in enumerate(table.column_names):
-        if name != "order":
-            row = mix(row.view(np.int64), 0) ^ column_hash(table[name], number)
-    columns = {
-        "bucket": mix(user.view(np.int64), _BUCKET_KEY) % np.uint64(buckets),
-        "user": user,
-        "item": column_hash(table["item_id"], _ID_KEY),
-        "time": table["timestamp"],
-        "row": row,
-    }
-    if "session_id" in table.column_names:
-        columns["session"] = column_hash(table["session_id"], _ID_KEY)
-    return pa.table({name: v.view(np.int64) if isinstance(v, np.ndarray) else v for name, v in columns.items()})
-
-
-def column_hash(column: pa.ChunkedArray, key: int) -> np.ndarray:
-    """Return hashes, uint64 [n], of ids, numbers or times: equal values, and missing ones, have equal hashes."""
-    if pa.types.is_floating(column.type):
-        return mix(pc.fill_null(column.cast(pa.float64()), np.nan).to_numpy().view(np.int64), key)
-    return hash_ids(column, key)
+def _with_bucket(table: pa.Table, buckets: int) -> pa.Table:
+    bucket = hash_ids(table["user_id"], _BUCKET_KEY) % np.uint64(buckets)
+    return table.append_column("bucket", pa.array(bucket.astype(np.int64)))
 
 
 def summarise_bucket(rows: pa.Table, timeouts: tuple[float | None, ...], level_timeout: float | None) -> pa.Table:
     """Return one row about all rows of some users: the fields of `Counts`; `items` are the smallest hashes."""
-    columns = {name: rows[name].to_numpy() for name in rows.column_names}
-    by_time = np.lexsort((columns["time"], columns["user"]))
-    user, time = columns["user"][by_time], columns["time"][by_time]
-    session_id = columns["session"][by_time] if "session" in columns else None
+    rows = rows.sort_by([(name, "ascending") for name in ("user_id", "timestamp", "order")])
+    user, time = codes(rows["user_id"]), rows["timestamp"].to_numpy()
+    session_id = codes(rows["session_id"]) if "session_id" in rows.column_names else None
     tables = {t: session_table(user, time, session_numbers(user, time, *_rule(t, session_id))) for t in timeouts}
     levels = tables[level_timeout]
     starts = first_rows(user)
     requests = run_lengths(starts, len(user))
-    return _one_row(
-        {
-            "rows": len(user),
-            "users": len(starts),
-            "items": np.sort(np.unique(columns["item"]).view(np.uint64))[:SKETCH].view(np.int64),
-            "first": int(time.min()),
-            "last": int(time.max()),
-            # Equal rows have one user, and all rows of a user are in one bucket.
-            "repeats": len(user) - len(np.unique(columns["row"])),
-            "timed": int((time % _DAY_MS != 0).sum()),
-            "sessions": [len(table) for table in tables.values()],
-            "single": [_single(table) for table in tables.values()],
-            "depth_levels": _histogram(depth_levels(levels.user, levels.depth)),
-            "frequency_levels": _histogram(frequency_levels(levels.user, levels.revisit_ms)),
-            "long_users": [int((requests > 2 * length).sum()) for length in LENGTHS],
-        }
-    )
+    summary = {
+        "rows": len(user),
+        "users": len(starts),
+        "items": np.sort(hash_ids(pc.unique(rows["item_id"]), _ITEM_KEY))[:SKETCH].view(np.int64),
+        "first": int(time.min()),
+        "last": int(time.max()),
+        "repeats": int(equal_rows(rows).sum()),
+        "timed": int((time % _DAY_MS != 0).sum()),
+        "sessions": [len(table) for table in tables.values()],
+        "single": [_single(table) for table in tables.values()],
+        "depth_levels": _histogram(depth_levels(levels.user, levels.depth)),
+        "frequency_levels": _histogram(frequency_levels(levels.user, levels.revisit_ms)),
+        "long_users": [int((requests > 2 * length).sum()) for length in LENGTHS],
+    }
+    return pa.table({name: [value] for name, value in summary.items()})
 
 
 def _rule(timeout: float | None, session_id: np.ndarray | None) -> tuple[int, np.ndarray | None]:
@@ -185,12 +159,6 @@ def _single(table: SessionTable) -> int:
 
 def _histogram(levels: np.ndarray) -> np.ndarray:
     return np.bincount(levels[~np.isnan(levels)].astype(np.int64), minlength=MAX_LEVEL + 1)
-
-
-def _one_row(values: dict[str, Any]) -> pa.Table:
-    number, several = pa.int64(), pa.list_(pa.int64())
-    columns = {name: pa.array([v], number if isinstance(v, int) else several) for name, v in values.items()}
-    return pa.table(dict(sorted(columns.items())))
 
 
 def distinct_items(hashes: np.ndarray) -> int:

@@ -10,9 +10,19 @@ from typing import Any
 import pyarrow as pa
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.inspection.columns import ID, ITEM, SESSION, USER, Column, is_plain, rank, words
+from prefrec_ray.inspection.columns import (
+    ID,
+    ITEM,
+    SESSION,
+    USER,
+    Column,
+    is_plain,
+    rank,
+    time_formats,
+    time_unit,
+    words,
+)
 from prefrec_ray.inspection.proposal import flow
-from prefrec_ray.inspection.units import time_formats, time_unit
 from prefrec_ray.logs.listing import is_csv
 from prefrec_ray.logs.readers.files import id_type, is_id
 from prefrec_ray.logs.sources import RESERVED

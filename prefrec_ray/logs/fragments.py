@@ -46,6 +46,22 @@ def read(
 
     Rows for which `convert` raises `BadRows` go to `side`; without `side` they are a `UserError`.
     """
+    fragments, rows = list_fragments(files, form)
+    blocks = min(len(fragments), _MAX_BLOCKS)
+    dataset = ray.data.from_items(fragments, override_num_blocks=blocks).map_batches(
+        _read_fragments,
+        batch_size=None,
+        batch_format="pyarrow",
+        fn_kwargs={"columns": columns, "convert": convert, "side": side, "form": form},
+    )
+    return dataset, rows
+
+
+def list_fragments(files: Sequence[str], form: CsvFormat = PLAIN) -> tuple[list[dict[str, Any]], int]:
+    """Return the fragments of all files (file, its number, row group, first row), and the number of their rows.
+
+    Raises `UserError` without rows.
+    """
     with ThreadPoolExecutor(THREADS) as pool:
         sizes = list(pool.map(lambda file: [_estimate_rows(file, form)] if is_csv(file) else _row_groups(file), files))
     rows = sum(map(sum, sizes))
@@ -56,14 +72,7 @@ def read(
         for number, (file, of_file) in enumerate(zip(files, sizes, strict=True))
         for group in range(len(of_file))
     ]
-    blocks = min(len(fragments), _MAX_BLOCKS)
-    dataset = ray.data.from_items(fragments, override_num_blocks=blocks).map_batches(
-        _read_fragments,
-        batch_size=None,
-        batch_format="pyarrow",
-        fn_kwargs={"columns": columns, "convert": convert, "side": side, "form": form},
-    )
-    return dataset, rows
+    return fragments, rows
 
 
 def empty_log(files: Sequence[str]) -> UserError:

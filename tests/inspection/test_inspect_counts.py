@@ -19,7 +19,6 @@ from prefrec_ray.inspection.counts import (
     LENGTHS,
     SKETCH,
     TIMEOUTS_MINUTES,
-    column_hash,
     distinct_items,
     summarise_bucket,
 )
@@ -61,8 +60,7 @@ requests = st.tuples(
 @given(rows=st.lists(requests, min_size=1, max_size=40))
 def test_a_bucket_is_summed_up_as_pandas_does(rows: list[tuple[int, int, int]]) -> None:
     log = pd.DataFrame(rows, columns=["user", "item", "ms"])
-    row = pd.factorize(pd.MultiIndex.from_frame(log))[0]
-    columns = {"user": log.user, "item": log["item"], "time": log.ms, "row": row}
+    columns = {"user_id": log.user, "item_id": log["item"], "timestamp": log.ms, "order": log.index}
     table = pa.table({name: pa.array(np.asarray(values), pa.int64()) for name, values in columns.items()})
     # Rows of a bucket come in any order.
     shuffled = table.take(pa.array(np.random.default_rng(0).permutation(len(log))))
@@ -121,13 +119,6 @@ def test_many_items_are_estimated() -> None:
     smallest = [np.sort(part.view(np.uint64))[:SKETCH].view(np.int64) for part in np.split(hashes, 10)]
     assert distinct_items(np.concatenate(smallest)) == pytest.approx(300_000, rel=0.05)
     assert distinct_items(hashes[:100].repeat(3)) == 100
-
-
-def test_hashes_are_equal_where_values_are() -> None:
-    for values in ([1, 2, 3, 1], [0.0, 1.5, None, 0.0], ["", "b", "c", ""]):
-        hashes = column_hash(pa.chunked_array([values]), 3)
-        assert hashes[0] == hashes[3]
-        assert len(set(hashes.tolist())) == 3
 
 
 def test_csv_and_parquet_have_the_same_users(ray_session: None, tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import pytest
 import yaml
 from inspect_logs import clickstream, lastfm, movielens, write
 
+from prefrec_ray.cli.inspect_tables import described
 from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
 from prefrec_ray.errors import UserError
-from prefrec_ray.inspection.log import inspect_log, known_source
+from prefrec_ray.inspection.log import find_tables, inspect_log, known_source
 from prefrec_ray.inspection.proposal import proposal, source_lines
-from prefrec_ray.inspection.tables import described, find_tables
 from prefrec_ray.settings import parse
 
 

@@ -9,9 +9,8 @@ import pytest
 from inspect_logs import clickstream, lastfm, movielens
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.inspection.columns import narrowest, profile, words
+from prefrec_ray.inspection.columns import narrowest, profile, time_unit, words
 from prefrec_ray.inspection.roles import guess_roles
-from prefrec_ray.inspection.units import time_unit
 
 ABSENT = dict.fromkeys(["time_unit", "time_format", "session", "dwell", "dwell_unit", "reward", "propensity"])
 

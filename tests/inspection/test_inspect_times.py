@@ -6,10 +6,9 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from prefrec_ray.inspection.columns import profile
+from prefrec_ray.inspection.columns import profile, time_formats, time_unit
 from prefrec_ray.inspection.proposal import source_lines
 from prefrec_ray.inspection.roles import guess_roles
-from prefrec_ray.inspection.units import time_formats, time_unit
 
 US, EUROPE = "%m/%d/%Y %H:%M:%S", "%d/%m/%Y %H:%M:%S"
 
