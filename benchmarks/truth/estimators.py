@@ -26,9 +26,8 @@ from benchmarks.truth.moments import moment_records
 from benchmarks.truth.scores import KINDS, online, pick
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation.results.calibration import placebo_bias
 from prefrec_ray.evaluation.results.names import CONSTANT, IMITATION, RANDOM_ITEMS, subject_title
-from prefrec_ray.evaluation.results.records import Record
+from prefrec_ray.evaluation.results.records import Record, placebo_bias
 from prefrec_ray.evaluation.selection.validation import ValidationScorer
 from prefrec_ray.evaluation.settings import FqeSettings, ValidationSettings
 from prefrec_ray.policy import Policy

@@ -12,14 +12,13 @@ from prefrec_ray import runtime, storage
 from prefrec_ray.dataset import PreparedDataset, check_complete
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
-from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.estimators.request import EvaluationRequest, adapted
+from prefrec_ray.evaluation.logged.clone import fit_clone
 from prefrec_ray.evaluation.online import RollOut, evaluate_online
 from prefrec_ray.evaluation.results.names import IMITATION, short_names
 from prefrec_ray.evaluation.results.records import Evaluation, Record, write_evaluation
 from prefrec_ray.evaluation.results.verdict import verdicts
 from prefrec_ray.evaluation.settings import EvaluateSettings
-from prefrec_ray.evaluation.subjects.adapt import adapted
-from prefrec_ray.evaluation.subjects.clone import fit_clone
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.progress import Progress, silent, step
 from prefrec_ray.users.histories import too_short

@@ -1,4 +1,4 @@
-"""Diagnostics of a policy's actions: saturation at the bounds, and distance to items."""
+"""Actions of a policy: the served items, saturation at the bounds, and the distance to items."""
 
 from __future__ import annotations
 
@@ -31,3 +31,10 @@ def placed(policy: Policy, actions: np.ndarray) -> Placed:
     row = policy.items.nearest(actions, 1, policy.metric)[:, 0]
     nearest = row if policy.metric == "nearest" else None
     return Placed(saturated, row, policy.items.distance(actions, nearest))
+
+
+def served_for(policy: Policy, actions: np.ndarray) -> np.ndarray:
+    """Return the embeddings [n, A] of the items served for `actions` [n, A] of the policy."""
+    if not policy.always_nearest:
+        return actions  # already embeddings of items
+    return policy.items.embeddings[policy.items.nearest(actions, 1, policy.metric)[:, 0]]

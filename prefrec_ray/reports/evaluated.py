@@ -8,9 +8,8 @@ from types import MappingProxyType
 from markupsafe import Markup
 
 from prefrec_ray.engagement.levels import MAX_LEVEL
-from prefrec_ray.evaluation.results.calibration import placebo_bias
 from prefrec_ray.evaluation.results.names import subject_title
-from prefrec_ray.evaluation.results.records import Evaluation, Record
+from prefrec_ray.evaluation.results.records import Evaluation, Record, placebo_bias
 from prefrec_ray.reports import figures, html
 from prefrec_ray.reports.items import CatalogueItem, ItemId, named
 from prefrec_ray.reports.terms import LEVEL

@@ -11,7 +11,7 @@ import pytest
 from platform_desk import STATE, make_policy
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.subjects.adapt import adapted
+from prefrec_ray.evaluation.estimators.request import adapted
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.serving import ServingSettings

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from prefrec_ray.evaluation.logged import behavior
+from prefrec_ray.evaluation.logged.behavior import TEMPERATURES, BehaviorModel, calibrated, calibration, fit_behavior
 from prefrec_ray.evaluation.logged.trajectories import Trajectories
-from prefrec_ray.evaluation.subjects import behavior
-from prefrec_ray.evaluation.subjects.behavior import TEMPERATURES, BehaviorModel, calibrated, calibration, fit_behavior
 from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.policy.networks.layers import Mlp

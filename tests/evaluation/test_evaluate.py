@@ -11,12 +11,12 @@ from hand_made import direction, linear_policy, logging_weight, write_dataset
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError, find_user_error
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
+from prefrec_ray.evaluation.estimators.ncis import ncis_scores
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.estimators.session_means import ncis_scores
+from prefrec_ray.evaluation.logged.clone import BehaviorClone, fit_clone
 from prefrec_ray.evaluation.logged.sessions import LoggedSessions
 from prefrec_ray.evaluation.results.records import Evaluation, Record, read_evaluation, write_evaluation
 from prefrec_ray.evaluation.settings import EvaluateSettings, NcisSettings
-from prefrec_ray.evaluation.subjects.clone import BehaviorClone, fit_clone
 
 TASKS = ("depth", "frequency", "mixture")
 NCIS = EvaluateSettings(estimators=("ncis",))
@@ -198,7 +198,7 @@ def test_sessions_without_a_level_are_left_out(dataset: PreparedDataset, clone: 
     level = np.array([1.0, np.nan, 3.0, np.nan, np.nan, 5.0])
     log_rho = np.repeat(np.log([[1.0], [9.0], [3.0], [2.0], [2.0], [7.0]]), 6, axis=1)
     sessions = LoggedSessions(np.array([0, 0, 0, 1, 1, 2]), level, level, np.ones(6), log_rho)
-    scores = ncis_scores(one_policy(dataset, clone), "depth", sessions, level)
+    scores = ncis_scores(one_policy(dataset, clone), "depth", sessions)
     records = {record.subject: record for record in scores.records(seed=0)}
     assert records["p"].value == pytest.approx((2.5 + 5) / 2)
     assert records["length only:p"].value == records["p"].behaviour == pytest.approx((2 + 5) / 2)
@@ -207,9 +207,9 @@ def test_sessions_without_a_level_are_left_out(dataset: PreparedDataset, clone: 
 
 def test_nobody_with_a_level_is_one_line(dataset: PreparedDataset, clone: BehaviorClone) -> None:
     nothing = np.full(2, np.nan)
-    sessions = LoggedSessions(np.array([0, 1]), np.ones(2), nothing, np.ones(2), np.zeros((2, 6)))
+    sessions = LoggedSessions(np.array([0, 1]), nothing, nothing, np.ones(2), np.zeros((2, 6)))
     with pytest.raises(UserError, match="no session has a level"):
-        ncis_scores(one_policy(dataset, clone), "depth", sessions, nothing)
+        ncis_scores(one_policy(dataset, clone), "depth", sessions)
 
 
 def test_mistakes_are_one_line(dataset: PreparedDataset, policies: dict, clone: BehaviorClone) -> None:

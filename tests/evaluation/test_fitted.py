@@ -10,10 +10,10 @@ from hand_made import direction
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.logged.clone import BehaviorClone
 from prefrec_ray.evaluation.logged.trajectories import read_trajectories
 from prefrec_ray.evaluation.results.records import Record
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings
-from prefrec_ray.evaluation.subjects.clone import BehaviorClone
 from prefrec_ray.policy import Policy
 
 FQE = FqeSettings(updates=600, networks=3)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.estimators.dr import corrections, residuals, user_means
+from prefrec_ray.evaluation.estimators.fitted_q import corrections, residuals, user_means
 from prefrec_ray.evaluation.estimators.fqe import fit_q
 from prefrec_ray.evaluation.estimators.importance_weights import request_weights
 from prefrec_ray.evaluation.estimators.ncis import normalised_weights

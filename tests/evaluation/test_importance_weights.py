@@ -9,24 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation.estimators import importance_sampling
-from prefrec_ray.evaluation.estimators.dr import corrections, residuals, user_means
+from prefrec_ray.evaluation.estimators import importance_weights
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
-from prefrec_ray.evaluation.estimators.fitted_q import fit_subject, task_steps
-from prefrec_ray.evaluation.estimators.importance_sampling import Logged, weigh
+from prefrec_ray.evaluation.estimators.fitted_q import corrections, fit_subject, residuals, task_steps, user_means
 from prefrec_ray.evaluation.estimators.importance_weights import (
-    effective,
+    WINDOW,
+    Logged,
     ends,
     kish,
     repeats,
     request_weights,
     shown_before,
+    weigh,
 )
 from prefrec_ray.evaluation.estimators.ncis import normalised_weights, user_values
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.logged.clone import BehaviorClone
 from prefrec_ray.evaluation.logged.trajectories import Trajectories, read_trajectories, steps
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings
-from prefrec_ray.evaluation.subjects.clone import BehaviorClone
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
 
@@ -91,8 +91,7 @@ def test_weights_give_the_mean_of_the_policy_exactly_where_the_log_holds_all_tha
     if window == REQUESTS:
         second = sum(policy**2 / logged for _, logged, policy in everything)  # E_b[w^2] / E_b[w]^2
         assert kish(ends(of_requests, data.first)) == pytest.approx(1 / second)
-        assert kish(ends(of_requests, data.first)) < effective(log_weight, data).requests < 1
-    assert effective(log_weight, data).users == 1  # there is one
+        assert kish(ends(of_requests, data.first)) < kish(log_weight) < 1
     # At each position they sum to the policy's sessions that reach it.
     position = np.arange(len(data.row)) - np.repeat(data.first, np.diff(data.first, append=len(data.row)))
     comes = [sum(chance for items, _, chance in everything if len(items) > at) for at in range(REQUESTS)]
@@ -106,13 +105,10 @@ def test_weights_of_whole_sessions_leave_less_and_less_the_longer_a_session() ->
     item = rng.random(sessions * requests) < 0.5
     log_weight = np.log(np.where(item, 1.4, 0.6))  # b is even, the policy shows one of two items in seven of ten cases
     first = np.arange(0, len(item), requests)
-    nothing, row = np.zeros((len(item), 1), np.float32), item.astype(int)
-    user, levels = np.arange(sessions), np.zeros(sessions)
-    data = Trajectories(nothing, nothing, first, user, levels, levels, row, np.full(len(item), 0.5))
-    assert effective(log_weight, data).sessions == pytest.approx(1 / 1.16**2, rel=0.05)  # E_b[w^2] is 1.16
-    assert kish(ends(request_weights(log_weight, first, requests), first)) < 0.1
-    assert effective(log_weight, data).requests == pytest.approx(1 / 1.16, rel=0.05)
-    assert effective(log_weight, data).users < 0.1
+    shares = [kish(ends(request_weights(log_weight, first, window), first)) for window in (WINDOW, requests)]
+    assert shares[0] == pytest.approx(1 / 1.16**2, rel=0.05)  # E_b[w^2] is 1.16
+    assert shares[1] < 0.1
+    assert kish(log_weight) == pytest.approx(1 / 1.16, rel=0.05)
 
 
 @settings(max_examples=50, deadline=None)
@@ -208,7 +204,8 @@ def test_weights_have_a_mean_of_one_where_the_chances_are_right(
     weights = weigh("right", request, Logged(data, np.full(n, -np.log(items)), True, {"propensities": "logged"}))
     assert weights.about == {"propensities": "logged", "mean_weight": pytest.approx(1, abs=0.05)}
     same = weigh("random items", request, Logged(data, np.full(n, -np.log(items)), True, {}))
-    assert (same.effective.requests, same.effective.users) == pytest.approx((1, 1))
+    assert (same.ess, same.ess_users) == pytest.approx((1, 1))
+    assert weights.ess_users < weights.ess < 1
     np.testing.assert_allclose(same.sessions.log_rho, 0, atol=1e-9)
 
 
@@ -243,8 +240,8 @@ def test_few_sessions_are_no_estimate(
         data = Trajectories(state, dataset.items().embeddings[row], first, user, levels, levels, row, np.ones(n))
         all_weights.append(weigh("right", request, Logged(data, np.full(n, -np.log(items)), True, {})))
     assert [one.enough for one in all_weights] == [True, False]
-    assert all_weights[0].effective.sessions == pytest.approx(all_weights[0].effective.requests)
-    assert all_weights[0].effective.requests == all_weights[1].effective.requests
+    assert all_weights[0].ess == pytest.approx(kish(all_weights[0].log_weight))  # one impression per session
+    np.testing.assert_array_equal(all_weights[0].log_weight, all_weights[1].log_weight)
 
 
 def test_doubly_robust_corrects_by_a_policys_own_chances_where_they_leave_enough(
@@ -255,19 +252,19 @@ def test_doubly_robust_corrects_by_a_policys_own_chances_where_they_leave_enough
     request = EvaluationRequest(dataset, sampled, ["frequency"], clone, about)
     weighed = weigh("right", request, Logged(held, np.full(len(held.row), -np.log(len(dataset.items()))), True, {}))
     by_kernel = fit_subject(training, held, request, "frequency", "right")
-    monkeypatch.setattr(importance_sampling, "ENOUGH", len(held.user) + 1)
+    monkeypatch.setattr(importance_weights, "ENOUGH", len(held.user) + 1)
     assert not weighed.enough
     too_few = fit_subject(training, held, request, "frequency", "right", weighed)
     assert too_few.kernel
     np.testing.assert_array_equal(too_few.dr, by_kernel.dr)
-    monkeypatch.setattr(importance_sampling, "ENOUGH", 1)
+    monkeypatch.setattr(importance_weights, "ENOUGH", 1)
     own = fit_subject(training, held, request, "frequency", "right", weighed)
     assert not own.kernel
     np.testing.assert_array_equal(own.fqe, by_kernel.fqe)
-    assert np.abs(own.dr[0] - by_kernel.dr[0]).max() > 0.01  # the same residuals by other weights
+    assert np.abs(own.dr - by_kernel.dr).max() > 0.01  # the same residuals by other weights
     known = task_steps(held, "frequency", dataset.metadata.mixture_weight)
     log_weights = request_weights(weighed.log_weight[known.row], np.searchsorted(known.row, known.start))
-    assert own.ess[0] == pytest.approx(kish(log_weights))
+    assert own.ess == pytest.approx(kish(log_weights))
 
 
 def test_an_evaluation_by_weights(
@@ -277,7 +274,7 @@ def test_an_evaluation_by_weights(
     sampled: dict[str, Policy],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(importance_sampling, "ENOUGH", 20)  # of 1,300 sessions, in a log of this size
+    monkeypatch.setattr(importance_weights, "ENOUGH", 20)  # of 1,300 sessions, in a log of this size
     chosen = {**sampled, "always": policies["right"]}
     request = EvaluationRequest(dataset, chosen, ["frequency"], clone, EvaluateSettings(estimators=("weights",)))
     records = {record.subject: record for record in evaluate(request).select("frequency", "weights")}

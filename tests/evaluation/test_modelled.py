@@ -2,6 +2,8 @@
 
 import tracemalloc
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +14,10 @@ from prefrec_ray.evaluation import run
 from prefrec_ray.evaluation.estimators import model
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.logged.clone import BehaviorClone
 from prefrec_ray.evaluation.results.records import Evaluation, ItemShare, ServedItems
-from prefrec_ray.evaluation.results.served import in_roll_out
 from prefrec_ray.evaluation.results.verdict import verdicts
 from prefrec_ray.evaluation.settings import EvaluateSettings, ModelSettings
-from prefrec_ray.evaluation.subjects.clone import BehaviorClone
 from prefrec_ray.policy import Policy
 from prefrec_ray.users.histories import histories_of
 from prefrec_ray.users.roll_out import Imagined
@@ -79,7 +80,11 @@ def test_hours_and_items_have_intervals_over_users_models_and_error() -> None:
 
 def test_items_of_a_roll_out_are_counted_as_shown() -> None:
     log = ServedItems(requests=9, distinct_items=1, top_items=(ItemShare(item_id="c", share=1.0),), item_distance=0.5)
-    shown = in_roll_out(log, np.array(["c", "b", "a", "d"]), np.array([1, 3, 3, 0]), ceiling=0.5)
+    items = SimpleNamespace(ids=np.array(["c", "b", "a", "d"]))
+    request: Any = SimpleNamespace(clone=SimpleNamespace(policy=SimpleNamespace(items=items)))
+    none = np.empty(0)
+    imagined = Imagined({}, none, none, none, counts=np.array([1, 3, 3, 0]), sessions=1, ceiling=0.5)
+    shown = model.served_in(log, request, imagined)
     assert [(item.item_id, round(7 * item.share)) for item in shown.top_items] == [("a", 3), ("b", 3), ("c", 1)]
     assert (shown.counted, shown.requests, shown.distinct_items, shown.item_distance) == ("roll-out", 7, 3, 0.5)
     assert shown.concentration(1) == pytest.approx(6 / 7)  # of a half that one item can have at most

@@ -9,8 +9,8 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators import logged_sessions
 from prefrec_ray.evaluation.estimators.logged_sessions import score_file
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.logged.clone import BehaviorClone
 from prefrec_ray.evaluation.logged.sessions import LoggedSessions, session_columns, session_rows
-from prefrec_ray.evaluation.subjects.clone import BehaviorClone
 from prefrec_ray.policy import Policy
 
 SESSIONS = pa.table(

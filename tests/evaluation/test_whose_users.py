@@ -14,15 +14,15 @@ from ray.remote_function import RemoteFunction
 
 from prefrec_ray import runtime
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation.estimators import fitted_q, importance_sampling, model
-from prefrec_ray.evaluation.estimators.importance_sampling import Logged
+from prefrec_ray.evaluation.estimators import fitted_q, importance_weights, model
+from prefrec_ray.evaluation.estimators.importance_weights import Logged
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.logged import behavior
 from prefrec_ray.evaluation.logged.trajectories import Trajectories, read_trajectories
 from prefrec_ray.evaluation.results.names import LOGGING_POLICY
 from prefrec_ray.evaluation.selection import model_score
 from prefrec_ray.evaluation.selection.validation import ValidationScorer
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, ModelSettings, ValidationSettings
-from prefrec_ray.evaluation.subjects import behavior
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.runtime.progress import silent
 from prefrec_ray.users import ensemble
@@ -114,7 +114,7 @@ def test_models_of_users_know_training_users_and_are_asked_about_the_others(
 ) -> None:
     settings = EvaluateSettings(split=split, estimators=("model",), model=ModelSettings(models=2, users=10))
     request = request_on(dataset, settings)
-    rolled = model.model_all(request, model.fit_models(request, silent), silent)
+    _, rolled = model.roll_out_all(request, silent)
     assert LOGGING_POLICY in rolled
     assert {(one.within, len(one.imagined.inputs)) for one in rolled.values()} == {(1.0, 0)}  # shared, then let go
     rolls = [split] * len(rolled) * 2
@@ -136,7 +136,7 @@ def test_the_logging_policy_is_learned_from_training_users(
 ) -> None:
     """Its probabilities are computed for the impressions of the split that they weight. It is fitted once."""
     learned, weighed, calibrated = [], [], []
-    fit, weigh = importance_sampling.fit_behavior, importance_sampling.weigh
+    fit, weigh = importance_weights.fit_behavior, importance_weights.weigh
 
     def watched_fit(data: Trajectories, *rest: Any) -> Any:
         learned.append(split_of(states, data.state))
@@ -150,16 +150,16 @@ def test_the_logging_policy_is_learned_from_training_users(
         return weigh(*given)
 
     monkeypatch.setattr(behavior, "UPDATES", 1)
-    monkeypatch.setattr(importance_sampling, "fit_behavior", watched_fit)
-    monkeypatch.setattr(importance_sampling, "weigh", watched_weigh)
-    monkeypatch.setattr(importance_sampling, "calibration", lambda *given: calibrated.append(given))
+    monkeypatch.setattr(importance_weights, "fit_behavior", watched_fit)
+    monkeypatch.setattr(importance_weights, "weigh", watched_weigh)
+    monkeypatch.setattr(importance_weights, "calibration", lambda *given: calibrated.append(given))
     settings = EvaluateSettings(estimators=estimators, fqe=FqeSettings(updates=1, networks=1))
     request = request_on(dataset, settings)
     logged = None
     if "weights" in estimators:
-        logged = importance_sampling.start_weighing(request)
+        logged = importance_weights.start_weighing(request)
         assert logged is not None
-        importance_sampling.weigh_all(request, logged, lambda *_: None)
+        importance_weights.weigh_all(request, logged, lambda *_: None)
     if "dr" in estimators:
         fitted_q.fit_all(request, lambda *_: None, logged)
     assert learned == ["train"]

@@ -3,8 +3,7 @@
 import pytest
 from made_records import made_record
 
-from prefrec_ray.evaluation.results.calibration import placebo_bias
-from prefrec_ray.evaluation.results.records import Record
+from prefrec_ray.evaluation.results.records import Record, placebo_bias
 from prefrec_ray.reports.evaluated import calibration, separation
 
 

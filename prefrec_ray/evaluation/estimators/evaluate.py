@@ -1,37 +1,21 @@
-"""`evaluate`: the estimates of all estimators for the policies and controls of an evaluation."""
+"""`evaluate`: the estimates of all estimators for the policies and controls of an evaluation.
+
+An estimator is a function that returns `Scores` of the subjects on one task. Its docstring has the formula, the
+settings and the reference.
+"""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
-
 from prefrec_ray import runtime
-from prefrec_ray.evaluation.estimators.estimator import Estimator, Inputs
-from prefrec_ray.evaluation.estimators.model import model_scores, supports
+from prefrec_ray.evaluation.estimators.fitted_q import fit_all, fitted_scores
+from prefrec_ray.evaluation.estimators.importance_weights import start_weighing, weigh_all, weights_scores
+from prefrec_ray.evaluation.estimators.logged_sessions import score_split
+from prefrec_ray.evaluation.estimators.model import model_scores, roll_out_all, served_in, supports
+from prefrec_ray.evaluation.estimators.ncis import ncis_scores
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.estimators.session_means import NCIS, ImportanceSampling
-from prefrec_ray.evaluation.estimators.value_networks import DoublyRobust, FittedQ
 from prefrec_ray.evaluation.results.records import Evaluation, SpecificationRecord, Support
 from prefrec_ray.evaluation.results.scores import Scores
-from prefrec_ray.evaluation.results.served import in_roll_out, summarise
 from prefrec_ray.runtime.progress import Progress, silent, step
-from prefrec_ray.settings import Task
-
-
-class ModelOfUsers:
-    """Roll-outs in models of users, which are fitted on the log (model.py). Verdicts use this estimator first.
-
-    The value of a user is the mean level of simulated sessions, averaged over models. Only subjects with support by the
-    log have an estimate. Settings: `model` (models, users, requests).
-    """
-
-    name: ClassVar[Literal["model"]] = "model"
-
-    def scores(self, inputs: Inputs, task: Task) -> Scores:
-        """Return the values of the task's subjects with support."""
-        return model_scores(inputs.request, task, inputs.modelled)
-
-
-ESTIMATORS: tuple[Estimator, ...] = (ModelOfUsers(), ImportanceSampling(), NCIS(), FittedQ(), DoublyRobust())
 
 
 def evaluate(request: EvaluationRequest, progress: Progress = silent) -> Evaluation:
@@ -41,22 +25,33 @@ def evaluate(request: EvaluationRequest, progress: Progress = silent) -> Evaluat
     """
     request.check()
     runtime.start_ray()
-    inputs = Inputs(request, progress)
-    inputs.logged  # noqa: B018  starts a process that runs parallel to the pass over the split
-    served = {name: summarise(parts) for name, parts in inputs.tallies.items()}
-    chosen = [estimator for estimator in ESTIMATORS if estimator.name in request.settings.estimators]
-    scores = [estimator.scores(inputs, task) for estimator in chosen for task in request.tasks]
+    chosen, tasks = set(request.settings.estimators), request.tasks
+    # A process in the background, parallel to the pass over the split.
+    logged = start_weighing(request) if chosen & {"model", "weights"} else None
+    sessions, served = score_split(request, progress)
+    scores: list[Scores | None] = []
     support: dict[str, Support] = {}
     specification: list[SpecificationRecord] = []
-    if "model" in request.settings.estimators:
-        ids, rolled = request.dataset.items().ids, inputs.modelled
-        shown = {name: rolled[name].imagined for name in request.actors}
-        served |= {name: in_roll_out(served[name], ids, one.counts, one.ceiling) for name, one in shown.items()}
+    if "model" in chosen:
+        ensemble, rolled = roll_out_all(request, progress)
+        scores += [model_scores(request, task, rolled) for task in tasks]
+        served |= {name: served_in(served[name], request, rolled[name].imagined) for name in request.actors}
         specification = [
             SpecificationRecord(model=kind, r2=test.r2, largest_control=max(test.controls), feature=test.feature)
-            for kind, test in zip(inputs.ensemble.kinds, inputs.ensemble.tests, strict=True)
+            for kind, test in zip(ensemble.kinds, ensemble.tests, strict=True)
         ]
-        support = supports(request, rolled, {name: one.effective for name, one in inputs.weighed.items()})
+    weighed = {} if logged is None else weigh_all(request, logged, progress)
+    if "model" in chosen:
+        support = supports(request, rolled, weighed)
+    if "weights" in chosen:
+        scores += [weights_scores(request, task, weighed) for task in tasks]
+    if sessions is not None:
+        scores += [ncis_scores(request, task, sessions) for task in tasks]
+    if chosen & {"fqe", "dr"}:
+        fitted = fit_all(request, progress, logged)
+        for estimator in ("fqe", "dr"):
+            if estimator in chosen:
+                scores += [fitted_scores(request, task, estimator, fitted[task]) for task in tasks]
     with step(progress, "compute intervals"):
         records = tuple(record for one in scores if one is not None for record in one.records(request.settings.seed))
     return Evaluation(

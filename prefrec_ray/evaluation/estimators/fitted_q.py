@@ -1,27 +1,35 @@
-"""Fitted-Q evaluation and the doubly robust estimator of many subjects: one Ray task per subject."""
+"""The estimators `fqe` and `dr`: fitted-Q evaluation and its doubly robust correction, one Ray task per subject."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import ray
 
 from prefrec_ray.engagement.levels import task_levels
-from prefrec_ray.evaluation.estimators.dr import corrections, residuals, user_means
 from prefrec_ray.evaluation.estimators.fqe import fit_q
-from prefrec_ray.evaluation.estimators.importance_sampling import Weighed, logged_chances, weigh_one, weighable
-from prefrec_ray.evaluation.estimators.importance_weights import kish, request_weights
+from prefrec_ray.evaluation.estimators.importance_weights import (
+    WINDOW,
+    Weighed,
+    kish,
+    logged_chances,
+    request_weights,
+    weigh_one,
+    weighable,
+)
 from prefrec_ray.evaluation.estimators.ncis import effective_share, normalised_weights, request_log_weights
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.logged.trajectories import Steps, Trajectories, read_trajectories, steps
 from prefrec_ray.evaluation.results.intervals import repetition_seed
 from prefrec_ray.evaluation.results.names import CONSTANT, LOGGING_POLICY, RANDOM_ITEMS, subject_of
-from prefrec_ray.evaluation.subjects.subjects import served_for
+from prefrec_ray.evaluation.results.scores import Scores
+from prefrec_ray.policy.actions import served_for
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
+from prefrec_ray.settings import Task
 
 #: Actions [N, A], and the embeddings of the items served for them.
 Acts = tuple[np.ndarray, np.ndarray]
@@ -29,14 +37,48 @@ Acts = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Fitted:
-    """Scores of one subject on one task."""
+    """Scores of U users under one subject on one task, by each of K networks."""
 
-    fqe: np.ndarray  # float64 [U]
-    dr: np.ndarray  # float64 [U]
-    by_network: dict[str, np.ndarray]  # mean over users of fqe and of dr, float64 [networks]
-    ess: float  # as a share of the impressions
+    fqe: np.ndarray  # float64 [K, U]
+    dr: np.ndarray  # float64 [K, U]
+    ess: float  # of dr, as a share of the impressions
     counts: dict[str, int]  # users, sessions, users_left_out
     kernel: bool  # dr has weights from the kernel, not from the subject's own probabilities
+
+
+def fitted_scores(
+    request: EvaluationRequest, task: Task, estimator: Literal["fqe", "dr"], fitted: Mapping[str, Fitted]
+) -> Scores:
+    """Return the scores of the task's subjects by one estimator, from `fit_all`.
+
+    `fqe` is the mean of Q(s_0, pi(s_0)) over session starts. It extrapolates by the network, and underestimates effects
+    that build up over many impressions. Reference: Le et al. 2019, "Batch Policy Learning under Constraints".
+
+    `dr` adds the weighted residuals of logged impressions (`corrections`). The weights are products of pi / b if 100
+    effective sessions remain, else the kernel ratio of NCIS. It is unbiased if Q or the weights are right, and has wide
+    intervals otherwise. Reference: Jiang and Li 2016, "Doubly Robust Off-policy Value Evaluation for Reinforcement
+    Learning".
+    """
+    settings, ncis, subjects = request.settings, request.settings.ncis, request.subjects_on(task)
+    parts, logging = [fitted[subject.name] for subject in subjects], fitted[LOGGING_POLICY]
+    values, logging_values = np.stack([getattr(one, estimator) for one in parts], axis=2), getattr(logging, estimator)
+    ess, own = None, []
+    if estimator == "dr":
+        ess = np.array([one.ess for one in parts])
+        kernel = {"mode": "ratio", "sigma": ncis.sigma, "cap": ncis.cap, "residual_rms": request.clone.residual_rms}
+        own = [{"settings": kernel if one.kernel else {"window": WINDOW}} for one in parts]
+    return Scores(
+        task=task,
+        estimator=estimator,
+        subjects=subjects,
+        values=values.mean(axis=0),
+        logging=logging_values.mean(axis=0),
+        ess=ess,
+        counts=logging.counts,
+        settings={**settings.fqe.model_dump(), "split": settings.split, "seed": settings.seed},
+        networks=(values.mean(axis=1), logging_values.mean(axis=1, keepdims=True)),
+        own=own,
+    )
 
 
 def fit_all(
@@ -53,7 +95,7 @@ def fit_all(
     shared = [read_trajectories.remote(uri, "train", settings.seed), held, asked]
     weighed = {}
     if "dr" in settings.estimators and weighable(request):
-        shared_weights = [asked, logged_chances(uri, settings.seed, held, logged, calibrate=False)]
+        shared_weights = [asked, logged_chances.remote(uri, settings.seed, held, logged, calibrate=False)]
         weighed = {subject.name: weigh_one.remote(subject.name, shared_weights) for subject in weighable(request)}
     pairs = [
         (task, name)
@@ -126,9 +168,8 @@ def fit_subject(
         direct.append(user_means(judge, value))
         robust.append(direct[-1] + corrections(judge, residual, weight))
     return Fitted(
-        fqe=np.mean(direct, axis=0),
-        dr=np.mean(robust, axis=0),
-        by_network={"fqe": np.mean(direct, axis=1), "dr": np.mean(robust, axis=1)},
+        fqe=np.stack(direct),
+        dr=np.stack(robust),
         ess=ess,
         counts={"users": judge.users, "sessions": len(judge.start), "users_left_out": judge.users_left_out},
         kernel=kernel,
@@ -180,3 +221,30 @@ def _by_kernel(
     logged, cloned = data.action[judge.row], clone.policy.act(data.state[judge.row])
     log_weights = request_log_weights(logged, actions[judge.row], cloned, ncis.sigma * clone.residual_rms, "ratio")
     return normalised_weights(judge.user, log_weights, ncis.cap)
+
+
+def residuals(known: Steps, taken: np.ndarray, value: np.ndarray, gamma: float) -> np.ndarray:
+    """Return r + gamma_t V(s') - Q(s, a) of the steps, float64 [n], in levels.
+
+    `taken` [n] is Q at the logged actions and `value` [N] V at every impression, both as mean levels ((1 - gamma) Q).
+    """
+    discount = np.where(known.ends, gamma, 1.0)
+    return known.reward + (discount * value[known.row + 1] - taken) / (1 - gamma)
+
+
+def user_means(known: Steps, value: np.ndarray) -> np.ndarray:
+    """Return the mean of `value` [N] over each user's session starts, float64 [U]: the direct estimate of fitted Q."""
+    return np.bincount(known.start_user, value[known.start]) / np.bincount(known.start_user)
+
+
+def corrections(known: Steps, residual: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return the doubly robust correction of each user's value, float64 [U], from residuals [n] and weights [n].
+
+    With D_t the discount up to impression t, V(s_0) is exactly V'(s_0) + E_pi[sum_t D_t (r + gamma_t V'(s') - Q'(s,
+    a))] for any Q' (Jiang and Li 2016; Kakade and Langford 2002). As a mean level, with D constant within a session,
+    the sum becomes the mean over sessions of the summed residuals of each session. Impressions come from the logging
+    policy. Their weights are the density ratio of the action (`normalised_weights` of the kernel ratio), or of
+    state and action (`request_weights`). The density ratio of the state at the start of a session is taken as
+    1: the correction stays biased if the policy leads users to states that are rare in the log.
+    """
+    return np.bincount(known.user, weight * residual) / np.bincount(known.start_user)

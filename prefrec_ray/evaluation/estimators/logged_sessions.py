@@ -1,10 +1,13 @@
-"""The pass over the impressions: one Ray task per file, batched inference, and one row per session for the driver."""
+"""The pass over the impressions: log weights of NCIS, one row per session, and the items that each subject serves."""
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +19,10 @@ from prefrec_ray.errors import UserError, unwrapped_errors
 from prefrec_ray.evaluation.estimators.ncis import request_log_weights, session_log_weights
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.logged.sessions import LoggedSessions, read_sessions, session_columns, session_rows
-from prefrec_ray.evaluation.results.names import IMITATION, LOGGING_POLICY
-from prefrec_ray.evaluation.results.served import Tally, count, tally_policy
-from prefrec_ray.evaluation.subjects.subjects import subject_actions
+from prefrec_ray.evaluation.results.names import CONSTANT, IMITATION, LOGGING_POLICY, RANDOM_ITEMS, shuffled
+from prefrec_ray.evaluation.results.records import ItemShare, ServedItems
 from prefrec_ray.memory import keep_freed_memory
+from prefrec_ray.policy.actions import placed
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
 
@@ -28,13 +31,25 @@ SERVED_REQUESTS = 20_000
 #: Approximate number of impressions (of whole users) for NCIS if a policy draws its items. A draw from a large
 #: catalogue for every impression would take most of the time of an evaluation.
 DRAWN_REQUESTS = 60_000
+TOP_ITEMS = 20
 
 
-def score_split(request: EvaluationRequest, progress: Progress) -> tuple[LoggedSessions | None, dict[str, list[Tally]]]:
-    """Return all sessions of the split with the log weights of `request.subjects`, and served items.
+@dataclass(frozen=True)
+class Tally:
+    """Impressions of each served item in one file, and sums of `item_distance` and `action_saturation` over them.
 
-    Sessions are None without the estimator `ncis`. Served items are tallies per file, by name, for policies, behavior
-    cloning and the logging policy. `progress` counts files. Raises `UserError` if the split has no impressions.
+    Logged items have no actions, and therefore no sums.
+    """
+
+    items: Counter[Any]
+    sums: Mapping[str, float] = field(default_factory=dict)
+
+
+def score_split(request: EvaluationRequest, progress: Progress) -> tuple[LoggedSessions | None, dict[str, ServedItems]]:
+    """Return all sessions of the split with the log weights of `request.subjects`, and served items by name.
+
+    Sessions are None without the estimator `ncis`. Items are those of policies, behavior cloning and the logging
+    policy. `progress` counts files. Raises `UserError` if the split has no impressions.
     """
     dataset, split = request.dataset, request.settings.split
     files = dataset.files("requests", split)
@@ -46,12 +61,9 @@ def score_split(request: EvaluationRequest, progress: Progress) -> tuple[LoggedS
         scores = run_tasks(
             lambda file: _score.remote(file, shared, served_rows), files, "score logged sessions: files", progress
         )
-    parts = [sessions for sessions, _ in scores if sessions is not None]
-    served: dict[str, list[Tally]] = {}
-    for _, tallies in scores:
-        for name, tally in tallies.items():
-            served.setdefault(name, []).append(tally)
-    return LoggedSessions.concatenate(parts) if parts else None, served
+    sessions, tallies = zip(*scores, strict=True)
+    joined = LoggedSessions.concatenate(sessions) if "ncis" in request.settings.estimators else None
+    return joined, {name: _summary([tally[name] for tally in tallies]) for name in tallies[0]}
 
 
 @ray.remote(num_cpus=1)
@@ -88,7 +100,7 @@ def score_file(file: str, request: EvaluationRequest, served_rows: int) -> tuple
     states, logged = tensor(requests["state"]), tensor(requests["action"])
 
     own = _acts(request, states, rng)
-    actions = subject_actions(own, request.clone, rng)
+    actions = _subject_actions(request, own, rng)
     sigma = settings.ncis.sigma * request.clone.residual_rms
     log_weights = np.column_stack(
         [
@@ -112,16 +124,64 @@ def scored_share(request: EvaluationRequest) -> float:
     return min(1.0, DRAWN_REQUESTS / max(1, counts.get("requests", 0)))
 
 
+def top_items(items: Counter[Any]) -> dict[str, Any]:
+    """Return the item fields of `ServedItems`; the order of ties does not depend on the order of files."""
+    requests = items.total()
+    top = sorted(items.items(), key=lambda pair: (-pair[1], pair[0]))[:TOP_ITEMS]
+    shares = tuple(ItemShare(item_id=item, share=times / requests) for item, times in top)
+    return {"requests": requests, "distinct_items": len(items), "top_items": shares}
+
+
 def _acts(request: EvaluationRequest, states: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Return each actor's actions in the states of a file, with one seed per file for all actors."""
     seed = int(rng.integers(2**32))
     return {name: policy.act(states, seed) for name, policy in request.actors.items()}
 
 
+def _subject_actions(
+    request: EvaluationRequest, own: Mapping[str, np.ndarray], rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Return actions float32 [N, A] of every subject by name, from the actors' `own` actions.
+
+    Shuffled actions keep a policy's distribution and do not depend on the state. All policies have the same shuffle.
+    """
+    clone, rows = request.clone, len(own[IMITATION])
+    order = rng.permutation(rows)
+    embeddings = clone.policy.items.embeddings
+    return {
+        **own,
+        **{shuffled(name): actions[order] for name, actions in own.items()},
+        CONSTANT: np.broadcast_to(clone.mean_action, (rows, len(clone.mean_action))),
+        RANDOM_ITEMS: embeddings[rng.integers(0, len(embeddings), rows)],
+    }
+
+
 def _tallies(request: EvaluationRequest, own: Mapping[str, np.ndarray], logged: np.ndarray) -> dict[str, Tally]:
-    """Return tallies of served items for the actors with their `own` actions, and for the logging policy."""
-    tallies = {name: tally_policy(policy, own[name]) for name, policy in request.actors.items()}
-    return {**tallies, LOGGING_POLICY: Tally(len(logged), count(logged))}
+    """Return tallies of served items for the actors with their `own` actions, and for the logging policy.
+
+    Impressions are independent: items that the user has seen before are not excluded, unlike in roll-outs. Distances
+    are Euclidean, to the nearest item.
+    """
+    tallies = {}
+    for name, policy in request.actors.items():
+        lie = placed(policy, own[name])
+        distance, saturation = float(lie.distance.sum()), float(lie.saturated.mean(axis=1).sum())
+        sums = {"item_distance": distance, "action_saturation": saturation}
+        tallies[name] = Tally(_count(policy.items.ids[lie.row]), sums)
+    return {**tallies, LOGGING_POLICY: Tally(_count(logged))}
+
+
+def _count(item_ids: np.ndarray) -> Counter[Any]:
+    """Return how often each id occurs."""
+    ids, counts = np.unique(item_ids, return_counts=True)
+    return Counter(dict(zip(ids.tolist(), counts.tolist(), strict=True)))
+
+
+def _summary(parts: Sequence[Tally]) -> ServedItems:
+    """Add up the tallies of all files."""
+    items = top_items(sum((part.items for part in parts), Counter()))
+    means = {name: sum(part.sums[name] for part in parts) / items["requests"] for name in parts[0].sums}
+    return ServedItems(**items, **means)
 
 
 def _rng(file: str, request: EvaluationRequest) -> np.random.Generator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,11 +13,12 @@ import ray
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.estimators.importance_weights import Effective
+from prefrec_ray.evaluation.estimators.importance_weights import Weighed
+from prefrec_ray.evaluation.estimators.logged_sessions import top_items
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.results.intervals import bootstrap_interval, repetition_seed, widened
 from prefrec_ray.evaluation.results.names import CONSTANT, LOGGING_POLICY, RANDOM_ITEMS, Subject, shuffled, subject_of
-from prefrec_ray.evaluation.results.records import Support
+from prefrec_ray.evaluation.results.records import ServedItems, Support
 from prefrec_ray.evaluation.results.scores import Scores
 from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.mdp.excluded import ExcludedItems
@@ -47,21 +49,18 @@ class Modelled:
     logged: Mapping[str, float]
 
 
-def fit_models(request: EvaluationRequest, progress: Callable[[str, int, int], None]) -> Ensemble:
-    """Fit the models of users, and test them. Raises `UserError` if histories are too short for a model of users."""
-    settings = request.settings
-    check_long_enough(request.dataset, ["train", settings.split])
-    return fit_ensemble(request.dataset, settings.seed, settings.model.models, tested=True, progress=progress)
+def roll_out_all(
+    request: EvaluationRequest, progress: Callable[[str, int, int], None]
+) -> tuple[Ensemble, dict[str, Modelled]]:
+    """Fit and test the models of users; return them, and the roll-outs of the subjects by name.
 
-
-def model_all(
-    request: EvaluationRequest, ensemble: Ensemble, progress: Callable[[str, int, int], None]
-) -> dict[str, Modelled]:
-    """Return the roll-outs by name: the logging policy (its logged items) and all subjects except shuffled actions.
-
-    Shuffled actions are not negative controls here: an item that is good for all users is good for other users too.
+    Subjects are the logging policy (its logged items) and all others except shuffled actions. These are not negative
+    controls here: an item that is good for all users is good for other users too. Raises `UserError` if histories are
+    too short for a model of users.
     """
     settings = request.settings
+    check_long_enough(request.dataset, ["train", settings.split])
+    ensemble = fit_ensemble(request.dataset, settings.seed, settings.model.models, tested=True, progress=progress)
     held = read_histories.remote(request.dataset.uri, settings.split, settings.seed)
     shared = [ray.put(request), held, ray.put(ensemble)]
     shuffled_policies = {shuffled(name) for name in request.policies}
@@ -71,47 +70,43 @@ def model_all(
         lambda roll: _roll.remote(*roll, shared), rolls, "roll out in models of users: subjects times models", progress
     )
     by_name = np.array(parts, dtype=object).reshape(len(names), -1)
-    return {name: together(own) for name, own in zip(names, by_name.tolist(), strict=True)}
+    return ensemble, {name: together(own) for name, own in zip(names, by_name.tolist(), strict=True)}
 
 
-def model_scores(
-    request: EvaluationRequest, task: Task, modelled: dict[str, Modelled], threshold: float | None = None
-) -> Scores:
-    """Return the levels of one task for the subjects with a support of at least `threshold` (THRESHOLD).
+def model_scores(request: EvaluationRequest, task: Task, modelled: Mapping[str, Modelled]) -> Scores:
+    """Return the levels of one task for the subjects with support by the log. Verdicts use this estimator first.
 
-    A user's value is the mean over models, and intervals contain the disagreement of models. Users without a level
-    under any subject are excluded. Raises `UserError` if no user remains, under all models or one, or in the log.
+    The value of a user is the mean level of simulated sessions, averaged over models, and intervals contain the
+    disagreement of models. Users without a level under any subject are excluded. Settings: `model` (models, users,
+    requests). Raises `UserError` if no user remains, under all models or one, or in the log.
     """
-    least = THRESHOLD if threshold is None else threshold
-    logged = Subject(LOGGING_POLICY, LOGGING_POLICY, "control")
-    rolled = [subject for subject in request.subjects_on(task) if subject.name in modelled]
-    subjects = [logged, *(subject for subject in rolled if modelled[subject.name].within >= least)]
-    logging = modelled[LOGGING_POLICY].imagined
-    everyone = np.stack([logging.levels[task], *(modelled[s.name].imagined.levels[task] for s in subjects)], axis=2)
-    everyone = np.ma.masked_invalid(everyone).mean(axis=0).filled(np.nan)  # [n, 1 + L], mean over models with a level
-    known = np.isfinite(everyone).all(axis=1)
-    levels = [one.levels[task][:, known] for one in (logging, *(modelled[s.name].imagined for s in subjects))]
-    if any(np.isnan(one).all(axis=1).any() for one in levels):  # a user without a level in at least one model
-        by_name = {s.name: modelled[s.name].imagined.levels[task] for s in subjects}
-        without = min(by_name, key=lambda name: np.isfinite(by_name[name]).sum(axis=1).min())
+    settings = request.settings
+    rolled = [s for s in request.subjects_on(task) if s.name in modelled and modelled[s.name].within >= THRESHOLD]
+    subjects = [Subject(LOGGING_POLICY, LOGGING_POLICY, "control"), *rolled]
+    imagined = [modelled[subject.name].imagined for subject in subjects]
+    levels = np.stack([one.levels[task] for one in imagined], axis=2)  # [K, n, L]
+    values = np.ma.masked_invalid(levels).mean(axis=0).filled(np.nan)  # [n, L], mean over models with a level
+    known = np.isfinite(values).all(axis=1)
+    if np.isnan(levels[:, known]).all(axis=1).any():  # no user has a level in at least one model
+        least = subjects[np.isfinite(levels).sum(axis=1).min(axis=0).argmin()].name
         raise UserError(
             f"evaluation: no user of the model has a level on the task '{task}' under every policy and control (fewest "
-            f"under '{without}'); expected more model.users or model.requests, or other estimators"
+            f"under '{least}'); expected more model.users or model.requests, or other estimators"
         )
-    logged_level, settings = modelled[LOGGING_POLICY].logged[task], request.settings
+    logged_level = modelled[LOGGING_POLICY].logged[task]
     if np.isnan(logged_level):
         raise UserError(
             f"evaluation: no user of the model has a level on the task '{task}' in the first "
             f"{settings.model.requests} impressions of the log; expected more model.requests, or other estimators"
         )
-    by_model = np.stack([np.nanmean(one, axis=1) for one in levels], axis=1)
-    error = disagreement(by_model[:, 1:] - by_model[:, :1])
+    by_model = np.nanmean(levels[:, known], axis=1)  # [K, L]
+    error = disagreement(by_model - by_model[:, :1])
     return Scores(
         task=task,
         estimator="model",
         subjects=subjects,
-        values=everyone[known, 1:],
-        logging=everyone[known, 0],
+        values=values[known],
+        logging=values[known, 0],
         ess=None,
         counts={"users": int(known.sum()), "users_left_out": int((~known).sum())},
         settings={
@@ -121,28 +116,37 @@ def model_scores(
             "split": settings.split,
             "seed": settings.seed,
         },
-        networks=(by_model[:, 1:], by_model[:, :1]),
-        means=[_means(modelled[s.name].imagined, logging, settings.seed, error) for s in subjects],
+        networks=(by_model, by_model[:, :1]),
+        own=[_means(one, imagined[0], settings.seed, error) for one in imagined],
         relative_error=error,
     )
 
 
 def supports(
-    request: EvaluationRequest, modelled: dict[str, Modelled], effective: Mapping[str, Effective] | None = None
+    request: EvaluationRequest, modelled: Mapping[str, Modelled], weighed: Mapping[str, Weighed]
 ) -> dict[str, Support]:
-    """Return the support by policy. `effective`: effective sample sizes of policies with weights."""
-    known = effective or {}
+    """Return the support by policy, with the effective sample sizes of policies with weights."""
     return {
-        s.name: Support(
-            states=modelled[s.name].within,
-            ess=known[s.name].sessions if s.name in known else None,
-            ess_users=known[s.name].users if s.name in known else None,
+        name: Support(
+            states=modelled[name].within,
+            ess=weighed[name].ess if name in weighed else None,
+            ess_users=weighed[name].ess_users if name in weighed else None,
             threshold=THRESHOLD,
-            supported=modelled[s.name].within >= THRESHOLD,
+            supported=modelled[name].within >= THRESHOLD,
         )
-        for s in request.subjects
-        if s.role == "policy"
+        for name in request.policies
     }
+
+
+def served_in(served: ServedItems, request: EvaluationRequest, imagined: Imagined) -> ServedItems:
+    """Return `served` with the items of a roll-out.
+
+    If the log has no repeats, a roll-out excludes items that a user has seen, as a server does. An item then reaches
+    each user at most once, however high its score is.
+    """
+    ids, shown = request.clone.policy.items.ids, np.flatnonzero(imagined.counts)
+    items = Counter(dict(zip(ids[shown].tolist(), imagined.counts[shown].tolist(), strict=True)))
+    return served.model_copy(update={**top_items(items), "counted": "roll-out", "ceiling": imagined.ceiling})
 
 
 def disagreement(gains: np.ndarray) -> float:
@@ -183,15 +187,11 @@ def _interval(values: np.ndarray, error: float, seed: int, least: float) -> tupl
 
 @ray.remote(num_cpus=1)
 def _roll(name: str, number: int, shared: list[Any]) -> Modelled:
-    request, held, ensemble = (ray.get(reference) for reference in shared)
-    return roll_subject(name, number, request, held, ensemble)
-
-
-def roll_subject(name: str, number: int, request: EvaluationRequest, held: Histories, ensemble: Ensemble) -> Modelled:
-    """Roll out one subject, or the logging policy, in model `number`, with users of `held` drawn by the seed.
+    """Roll out one subject, or the logging policy, in model `number`, with users of the split drawn by the seed.
 
     Random numbers are equal for all subjects and differ between models.
     """
+    request, held, ensemble = (ray.get(reference) for reference in shared)
     seed = request.settings.seed
     platform = platform_of(request.dataset, held, request.settings.model, seed)
     server = server_of(name, request, platform, number)

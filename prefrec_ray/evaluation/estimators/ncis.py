@@ -1,10 +1,78 @@
-"""Normalised capped importance sampling (paper, Eq. 12): a policy's value from reweighted logged sessions."""
+"""The estimator `ncis`: normalised capped importance sampling (paper, Eq. 12), and weighted means of session levels."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
 import numpy as np
 
+from prefrec_ray.engagement.levels import task_levels
+from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.logged.sessions import LoggedSessions
+from prefrec_ray.evaluation.results.names import Subject, length_only
+from prefrec_ray.evaluation.results.scores import Scores
 from prefrec_ray.ids import first_rows, run_lengths
+from prefrec_ray.settings import Task
+
+
+def ncis_scores(request: EvaluationRequest, task: Task, sessions: LoggedSessions) -> Scores:
+    """Return NCIS of the task's subjects from sessions with the log weights of `request.subjects`.
+
+    The value of a user with sessions i and levels l_i is sum_i w_i l_i / sum_i w_i, with w_i = min(rho_i, cap) and
+    rho_i the ratio of kernel densities of the policy's action and of behavior cloning's action at the logged action,
+    aggregated over the session. It ranks policies near the log; its values are biased towards the logging policy.
+
+    Settings: `ncis` (sigma, cap, mode, aggregate). Reference: Swaminathan and Joachims 2015, "The Self-Normalized
+    Estimator for Counterfactual Learning". Raises `UserError` if no session has a level.
+    """
+    ncis = request.settings.ncis
+    sessions = sessions.take(request.columns(task))
+    about = {**ncis.model_dump(), "residual_rms": request.clone.residual_rms}
+    return session_scores(request, task, "ncis", sessions, request.subjects_on(task), about, ncis.cap)
+
+
+def session_scores(
+    request: EvaluationRequest,
+    task: Task,
+    estimator: Literal["ncis", "weights"],
+    sessions: LoggedSessions,
+    subjects: Sequence[Subject],
+    about: Mapping[str, Any],
+    cap: float | None = None,
+    own: Sequence[Mapping[str, Any]] = (),
+) -> Scores:
+    """Return weighted means of the levels of each user's sessions by the log weights of `subjects`.
+
+    Session-length controls of the policies are added. Sessions without a level, and users without other sessions, are
+    excluded. `about`: settings in the records; `own`: additional fields of each subject's record. Raises `UserError` if
+    no session remains.
+    """
+    settings = request.settings
+    mixture_weight = request.dataset.metadata.mixture_weight
+    level = task_levels(task, sessions.depth_level, sessions.frequency_level, mixture_weight)
+    kept = np.isfinite(level)
+    if not kept.any():
+        raise UserError("evaluation: no session has a level; expected users with more than one session")
+    user, level, depth = sessions.user[kept], level[kept], sessions.relative_depth[kept]
+    weights = normalised_weights(user, sessions.log_rho[kept], cap)
+    policies = [i for i, subject in enumerate(subjects) if subject.role == "policy"]
+    weights = np.hstack([weights, length_only_weights(depth, weights[:, policies])])
+    lengths = [Subject(length_only(subjects[i].name), subjects[i].method, "control") for i in policies]
+    logging = user_values(user, level, np.ones(len(user)))
+    users = int(sessions.user[-1]) + 1
+    return Scores(
+        task=task,
+        estimator=estimator,
+        subjects=[*subjects, *lengths],
+        values=user_values(user, level, weights),
+        logging=logging,
+        ess=effective_share(user, weights),
+        counts={"users": len(logging), "sessions": len(user), "users_left_out": users - len(logging)},
+        settings={**about, "split": settings.split, "seed": settings.seed},
+        own=own,
+    )
 
 
 def request_log_weights(

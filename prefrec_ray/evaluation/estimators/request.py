@@ -1,16 +1,26 @@
-"""Inputs of an evaluation: policies, tasks, data set, settings and a behavior clone."""
+"""Inputs of an evaluation: policies, tasks, data set, settings and a behavior clone; the subjects that are scored."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.results.names import IMITATION, Subject, check_names, subject_of
+from prefrec_ray.evaluation.logged.clone import BehaviorClone
+from prefrec_ray.evaluation.results.names import (
+    CONSTANT,
+    IMITATION,
+    RANDOM_ITEMS,
+    Subject,
+    check_names,
+    shuffled,
+    subject_of,
+)
 from prefrec_ray.evaluation.settings import EvaluateSettings
-from prefrec_ray.evaluation.subjects.clone import BehaviorClone
-from prefrec_ray.evaluation.subjects.subjects import scored_subjects
+from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.policy import Policy
 from prefrec_ray.settings import Task
 
@@ -48,7 +58,17 @@ class EvaluationRequest:
     @property
     def subjects(self) -> list[Subject]:
         """Return all subjects, in the order of the weights."""
-        return scored_subjects(self.policies)
+        subjects = []
+        for name, policy in self.policies.items():
+            method = str(policy.provenance.get("method", name))
+            subjects += [Subject(name, method, "policy"), Subject(shuffled(name), method, "placebo")]
+        return [
+            *subjects,
+            Subject(IMITATION, IMITATION, "control"),
+            Subject(shuffled(IMITATION), IMITATION, "placebo"),
+            Subject(CONSTANT, CONSTANT, "placebo"),
+            Subject(RANDOM_ITEMS, RANDOM_ITEMS, "placebo"),
+        ]
 
     def columns(self, task: Task) -> list[int]:
         """Return the indices of the `subjects` that are scored on a task."""
@@ -59,3 +79,32 @@ class EvaluationRequest:
         """Return the subjects that are scored on a task."""
         subjects = self.subjects
         return [subjects[i] for i in self.columns(task)]
+
+
+def adapted(policy: Policy, dataset: PreparedDataset, items: ItemTable, where: str) -> Policy:
+    """Return the policy with the scale of states and the `items` of the data set, for a policy of the same platform.
+
+    The policy is returned unchanged if both agree already. A log of another day has another mean and deviation of each
+    column, and other items. Raises `UserError`, prefixed by `where`: another state definition, other embeddings than
+    the data set's, or another scale of states for a policy that does not draw by Q from the whole catalogue.
+    """
+    own, theirs = policy.normaliser, dataset.normaliser
+    if policy.state != dataset.state:
+        raise UserError(f"{where}: found other states than in {dataset.uri}; expected the data set of the policy")
+    scaled_alike = own.equals(theirs)
+    # Logged items are identified by their rows, which must be equal.
+    if scaled_alike and np.array_equal(policy.items.ids, items.ids):
+        return policy
+    if not scaled_alike and (policy.critic is None or policy.serving.candidates == "nearest"):
+        raise UserError(
+            f"{where}: found another scale of states than in {dataset.uri}; expected the data set of the policy, "
+            "because it does not draw by Q from the whole catalogue"
+        )
+    if not items.same_embeddings(policy.items):
+        raise UserError(
+            f"{where}: found other item embeddings than in {dataset.uri}; expected the data set of the policy, or "
+            "embeddings from a table (prepare.source: items), which do not change from log to log"
+        )
+    if scaled_alike or policy.critic is None:
+        return replace(policy, items=items)
+    return replace(policy, normaliser=theirs, items=items, critic=policy.critic.rescaled(own.rescaling(theirs)))

@@ -1,1 +1,1 @@
-"""Logged sessions and trajectories."""
+"""Sessions and histories of the log, and models of the logging policy."""

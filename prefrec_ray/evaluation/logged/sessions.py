@@ -28,7 +28,7 @@ class LoggedSessions:
         return replace(self, log_rho=self.log_rho[:, columns])
 
     @classmethod
-    def concatenate(cls, parts: list[LoggedSessions]) -> LoggedSessions:
+    def concatenate(cls, parts: Sequence[LoggedSessions]) -> LoggedSessions:
         """Join the sessions of several parts, which have no user in common."""
         users = np.cumsum([0, *(part.user.max(initial=-1) + 1 for part in parts[:-1])])
         columns = {field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)}

@@ -41,6 +41,9 @@ def length_only(name: str) -> str:
     return f"length only:{name}"
 
 
+#: Negative controls that do not depend on the user. A policy's own shuffled actions still favor items that are good for
+#: most users.
+BLIND = (shuffled(IMITATION), CONSTANT, RANDOM_ITEMS)
 #: Prefix of the name of a control made from another subject -> suffix of the title.
 _MADE_FROM = {shuffled(""): ", actions shuffled", length_only(""): ", session length only"}
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.results.names import Role, role_title, subject_of, subject_title
+from prefrec_ray.evaluation.results.names import BLIND, Role, role_title, subject_of, subject_title
 from prefrec_ray.settings import Settings, Split, Task, parse
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -84,6 +85,20 @@ class Record(Settings, allow_inf_nan=False):
         if self.gain_ci_low is not None and self.gain_ci_high is not None:
             return self.gain_ci_low, self.gain_ci_high
         return self.ci_low - self.behaviour, self.ci_high - self.behaviour
+
+
+def placebo_bias(records: Sequence[Record]) -> dict[str, float]:
+    """Return gain / half-width of each blind negative control among the records of one task and estimator.
+
+    The half-width belongs to the control's 95 % interval. Beyond -1 to 1, differences of this size between policies are
+    not evidence. Values inside prove nothing: an estimator that always returns the log's value is near 0 for all
+    policies.
+    """
+    return {
+        record.subject: record.gain / (0.5 * (record.ci_high - record.ci_low))
+        for record in records
+        if record.subject in BLIND and record.ci_high > record.ci_low
+    }
 
 
 class ItemShare(Settings):

@@ -32,8 +32,7 @@ class Scores:
     counts: Mapping[str, Any]  # int: users, sessions, users_left_out
     settings: Mapping[str, Any]
     networks: tuple[np.ndarray, np.ndarray] | None = None  # [K, L], [K, 1]
-    means: Sequence[Mapping[str, float]] = ()  # fields of each subject's record in addition to the level
-    own_settings: Sequence[Mapping[str, Any]] = ()  # of each subject, in addition to `settings`
+    own: Sequence[Mapping[str, Any]] = ()  # fields of each subject's record; `settings` are added to the common ones
     relative_error: float = 0.0  # of a gain; intervals contain it
 
     def records(self, seed: int) -> list[Record]:
@@ -44,13 +43,11 @@ class Scores:
         low, high, reaches = self._intervals(best, seed)
         records = []
         for i, subject in enumerate(self.subjects):
-            optional: dict[str, Any] = {}
+            own: dict[str, Any] = dict(self.own[i]) if i < len(self.own) else {}
+            settings = {**self.settings, **own.pop("settings", {})}
             if i in policies and i != best:
                 behind = {"behind_ci_low": float(low[2, i]), "behind_ci_high": float(high[2, i])}
-                optional |= {"best": self.subjects[best].name, **behind}
-            if i < len(self.means):
-                optional |= self.means[i]
-            own = self.own_settings[i] if i < len(self.own_settings) else {}
+                own |= {"best": self.subjects[best].name, **behind}
             record = Record(
                 method=subject.method,
                 task=self.task,
@@ -66,8 +63,8 @@ class Scores:
                 gain_ci_low=float(low[1, i]),
                 gain_ci_high=float(high[1, i]),
                 **self.counts,
-                settings={**self.settings, **own},
-                **optional,
+                settings=settings,
+                **own,
             )
             records.append(record)
         return records

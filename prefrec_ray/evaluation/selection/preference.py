@@ -26,9 +26,9 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.fqe import action_value, pairs_of
 from prefrec_ray.evaluation.logged.trajectories import Trajectories
-from prefrec_ray.evaluation.subjects.subjects import served_for
 from prefrec_ray.ids import first_rows
 from prefrec_ray.policy import Policy
+from prefrec_ray.policy.actions import served_for
 from prefrec_ray.policy.networks.adam import Adam
 
 #: Seed of the reward's weights and batches, different from the seeds of runs.

@@ -16,9 +16,9 @@ import ray
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.estimators.request import adapted
 from prefrec_ray.evaluation.selection.model_score import SETTINGS, ModelScore, fit_score
 from prefrec_ray.evaluation.settings import ModelSettings
-from prefrec_ray.evaluation.subjects.adapt import adapted
 from prefrec_ray.mdp.serving import UNCHOSEN, Scores, ServingSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.progress import Progress, silent, step

@@ -9,19 +9,18 @@ from typing import Literal
 import ray
 
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.engagement.levels import task_levels
 from prefrec_ray.errors import UserError, unwrapped_errors
 from prefrec_ray.evaluation.estimators.fitted_q import fit_subject, task_steps
 from prefrec_ray.evaluation.estimators.logged_sessions import score_file
+from prefrec_ray.evaluation.estimators.ncis import ncis_scores
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.estimators.session_means import ncis_scores
+from prefrec_ray.evaluation.logged.clone import BehaviorClone, fit_clone
 from prefrec_ray.evaluation.logged.sessions import LoggedSessions
 from prefrec_ray.evaluation.logged.trajectories import Trajectories, read_trajectories
 from prefrec_ray.evaluation.online import RollOut, true_level
 from prefrec_ray.evaluation.selection.model_score import fit_score
 from prefrec_ray.evaluation.selection.preference import learn_scores
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, ValidationSettings
-from prefrec_ray.evaluation.subjects.clone import BehaviorClone, fit_clone
 from prefrec_ray.policy import Policy
 from prefrec_ray.settings import Task
 
@@ -107,9 +106,7 @@ class ValidationScorer:
     def _ncis(self, request: EvaluationRequest, task: Task) -> dict[str, float]:
         files = request.dataset.files("requests", _SPLIT)
         sessions = LoggedSessions.concatenate([score_file(file, request, served_rows=1)[0] for file in files])
-        weight = request.dataset.metadata.mixture_weight
-        level = task_levels(task, sessions.depth_level, sessions.frequency_level, weight)
-        scores = ncis_scores(request, task, sessions, level)
+        scores = ncis_scores(request, task, sessions)
         assert scores.ess is not None
         column = [subject.name for subject in scores.subjects].index(_NAME)
         value, ess = scores.values.mean(axis=0)[column], scores.ess[column]

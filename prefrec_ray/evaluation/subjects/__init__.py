@@ -1,1 +1,0 @@
-"""Subjects of an evaluation: policies, controls, and the fitted behavior policies."""
