@@ -13,8 +13,8 @@ from matplotlib.patches import Rectangle
 
 from prefrec_ray.evaluation.results.names import LOGGING_POLICY, subject_title
 from prefrec_ray.reports.load import Run
-from prefrec_ray.reports.style import COLOURS, FAINT, GREY, INK, LINES, RC, legend, note, panel, wrapped
-from prefrec_ray.reports.sweep.load import FINISHED, STOPPED, Setting, Sweep, names, short
+from prefrec_ray.reports.style import COLOURS, GREY, INK, LINES, RC, legend, note, panel, wrapped
+from prefrec_ray.reports.sweep.load import FINISHED, STOPPED, Sweep, Trial, grouped, short
 from prefrec_ray.reports.sweep.scores import Measure, metric_of
 from prefrec_ray.reports.sweep.table import seed_mean
 
@@ -27,28 +27,22 @@ Drawn = tuple[Figure, str]  # with its alternative text
 def learning_curves(sweep: Sweep, task: str, column: str) -> Figure | None:
     """Draw Fig. 5: a column over updates, one line per setting: mean over seeds, band from the lowest to the highest.
 
-    With too many settings for distinct lines, the best at the end are named and the others are grey. None if fewer than
-    two values were reported during training.
+    Of many settings the best at the end are drawn. None if fewer than two values were reported during training.
     """
     curves = {}
-    for setting in sweep.chosen:
-        updates, values = seed_curves([sweep.runs[trial.name] for trial in sweep.group(setting, task)], column)
+    for setting, trials in sweep.groups.items():
+        updates, values = seed_curves([sweep.runs[trial.name] for trial in trials if trial.task == task], column)
         if len(updates) > 1:
             curves[setting] = (updates, values)
     if not curves:
         return None
     figure, axes = panel(task, "updates", metric_of(column).axis, width=4.5, height=3.4)
     ranked = sorted(curves, key=lambda setting: -curves[setting][1].mean(axis=0)[-1])
-    style = dict(zip([setting for setting in curves if setting in ranked[: len(LINES)]], LINES, strict=False))
-    label = sweep.labels
-    for setting, (updates, values) in curves.items():
-        mean = values.mean(axis=0)
-        if setting not in style:
-            axes.plot(updates, mean, color=FAINT, lw=1, zorder=1)
-            continue
-        colour, dashes = style[setting]
+    shown = [setting for setting in curves if setting in ranked[: len(LINES)]]
+    for setting, (colour, dashes) in zip(shown, LINES, strict=False):
+        updates, values = curves[setting]
         axes.fill_between(updates, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.1, lw=0)
-        axes.plot(updates, mean, color=colour, ls=dashes, lw=1.8, label=label[setting])
+        axes.plot(updates, values.mean(axis=0), color=colour, ls=dashes, lw=1.8, label=sweep.label(setting))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.locator_params(axis="x", nbins=5)
     legend(axes)
@@ -71,43 +65,44 @@ def by_keys(sweep: Sweep, measure: Measure, task: str) -> list[Drawn]:
     One gridded key: a line per method and recipe. Two: a heat map. Three: a heat map per value of the third. More, or
     drawn keys: the trials as dots, one figure per key.
     """
-    lines: dict[Setting, list[Setting]] = {}
-    for setting in sweep.chosen:
-        if measure.select(sweep.group(setting, task)):
-            lines.setdefault(Setting(setting.method, setting.recipe, ()), []).append(setting)
-    label = names(list(lines))
+    scored = [trial for trial in sweep.trials if trial.task == task and trial.name in measure.scores]
+    by_recipe = grouped(scored, lambda trial: (sweep.method_name(trial.method), trial.recipe))
+    several_recipes = len({recipe for _, recipe in by_recipe}) > 1
     drawn: list[Drawn] = []
-    single: dict[str, dict[str, list[Setting]]] = {}
-    for line, settings in lines.items():
-        keys = [key for key, _ in settings[0].keys if len({dict(setting.keys)[key] for setting in settings}) > 1]
+    lines: dict[str, dict[str, list[Trial]]] = {}
+    for (method, recipe), trials in by_recipe.items():
+        label = f"{method} {recipe}" if several_recipes else method
+        title = f"{label}, {task}" if len(by_recipe) > 1 else task
+        keys = [key for key in trials[0].keys if len({trial.keys[key] for trial in trials}) > 1]
         grids = all(sweep.settings.search[key].kind == "grid" for key in keys)
-        title = f"{label[line]}, {task}" if len(lines) > 1 else task
         if grids and len(keys) == 1:
-            single.setdefault(keys[0], {})[label[line]] = settings
+            lines.setdefault(keys[0], {})[label] = trials
         elif grids and len(keys) in (2, 3):
-            drawn += _heat_maps(sweep, measure, task, title, keys, settings)
+            drawn += _heat_maps(measure, title, keys, trials)
         else:
-            drawn += [(_dots(sweep, measure, task, title, line, key), f"{title}, by {key}") for key in keys]
-    return [(_lines(sweep, measure, task, key, by), f"{task}, by {key}") for key, by in single.items()] + drawn
+            drawn += [(_dots(sweep, measure, title, trials, key), f"{title}, by {key}") for key in keys]
+    return [(_lines(measure, task, key, by_label), f"{task}, by {key}") for key, by_label in lines.items()] + drawn
 
 
-def _lines(sweep: Sweep, measure: Measure, task: str, key: str, by_name: dict[str, list[Setting]]) -> Figure:
+def _lines(measure: Measure, task: str, key: str, by_label: dict[str, list[Trial]]) -> Figure:
     """Draw Fig. 8: means and 95 % intervals over seeds, seeds as dots."""
     figure, axes = panel(task, key, measure.metric.axis, width=4.5, height=3.1)
-    at = _scale(axes, [dict(setting.keys)[key] for settings in by_name.values() for setting in settings])
-    for (name, settings), (colour, dashes) in zip(by_name.items(), LINES * len(by_name), strict=False):
-        points = {at[dict(setting.keys)[key]]: measure.select(sweep.group(setting, task)) for setting in settings}
-        means = {x: seed_mean(points[x], measure) for x in sorted(points)}
-        for x, cell in means.items():
-            if cell is not None and cell.interval is not None:
-                axes.plot([x] * cell.seeds, [s.value for s in points[x]], "o", color=INK, ms=2.5, alpha=0.6, zorder=5)
+    at = _scale(axes, [trial.keys[key] for trials in by_label.values() for trial in trials])
+    for (label, trials), (colour, dashes) in zip(by_label.items(), LINES * len(by_label), strict=False):
+        means = {}
+        for x, seeds in sorted(grouped(trials, lambda trial: at[trial.keys[key]]).items()):
+            scores = measure.select(seeds)
+            if (cell := seed_mean(scores, measure)) is None:
+                continue
+            means[x] = cell.mean
+            if cell.interval is not None:
+                axes.plot([x] * cell.seeds, [s.value for s in scores], "o", color=INK, ms=2.5, alpha=0.6, zorder=5)
                 axes.plot([x, x], cell.interval, color=colour, lw=1.6, alpha=0.8)
-        ys = [cell.mean for cell in means.values() if cell is not None]
-        axes.plot(list(means), ys, color=colour, ls=dashes, marker="o", ms=6, label=name)
+        axes.plot(list(means), list(means.values()), color=colour, ls=dashes, marker="o", ms=6, label=label)
     if (level := measure.controls.get(task, {}).get(LOGGING_POLICY)) is not None:
         axes.axhline(level.value, color=GREY, lw=1, ls="--", zorder=1)
         note(axes, subject_title(LOGGING_POLICY), (axes.get_xlim()[0], level.value), (3, 3), color=GREY)
-    if len(by_name) > 1:
+    if len(by_label) > 1:
         legend(axes)
     return figure
 
@@ -136,35 +131,26 @@ def _numeric(values: Sequence[Any]) -> bool:
     return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
 
-def _heat_maps(
-    sweep: Sweep, measure: Measure, task: str, title: str, keys: Sequence[str], settings: Sequence[Setting]
-) -> list[Drawn]:
+def _heat_maps(measure: Measure, title: str, keys: Sequence[str], trials: Sequence[Trial]) -> list[Drawn]:
     """Draw means over seeds by the first two keys, one figure per value of the third key, on one scale of colours."""
-    cells = {setting: seed_mean(measure.select(sweep.group(setting, task))) for setting in settings}
-    means = {setting: cell.mean for setting, cell in cells.items() if cell is not None}
-    x, y, *third = ((key, ordered([dict(setting.keys)[key] for setting in settings])) for key in keys)
+    cells = grouped(trials, lambda trial: tuple(trial.keys[key] for key in keys))
+    means = {at: float(np.mean([score.value for score in measure.select(seeds)])) for at, seeds in cells.items()}
+    columns, rows, *third = (ordered(values) for values in zip(*means, strict=True))
     drawn = []
-    for value in third[0][1] if third else [None]:
-        grid = np.full((len(y[1]), len(x[1])), np.nan)
-        for setting, mean in means.items():
-            by_key = dict(setting.keys)
-            if not third or by_key[third[0][0]] == value:
-                grid[y[1].index(by_key[y[0]]), x[1].index(by_key[x[0]])] = mean
-        name = f"{title}, {third[0][0]}={short(value)}" if third else title
-        drawn.append((_heat_map(measure, name, x, y, grid, list(means.values())), f"{name}, by {x[0]} and {y[0]}"))
+    for rest in [(value,) for value in third[0]] if third else [()]:
+        grid = np.array([[means.get((column, row, *rest), np.nan) for column in columns] for row in rows])
+        name = ", ".join([title, *(f"{keys[2]}={short(value)}" for value in rest)])
+        figure, axes = panel(name, keys[0], keys[1], width=4.5, height=2.0 + 0.5 * len(rows))
+        axes.set_xticks(range(len(columns)), map(short, columns))
+        axes.set_yticks(range(len(rows)), map(short, rows))
+        _fill(figure, axes, measure, grid, list(means.values()))
+        drawn.append((figure, f"{name}, by {keys[0]} and {keys[1]}"))
     return drawn
 
 
-def _heat_map(
-    measure: Measure,
-    title: str,
-    x: tuple[str, Sequence[Any]],
-    y: tuple[str, Sequence[Any]],
-    grid: np.ndarray,
-    all_means: Sequence[float],
-) -> Figure:
-    figure, axes = panel(title, x[0], y[0], width=4.5, height=2.0 + 0.5 * len(y[1]))
-    low, high = min(all_means), max(all_means)
+def _fill(figure: Figure, axes: Axes, measure: Measure, grid: np.ndarray, means: Sequence[float]) -> None:
+    """Draw the cells of a heat map; `means` are the values of all heat maps on the same scale of colours."""
+    low, high = min(means), max(means)
     image = axes.imshow(grid, cmap="viridis", aspect="auto", origin="lower", vmin=low, vmax=high)
     for (row, column), value in np.ndenumerate(grid):
         if np.isnan(value):
@@ -172,21 +158,15 @@ def _heat_map(
             continue
         colour = ON_BRIGHT if 2 * value > low + high else ON_DEEP
         axes.text(column, row, measure.text(value), ha="center", va="center", color=colour, fontsize=9)
-        if value == measure.best(all_means):
+        if value == measure.best(means):
             axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec=BEST, lw=3, clip_on=False))
-    axes.set_xticks(range(len(x[1])), [short(value) for value in x[1]])
-    axes.set_yticks(range(len(y[1])), [short(value) for value in y[1]])
     axes.grid(visible=False)
     with matplotlib.rc_context(RC):
         figure.colorbar(image, ax=axes).set_label(wrapped(measure.metric.axis), size=9)
-    return figure
 
 
-def _dots(sweep: Sweep, measure: Measure, task: str, title: str, line: Setting, key: str) -> Figure:
+def _dots(sweep: Sweep, measure: Measure, title: str, trials: Sequence[Trial], key: str) -> Figure:
     """Draw the scores of all trials of a method and recipe by one key."""
-    of_line = (task, line.method, line.recipe)
-    trials = [t for t in sweep.trials if (t.task, t.setting.method, t.setting.recipe) == of_line]
-    trials = [trial for trial in trials if trial.name in measure.scores]
     figure, axes = panel(title, key, measure.metric.axis, width=4.5, height=3.1)
     space, values = sweep.settings.search[key], [trial.keys[key] for trial in trials]
     at = _scale(axes, values) if space.values else {value: value for value in values}

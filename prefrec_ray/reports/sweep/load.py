@@ -1,13 +1,13 @@
-"""Content of a sweep's folder: settings, trials with their curves, and the evaluation; and names of its settings."""
+"""Content of a sweep's folder: settings, trials with their curves, and the evaluation."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
@@ -20,37 +20,34 @@ FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 #: Columns of trials.csv that are not metrics, in addition to the searched keys.
 TEXTS = ("trial", "status", "method", "recipe", "task", "seed", "phase", "error")
 
-
-@dataclass(frozen=True)
-class Setting:
-    """The settings that several seeds share; `keys`: the searched keys that the method has."""
-
-    method: str
-    recipe: str
-    keys: tuple[tuple[str, Any], ...]
-
-    @property
-    def keys_text(self) -> str:
-        """Return the searched keys and their values."""
-        return ", ".join(f"{key}={short(value)}" for key, value in self.keys)
+Key = TypeVar("Key", bound=Hashable)
+#: Method, recipe and searched keys: what trials with different tasks and seeds share.
+Setting = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A row of trials.csv; `figures`: metrics at the end of the trial (None: not reported)."""
+    """A row of trials.csv; `keys`: the searched keys of its method; `metrics`: at its end (None: not reported)."""
 
     name: str
     status: str
-    setting: Setting
+    method: str
+    recipe: str
     task: str
     seed: int
-    figures: Mapping[str, float | None]
+    keys: Mapping[str, Any]
+    metrics: Mapping[str, float | None]
     error: str
 
     @property
-    def keys(self) -> dict[str, Any]:
-        """Return the searched keys that the trial's method has."""
-        return dict(self.setting.keys)
+    def setting(self) -> Setting:
+        """Return what the seeds of this trial share."""
+        return self.method, self.recipe, str(self.keys)
+
+    @property
+    def keys_text(self) -> str:
+        """Return the searched keys and their values."""
+        return ", ".join(f"{key}={short(value)}" for key, value in self.keys.items())
 
 
 @dataclass(frozen=True)
@@ -86,51 +83,37 @@ class Sweep:
         """Return the tasks with a finished trial, in the order of the settings."""
         return [task for task in self.settings.task if any(trial.task == task for trial in self.finished)]
 
-    @property
-    def chosen(self) -> list[Setting]:
-        """Return the settings with a finished trial, in the order of their numbers."""
-        return list(dict.fromkeys(trial.setting for trial in self.finished))
+    @cached_property
+    def groups(self) -> dict[Setting, list[Trial]]:
+        """Return the finished trials by setting, in the order of their numbers."""
+        return grouped(self.finished, lambda trial: trial.setting)
 
     @property
     def is_drawn(self) -> bool:
         """Return whether a key is drawn at random; else all are grids."""
         return any(space.kind != "grid" for space in self.settings.search.values())
 
-    @property
-    def labels(self) -> dict[Setting, str]:
-        """Return a name for each of `chosen`; settings with drawn values are named by their first trials."""
-        if not self.is_drawn:
-            return names(self.chosen)
-        method = method_names([setting.method for setting in self.chosen])
-        labels: dict[Setting, str] = {}
-        for trial in self.finished:
-            number = f"#{trial.name.rpartition('_')[2]}"
-            own = f"{method[trial.setting.method]} {number}" if len(method) > 1 else number
-            labels.setdefault(trial.setting, own)
-        return labels
+    def label(self, setting: Setting) -> str:
+        """Return method and recipe if they differ, then the keys, or the number of the first trial of drawn keys."""
+        first = self.groups[setting][0]
+        keys = f"#{first.name.rpartition('_')[2]}" if self.is_drawn else first.keys_text
+        methods, recipes = ({trial.method for trial in self.finished}, {trial.recipe for trial in self.finished})
+        method = self.method_name(first.method) if len(methods) > 1 or not keys else ""
+        return " ".join(filter(None, (method, first.recipe if len(recipes) > 1 else "", keys)))
 
-    def group(self, setting: Setting, task: str) -> list[Trial]:
-        """Return the finished trials of a setting on a task: its seeds."""
-        return [trial for trial in self.finished if trial.setting == setting and trial.task == task]
+    def method_name(self, method: str) -> str:
+        """Return the class of `module:Class`, or all of it if two methods have classes of this name."""
+        name = method.rpartition(":")[2]
+        others = {trial.method for trial in self.trials} - {method}
+        return method if any(other.rpartition(":")[2] == name for other in others) else name
 
 
-def names(settings: Sequence[Setting]) -> dict[Setting, str]:
-    """Return a name for each setting: method and recipe if they differ, then its keys; the method if nothing else."""
-    method = method_names([setting.method for setting in settings])
-    several_recipes = len({setting.recipe for setting in settings}) > 1
-    by_setting = {}
-    for setting in settings:
-        name = method[setting.method] if len(method) > 1 or not setting.keys else ""
-        recipe = setting.recipe if several_recipes else ""
-        by_setting[setting] = " ".join(filter(None, (name, recipe, setting.keys_text)))
-    return by_setting
-
-
-def method_names(methods: Sequence[str]) -> dict[str, str]:
-    """Return a name by method: the class of `module:Class`, or all of it if two classes have the same name."""
-    unique = dict.fromkeys(methods)
-    classes = [method.rpartition(":")[2] for method in unique]
-    return {m: name if classes.count(name) == 1 else m for m, name in zip(unique, classes, strict=True)}
+def grouped(trials: Iterable[Trial], key: Callable[[Trial], Key]) -> dict[Key, list[Trial]]:
+    """Return the trials by `key`, in their order."""
+    groups: dict[Key, list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault(key(trial), []).append(trial)
+    return groups
 
 
 def short(value: Any) -> str:
@@ -146,7 +129,7 @@ def is_sweep(uri: str) -> bool:
 def load_sweep(uri: str) -> Sweep:
     """Load the sweep in the folder `uri`.
 
-    Raises `UserError`: no sweep.json, invalid settings, no trials.csv (the sweep has not ended), a missing column, a
+    Raises `UserError`: no sweep.json, invalid settings, no trials.csv (the sweep has not ended), another table, a
     missing run of a finished trial, an evaluation.json of other policies.
     """
     root = str(uri).rstrip("/")
@@ -180,52 +163,40 @@ def _load_trials(root: str, settings: TuneSettings) -> list[Trial]:
     file = storage.join(root, "trials.csv")
     if not storage.exists(file):
         raise UserError(f"{root}: no trials.csv in it: the sweep has not ended; continue it by prefrec tune --resume")
-    reader = csv.DictReader(io.StringIO(storage.read_text(file)))
-    columns = reader.fieldnames or []
-    for column in (*(name for name in TEXTS if name != "phase"), *settings.search):
-        if column not in columns:
-            raise UserError(f"{file}: column '{column}' is missing; expected the trials.csv of `prefrec tune`")
-    trials = [_trial(row, settings, f"{file}: line {number}") for number, row in enumerate(reader, start=2)]
-    if not trials:
+    rows = list(csv.DictReader(io.StringIO(storage.read_text(file))))
+    if not rows:
         raise UserError(f"{file}: no trial in it; expected one row per trial")
+    trials = []
+    for number, row in enumerate(rows, start=2):
+        try:
+            trials.append(_trial(row, settings))
+        except KeyError as error:
+            raise UserError(f"{file}: column {error} is missing; expected the trials.csv of `prefrec tune`") from error
+        except (ValueError, TypeError) as error:  # TypeError: more or fewer values than columns
+            where = f"{file}: line {number}"
+            raise UserError(f"{where}: expected a row of the trials.csv of `prefrec tune` ({error})") from error
     return trials
 
 
-def _trial(row: Mapping[str, str], settings: TuneSettings, where: str) -> Trial:
-    if None in row or None in row.values():
-        raise UserError(f"{where}: more or fewer values than columns; expected the trials.csv of `prefrec tune`")
-    spaces = settings.spaces_of(row["method"])
-    keys = tuple((key, _value(row[key], space, f"{where}: column '{key}'")) for key, space in spaces.items())
-    figures = {
-        name: _number(text, f"{where}: column '{name}'") if text else None
-        for name, text in row.items()
-        if name not in TEXTS and name not in settings.search
-    }
+def _trial(row: Mapping[str, str], settings: TuneSettings) -> Trial:
+    metrics = [name for name in row if name not in TEXTS and name not in settings.search]
     return Trial(
         name=row["trial"],
         status=row["status"],
-        setting=Setting(row["method"], row["recipe"], keys),
+        method=row["method"],
+        recipe=row["recipe"],
         task=row["task"],
-        seed=int(_number(row["seed"], f"{where}: column 'seed'")),
-        figures=figures,
+        seed=int(row["seed"]),
+        keys={key: _value(row[key], space) for key, space in settings.spaces_of(row["method"]).items()},
+        metrics={name: float(row[name]) if row[name] != "" else None for name in metrics},
         error=row["error"],
     )
 
 
-def _value(text: str, space: Space, where: str) -> Any:
+def _value(text: str, space: Space) -> Any:
     """Return the value that was written as `text` (empty: null): one of a grid or choice, or a number of a range."""
     if not space.values:
-        return _number(text, where)
-    known = {"" if value is None else str(value): value for value in space.values}
-    written = text.replace("(", "[").replace(")", "]")
-    if written not in known:
-        raise UserError(f"{where}: found '{text}', expected one of {', '.join(map(str, space.values))}")
-    value = known[written]
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _number(text: str, where: str) -> float:
-    try:
         return float(text)
-    except ValueError as error:
-        raise UserError(f"{where}: found '{text}', expected a number") from error
+    known = ["" if value is None else str(value) for value in space.values]
+    value = space.values[known.index(text.replace("(", "[").replace(")", "]"))]
+    return tuple(value) if isinstance(value, list) else value

@@ -27,7 +27,7 @@ POINTS = (
     "Lines and cells: mean over seeds; bars: 95 % interval over seeds (Student's t); small dots: the seeds. In a "
     "search every dot is a trial. Orange: the best one; grey: stopped early by the scheduler, with its last value."
 )
-BAND = "Lines: mean over seeds; bands: from the lowest to the highest seed, no interval."
+BAND = "Lines: mean over seeds, at most the eight best at the end; bands: from the lowest to the highest seed."
 
 
 def write_sweep_report(uri: str, output: str) -> None:
@@ -168,13 +168,13 @@ def _best(sweep: Sweep) -> Markup | None:
 def _trials(sweep: Sweep) -> Markup | None:
     keys = list(sweep.settings.search)
     first = [sweep.settings.ranking[0]] if sweep.settings.ranking else []
-    names = dict.fromkeys([*first, *own_columns(sweep), *SCORES, *sweep.trials[0].figures])
-    columns = [name for name in names if any(trial.figures.get(name) is not None for trial in sweep.trials)]
+    names = dict.fromkeys([*first, *own_columns(sweep), *SCORES, *sweep.trials[0].metrics])
+    columns = [name for name in names if any(trial.metrics.get(name) is not None for trial in sweep.trials)]
     rows = [
         [
-            *(trial.name, trial.status, trial.setting.method, trial.setting.recipe, trial.task, str(trial.seed)),
+            *(trial.name, trial.status, trial.method, trial.recipe, trial.task, str(trial.seed)),
             *(short(trial.keys.get(key, "–")) for key in keys),
-            *(html.Cell(_number(trial.figures.get(column)), "number") for column in columns),
+            *(html.Cell(_number(trial.metrics.get(column)), "number") for column in columns),
         ]
         for trial in sweep.trials
     ]

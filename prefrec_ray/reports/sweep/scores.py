@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from prefrec_ray.engagement.levels import MAX_LEVEL
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.names import IMITATION, LOGGING_POLICY, Role
 from prefrec_ray.evaluation.results.records import Evaluation, Record
@@ -26,11 +24,6 @@ class Metric:
     unit: str = ""
     form: str = "{:z.4g}"
     is_level: bool = False
-
-    @property
-    def limits(self) -> tuple[float, float]:
-        """Return the range of the values."""
-        return (0.0, float(MAX_LEVEL)) if self.is_level else (-math.inf, math.inf)
 
     @property
     def axis(self) -> str:
@@ -135,7 +128,7 @@ def measures(sweep: Sweep) -> list[Measure]:
 
 def own_columns(sweep: Sweep) -> list[str]:
     """Return the metrics that a user's method reported."""
-    return [name for name in sweep.trials[0].figures if name not in _KNOWN and "accuracy_by/" not in name]
+    return [name for name in sweep.trials[0].metrics if name not in _KNOWN and "accuracy_by/" not in name]
 
 
 def unknown_policies(sweep: Sweep) -> int:
@@ -150,7 +143,7 @@ def trial_of(record: Record, sweep: Sweep) -> str | None:
     made = record.provenance or {}
     for trial in sweep.trials:
         if trial.name == name:
-            ours = (trial.setting.method, trial.setting.recipe, trial.task, trial.seed)
+            ours = (trial.method, trial.recipe, trial.task, trial.seed)
             return name if ours == tuple(made.get(key) for key in ("method", "recipe", "task", "seed")) else None
     return None
 
@@ -158,7 +151,7 @@ def trial_of(record: Record, sweep: Sweep) -> str | None:
 def _of_training(sweep: Sweep, column: str, sign: int, users: str = "") -> Measure:
     """Return the measure for a column of trials.csv. In a search it includes trials stopped by the scheduler."""
     trials = [trial for trial in sweep.trials if trial.status != FAILED] if sweep.is_drawn else sweep.finished
-    values = {trial.name: trial.figures.get(column) for trial in trials}
+    values = {trial.name: trial.metrics.get(column) for trial in trials}
     scores = {name: Score(value) for name, value in values.items() if value is not None}
     return Measure(column.removeprefix("validation/"), metric_of(column), users, scores, sign)
 

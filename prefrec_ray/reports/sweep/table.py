@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
+from prefrec_ray.engagement.levels import MAX_LEVEL
 from prefrec_ray.evaluation.results.names import Role, role_title, subject_title
-from prefrec_ray.reports.sweep.load import Setting, Sweep
+from prefrec_ray.reports.sweep.load import Setting, Sweep, Trial
 from prefrec_ray.reports.sweep.scores import Measure, Score
 
 #: The paper's baselines. PrefRec and a user's methods are compared with the best of them.
@@ -42,25 +43,14 @@ class SeedMean:
 
 
 @dataclass(frozen=True)
-class Gain:
-    """(method - best baseline) / best baseline; `overlap`: whether their intervals over seeds overlap (None: one
-    seed)."""
-
-    share: float
-    over: str
-    overlap: bool | None
-
-
-@dataclass(frozen=True)
 class Line:
-    """A line of the table: its name, one cell per task (None: no score), and the texts of each cell.
+    """A line of the table: its name, and the texts of one cell per task: the mean, then its intervals.
 
     `keys`: the drawn values of a setting of a search. `best`: whether a cell has the best mean of its task.
     """
 
     name: str
     role: Role | str
-    cells: Sequence[SeedMean | Gain | None]
     texts: Sequence[Sequence[str]]
     best: Sequence[bool]
     keys: str = ""
@@ -68,7 +58,7 @@ class Line:
 
 @dataclass(frozen=True)
 class SweepTable:
-    """Lines of settings, controls and gains over the best baseline, and explanations of the numbers."""
+    """Lines of settings, controls and improvements over the best baseline, and explanations of the numbers."""
 
     measure: Measure
     tasks: Sequence[str]
@@ -89,48 +79,74 @@ class SweepTable:
 
 def make_table(sweep: Sweep, measure: Measure) -> SweepTable:
     """Return the table of one measure."""
-    shown, label = chosen(sweep, measure), sweep.labels
+    shown = chosen(sweep, measure)
     tasks = [task for task in sweep.tasks if any(t.task == task and t.name in measure.scores for t in sweep.finished)]
-    means = {
-        setting: [seed_mean(measure.select(sweep.group(setting, task)), measure) for task in tasks] for setting in shown
-    }
+    means = {setting: seed_means(sweep.groups[setting], tasks, measure) for setting in shown}
     columns = zip(*means.values(), strict=True)
-    best = [measure.best([entry.mean for entry in column if entry is not None]) for column in columns]
-    lines = [
-        Line(
-            label[setting],
-            "policy",
-            row,
-            [_mean_texts(entry, measure, "policy") for entry in row],
-            [entry is not None and entry.mean == top for entry, top in zip(row, best, strict=True)],
-            setting.keys_text if sweep.is_drawn else "",
-        )
-        for setting, row in means.items()
-    ]
+    best = [measure.best([cell.mean for cell in column if cell is not None]) for column in columns]
+    lines = []
+    for setting, row in means.items():
+        texts = [_texts(cell, measure) for cell in row]
+        is_best = [cell is not None and cell.mean == top for cell, top in zip(row, best, strict=True)]
+        keys = sweep.groups[setting][0].keys_text if sweep.is_drawn else ""
+        lines.append(Line(sweep.label(setting), "policy", texts, is_best, keys))
+    none_best = [False] * len(tasks)
     for name in dict.fromkeys(name for task in tasks for name in measure.controls.get(task, {})):
         role = measure.roles[name]
-        row = [_control(measure.controls[task].get(name)) for task in tasks]
-        texts = [_mean_texts(entry, measure, role) for entry in row]
-        lines.append(Line(f"{subject_title(name)} ({role_title(role)})", role, row, texts, [False] * len(tasks)))
-    lines += _gains(means, label, measure)
-    return SweepTable(measure, tasks, lines, _notes(sweep, measure, lines, len(sweep.chosen) - len(shown)))
+        texts = [_control_texts(measure.controls[task].get(name), measure) for task in tasks]
+        lines.append(Line(f"{subject_title(name)} ({role_title(role)})", role, texts, none_best))
+    # A validation score without support is negative (5 less than its level) and has no ratio.
+    if measure.metric.is_level and all(score.value >= 0 for score in measure.scores.values()):
+        baselines = {sweep.label(setting): row for setting, row in means.items() if setting[0] in BASELINES}
+        for setting, row in means.items():
+            if setting[0] not in BASELINES and baselines:
+                texts = [
+                    _improvement_texts(cell, {name: others[column] for name, others in baselines.items()})
+                    for column, cell in enumerate(row)
+                ]
+                lines.append(Line(f"{sweep.label(setting)} against the best baseline", "gain", texts, none_best))
+    return SweepTable(measure, tasks, lines, _notes(sweep, measure, lines, len(sweep.groups) - len(shown)))
 
 
 def chosen(sweep: Sweep, measure: Measure) -> list[Setting]:
     """Return the settings of the table's rows: all, or the best of a search by the ranking (else by the measure)."""
-    if len(sweep.chosen) <= MOST_ROWS:
-        return sweep.chosen
+    if len(sweep.groups) <= MOST_ROWS:
+        return list(sweep.groups)
     ranking = sweep.settings.ranking
 
     def worth(setting: Setting) -> float:
-        trials = [trial for trial in sweep.finished if trial.setting == setting]
+        trials = sweep.groups[setting]
         if ranking is None:
             values = [measure.sign * score.value for score in measure.select(trials)]
         else:
-            values = [ranking[1] * value for t in trials if (value := t.figures.get(ranking[0])) is not None]
+            values = [ranking[1] * value for t in trials if (value := t.metrics.get(ranking[0])) is not None]
         return float(np.mean(values)) if values else -np.inf
 
-    return sorted(sweep.chosen, key=worth, reverse=True)[:BEST_ROWS]
+    return sorted(sweep.groups, key=worth, reverse=True)[:BEST_ROWS]
+
+
+def seed_means(trials: Sequence[Trial], tasks: Sequence[str], measure: Measure) -> list[SeedMean | None]:
+    """Return the mean over seeds on each of the tasks; None for a task without a score."""
+    return [seed_mean(measure.select([trial for trial in trials if trial.task == task]), measure) for task in tasks]
+
+
+def seed_mean(scores: Sequence[Score], measure: Measure | None = None) -> SeedMean | None:
+    """Return the cell of the seeds of one setting and task, None if there are none.
+
+    The interval over seeds of a mean level ends at 0 and at 5.
+    """
+    if not scores:
+        return None
+    values = [score.value for score in scores]
+    interval = seed_interval(values)
+    if interval is not None and measure is not None and measure.metric.is_level and min(values) >= 0:
+        interval = max(interval[0], 0.0), min(interval[1], float(MAX_LEVEL))
+    known = [score.interval for score in scores if score.interval is not None]
+    users = None
+    if len(known) == len(scores):
+        low, high = np.mean(known, axis=0).tolist()
+        users = (low, high)
+    return SeedMean(float(np.mean(values)), len(values), interval, users)
 
 
 def seed_interval(values: Sequence[float]) -> Interval | None:
@@ -141,84 +157,33 @@ def seed_interval(values: Sequence[float]) -> Interval | None:
     return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
-def seed_mean(scores: Sequence[Score], measure: Measure | None = None) -> SeedMean | None:
-    """Return the cell of the seeds of one setting and task, None if there are none.
-
-    The interval over seeds is clipped to the range of the metric if all values are in it.
-    """
-    if not scores:
-        return None
-    values = [score.value for score in scores]
-    interval = seed_interval(values)
-    if measure is not None and interval is not None:
-        lowest, highest = measure.metric.limits
-        if lowest <= min(values) and max(values) <= highest:
-            interval = max(interval[0], lowest), min(interval[1], highest)
-    known = [score.interval for score in scores if score.interval is not None]
-    users = None
-    if len(known) == len(scores):
-        low, high = np.mean(known, axis=0).tolist()
-        users = (low, high)
-    return SeedMean(float(np.mean(values)), len(values), interval, users)
-
-
-def _control(score: Score | None) -> SeedMean | None:
-    return None if score is None else SeedMean(score.value, 1, None, score.interval)
-
-
-def _mean_texts(entry: SeedMean | None, measure: Measure, role: Role) -> list[str]:
-    """Return the texts of a cell: its mean, then its intervals, each named."""
-    if entry is None:
+def _texts(cell: SeedMean | None, measure: Measure) -> list[str]:
+    """Return the texts of a policy's cell: its mean, then its intervals, each named."""
+    if cell is None:
         return ["–"]
-    texts = [measure.text(entry.mean)]
-    if entry.interval is not None:
-        texts.append(f"{entry.seeds} seeds [{', '.join(map(measure.text, entry.interval))}]")
-    elif role == "policy":
-        texts.append("1 seed")
-    if entry.users is not None:
-        texts.append(f"users [{', '.join(map(measure.text, entry.users))}]")
-    return texts
+    seeds = f"{cell.seeds} seeds {_interval(cell.interval, measure)}" if cell.interval is not None else "1 seed"
+    users = [f"users {_interval(cell.users, measure)}"] if cell.users is not None else []
+    return [measure.text(cell.mean), seeds, *users]
 
 
-def _gains(
-    means: Mapping[Setting, Sequence[SeedMean | None]], label: Mapping[Setting, str], measure: Measure
-) -> list[Line]:
-    """Return one line for each setting that is not a baseline, if values are levels, with ratios, and a task has one.
-
-    A validation score of a policy without support is negative (5 less than its level): it has no ratio.
-    """
-    if not measure.metric.is_level or any(score.value < 0 for score in measure.scores.values()):
-        return []
-    baselines = {label[setting]: row for setting, row in means.items() if setting.method in BASELINES}
-    lines = []
-    for setting, row in means.items():
-        if setting.method not in BASELINES:
-            gains = [_gain(entry, {name: other[i] for name, other in baselines.items()}) for i, entry in enumerate(row)]
-            if any(gains):
-                texts = [_gain_texts(gain) for gain in gains]
-                none_best = [False] * len(gains)
-                lines.append(Line(f"{label[setting]} against the best baseline", "gain", gains, texts, none_best))
-    return lines
-
-
-def _gain(ours: SeedMean | None, others: Mapping[str, SeedMean | None]) -> Gain | None:
-    rivals = [(entry, name) for name, entry in others.items() if entry is not None]
-    if ours is None or not rivals:
-        return None
-    best, name = max(rivals, key=lambda rival: rival[0].mean)
-    if best.mean <= 0:
-        return None
-    overlap = None
-    if ours.interval is not None and best.interval is not None:
-        overlap = ours.interval[0] <= best.interval[1] and best.interval[0] <= ours.interval[1]
-    return Gain((ours.mean - best.mean) / best.mean, name, overlap)
-
-
-def _gain_texts(gain: Gain | None) -> list[str]:
-    if gain is None:
+def _control_texts(score: Score | None, measure: Measure) -> list[str]:
+    if score is None:
         return ["–"]
-    seeds = {True: "seed intervals overlap", False: "seed intervals apart", None: "one seed"}[gain.overlap]
-    return [f"{gain.share:+z.1%}", f"over {gain.over}", seeds]
+    users = [f"users {_interval(score.interval, measure)}"] if score.interval is not None else []
+    return [measure.text(score.value), *users]
+
+
+def _interval(interval: Interval, measure: Measure) -> str:
+    return f"[{', '.join(map(measure.text, interval))}]"
+
+
+def _improvement_texts(ours: SeedMean | None, baselines: Mapping[str, SeedMean | None]) -> list[str]:
+    """Return the relative difference of the means to the best baseline, and the name of this baseline."""
+    means = {name: cell.mean for name, cell in baselines.items() if cell is not None}
+    if ours is None or not means or max(means.values()) <= 0:
+        return ["–"]
+    best = max(means, key=lambda name: means[name])
+    return [f"{ours.mean / means[best] - 1:+z.1%}", f"over {best}"]
 
 
 def _notes(sweep: Sweep, measure: Measure, lines: Sequence[Line], hidden: int) -> list[str]:
@@ -226,7 +191,7 @@ def _notes(sweep: Sweep, measure: Measure, lines: Sequence[Line], hidden: int) -
     roles = {line.role for line in lines}
     parts = [f"Unit: {measure.metric.unit}."] if measure.metric.unit else []
     parts.append("Mean over seeds; “seeds”: 95 % interval of that mean over training seeds (Student's t).")
-    if any(isinstance(cell, SeedMean) and cell.users is not None for line in lines for cell in line.cells):
+    if any(score.interval is not None for score in measure.scores.values()):
         parts.append(f"“users”: 95 % interval over {measure.users}, the mean of the seeds' own bootstrap intervals.")
     if measure.sign:
         parts.append(f"Bold: the {'highest' if measure.sign > 0 else 'lowest'} mean of a task among policies.")
@@ -236,8 +201,7 @@ def _notes(sweep: Sweep, measure: Measure, lines: Sequence[Line], hidden: int) -
     if "gain" in roles:
         notes.append(
             "Improvement: (method - best baseline) / best baseline, of the means. Baselines: the paper's "
-            f"({', '.join(BASELINES)}). The best baseline is selected on the same scores; “seed "
-            "intervals overlap”: the two intervals over seeds overlap."
+            f"({', '.join(BASELINES)}). The best baseline is selected on the same scores."
         )
     if measure.users and measure.key in NOTES and (measure.key != "model" or measure.users == "validation users"):
         notes.append(NOTES[measure.key])
