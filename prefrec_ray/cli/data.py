@@ -42,12 +42,6 @@ def inspect(
     output: Annotated[
         str | None, typer.Option("--output", metavar="FILE.yaml", help="File for the proposed YAML.")
     ] = None,
-    run: Annotated[
-        str | None,
-        typer.Option(
-            "--run", metavar="RUN", help="For a data set: a run whose reward model is compared with the teachers."
-        ),
-    ] = None,
 ) -> None:
     """Inspect a log (columns, sessions, levels, a proposed YAML) or a data set (counts, teachers)."""
     from prefrec_ray import storage
@@ -58,27 +52,25 @@ def inspect(
     if bool(paths) == bool(config):
         raise UserError("expected PATH, or --config with a YAML whose section `prepare` names the log (one of the two)")
     is_dataset = len(paths) == 1 and storage.exists(storage.join(paths[0], "metadata.json"))
-    if run and not is_dataset:
-        raise UserError(f"--run: {paths[0] if paths else config} is not a prepared data set")
     if output and (is_dataset or config):
         raise UserError("--output: a YAML is proposed for raw logs only; expected PATH of a log")
     if output and storage.exists(output):
         raise UserError(f"{output}: already exists; choose another file or remove this one")
     if is_dataset:
-        _show_dataset(paths[0], run)
+        _show_dataset(paths[0])
     else:
         _show_log(paths, config, output)
 
 
-def _show_dataset(uri: str, run: str | None) -> None:
+def _show_dataset(uri: str) -> None:
     from prefrec_ray.cli.inspect_tables import dataset_tables, teacher_tables
     from prefrec_ray.dataset import PreparedDataset
     from prefrec_ray.inspection.teachers import diagnose_dataset
-    from prefrec_ray.reports.load import level_shares, load_runs
+    from prefrec_ray.reports.load import level_shares
 
-    dataset, runs = PreparedDataset.open(uri), load_runs([run]) if run else []
+    dataset = PreparedDataset.open(uri)
     _print(dataset_tables(dataset, level_shares(uri)))
-    _print(teacher_tables(diagnose_dataset(dataset), dataset.metadata.teachers, runs))
+    _print(teacher_tables(diagnose_dataset(dataset), dataset.metadata.teachers))
 
 
 def _show_log(paths: list[str], config: str | None, output: str | None) -> None:

@@ -87,12 +87,9 @@ def evaluate(
     console().print(verdict_table(evaluation))
     for line in [*reasons(evaluation), *(unweighed(evaluation) if "weights" in settings.estimators else [])]:
         console().print(line)
-    made(
-        "evaluation",
-        run.file,
-        next_command(evaluation, run, dataset, config)
-        or pasteable("report", (posixpath.dirname(output) or ".") if output else run.folder),
-    )
+    folder = posixpath.dirname(run.file) or "."
+    then = next_command(evaluation, run, dataset, config) or pasteable("report", folder if output else run.folder)
+    made("evaluation", run.file, then)
     if strict and any(verdict.verdict != "candidate" for verdict in evaluation.verdicts.values()):
         raise typer.Exit(NOT_ALL_CANDIDATES)
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from prefrec_ray.inspection.counts import Counts
     from prefrec_ray.inspection.log import LogReport
     from prefrec_ray.inspection.teachers import Diagnosis
-    from prefrec_ray.reports.load import Run
 
 _WIDTH = 28  # characters of a value
 
@@ -114,10 +113,8 @@ def dataset_tables(dataset: PreparedDataset, levels: dict[str, np.ndarray]) -> I
     yield _levels(levels, "its sessions")
 
 
-def teacher_tables(
-    diagnoses: Sequence[Diagnosis], present: Sequence[str], runs: Sequence[Run]
-) -> Iterator[RenderableType]:
-    """Yield a table with one row for each task and teacher, then the reward models of `runs`."""
+def teacher_tables(diagnoses: Sequence[Diagnosis], present: Sequence[str]) -> Iterator[RenderableType]:
+    """Yield a table with one row for each task and teacher."""
     table = _table("teacher", "task", "ties", "between users", "sessions only", "user only")
     for d in diagnoses:
         rule = "–" if d.sessions is None else f"{share(d.sessions)} ({'more' if d.prefers_more else 'fewer'})"
@@ -126,13 +123,6 @@ def teacher_tables(
     yield ""
     yield table
     yield Text(f"*: teachers of this data set. {EXPLANATION}", style="dim")
-    if runs:
-        rewards = _table("run", "task", "held-out accuracy within users", "across users")
-        for run in runs:
-            accuracies = [run.last(f"reward/accuracy_{kind}") for kind in ("within_user", "any_users")]
-            rewards.add_row(run.label, str(run.config["task"]), *map(share, accuracies))
-        yield ""
-        yield rewards
 
 
 def _table(first: str, *others: str) -> Table:

@@ -6,9 +6,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from functools import wraps
-from inspect import Parameter
-from inspect import signature as get_signature
 from typing import Annotated, Any
 
 import typer
@@ -42,7 +39,6 @@ PANELS: dict[str, dict[Callable[..., Any], tuple[str, ...]]] = {
         inspect: (
             "prefrec inspect ratings.csv movies.csv --output my.yaml",
             "prefrec inspect --config my.yaml",
-            "prefrec inspect DATASET --run RUN",
         ),
         prepare: (
             "prefrec prepare my.yaml --output DATASET",
@@ -91,44 +87,11 @@ PANELS: dict[str, dict[Callable[..., Any], tuple[str, ...]]] = {
         doctor: ("prefrec doctor --address http://HOST:8265",),
     },
 }
-WITHOUT_RAY = (export, report, serve, compare, rollback, validate, submit, doctor)
-Address = Annotated[
-    str | None,
-    typer.Option(
-        "--address",
-        metavar="HOST:PORT",
-        envvar="RAY_ADDRESS",
-        help="Join this Ray cluster (auto: the one on this machine) instead of starting Ray.",
-    ),
-]
-
-
-def on_ray(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `command` with the option `--address`.
-
-    RAY_ADDRESS passes it to `runtime.start_ray` and to child processes.
-    """
-
-    @wraps(command)
-    def with_address(*arguments: Any, address: str | None = None, **options: Any) -> Any:
-        if address:
-            os.environ["RAY_ADDRESS"] = address
-        return command(*arguments, **options)
-
-    signature = get_signature(command, eval_str=True)
-    option = Parameter("address", Parameter.KEYWORD_ONLY, default=None, annotation=Address)
-    parameters = [*signature.parameters.values(), option]
-    with_address.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    with_address.__annotations__ = {one.name: one.annotation for one in parameters}
-    return with_address
-
-
 for panel, commands in PANELS.items():
     for command, examples in commands.items():
         # Typer prints paragraphs as lines.
         epilog = "\n\n".join(["examples:", *examples])
-        register = app.command(command.__name__.replace("_", "-"), rich_help_panel=panel, epilog=epilog)
-        register(command if command in WITHOUT_RAY else on_ray(command))
+        app.command(command.__name__.replace("_", "-"), rich_help_panel=panel, epilog=epilog)(command)
 
 INTERRUPTED = 130
 

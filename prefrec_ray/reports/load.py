@@ -14,11 +14,7 @@ from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.names import short_names, subject_of
-from prefrec_ray.evaluation.results.records import (
-    Evaluation,
-    Record,
-    read_evaluation,
-)
+from prefrec_ray.evaluation.results.records import Evaluation, Record, read_evaluation
 from prefrec_ray.evaluation.results.verdict import best_first, verdicts
 
 LEVELS = 6  # 0 to 5 (Eq. 11)
@@ -37,12 +33,6 @@ class Run:
         """Return the column (NaN if the run has none), or its part in one `phase`."""
         values = self.curves.get(column, np.full(len(self.curves["phase"]), np.nan))
         return values if phase is None else values[self.curves["phase"] == phase]
-
-    def last(self, column: str) -> float | None:
-        """Return the last number of a column, or None."""
-        values = self.curve(column)
-        known = values[np.isfinite(values)]
-        return float(known[-1]) if len(known) else None
 
 
 def load_runs(uris: Sequence[str]) -> list[Run]:

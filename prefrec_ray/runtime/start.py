@@ -177,7 +177,7 @@ def knock(place: str) -> None:
             ) from error
         raise UserError(
             f"{place}: no reply of a Ray cluster ({code.name.lower().replace('_', ' ')}); "
-            "expected the address of a running cluster; without RAY_ADDRESS and --address Ray is started on this "
+            "expected the address of a running cluster; without RAY_ADDRESS Ray is started on this "
             "machine"
         ) from error
     if answer.ray_version != ray.__version__:

@@ -64,7 +64,6 @@ def test_a_log_is_shown_as_plain_text_and_its_yaml_written(
         ({"a.csv": "user,item\n1,2\n1,3\n"}, ["{}"], "no column looks like a time"),
         ({"a.csv": "17,99,1600000000\n17,98,1600000001\n"}, ["{}"], "no header: the first line is 17, 99"),
         ({"metadata.json": '{"schema_version": 99}'}, ["{}"], "schema version 99"),
-        ({"a.csv": "user,item\n"}, ["{}", "--run", "x"], "not a prepared data set"),
         ({"my.yaml": "prepare: {}"}, ["{}", "--config", "{}/my.yaml"], "one of the two"),
         ({"my.yaml": "prepare: {}"}, ["--config", "{}/my.yaml"], "key 'source' is missing"),
         ({"my.yaml": "prepare: {}"}, ["--config", "{}/my.yaml", "--output", "x.yaml"], "--output: a YAML is proposed"),

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import psutil
 import requests
@@ -149,13 +149,14 @@ def until(look: Callable[[], Found], seconds: float) -> Found:
     return result
 
 
-def prefrec(*arguments: str, token: str | None = TOKEN, **more: Any) -> subprocess.CompletedProcess[str]:
+def prefrec(
+    *arguments: str, token: str | None = TOKEN, variables: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own, which has no other token within reach."""
     return subprocess.run(
         [sys.executable, "-m", "prefrec_ray.cli.main", *arguments],
-        env=environment(token),
+        env=environment(token, **variables or {}),
         capture_output=True,
         text=True,
         timeout=soon(120),
-        **more,
     )

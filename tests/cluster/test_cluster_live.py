@@ -82,13 +82,13 @@ def test_who_has_no_token_gets_nowhere(cluster: LocalCluster, config: Path, toke
     """Neither by the commands, nor as a driver, nor by bare HTTP: no job, list, log or state; and no job is left."""
     before = len(jobs.connect(cluster.address).list_jobs())
     output = ("--output", "/nonexistent/logs")
-    for arguments in (
-        ["doctor", "--address", cluster.address],
-        ["submit", str(config), "--command", "simulate", *output, "--address", cluster.address],
-        ["simulate", str(config), *output, "--address", f"127.0.0.1:{cluster.gcs}"],
+    for arguments, variables in (
+        (["doctor", "--address", cluster.address], {}),
+        (["submit", str(config), "--command", "simulate", *output, "--address", cluster.address], {}),
+        (["simulate", str(config), *output], {"RAY_ADDRESS": f"127.0.0.1:{cluster.gcs}"}),
     ):
         started = time.monotonic()
-        done = prefrec(*arguments, token=token)
+        done = prefrec(*arguments, token=token, variables=variables)
         assert time.monotonic() - started < soon(30)
         assert done.returncode == 2
         (error,) = done.stderr.splitlines()

@@ -19,7 +19,6 @@ from ray._private.authentication import authentication_token_setup
 from ray.core.generated import gcs_service_pb2_grpc as gcs
 from ray.core.generated.gcs_service_pb2 import CheckAliveReply
 
-from prefrec_ray.cli.main import run
 from prefrec_ray.errors import UserError
 from prefrec_ray.runtime import start, start_ray
 
@@ -31,8 +30,8 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    loader = SimpleNamespace(instance=lambda: SimpleNamespace(reset_cache=lambda: None))
-    monkeypatch.setattr("ray._raylet.AuthenticationTokenLoader", loader)
+    loader = SimpleNamespace(reset_cache=lambda: None, has_token=lambda *rest: False)
+    monkeypatch.setattr("ray._raylet.AuthenticationTokenLoader.instance", lambda: loader)
     monkeypatch.setattr(authentication_token_setup, "maybe_enable_token_auth_if_token_available", lambda **rest: False)
 
 
@@ -88,20 +87,9 @@ def test_a_cluster_that_is_joined_is_named(
     assert capsys.readouterr().err == "prefrec: joined the Ray cluster at 10.0.0.1:6379, 3 nodes\n"
 
 
-def test_the_option_goes_before_the_variable(calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--address` of a command that starts Ray, here one that fails after that."""
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    joined: list[str] = []
-    monkeypatch.setattr(start, "join", joined.append)
-
-    def stop_here(*arguments: object) -> None:
-        start_ray()
-        raise UserError("far enough")
-
-    monkeypatch.setattr("prefrec_ray.cli.config.open_section", stop_here)
-    assert run(["simulate", "my.yaml", "--output", "logs", "--address", "10.0.0.2:6379"]) == 2
-    assert run(["simulate", "my.yaml", "--output", "logs", "--address", "local"]) == 2
-    assert joined == ["10.0.0.2:6379"]
+def test_local_is_no_cluster(calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    start_ray()
     assert [call["address"] for call in calls] == ["local"]
 
 

@@ -31,30 +31,24 @@ BAND = "Lines: mean over seeds, at most the eight best at the end; bands: from t
 
 
 def write_sweep_report(uri: str, output: str) -> None:
-    """Write the page about the sweep at `uri` to the file `output`, and its tables to table.md in the same folder.
+    """Write the page about the sweep at `uri` to the file `output`.
 
     Raises `UserError` if `uri` contains no sweep, or one that has not ended.
     """
-    sweep = load_sweep(uri)
-    tables = [make_table(sweep, measure) for measure in measures(sweep)]
-    page = render(sweep, tables)
-    storage.make_room(output)
-    if tables:
-        folder = output.rpartition("/")[0] or "."
-        storage.write_text(storage.join(folder, "table.md"), "\n".join(table.markdown() for table in tables))
-    storage.write_text(output, page)
+    page = render(load_sweep(uri))
+    storage.write_text(storage.make_room(output), page)
 
 
-def render(sweep: Sweep, tables: Sequence[SweepTable]) -> str:
+def render(sweep: Sweep) -> str:
     """Return the page as HTML."""
-    table_measures = [table.measure for table in tables]
+    scored = measures(sweep)
     parts = [
         html.paragraph(_about(sweep), "note"),
         _smoke(sweep),
         _first(sweep),
         _best(sweep),
-        _tables(sweep, tables),
-        _by_keys(sweep, table_measures),
+        _tables(sweep, [make_table(sweep, measure) for measure in scored]),
+        _by_keys(sweep, scored),
         _curves(sweep),
         _trials(sweep),
         _settings(sweep),
@@ -129,10 +123,10 @@ def _table(table: SweepTable) -> Markup:
     return html.table(["", *table.tasks], rows, [line.role for line in table.lines])
 
 
-def _by_keys(sweep: Sweep, table_measures: Sequence[Measure]) -> Markup | None:
+def _by_keys(sweep: Sweep, scored: Sequence[Measure]) -> Markup | None:
     drawn = [
         (figure, f"{measure.title}: {text}")
-        for measure in table_measures
+        for measure in scored
         for task in sweep.tasks
         for figure, text in figures.by_keys(sweep, measure, task)
     ]

@@ -1,4 +1,4 @@
-"""Table 2: settings by tasks, with separate intervals over seeds and over users, and its text as Markdown."""
+"""Table 2: settings by tasks, with separate intervals over seeds and over users."""
 
 from __future__ import annotations
 
@@ -64,17 +64,6 @@ class SweepTable:
     tasks: Sequence[str]
     lines: Sequence[Line]
     notes: Sequence[str]
-
-    def markdown(self) -> str:
-        """Return the table as Markdown, to be pasted into a page of results."""
-        rows = [f"| | {' | '.join(self.tasks)} |", f"|---{'|---' * len(self.tasks)}|"]
-        for line in self.lines:
-            cells = []
-            for (first, *rest), best in zip(line.texts, line.best, strict=True):
-                bold = f"**{first}**" if best else first
-                cells.append(f"{bold} ({'; '.join(rest)})" if rest else bold)
-            rows.append(f"| {line.name}{f' ({line.keys})' if line.keys else ''} | {' | '.join(cells)} |")
-        return "\n".join([f"### {self.measure.title}", "", *rows, "", *(f"{note}\n" for note in self.notes)])
 
 
 def make_table(sweep: Sweep, measure: Measure) -> SweepTable:
