@@ -23,7 +23,6 @@ class Stream(IntEnum):
     SHARD = 3  # the shard of each transition
     ORDER = 4  # the order of the transitions in a shard
     PAIRS = 5  # pairs of segments that scripted teachers compare
-    FLIPS = 6  # mistakes of scripted teachers
     QUESTIONS = 7  # pairs of segments that annotators compare
     DIAGNOSIS = 8  # pairs of segments that `prefrec inspect` measures teachers on
     ARM = 9  # the arm of each user, if several policies serve

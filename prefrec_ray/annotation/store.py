@@ -22,11 +22,13 @@ from prefrec_ray.annotation.questions import histories, read_pairs
 from prefrec_ray.annotation.votes import read_votes
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError, nearest
-from prefrec_ray.preferences.settings import EXACT, NAME
+from prefrec_ray.preferences.settings import SCRIPTED
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.storage.parquet import write_parquet
 
 LAST = "people.json"
+#: A name is also the name of a folder and an argument of commands.
+_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 
 
 def import_labels(
@@ -137,11 +139,11 @@ def write_labels(target: str, tables: dict[str, pa.Table], summary: dict[str, An
 
 
 def _check_name(name: str, dataset: PreparedDataset, replace: bool) -> None:
-    if not re.fullmatch(NAME, name) or name.endswith(".partial"):
+    if not re.fullmatch(_NAME, name) or name.endswith(".partial"):
         raise UserError(
             f"--name: {name!r} is not a valid name; expected letters, digits, '_', '-' and '.', a letter or digit first"
         )
-    if name in (*dataset.metadata.teachers, *EXACT):
+    if name in (*dataset.metadata.teachers, *SCRIPTED):
         raise UserError(f"--name: '{name}' is a scripted teacher of the data set; expected another name")
     if name in dataset.people() and not replace:
         raise _taken(name, dataset)

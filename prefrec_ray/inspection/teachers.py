@@ -6,7 +6,7 @@ reward model is not evidence that it learned about actions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +15,8 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import task_levels
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, codes, first_rows, run_lengths
-from prefrec_ray.preferences.settings import EXACT, PreferenceSettings
-from prefrec_ray.preferences.teachers import DRAWS, ScriptedTeacher, Sessions
+from prefrec_ray.preferences.settings import SCRIPTED, PreferenceSettings
+from prefrec_ray.preferences.teachers import DRAWS, SCORINGS, Sessions, label
 from prefrec_ray.settings import parse
 
 #: Sessions that are read, in whole buckets of users; a bucket is a random sample of the users.
@@ -53,10 +53,6 @@ class Diagnosis:
     user: float | None  # accuracy of the rule "the user whose segments score higher on average"; None within users
 
 
-#: The pairing and the scripted teacher of every teacher that does not err.
-_EXACT: Mapping[str, tuple[str, ScriptedTeacher]] = {name: (t.pairing, t.scripted(0)) for name, t in EXACT.items()}
-
-
 def between_share(scores: np.ndarray) -> float:
     """Return the share of the variance between rows of `scores` float64 [U, K]: U users, K segments of each.
 
@@ -90,10 +86,8 @@ def diagnose(
     mixture_weight: float,
     seed: int,
     pairs: int = _PAIRS,
-    teachers: Mapping[str, tuple[str, ScriptedTeacher]] = _EXACT,
 ) -> list[Diagnosis]:
-    """Diagnose every teacher (its pairing and itself) on every task, on fresh pairs of segments of `length`
-    impressions.
+    """Diagnose every scripted teacher on every task, on fresh pairs of segments of `length` impressions.
 
     A pairing has the same pairs for all. `histories`: at least two users, each with more than 2 `length` impressions.
     """
@@ -107,13 +101,13 @@ def diagnose(
     for task in tasks:
         levels = task_levels(task, histories.level_depth, histories.level_frequency, mixture_weight)
         sessions = Sessions.from_depths(histories.starts, histories.depth, levels)
-        for name, (pairing, teacher) in teachers.items():
-            p = drawn[pairing]
+        for name, teacher in SCRIPTED.items():
+            p, score, within = drawn[teacher.pairing], SCORINGS[teacher.scoring], teacher.pairing == "within_user"
             user, start = p.user.ravel(), p.start.ravel()
             first, end = sessions.ending_in(user, start, length)
-            scores = teacher.score(sessions, user, start, length).reshape(-1, 2)
-            of_user = teacher.score(sessions, each_user, each_start, length).reshape(users, _DRAWS)
-            labels = teacher.prefer(scores[:, 0], scores[:, 1])
+            scores = score(sessions, user, start, length).reshape(-1, 2)
+            of_user = score(sessions, each_user, each_start, length).reshape(users, _DRAWS)
+            labels = label(scores[:, 0], scores[:, 1])
             more = rule_accuracy(labels, *(end - first).reshape(-1, 2).T)
             diagnoses.append(
                 Diagnosis(
@@ -123,7 +117,7 @@ def diagnose(
                     between_users=between_share(of_user),
                     sessions=None if more is None else max(more, 1 - more),
                     prefers_more=more is None or more >= 0.5,
-                    user=None if pairing == "within_user" else rule_accuracy(labels, *of_user.mean(axis=1)[p.user].T),
+                    user=None if within else rule_accuracy(labels, *of_user.mean(axis=1)[p.user].T),
                 )
             )
     return diagnoses
@@ -132,17 +126,14 @@ def diagnose(
 def diagnose_dataset(dataset: PreparedDataset, tasks: Sequence[str] | None = None) -> list[Diagnosis]:
     """Run `diagnose` with the data set's segment length on training and validation users (about a million sessions).
 
-    The teachers are all teachers without errors, and the data set's own teachers with errors. Raises `UserError` if
-    fewer than two users have enough impressions.
+    Raises `UserError` if fewer than two users have enough impressions.
     """
     about = dataset.metadata
-    where = f"{dataset.uri}: metadata.json: preferences"
-    settings = parse(PreferenceSettings, about.settings.get("preferences", {}), where)
+    keys = about.settings.get("preferences", {})
+    sizes = {key: keys[key] for key in ("length", "min_requests") if key in keys}
+    settings = parse(PreferenceSettings, sizes, f"{dataset.uri}: metadata.json: preferences")
     histories = load_histories(dataset, settings.min_requests)
-    erring = {t.name: (t.pairing, t.scripted(about.seed)) for t in settings.teachers if t.errs}
-    teachers = {**_EXACT, **erring}
-    tasks = tasks or about.tasks
-    return diagnose(histories, tasks, settings.length, about.mixture_weight, about.seed, teachers=teachers)
+    return diagnose(histories, tasks or about.tasks, settings.length, about.mixture_weight, about.seed)
 
 
 def load_histories(dataset: PreparedDataset, min_requests: int, limit: int = _SESSIONS) -> SampledSessions:

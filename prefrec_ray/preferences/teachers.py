@@ -3,9 +3,7 @@
 A segment (user, start) is `length` consecutive impressions of one user. For a user with n impressions, starts are in
 [0, n - length), so that an impression always follows the segment.
 
-A teacher takes pairs of segments and sessions and returns P(second preferred). A scripted teacher may err on purpose,
-to measure robustness. The kinds of errors follow B-Pref (Lee et al. 2021, "B-Pref: Benchmarking Preference-Based
-Reinforcement Learning"): mistakes, myopia, and ties between segments that are nearly equal.
+A scripted teacher prefers the segment with the higher score, by the sum or the mean of the levels of its sessions.
 """
 
 from __future__ import annotations
@@ -98,68 +96,32 @@ class Sessions:
         return np.searchsorted(key, first), np.searchsorted(key, first + length)
 
 
-@dataclass(frozen=True)
-class ScriptedTeacher:
-    """Prefers the segment with the higher score.
-
-    scoring: a name in `SCORINGS`. myopia, in [0, 1): the share of a session's weight that is lost for every impression
-    between its end and the segment's end. threshold: scores at most this far apart are a tie. flip: probability that a
-    preference is flipped (ties are not). seed: seed of the flips. Pair i is flipped if the i-th uniform number is below
-    `flip`, so that a larger `flip` flips the same pairs and more.
-    """
-
-    scoring: str
-    myopia: float = 0.0
-    threshold: float = 0.0
-    flip: float = 0.0
-    seed: tuple[int, ...] = (0,)
-
-    def score(self, sessions: Sessions, user: np.ndarray, start: np.ndarray, length: int) -> np.ndarray:
-        """Return the score of each segment, float64 [n]."""
-        return SCORINGS[self.scoring](sessions, user, start, length, self.myopia)
-
-    def prefer(self, score_0: np.ndarray, score_1: np.ndarray) -> np.ndarray:
-        """Return P(second preferred), float32 [P], from the scores of all pairs."""
-        preferred = label(score_0, score_1, self.threshold)
-        flipped = np.random.default_rng(self.seed).random(len(preferred)) < self.flip
-        return np.where(flipped, 1 - preferred, preferred)
+Scoring = Callable[[Sessions, np.ndarray, np.ndarray, int], np.ndarray]
 
 
-Scoring = Callable[[Sessions, np.ndarray, np.ndarray, int, float], np.ndarray]
+def sum_of_levels(sessions: Sessions, user: np.ndarray, start: np.ndarray, length: int) -> np.ndarray:
+    """Return the sum of the levels of the sessions that end in each segment (user, start), float64 [n].
 
-
-def sum_of_levels(
-    sessions: Sessions, user: np.ndarray, start: np.ndarray, length: int, myopia: float = 0.0
-) -> np.ndarray:
-    """Return the sum of the levels of the sessions that end in each segment, float64 [n]; undefined levels count as 0.
-
-    A session that ends k impressions before the segment's last one has the weight (1 - myopia)^k.
+    Undefined levels count as 0.
     """
     segment, session = _sessions_of_segments(sessions, user, start, length)
-    age = start[segment] + length - 1 - sessions.last_step[session]
-    levels = np.nan_to_num(sessions.level)[session] * (1 - myopia) ** age
-    return np.bincount(segment, levels, minlength=len(user))
+    return np.bincount(segment, np.nan_to_num(sessions.level)[session], minlength=len(user))
 
 
-def mean_level(sessions: Sessions, user: np.ndarray, start: np.ndarray, length: int, myopia: float = 0.0) -> np.ndarray:
-    """Return the mean of the same levels with the same weights, float64 [n]; 0 if no session ends in the segment."""
+def mean_level(sessions: Sessions, user: np.ndarray, start: np.ndarray, length: int) -> np.ndarray:
+    """Return the mean of the same levels, float64 [n]; 0 if no session ends in the segment."""
     segment, session = _sessions_of_segments(sessions, user, start, length)
-    # The scale of the weights cancels: they start at 1 for the last session, so that their sum cannot underflow to 0.
-    last = np.zeros(len(user), dtype=np.int64)
-    np.maximum.at(last, segment, sessions.last_step[session])
-    weight = (1 - myopia) ** (last[segment] - sessions.last_step[session])
-    total = np.bincount(segment, np.nan_to_num(sessions.level)[session] * weight, minlength=len(user))
-    weights = np.bincount(segment, weight, minlength=len(user))
-    return total / np.where(weights > 0, weights, 1.0)
+    total = np.bincount(segment, np.nan_to_num(sessions.level)[session], minlength=len(user))
+    return total / np.maximum(np.bincount(segment, minlength=len(user)), 1)
 
 
 SCORINGS: Mapping[str, Scoring] = {"sum": sum_of_levels, "mean": mean_level}
 
 
-def label(score_0: np.ndarray, score_1: np.ndarray, threshold: float = 0.0) -> np.ndarray:
-    """Return P(second preferred), float32: 1, 0, or 0.5 if the scores are at most `threshold` apart."""
+def label(score_0: np.ndarray, score_1: np.ndarray) -> np.ndarray:
+    """Return P(second preferred), float32 [P]: 1, 0, or 0.5 if the scores are equal."""
     difference = score_1 - score_0
-    return np.where(np.abs(difference) <= max(threshold, _TIE), 0.5, difference > 0).astype(np.float32)
+    return np.where(np.abs(difference) <= _TIE, 0.5, difference > 0).astype(np.float32)
 
 
 def _sessions_of_segments(

@@ -1,4 +1,4 @@
-"""A small prepared data set with teachers that err, and pairs of it to ask people about."""
+"""A small prepared data set with two teachers, and pairs of it to ask people about."""
 
 from pathlib import Path
 
@@ -13,13 +13,7 @@ from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
 from prefrec_ray.settings import parse
 
 WITHIN = {"pairing": "within_user", "scoring": "mean"}
-TEACHERS = [
-    WITHIN,
-    WITHIN | {"flip": 0.2},
-    WITHIN | {"flip": 0.4, "name": "careless"},
-    WITHIN | {"threshold": 1.0},
-    WITHIN | {"myopia": 0.5},
-]
+TEACHERS = [WITHIN, WITHIN | {"scoring": "sum"}]
 
 
 def make_log() -> pd.DataFrame:

@@ -41,47 +41,30 @@ def crowd(question_folder: Path, dataset: PreparedDataset, tmp_path_factory: pyt
     return "crowd"
 
 
-def test_scripted_teachers_err_on_the_same_pairs(dataset: PreparedDataset) -> None:
+def test_scripted_teachers_label_the_same_pairs(dataset: PreparedDataset) -> None:
     pairs = dataset.read(dataset.path("preferences", "frequency", "train.parquet")).to_pandas()
-    exact, *others = (group.reset_index(drop=True) for _, group in pairs.groupby("teacher", sort=False))
-    names = [group.teacher[0] for group in (exact, *others)]
-    assert (
-        names
-        == dataset.metadata.teachers
-        == [
-            *("within_user_mean", "within_user_mean_flip0.2", "careless", "within_user_mean_threshold1"),
-            "within_user_mean_myopia0.5",
-        ]
-    )
-    for other in others:
-        segments = ["user_0", "start_0", "user_1", "start_1"]
-        assert other[segments].equals(exact[segments])
-    flip, careless, threshold, myopic = others
-    decided = exact.label != 0.5
-    turned = {0.2: flip.label != exact.label, 0.4: careless.label != exact.label}
-    for rate, which in turned.items():
-        assert not which[~decided].any()
-        assert abs(which[decided].mean() - rate) < 4 * np.sqrt(rate * (1 - rate) / decided.sum())
-    close = (exact.score_1 - exact.score_0).abs() <= 1
-    assert ((threshold.label == 0.5) == close).all()
-    assert (threshold.label[~close] == exact.label[~close]).all()
-    assert not np.allclose(myopic.score_0, exact.score_0)
+    mean, total = (group.reset_index(drop=True) for _, group in pairs.groupby("teacher", sort=False))
+    assert [mean.teacher[0], total.teacher[0]] == dataset.metadata.teachers == ["within_user_mean", "within_user_sum"]
+    segments = ["user_0", "start_0", "user_1", "start_1"]
+    assert total[segments].equals(mean[segments])
+    assert not np.allclose(total.score_0, mean.score_0)
     held_out = dataset.read(dataset.path("preferences", "frequency", "validation.parquet")).to_pandas()
-    assert sorted(held_out.teacher.unique()) == ["any_users_mean", "within_user_mean"]
+    scripted = {f"{pairing}_{scoring}" for pairing in ("any_users", "within_user") for scoring in ("mean", "sum")}
+    assert set(held_out.teacher) == scripted
     difference = held_out.score_1 - held_out.score_0
     assert (held_out.label == np.where(difference.abs() < 1e-9, 0.5, difference > 0)).all()
 
 
 def test_a_mix_pools_pairs_and_keeps_who_said_what(dataset: PreparedDataset, crowd: str) -> None:
-    loaded = load_data(config(dataset, "careless", crowd).data_request)
+    loaded = load_data(config(dataset, "within_user_sum", crowd).data_request)
     learned, held_out = ray.get(loaded.preferences), ray.get(loaded.held_out)
     people = dataset.read(dataset.people_path(crowd, "train"))
     script = dataset.read(dataset.path("preferences", "frequency", "train.parquet"))
-    script = script.filter(pc.equal(script["teacher"], "careless"))
-    assert learned.teacher.tolist() == ["careless"] * len(script) + [crowd] * len(people)
+    script = script.filter(pc.equal(script["teacher"], "within_user_sum"))
+    assert learned.teacher.tolist() == ["within_user_sum"] * len(script) + [crowd] * len(people)
     np.testing.assert_array_equal(learned.label, np.concatenate([t["label"].to_numpy() for t in (script, people)]))
     assert set(learned.label) - {0.0, 0.5, 1.0}  # soft labels stay soft
-    assert set(held_out.teacher) == {"any_users_mean", "within_user_mean", crowd}
+    assert set(held_out.teacher) == {"any_users_sum", "within_user_sum", crowd}
     # The rows of a pair are the rows of its segments.
     columns = reward_columns(config(dataset).settings, dataset)
     row = people.slice(0, 1).to_pylist()[0]
@@ -116,10 +99,10 @@ def test_rewards_are_shared_by_those_who_learn_from_the_same_teachers(dataset: P
     one, same, scripted, both = (
         config(dataset, *teachers, **settings)
         for teachers, settings in (
-            (("careless",), {}),
-            (("careless",), {"gamma": 0.5}),
+            (("within_user_sum",), {}),
+            (("within_user_sum",), {"gamma": 0.5}),
             ((), {}),
-            (("careless", "within_user_mean"), {}),
+            (("within_user_sum", "within_user_mean"), {}),
         )
     )
     assert (one.reward_request, one.data_request) == (same.reward_request, same.data_request)
@@ -129,8 +112,10 @@ def test_rewards_are_shared_by_those_who_learn_from_the_same_teachers(dataset: P
 
 
 def test_an_unknown_teacher(dataset: PreparedDataset) -> None:
-    with pytest.raises(UserError, match=r"teachers: unknown teacher 'carless'; did you mean 'careless'\?"):
-        config(dataset, "carless").build_algo()
+    with pytest.raises(
+        UserError, match=r"teachers: unknown teacher 'within_user_som'; did you mean 'within_user_sum'\?"
+    ):
+        config(dataset, "within_user_som").build_algo()
 
 
 def test_segments_of_other_lengths_do_not_mix(dataset: PreparedDataset, tmp_path: Path) -> None:
@@ -141,7 +126,7 @@ def test_segments_of_other_lengths_do_not_mix(dataset: PreparedDataset, tmp_path
     with pytest.raises(
         UserError, match=r"found pairs of 3 and 5 impressions \(careless and short\); expected one length"
     ):
-        load_data(config(dataset, "careless", "short").data_request)
+        load_data(config(dataset, "within_user_sum", "short").data_request)
 
 
 def test_a_trained_reward_is_read_from_its_checkpoint(dataset: PreparedDataset, crowd: str, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_a_name_is_taken_until_it_is_replaced(question_folder: Path, dataset: Pr
         ({"name": "a/b"}, ["--name: 'a/b' is not a valid name"]),
         ({"name": "a\n"}, [r"--name: 'a\n' is not a valid name"]),
         ({"name": "within_user_mean"}, ["'within_user_mean' is a scripted teacher"]),
-        ({"name": "careless"}, ["'careless' is a scripted teacher"]),
+        ({"name": "any_users_mean"}, ["'any_users_mean' is a scripted teacher"]),
         ({"aggregate": "means"}, ["aggregate: unknown way 'means'; did you mean 'mean'?"]),
         ({"pairs": "nowhere"}, ["nowhere/pairs.jsonl: no such file"]),
         ({"dataset": "nowhere"}, ["nowhere: not a prepared data set"]),

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from prefrec_ray.dataset import SCHEMA_VERSION, Metadata, PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.inspection.teachers import SampledSessions, between_share, diagnose, load_histories, rule_accuracy
-from prefrec_ray.preferences.teachers import ScriptedTeacher
 
 
 def histories(depths: list[list[int]], levels: list[list[float]]) -> SampledSessions:
@@ -158,16 +157,3 @@ def test_histories_are_those_of_users_with_enough_requests_that_are_no_test_user
     with pytest.raises(UserError, match="1 training and validation users have more than 26 impressions; expected 2"):
         load_histories(dataset, 26)
     assert load_histories(dataset, 1, limit=4).requests.tolist() == [30, 8]
-
-
-def test_a_teacher_that_errs_is_harder_to_predict() -> None:
-    rng = np.random.default_rng(7)
-    some = histories([[1] * 300] * 8, [list(np.full(300, u) + rng.random(300) / 9) for u in range(8)])
-    teachers = {
-        "exact": ("any_users", ScriptedTeacher("mean")),
-        "flips": ("any_users", ScriptedTeacher("mean", flip=0.3)),
-    }
-    exact, flips = diagnose(some, ["depth"], 20, 0.5, seed=0, pairs=3000, teachers=teachers)
-    assert exact.user == 1.0
-    assert flips.user == pytest.approx(0.7, abs=0.03)
-    assert flips.ties == exact.ties

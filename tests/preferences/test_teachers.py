@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from prefrec_ray import memory
 from prefrec_ray.errors import UserError
 from prefrec_ray.preferences.settings import PreferenceSettings
-from prefrec_ray.preferences.teachers import SCORINGS, ScriptedTeacher, Sessions, label
+from prefrec_ray.preferences.teachers import SCORINGS, Sessions, label
 from prefrec_ray.settings import parse
 
 users = st.lists(
@@ -20,9 +20,9 @@ users = st.lists(
 
 
 @settings(deadline=None, max_examples=150)
-@given(users=users, length=st.integers(1, 6), myopia=st.sampled_from([0.0, 0.1, 0.7]), data=st.data())
+@given(users=users, length=st.integers(1, 6), data=st.data())
 def test_scores_are_those_of_the_sessions_that_end_in_the_segment(
-    users: list[list[tuple[int, float]]], length: int, myopia: float, data: st.DataObject
+    users: list[list[tuple[int, float]]], length: int, data: st.DataObject
 ) -> None:
     rows = [
         {"user": user, "session": number, "level": level}
@@ -45,11 +45,10 @@ def test_scores_are_those_of_the_sessions_that_end_in_the_segment(
     sums, means = [], []
     for u, s in zip(user, start, strict=True):
         seen = last[(last.user == u) & last.step.between(s, s + length - 1)]
-        weights = [(1 - myopia) ** (s + length - 1 - step) for step in seen.step]
-        sums.append(sum(w * level for w, level in zip(weights, seen.level.fillna(0.0), strict=True)))
-        means.append(sums[-1] / sum(weights) if weights else 0.0)
-    np.testing.assert_allclose(SCORINGS["sum"](sessions, user, start, length, myopia), sums, atol=1e-9)
-    np.testing.assert_allclose(SCORINGS["mean"](sessions, user, start, length, myopia), means, atol=1e-9)
+        sums.append(seen.level.fillna(0.0).sum())
+        means.append(sums[-1] / len(seen) if len(seen) else 0.0)
+    np.testing.assert_allclose(SCORINGS["sum"](sessions, user, start, length), sums, atol=1e-9)
+    np.testing.assert_allclose(SCORINGS["mean"](sessions, user, start, length), means, atol=1e-9)
 
 
 def test_a_session_counts_where_its_last_request_lies() -> None:
@@ -80,71 +79,26 @@ def test_labels() -> None:
     assert labels.dtype == np.float32
 
 
-def test_a_mean_of_sessions_long_ago_keeps_its_weight() -> None:
-    sessions = Sessions.from_depths(np.array([0]), np.array([1, 4000]), np.array([3.0, 1.0]))  # last steps 0 and 4000
-    assert SCORINGS["mean"](sessions, np.array([0]), np.array([0]), 3000, 0.9) == [3.0]  # 0.1^2999 underflows
-
-
-def test_a_threshold_makes_close_scores_equal() -> None:
-    first, second = np.array([1.0, 1.0, 1.0, 1.0]), np.array([1.2, 1.25, 1.26, 0.7])
-    expected = np.array([0.5, 0.5, 1, 0], dtype=np.float32)
-    np.testing.assert_array_equal(label(first, second, threshold=0.25), expected)
-    np.testing.assert_array_equal(ScriptedTeacher("sum", threshold=0.25).prefer(first, second), expected)
-
-
-def test_flips_have_their_rate_leave_ties_alone_and_grow_with_it() -> None:
-    score = np.random.default_rng(0).integers(0, 4, (2, 20_000)).astype(float)
-    truth = ScriptedTeacher("sum").prefer(*score)
-    turned = {rate: ScriptedTeacher("sum", flip=rate, seed=(5, 1)).prefer(*score) != truth for rate in (0.1, 0.3)}
-    decided = truth != 0.5
-    assert not turned[0.3][~decided].any()
-    for rate, flips in turned.items():
-        assert abs(flips[decided].mean() - rate) < 4 * np.sqrt(rate * (1 - rate) / decided.sum())
-    assert (turned[0.3] | ~turned[0.1]).all()
-    other = ScriptedTeacher("sum", flip=0.1, seed=(5, 2)).prefer(*score) != truth
-    assert 0.005 < (other & turned[0.1])[decided].mean() < 0.015  # another seed, other pairs
-
-
-def test_a_teacher_prefers_the_segment_with_the_higher_score() -> None:
-    sessions = Sessions.from_depths(np.array([0, 3]), np.array([2, 2, 2, 3, 3]), np.array([5.0, 0.0, 1.0, 2.0, 4.0]))
-    sides = ((np.array([0, 0]), np.array([0, 2])), (np.array([1, 0]), np.array([0, 0])))
-    # Scores 5 : 2 and 1 : 5; with myopia 0.05 : 0.2 and 1 : 0.05.
-    for teacher, expected in ((ScriptedTeacher("sum"), [0, 1]), (ScriptedTeacher("sum", myopia=0.9), [1, 0])):
-        scores = [teacher.score(sessions, user, start, 4) for user, start in sides]
-        np.testing.assert_array_equal(teacher.prefer(*scores), np.array(expected, np.float32))
-
-
 def test_names() -> None:
-    within = {"pairing": "within_user", "scoring": "mean"}
-    teachers = [within, within | {"flip": 0.1}, within | {"threshold": 2, "myopia": 0.05}, within | {"name": "Anna"}]
-    settings = parse(PreferenceSettings, {"teachers": teachers}, "x")
-    names = ["within_user_mean", "within_user_mean_flip0.1", "within_user_mean_threshold2_myopia0.05", "Anna"]
-    assert [teacher.name for teacher in settings.teachers] == names
+    settings = parse(PreferenceSettings, {"teachers": [{"pairing": "within_user", "scoring": "mean"}]}, "x")
+    assert [teacher.name for teacher in settings.teachers] == ["within_user_mean"]
     assert parse(PreferenceSettings, settings.model_dump(mode="json"), "x") == settings
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("keys", "words"),
     [
-        ([{"flip": 0.5}], ["flip", "less than 0.5"]),
-        ([{"myopia": 1}], ["myopia", "less than 1"]),
-        ([{"threshold": -1}], ["threshold", "greater than or equal to 0"]),
-        ([{"name": "a/b"}], ["name", "a/b"]),
-        ([{}, {}], ["two teachers are called 'any_users_sum'"]),
-        ([{"name": "within_user_mean"}], ["'within_user_mean' is the name of a teacher that does not err"]),
-        ([{"name": "any_users_sum", "flip": 0.1}], ["'any_users_sum' is the name of a teacher that does not err"]),
+        ({"tasks": ["depth", "mixture", "depth"]}, "key 'tasks': expected each one once, found"),
+        (
+            {"teachers": 2 * [{"pairing": "any_users", "scoring": "sum"}]},
+            "key 'teachers': expected each one once",
+        ),
+        ({"teachers": [{"pairing": "any_users", "scoring": "most"}]}, "scoring"),
     ],
 )
-def test_teachers_that_make_no_sense(changes: list[dict], words: list[str]) -> None:
-    teachers = [{"pairing": "any_users", "scoring": "sum", **change} for change in changes]
-    with pytest.raises(UserError) as caught:
-        parse(PreferenceSettings, {"teachers": teachers}, "my.yaml: prepare")
-    assert all(word in str(caught.value) for word in ["my.yaml: prepare", *words])
-
-
-def test_a_task_stands_once() -> None:
-    with pytest.raises(UserError, match="key 'tasks': expected each task once, found"):
-        parse(PreferenceSettings, {"tasks": ["depth", "mixture", "depth"]}, "a.yaml")
+def test_teachers_and_tasks_that_make_no_sense(keys: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        parse(PreferenceSettings, keys, "a.yaml")
 
 
 @pytest.mark.parametrize("key", ["pairs", "validation_pairs"])

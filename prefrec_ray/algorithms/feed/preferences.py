@@ -23,6 +23,7 @@ from prefrec_ray.algorithms.feed.batches import to_device
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream
+from prefrec_ray.preferences.settings import SCRIPTED
 from prefrec_ray.settings import PAIRINGS
 
 #: Files of impressions that are read at a time.
@@ -113,17 +114,15 @@ def as_bfloat16(inputs: np.ndarray) -> np.ndarray:
 def held_out_teachers(dataset: PreparedDataset, teachers: Sequence[str]) -> list[str]:
     """Return the teachers whose labels of validation users measure a reward that was learned from `teachers`.
 
-    For a scripted teacher these are teachers without errors, with its scoring and each pairing. Annotators measure
-    themselves, if they voted on pairs of validation users.
+    For a scripted teacher these are the teachers with its scoring and each pairing. Annotators measure themselves, if
+    they voted on pairs of validation users.
     """
-    teachers_of = dataset.metadata.settings.get("preferences", {}).get("teachers", ())
-    scorings = {teacher["name"]: teacher["scoring"] for teacher in teachers_of}
     names: list[str] = []
     for name in teachers:
         if name in dataset.people():
             names += [name] if storage.exists(dataset.people_path(name, "validation")) else []
         else:
-            names += [f"{pairing}_{scorings[name]}" for pairing in PAIRINGS]
+            names += [f"{pairing}_{SCRIPTED[name].scoring}" for pairing in PAIRINGS]
     return list(dict.fromkeys(names))
 
 

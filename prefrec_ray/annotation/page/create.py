@@ -37,7 +37,7 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import task_levels
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import codes, first_rows
-from prefrec_ray.preferences.teachers import ScriptedTeacher, Sessions
+from prefrec_ray.preferences.teachers import Sessions, mean_level
 from prefrec_ray.runtime.progress import Progress
 
 #: The folder of a store with its questions, as `prefrec pairs` writes them.
@@ -143,7 +143,7 @@ def _visits_and_scores_of(uri: str, file: str, pairs: pa.Table) -> list[tuple[in
     for side in (0, 1):
         pair, user = pairs_of_users(pairs, side, users)
         start, length = (pairs[name].to_numpy()[pair] for name in (f"start_{side}", "length"))
-        score = ScriptedTeacher("mean").score(sessions, user, start, pairs["length"][0].as_py())
+        score = mean_level(sessions, user, start, pairs["length"][0].as_py())
         found.append((side, pair, np.stack([visits(depth, starts[user], start, length), score], axis=1)))
     return found
 

@@ -12,8 +12,8 @@ from prefrec_ray.dataset.prepare.users import LogUsers
 from prefrec_ray.engagement.levels import task_levels
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, codes, first_rows
-from prefrec_ray.preferences.settings import EXACT, PreferenceSettings, TeacherSettings
-from prefrec_ray.preferences.teachers import DRAWS, Pairs, ScriptedTeacher, Sessions
+from prefrec_ray.preferences.settings import SCRIPTED, PreferenceSettings, TeacherSettings
+from prefrec_ray.preferences.teachers import DRAWS, SCORINGS, Pairs, Sessions, label
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import PAIRINGS, SPLITS
@@ -25,8 +25,7 @@ def write_preferences(
 ) -> None:
     """Write `preferences/<task>/{train,validation}.parquet`.
 
-    A pairing has the same pairs for every task and teacher, and a larger `flip` of a teacher flips the same pairs and
-    more. Held-out labels come from teachers that do not err. Raises `UserError` if too few users have enough
+    A pairing has the same pairs for every task and teacher. Raises `UserError` if too few users have enough
     impressions, and if a teacher ties all pairs.
     """
     pairs = draw_pairs(users, settings, seed)
@@ -40,11 +39,9 @@ def write_preferences(
             tables = []
             for teacher in _teachers(settings, split):
                 p, begin = pairs[split, teacher.pairing], offsets[split, teacher.pairing]
-                method = _methods(settings).index(_method(teacher))
-                column = scores[begin : begin + 2 * len(p), number, method].reshape(-1, 2)
-                scripted = teacher.scripted(seed, Stream.FLIPS, number, PAIRINGS.index(teacher.pairing))
-                preferred = scripted.prefer(*column.T)
-                tables.append(_table(users, p, column, preferred, settings.length, teacher.name))
+                scoring = settings.scorings.index(teacher.scoring)
+                column = scores[begin : begin + 2 * len(p), number, scoring].reshape(-1, 2)
+                tables.append(_table(users, p, column, settings.length, teacher.name))
                 if split == "train":
                     _check_not_all_tied(tables[-1], task)
             table = pa.concat_tables(tables)
@@ -84,26 +81,16 @@ def eligible_users(users: LogUsers, split: str, settings: PreferenceSettings) ->
 
 
 def _teachers(settings: PreferenceSettings, split: str) -> list[TeacherSettings]:
-    """Return the teachers of a file. For held-out pairs they do not err and use both pairings for every scoring."""
+    """Return the teachers of a file; held-out pairs have both pairings for every scoring."""
     if split == "train":
         return list(settings.teachers)
-    return [EXACT[f"{pairing}_{scoring}"] for scoring in settings.scorings for pairing in PAIRINGS]
-
-
-def _method(teacher: TeacherSettings) -> tuple[str, float]:
-    """Return the scoring and myopia of a teacher, on which its scores depend."""
-    return teacher.scoring, teacher.myopia
-
-
-def _methods(settings: PreferenceSettings) -> list[tuple[str, float]]:
-    """Return every scoring and myopia that a file needs."""
-    return list(dict.fromkeys(_method(t) for split in ("train", "validation") for t in _teachers(settings, split)))
+    return [SCRIPTED[f"{pairing}_{scoring}"] for scoring in settings.scorings for pairing in PAIRINGS]
 
 
 def _scores(
     users: LogUsers, segments: np.ndarray, settings: PreferenceSettings, weight: float, folder: str, progress: Progress
 ) -> np.ndarray:
-    """Return scores float64 [segments, tasks, methods], computed with one Ray task per bucket of users."""
+    """Return scores float64 [segments, tasks, scorings], computed with one Ray task per bucket of users."""
     buckets, first_user = np.unique(users.bucket, return_index=True)
     rows = [np.flatnonzero(users.bucket[segments[:, 0]] == bucket) for bucket in buckets]
 
@@ -112,7 +99,7 @@ def _scores(
         file = storage.join(folder, "sessions", f"part-{buckets[number]:05d}.parquet")
         return _bucket_scores.remote(file, user - first_user[number], start, settings, weight)
 
-    scores = np.empty((len(segments), len(settings.tasks), len(_methods(settings))))
+    scores = np.empty((len(segments), len(settings.tasks), len(settings.scorings)))
     of_buckets = run_tasks(submit, range(len(buckets)), "label preferences: files", progress)
     for places, of_bucket in zip(rows, of_buckets, strict=True):
         scores[places] = of_bucket
@@ -123,21 +110,19 @@ def _scores(
 def _bucket_scores(
     file: str, user: np.ndarray, start: np.ndarray, settings: PreferenceSettings, weight: float
 ) -> np.ndarray:
-    """Return scores [n, tasks, methods] of segments of the bucket's users; `user` is their position in the file."""
+    """Return scores [n, tasks, scorings] of segments of the bucket's users; `user` is their position in the file."""
     table = read_parquet(file, ["user_id", "depth", "level_depth", "level_frequency"])
     starts, depth = first_rows(codes(table["user_id"])), table["depth"].to_numpy()
     level_depth, level_frequency = table["level_depth"].to_numpy(), table["level_frequency"].to_numpy()
-    scores = np.empty((len(user), len(settings.tasks), len(_methods(settings))))
+    scores = np.empty((len(user), len(settings.tasks), len(settings.scorings)))
     for i, task in enumerate(settings.tasks):
         sessions = Sessions.from_depths(starts, depth, task_levels(task, level_depth, level_frequency, weight))
-        for j, (scoring, myopia) in enumerate(_methods(settings)):
-            scores[:, i, j] = ScriptedTeacher(scoring, myopia).score(sessions, user, start, settings.length)
+        for j, scoring in enumerate(settings.scorings):
+            scores[:, i, j] = SCORINGS[scoring](sessions, user, start, settings.length)
     return scores
 
 
-def _table(
-    users: LogUsers, pairs: Pairs, scores: np.ndarray, preferred: np.ndarray, length: int, teacher: str
-) -> pa.Table:
+def _table(users: LogUsers, pairs: Pairs, scores: np.ndarray, length: int, teacher: str) -> pa.Table:
     sides = {}
     for side in (0, 1):
         sides[f"user_{side}"] = users.ids.take(pa.array(pairs.user[:, side]))
@@ -146,7 +131,7 @@ def _table(
         {
             **sides,
             "length": np.full(len(pairs), length),
-            "label": preferred,
+            "label": label(*scores.T),
             "score_0": scores[:, 0],
             "score_1": scores[:, 1],
             "teacher": pa.array([teacher] * len(pairs), pa.string()),
