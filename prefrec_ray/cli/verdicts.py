@@ -107,11 +107,17 @@ def verdict_table(evaluation: Evaluation) -> Table:
 
 
 def reasons(evaluation: Evaluation) -> list[Text]:
-    """Return one line per policy with the reasons of its verdict."""
+    """Return one line per policy with its serving rule, if known, and the reasons of its verdict."""
+    from prefrec_ray.reports.terms import serving_rule
+
     verdicts = evaluation.verdicts
     if len(verdicts) > MOST_REASONS:
         return [Text(f"Why: see verdicts.POLICY.reasons of {len(verdicts)} policies in the file.", style="dim")]
-    return [Text(f"{policy}: {' '.join(one.reasons)}", style="dim") for policy, one in verdicts.items()]
+    rules = {record.subject: serving_rule(record.provenance or {}) for record in evaluation.records}
+    return [
+        Text(f"{policy}{f' ({rule})' if (rule := rules.get(policy)) else ''}: {' '.join(one.reasons)}", style="dim")
+        for policy, one in verdicts.items()
+    ]
 
 
 def unweighed(evaluation: Evaluation) -> list[Text]:

@@ -18,7 +18,7 @@ from prefrec_ray.evaluation.results.records import (
 from prefrec_ray.evaluation.results.verdict import VERDICTS
 from prefrec_ray.reports import html
 from prefrec_ray.reports.items import CatalogueItem, ItemId, named
-from prefrec_ray.reports.terms import CHECKS
+from prefrec_ray.reports.terms import CHECKS, serving_rule
 
 #: Longer times are in days.
 DAYS_FROM = 72.0
@@ -165,12 +165,10 @@ def _about(own: Sequence[Record]) -> str:
     if not own:
         return ""
     made = own[0].provenance or {}
-    parts = [own[0].method, *(f"{key} {made[key]}" for key in ("recipe", "rule") if made.get(key))]
-    if made.get("rule") == "sample":  # the same networks with another temperature are another policy
-        parts += [f"{key} {made[key]:g}" for key in ("temperature", "variety") if made.get(key) is not None]
-    if made.get("averaged"):
-        parts.append(f"mean Q of {len(made['averaged'])} nights")
-    return ", ".join([*parts, f"for {', '.join(dict.fromkeys(record.task for record in own))}"])
+    recipe = f"recipe {made['recipe']}" if made.get("recipe") else ""
+    nights = f"mean Q of {len(made['averaged'])} nights" if made.get("averaged") else ""
+    tasks = f"for {', '.join(dict.fromkeys(record.task for record in own))}"
+    return ", ".join(filter(None, (own[0].method, recipe, serving_rule(made), nights, tasks)))
 
 
 def _truth(record: Record) -> str:

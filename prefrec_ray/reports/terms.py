@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from prefrec_ray.evaluation.results.verdict import VERDICTS
 
 #: Explanation of levels.
@@ -61,3 +64,12 @@ LEGEND = (
     (VERDICTS["do_not_ship"], "the whole interval of the gain is below 0"),
     ("✓ ! ✕ –", "a check that passes, needs care, fails, has no data"),
 )
+
+
+def serving_rule(provenance: Mapping[str, Any]) -> str:
+    """Return the serving rule of a policy in words; temperature and variety only if it draws its items."""
+    keys = ("rule", "scores", *(("temperature", "variety") if provenance.get("rule") == "sample" else ()))
+    known = {key: provenance[key] for key in keys if provenance.get(key) is not None}
+    return ", ".join(
+        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in known.items()
+    )

@@ -39,7 +39,8 @@ def printed(evaluation: Evaluation) -> list[str]:
 
 
 def test_one_row_a_policy_best_first() -> None:
-    good = line("[b]good", 0.4, mean_revisit_hours=18.25, mean_depth=7.0)
+    made = {"rule": "best", "scores": "q", "temperature": 0.2}
+    good = line("[b]good", 0.4, mean_revisit_hours=18.25, mean_depth=7.0, provenance=made)
     evaluation = judged(line("bad", -0.4), good, line("same", 0.0), unsure=("lost",))
     assert printed(evaluation) == [
         "policy verdict gain by model support effective sample h to next session impressions per session",
@@ -53,6 +54,7 @@ def test_one_row_a_policy_best_first() -> None:
         "lost: 20% of the states that it would lead users to are supported by the log; 60% are needed. "
         "For a policy that draws its items, prefrec constrain searches for a serving rule with enough support."
     )
+    assert texts[0].startswith("[b]good (rule best, scores q): ")
     assert len(texts) == 4
 
 

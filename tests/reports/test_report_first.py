@@ -60,10 +60,11 @@ def test_each_policy_is_one_row_best_first(judged: tuple[str, Page]) -> None:
 
 def test_how_items_are_drawn_is_part_of_what_a_policy_is() -> None:
     """A run's policy and what `constrain` makes of it differ in nothing else."""
-    made = {"recipe": "robust", "rule": "sample", "temperature": 0.2, "variety": 9.0}
+    made = {"recipe": "robust", "rule": "sample", "scores": "feedback", "temperature": 0.2, "variety": 9.0}
     alone = Evaluation(records=(made_record("p", 1.5, method="PrefRec", provenance=made),))
     screen = first_screen(alone.model_copy(update={"verdicts": verdicts(alone)}), [])
-    assert screen.cards[0].about == "PrefRec, recipe robust, rule sample, temperature 0.2, variety 9, for depth"
+    rule = "rule sample, scores feedback, temperature 0.2, variety 9"
+    assert screen.cards[0].about == f"PrefRec, recipe robust, {rule}, for depth"
 
 
 def test_no_estimate_is_shown_of_what_the_log_cannot_vouch_for(judged: tuple[str, Page]) -> None:
