@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Files side by side, as tests wait for processes they start: two for tests that start Ray, which has processes itself.
 PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
-.PHONY: install quickstart style types quick check test hosts docs package constraints proofs mutants bench bench-gpu loop results label-demo clean
+.PHONY: install quickstart style types quick check test hosts docs package constraints proofs mutants bench loop results label-demo clean
 
 install: $(VENV)/.installed
 
@@ -74,10 +74,6 @@ mutants: install
 bench: install
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m benchmarks
-
-# By hand, on a machine with a GPU: training there against a bare loop on the same GPU, memory, trials that share it.
-bench-gpu: install
-	$(BIN)/python -m benchmarks gpu
 
 # By hand, some 25 minutes on two cores: six nights on a simulated platform (docs/results/loop.md). LOOP="--users 400
 # --requests 40" is the smaller one of that page.

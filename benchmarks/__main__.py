@@ -22,7 +22,6 @@ from prefrec_ray.errors import find_user_error
 SECTIONS = {
     "training": "speed.training:main",
     "trials": "speed.trials:main",
-    "gpu": "speed.gpu:main",
     "start": "speed.start:main",
     "data_path": "speed.parts:data_path",
     "reward": "speed.parts:reward",

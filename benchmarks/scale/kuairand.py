@@ -1,30 +1,25 @@
 """Growth of `prepare` with the log: `python -m benchmarks kuairand FOLDER MILLIONS... [--scratch DIR]`.
 
 The standard log of KuaiRand in FOLDER (the Pure version, or a part of it) is repeated with new user ids to this many
-million rows and written as the files of 27K. For each size a process of its own prepares it, with all tabs and without
-user features, and measures it (memory.py). The JSON has time and peak of each stage too, and the machine's
-load (processes that want to run, over the last minute) as each size ended.
+million rows and written as the files of 27K. Each size is prepared by `prefrec prepare`, with all tabs and without
+user features, and measured (memory.py).
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import yaml
 from pyarrow import csv
 
-from benchmarks.scale.memory import folder_gb, measured_prepare
-from prefrec_ray.dataset.prepare.settings import PrepareSettings
+from benchmarks.scale.memory import folder_gb, stage
 from prefrec_ray.logs.readers.kuairand import find_files
 from prefrec_ray.logs.sources import KuaiRandSource
-from prefrec_ray.settings import parse
 
 #: Rows before go to the files of the first two weeks, so that users lie in several files.
 HALF_TIME_MS = 1_651_420_000_000
@@ -58,20 +53,22 @@ def measure(source: str, millions: float, scratch: Path | None) -> dict[str, Any
         logs.mkdir()
         replicate(source, rows, logs)
         print(f"rows {rows:,}, {folder_gb(logs)} GB", flush=True)
-        settings = {
+        prepare = {
             "source": {"kind": "kuairand", "path": str(logs), "tabs": "all", "user_features": []},
             "preferences": {"length": 10, "min_requests": 20},
         }
-        took = measured_prepare(parse(PrepareSettings, settings, "benchmark"), f"{folder}/dataset")
-        return {"rows": rows, "log_gb": folder_gb(logs), **took, "load": round(os.getloadavg()[0], 1)}
+        config = Path(folder) / "config.yaml"
+        config.write_text(yaml.safe_dump({"prepare": prepare}))
+        took, _ = stage(["prepare", str(config), "--output", f"{folder}/dataset"])
+        return {"rows": rows, "log_gb": folder_gb(logs), **took, "dataset_gb": folder_gb(f"{folder}/dataset")}
 
 
 def main(folder: Path, millions: Sequence[float], scratch: Path | None = None) -> Iterator[dict[str, Any]]:
-    """Measures each size, in a process of its own."""
+    """Measures each size."""
     sizes = []
     for million in millions:
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            sizes.append(pool.submit(measure, str(folder), million, scratch).result())
+        sizes.append(measure(str(folder), million, scratch))
+        print(sizes[-1], flush=True)
         yield {"sizes": sizes}
 
 

@@ -13,16 +13,14 @@ import csv
 import json
 import shutil
 import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from benchmarks.harness import prefrec
-from benchmarks.scale.memory import GB, Memory, folder_gb
+from benchmarks.scale.memory import GB, Memory, folder_gb, stage
 from prefrec_ray.reports.style import panel, svg
 
 CONFIG = Path(__file__).parents[2] / "tune_configs" / "paper_scale.yaml"
@@ -30,8 +28,6 @@ REQUESTS_A_USER = 250
 BATCH = 4096
 #: Updates at every size, and of an iteration of them.
 UPDATES, UPDATES_PER_ITERATION = 100, 10
-#: Between samples: looking through the maps of all processes takes a tenth of a second.
-_SECONDS = 1.0
 
 
 def progress_rows(file: Path) -> list[dict[str, str]]:
@@ -46,14 +42,6 @@ def seen(progress: Path) -> int:
     """Transitions that a run has learned from."""
     rows = progress_rows(progress)
     return BATCH * int(rows[-1]["updates"] or 0) if rows else 0
-
-
-def stage(command: list[str], place: Callable[[], int] = lambda: 0) -> tuple[dict[str, Any], Memory]:
-    """Run one command of the product. Returns seconds and peaks of memory in GB. Ends the benchmark if it fails."""
-    began = time.monotonic()
-    with Memory(_SECONDS, place) as memory:
-        prefrec(*command)
-    return {"seconds": round(time.monotonic() - began, 1), **memory.peaks}, memory
 
 
 def train(config: Path, dataset: Path, run: Path, *changes: str) -> tuple[dict[str, Any], Memory]:

@@ -222,5 +222,4 @@ LOOPS: dict[str, Callable[[Arrays, Sizes], Callable[[], None]]] = {
     "plain bare PrefRec": lambda arrays, sizes: plain_prefrec(arrays, sizes, seed=0),
     "plain bare IQL": lambda arrays, sizes: plain_iql(arrays, sizes, seed=0),
     "tuned bare reward": lambda arrays, sizes: tuned_reward(Networks(arrays, sizes, False), arrays, sizes, 0),
-    "plain bare reward": lambda arrays, sizes: plain_reward(Networks(arrays, sizes, False), arrays, sizes, 0),
 }

@@ -4,16 +4,11 @@ The product is one iteration of `PrefRec` (or `IQL`) as `prefrec train` runs it,
 from transitions in the object store; the bare loops (bare_loop.py) have all arrays in the memory of
 processes of their own. "PrefRec, bf16" is the same with `precision: bf16_always`, which no bare loop has. The sizes are
 the paper's (Table 1): 3 x 256, 4,096 transitions, 256 pairs of 2 x 100 requests, one reward update a step.
-The share of the matrix rate counts the operations that a step needs (`prefrec_operations`) against the best float32
-matrix product of the same repetition.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +35,6 @@ PAIRS = (
     ("PrefRec, bf16", "plain bare PrefRec"),
     ("IQL", "plain bare IQL"),
 )
-_RATE = "float32 matrix product"
 
 
 def settings_of(updates: int, sizes: Sizes) -> dict[str, Any]:
@@ -117,49 +111,6 @@ def share_of_paper(share: float = 1.0) -> Sizes:
     return paper_sizes(PAPER["hidden_sizes"], rows, pairs)
 
 
-def forward(rows: int, widths: tuple[int, ...]) -> int:
-    """Return the operations of a forward pass of `rows` rows through layers of these widths."""
-    return 2 * rows * sum(a * b for a, b in pairwise(widths))
-
-
-def backward(rows: int, widths: tuple[int, ...]) -> int:
-    """Return the operations of the gradient of all weights: two products per layer, one of the first layer."""
-    return forward(rows, widths) + forward(rows, widths[1:])
-
-
-def input_gradient(rows: int, widths: tuple[int, ...], columns: int) -> int:
-    """Return the operations of the gradient of only the first `columns` of the inputs."""
-    return 2 * rows * columns * widths[1] + forward(rows, widths[1:])
-
-
-def prefrec_operations(states: int, actions: int, sizes: Sizes, length: int) -> int:
-    """Return the operations of an update of V, Q, actor, and of the reward on segments of `length` rows (Algorithm 1).
-
-    Multiplications and additions of matrix products, and no others. What a loop computes beside these (gradients of
-    inputs that nobody uses, of networks that do not learn from a loss) does not count: a loop that leaves it out is
-    faster for the same work.
-    """
-    rows, hidden = sizes.transitions, sizes.hidden_sizes
-    value, q, actor = (states, *hidden, 1), (states + actions, *hidden, 1), (states, *hidden, actions)
-    label_and_target = 2 * forward(rows, q)
-    value_step = forward(rows, value) + backward(rows, value) + forward(rows, value)  # the last of the next states
-    q_step = forward(rows, q) + backward(rows, q)
-    actor_step = forward(rows, actor) + backward(rows, actor) + forward(rows, q) + input_gradient(rows, q, actions)
-    segments = 2 * sizes.pairs * length
-    return label_and_target + value_step + q_step + actor_step + forward(segments, q) + backward(segments, q)
-
-
-def matrix_rate(size: int = 1024, repeats: int = 20) -> float:
-    """Float32 operations a second of a square matrix product: the best of `repeats`."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
-    best = float("inf")
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        a @ b
-        best = min(best, time.perf_counter() - begin)
-    return 2 * size**3 / best
-
-
 # 24 updates are a quarter of an epoch of the standard data: the default of an iteration.
 def main(dataset: Path, updates: int = 24, repetitions: int = 5) -> dict[str, Any]:
     """Prints medians and ratios."""
@@ -167,30 +118,13 @@ def main(dataset: Path, updates: int = 24, repetitions: int = 5) -> dict[str, An
     uri, sizes = str(dataset), share_of_paper()
     config, half = (prefrec_config(uri, updates, sizes).training(precision=kind) for kind in ("float32", "bf16_always"))
     loaded = load_data(config.data_request)
-    products: list[float] = []
     contenders = {
         "PrefRec": config.offline_data(loaded_data=loaded).build_algo().train,
         "PrefRec, bf16": half.offline_data(loaded_data=load_data(half.data_request, loaded)).build_algo().train,
         "tuned bare PrefRec": bare("tuned bare PrefRec", uri, loaded, sizes, updates),
-        _RATE: lambda: products.append(matrix_rate()),
         "plain bare PrefRec": bare("plain bare PrefRec", uri, loaded, sizes, updates),
         "IQL": iql_config(uri, updates, sizes).offline_data(loaded_data=loaded).build_algo().train,
         "plain bare IQL": bare("plain bare IQL", uri, loaded, sizes, updates),
     }
     rates = interleave(contenders, updates * sizes.transitions, repetitions)
-    del rates[_RATE], products[0]
-    metadata = PreparedDataset.open(uri).metadata
-    length = ray.get(loaded.preferences).length
-    step = prefrec_operations(metadata.state_dim, metadata.action_dim, sizes, length)
-    shares = {
-        name: statistics.median(
-            step * rate / sizes.transitions / product for rate, product in zip(rates[name], products, strict=True)
-        )
-        for name in ("PrefRec", "tuned bare PrefRec", "plain bare PrefRec")
-    }
-    about = {"operations_of_a_step": step, "matrix_operations_a_second": products, "share_of_matrix_rate": shares}
-    result = compared(Comparison("training, end to end", "transitions/s", rates, PAIRS), **about)
-    print(f"  share of the float32 matrix rate, {statistics.median(products) / 1e9:,.0f} GFLOP/s")
-    for name, share in shares.items():
-        print(f"    {name:44} {share:.2f}")
-    return result
+    return compared(Comparison("training, end to end", "transitions/s", rates, PAIRS))
