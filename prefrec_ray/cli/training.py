@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import posixpath
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from prefrec_ray.cli.console import Config, console, loading, made, pasteable, progress
 from prefrec_ray.errors import UserError, need
 
 if TYPE_CHECKING:
     from prefrec_ray.runs.tuning.settings import TuneSettings
+
+#: Rows of the table of trials.
+MOST_TRIALS = 24
 
 
 def train(
@@ -94,19 +101,45 @@ def tune(
 
 def _show(rows: Sequence[dict[str, Any]], settings: TuneSettings, output: str, out: Console) -> None:
     """Print all trials, then the best settings of each task."""
-    from prefrec_ray.runs.tuning.progress import final_table, parameters
     from prefrec_ray.runs.tuning.results import best_settings
 
-    out.print(final_table(rows, settings))
+    out.print(trials_table(rows, settings))
     stopped = sum(row["status"] == "stopped" for row in rows)
     note = f", {stopped} stopped early" if stopped else ""
     out.print(f"{len(rows)} trials{note}: {output}/trials.csv")
     for task, best in best_settings(rows, settings).items():
         row = best.rows[0]
         out.print(f"best for {task}: {row['trial']}, {best.metric} {best.mean:.4g} ({best.seeds})")
-        for line in parameters(row, settings):
+        for line in _searched(row, settings):
             out.print(f"  {line}")
         out.print(f"  policy: {output}/policies/{row['trial']}")
+
+
+def trials_table(rows: Sequence[dict[str, Any]], settings: TuneSettings) -> Table:
+    """Return a table of the rows of trials.csv, the best trials first; it fits into 80 columns."""
+    metric, sign = settings.ranking or ("", 1)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("trial", max_width=24, overflow="fold")
+    table.add_column("status")
+    table.add_column("settings", max_width=19, overflow="fold")
+    table.add_column(Text(metric), max_width=14, overflow="fold", justify="right")
+    table.add_column("time", justify="right")
+    for row in sorted(rows, key=lambda row: _rank(row.get(metric), sign), reverse=True)[:MOST_TRIALS]:
+        score, took = row.get(metric), timedelta(seconds=round(row["time_total_s"] or 0.0))
+        lines = "\n".join(_searched(row, settings))
+        cells = (row["trial"], row["status"], lines, "" if score is None else f"{score:.4g}", str(took))
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def _rank(score: float | None, sign: int) -> float:
+    return -math.inf if score is None else sign * score
+
+
+def _searched(row: dict[str, Any], settings: TuneSettings) -> list[str]:
+    """Return the searched keys of a trial's method, with their values."""
+    values = {key: row[key] for key in settings.spaces_of(row["method"])}
+    return [f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in values.items()]
 
 
 def export(

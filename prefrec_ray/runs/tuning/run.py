@@ -23,10 +23,9 @@ from prefrec_ray.runs.checkpoints import check_own
 from prefrec_ray.runs.columns import Row
 from prefrec_ray.runs.train import build_config
 from prefrec_ray.runs.tuning import results, space
-from prefrec_ray.runs.tuning.progress import STAGE, SweepProgress
 from prefrec_ray.runs.tuning.settings import TuneSettings, checked
 from prefrec_ray.runs.tuning.shared import share
-from prefrec_ray.runs.tuning.trial import SweepPlan, SweepTrial, resources
+from prefrec_ray.runs.tuning.trial import STAGE, SweepPlan, SweepProgress, SweepTrial, resources
 from prefrec_ray.runtime.progress import Progress, Report, silent
 
 #: Seconds between two saves of the sweep's state. A kill loses at most this, and work since the trials' checkpoints.

@@ -1,14 +1,16 @@
-"""One trial of a sweep: the algorithm of a method as a Tune trainable, on shared data."""
+"""Trials of a sweep as Tune runs them: a method's algorithm as a trainable, its resources, and their progress."""
 
 from __future__ import annotations
 
 import math
 import posixpath
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pyarrow import fs
 from ray import tune
+from ray.tune import Callback
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.result import SHOULD_CHECKPOINT
 
@@ -21,7 +23,12 @@ from prefrec_ray.runs.train import build_config, run_iteration
 from prefrec_ray.runs.tuning.settings import TuneSettings
 from prefrec_ray.runs.tuning.shared import Shared
 from prefrec_ray.runs.tuning.space import train_settings
+from prefrec_ray.runtime.progress import Report, silent
 from prefrec_ray.storage.manifest import damage
+
+#: The stage of a sweep while its trials run.
+STAGE = "run trials: %"
+_ENDED = ("TERMINATED", "ERROR")
 
 
 @dataclass(frozen=True)
@@ -118,3 +125,40 @@ def resources(config: dict[str, Any], settings: TuneSettings) -> PlacementGroupF
     learner = {"CPU": cpus if isinstance(cpus, int | float) else 1, "GPU": gpus}
     learner |= chosen.get("custom_resources_per_learner", {})
     return PlacementGroupFactory([own | settings.resources.custom] + [learner] * learners)
+
+
+class SweepProgress(Callback):
+    """Reports the share of a sweep that is done, and a line for each trial that ends or resumes.
+
+    Tune pickles callbacks into the sweep's folder, and restores them if the sweep is resumed. The functions to call,
+    `report` and `say`, are therefore in an attribute of the class, which is not pickled. `total`: the number of trials.
+    """
+
+    calls: ClassVar[tuple[Report, Callable[[str], None]]] = (silent, lambda line: None)
+
+    def __init__(self, metric: str | None, total: int) -> None:
+        self._metric, self._total = metric, total
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Report the progress, and print a line for a trial that resumed from a checkpoint."""
+        report, say = self.calls
+        if result.get("resumed_from") and result["iterations_since_restore"] == 1:
+            say(f"{trial}: resuming from iteration {result['resumed_from']}")
+        ended = [one for one in trials if one.status in _ENDED]
+        shares = [float((one.last_result or {}).get("progress") or 0.0) for one in trials if one not in ended]
+        running = sum(one.status == "RUNNING" for one in trials)
+        percent = int(100 * (len(ended) + sum(shares)) / self._total)
+        report(STAGE, percent, 100, f"{len(ended)} of {self._total} trials ended, {running} running")
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Print a line for a trial that ended."""
+        # Tune calls this just before it sets the status of a trial that completes.
+        state = "failed" if trial.status == "ERROR" else "finished" if trial.last_result.get("finished") else "stopped"
+        value = (trial.last_result or {}).get(self._metric)
+        score = f", {self._metric} {value:.4g}" if value is not None and math.isfinite(value) else ""
+        ended = sum(one is trial or one.status in _ENDED for one in trials)
+        self.calls[1](f"{trial}: {state}{score} ({ended} of {self._total})")
+
+    on_trial_error = on_trial_complete

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from prefrec_ray.runs.tuning.progress import SweepProgress, final_table
+from prefrec_ray.cli.training import trials_table
 from prefrec_ray.runs.tuning.settings import TuneSettings
+from prefrec_ray.runs.tuning.trial import SweepProgress
 
 
 @dataclass
@@ -28,7 +29,7 @@ class Trial:
 LONG = "ConservativeQLearning_frequency_0_012"
 
 
-def test_at_80_columns_nothing_is_cut_inside_a_word() -> None:
+def test_the_table_of_trials_fits_into_80_columns() -> None:
     settings = TuneSettings.model_validate({"metric": "validation/preference", "search": SEARCH})
     about = {"method": "PrefRec", "time_total_s": 3600.0, "status": "finished"}
     rows = [
@@ -36,15 +37,15 @@ def test_at_80_columns_nothing_is_cut_inside_a_word() -> None:
         {**about, "trial": "best", "updates_per_iteration": 10, "actor_lr": 1e-5, "validation/preference": 2.5},
         {**about, "trial": "failed", "updates_per_iteration": 10, "actor_lr": 1e-5, "validation/preference": None},
     ]
-    lines = [line.split() for line in printed(final_table(rows, settings), 80).splitlines()]
-    assert lines[:3] == [["validation/"], ["trial", "status", "settings", "preference", "time"], BEST]
-    assert [words[0] for words in lines if "finished" in words] == ["best", "ConservativeQLearning_", "failed"]
+    lines = [line.split() for line in printed(trials_table(rows, settings), 80).splitlines()]
+    assert [words[0] for words in lines if "finished" in words] == ["best", LONG[:24], "failed"]
+    best = next(words for words in lines if words[0] == "best")
+    assert (best[1], best[-2:]) == ("finished", ["2.5", "1:00:00"])
     words = {word for line in lines for word in line}
-    assert {"ConservativeQLearning_", "frequency_0_012", "updates_per_", "iteration", "0.0001235"} <= words
+    assert {LONG[24:], "0.0001235", "1e-05"} <= words
 
 
 SEARCH = {"updates_per_iteration": {"grid": [10, 1000]}, "actor_lr": {"uniform": [0, 1]}}
-BEST = ["best", "finished", "updates_per_", "2.5", "1:00:00"]
 
 
 def printed(table: Any, width: int) -> str:
