@@ -124,7 +124,7 @@ def test_segments_of_other_lengths_do_not_mix(dataset: PreparedDataset, tmp_path
     import_labels(str(tmp_path / "a.jsonl"), str(tmp_path / "short"), dataset.uri, "short", "mean", False, quiet)
     assert load_data(config(dataset, "short").data_request).pairs == 9
     with pytest.raises(
-        UserError, match=r"found pairs of 3 and 5 impressions \(careless and short\); expected one length"
+        UserError, match=r"found pairs of 3 and 5 impressions \(within_user_sum and short\); expected one length"
     ):
         load_data(config(dataset, "within_user_sum", "short").data_request)
 
