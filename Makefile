@@ -93,7 +93,7 @@ label-demo: install
 		$(BIN)/prefrec simulate label-demo/data.yaml --output label-demo/logs && \
 		$(BIN)/prefrec prepare label-demo/data.yaml --output label-demo/dataset; }
 	dataset=$$(test -d quickstart/dataset && echo quickstart/dataset || echo label-demo/dataset) && \
-		$(BIN)/python -m prefrec_ray.annotation.page.demo $$dataset label-demo/items && \
+		$(BIN)/python -m benchmarks.label_demo $$dataset label-demo/items && \
 		$(BIN)/prefrec label $$dataset --store label-demo/store --config tune_configs/label_demo.yaml
 
 clean:
