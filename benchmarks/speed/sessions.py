@@ -17,7 +17,7 @@ import polars as pl
 from benchmarks.harness import Comparison, compared, interleave
 from prefrec_ray.dataset.prepare.rows import RowRules
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
-from prefrec_ray.dataset.prepare.users import UserRules, split_by_user
+from prefrec_ray.dataset.prepare.users import split_by_user
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs import open_log
 from prefrec_ray.logs.contract import SideFiles
@@ -33,11 +33,9 @@ def product(logs: str, folder: str) -> None:
     """`sessions/` and `work/` below `folder`."""
     settings = PrepareSettings(source=SimulatorSource(kind="simulator", path=logs))
     side = SideFiles(folder, keep_rows=False)
-    side.make_folders()
     log = open_log(settings.source, settings.seed, side)
     partitions = max(1, -(-log.rows // _ROWS_OF_A_BUCKET))
-    rules, of_rows = UserRules(settings, log.given_sessions), RowRules.from_log(log, side, None)
-    split_by_user(log, rules, of_rows, partitions, folder, silent)
+    split_by_user(log, settings, RowRules.from_log(log, side, None), partitions, folder, silent)
 
 
 def with_polars(logs: str, folder: str, gap_ms: int) -> None:

@@ -66,7 +66,7 @@ class RefusedRows:
         part = Part(None)
         yield part
         if part.reasons:
-            ray.get(self._kept.put.remote(name, list(part.reasons.values())))
+            ray.get(self._kept.put.remote(name, part.reasons))
 
     def reasons(self) -> list[Reason]:
         """Return all kinds of bad rows so far, ordered by their first rows."""

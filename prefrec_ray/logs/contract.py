@@ -51,11 +51,6 @@ class Place:
         """Return the positions in the log, int64, of the `count` rows of the table."""
         return self.number * ROWS_OF_FILE + self.row_numbers(count)
 
-    def problem(self, column: str, row: int, found: str, expected: str) -> UserError:
-        """Return the error for one `row` of the table; messages count rows from 1."""
-        number = self.first_row + row if self.rows is None else int(self.rows[row])
-        return UserError(_line(self.file, column, number + 1, found, expected))
-
 
 def place_of(order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return file numbers, and row numbers in the files (from 1), of positions in the log."""
@@ -66,7 +61,8 @@ class BadRows(UserError):
     """Rows of a table (ascending, at least one) that one column makes unusable; the message names the first row."""
 
     def __init__(self, place: Place, column: str, rows: np.ndarray, found: str, expected: str) -> None:
-        super().__init__(str(place.problem(column, int(rows[0]), found, expected)))
+        row = place.first_row + rows[0] if place.rows is None else place.rows[rows[0]]
+        super().__init__(_line(place.file, column, int(row) + 1, found, expected))
         self.place, self.column, self.rows, self.found, self.expected = place, column, rows, found, expected
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -85,11 +81,6 @@ class Reason:
     row: int
     found: str
 
-    def merge(self, other: Reason) -> Reason:
-        """Return the sum of two reasons."""
-        first = min(self, other, key=lambda reason: (reason.number, reason.row))
-        return replace(first, rows=self.rows + other.rows)
-
     def __str__(self) -> str:
         return _line(self.file, self.column, self.row, self.found, self.expected)
 
@@ -100,7 +91,7 @@ class Part:
     def __init__(self, uri: str | None) -> None:
         self._uri = uri
         self._writer: pq.ParquetWriter | None = None
-        self.reasons: dict[tuple[str, str], Reason] = {}
+        self.reasons: list[Reason] = []
 
     def reject(self, table: pa.Table, bad: BadRows) -> None:
         """Add the rows `bad.rows` of `table`, whose position is `bad.place`."""
@@ -111,7 +102,7 @@ class Part:
 
     def add(self, reason: Reason, numbers: Sequence[int] | np.ndarray, values: list[Any], raw: list[Any]) -> None:
         """Add rows of one file: their numbers (from 1), their bad values, and all columns that were read (`raw`)."""
-        _merge(self.reasons, reason)
+        self.reasons = merge_reasons([*self.reasons, reason])
         if self._uri is None:
             return
         side = {
@@ -123,7 +114,7 @@ class Part:
             "raw": [_json(row) for row in raw],
         }
         if self._writer is None:
-            system, path = storage.filesystem(self._uri)
+            system, path = storage.filesystem(storage.make_room(self._uri))
             self._writer = pq.ParquetWriter(path, _SIDE_SCHEMA, filesystem=system, write_page_checksum=True)
         self._writer.write_table(pa.table(side, schema=_SIDE_SCHEMA))
 
@@ -155,25 +146,14 @@ class SideFiles:
     @contextmanager
     def part(self, name: str) -> Iterator[Part]:
         """Collect the bad rows of one piece of the log."""
-        part = Part(storage.join(self._rows, f"part-{name}.parquet") if self.keep_rows else None)
+        part = Part(storage.join(self.folder, "dropped", f"part-{name}.parquet") if self.keep_rows else None)
         try:
             yield part
         finally:
             part.close()
         if part.reasons:
-            reasons = [asdict(reason) for reason in part.reasons.values()]
-            storage.write_json(storage.join(self._reasons, f"{name}.json"), reasons)
-
-    def make_folders(self) -> None:
-        """Make the folders; `remove_empty` removes an empty one at the end."""
-        storage.make_folder(self._reasons)
-        if self.keep_rows:
-            storage.make_folder(self._rows)
-
-    def remove_empty(self) -> None:
-        """Remove the folder of dropped rows if it is empty."""
-        if not storage.list_files(self._rows):
-            storage.remove(self._rows)
+            file = storage.make_room(storage.join(self._reasons, f"{name}.json"))
+            storage.write_json(file, [asdict(reason) for reason in part.reasons])
 
     def reasons(self) -> list[Reason]:
         """Return all kinds of bad rows so far, ordered by their first rows."""
@@ -185,10 +165,6 @@ class SideFiles:
         reasons = [] if self.keep_rows else self.reasons()
         if reasons:
             raise UserError(summary(reasons))
-
-    @property
-    def _rows(self) -> str:
-        return storage.join(self.folder, "dropped")
 
     @property
     def _reasons(self) -> str:
@@ -230,14 +206,10 @@ def clean(
 def merge_reasons(reasons: Iterable[Reason]) -> list[Reason]:
     """Return the sums of reasons with the same column and expectation, ordered by their first rows."""
     merged: dict[tuple[str, str], Reason] = {}
-    for reason in reasons:
-        _merge(merged, reason)
-    return sorted(merged.values(), key=lambda reason: (reason.number, reason.row, reason.column))
-
-
-def _merge(reasons: dict[tuple[str, str], Reason], reason: Reason) -> None:
-    key = (reason.column, reason.expected)
-    reasons[key] = reasons[key].merge(reason) if key in reasons else reason
+    for reason in sorted(reasons, key=lambda reason: (reason.number, reason.row, reason.column)):
+        key = (reason.column, reason.expected)
+        merged[key] = replace(merged[key], rows=merged[key].rows + reason.rows) if key in merged else reason
+    return list(merged.values())
 
 
 def _rows(table: pa.Table) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
@@ -165,8 +166,7 @@ def _is_uuid(kind: pa.DataType) -> bool:
 
 def _uuids(column: pa.ChunkedArray) -> pa.Array:
     """Return the text of UUIDs, in the form of RFC 9562."""
-    digits = [None if value is None else value.hex() for value in column.cast(_UUID).to_pylist()]
-    return pa.array([d and f"{d[:8]}-{d[8:12]}-{d[12:16]}-{d[16:20]}-{d[20:]}" for d in digits], pa.string())
+    return pa.array([one and str(UUID(bytes=one)) for one in column.cast(_UUID).to_pylist()], pa.string())
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -53,9 +53,7 @@ def read(side: SideFiles | None, *files: Path, form: CsvFormat = PLAIN) -> pa.Ta
 
 
 def side_files(folder: Path, keep_rows: bool = True) -> SideFiles:
-    side = SideFiles(str(folder), keep_rows)
-    side.make_folders()
-    return side
+    return SideFiles(str(folder), keep_rows)
 
 
 @settings(deadline=None, max_examples=40)
@@ -214,7 +212,6 @@ def test_texts_that_are_no_utf8_are_set_aside(tmp_path: Path, dictionary: bool) 
     with pytest.raises(UserError, match=line):
         clean(table, Place("a.parquet", 0), columns)
     side = SideFiles(str(tmp_path), keep_rows=True)
-    side.make_folders()
     with side.part("0") as part:
         rows = clean(table, Place("a.parquet", 0), columns, part)
     assert rows["user_id"].to_pylist() == ["a", "b", "c"]

@@ -114,7 +114,6 @@ def test_a_bad_row_is_known_by_its_number(ray_session: None, tmp_path: Path) -> 
         log.interactions.to_pandas()
     assert "read_parquet: column 'like', row 48: found NaN" in str(find_user_error(error.value))
     side = SideFiles(str(tmp_path / "side"), keep_rows=True)
-    side.make_folders()
     source = {"read": "read_parquet", "args": {"paths": str(tmp_path / "parquet")}}
     assert opened(source, side).interactions.count() == 59
     (reason,) = side.reasons()

@@ -59,7 +59,7 @@ class RowRules:
                 expected = "each interaction once (source.duplicates: keep allows more)"
                 rows = self._refuse(rows, equal_rows(rows), part, "", "the same as an earlier row", expected)
             if "row_hash" in rows.column_names:
-                rows, dropped[DUPLICATES] = _without(repeated(rows), rows.drop_columns(["row_hash"]))
+                rows, dropped[DUPLICATES] = _without(equal_rows(rows), rows.drop_columns(["row_hash"]))
             if self.known_items is not None:
                 (known,) = ray.get(self.known_items)
                 if pa.types.is_integer(rows["item_id"].type) != pa.types.is_integer(known.type):
@@ -109,17 +109,4 @@ def equal_rows(rows: pa.Table) -> np.ndarray:
         keys = [name for name in suspects.column_names if name != "order"]
         first = suspects.group_by(keys, use_threads=False).aggregate([("order", "min")])["order_min"]
         result[candidates] = ~pc.is_in(suspects["order"], first.combine_chunks()).to_numpy()
-    return result
-
-
-def repeated(rows: pa.Table) -> np.ndarray:
-    """Return a mask of rows that repeat the `row_hash`, user and time of an earlier row, bool [N]."""
-    same = np.ones(rows.num_rows, dtype=bool)
-    order = rows["row_hash"].to_numpy().argsort(kind="stable")
-    for name in ("row_hash", "user_id", "timestamp"):
-        values = rows[name].to_numpy()[order]
-        same[1:] &= values[1:] == values[:-1]
-    same[:1] = False
-    result = np.zeros(rows.num_rows, dtype=bool)
-    result[order[same]] = True
     return result

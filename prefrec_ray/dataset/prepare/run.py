@@ -22,7 +22,7 @@ from prefrec_ray.dataset.prepare.preferences import write_preferences
 from prefrec_ray.dataset.prepare.rows import RowRules
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.dataset.prepare.states import Context, feedback_network_of, fit_normaliser, write_states
-from prefrec_ray.dataset.prepare.users import LogUsers, UserRules, split_by_user
+from prefrec_ray.dataset.prepare.users import LogUsers, split_by_user
 from prefrec_ray.errors import UserError, unwrapped_errors
 from prefrec_ray.logs import open_log
 from prefrec_ray.logs.contract import SideFiles
@@ -75,7 +75,6 @@ def prepare(
 
 def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, side: SideFiles) -> None:
     settings, like = _open_like(settings)
-    side.make_folders()
     log = open_log(settings.source, settings.seed, side)
     side.check()
     if like:
@@ -94,9 +93,8 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
     partitions = settings.partitions or max(
         1, min(_CORES, log.rows // _ROWS_OF_CORE), -(-log.rows * definition.width * 4 // _BUCKET_BYTES)
     )
-    user_rules = UserRules(settings, log.given_sessions)
     row_rules = RowRules.from_log(log, side, items if like else None)
-    users = split_by_user(log, user_rules, row_rules, partitions, folder, progress)
+    users = split_by_user(log, settings, row_rules, partitions, folder, progress)
     _check_splits(users)
     source = settings.source
     if isinstance(source, ColumnsSource) and source.users and log.users is not None:
@@ -121,7 +119,6 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
     answers_ref = None if like else feedback_network_of.remote(context, normaliser, buckets, settings.seed)
     write_states(context, normaliser, users, settings.seed, progress)
     storage.write_json(storage.join(folder, "dropped.json"), drop_report(users, side))
-    side.remove_empty()
     with step(progress, "fit expected feedback"):
         answers = like.answers() if like else ray.get(answers_ref)
     answers_sizes = answers.save(storage.join(folder, "answers.npz")) if answers else None

@@ -40,21 +40,6 @@ Written: TypeAlias = tuple[pa.Table | None, dict[str, int]]
 _ROWS = 1 << 20
 
 
-@dataclass(frozen=True)
-class UserRules:
-    """Rules for the split of users and the end of sessions."""
-
-    settings: PrepareSettings
-    given_sessions: bool  # True if the log's session ids end sessions, instead of the session timeout
-
-    def split(self, ids: pa.Array) -> np.ndarray:
-        """Return the split of each user, int8 [U]: a hash of the id, independent of the rest of the log."""
-        settings = self.settings
-        place = fraction(hash_ids(ids, settings.seed, Stream.SPLIT))
-        borders = [settings.train_fraction, settings.train_fraction + settings.validation_fraction]
-        return np.searchsorted(borders, place, side="right").astype(np.int8)
-
-
 @dataclass(frozen=True, eq=False)
 class LogUsers:
     """All users, by bucket and then by id. The driver holds no other part of a log as a whole."""
@@ -82,7 +67,7 @@ class LogUsers:
 
 
 def split_by_user(
-    log: Log, user_rules: UserRules, row_rules: RowRules, partitions: int, folder: str, progress: Progress
+    log: Log, settings: PrepareSettings, row_rules: RowRules, partitions: int, folder: str, progress: Progress
 ) -> LogUsers:
     """Write `work/part-k.arrow` and `sessions/part-k.parquet` below `folder` for every bucket k with users.
 
@@ -91,8 +76,11 @@ def split_by_user(
     """
     storage.make_folder(storage.join(folder, "sessions"))
     rows_folder = storage.join(folder, "work", "rows")
-    pieces = partition_by_user(log.interactions, user_rules.settings.seed, partitions, rows_folder, progress)
-    shared = ray.put(partial(write_bucket, user_rules=user_rules, row_rules=row_rules, folder=folder))
+    pieces = partition_by_user(log.interactions, settings.seed, partitions, rows_folder, progress)
+    write = partial(
+        write_bucket, settings=settings, given_sessions=log.given_sessions, row_rules=row_rules, folder=folder
+    )
+    shared = ray.put(write)
     written = run_tasks(
         lambda b: _write.remote(shared, b, pieces[b], rows_folder), pieces, "group by user: files", progress
     )
@@ -120,9 +108,19 @@ def _write(write: Callable[[pa.Table, int], Written], bucket: int, pieces: pa.Ta
     return write(read_pieces(pieces, folder), bucket)
 
 
-def write_bucket(rows: pa.Table, bucket: int, user_rules: UserRules, row_rules: RowRules, folder: str) -> Written:
+def split_of(ids: pa.Array, settings: PrepareSettings) -> np.ndarray:
+    """Return the split of each user, int8 [U]: a hash of the id, independent of the rest of the log."""
+    place = fraction(hash_ids(ids, settings.seed, Stream.SPLIT))
+    borders = [settings.train_fraction, settings.train_fraction + settings.validation_fraction]
+    return np.searchsorted(borders, place, side="right").astype(np.int8)
+
+
+def write_bucket(
+    rows: pa.Table, bucket: int, settings: PrepareSettings, given_sessions: bool, row_rules: RowRules, folder: str
+) -> Written:
     """Sort the rows of one bucket, compute their sessions and write both.
 
+    With `given_sessions`, the log's session ids end sessions, instead of the session timeout.
     Returns one row per user, and the number of dropped rows by reason. If no row remains, nothing is written, and the
     first result is None. The file contains the canonical columns, sorted by (user_id, timestamp, order), with `session`
     (int64, its number) and `split` (int8) instead of session_id and order.
@@ -133,11 +131,11 @@ def write_bucket(rows: pa.Table, bucket: int, user_rules: UserRules, row_rules: 
         return None, dropped
     user = codes(rows["user_id"])
     timestamp = rows["timestamp"].to_numpy()
-    session_id = codes(rows["session_id"]) if user_rules.given_sessions else None
-    number = session_numbers(user, timestamp, user_rules.settings.session_gap_ms, session_id)
+    session_id = codes(rows["session_id"]) if given_sessions else None
+    number = session_numbers(user, timestamp, settings.session_gap_ms, session_id)
     starts = first_rows(user)
     ids = rows["user_id"].take(pa.array(starts)).combine_chunks()
-    split = user_rules.split(ids)
+    split = split_of(ids, settings)
 
     dwell_ms = rows["dwell_ms"].to_numpy() if "dwell_ms" in rows.column_names else None
     sessions = session_table(user, timestamp, number, dwell_ms)
@@ -156,7 +154,7 @@ def write_bucket(rows: pa.Table, bucket: int, user_rules: UserRules, row_rules: 
     )
     write_parquet(table, storage.join(folder, "sessions", f"part-{bucket:05d}.parquet"))
 
-    rows = rows.drop_columns(["order", *(["session_id"] if user_rules.given_sessions else [])])
+    rows = rows.drop_columns(["order", *(["session_id"] if given_sessions else [])])
     rows = rows.append_column("session", pa.array(number)).append_column("split", pa.array(split[user]))
     system, path = storage.filesystem(work_file(folder, bucket))
     with system.open_output_stream(path) as stream, pa.ipc.new_file(stream, rows.schema) as writer:
