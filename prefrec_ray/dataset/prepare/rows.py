@@ -15,7 +15,7 @@ import ray
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import changes, codes
-from prefrec_ray.logs.contract import Part, Reason, SideFiles, place_of
+from prefrec_ray.logs.contract import BadRows, Part, Place, SideFiles, place_of
 from prefrec_ray.logs.log import Log
 from prefrec_ray.mdp.items import ItemTable
 
@@ -79,18 +79,10 @@ class RowRules:
         refused = rows.filter(pa.array(bad)).sort_by("order")
         number, row = place_of(refused["order"].to_numpy())
         for of_file in np.unique(number):
-            of_rows = refused.filter(pa.array(number == of_file)).to_pylist()
-            values = [values.get(column) for values in of_rows]
-            first = Reason(
-                column=column,
-                expected=expected,
-                rows=len(of_rows),
-                number=int(of_file),
-                file=self.files[of_file],
-                row=int(row[number == of_file][0]),
-                found=found or f"found {values[0]!r}",
-            )
-            part.add(first, row[number == of_file], values, of_rows)
+            of_rows = refused.filter(pa.array(number == of_file))
+            place = Place(self.files[of_file], int(of_file), rows=row[number == of_file] - 1)
+            value = found or f"found {of_rows[column][0].as_py()!r}"
+            part.reject(of_rows, BadRows(place, column, np.arange(len(of_rows)), value, expected))
         return rows.filter(pa.array(~bad))
 
 
