@@ -39,7 +39,7 @@ def product(logs: str, folder: str) -> None:
 
 
 def with_polars(logs: str, folder: str, gap_ms: int) -> None:
-    """`sessions.parquet` and `rows.arrow` in `folder`; sessions by Eq. 11's definitions (engagement/)."""
+    """`sessions.parquet` and `rows.arrow` in `folder`; sessions by Eq. 11's definitions (engagement.py)."""
     user, time = pl.col("user_id"), pl.col("timestamp")
     rows = pl.read_parquet(f"{logs}/interactions/*.parquet").sort("user_id", "timestamp", maintain_order=True)
     opens = (user != user.shift(1)).fill_null(True) | (time.diff() > gap_ms).fill_null(True)

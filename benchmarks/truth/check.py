@@ -13,8 +13,7 @@ import numpy as np
 
 from benchmarks.harness import markdown
 from benchmarks.truth.bench import WORLDS
-from prefrec_ray.engagement.levels import user_means
-from prefrec_ray.engagement.sessions import session_table
+from prefrec_ray.engagement import session_table, user_means
 from prefrec_ray.settings import TASKS, load_yaml
 from prefrec_ray.simulator.law import ROLLOUT, SimulatedWorld, generator
 from prefrec_ray.simulator.rollout import History, outcome, roll_out

@@ -34,8 +34,7 @@ import yaml
 from benchmarks.harness import markdown
 from benchmarks.truth.bench import world_of
 from prefrec_ray import storage
-from prefrec_ray.engagement.levels import user_means
-from prefrec_ray.engagement.sessions import session_table
+from prefrec_ray.engagement import session_table, user_means
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser

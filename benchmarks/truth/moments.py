@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.engagement.levels import levels_against, user_means
-from prefrec_ray.engagement.sessions import session_table
+from prefrec_ray.engagement import levels_against, session_table, user_means
 from prefrec_ray.evaluation.logged.clone import fit_clone
 from prefrec_ray.evaluation.online import world_settings
 from prefrec_ray.evaluation.results.intervals import bootstrap_interval

@@ -14,8 +14,14 @@ import pyarrow.compute as pc
 import ray
 
 from prefrec_ray.dataset.prepare.rows import equal_rows
-from prefrec_ray.engagement.levels import MAX_LEVEL, depth_levels, frequency_levels
-from prefrec_ray.engagement.sessions import SessionTable, session_numbers, session_table
+from prefrec_ray.engagement import (
+    MAX_LEVEL,
+    SessionTable,
+    depth_levels,
+    frequency_levels,
+    session_numbers,
+    session_table,
+)
 from prefrec_ray.errors import unwrapped_errors
 from prefrec_ray.ids import codes, first_rows, hash_ids, run_lengths
 from prefrec_ray.logs.contract import Part, Reason, merge_reasons

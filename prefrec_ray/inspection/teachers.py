@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.engagement.levels import task_levels
+from prefrec_ray.engagement import task_levels
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, codes, first_rows, run_lengths
 from prefrec_ray.preferences.settings import SCRIPTED, PreferenceSettings

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prefrec_ray.engagement.sessions import session_table
+from prefrec_ray.engagement import session_table
 from prefrec_ray.ids import first_rows, run_lengths
 from prefrec_ray.mdp.columns import (
     RequestMeans,

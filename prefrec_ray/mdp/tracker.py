@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prefrec_ray.engagement.sessions import whole_dwell
+from prefrec_ray.engagement import whole_dwell
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.columns import (
     RequestMeans,

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from markupsafe import Markup
 
-from prefrec_ray.engagement.levels import MAX_LEVEL
+from prefrec_ray.engagement import MAX_LEVEL
 from prefrec_ray.evaluation.results.names import subject_title
 from prefrec_ray.evaluation.results.records import Evaluation, Record, placebo_bias
 from prefrec_ray.reports import figures, html

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from prefrec_ray.engagement.levels import MAX_LEVEL
+from prefrec_ray.engagement import MAX_LEVEL
 from prefrec_ray.evaluation.results.case import Case
 from prefrec_ray.evaluation.results.records import Record
 from prefrec_ray.reports.cards import DAYS_FROM, effects, in_unit

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from prefrec_ray.engagement.levels import levels_against, user_means
-from prefrec_ray.engagement.sessions import session_table
+from prefrec_ray.engagement import levels_against, session_table, user_means
 from prefrec_ray.errors import UserError
 from prefrec_ray.simulator.law import CrowdServer, SimulatedCrowd
 

@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prefrec_ray.engagement.levels import levels_against, user_means
-from prefrec_ray.engagement.sessions import session_table
+from prefrec_ray.engagement import levels_against, session_table, user_means
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition

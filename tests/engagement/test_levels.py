@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.engagement.levels import depth_levels, frequency_levels, mixture_levels, task_levels
+from prefrec_ray.engagement import depth_levels, frequency_levels, mixture_levels, task_levels
 from prefrec_ray.settings import TASKS
 
 session = st.tuples(st.integers(1, 40), st.integers(1, 60))

@@ -5,7 +5,7 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.engagement.sessions import session_numbers, session_table, whole_dwell
+from prefrec_ray.engagement import session_numbers, session_table, whole_dwell
 from prefrec_ray.ids import first_rows
 
 GAP = 100

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.engagement.levels import depth_levels, frequency_levels
+from prefrec_ray.engagement import depth_levels, frequency_levels
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition

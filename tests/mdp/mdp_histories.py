@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import numpy as np
 from hypothesis import strategies as st
 
-from prefrec_ray.engagement.sessions import session_numbers
+from prefrec_ray.engagement import session_numbers
 from prefrec_ray.mdp.bulk import HistoryRows
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.state import StateDefinition

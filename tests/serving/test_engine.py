@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from platform_desk import STATE, Desk, make_policy
 from scipy.stats import chisquare
 
-from prefrec_ray.engagement.sessions import session_numbers
+from prefrec_ray.engagement import session_numbers
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.mdp.bulk import HistoryRows, raw_states
 from prefrec_ray.mdp.items import ItemTable

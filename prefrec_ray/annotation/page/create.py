@@ -34,7 +34,7 @@ from prefrec_ray.annotation.questions import (
 from prefrec_ray.annotation.store import import_votes
 from prefrec_ray.annotation.votes import WORDS, vote_table
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.engagement.levels import task_levels
+from prefrec_ray.engagement import task_levels
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import codes, first_rows
 from prefrec_ray.preferences.teachers import Sessions, mean_level

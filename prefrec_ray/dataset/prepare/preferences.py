@@ -9,7 +9,7 @@ import ray
 
 from prefrec_ray import storage
 from prefrec_ray.dataset.prepare.users import LogUsers
-from prefrec_ray.engagement.levels import task_levels
+from prefrec_ray.engagement import task_levels
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, codes, first_rows
 from prefrec_ray.preferences.settings import SCRIPTED, PreferenceSettings, TeacherSettings

@@ -22,8 +22,7 @@ import ray.data
 from prefrec_ray import storage
 from prefrec_ray.dataset.prepare.rows import REASONS, RowRules
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
-from prefrec_ray.engagement.levels import depth_levels, frequency_levels
-from prefrec_ray.engagement.sessions import session_numbers, session_table
+from prefrec_ray.engagement import depth_levels, frequency_levels, session_numbers, session_table
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, codes, first_rows, fraction, hash_ids, run_lengths
 from prefrec_ray.logs.contract import SideFiles

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import ray
 
-from prefrec_ray.engagement.levels import task_levels
+from prefrec_ray.engagement import task_levels
 from prefrec_ray.evaluation.estimators.fqe import fit_q
 from prefrec_ray.evaluation.estimators.importance_weights import (
     WINDOW,

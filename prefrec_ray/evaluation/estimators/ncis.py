@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from prefrec_ray.engagement.levels import task_levels
+from prefrec_ray.engagement import task_levels
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.logged.sessions import LoggedSessions

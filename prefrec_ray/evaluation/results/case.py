@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from prefrec_ray.engagement.levels import MAX_LEVEL
+from prefrec_ray.engagement import MAX_LEVEL
 from prefrec_ray.evaluation.results.names import BLIND, LOGGING_POLICY, shuffled
 from prefrec_ray.evaluation.results.records import Record, ServedItems, SpecificationRecord, Support
 from prefrec_ray.settings import Task

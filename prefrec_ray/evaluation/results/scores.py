@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from prefrec_ray.engagement.levels import MAX_LEVEL
+from prefrec_ray.engagement import MAX_LEVEL
 from prefrec_ray.evaluation.results.intervals import bootstrap_interval, widened
 from prefrec_ray.evaluation.results.names import Subject
 from prefrec_ray.evaluation.results.records import Record

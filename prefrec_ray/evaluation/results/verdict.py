@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
-from prefrec_ray.engagement.levels import MAX_LEVEL
+from prefrec_ray.engagement import MAX_LEVEL
 from prefrec_ray.evaluation.results.case import CALIBRATED, FEW_ITEMS, OWN_UNITS, Case, of_users
 from prefrec_ray.evaluation.results.names import LOGGING_POLICY, is_control, length_only
 from prefrec_ray.evaluation.results.records import Evaluation, Light, PolicyVerdict, Record, ServedItems

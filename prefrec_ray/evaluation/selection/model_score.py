@@ -11,7 +11,7 @@ import ray
 
 from prefrec_ray import runtime
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.engagement.levels import MAX_LEVEL
+from prefrec_ray.engagement import MAX_LEVEL
 from prefrec_ray.evaluation.estimators.model import platform_of, policy_server
 from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.policy import Policy

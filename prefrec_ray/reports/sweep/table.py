@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-from prefrec_ray.engagement.levels import MAX_LEVEL
+from prefrec_ray.engagement import MAX_LEVEL
 from prefrec_ray.evaluation.results.names import Role, role_title, subject_title
 from prefrec_ray.reports.sweep.load import Setting, Sweep, Trial
 from prefrec_ray.reports.sweep.scores import Measure, Score

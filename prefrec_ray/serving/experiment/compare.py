@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from prefrec_ray.engagement.levels import levels_against, user_means
-from prefrec_ray.engagement.sessions import session_numbers, session_table
+from prefrec_ray.engagement import levels_against, session_numbers, session_table, user_means
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import read_about
 from prefrec_ray.serving.experiment.history import Events, read_events

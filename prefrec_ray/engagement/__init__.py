@@ -1,1 +1,0 @@
-"""Sessions, depth, revisit times and levels relative to the user's mean."""
