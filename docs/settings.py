@@ -18,7 +18,7 @@ from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, ModelSettings, NcisSettings
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.nightly.settings import LoopSettings
-from prefrec_ray.preferences.settings import PreferenceSettings, TeacherSettings
+from prefrec_ray.preferences import PreferenceSettings, TeacherSettings
 from prefrec_ray.serving.settings import Arm, ServeSettings
 from prefrec_ray.settings import RECIPES
 from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings

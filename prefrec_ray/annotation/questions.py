@@ -25,7 +25,7 @@ from prefrec_ray.annotation import label_studio
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, codes, first_rows
-from prefrec_ray.preferences.teachers import DRAWS
+from prefrec_ray.preferences import DRAWS
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import PAIRINGS

@@ -22,7 +22,7 @@ from prefrec_ray.annotation.questions import histories, read_pairs
 from prefrec_ray.annotation.votes import read_votes
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError, nearest
-from prefrec_ray.preferences.settings import SCRIPTED
+from prefrec_ray.preferences import SCRIPTED
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.storage.parquet import write_parquet
 

@@ -15,8 +15,7 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement import task_levels
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, codes, first_rows, run_lengths
-from prefrec_ray.preferences.settings import SCRIPTED, PreferenceSettings
-from prefrec_ray.preferences.teachers import DRAWS, SCORINGS, Sessions, label
+from prefrec_ray.preferences import DRAWS, SCORINGS, SCRIPTED, PreferenceSettings, Sessions, label
 from prefrec_ray.settings import parse
 
 #: Sessions that are read, in whole buckets of users; a bucket is a random sample of the users.

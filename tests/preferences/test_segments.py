@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.preferences.teachers import DRAWS
+from prefrec_ray.preferences import DRAWS
 from prefrec_ray.settings import PAIRINGS
 
 

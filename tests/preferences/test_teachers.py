@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from prefrec_ray import memory
 from prefrec_ray.errors import UserError
-from prefrec_ray.preferences.settings import PreferenceSettings
-from prefrec_ray.preferences.teachers import SCORINGS, Sessions, label
+from prefrec_ray.preferences import SCORINGS, PreferenceSettings, Sessions, label
 from prefrec_ray.settings import parse
 
 users = st.lists(

@@ -23,7 +23,7 @@ from prefrec_ray.algorithms.feed.batches import to_device
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream
-from prefrec_ray.preferences.settings import SCRIPTED
+from prefrec_ray.preferences import SCRIPTED
 from prefrec_ray.settings import PAIRINGS
 
 #: Files of impressions that are read at a time.

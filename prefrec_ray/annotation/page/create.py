@@ -37,7 +37,7 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement import task_levels
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import codes, first_rows
-from prefrec_ray.preferences.teachers import Sessions, mean_level
+from prefrec_ray.preferences import Sessions, mean_level
 from prefrec_ray.runtime.progress import Progress
 
 #: The folder of a store with its questions, as `prefrec pairs` writes them.

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from prefrec_ray.preferences.settings import Pairs
+from prefrec_ray.preferences import PairCount
 from prefrec_ray.settings import Count, Pairing, Seed, Settings
 
 Share = Annotated[float, Field(ge=0, le=0.5)]
@@ -15,7 +15,7 @@ Share = Annotated[float, Field(ge=0, le=0.5)]
 class LabelSettings(Settings):
     """The section `label`. `DRAWN` are fixed when the store is made; the others may change at every start."""
 
-    pairs: Pairs = Field(default=1000, description="candidate pairs")
+    pairs: PairCount = Field(default=1000, description="candidate pairs")
     held_out: Annotated[float, Field(ge=0, le=0.9)] = Field(
         default=0.1, description="share of pairs of validation users"
     )

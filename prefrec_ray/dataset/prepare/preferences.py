@@ -12,8 +12,16 @@ from prefrec_ray.dataset.prepare.users import LogUsers
 from prefrec_ray.engagement import task_levels
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, codes, first_rows
-from prefrec_ray.preferences.settings import SCRIPTED, PreferenceSettings, TeacherSettings
-from prefrec_ray.preferences.teachers import DRAWS, SCORINGS, Pairs, Sessions, label
+from prefrec_ray.preferences import (
+    DRAWS,
+    SCORINGS,
+    SCRIPTED,
+    Pairs,
+    PreferenceSettings,
+    Sessions,
+    TeacherSettings,
+    label,
+)
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import PAIRINGS, SPLITS

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from prefrec_ray.logs import Source
-from prefrec_ray.preferences.settings import PreferenceSettings
+from prefrec_ray.preferences import PreferenceSettings
 from prefrec_ray.settings import Count, Seed, Settings
 
 Share = Annotated[float, Field(gt=0, lt=1)]

@@ -1,1 +1,0 @@
-"""Preferences between segments of histories: pairs, scripted teachers and their labels."""
