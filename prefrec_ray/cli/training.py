@@ -73,9 +73,6 @@ def tune(
         typer.Option("--output", metavar="SWEEP", show_default="sweeps/NAME of FILE", help="New folder for the sweep."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume the sweep in SWEEP.")] = False,
-    smoke: Annotated[
-        bool, typer.Option("--smoke", help="Run all trials of FILE at a hundredth of their length.")
-    ] = False,
 ) -> None:
     """Run a grid, an ablation or a search (section `tune`)."""
     out = console()
@@ -89,12 +86,11 @@ def tune(
     dataset = dataset or settings.dataset
     if dataset is None:
         raise UserError(f"{file}: tune: key 'dataset' is missing; name the data set there or by --dataset DATASET")
-    name = posixpath.basename(file).removesuffix(".yaml") + ("_smoke" if smoke else "")
-    output = output or storage.join("sweeps", name)
+    output = output or storage.join("sweeps", posixpath.basename(file).removesuffix(".yaml"))
     with storage.claimed(output), progress(out) as report:
         base = with_votes(settings.base, storage.absolute(dataset), report)
         settings = settings.model_copy(update={"base": base})
-        plan = prepare_sweep(settings, dataset, output, resume, smoke, report, f"{file}: tune")
+        plan = prepare_sweep(settings, dataset, output, resume, report, f"{file}: tune")
         run_sweep(plan, output, resume, report, out.print, lambda rows: _show(rows, plan.settings, output, out))
     made("sweep", output, pasteable("evaluate", output, "--dataset", dataset))
 

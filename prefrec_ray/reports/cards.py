@@ -17,7 +17,7 @@ from prefrec_ray.evaluation.results.records import (
 )
 from prefrec_ray.evaluation.results.verdict import VERDICTS
 from prefrec_ray.reports import html
-from prefrec_ray.reports.items import CatalogueItem, ItemId, named
+from prefrec_ray.reports.items import ItemId, title_of
 from prefrec_ray.reports.terms import CHECKS, serving_rule
 
 #: Longer times are in days.
@@ -78,11 +78,11 @@ class Card:
     reasons: Sequence[str]
     truth: str
     served: str
-    items: Sequence[tuple[CatalogueItem, str]]  # with its share of the impressions
+    items: Sequence[tuple[str, str]]  # title, and share of the impressions
 
 
-def card(evaluation: Evaluation, case: Case, verdict: PolicyVerdict, items: Mapping[ItemId, CatalogueItem]) -> Card:
-    """Return the card of one policy; `items`: items with a title or a picture."""
+def card(evaluation: Evaluation, case: Case, verdict: PolicyVerdict, titles: Mapping[ItemId, str]) -> Card:
+    """Return the card of one policy; `titles`: of items that have one."""
     own = [record for record in evaluation.records if record.subject == case.policy]
     served = evaluation.served.get(case.policy)
     caution = always_best(own)
@@ -98,7 +98,7 @@ def card(evaluation: Evaluation, case: Case, verdict: PolicyVerdict, items: Mapp
         reasons=verdict.reasons,
         truth=" ".join(_truth(record) for record in own if record.estimator == "online"),
         served="Most served, in roll-outs" if served and served.counted == "roll-out" else "Most served",
-        items=[(named(i.item_id, items), html.share(i.share)) for i in most_served(served)],
+        items=[(title_of(i.item_id, titles), html.share(i.share)) for i in most_served(served)],
     )
 
 

@@ -11,7 +11,7 @@ from prefrec_ray.engagement import MAX_LEVEL
 from prefrec_ray.evaluation.results.names import subject_title
 from prefrec_ray.evaluation.results.records import Evaluation, Record, placebo_bias
 from prefrec_ray.reports import figures, html
-from prefrec_ray.reports.items import CatalogueItem, ItemId, named
+from prefrec_ray.reports.items import ItemId, title_of
 from prefrec_ray.reports.terms import LEVEL
 
 ESTIMATORS = {
@@ -142,16 +142,14 @@ def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def served_section(
-    evaluation: Evaluation, items: Mapping[ItemId, CatalogueItem] = MappingProxyType({})
-) -> Markup | None:
-    """Return the section about the items that every subject serves; `items`: items with a title."""
+def served_section(evaluation: Evaluation, titles: Mapping[ItemId, str] = MappingProxyType({})) -> Markup | None:
+    """Return the section about the items that every subject serves; `titles`: of items that have one."""
     if not evaluation.served:
         return None
     head = ["subject", "counted in", "different items", "most served, share of impressions"]
     rows = []
     for name, served in evaluation.served.items():
-        top = ", ".join(f"{named(item.item_id, items).title} ({item.share:.1%})" for item in served.top_items[:TOP])
+        top = ", ".join(f"{title_of(item.item_id, titles)} ({item.share:.1%})" for item in served.top_items[:TOP])
         saturation = "–" if served.action_saturation is None else f"{served.action_saturation:.0%}"
         counts = [served.counted, served.distinct_items, html.Cell(top, "long")]
         rows.append([subject_title(name), *counts, html.number(served.item_distance), saturation])

@@ -16,7 +16,7 @@ from prefrec_ray.evaluation.results.records import ENOUGH, Evaluation, PolicyVer
 from prefrec_ray.evaluation.results.verdict import ESTIMATORS, VERDICTS, case_of
 from prefrec_ray.reports import figures, html
 from prefrec_ray.reports.cards import Card, always_best, card, effects, few_effective, most_served
-from prefrec_ray.reports.items import CatalogueItem, ItemId
+from prefrec_ray.reports.items import ItemId
 from prefrec_ray.reports.terms import INTERVAL_TERM, LEGEND, LEVEL_TERM, POLICY_TERM
 
 #: Cards that are not folded.
@@ -60,15 +60,15 @@ class FirstScreen:
 def first_screen(
     evaluation: Evaluation,
     facts: Sequence[tuple[str, str]],
-    items: Mapping[ItemId, CatalogueItem] = MappingProxyType({}),
+    titles: Mapping[ItemId, str] = MappingProxyType({}),
     shown: int = SHOWN,
 ) -> FirstScreen:
-    """Return the screen. `items`: items with a title or picture. `shown`: number of cards that are not folded."""
+    """Return the screen. `titles`: of items that have one. `shown`: number of cards that are not folded."""
     verdicts = evaluation.verdicts
     if not verdicts:
         return FirstScreen("Not evaluated yet: run prefrec evaluate, then this report again.", facts)
     cases = {policy: case_of(evaluation, policy) for policy in verdicts}
-    cards = [card(evaluation, cases[policy], one, items) for policy, one in verdicts.items()]
+    cards = [card(evaluation, cases[policy], one, titles) for policy, one in verdicts.items()]
     held = [one.verdict for one in verdicts.values()]
     drawn = figures.own_units(list(cases.values()))
     name = _chosen(evaluation)

@@ -15,7 +15,7 @@ from prefrec_ray.evaluation.results.verdict import vouched
 from prefrec_ray.reports import figures, html
 from prefrec_ray.reports.evaluated import evaluation_section, served_section
 from prefrec_ray.reports.first import first_screen, items_shown
-from prefrec_ray.reports.items import named_items
+from prefrec_ray.reports.items import item_titles
 from prefrec_ray.reports.load import (
     Run,
     dataset_name,
@@ -71,11 +71,11 @@ def render(runs: Sequence[Run], evaluation: Evaluation, evaluated: str = "") -> 
     """Return the page as HTML; `evaluated`: the days of the evaluation."""
     tasks = list(dict.fromkeys(str(run.config["task"]) for run in runs))
     places = [storage.join(run.uri, "policy") for run in runs] + [str(run.config["dataset"]) for run in runs]
-    items = named_items(places, items_shown(evaluation))
+    titles = item_titles(places, items_shown(evaluation))
     blocks = [
-        first_screen(evaluation, _facts(runs, evaluation, evaluated), items).render(),
+        first_screen(evaluation, _facts(runs, evaluation, evaluated), titles).render(),
         evaluation_section(vouched(evaluation)),
-        served_section(evaluation, items),
+        served_section(evaluation, titles),
         _reward(runs),
         _curves(runs),
         _levels(runs),

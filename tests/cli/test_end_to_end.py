@@ -82,7 +82,7 @@ def test_from_nothing_to_a_report(
     assert run(["evaluate", "policy", "--dataset", "dataset", "--output", "notes/new/policy.json", *ncis]) == 0
     assert Path("notes/new/policy.json").exists()
     assert run(["report", "runs", "--output", "pages/new/all.html"]) == 0
-    assert run(["tune", "config.yaml", "--dataset", "dataset", "--output", "sweep", "--smoke"]) == 0
+    assert run(["tune", "config.yaml", "--dataset", "dataset", "--output", "sweep"]) == 0
     assert run(["evaluate", "sweep", "--dataset", "dataset", "--online", *ncis]) == 0
     assert run(["report", "sweep", "--output", "pages/sweep/report.html"]) == 0
     out, err = capsys.readouterr()

@@ -60,7 +60,7 @@ def write_sweep(
     """SWEEP/sweep.json, trials.csv, best.yaml and the runs of finished trials."""
     chosen = chosen or settings()
     folder.mkdir(parents=True)
-    description = {"dataset": "/data/simulator/dataset", "smoke": False, "settings": chosen.model_dump(mode="json")}
+    description = {"dataset": "/data/simulator/dataset", "settings": chosen.model_dump(mode="json")}
     (folder / "sweep.json").write_text(json.dumps(description))
     all_trials = trials(chosen)
     rows = []

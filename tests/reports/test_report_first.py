@@ -1,6 +1,5 @@
 """The first screen: verdicts, lights with numbers, facts; names are always text."""
 
-import base64
 import json
 import re
 import shutil
@@ -20,7 +19,7 @@ from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.reports import html
 from prefrec_ray.reports.cards import in_unit
 from prefrec_ray.reports.first import LEGEND, SHOWN, first_screen
-from prefrec_ray.reports.items import CatalogueItem, named_items, picture
+from prefrec_ray.reports.items import item_titles
 from prefrec_ray.reports.load import load_evaluation, load_runs
 
 ATTACK = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7 * 7 }}"
@@ -170,7 +169,7 @@ def test_what_names_hold_is_text(runs: Path) -> None:
     assert ATTACK in document.texts["h3"]
     assert f"item {ATTACK}" in document.texts["span"]
     assert "49" not in document.texts["h3"]
-    titles = {101: CatalogueItem(ATTACK, picture="")}
+    titles = {101: ATTACK}
     evaluation = load_evaluation([str(runs)], load_runs([str(runs)]))
     page = html.document(ATTACK, [first_screen(evaluation, [(ATTACK, ATTACK)], titles).render()])
     assert "<script" not in page
@@ -204,39 +203,19 @@ def test_no_module_of_the_package_writes_markup() -> None:
         assert not re.search(r"</?[a-z][a-z0-9]*( [a-z]+=[^>]*)?>", file.read_text("utf-8")), file.name
 
 
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
-
-
-def test_titles_and_pictures_of_items_are_on_the_page(runs: Path) -> None:
+def test_titles_of_items_are_on_the_page(runs: Path) -> None:
     write_verdicts(runs)
-    (runs / "tea.png").write_bytes(PNG)
     (runs / "robust" / "policy").mkdir()
-    about = pa.table({"title": ["Tea", ATTACK, None], "image": [str(runs / "tea.png"), str(runs / "none"), None]})
-    table = ItemTable(np.array([100, 101, 102]), np.zeros((3, 2)), about=about)
+    table = ItemTable(np.array([100, 101, 102]), np.zeros((3, 2)), about=pa.table({"title": ["Tea", ATTACK, None]}))
     table.save(str(runs / "robust" / "policy" / "items.parquet"))
     text, document = written(runs)
-    spans = document.texts["span"]
-    assert {"Tea", ATTACK, "item 102"} <= set(spans)
-    data = base64.b64encode(PNG).decode()
-    assert text.count(f'<img alt="" src="data:image/png;base64,{data}">') == 2  # of the two policies that serve it
-    assert document.fetched == []
+    assert {"Tea", ATTACK, "item 102"} <= set(document.texts["span"])
     assert "<script" not in text
-
-
-def test_only_pictures_become_pictures(tmp_path: Path) -> None:
-    file = tmp_path / "x"
-    for content in (b"root:x:0:0", b"<svg onload='alert(1)'>", b"", PNG + bytes(262_144)):
-        file.write_bytes(content)
-        assert picture(str(file)) == ""
-    for uri in (str(tmp_path), str(tmp_path / "none"), "https://example.com/a.png", "file://?", "a\0b", ""):
-        assert picture(uri) == ""
-    file.write_bytes(b"\xff\xd8\xff\xe0")
-    assert picture(str(file)).startswith("data:image/jpeg;base64,")
 
 
 def test_a_table_of_other_items_has_no_titles(tmp_path: Path) -> None:
     ItemTable(np.array(["a"]), np.zeros((1, 2)), about=pa.table({"title": ["A"]})).save(f"{tmp_path}/items.parquet")
-    assert named_items([str(tmp_path), f"{tmp_path}/none"], [3, 4]) == {}
-    assert named_items([str(tmp_path)], ["a", "b"]) == {"a": CatalogueItem("A")}
+    assert item_titles([str(tmp_path), f"{tmp_path}/none"], [3, 4]) == {}
+    assert item_titles([str(tmp_path)], ["a", "b"]) == {"a": "A"}
     (tmp_path / "items.parquet").write_text("damaged")
-    assert named_items([str(tmp_path)], ["a"]) == {}
+    assert item_titles([str(tmp_path)], ["a"]) == {}

@@ -56,7 +56,6 @@ class Sweep:
 
     uri: str
     dataset: str
-    smoke: bool
     settings: TuneSettings
     trials: Sequence[Trial]
     runs: Mapping[str, Run]
@@ -146,7 +145,6 @@ def load_sweep(uri: str) -> Sweep:
     return Sweep(
         uri=root,
         dataset=str(description["dataset"]),
-        smoke=bool(description.get("smoke")),
         settings=settings,
         trials=trials,
         runs={trial.name: load_run(storage.join(root, trial.name)) for trial in trials if trial.status == FINISHED},

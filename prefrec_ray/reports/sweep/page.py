@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from prefrec_ray import storage
 from prefrec_ray.reports import html
 from prefrec_ray.reports.first import first_screen, items_shown
-from prefrec_ray.reports.items import named_items
+from prefrec_ray.reports.items import item_titles
 from prefrec_ray.reports.load import dated, days
 from prefrec_ray.reports.sweep import figures
 from prefrec_ray.reports.sweep.load import FAILED, Sweep, load_sweep, short
@@ -44,7 +44,6 @@ def render(sweep: Sweep) -> str:
     scored = measures(sweep)
     parts = [
         html.paragraph(_about(sweep), "note"),
-        _smoke(sweep),
         _first(sweep),
         _best(sweep),
         _tables(sweep, [make_table(sweep, measure) for measure in scored]),
@@ -66,7 +65,7 @@ def _first(sweep: Sweep) -> Markup | None:
         ("Judged on", dated(f"{sweep.evaluation.split or 'held-out'} users, not used in training", judged)),
     ]
     places = [f"{sweep.uri}/policies/{trial.name}" for trial in sweep.finished[:1]] + [sweep.dataset]
-    return first_screen(sweep.evaluation, facts, named_items(places, items_shown(sweep.evaluation)), SHOWN).render()
+    return first_screen(sweep.evaluation, facts, item_titles(places, items_shown(sweep.evaluation)), SHOWN).render()
 
 
 def _about(sweep: Sweep) -> str:
@@ -83,13 +82,6 @@ def _about(sweep: Sweep) -> str:
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}. Data set: {sweep.dataset_name}. {len(states)} trials: {counts}."
-
-
-def _smoke(sweep: Sweep) -> Markup | None:
-    text = (
-        "A smoke run: every trial at a hundredth of its size. It shows that everything works; its scores mean nothing."
-    )
-    return html.paragraph(text, "bad") if sweep.smoke else None
 
 
 def _tables(sweep: Sweep, tables: Sequence[SweepTable]) -> Markup | None:

@@ -49,7 +49,7 @@ def sweep(
     reported, another process that tunes there.
     """
     with storage.claimed(output):
-        plan = prepare_sweep(settings, dataset, output, resume, progress=report)
+        plan = prepare_sweep(settings, dataset, output, resume, report)
         return run_sweep(plan, output, resume, report, say)
 
 
@@ -58,19 +58,16 @@ def prepare_sweep(
     dataset: str,
     output: str,
     resume: bool = False,
-    smoke: bool = False,
     progress: Progress = silent,
     where: str = "tune",
 ) -> SweepPlan:
     """Check everything and load the shared data, as the first part of `sweep`, while it holds the lock of `output`.
 
-    `smoke`: a hundredth of every trial, one seed, few samples. `where` is the prefix of a `UserError`.
+    `where` is the prefix of a `UserError`.
     """
     dataset, output = storage.absolute(dataset), storage.absolute(output)
     settings = checked(settings, where)
-    if smoke:
-        settings = space.smoke_settings(settings)
-    description = {"dataset": dataset, "smoke": smoke, "settings": settings.model_dump(mode="json")}
+    description = {"dataset": dataset, "settings": settings.model_dump(mode="json")}
     before = _check_folder(description, output, resume)
     runtime.start_ray()
     chosen = _chosen(settings)

@@ -17,16 +17,11 @@ from typing import Any
 import numpy as np
 
 from prefrec_ray.algorithms.methods import find_settings
-from prefrec_ray.algorithms.settings import recipe_defaults, reward_settings
+from prefrec_ray.algorithms.settings import reward_settings
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.tuning.settings import Space, TuneSettings
 
 Trial = dict[str, Any]
-
-#: Share of a run's length, and number of samples, under `--smoke`.
-SMOKE_SHARE = 0.01
-SMOKE_SAMPLES = 2
-_LENGTHS = ("pretrain_epochs", "num_epochs")
 
 
 def trials(settings: TuneSettings) -> list[Trial]:
@@ -110,24 +105,6 @@ def with_precision(settings: TuneSettings, precision: str) -> TuneSettings:
         values = {"grid": settled(searched.grid), "choice": settled(searched.choice)}
         changed["search"] = {**settings.search, "precision": searched.model_copy(update=values)}
     return settings.model_copy(update=changed)
-
-
-def smoke_settings(settings: TuneSettings) -> TuneSettings:
-    """Return the sweep with one seed, few samples and a hundredth of the passes over preferences and transitions.
-
-    Keys of `search` that control the length are not searched.
-    """
-    defaults = recipe_defaults(find_settings(settings.method[0]), settings.recipe[0])
-    short = {key: float(settings.base.get(key, defaults[key])) * SMOKE_SHARE for key in _LENGTHS}
-    search = {key: space for key, space in settings.search.items() if key not in (*_LENGTHS, "updates_per_iteration")}
-    return settings.model_copy(
-        update={
-            "seeds": settings.seeds[:1],
-            "num_samples": min(settings.num_samples, SMOKE_SAMPLES),
-            "base": {**settings.base, **short, "updates_per_iteration": None},
-            "search": search,
-        }
-    )
 
 
 def _random(key: str, number: int) -> Callable[[], float]:

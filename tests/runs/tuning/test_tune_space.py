@@ -9,13 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.algorithms.settings import ExpectileSettings, recipe_defaults
 from prefrec_ray.runs.tuning.settings import Space, TuneSettings
 from prefrec_ray.runs.tuning.space import (
     corners,
     draw,
     draws_reward,
-    smoke_settings,
     suggest,
     train_settings,
     trials,
@@ -94,19 +92,6 @@ def test_base_stands_under_what_is_searched() -> None:
     tune_settings = sweep(base={"gamma": 0.5, "tau": 0.1}, search={"gamma": {"grid": [0.9]}})
     (run,) = [train_settings(tune_settings, trial) for trial in trials(tune_settings)]
     assert run.config == {"gamma": 0.9, "tau": 0.1}
-
-
-def test_smoke_runs_a_hundredth() -> None:
-    search = {"gamma": {"uniform": [0.8, 0.9]}, "num_epochs": {"uniform": [10, 20]}}
-    base = {"num_epochs": 30, "updates_per_iteration": 100}
-    few = smoke_settings(sweep(seeds=[5, 6], num_samples=40, recipe="paper", base=base, search=search))
-    runs = [train_settings(few, trial) for trial in trials(few)]
-    assert [run.seed for run in runs] == [5, 5]
-    assert len({run.config["gamma"] for run in runs}) == 2
-    for run in runs:
-        assert run.config["num_epochs"] == 0.3
-        assert run.config["pretrain_epochs"] == recipe_defaults(ExpectileSettings, "paper")["pretrain_epochs"] / 100
-        assert run.config["updates_per_iteration"] is None
 
 
 class Asked:
