@@ -17,7 +17,7 @@ from prefrec_ray.evaluation.results.records import (
 )
 from prefrec_ray.evaluation.results.verdict import VERDICTS
 from prefrec_ray.reports import html
-from prefrec_ray.reports.items import ItemId, title_of
+from prefrec_ray.reports.load import ItemId, title_of
 from prefrec_ray.reports.terms import CHECKS, serving_rule
 
 #: Longer times are in days.

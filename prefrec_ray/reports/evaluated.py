@@ -11,7 +11,7 @@ from prefrec_ray.engagement import MAX_LEVEL
 from prefrec_ray.evaluation.results.names import subject_title
 from prefrec_ray.evaluation.results.records import Evaluation, Record, placebo_bias
 from prefrec_ray.reports import figures, html
-from prefrec_ray.reports.items import ItemId, title_of
+from prefrec_ray.reports.load import ItemId, title_of
 from prefrec_ray.reports.terms import LEVEL
 
 ESTIMATORS = {

@@ -16,7 +16,7 @@ from prefrec_ray.evaluation.results.records import ENOUGH, Evaluation, PolicyVer
 from prefrec_ray.evaluation.results.verdict import ESTIMATORS, VERDICTS, case_of
 from prefrec_ray.reports import figures, html
 from prefrec_ray.reports.cards import Card, always_best, card, effects, few_effective, most_served
-from prefrec_ray.reports.items import ItemId
+from prefrec_ray.reports.load import ItemId
 from prefrec_ray.reports.terms import INTERVAL_TERM, LEGEND, LEVEL_TERM, POLICY_TERM
 
 #: Cards that are not folded.

@@ -1,10 +1,10 @@
-"""Inputs of a report: runs, their learning curves, the evaluations of their policies, and levels of their data sets."""
+"""Inputs of a report: runs with learning curves, their evaluations, and levels and titles of their data sets."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,8 +16,11 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.names import short_names, subject_of
 from prefrec_ray.evaluation.results.records import Evaluation, Record, read_evaluation
 from prefrec_ray.evaluation.results.verdict import best_first, verdicts
+from prefrec_ray.mdp.items import ItemTable
 
 LEVELS = 6  # 0 to 5 (Eq. 11)
+
+ItemId = int | str
 
 
 @dataclass(frozen=True)
@@ -70,20 +73,13 @@ def told_apart(evaluations: Sequence[Evaluation], labels: Mapping[str, str]) -> 
     """Return the evaluations, with policies of equal names renamed by their run, or by their path without a run.
 
     `labels`: names of the runs, by absolute URI. Policies of one name are one policy if they have the same place and
-    settings, if they serve the same items, or if their place is not known.
+    settings, or if their place is not known.
     """
-    bearers: dict[str, list[tuple[Evaluation, Record]]] = {}
+    places: dict[str, set[tuple[str | None, str]]] = {}
     for evaluation in evaluations:
         for name, record in _policies(evaluation).items():
-            others = bearers.setdefault(name, [])
-            served = evaluation.served.get(name)
-            if not any(
-                (one.bundle, one.provenance) == (record.bundle, record.provenance)
-                or (served is not None and served == other.served.get(name))
-                for other, one in others
-            ):
-                others.append((evaluation, record))
-    shared = {name for name, others in bearers.items() if len(others) > 1}
+            places.setdefault(name, set()).add((record.bundle, str(record.provenance)))
+    shared = {name for name, found in places.items() if len(found) > 1}
     return [
         _renamed(one, {name: _name(record, labels) for name, record in _policies(one).items() if name in shared})
         for one in evaluations
@@ -144,6 +140,35 @@ def level_shares(uri: str) -> dict[str, np.ndarray]:
             level = table[f"level_{name}"].to_numpy().astype(np.float64)
             count += np.bincount(level[np.isfinite(level)].astype(np.int64), minlength=LEVELS)
     return {name: count / max(1, count.sum()) for name, count in counts.items()}
+
+
+def item_titles(uris: Iterable[str], ids: Sequence[ItemId]) -> dict[ItemId, str]:
+    """Return the titles of the `ids` with one in an items.parquet in the folders `uris` (policies, data sets)."""
+    titles: dict[ItemId, str] = {}
+    for uri in uris:
+        missing = [item for item in dict.fromkeys(ids) if item not in titles]
+        file = storage.join(uri, "items.parquet")
+        if missing and storage.exists(file):
+            titles |= _titles_in(file, missing)
+    return titles
+
+
+def _titles_in(file: str, ids: Sequence[ItemId]) -> dict[ItemId, str]:
+    try:
+        table = ItemTable.load(file)
+        rows = table.find(np.array(ids))
+    except UserError:  # ids of another kind, or damaged: a page without titles is still a page
+        return {}
+    if table.about is None or "title" not in table.about.column_names:
+        return {}
+    column = table.about["title"]
+    found = {item: column[row].as_py() for item, row in zip(ids, rows.tolist(), strict=True) if row >= 0}
+    return {item: title for item, title in found.items() if title}
+
+
+def title_of(item_id: ItemId, titles: Mapping[ItemId, str]) -> str:
+    """Return the title of an item, or its id if it has none."""
+    return titles.get(item_id, f"item {item_id}")
 
 
 def dataset_name(uri: str) -> str:

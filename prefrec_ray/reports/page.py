@@ -15,13 +15,13 @@ from prefrec_ray.evaluation.results.verdict import vouched
 from prefrec_ray.reports import figures, html
 from prefrec_ray.reports.evaluated import evaluation_section, served_section
 from prefrec_ray.reports.first import first_screen, items_shown
-from prefrec_ray.reports.items import item_titles
 from prefrec_ray.reports.load import (
     Run,
     dataset_name,
     dated,
     days,
     evaluation_files,
+    item_titles,
     level_shares,
     load_evaluation,
     load_runs,

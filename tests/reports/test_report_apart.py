@@ -55,12 +55,6 @@ def test_a_policy_that_is_no_runs_own_is_called_by_its_place(evaluated: None) ->
     assert set(whole.verdicts) == {"runs/paper/constrained", "PrefRec paper", "PrefRec robust"}
 
 
-def test_what_serves_the_same_is_the_same_policy_wherever_it_lies(evaluated: None) -> None:
-    Path("runs/robust/evaluation.json").unlink()
-    write_own("runs", "/elsewhere/policy", 1.5, 11)
-    assert list(load_evaluation(["runs"], load_runs(["runs"])).verdicts) == ["PrefRec"]
-
-
 def test_where_no_record_tells_the_place_a_name_is_one_policy(evaluated: None) -> None:
     file = Path("runs/paper/evaluation.json")
     told = json.loads(file.read_text())

@@ -19,8 +19,7 @@ from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.reports import html
 from prefrec_ray.reports.cards import in_unit
 from prefrec_ray.reports.first import LEGEND, SHOWN, first_screen
-from prefrec_ray.reports.items import item_titles
-from prefrec_ray.reports.load import load_evaluation, load_runs
+from prefrec_ray.reports.load import item_titles, load_evaluation, load_runs
 
 ATTACK = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7 * 7 }}"
 

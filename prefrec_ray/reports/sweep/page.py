@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from prefrec_ray import storage
 from prefrec_ray.reports import html
 from prefrec_ray.reports.first import first_screen, items_shown
-from prefrec_ray.reports.items import item_titles
-from prefrec_ray.reports.load import dated, days
+from prefrec_ray.reports.load import dated, days, item_titles
 from prefrec_ray.reports.sweep import figures
 from prefrec_ray.reports.sweep.load import FAILED, Sweep, load_sweep, short
 from prefrec_ray.reports.sweep.scores import ESTIMATORS, Measure, measures, metric_of, own_columns, unknown_policies
