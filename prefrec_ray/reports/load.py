@@ -17,6 +17,7 @@ from prefrec_ray.evaluation.results.names import short_names, subject_of
 from prefrec_ray.evaluation.results.records import Evaluation, Record, read_evaluation
 from prefrec_ray.evaluation.results.verdict import best_first, verdicts
 from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.runs.checkpoints import read_description
 
 LEVELS = 6  # 0 to 5 (Eq. 11)
 
@@ -208,12 +209,7 @@ def _is_run(folder: str) -> bool:
 
 def load_run(folder: str) -> Run:
     """Return the run in `folder`, without a label. Raises `UserError` if a file is missing or has no iteration."""
-    config = storage.read_json(storage.join(folder, "config.json"))
-    if not isinstance(config, dict):
-        raise UserError(f"{folder}/config.json: found {type(config).__name__}; expected the settings of a run")
-    for key in ("task", "dataset"):
-        if key not in config:
-            raise UserError(f"{folder}/config.json: key '{key}' is missing; expected the settings of a run")
+    config = read_description(storage.join(folder, "config.json"), ("task", "dataset"))
     rows = list(csv.DictReader(io.StringIO(storage.read_text(storage.join(folder, "progress.csv")))))
     if not rows:
         raise UserError(f"{folder}/progress.csv: no iteration yet; let the run continue before its report")

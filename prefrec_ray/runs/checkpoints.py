@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written atomically, and checked before use. The last ones and the best one are kept.
+"""Folder of a run or sweep that may be resumed, and its checkpoints: written atomically, and checked before use.
 
 RUN/checkpoint_000012/manifest.json names every other file with its size and checksum, and is written last.
 RUN/checkpoint_000012/result.json has the run's rows up to this iteration: no other file is needed to resume.
@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,51 @@ from prefrec_ray.storage.manifest import MANIFEST, damage, seal
 ROWS = "result.json"
 
 _LOG = logging.getLogger(__name__)
+
+
+def check_output(output: str, name: str, described: Mapping[str, Any], resume: bool) -> dict[str, Any]:
+    """Check the folder of a run or sweep that begins or is resumed, and return the content of its first file `name`.
+
+    The file has the settings `described`. Empty for a new folder. Raises `UserError` if `output` exists (without
+    `resume`), has other content, or was started with other settings.
+    """
+    if not storage.exists(output):
+        return {}
+    if not resume:
+        raise UserError(f"{output}: already exists; continue it by --resume, or choose another output folder")
+    file = storage.join(output, name)
+    if not storage.exists(file):
+        # A killed process may leave its first file half-written. In any other folder a resumed one, which removes
+        # half-written files, could remove those of somebody else.
+        names = [uri.rsplit("/", 1)[-1] for uri in (*storage.list_folders(output), *storage.list_files(output))]
+        if not all(there.startswith(f"{name}.") for there in names):
+            raise UserError(f"{output}: nothing to resume (no {name} in it); choose another output folder")
+        return {}
+    before = read_description(file)
+    # Converted through JSON like the file, in which tuples have become lists.
+    for key, value in json.loads(json.dumps(described)).items():
+        if (changed := _changed(key, before.get(key), value)) is not None:
+            raise UserError(f"{output}: started with {changed}; expected the same settings")
+    return before
+
+
+def read_description(file: str, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the first file of a run or sweep. Raises `UserError` if it is not an object with these `keys`."""
+    found = storage.read_json(file)
+    if not isinstance(found, dict):
+        raise UserError(f"{file}: found {type(found).__name__}; expected the settings of a run or sweep")
+    for key in keys:
+        if key not in found:
+            raise UserError(f"{file}: key '{key}' is missing; expected the settings of a run or sweep")
+    return found
+
+
+def _changed(key: str, before: Any, now: Any) -> str | None:
+    """Return the first setting that differs, with both values; None if all are equal."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        inner = (_changed(f"{key}.{one}", before.get(one), now.get(one)) for one in {**before, **now})
+        return next(filter(None, inner), None)
+    return None if before == now else f"{key} = {before!r}, resumed with {now!r}"
 
 
 def save_checkpoint(
@@ -105,6 +150,5 @@ def check_own(uri: str) -> None:
         if (owner := file.lstat().st_uid) != mine:
             raise UserError(
                 f"{file}: found a file of user {owner}, and checkpoints run code when they are loaded; expected a run "
-                "of"
-                f" your own (if you trust this one, use a copy of it)"
+                f"of your own (if you trust this one, use a copy of it)"
             )

@@ -24,6 +24,7 @@ from prefrec_ray.evaluation.selection.validation import ValidationScorer
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import (
+    check_output,
     check_own,
     checkpoint_of,
     checkpoints,
@@ -67,13 +68,13 @@ def start_run(
     dataset = storage.absolute(dataset)  # workers may run in another folder
     config = build_config(settings, dataset, where)
     with storage.claimed(output):
-        check_output(settings, dataset, output, resume)
+        before = check_output(output, CONFIG, describe(settings, dataset), resume)
         report(stage, 0, 0, "starting")
         runtime.start_ray()
         needs = settings.training(where).learner_resources
         required = {kind: amount * max(1, config.num_learners) for kind, amount in needs.items()}
         runtime.check_fits(required, f"{where}: the run", "num_learners, num_cpus_per_learner, num_gpus_per_learner")
-        config.precision = _precision_of(output) or config.precision
+        config.precision = before.get("resolved", {}).get("precision") or config.precision
         algorithm: OfflineAlgorithm = config.build_algo()
         try:
             scorer = _selector(settings, dataset, algorithm.offline_data.schedule.iterations, say)
@@ -112,32 +113,6 @@ def _selector(
         )
         return None
     return ValidationScorer.prepare(dataset, settings.validation, [settings.task], settings.config.get("teachers"))
-
-
-def check_output(settings: TrainSettings, dataset: str, output: str, resume: bool) -> None:
-    """Raise `UserError` if `output` exists (without `resume`), is not a run, or was started with other settings."""
-    if not storage.exists(output):
-        return
-    if not resume:
-        raise UserError(f"{output}: already exists; continue it by --resume, or choose another output folder")
-    file = storage.join(output, CONFIG)
-    if not storage.exists(file):
-        # A killed run may leave its first file half-written. In any other folder a resumed run, which removes
-        # half-written files, could remove those of somebody else.
-        names = [uri.rsplit("/", 1)[-1] for uri in (*storage.list_folders(output), *storage.list_files(output))]
-        if not all(name.startswith(f"{CONFIG}.") for name in names):
-            raise UserError(f"{output}: no run to resume (no {CONFIG} in it); choose another output folder")
-        return
-    before = storage.read_json(file)
-    if not isinstance(before, dict):
-        raise UserError(f"{file}: found {type(before).__name__}; expected the settings of a run")
-    # Converted through JSON like the file, in which tuples have become lists.
-    for key, value in json.loads(json.dumps(describe(settings, dataset))).items():
-        if before.get(key) != value:
-            raise UserError(
-                f"{output}: started with {key} = {before.get(key)!r}, resumed with {value!r}; "
-                f"expected the same settings"
-            )
 
 
 def _train(
@@ -237,12 +212,6 @@ def _restore(algorithm: OfflineAlgorithm, output: str, say: Callable[[str], None
             storage.remove(later)
     say(f"resuming from iteration {algorithm.iteration}" if rows else "no complete checkpoint: from the start")
     return rows
-
-
-def _precision_of(output: str) -> str | None:
-    """Return the precision in which the run in the folder `output` was started; None if there is none."""
-    file = storage.join(output, CONFIG)
-    return storage.read_json(file).get("resolved", {}).get("precision") if storage.exists(file) else None
 
 
 def describe(settings: TrainSettings, dataset: str) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def test_what_is_no_sweep_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"sweep\.json: settings: key 'metods': unknown key"):
         load_sweep(str(folder))
     (folder / "sweep.json").write_text("5")
-    with pytest.raises(UserError, match=r"sweep\.json: found int; expected the sweep\.json of `prefrec tune`"):
+    with pytest.raises(UserError, match=r"sweep\.json: found int; expected the settings of a run or sweep"):
         load_sweep(str(folder))
     (folder / "sweep.json").write_text("{}")
     with pytest.raises(UserError, match=r"sweep\.json: key 'dataset' is missing"):

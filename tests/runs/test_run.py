@@ -23,7 +23,7 @@ from prefrec_ray.evaluation.settings import ValidationSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import checkpoint_of, checkpoints
 from prefrec_ray.runs.settings import TrainSettings
-from prefrec_ray.runs.train import COLUMNS, build_config, check_output, start_run
+from prefrec_ray.runs.train import COLUMNS, build_config, check_output, describe, start_run
 
 
 def settings(**changes: Any) -> TrainSettings:
@@ -183,7 +183,7 @@ def test_what_is_no_run_is_not_gone_on_with(tiny_dataset: str, tmp_path: Path) -
     for name in mine:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("mine")
-    with pytest.raises(UserError, match=r"no run to resume \(no config.json in it\); choose another output folder"):
+    with pytest.raises(UserError, match=r"nothing to resume \(no config.json in it\); choose another output folder"):
         start_run(settings(), tiny_dataset, str(tmp_path), resume=True)
     assert all((tmp_path / name).read_text() == "mine" for name in mine)
     (tmp_path / "config.json").write_text("[]")
@@ -193,7 +193,7 @@ def test_what_is_no_run_is_not_gone_on_with(tiny_dataset: str, tmp_path: Path) -
 
 def test_a_run_killed_as_it_began_is_begun_again(tiny_dataset: str, tmp_path: Path) -> None:
     (tmp_path / "config.json.0123abcd.partial").write_text("{")
-    check_output(settings(), tiny_dataset, str(tmp_path), resume=True)
+    assert check_output(str(tmp_path), "config.json", describe(settings(), tiny_dataset), resume=True) == {}
 
 
 BAD = [

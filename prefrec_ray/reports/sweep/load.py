@@ -13,6 +13,7 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.records import Evaluation
 from prefrec_ray.reports.load import Run, dataset_name, load_run, read_judged
+from prefrec_ray.runs.checkpoints import read_description
 from prefrec_ray.runs.tuning.settings import Space, TuneSettings
 from prefrec_ray.settings import parse
 
@@ -133,12 +134,7 @@ def load_sweep(uri: str) -> Sweep:
     """
     root = str(uri).rstrip("/")
     file = storage.join(root, "sweep.json")
-    description = storage.read_json(file)
-    if not isinstance(description, dict):
-        raise UserError(f"{file}: found {type(description).__name__}; expected the sweep.json of `prefrec tune`")
-    for key in ("dataset", "settings"):
-        if key not in description:
-            raise UserError(f"{file}: key '{key}' is missing; expected the sweep.json of `prefrec tune`")
+    description = read_description(file, ("dataset", "settings"))
     settings = parse(TuneSettings, description["settings"], f"{file}: settings")
     trials = _load_trials(root, settings)
     evaluation = storage.join(root, "evaluation.json")

@@ -19,7 +19,7 @@ from prefrec_ray import runtime, storage
 from prefrec_ray.algorithms.base.precision import settled
 from prefrec_ray.errors import UserError, nearest
 from prefrec_ray.evaluation.selection.validation import ValidationScorer
-from prefrec_ray.runs.checkpoints import check_own
+from prefrec_ray.runs.checkpoints import check_output, check_own
 from prefrec_ray.runs.columns import Row
 from prefrec_ray.runs.train import build_config
 from prefrec_ray.runs.tuning import results, space
@@ -68,7 +68,9 @@ def prepare_sweep(
     dataset, output = storage.absolute(dataset), storage.absolute(output)
     settings = checked(settings, where)
     description = {"dataset": dataset, "settings": settings.model_dump(mode="json")}
-    before = _check_folder(description, output, resume)
+    before = check_output(output, "sweep.json", description, resume)
+    if before:
+        check_own(output)
     runtime.start_ray()
     chosen = _chosen(settings)
     _check_fits(settings, chosen, where)
@@ -137,25 +139,6 @@ def _bf16(settings: TuneSettings, chosen: list[space.Trial], where: str) -> str:
             needs = {"CPU": own.cpus, "GPU": gpus, **own.custom}
             return settled("bf16", training.learner_resources if training.num_learners else needs, here=False)
     return "bf16"
-
-
-def _check_folder(description: dict[str, Any], output: str, resume: bool) -> dict[str, Any]:
-    """Return the sweep.json of the sweep to resume; empty for a new one."""
-    if not resume:
-        if storage.exists(output):
-            raise UserError(f"{output}: already exists; continue it by --resume, or choose another output folder")
-        return {}
-    file = storage.join(output, "sweep.json")
-    if not storage.exists(file):
-        raise UserError(f"{output}: no sweep to resume (expected sweep.json in it); start it without --resume")
-    before = storage.read_json(file)
-    if not isinstance(before, dict):
-        raise UserError(f"{file}: found {type(before).__name__}; expected the sweep.json of `prefrec tune`")
-    for key, value in description.items():
-        if before.get(key) != value:
-            raise UserError(f"{output}: started with other {key}; resume it with the same, or choose another folder")
-    check_own(output)
-    return before
 
 
 def _check_fits(settings: TuneSettings, chosen: list[space.Trial], where: str) -> None:

@@ -87,12 +87,13 @@ def test_folders_that_do_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[s
     file.write_text("tune: {method: IL}\n")
     output, dataset = str(tmp_path / "sweep"), ["--dataset", str(tmp_path / "data")]
     assert "key 'dataset' is missing" in cli(capsys, str(file), "--output", output)
-    assert "no sweep to resume" in cli(capsys, str(file), "--output", output, "--resume", *dataset)
     with storage.claimed(output):
         assert "writes there since" in cli(capsys, str(file), "--output", output, "--resume", *dataset)
     Path(output).mkdir()
+    Path(output, "mine").touch()
+    assert "nothing to resume" in cli(capsys, str(file), "--output", output, "--resume", *dataset)
     Path(output, "sweep.json").write_text("[]")
     assert "sweep.json: found list; expected" in cli(capsys, str(file), "--output", output, "--resume", *dataset)
     Path(output, "sweep.json").write_text('{"dataset": "other", "more": 1}')
-    assert "started with other dataset" in cli(capsys, str(file), "--output", output, "--resume", *dataset)
+    assert "started with dataset = 'other'" in cli(capsys, str(file), "--output", output, "--resume", *dataset)
     assert "already exists; continue it by --resume" in cli(capsys, str(file), "--output", output, *dataset)
