@@ -11,12 +11,12 @@ from platform_desk import Desk, make_policy
 
 from prefrec_ray.cli.main import run
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.events.format import Event, Kind
+from prefrec_ray.logs.events.format import About, Event, Kind, write_about
 from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.serving.experiment.compare import DAY_MS, FIRST, compare, effects, half_widths, mean_sequence
 from prefrec_ray.serving.experiment.history import read_events
 from prefrec_ray.serving.folder.opened import arms_event
-from prefrec_ray.serving.requests.bodies import Feedback, Recommend
+from prefrec_ray.serving.requests.bodies import Recommend
 from prefrec_ray.serving.settings import Arm, ServeSettings
 from prefrec_ray.serving.state.users import arm_of
 from prefrec_ray.settings import parse
@@ -120,39 +120,41 @@ def test_a_canary_serves_its_share_of_the_users(tmp_path: Path) -> None:
     assert all(answer["policy"] == digests[answer["arm"]] for answer in answers)
 
 
-def simulated(tmp_path: Path, *gains: float, users: int = 1_000) -> Path:
+def simulated(state: Path, *gains: float, users: int = 1_000) -> Path:
     """Write a log in which users of a canary (`a`, then `b`) have sessions that are longer by `gains` on average."""
-    for name in ("main", *"ab"[: len(gains)]):
-        make_policy(seed=len(name)).save(str(tmp_path / name))
-    rng, state = np.random.default_rng(5), tmp_path / "state"
+    state.mkdir()
+    about = {"item_ids": "int64", "feedback": ("like",), "feedback_kinds": {}, "user_features": {}}
+    write_about(str(state), About(log_id="0123abcd", session_gap_ms=30 * 60_000, **about))
+    log, rng = EventLog(str(state), pa.int64()), np.random.default_rng(5)
     for phase, gain in enumerate((0.0, *gains)):
-        canary = {"name": "ab"[phase - 1], "policy": str(tmp_path / "ab"[phase - 1]), "share": 0.5}
-        settings = {"canaries": [canary]} if phase else {}
-        desk = Desk(tmp_path / "main", state, leave_out="nothing", **settings)
-        desk.engine.log.commit([arms_event(desk.engine.state, NOW)])
-        desk.engine.state.next += 1
+        canary = "ab"[phase - 1]
+        settings = ServeSettings(canaries=arms(**{canary: 0.5}) if phase else ())
+        shares = {"main": 0.5, canary: 0.5} if phase else {"main": 1.0}
+        described = [{"arm": arm, "policy": f"policy {arm}", "share": share} for arm, share in shares.items()]
+        log.commit([Event(Kind.ARMS, NOW, note=json.dumps({"main": "main", "seed": 0, "arms": described}))])
         clock = NOW + phase * 10 * DAY_MS + rng.integers(0, DAY_MS, users)
-        dealt = arm_of(list(range(users)), desk.engine.state.settings)
+        dealt = arm_of(list(range(users)), settings)
         for _ in range(3):
             depth = 2 + rng.poisson(1 + gain * (dealt == 1))
             for step in range(depth.max()):
-                now = np.flatnonzero(depth > step)
-                for part in np.array_split(now, 8):
-                    requests = [Recommend(user=int(u), k=1, timestamp=int(clock[u] + 1000 * step)) for u in part]
-                    received = int(clock.max() + 1000 * step)
-                    shown = [answer.body for answer in desk.do(*requests, clock=received)]
-                    back = [Feedback(event_id=one["event_id"], feedback={"like": 1.0}) for one in shown]
-                    desk.do(*back, clock=received)
+                events = []
+                for user in np.flatnonzero(depth > step).tolist():
+                    arm = ("main", canary)[dealt[user]]
+                    shown = {"user_number": user, "arm": arm, "policy": f"policy {arm}", "items": [1]}
+                    times = {"timestamp": int(clock[user] + 1000 * step), "received": int(clock.max() + 1000 * step)}
+                    events.append(Event(Kind.RECOMMENDED, **shown, **times))
+                    events.append(Event(Kind.FEEDBACK, **shown, **times, feedback=[1.0], known=True))
+                log.commit(events)
             clock += DAY_MS + rng.integers(0, DAY_MS // 4, users)
-        desk.stop()
+    log.close()
     return state
 
 
 def plain_outcomes(state: Path, days: float) -> dict[str, dict[str, list[float]]]:
     """Outcomes of each user, by arm and name, computed row by row."""
-    desk = Desk(state.parent / "main", state, leave_out="nothing")
-    rows = [row for table in desk.engine.log.tables() for row in table.to_pylist()]
-    desk.stop()
+    log = EventLog(str(state), pa.int64())
+    rows = [row for table in log.tables() for row in table.to_pylist()]
+    log.close()
     since = [row["number"] for row in rows if row["kind"] == Kind.ARMS][-1]
     until = max(row["timestamp"] for row in rows if row["user_number"] is not None) - 30 * 60_000
     outcomes: dict[str, dict[str, list[float]]] = {}
@@ -193,7 +195,7 @@ def plain_outcomes(state: Path, days: float) -> dict[str, dict[str, list[float]]
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return simulated(tmp_path_factory.mktemp("simulated"), 2.0)
+    return simulated(tmp_path_factory.mktemp("simulated") / "state", 2.0)
 
 
 def test_compare_tells_a_better_arm_apart(state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -218,7 +220,7 @@ def test_compare_tells_a_better_arm_apart(state: Path, tmp_path: Path, capsys: p
 
 
 def test_what_an_earlier_canary_did_to_the_same_users_is_no_matter(tmp_path: Path) -> None:
-    state = simulated(tmp_path, 3.0, 0.0)
+    state = simulated(tmp_path / "state", 3.0, 0.0)
     comparison = compare([str(state)], days=2.0)
     assert set(comparison.policies) == {"main", "b"}
     for name in ("depth level", "frequency level", "depth"):
