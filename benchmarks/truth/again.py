@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation.logged.sessions import read_sessions
 from prefrec_ray.evaluation.online import world_settings
 from prefrec_ray.settings import Split
 from prefrec_ray.simulator.law import ROLLOUT, Choice, CrowdServer, SimulatedCrowd, SimulatedWorld, generator
 from prefrec_ray.simulator.rollout import outcome, roll_out
 from prefrec_ray.simulator.servers import IgnoresFeedback
 from prefrec_ray.simulator.world import load_world
+from prefrec_ray.users.histories import read_sessions
 
 REQUESTS = 250
 

@@ -1,4 +1,4 @@
-"""Complete histories of a sample of users, for fitting a model of users and for starting its roll-outs."""
+"""Complete histories of a sample of users in memory, for models of users and for estimators of a policy's value."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 import ray
 
 from prefrec_ray.dataset import PreparedDataset, tensor
+from prefrec_ray.engagement import user_means
 from prefrec_ray.errors import UserError
-from prefrec_ray.ids import first_rows, run_lengths, taken_runs
+from prefrec_ray.ids import changes, first_rows, run_lengths, taken_runs
 from prefrec_ray.mdp.exposure import exposures
 
 #: Approximate number of impressions in memory: 200 MB for states of 250 numbers.
@@ -23,7 +24,7 @@ _COLUMNS = ["user_id", "session_index", "step", "timestamp", "item_id", "state",
 
 @dataclass(frozen=True)
 class Histories:
-    """Impressions [N] of U users, by user and in time order. `row`: row of each item in the item table."""
+    """Impressions [N] of U users in M sessions, by user and in time order. `row`: row of the item in the item table."""
 
     starts: np.ndarray  # int64 [U], first rows of the users
     timestamp: np.ndarray  # int64 [N], ms
@@ -35,6 +36,9 @@ class Histories:
     exposure: np.ndarray  # float32 [N, X], before the impression (mdp/exposure.py)
     mean_depth: np.ndarray  # float64 [U]
     mean_revisit_ms: np.ndarray  # float64 [U], NaN for a user with one session
+    propensity: np.ndarray  # float64 [N], of the logging policy, NaN if unknown
+    depth_level: np.ndarray  # float64 [M], NaN if null
+    frequency_level: np.ndarray  # float64 [M], NaN if null
 
     @property
     def lengths(self) -> np.ndarray:
@@ -44,6 +48,7 @@ class Histories:
     def take(self, users: np.ndarray) -> Histories:
         """Return the histories of the users in the rows `users` [m]."""
         starts, rows = taken_runs(self.starts, len(self.timestamp), users)
+        _, sessions = taken_runs(np.searchsorted(self.first, self.starts), len(self.first), users)
         return Histories(
             starts=starts,
             timestamp=self.timestamp[rows],
@@ -55,12 +60,20 @@ class Histories:
             exposure=self.exposure[rows],
             mean_depth=self.mean_depth[users],
             mean_revisit_ms=self.mean_revisit_ms[users],
+            propensity=self.propensity[rows],
+            depth_level=self.depth_level[sessions],
+            frequency_level=self.frequency_level[sessions],
         )
 
     @cached_property
     def user(self) -> np.ndarray:
         """Return the user of each impression, int64 [N]."""
         return np.repeat(np.arange(len(self.starts)), self.lengths)
+
+    @cached_property
+    def first(self) -> np.ndarray:
+        """Return the first impression of each session, int64 [M]."""
+        return np.flatnonzero(changes(self.user) | changes(self.session))
 
     @cached_property
     def followed(self) -> np.ndarray:
@@ -127,51 +140,64 @@ def read_histories(uri: str, split: str, seed: int, rows: int = ROWS) -> Histori
 def histories_of(dataset: PreparedDataset, split: str, seed: int, rows: int = ROWS) -> Histories:
     """Read all users of a split, or a random sample with about `rows` impressions.
 
-    Raises `UserError` if the split has no impressions.
+    Raises `UserError` if the split has no impressions, or if impressions and sessions do not match.
     """
     share = rows / max(1, dataset.metadata.counts.get(split, {}).get("requests", 0))
-    parts = [_read(dataset, file, split, share, seed + number) for number, file in enumerate(_files(dataset, split))]
-    requests = pa.concat_tables([part for part, _ in parts])
-    if not len(requests):
+    files = dataset.files("requests", split)
+    parts = [_read(dataset, file, split, share, seed + number) for number, file in enumerate(files)]
+    if not any(len(requests) for requests, _ in parts):
         raise UserError(f"{dataset.uri}: no impressions in the split '{split}'")
-    users = pa.concat_tables([part for _, part in parts])
-    starts = first_rows(requests["user_id"].to_numpy(zero_copy_only=False))
-    place = pc.index_in(requests["user_id"].take(pa.array(starts)), users["user_id"].combine_chunks())
-    users = users.take(place)
-    nothing = np.empty((len(requests), 0), np.float32)
+    requests, sessions = (pa.concat_tables(tables) for tables in zip(*parts, strict=True))
     items = dataset.items()
+    user_id, session = (requests[name].to_numpy(zero_copy_only=False) for name in ("user_id", "session_index"))
+    starts, first = first_rows(user_id), np.flatnonzero(changes(user_id) | changes(session))
+    user = pc.index_in(sessions["user_id"], requests["user_id"].take(pa.array(starts)).combine_chunks())
+    depth = _numbers(sessions["depth"])
+    if user.null_count or not np.array_equal(run_lengths(first, len(session)), depth):
+        raise UserError(
+            f"{dataset.uri}: found other sessions than in the data set's table of sessions; prepare the data again"
+        )
     row = items.rows(requests["item_id"].to_numpy(zero_copy_only=False))
+    nothing = np.empty((len(requests), 0), np.float32)
+    unknown = np.full(len(requests), np.nan)
     return Histories(
         starts=starts,
         timestamp=requests["timestamp"].to_numpy(),
-        session=requests["session_index"].to_numpy(),
+        session=session,
         row=row,
         state=tensor(requests["state"]),
         action=tensor(requests["action"]),
-        feedback=tensor(requests["feedback"]) if "feedback" in requests.column_names else nothing,
+        feedback=tensor(requests["feedback"]) if dataset.state.feedback else nothing,
         exposure=exposures(starts, row, items.kinds),
-        mean_depth=users["depth_mean"].to_numpy(),
-        mean_revisit_ms=users["revisit_ms_mean"].cast(pa.float64()).fill_null(np.nan).to_numpy(),
+        mean_depth=user_means(user.to_numpy(), depth, len(starts)),
+        mean_revisit_ms=user_means(user.to_numpy(), _numbers(sessions["revisit_ms"]), len(starts)),
+        propensity=_numbers(requests["propensity"]) if dataset.metadata.has_propensity else unknown,
+        depth_level=_numbers(sessions["level_depth"]),
+        frequency_level=_numbers(sessions["level_frequency"]),
     )
 
 
-def _files(dataset: PreparedDataset, split: str) -> list[str]:
-    files = dataset.files("requests", split)
-    if not files:
-        raise UserError(f"{dataset.uri}: no impressions in the split '{split}'")
-    return files
+def read_sessions(dataset: PreparedDataset, file: str, split: str) -> pa.Table:
+    """Return the sessions of one split for a `file` of impressions, by user and in time order."""
+    path = dataset.path("sessions", file.rsplit("/", 1)[-1])
+    columns = ["user_id", "session_index", "depth", "revisit_ms", "level_depth", "level_frequency", "split"]
+    table = dataset.read(path, columns=columns)
+    table = table.filter(pc.equal(table["split"], split))
+    return table.sort_by([("user_id", "ascending"), ("session_index", "ascending")])
 
 
 def _read(dataset: PreparedDataset, file: str, split: str, share: float, seed: int) -> tuple[pa.Table, pa.Table]:
-    """Return the impressions of the users drawn from one file, and depth_mean and revisit_ms_mean of all its users."""
-    columns = [*_COLUMNS, *(["feedback"] if dataset.state.feedback else [])]
-    requests = dataset.read(file, columns)
-    of_bucket = dataset.path("sessions", file.rsplit("/", 1)[-1])
-    sessions = dataset.read(of_bucket, ["user_id", "depth", "revisit_ms", "split"])
-    sessions = sessions.filter(pc.equal(sessions["split"], split))
-    means = sessions.group_by("user_id").aggregate([("depth", "mean"), ("revisit_ms", "mean")])
+    """Return the impressions and the sessions of the users drawn from one file."""
+    optional = {"feedback": bool(dataset.state.feedback), "propensity": dataset.metadata.has_propensity}
+    requests = dataset.read(file, [*_COLUMNS, *(name for name, there in optional.items() if there)])
+    sessions = read_sessions(dataset, file, split)
     if share < 1:
-        drawn = np.random.default_rng(seed).random(len(means)) < share
-        means = means.filter(pa.array(drawn))
-        requests = requests.filter(pc.is_in(requests["user_id"], means["user_id"].combine_chunks()))
-    return requests, means
+        users = pc.unique(sessions["user_id"])
+        drawn = users.filter(pa.array(np.random.default_rng(seed).random(len(users)) < share))
+        requests, sessions = (table.filter(pc.is_in(table["user_id"], drawn)) for table in (requests, sessions))
+    return requests, sessions
+
+
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """Return the column as float64, with NaN for null."""
+    return column.cast(pa.float64()).fill_null(np.nan).to_numpy()

@@ -16,6 +16,7 @@ from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.networks.actors import DeterministicActor
 from prefrec_ray.policy.networks.layers import Mlp
+from prefrec_ray.users.histories import Histories
 
 ACTION_DIM = 2
 STATE = StateDefinition(feedback=("like",), user_features={}, action_dim=ACTION_DIM)
@@ -41,6 +42,35 @@ def direction(dataset: PreparedDataset, first: float, **changes: object) -> Poli
 
 def logging_weight(width: int) -> np.ndarray:
     return 0.5 * np.random.default_rng(99).normal(size=(ACTION_DIM, width)) / np.sqrt(width)
+
+
+def made_histories(
+    state: np.ndarray,
+    action: np.ndarray,
+    first: np.ndarray,
+    user: np.ndarray,
+    level: np.ndarray,
+    row: np.ndarray | None = None,
+    propensity: np.ndarray | None = None,
+) -> Histories:
+    """Histories of sessions [M] that begin at the impressions `first`, with one level for all tasks."""
+    n, users = len(state), user[-1] + 1
+    nothing, time = np.zeros((n, 0), np.float32), np.arange(n)
+    return Histories(
+        starts=first[np.searchsorted(user, np.arange(users))],
+        timestamp=time,
+        session=np.repeat(np.arange(len(first)), np.diff(first, append=n)),
+        row=np.zeros(n, int) if row is None else row,
+        state=state,
+        action=action,
+        feedback=nothing,
+        exposure=nothing,
+        mean_depth=np.ones(users),
+        mean_revisit_ms=np.ones(users),
+        propensity=np.full(n, np.nan) if propensity is None else propensity,
+        depth_level=level,
+        frequency_level=level,
+    )
 
 
 def write_dataset(folder: Path, users: int, files: int = 4, seed: int = 0, effect: float = 6.0) -> PreparedDataset:

@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hand_made import made_histories
 
 from prefrec_ray.evaluation.logged import behavior
 from prefrec_ray.evaluation.logged.behavior import TEMPERATURES, BehaviorModel, calibrated, calibration, fit_behavior
-from prefrec_ray.evaluation.logged.trajectories import Trajectories
 from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.policy.networks.layers import Mlp
+from prefrec_ray.users.histories import Histories
 
 ITEMS = ItemTable(np.arange(60), np.random.default_rng(1).uniform(-1, 1, (60, 2)).astype(np.float32))
 SHARE = np.random.default_rng(2).uniform(0.2, 2.0, 60)
@@ -23,16 +24,14 @@ def log_chances(state: np.ndarray) -> np.ndarray:
     return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
 
-def log(users: int, seed: int) -> Trajectories:
+def log(users: int, seed: int) -> Histories:
     """Twenty sessions of two impressions, with states of three numbers, the last of them irrelevant."""
     rng = np.random.default_rng(seed)
     n = users * 40
     state = rng.normal(size=(n, 3)).astype(np.float32)
     row = (log_chances(state) + rng.gumbel(size=(n, 60))).argmax(axis=1)
-    levels = np.zeros(n // 2)
     user = np.repeat(np.arange(users), 20)
-    unknown = np.full(n, np.nan)
-    return Trajectories(state, ITEMS.embeddings[row], np.arange(0, n, 2), user, levels, levels, row, unknown)
+    return made_histories(state, ITEMS.embeddings[row], np.arange(0, n, 2), user, np.zeros(n // 2), row)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +98,7 @@ def test_what_is_calibrated_on_was_not_fitted_on(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(behavior, "UPDATES", 1)
     monkeypatch.setattr(behavior, "calibrated", kept_as_it_is)
     data = log(users=60, seed=9)
-    model = fit_behavior(replace(data, row=data.user[data.session]), ITEMS, seed=0)
+    model = fit_behavior(replace(data, row=data.user), ITEMS, seed=0)
     fitted_on = np.flatnonzero(model.log_share > model.log_share.min() + 1)
     held_out = np.unique(asked)
     assert 1 <= len(held_out) <= 20

@@ -4,17 +4,16 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import ray
 from hand_made import direction
 
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.logged.clone import BehaviorClone
-from prefrec_ray.evaluation.logged.trajectories import read_trajectories
 from prefrec_ray.evaluation.results.records import Record
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings
 from prefrec_ray.policy import Policy
+from prefrec_ray.users.histories import read_histories
 
 FQE = FqeSettings(updates=600, networks=3)
 
@@ -102,19 +101,6 @@ def test_the_interval_behind_the_best_is_that_of_the_difference(evaluated: tuple
     assert all(record.best is None for record in evaluated if record.task == "depth")
 
 
-def test_trajectories_are_whole_users_in_time_order(dataset: PreparedDataset, ray_session: None) -> None:
-    data = ray.get(read_trajectories.remote(dataset.uri, "test", 0))
-    rows = [row for file in dataset.files("requests", "test") for row in dataset.read(file).to_pylist()]
-    assert len(data.state) == len(rows)
-    sums = sorted(float(np.sum(row["state"], dtype=np.float32)) for row in rows)
-    assert np.sort(data.state.sum(axis=1)) == pytest.approx(sums, abs=1e-4)
-    assert np.bincount(data.user).tolist() == [
-        len({row["session_index"] for row in rows if row["user_id"] == user})
-        for user in dict.fromkeys(_users_in_order(dataset))
-    ]
-    assert np.isnan(data.frequency_level).sum() == data.user[-1] + 1  # the last session of each user
-
-
 def test_the_table_of_items_is_read_once_whatever_the_number_of_files(
     dataset: PreparedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,16 +108,12 @@ def test_the_table_of_items_is_read_once_whatever_the_number_of_files(
     load = PreparedDataset.items
     monkeypatch.setattr(PreparedDataset, "items", lambda self: tables.append(load(self)) or tables[-1])
     assert len(dataset.files("requests", "train")) == 4
-    read_trajectories._function(dataset.uri, "train", 0)
+    read_histories._function(dataset.uri, "train", 0)
     assert len(tables) == 1
 
 
-def _users_in_order(dataset: PreparedDataset) -> list[int]:
-    return [u for file in dataset.files("requests", "test") for u in sorted(dataset.read(file)["user_id"].to_pylist())]
-
-
 def test_a_sample_holds_whole_users(dataset: PreparedDataset) -> None:
-    read = read_trajectories._function
+    read = read_histories._function
     data = read(dataset.uri, "train", 0, rows=1000)
     assert 700 < len(data.state) < 1400
     logged = {}
@@ -140,10 +122,9 @@ def test_a_sample_holds_whole_users(dataset: PreparedDataset) -> None:
         for user, state in zip(table["user_id"].to_pylist(), tensor(table["state"]), strict=True):
             logged.setdefault(user, []).append(state[:3].tobytes())
     whole = {tuple(states) for states in logged.values()}
-    bounds = np.append(np.searchsorted(data.user[data.session], np.arange(data.user[-1] + 1)), len(data.state))
-    for start, end in pairwise(bounds):
+    for start, end in pairwise([*data.starts, len(data.state)]):
         assert tuple(state[:3].tobytes() for state in data.state[start:end]) in whole
-    assert not np.array_equal(read(dataset.uri, "train", 1, rows=1000).state[:5], data.state[:5])
+    assert not np.array_equal(read(dataset.uri, "train", 1, rows=1000).state, data.state)
 
 
 TASKS = ("frequency", "depth")

@@ -2,31 +2,28 @@
 
 import numpy as np
 import pytest
+from hand_made import made_histories
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.fitted_q import corrections, residuals, user_means
-from prefrec_ray.evaluation.estimators.fqe import fit_q
+from prefrec_ray.evaluation.estimators.fqe import Steps, fit_q, steps
 from prefrec_ray.evaluation.estimators.importance_weights import request_weights
 from prefrec_ray.evaluation.estimators.ncis import normalised_weights
-from prefrec_ray.evaluation.logged.trajectories import Steps, Trajectories, steps
 from prefrec_ray.evaluation.settings import FqeSettings
+from prefrec_ray.users.histories import Histories
 
 RIGHT, LEFT = np.float32([1.0]), np.float32([-1.0])
 
 
-def trajectories(
-    depths: list[list[int]], levels: list[list[float]], state: np.ndarray, action: np.ndarray
-) -> Trajectories:
+def histories(depths: list[list[int]], levels: list[list[float]], state: np.ndarray, action: np.ndarray) -> Histories:
     """Users with sessions of the given depths and levels."""
     depth = np.array([d for user in depths for d in user])
     level = np.array([one for user in levels for one in user], dtype=np.float64)
     user = np.repeat(np.arange(len(depths)), [len(d) for d in depths])
-    n, first = len(state), np.cumsum(depth) - depth
-    state, action = state.astype(np.float32), action.astype(np.float32)
-    return Trajectories(state, action, first, user, level, level, np.zeros(n, int), np.full(n, np.nan))
+    return made_histories(state.astype(np.float32), action.astype(np.float32), np.cumsum(depth) - depth, user, level)
 
 
-def walk(users: int, sessions: int, seed: int) -> Trajectories:
+def walk(users: int, sessions: int, seed: int) -> Histories:
     """Two states, -1 and 1, kept through a session of 1 to 4 requests.
 
     A session's level is 2 + state + noise; the next session's state is this one's last action. Actions are -1 or 1,
@@ -44,17 +41,17 @@ def walk(users: int, sessions: int, seed: int) -> Trajectories:
             actions += [[one] for one in taken]
             levels[-1].append(2 + state + rng.normal() / 4)
             state = taken[-1]
-    return trajectories(depths, levels, np.array(states), np.array(actions))
+    return histories(depths, levels, np.array(states), np.array(actions))
 
 
 @pytest.fixture(scope="module")
-def world() -> tuple[Trajectories, Steps]:
+def world() -> tuple[Histories, Steps]:
     data = walk(users=200, sessions=20, seed=0)
     return data, steps(data, data.depth_level)
 
 
 def test_steps_are_those_of_sessions_with_a_level_and_a_session_after_them() -> None:
-    data = trajectories(
+    data = histories(
         [[2, 1, 3], [4], [1, 2, 1]], [[1, np.nan, 3], [5], [2, 4, np.nan]], np.zeros((14, 1)), np.zeros((14, 1))
     )
     kept_steps = steps(data, data.depth_level)
@@ -70,7 +67,7 @@ def test_steps_are_those_of_sessions_with_a_level_and_a_session_after_them() -> 
 
 @pytest.mark.parametrize(("action", "gamma"), [(RIGHT, 0.9), (LEFT, 0.9), (RIGHT, 0.5), (RIGHT, 0.0)])
 def test_fitted_q_finds_the_value_of_going_right_or_left(
-    world: tuple[Trajectories, Steps], action: np.ndarray, gamma: float
+    world: tuple[Histories, Steps], action: np.ndarray, gamma: float
 ) -> None:
     data, known = world
     acts = np.broadcast_to(action, data.action.shape)
@@ -83,7 +80,7 @@ def test_fitted_q_finds_the_value_of_going_right_or_left(
         assert value == pytest.approx(expected, abs=0.06)
 
 
-def test_fitted_q_is_a_function_of_its_arguments(world: tuple[Trajectories, Steps]) -> None:
+def test_fitted_q_is_a_function_of_its_arguments(world: tuple[Histories, Steps]) -> None:
     data, known = world
     values = [
         fit_q(data, known, data.action, FqeSettings(updates=20), seed).mean_level(data.state[:50], data.action[:50])
@@ -93,7 +90,7 @@ def test_fitted_q_is_a_function_of_its_arguments(world: tuple[Trajectories, Step
     assert not np.array_equal(values[0], values[2])
 
 
-def test_redrawn_steps_are_those_of_whole_users(world: tuple[Trajectories, Steps]) -> None:
+def test_redrawn_steps_are_those_of_whole_users(world: tuple[Histories, Steps]) -> None:
     _, known = world
     drawn = known.redrawn(np.random.default_rng(3))
     times = np.bincount(drawn, minlength=len(known.row))
@@ -111,9 +108,7 @@ def test_where_all_levels_are_equal_so_is_every_value() -> None:
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 0.9])
-def test_with_the_true_q_residuals_are_noise_whatever_the_weights(
-    world: tuple[Trajectories, Steps], gamma: float
-) -> None:
+def test_with_the_true_q_residuals_are_noise_whatever_the_weights(world: tuple[Histories, Steps], gamma: float) -> None:
     data, known = world
     state, action = data.state[:, 0].astype(np.float64), data.action[:, 0].astype(np.float64)
     last = np.zeros(len(state), dtype=bool)
@@ -143,7 +138,7 @@ def test_with_exact_weights_a_wrong_q_does_no_harm_in_one_step(wrong: float) -> 
     state = rng.normal(1, 1, (users * visits, 1))
     action = np.where(rng.random((users * visits, 1)) < 0.25, 1.0, -1.0)
     level = (2 + 2 * state * action + 0.3 * rng.normal(size=state.shape)).reshape(users, visits)
-    data = trajectories([[1] * visits] * users, level.tolist(), state, action)
+    data = histories([[1] * visits] * users, level.tolist(), state, action)
     known = steps(data, data.depth_level)
     # The policy takes 1 always: weights 4 and 0; its value is 2 + 2 E[s] = 4. Q is off by a slope and an offset.
     value = wrong + (2 + wrong) * state[:, 0]
@@ -183,7 +178,7 @@ def test_unweighted_the_correction_gives_the_logged_mean_whatever_q_says() -> No
     np.testing.assert_allclose(weight, 1)
     estimates = user_means(known, q) + corrections(known, residual, weight)
     for user in range(30):
-        starts = data.first[data.user == user]
-        levels = data.depth_level[data.user == user][:-1]
+        starts = data.first[data.user[data.first] == user]
+        levels = data.depth_level[data.user[data.first] == user][:-1]
         edges = gamma * (q[starts[-1]] - q[starts[0]]) / (1 - gamma) / len(levels)
         assert estimates[user] == pytest.approx(levels.mean() + edges)

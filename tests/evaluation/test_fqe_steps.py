@@ -7,18 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hand_made import made_histories
 from torch import nn
 
 from prefrec_ray.evaluation.estimators import fqe
-from prefrec_ray.evaluation.estimators.fqe import FittedQFunction, action_value, fit_q, pairs_of
-from prefrec_ray.evaluation.logged.trajectories import Trajectories, steps
+from prefrec_ray.evaluation.estimators.fqe import FittedQFunction, action_value, fit_q, pairs_of, steps
 from prefrec_ray.evaluation.settings import FqeSettings
+from prefrec_ray.users.histories import Histories
 
 UPDATES, GAMMA, SEED = 6, 0.7, 4
 
 
 @pytest.fixture(scope="module")
-def data() -> Trajectories:
+def data() -> Histories:
     """Five users with seven sessions of 1 to 3 requests, states of 3 numbers, actions of 2."""
     rng = np.random.default_rng(1)
     depth = rng.integers(1, 4, 35)
@@ -26,10 +27,10 @@ def data() -> Trajectories:
     level = rng.uniform(0, 5, 35)
     state, action = rng.normal(size=(n, 3)).astype(np.float32), rng.normal(size=(n, 2)).astype(np.float32)
     first, user = np.cumsum(depth) - depth, np.repeat(np.arange(5), 7)
-    return Trajectories(state, action, first, user, level, level, np.zeros(n, int), np.full(n, np.nan))
+    return made_histories(state, action, first, user, level)
 
 
-def plain_fit(data: Trajectories, acts: np.ndarray, among: np.ndarray | None) -> tuple[nn.Sequential, float, float]:
+def plain_fit(data: Histories, acts: np.ndarray, among: np.ndarray | None) -> tuple[nn.Sequential, float, float]:
     """The network, and the mean and the deviation of the levels."""
     known = steps(data, data.depth_level)
     levels = [float(r) for r, ends in zip(known.reward, known.ends, strict=True) if ends]
@@ -75,7 +76,7 @@ def plain_fit(data: Trajectories, acts: np.ndarray, among: np.ndarray | None) ->
     ("redrawn", "spread", "sign"),
     [(False, 1, 1), (True, 1, 1), (False, 1000, 1), (False, 1000, -1)],  # values far below the lowest level, far above
 )
-def test_every_update_is_that_of_a_plain_loop(data: Trajectories, redrawn: bool, spread: float, sign: float) -> None:
+def test_every_update_is_that_of_a_plain_loop(data: Histories, redrawn: bool, spread: float, sign: float) -> None:
     data = replace(data, depth_level=sign * data.depth_level)
     known = steps(data, data.depth_level)
     acts = np.random.default_rng(2).normal(scale=spread, size=data.action.shape).astype(np.float32)
@@ -91,7 +92,7 @@ def test_every_update_is_that_of_a_plain_loop(data: Trajectories, redrawn: bool,
     np.testing.assert_allclose(fitted_q.mean_level(data.state, data.action), mean + (1 - GAMMA) * std * q, atol=1e-5)
 
 
-def test_targets_stay_between_the_lowest_and_the_highest_level(data: Trajectories) -> None:
+def test_targets_stay_between_the_lowest_and_the_highest_level(data: Histories) -> None:
     """With one update a session all values would run away without the bounds: the target is the network itself."""
     known = steps(data, data.depth_level)
     fitted_q = fit_q(data, known, data.action, FqeSettings(gamma_session=0.99, updates=300), SEED)

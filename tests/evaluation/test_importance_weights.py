@@ -4,7 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hand_made import linear_policy
+from hand_made import linear_policy, made_histories
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,12 +12,12 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.estimators import importance_weights
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.fitted_q import corrections, fit_subject, residuals, task_steps, user_means
+from prefrec_ray.evaluation.estimators.fqe import steps
 from prefrec_ray.evaluation.estimators.importance_weights import (
     WINDOW,
     Logged,
     ends,
     kish,
-    repeats,
     request_weights,
     shown_before,
     weigh,
@@ -25,10 +25,10 @@ from prefrec_ray.evaluation.estimators.importance_weights import (
 from prefrec_ray.evaluation.estimators.ncis import normalised_weights, user_values
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.logged.clone import BehaviorClone
-from prefrec_ray.evaluation.logged.trajectories import Trajectories, read_trajectories, steps
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
+from prefrec_ray.users.histories import Histories, read_histories
 
 #: Probabilities of two items in two states (0: the first impression of a session), logging policy and policy.
 LOGGING = np.array([[0.5, 0.5], [0.25, 0.75]])
@@ -58,7 +58,7 @@ def level(items: list[int], of_first: float = 0.5) -> float:
     return len(items) + of_first * items[0] + 0.25 * items[-1]
 
 
-def table(counts: list[tuple[list[int], int]], of_first: float = 0.5) -> tuple[Trajectories, np.ndarray]:
+def table(counts: list[tuple[list[int], int]], of_first: float = 0.5) -> tuple[Histories, np.ndarray]:
     """One user with these sessions, so often each; and the log weights of all requests."""
     sessions = [items for items, count in counts for _ in range(count)]
     item = np.concatenate(sessions)
@@ -68,7 +68,7 @@ def table(counts: list[tuple[list[int], int]], of_first: float = 0.5) -> tuple[T
     levels = np.array([level(items, of_first) for items in sessions])
     nothing = np.zeros((len(item), 1), np.float32)
     user = np.zeros(len(depth), int)
-    data = Trajectories(nothing, nothing, first, user, levels, levels, item, LOGGING[state, item])
+    data = made_histories(nothing, nothing, first, user, levels, item, LOGGING[state, item])
     return data, np.log(POLICY[state, item] / LOGGING[state, item])
 
 
@@ -84,8 +84,8 @@ def test_weights_give_the_mean_of_the_policy_exactly_where_the_log_holds_all_tha
     truth = sum(chance * level(items, of_first) for items, _, chance in everything)
     logged = sum(chance * level(items, of_first) for items, chance, _ in everything)
     of_requests = request_weights(log_weight, data.first, window)
-    rho = normalised_weights(data.user, ends(of_requests, data.first)[:, None], cap=None)
-    assert user_values(data.user, data.depth_level, rho)[0, 0] == pytest.approx(truth)
+    rho = normalised_weights(data.user[data.first], ends(of_requests, data.first)[:, None], cap=None)
+    assert user_values(data.user[data.first], data.depth_level, rho)[0, 0] == pytest.approx(truth)
     assert data.depth_level.mean() == pytest.approx(logged)
     assert abs(truth - logged) > 0.05
     if window == REQUESTS:
@@ -166,16 +166,13 @@ def test_what_was_shown_before_is_the_users_own_past() -> None:
     rng = np.random.default_rng(0)
     start, first = np.array([0, 7, 8]), np.array([0, 2, 6, 7, 8, 9, 15, 18])
     item = np.concatenate([rng.permutation(20)[:n] for n in (7, 1, 12)])
-    nothing, levels = np.zeros((20, 1), np.float32), np.zeros(8)
-    data = Trajectories(nothing, nothing, first, np.repeat([0, 1, 2], [3, 1, 4]), levels, levels, item, np.ones(20))
-    assert not repeats(data)
+    nothing = np.zeros((20, 1), np.float32)
+    data = made_histories(nothing, nothing, first, np.repeat([0, 1, 2], [3, 1, 4]), np.zeros(8), item)
     for part in (slice(0, 20), slice(5, 9), slice(8, 99)):
         out = shown_before(data, part)
         for state, request in enumerate(range(*part.indices(20))):
             begin = start[np.searchsorted(start, request, side="right") - 1]
             assert sorted(out.item[out.state == state]) == sorted(item[begin:request])
-    item[3] = item[0]
-    assert repeats(data)
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +196,7 @@ def test_weights_have_a_mean_of_one_where_the_chances_are_right(
     state = rng.normal(size=(n, dataset.state.width)).astype(np.float32)
     user = np.repeat(np.arange(n // 40), 10)
     first = np.arange(0, n, 4)
-    data = Trajectories(state, dataset.items().embeddings[row], first, user, levels, levels, row, np.ones(n))
+    data = made_histories(state, dataset.items().embeddings[row], first, user, levels, row)
     request = EvaluationRequest(dataset, sampled, ["frequency"], clone)
     weights = weigh("right", request, Logged(data, np.full(n, -np.log(items)), True, {"propensities": "logged"}))
     assert weights.about == {"propensities": "logged", "mean_weight": pytest.approx(1, abs=0.05)}
@@ -212,17 +209,11 @@ def test_weights_have_a_mean_of_one_where_the_chances_are_right(
 def test_no_table_of_items_is_read_to_weigh(
     dataset: PreparedDataset, clone: BehaviorClone, sampled: dict[str, Policy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = read_trajectories._function(dataset.uri, "test", 0)
+    data = read_histories._function(dataset.uri, "test", 0)
     chances = Logged(data, np.full(len(data.row), -np.log(len(dataset.items()))), True, {})
     monkeypatch.delattr(PreparedDataset, "items")
     same = weigh("random items", EvaluationRequest(dataset, sampled, ["frequency"], clone), chances)
     np.testing.assert_allclose(same.log_weight, 0, atol=1e-9)
-
-
-def test_trajectories_know_items_and_chances(dataset: PreparedDataset, ray_session: None) -> None:
-    data = read_trajectories._function(dataset.uri, "test", 0)
-    np.testing.assert_array_equal(dataset.items().embeddings[data.row], data.action)
-    assert np.isnan(data.propensity).all()
 
 
 def test_few_sessions_are_no_estimate(
@@ -237,7 +228,7 @@ def test_few_sessions_are_no_estimate(
     for depth in (1, 50):
         first = np.arange(0, n, depth)
         user, levels = first // 100, np.zeros(len(first))
-        data = Trajectories(state, dataset.items().embeddings[row], first, user, levels, levels, row, np.ones(n))
+        data = made_histories(state, dataset.items().embeddings[row], first, user, levels, row)
         all_weights.append(weigh("right", request, Logged(data, np.full(n, -np.log(items)), True, {})))
     assert [one.enough for one in all_weights] == [True, False]
     assert all_weights[0].ess == pytest.approx(kish(all_weights[0].log_weight))  # one impression per session
@@ -247,12 +238,12 @@ def test_few_sessions_are_no_estimate(
 def test_doubly_robust_corrects_by_a_policys_own_chances_where_they_leave_enough(
     dataset: PreparedDataset, clone: BehaviorClone, sampled: dict[str, Policy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training, held = (read_trajectories._function(dataset.uri, split, 0) for split in ("train", "test"))
+    training, held = (read_histories._function(dataset.uri, split, 0) for split in ("train", "test"))
     about = EvaluateSettings(fqe=FqeSettings(updates=50, networks=2))
     request = EvaluationRequest(dataset, sampled, ["frequency"], clone, about)
     weighed = weigh("right", request, Logged(held, np.full(len(held.row), -np.log(len(dataset.items()))), True, {}))
     by_kernel = fit_subject(training, held, request, "frequency", "right")
-    monkeypatch.setattr(importance_weights, "ENOUGH", len(held.user) + 1)
+    monkeypatch.setattr(importance_weights, "ENOUGH", len(held.first) + 1)
     assert not weighed.enough
     too_few = fit_subject(training, held, request, "frequency", "right", weighed)
     assert too_few.kernel

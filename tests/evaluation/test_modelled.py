@@ -1,15 +1,19 @@
 """The estimator `model` through Ray: better, worse and unsupported policies."""
 
+import shutil
 import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hand_made import direction
 
 from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation import run
 from prefrec_ray.evaluation.estimators import model
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
@@ -38,6 +42,16 @@ def test_histories_are_those_of_the_log(dataset: PreparedDataset) -> None:
     rows = [row for file in files for row in dataset.read(file).to_pylist()]
     sessions = [row for file in dataset.files("sessions") for row in dataset.read(file).to_pylist()]
     assert len(data.timestamp) == len(rows)
+    np.testing.assert_array_equal(data.state, [row["state"] for row in rows])
+    np.testing.assert_array_equal(dataset.items().embeddings[data.row], data.action)
+    assert np.isnan(data.propensity).all()
+    of_split = sorted((s for s in sessions if s["split"] == "test"), key=lambda s: s["session_index"])
+    levels = {name: [] for name in ("depth", "frequency")}
+    for user in dict.fromkeys(row["user_id"] for row in rows):
+        for name, column in levels.items():
+            column += [s[f"level_{name}"] for s in of_split if s["user_id"] == user]
+    np.testing.assert_array_equal(data.depth_level, np.array(levels["depth"], float))
+    np.testing.assert_array_equal(data.frequency_level, np.array(levels["frequency"], float))
     users = [rows[start]["user_id"] for start in data.starts]
     for user, depth, revisit in zip(users, data.mean_depth, data.mean_revisit_ms, strict=True):
         own = [s for s in sessions if s["user_id"] == user]
@@ -46,6 +60,14 @@ def test_histories_are_those_of_the_log(dataset: PreparedDataset) -> None:
         assert (np.isnan(revisit) and not known) or revisit == pytest.approx(np.mean(known))
     assert data.ends.sum() == sum(1 for s in sessions if s["split"] == "test" and s["revisit_ms"] is not None)
     assert histories_of(dataset, "test", seed=0, rows=len(rows) // 2).starts.size < data.starts.size
+
+
+def test_histories_without_their_sessions_are_refused(dataset: PreparedDataset, tmp_path: Path) -> None:
+    shutil.copytree(dataset.uri, tmp_path / "less")
+    file = tmp_path / "less" / "sessions" / "part-00002.parquet"
+    pq.write_table(pq.read_table(file).slice(0, 40), file)
+    with pytest.raises(UserError, match="less: found other sessions than"):
+        histories_of(PreparedDataset.open(str(tmp_path / "less")), "train", seed=0)
 
 
 def test_gains_have_the_sign_of_the_truth(evaluated: Evaluation) -> None:

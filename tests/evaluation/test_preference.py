@@ -8,18 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hand_made import made_histories
 
 from prefrec_ray.algorithms.reward.labels import RewardFunction, look_ahead
-from prefrec_ray.evaluation.logged.trajectories import Trajectories
 from prefrec_ray.evaluation.selection import preference
 from prefrec_ray.evaluation.selection.preference import PreferenceScore, fit_score
+from prefrec_ray.users.histories import Histories
 
 USERS, REQUESTS, KEEPS, HORIZON = 200, 60, 0.8, 10
 GOOD = np.array([0.6, -0.8], dtype=np.float32)
 
 
 @pytest.fixture(scope="module")
-def world() -> Trajectories:
+def world() -> Histories:
     """A mood keeps 0.8 of itself from request to request and rises by GOOD . action; the other states are noise."""
     rng = np.random.default_rng(0)
     action = rng.uniform(-1, 1, size=(USERS, REQUESTS, 2)).astype(np.float32)
@@ -27,15 +28,12 @@ def world() -> Trajectories:
     state[:, 0, 0] = 0
     for step in range(1, REQUESTS):
         state[:, step, 0] = KEEPS * state[:, step - 1, 0] + action[:, step - 1] @ GOOD
-    levels = np.full(USERS, np.nan)
-    first = np.arange(USERS) * REQUESTS
-    n = USERS * REQUESTS
-    unasked = np.zeros(n, int), np.full(n, np.nan)
-    return Trajectories(state.reshape(-1, 3), action.reshape(-1, 2), first, np.arange(USERS), levels, levels, *unasked)
+    user = np.arange(USERS)
+    return made_histories(state.reshape(-1, 3), action.reshape(-1, 2), user * REQUESTS, user, np.full(USERS, np.nan))
 
 
 @pytest.fixture(scope="module")
-def score(world: Trajectories) -> PreferenceScore:
+def score(world: Histories) -> PreferenceScore:
     """Return the score for a reward equal to the mood of the next state."""
     weights = {"net.0.weight": np.array([[1.0, 0.0]], np.float32), "net.0.bias": np.zeros(1, np.float32)}
     with pytest.MonkeyPatch.context() as patched:
@@ -48,7 +46,7 @@ def always(action: np.ndarray) -> Any:
     return SimpleNamespace(always_nearest=False, act=lambda states: np.broadcast_to(action, (len(states), 2)))
 
 
-def spread(world: Trajectories) -> float:
+def spread(world: Histories) -> float:
     """Standard deviation of the labels."""
     mood = world.state.reshape(USERS, REQUESTS, 3)[:, 1:, 0]
     return float(look_ahead(mood.ravel(), np.arange(USERS) * (REQUESTS - 1), HORIZON).std())
@@ -56,7 +54,7 @@ def spread(world: Trajectories) -> float:
 
 @pytest.mark.parametrize("size", [-1.0, -0.5, 0.5, 1.0])
 def test_a_score_is_what_one_action_does_to_the_requests_after_it(
-    world: Trajectories, score: PreferenceScore, size: float
+    world: Histories, score: PreferenceScore, size: float
 ) -> None:
     # The mean over h requests of KEEPS^k; fewer than HORIZON are left at the end of a history.
     left = np.minimum(HORIZON, np.arange(REQUESTS - 1, 0, -1))
@@ -65,20 +63,20 @@ def test_a_score_is_what_one_action_does_to_the_requests_after_it(
     assert score(always(size * GOOD)) == pytest.approx(expected, abs=0.15 * 1000 * lasting / spread(world))
 
 
-def test_what_changes_nothing_scores_nothing(world: Trajectories, score: PreferenceScore) -> None:
+def test_what_changes_nothing_scores_nothing(world: Histories, score: PreferenceScore) -> None:
     across = np.array([0.8, 0.6], dtype=np.float32)
     assert abs(score(always(across))) < 0.15 * score(always(GOOD))
     assert abs(score(always(np.zeros(2, np.float32)))) < 0.15 * score(always(GOOD))
 
 
-def test_it_is_a_function_of_its_arguments(world: Trajectories, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_a_function_of_its_arguments(world: Histories, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preference, "UPDATES", 100)
     weights = {"net.0.weight": np.array([[1.0, 0.0]], np.float32), "net.0.bias": np.zeros(1, np.float32)}
     once, again = (fit_score(world, RewardFunction(weights, (), [0, 1]), HORIZON) for _ in range(2))
     assert once(always(GOOD)) == again(always(GOOD)) != 0
 
 
-def test_a_score_is_over_the_logged_items(world: Trajectories, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_score_is_over_the_logged_items(world: Histories, monkeypatch: pytest.MonkeyPatch) -> None:
     """A policy that shows the logged items scores 0, even if networks with few updates predict something else."""
     monkeypatch.setattr(preference, "UPDATES", 5)
     shifted = replace(world, action=world.action + np.float32([0.9, -0.4]))

@@ -13,22 +13,22 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.estimators import fitted_q
 from prefrec_ray.evaluation.estimators.fitted_q import fit_subject, task_steps
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.logged.trajectories import Trajectories, read_trajectories
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings
+from prefrec_ray.users.histories import Histories, read_histories
 
 
 @pytest.fixture(scope="module")
-def training(dataset: PreparedDataset) -> Trajectories:
-    return read_trajectories._function(dataset.uri, "train", 0)
+def training(dataset: PreparedDataset) -> Histories:
+    return read_histories._function(dataset.uri, "train", 0)
 
 
 def drawn(
-    dataset: PreparedDataset, training: Trajectories, name: str, networks: int, monkeypatch: pytest.MonkeyPatch
+    dataset: PreparedDataset, training: Histories, name: str, networks: int, monkeypatch: pytest.MonkeyPatch
 ) -> list[np.ndarray | None]:
     """The steps that each network of a subject is fitted on; no network is."""
     asked: list[np.ndarray | None] = []
 
-    def fit(data: Trajectories, known: Any, served: Any, about: Any, seed: int, among: np.ndarray | None) -> Any:
+    def fit(data: Histories, known: Any, served: Any, about: Any, seed: int, among: np.ndarray | None) -> Any:
         assert data is training
         asked.append(among)
         return SimpleNamespace(mean_level=lambda states, actions: np.zeros(len(states)))
@@ -37,13 +37,13 @@ def drawn(
     clone: Any = SimpleNamespace(policy=direction(dataset, 0.0), residual_rms=0.3, mean_action=np.zeros(2, np.float32))
     settings = EvaluateSettings(fqe=FqeSettings(networks=networks))
     request = EvaluationRequest(dataset, {"right": direction(dataset, 0.8)}, ["frequency"], clone, settings)
-    held = read_trajectories._function(dataset.uri, "test", 0)
+    held = read_histories._function(dataset.uri, "test", 0)
     fit_subject(training, held, request, "frequency", name)
     return asked
 
 
 def test_each_network_has_users_of_its_own_and_each_subject_the_same(
-    dataset: PreparedDataset, training: Trajectories, monkeypatch: pytest.MonkeyPatch
+    dataset: PreparedDataset, training: Histories, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = task_steps(training, "frequency", dataset.metadata.mixture_weight)
     steps_of = np.bincount(known.user, minlength=known.users)
@@ -67,7 +67,7 @@ def test_each_network_has_users_of_its_own_and_each_subject_the_same(
 
 
 def test_one_network_is_fitted_on_the_users_there_are(
-    dataset: PreparedDataset, training: Trajectories, monkeypatch: pytest.MonkeyPatch
+    dataset: PreparedDataset, training: Histories, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (among,) = drawn(dataset, training, "right", 1, monkeypatch)
     assert among is None

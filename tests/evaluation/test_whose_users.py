@@ -18,7 +18,6 @@ from prefrec_ray.evaluation.estimators import fitted_q, importance_weights, mode
 from prefrec_ray.evaluation.estimators.importance_weights import Logged
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.logged import behavior
-from prefrec_ray.evaluation.logged.trajectories import Trajectories, read_trajectories
 from prefrec_ray.evaluation.results.names import LOGGING_POLICY
 from prefrec_ray.evaluation.selection import model_score
 from prefrec_ray.evaluation.selection.validation import ValidationScorer
@@ -26,7 +25,7 @@ from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, Model
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.runtime.progress import silent
 from prefrec_ray.users import ensemble
-from prefrec_ray.users.histories import histories_of
+from prefrec_ray.users.histories import Histories, histories_of, read_histories
 from prefrec_ray.users.roll_out import Imagined
 from prefrec_ray.users.specification import Specification
 
@@ -138,7 +137,7 @@ def test_the_logging_policy_is_learned_from_training_users(
     learned, weighed, calibrated = [], [], []
     fit, weigh = importance_weights.fit_behavior, importance_weights.weigh
 
-    def watched_fit(data: Trajectories, *rest: Any) -> Any:
+    def watched_fit(data: Histories, *rest: Any) -> Any:
         learned.append(split_of(states, data.state))
         return fit(data, *rest)
 
@@ -172,7 +171,7 @@ def test_fitted_q_learns_from_training_users_and_is_asked_about_the_others(
 ) -> None:
     whose = []
 
-    def fit(training: Trajectories, held: Trajectories, *_: Any) -> None:
+    def fit(training: Histories, held: Histories, *_: Any) -> None:
         whose.append((split_of(states, training.state), split_of(states, held.state)))
 
     monkeypatch.setattr(fitted_q, "fit_subject", fit)
@@ -183,4 +182,4 @@ def test_fitted_q_learns_from_training_users_and_is_asked_about_the_others(
 
 def test_no_split_is_another(dataset: PreparedDataset, states: dict[str, np.ndarray]) -> None:
     for split in SPLITS:
-        assert split_of(states, read_trajectories._function(dataset.uri, split, 0).state) == split
+        assert split_of(states, read_histories._function(dataset.uri, split, 0).state) == split

@@ -53,6 +53,9 @@ def histories(users: int = 300, requests: int = 60, seed: int = 0, cost_of_repea
         exposure=exposure,
         mean_depth=requests / (1 + session[starts + requests - 1]),
         mean_revisit_ms=np.nanmean(gone, axis=1),
+        propensity=np.full(n, np.nan),
+        depth_level=np.zeros(session.size),
+        frequency_level=np.zeros(session.size),
     )
 
 

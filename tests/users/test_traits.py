@@ -27,7 +27,7 @@ def histories(users: int, requests: int, tastes: float, seed: int = 0) -> tuple[
     feedback = np.stack([like, rng.normal(size=n)], axis=1).astype(np.float32)
     starts, zero, none = np.arange(users) * requests, np.zeros(n, np.int64), np.zeros((n, 0))
     means = np.ones(users)
-    data = Histories(starts, zero, zero, zero, np.zeros((n, 1)), action, feedback, none, means, means)
+    data = Histories(starts, zero, zero, zero, np.zeros((n, 1)), action, feedback, none, means, means, zero, zero, zero)
     return data, true
 
 

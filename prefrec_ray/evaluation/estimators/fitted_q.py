@@ -10,7 +10,7 @@ import numpy as np
 import ray
 
 from prefrec_ray.engagement import task_levels
-from prefrec_ray.evaluation.estimators.fqe import fit_q
+from prefrec_ray.evaluation.estimators.fqe import Steps, fit_q, steps
 from prefrec_ray.evaluation.estimators.importance_weights import (
     WINDOW,
     Weighed,
@@ -22,7 +22,6 @@ from prefrec_ray.evaluation.estimators.importance_weights import (
 )
 from prefrec_ray.evaluation.estimators.ncis import effective_share, normalised_weights, request_log_weights
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.logged.trajectories import Steps, Trajectories, read_trajectories, steps
 from prefrec_ray.evaluation.results.intervals import repetition_seed
 from prefrec_ray.evaluation.results.names import CONSTANT, LOGGING_POLICY, RANDOM_ITEMS, subject_of
 from prefrec_ray.evaluation.results.scores import Scores
@@ -30,6 +29,7 @@ from prefrec_ray.policy.actions import served_for
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import Task
+from prefrec_ray.users.histories import Histories, read_histories
 
 #: Actions [N, A], and the embeddings of the items served for them.
 Acts = tuple[np.ndarray, np.ndarray]
@@ -87,12 +87,12 @@ def fit_all(
     """Return the scores of all subjects and of the logging policy, by task and name.
 
     `logged`: result of `start_weighing`, whose model of the logging policy is used again. Networks are fitted on
-    training users and evaluated on users of the split, on samples that fit into memory (`trajectories.ROWS`). A
+    training users and evaluated on users of the split, on samples that fit into memory (`histories.ROWS`). A
     policy's action is the embedding of the item that it would serve, so that actions are within the range of the log.
     """
     uri, settings, asked = request.dataset.uri, request.settings, ray.put(request)
-    held = read_trajectories.remote(uri, settings.split, settings.seed)
-    shared = [read_trajectories.remote(uri, "train", settings.seed), held, asked]
+    held = read_histories.remote(uri, settings.split, settings.seed)
+    shared = [read_histories.remote(uri, "train", settings.seed), held, asked]
     weighed = {}
     if "dr" in settings.estimators and weighable(request):
         shared_weights = [asked, logged_chances.remote(uri, settings.seed, held, logged, calibrate=False)]
@@ -131,8 +131,8 @@ def _fit(task: str, name: str, shared: list[Any], weighed: Weighed | None, acts:
 
 
 def fit_subject(
-    training: Trajectories,
-    held: Trajectories,
+    training: Histories,
+    held: Histories,
     request: EvaluationRequest,
     task: str,
     name: str,
@@ -176,12 +176,12 @@ def fit_subject(
     )
 
 
-def task_steps(data: Trajectories, task: str, mixture_weight: float) -> Steps:
+def task_steps(data: Histories, task: str, mixture_weight: float) -> Steps:
     """Return the steps of a task. Raises `UserError` if no session has a level and a following session."""
     return steps(data, task_levels(task, data.depth_level, data.frequency_level, mixture_weight))
 
 
-def _acts(name: str, data: Trajectories, request: EvaluationRequest) -> Acts:
+def _acts(name: str, data: Histories, request: EvaluationRequest) -> Acts:
     """Return a policy's actions at every impression, and the embeddings of the items served for them."""
     policy = request.actors[name]
     actions = policy.act(data.state)
@@ -189,7 +189,7 @@ def _acts(name: str, data: Trajectories, request: EvaluationRequest) -> Acts:
 
 
 def _actions(
-    name: str, data: Trajectories, request: EvaluationRequest, rng: np.random.Generator, acts: Acts | None
+    name: str, data: Histories, request: EvaluationRequest, rng: np.random.Generator, acts: Acts | None
 ) -> Acts:
     """Return a subject's actions at every impression, from its policy's actions if known."""
     if name == LOGGING_POLICY:
@@ -211,9 +211,7 @@ def _actions(
     return actions, served
 
 
-def _by_kernel(
-    name: str, data: Trajectories, actions: np.ndarray, judge: Steps, request: EvaluationRequest
-) -> np.ndarray:
+def _by_kernel(name: str, data: Histories, actions: np.ndarray, judge: Steps, request: EvaluationRequest) -> np.ndarray:
     """Return the weights [n] of the steps by the kernel of the evaluation. Their mean is 1 for each user."""
     if name == LOGGING_POLICY:
         return np.ones(len(judge.row))

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from prefrec_ray.evaluation.logged.trajectories import Steps, Trajectories
+from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.settings import FqeSettings
+from prefrec_ray.ids import run_lengths
 from prefrec_ray.policy.networks.adam import Adam
 from prefrec_ray.policy.networks.layers import Scalar, polyak_update, start_at_zero, target_copy
+from prefrec_ray.users.histories import Histories
 
 HIDDEN = 64
 BATCH = 256
@@ -20,6 +22,56 @@ LEARNING_RATE = 1e-3
 #: Values are backed up over about 60 impressions (ten sessions), so the target network must follow quickly.
 TAU = 0.3
 _CHUNK = 16_384
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The impressions [n] of sessions with a level and a following session; row i is followed by row i + 1.
+
+    A user's last session is excluded, because the state after its last impression is not known.
+    """
+
+    row: np.ndarray  # int64 [n], ascending
+    ends: np.ndarray  # bool [n]: the session ends with this impression
+    reward: np.ndarray  # float64 [n]: the session's level at its end, else 0
+    user: np.ndarray  # int64 [n]: 0 for the first remaining user
+    start: np.ndarray  # int64 [m]: first impressions of the sessions
+    start_user: np.ndarray  # int64 [m]
+    users_left_out: int
+
+    @property
+    def users(self) -> int:
+        """Return the number of remaining users."""
+        return int(self.start_user[-1]) + 1
+
+    def redrawn(self, rng: np.random.Generator) -> np.ndarray:
+        """Return the steps (int64) of a bootstrap sample of the users."""
+        times = np.bincount(rng.integers(0, self.users, self.users), minlength=self.users)
+        return np.repeat(np.arange(len(self.row)), times[self.user])
+
+
+def steps(data: Histories, level: np.ndarray) -> Steps:
+    """Return the steps for levels [M] of a task (NaN: null). Raises `UserError` if no session remains."""
+    user_of = data.user[data.first]
+    followed = np.append(user_of[1:] == user_of[:-1], False)
+    kept = followed & np.isfinite(level)
+    if not kept.any():
+        raise UserError("evaluation: no session has a level and a following session; expected longer histories")
+    users, user = np.unique(user_of[kept], return_inverse=True)
+    code = np.zeros(len(level), dtype=np.int64)
+    code[kept] = user
+    session = np.repeat(np.arange(len(level)), run_lengths(data.first, len(data.row)))
+    row = np.flatnonzero(kept[session])
+    ends = data.ends[row]
+    return Steps(
+        row=row,
+        ends=ends,
+        reward=np.where(ends, level[session[row]], 0.0),
+        user=code[session[row]],
+        start=data.first[kept],
+        start_user=user,
+        users_left_out=len(data.starts) - len(users),
+    )
 
 
 @dataclass(frozen=True)
@@ -41,7 +93,7 @@ class FittedQFunction:
 
 
 def fit_q(
-    data: Trajectories,
+    data: Histories,
     known: Steps,
     policy_actions: np.ndarray,
     settings: FqeSettings,

@@ -19,15 +19,15 @@ from prefrec_ray.evaluation.estimators.ncis import session_scores
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.logged.behavior import BehaviorModel, calibration, fit_behavior
 from prefrec_ray.evaluation.logged.sessions import LoggedSessions
-from prefrec_ray.evaluation.logged.trajectories import Trajectories, read_trajectories, trajectories_of
 from prefrec_ray.evaluation.results.names import RANDOM_ITEMS, Subject
 from prefrec_ray.evaluation.results.records import ENOUGH
 from prefrec_ray.evaluation.results.scores import Scores
-from prefrec_ray.ids import first_rows, run_lengths
+from prefrec_ray.ids import run_lengths
 from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import Task
+from prefrec_ray.users.histories import Histories, histories_of, read_histories
 
 #: Number of consecutive impressions whose weights are multiplied. One impression ignores the previous item. Three and
 #: four leave half as many effective sessions and no better means.
@@ -50,7 +50,7 @@ class Logged:
     `about`: source of b. `model`: fitted model of b if the log does not contain all propensities.
     """
 
-    data: Trajectories
+    data: Histories
     log_b: np.ndarray
     repeats: bool
     about: dict[str, Any]
@@ -108,7 +108,7 @@ def start_weighing(request: EvaluationRequest) -> ray.ObjectRef | None:
         return None
     uri, settings = request.dataset.uri, request.settings
     rows = ROWS if {"weights", "dr"} & set(settings.estimators) else SHARE_ROWS
-    held = read_trajectories.remote(uri, settings.split, settings.seed, rows)
+    held = read_histories.remote(uri, settings.split, settings.seed, rows)
     return logged_chances.remote(uri, settings.seed, held)
 
 
@@ -124,7 +124,7 @@ def weigh_all(
 
 @ray.remote(num_cpus=1)
 def logged_chances(
-    uri: str, seed: int, held: Trajectories, before: Logged | None = None, calibrate: bool = True
+    uri: str, seed: int, held: Histories, before: Logged | None = None, calibrate: bool = True
 ) -> Logged:
     """Return the probabilities of the items of `held`, by a fitted model if the log lacks propensities.
 
@@ -134,12 +134,12 @@ def logged_chances(
     known = np.isfinite(held.propensity)
     log_b = np.log(held.propensity)
     about: dict[str, Any] = {"propensities": "logged"}
-    again, model = repeats(held), None
+    again, model = held.repeats, None
     if not known.all():
         model = None if before is None else before.model
         if model is None:
             dataset = PreparedDataset.open(uri)
-            model = fit_behavior(trajectories_of(dataset, "train", seed, TRAINING_ROWS), dataset.items(), seed)
+            model = fit_behavior(histories_of(dataset, "train", seed, TRAINING_ROWS), dataset.items(), seed)
         excluded = None if again else partial(shown_before, held)
         for part in _parts(len(held.row)):
             out = None if excluded is None else excluded(part)
@@ -164,21 +164,21 @@ def weigh(name: str, request: EvaluationRequest, logged: Logged) -> Weighed:
     policy = None if name == RANDOM_ITEMS else request.policies[name]
     items = len(request.clone.policy.items)  # of the data set, without reading it again
     log_weight = log_chances(policy, data, items, logged.repeats) - logged.log_b
-    depth = np.diff(data.first, append=len(data.row)).astype(np.float64)
     log_rho = ends(request_weights(log_weight, data.first), data.first)
+    user = data.user[data.first]
     sessions = LoggedSessions(
-        user=data.user,
+        user=user,
         depth_level=data.depth_level,
         frequency_level=data.frequency_level,
-        relative_depth=depth / (np.bincount(data.user, depth) / np.bincount(data.user))[data.user],
+        relative_depth=run_lengths(data.first, len(data.row)) / (data.lengths / np.bincount(user))[user],
         log_rho=log_rho[:, None],
     )
-    products = np.add.reduceat(log_weight, data.first[first_rows(data.user)])
+    products = np.add.reduceat(log_weight, data.starts)
     about = {**logged.about, "mean_weight": float(np.exp(log_weight).mean())}
     return Weighed(log_weight, sessions, kish(log_rho), kish(products), about)
 
 
-def log_chances(policy: Policy | None, data: Trajectories, items: int, again: bool) -> np.ndarray:
+def log_chances(policy: Policy | None, data: Histories, items: int, again: bool) -> np.ndarray:
     """Return log pi(i | s) of the shown items, float64 [N]. Without a policy, pi is uniform over `items` items.
 
     Items shown earlier are excluded, unless items are shown `again`.
@@ -198,21 +198,13 @@ def _parts(rows: int) -> list[slice]:
     return [slice(start, start + _CHUNK) for start in range(0, rows, _CHUNK)]
 
 
-def shown_before(data: Trajectories, part: slice) -> ExcludedItems:
+def shown_before(data: Histories, part: slice) -> ExcludedItems:
     """Return the earlier items of the user at each impression of `part`, for logs without repeats."""
-    user = data.user[data.session[part]]
-    of_user = np.searchsorted(data.user, user)  # the user's first session
-    start = data.first[of_user]
+    start = data.starts[data.user[part]]
     count = np.arange(len(data.row))[part] - start
     state = np.repeat(np.arange(len(count)), count)
     before = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
     return ExcludedItems(len(count), state, data.row[start[state] + before])
-
-
-def repeats(data: Trajectories) -> bool:
-    """Return True if an item was shown to a user twice."""
-    pairs = data.user[data.session] * (int(data.row.max(initial=0)) + 1) + data.row
-    return len(np.unique(pairs)) < len(pairs)
 
 
 def request_weights(log_weight: np.ndarray, first: np.ndarray, window: int = WINDOW) -> np.ndarray:

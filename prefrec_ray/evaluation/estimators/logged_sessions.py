@@ -18,13 +18,14 @@ from prefrec_ray.dataset import tensor
 from prefrec_ray.errors import UserError, unwrapped_errors
 from prefrec_ray.evaluation.estimators.ncis import request_log_weights, session_log_weights
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.logged.sessions import LoggedSessions, read_sessions, session_columns, session_rows
+from prefrec_ray.evaluation.logged.sessions import LoggedSessions, session_columns, session_rows
 from prefrec_ray.evaluation.results.names import CONSTANT, IMITATION, LOGGING_POLICY, RANDOM_ITEMS, shuffled
 from prefrec_ray.evaluation.results.records import ItemShare, ServedItems
 from prefrec_ray.memory import keep_freed_memory
 from prefrec_ray.policy.actions import placed
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
+from prefrec_ray.users.histories import read_sessions
 
 #: Impressions of the split for which served items are computed. The search for the nearest item is slow.
 SERVED_REQUESTS = 20_000

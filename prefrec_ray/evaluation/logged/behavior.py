@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from prefrec_ray.evaluation.logged.trajectories import Trajectories
 from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.plackett_luce import log_sum_exp
 from prefrec_ray.policy.networks.adam import Adam
 from prefrec_ray.policy.networks.layers import Mlp, mlp
+from prefrec_ray.users.histories import Histories
 
 HIDDEN = (64, 64)
 BATCH = 512
@@ -72,7 +72,7 @@ def powers(embeddings: np.ndarray) -> np.ndarray:
     return np.concatenate([embeddings, np.square(embeddings)], axis=1)
 
 
-def fit_behavior(data: Trajectories, items: ItemTable, seed: int) -> BehaviorModel:
+def fit_behavior(data: Histories, items: ItemTable, seed: int) -> BehaviorModel:
     """Fit b by noise-contrastive estimation, then calibrate one temperature.
 
     The network separates the shown item from `NEGATIVES` others, drawn by their share in the log, so that shares cancel
@@ -81,10 +81,9 @@ def fit_behavior(data: Trajectories, items: ItemTable, seed: int) -> BehaviorMod
     """
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    user = data.user[data.session]
-    held = rng.random(user[-1] + 1) < HELD_OUT
-    rows = np.flatnonzero(~held[user])
-    rows = rows if len(rows) else np.arange(len(user))
+    held = (rng.random(len(data.starts)) < HELD_OUT)[data.user]
+    rows = np.flatnonzero(~held)
+    rows = rows if len(rows) else np.arange(len(held))
     shown = np.bincount(data.row[rows], minlength=len(items)) + 0.5
     seen = torch.from_numpy(powers(items.embeddings))
     net = mlp(data.state.shape[1], HIDDEN, seen.shape[1])
@@ -102,7 +101,7 @@ def fit_behavior(data: Trajectories, items: ItemTable, seed: int) -> BehaviorMod
         nn.functional.cross_entropy(logits, torch.zeros(BATCH, dtype=torch.long)).backward()
         optimizer.step()
     model = BehaviorModel(net.requires_grad_(False), np.log(shown / shown.sum()), items.embeddings)
-    held_rows = rng.permutation(np.flatnonzero(held[user]))[:HELD_OUT_ROWS]
+    held_rows = rng.permutation(np.flatnonzero(held))[:HELD_OUT_ROWS]
     return calibrated(model, data.state[held_rows], data.row[held_rows]) if len(held_rows) else model
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 
 
@@ -34,15 +33,6 @@ class LoggedSessions:
         columns = {field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)}
         columns["user"] += np.repeat(users, [len(part.user) for part in parts])
         return cls(**columns)
-
-
-def read_sessions(dataset: PreparedDataset, file: str, split: str) -> pa.Table:
-    """Return the sessions of one split for a `file` of impressions, by user and in time order."""
-    path = dataset.path("sessions", file.rsplit("/", 1)[-1])
-    columns = ["user_id", "session_index", "depth", "revisit_ms", "level_depth", "level_frequency", "split"]
-    table = dataset.read(path, columns=columns)
-    table = table.filter(pc.equal(table["split"], split))
-    return table.sort_by([("user_id", "ascending"), ("session_index", "ascending")])
 
 
 def session_rows(requests: pa.Table, sessions: pa.Table, file: str) -> tuple[np.ndarray, np.ndarray]:

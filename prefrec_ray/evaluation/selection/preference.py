@@ -25,11 +25,10 @@ from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.fqe import action_value, pairs_of
-from prefrec_ray.evaluation.logged.trajectories import Trajectories
-from prefrec_ray.ids import first_rows
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.actions import served_for
 from prefrec_ray.policy.networks.adam import Adam
+from prefrec_ray.users.histories import Histories
 
 #: Seed of the reward's weights and batches, different from the seeds of runs.
 SEED = 0x1D6E
@@ -55,10 +54,9 @@ class PreferenceScore:
         return _UNITS * (_expected(self.nets, self.states, served_for(policy, policy.act(self.states))) - self.logged)
 
 
-def fit_score(held: Trajectories, reward: RewardFunction, horizon: int) -> PreferenceScore:
+def fit_score(held: Histories, reward: RewardFunction, horizon: int) -> PreferenceScore:
     """Fit the score to a learned reward, on the users of `held`. The result depends only on the arguments."""
-    starts = held.first[first_rows(held.user)]
-    rows, label = label_histories(reward, held.state, held.action, starts, horizon)
+    rows, label = label_histories(reward, held.state, held.action, held.starts, horizon)
     known = pairs_of(held.state[rows], held.action[rows])
     wanted = torch.from_numpy((label - label.mean()) / (label.std() or 1.0))
     nets = tuple(_fit(known, wanted, seed) for seed in range(NETWORKS))
@@ -70,7 +68,7 @@ def fit_score(held: Trajectories, reward: RewardFunction, horizon: int) -> Prefe
 def learn_scores(
     uri: str, tasks: Sequence[str], teachers: Sequence[str] | None, held: ray.ObjectRef
 ) -> dict[str, ray.ObjectRef]:
-    """Return a `PreferenceScore` on the users of `held` (`Trajectories`) by task, after one Ray task each.
+    """Return a `PreferenceScore` on the users of `held` (`Histories`) by task, after one Ray task each.
 
     `teachers`: None selects the teachers of the recipe `robust` if they exist, else all. Raises `UserError` for a data
     set without preferences.
@@ -111,7 +109,7 @@ def _settings(task: str, teachers: tuple[str, ...]) -> TrainingSettings:
 
 
 @ray.remote(num_cpus=1)
-def _learn(request: RewardRequest, horizon: int, data: LoadedData, held: Trajectories) -> PreferenceScore:
+def _learn(request: RewardRequest, horizon: int, data: LoadedData, held: Histories) -> PreferenceScore:
     return fit_score(held, RewardFunction.from_state(request, pretrain(request, data)), horizon)
 
 

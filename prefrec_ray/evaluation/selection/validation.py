@@ -16,13 +16,13 @@ from prefrec_ray.evaluation.estimators.ncis import ncis_scores
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.logged.clone import BehaviorClone, fit_clone
 from prefrec_ray.evaluation.logged.sessions import LoggedSessions
-from prefrec_ray.evaluation.logged.trajectories import Trajectories, read_trajectories
 from prefrec_ray.evaluation.online import RollOut, true_level
 from prefrec_ray.evaluation.selection.model_score import fit_score
 from prefrec_ray.evaluation.selection.preference import learn_scores
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, ValidationSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.settings import Task
+from prefrec_ray.users.histories import Histories, read_histories
 
 _SPLIT: Literal["validation"] = "validation"
 _NAME = "trial"
@@ -55,11 +55,11 @@ class ValidationScorer:
             raise UserError(f"{uri}: validation.online rolls out in the simulator, which did not make these logs")
         histories, preference = None, {}
         if {"preference", "fqe"} & set(settings.estimators):
-            held = read_trajectories.remote(uri, _SPLIT, 0, ROWS)
+            held = read_histories.remote(uri, _SPLIT, 0, ROWS)
         if "preference" in settings.estimators:
             preference = learn_scores(uri, tasks, teachers, held)
         if "fqe" in settings.estimators:
-            training = read_trajectories.remote(uri, "train", 0, ROWS)
+            training = read_histories.remote(uri, "train", 0, ROWS)
             with unwrapped_errors():
                 ray.get(_check_steps.remote(training, held, tasks, dataset.metadata.mixture_weight))
             histories = training, held
@@ -114,7 +114,7 @@ class ValidationScorer:
 
 
 @ray.remote(num_cpus=1)
-def _check_steps(training: Trajectories, held: Trajectories, tasks: Sequence[str], mixture_weight: float) -> None:
+def _check_steps(training: Histories, held: Histories, tasks: Sequence[str], mixture_weight: float) -> None:
     """Raise `UserError` for a task without steps in `training` or `held`."""
     for data in (training, held):
         for task in tasks:
