@@ -210,30 +210,27 @@ def check_complete(dataset: PreparedDataset) -> None:
     except KeyError as error:
         raise UserError(f"{about}: counts: {error} is missing; {_ADVICE}") from error
     for folder, rows in expected.items():
-        _check_rows(dataset, folder, rows)
+        files = dataset.files(*folder)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            found = sum(pool.map(file_rows, files))
+        if found != rows:
+            raise UserError(
+                f"{dataset.path(*folder)}: found {found:,} rows in {len(files)} files; expected {rows:,}"
+                f" (metadata.json); {_ADVICE}"
+            )
     for name in ("items.parquet", *(["answers.npz"] if metadata.answers else [])):
         if not storage.exists(dataset.path(name)):
             raise UserError(f"{dataset.path(name)}: no such file in the data set; {_ADVICE}")
 
 
 def _expected_rows(counts: dict[str, dict[str, int]]) -> dict[tuple[str, ...], int]:
+    """Return the numbers of rows by folder."""
     if not counts:
         return {}
     expected: dict[tuple[str, ...], int] = {("requests", name): rows["requests"] for name, rows in counts.items()}
     expected[("sessions",)] = sum(of_split["sessions"] for of_split in counts.values())
     expected[("transitions",)] = counts["train"]["transitions"]
     return expected
-
-
-def _check_rows(dataset: PreparedDataset, folder: tuple[str, ...], expected: int) -> None:
-    files = dataset.files(*folder)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        rows = sum(pool.map(file_rows, files))
-    if rows != expected:
-        raise UserError(
-            f"{dataset.path(*folder)}: found {rows:,} rows in {len(files)} files; expected {expected:,}"
-            f" (metadata.json); {_ADVICE}"
-        )
 
 
 def file_rows(file: str) -> int:

@@ -131,8 +131,7 @@ def _csv_batches(
     in_file = [name for name in columns if name in own]
     skipped: list[csv.InvalidRow] = []  # pyarrow appends to it while it reads ahead
     bad, first = np.zeros(0, np.int64), 0
-    system, path = storage.filesystem(file)
-    with readable(file), system.open_input_stream(path) as stream, form.open(stream, file, skipped, in_file) as reader:
+    with form.open(file, skipped, in_file) as reader:
         for batch in reader:
             lines = list(skipped)
             del skipped[: len(lines)]
@@ -186,8 +185,7 @@ def _row_groups(file: str) -> list[int]:
 def _estimate_rows(file: str, form: CsvFormat) -> int:
     """Return the number of rows of a CSV file, estimated from its first block; 0 for a file with only a header."""
     skipped: list[csv.InvalidRow] = []
-    system, path = storage.filesystem(file)
-    with readable(file), system.open_input_stream(path) as stream, form.open(stream, file, skipped) as reader:
+    with form.open(file, skipped) as reader:
         rows = next((batch.num_rows for batch in reader), 0) + len(skipped)
     return rows * max(1, _bytes_of_text(file) // BLOCK_BYTES)
 

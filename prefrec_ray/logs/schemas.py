@@ -43,10 +43,11 @@ class CsvFormat:
         """Return the row number, from 0, of a line of the file."""
         return line.number - (2 if self.names is None else 1)
 
-    def open(self, stream: Any, file: str, skipped: list[Any], columns: list[str] | None = None) -> Any:
-        """Return a reader of `stream` or of its `columns`, as text.
+    @contextmanager
+    def open(self, file: str, skipped: list[Any], columns: list[str] | None = None) -> Iterator[Any]:
+        """Open a file, or its `columns` as text, for reading in blocks.
 
-        Lines with too few or too many values are appended to `skipped`.
+        Lines with too few or too many values are appended to `skipped`. Raises `UserError` for an unreadable file.
         """
 
         def skip(line: csv.InvalidRow) -> str:
@@ -61,12 +62,15 @@ class CsvFormat:
             convert = csv.ConvertOptions(
                 include_columns=columns, column_types=types, null_values=[""], strings_can_be_null=True
             )
-        return csv.open_csv(
-            stream,
-            csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=names),
-            csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip),
-            convert,
-        )
+        read = csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=names)
+        lines = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip)
+        system, path = storage.filesystem(file)
+        with (
+            readable(file),
+            system.open_input_stream(path) as stream,
+            csv.open_csv(stream, read, lines, convert) as reader,
+        ):
+            yield reader
 
 
 #: A header, and the delimiter by the file's suffix.
@@ -87,8 +91,8 @@ def own_schema(file: str, form: CsvFormat) -> pa.Schema:
             return plain_schema(pq.read_schema(path, filesystem=system))
         with system.open_input_stream(path) as stream:
             _check_text(stream.read(BLOCK_BYTES), file)
-        with system.open_input_stream(path) as stream, form.open(stream, file, []) as reader:
-            return reader.schema
+    with form.open(file, []) as reader:
+        return reader.schema
 
 
 def _check_text(head: bytes, file: str) -> None:
@@ -124,9 +128,8 @@ def schemas(files: list[str], form: CsvFormat = PLAIN) -> list[pa.Schema]:
 
 def padded_columns(file: str, columns: list[str], form: CsvFormat = PLAIN) -> set[str]:
     """Return columns of a CSV file that have integers with leading zeros in the first block; such ids are text."""
-    system, path = storage.filesystem(file)
     in_file = [name for name in columns if name not in partition_values(file)]
-    with readable(file), system.open_input_stream(path) as stream, form.open(stream, file, [], in_file) as reader:
+    with form.open(file, [], in_file) as reader:
         first = next(iter(reader), None)
     return set() if first is None else {name for name in in_file if padded(first[name]).any()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -226,13 +227,9 @@ def _first(path: Path) -> int:
 
 def _keep_rest(path: Path, rest: bytes, place: int) -> Path:
     """Write `rest`, the bytes of the file `path` from `place` on, to a file next to it, and return its path."""
-    number = 0
-    while True:
-        side = path.with_name(f"{path.name}.{place}{f'-{number}' if number else ''}.damaged")
-        if not side.exists() or side.read_bytes() == rest:
-            _write_whole(side, rest)
-            return side
-        number += 1
+    side = path.with_name(f"{path.name}.{place}-{zlib.crc32(rest):08x}.damaged")
+    _write_whole(side, rest)
+    return side
 
 
 def _write_whole(path: Path, content: bytes) -> None:
