@@ -95,11 +95,15 @@ def check(program: Any, name: str, config: str | None, arguments: Sequence[str])
 
     Raises `UserError` for a wrong or missing option, key or section, and for a path that the nodes do not share.
     """
+    from prefrec_ray.cli.config import dataset_of
+
     words = job_line(name, config, arguments)[1:]
     given = program.make_context(program.name, words).params  # raises Typer's own errors
     sections = {} if config is None else _sections(name, config, given.get("overrides") or ())
     settings = sections.get(str(COMMANDS[name]))
-    output, dataset = given.get("output"), given.get("dataset") or getattr(settings, "dataset", None)
+    output, dataset = given.get("output"), given.get("dataset")
+    if name in ("train", "tune"):
+        dataset = dataset_of(dataset, settings, f"{config}: {name}")
     places = [("--output", output), ("--dataset", dataset)]
     if name == "nightly":
         places.append(("loop: key 'folder'", sections["loop"].folder))
@@ -107,8 +111,6 @@ def check(program: Any, name: str, config: str | None, arguments: Sequence[str])
         places += _logs(sections["prepare"])
     if name not in (*READS, "nightly") and output is None:
         raise UserError("--output is missing; expected a URI, or a folder of a disk that all nodes share")
-    if name in ("train", "tune") and dataset is None:
-        raise UserError(f"{config}: {name}: key 'dataset' is missing; name it there or by -- --dataset DATASET")
     places += [(name, one) for one in _paths(given.get(READS.get(name, "")))]
     for option, path in places:
         if path is not None and "://" not in path and not path.startswith("/"):

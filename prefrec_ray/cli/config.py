@@ -69,6 +69,14 @@ def open_section(uri: str | None, name: str, overrides: Sequence[str] = ()) -> A
     return parse_section(name, value, uri)
 
 
+def dataset_of(given: str | None, settings: Any, where: str) -> str:
+    """Return the data set of an option, else of the settings. Raises `UserError`, prefixed by `where`, without one."""
+    dataset = given or settings.dataset
+    if dataset is None:
+        raise UserError(f"{where}: key 'dataset' is missing; name the data set there or by --dataset DATASET")
+    return dataset
+
+
 def override(name: str, section: dict[str, Any], texts: Sequence[str]) -> dict[str, Any]:
     """Return a copy of `section` with each text `key=value` set: a key of the section, or else a key of its `config`.
 

@@ -42,12 +42,10 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the run's last checkpoint.")] = False,
 ) -> None:
     """Train a policy (section `train`)."""
-    from prefrec_ray.cli.config import load_sections, open_section
+    from prefrec_ray.cli.config import dataset_of, load_sections, open_section
 
     settings = open_section(config, "train", overrides or ())
-    dataset = dataset or settings.dataset
-    if dataset is None:
-        raise UserError(f"{config}: train: key 'dataset' is missing; name the data set there or by --dataset DATASET")
+    dataset = dataset_of(dataset, settings, f"{config}: train")
     output = output or f"runs/{settings.method.rpartition(':')[2]}_{settings.recipe}_{settings.task}_{settings.seed}"
     out = console()
     with loading(out):
@@ -79,13 +77,11 @@ def tune(
     with loading(out):
         from prefrec_ray import storage
         from prefrec_ray.annotation.page.create import with_votes
-        from prefrec_ray.cli.config import open_section
+        from prefrec_ray.cli.config import dataset_of, open_section
         from prefrec_ray.runs.tuning.run import prepare_sweep, run_sweep
 
     settings = open_section(file, "tune")
-    dataset = dataset or settings.dataset
-    if dataset is None:
-        raise UserError(f"{file}: tune: key 'dataset' is missing; name the data set there or by --dataset DATASET")
+    dataset = dataset_of(dataset, settings, f"{file}: tune")
     output = output or storage.join("sweeps", posixpath.basename(file).removesuffix(".yaml"))
     with storage.claimed(output), progress(out) as report:
         base = with_votes(settings.base, storage.absolute(dataset), report)

@@ -163,9 +163,7 @@ def _trials(sweep: Sweep) -> Markup | None:
         ]
         for trial in sweep.trials
     ]
-    units = [metric_of(column).unit for column in columns]
-    head = ["trial", "status", "method", "recipe", "task", "seed", *keys]
-    head += [f"{column} ({unit})" if unit else column for column, unit in zip(columns, units, strict=True)]
+    head = ["trial", "status", "method", "recipe", "task", "seed", *keys, *columns]
     failed = [html.paragraph(f"{t.name} failed: {t.error}", "bad") for t in sweep.trials if t.status == FAILED]
     title = f"All {len(rows)} trials with all metrics"
     return html.section("Trials", *failed, html.details(title, html.table(head, rows)))

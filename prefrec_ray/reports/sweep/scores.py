@@ -45,24 +45,11 @@ ESTIMATORS = {
     "weights": _level("Importance weights"),
     "ncis": _level("NCIS"),
 }
-_UNITS = {
-    "validation/ess": "share of sessions",
-    "losses/reward_loss": "nats per pair",
-    "reward/loss": "nats per pair",
-    "reward/accuracy": "share of pairs",
-    "policy/action_saturation": "share of coordinates",
-    "policy/items_served": "items",
-    "transitions_per_second": "transitions per second",
-    "pairs_per_second": "pairs per second",
-    "time/": "share of the time",
-    "time_total_s": "seconds",
-}
 
 
 def metric_of(column: str) -> Metric:
-    """Return the metric of a column of trials.csv; one of a user's method has its name only."""
-    unit = next((unit for start, unit in _UNITS.items() if column.startswith(start)), "")
-    return ESTIMATORS.get(column.removeprefix("validation/"), Metric(column, unit))
+    """Return the metric of a column of trials.csv; a metric of training has only its name."""
+    return ESTIMATORS.get(column.removeprefix("validation/"), Metric(column))
 
 
 @dataclass(frozen=True)
