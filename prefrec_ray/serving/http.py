@@ -126,6 +126,10 @@ async def reply_to(server: Server, method: str, path: str, body: bytes) -> Respo
             return _json(await server.changes.reload())
         case _, "/metrics":
             return Response(server.metrics.text(server.state), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return _health(server)
+
+
+def _health(server: Server) -> Response:
     if not server.healthy:
         raise Problem(503, "the log failed, or the state differs from it; restart the server")
     state = server.state

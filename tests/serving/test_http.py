@@ -99,6 +99,24 @@ def test_head_is_get_without_a_body_and_the_scheme_is_bearer_in_any_case(policy:
     with_server(policy, tmp_path / "state", act)
 
 
+def test_an_unexpected_error_is_logged_and_is_a_reply(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail() -> None:
+        raise RuntimeError("a secret of the server")
+
+    async def act(server: Server) -> None:
+        monkeypatch.setattr(server.changes, "reload", fail)
+        app = ServerApp(server, TOKEN)
+        reply = await ask(app, "POST", "/reload", authorization=f"Bearer {TOKEN}")
+        assert (reply.status_code, json.loads(reply.body)["detail"]) == (500, "the request failed")
+        metrics = (await ask(app, "GET", "/metrics", authorization=f"Bearer {TOKEN}")).body
+        assert b'prefrec_serve_requests_total{route="/reload",status="500"} 1.0' in metrics
+
+    with_server(policy, tmp_path / "state", act)
+    assert "RuntimeError: a secret of the server" in caplog.text
+
+
 def cut_off() -> Receive:
     """Return a part of a body, then a disconnect."""
     messages: list[Message] = [
