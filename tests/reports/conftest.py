@@ -1,4 +1,5 @@
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +90,11 @@ def runs(tmp_path: Path) -> Path:
 def unchanged_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One such folder, for tests that only look at it."""
     return write_runs(tmp_path_factory.mktemp("unchanged") / "runs")
+
+
+@pytest.fixture(scope="module")
+def undrawn() -> Iterator[None]:
+    """Pages whose figures are made, and not rendered as SVG, which takes most of the time."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("prefrec_ray.reports.html.svg", lambda figure: b"<svg/>")
+        yield

@@ -23,6 +23,8 @@ from prefrec_ray.reports.load import item_titles, load_evaluation, load_runs
 
 ATTACK = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7 * 7 }}"
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture(scope="module")
 def judged(unchanged_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Page]:

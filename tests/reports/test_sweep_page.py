@@ -15,6 +15,8 @@ from prefrec_ray.reports.sweep.load import load_sweep
 from prefrec_ray.reports.sweep.scores import measures
 from prefrec_ray.reports.sweep.table import make_table
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def written(folder: Path) -> tuple[str, Page]:
     write_report([str(folder)], str(folder / "report.html"))
