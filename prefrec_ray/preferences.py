@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import pyarrow as pa
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from prefrec_ray.ids import run_lengths
+from prefrec_ray.engagement import task_levels
+from prefrec_ray.ids import codes, first_rows, run_lengths
 from prefrec_ray.memory import check_need
 from prefrec_ray.settings import PAIRINGS, TASKS, Count, Pairing, Settings, Task
 
@@ -89,6 +91,13 @@ class Sessions:
         ends = np.cumsum(depth)
         before = np.repeat(np.append(0, ends)[starts], run_lengths(starts, len(depth)))
         return cls(starts, ends - before - 1, level)
+
+    @classmethod
+    def from_table(cls, table: pa.Table, task: str, mixture_weight: float) -> Sessions:
+        """Create the table from a file of sessions of a data set, with the levels of a task."""
+        level_depth, level_frequency = (table[f"level_{name}"].to_numpy() for name in ("depth", "frequency"))
+        level = task_levels(task, level_depth, level_frequency, mixture_weight)
+        return cls.from_depths(first_rows(codes(table["user_id"])), table["depth"].to_numpy(), level)
 
     def ending_in(self, user: np.ndarray, start: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
         """Return sessions [first, end), int64 [n] each, with their last impressions in the segments (user, start)."""

@@ -1,7 +1,17 @@
 """The prepared data set on disk: metadata, completeness check and access by file."""
 
-from prefrec_ray.dataset.prepared import SCHEMA_VERSION, Metadata, PreparedDataset, check_complete, file_rows
-from prefrec_ray.dataset.tables import read_table, stored, tensor, tensor_array, write_table
+from prefrec_ray.dataset.prepared import (
+    SCHEMA_VERSION,
+    Metadata,
+    PreparedDataset,
+    check_complete,
+    file_rows,
+    read_table,
+    stored,
+    tensor,
+    tensor_array,
+    write_table,
+)
 
 __all__ = [
     "SCHEMA_VERSION",

@@ -1,4 +1,4 @@
-"""Prepared data set: its metadata, the check that it is complete, and access file by file."""
+"""Prepared data set: its metadata, its tables, the check that it is complete, and access file by file."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from prefrec_ray import storage
-from prefrec_ray.dataset.tables import read_table, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.settings import Settings, Split, Task, parse
-from prefrec_ray.storage.parquet import read_footer
+from prefrec_ray.storage.parquet import read_footer, read_parquet, write_parquet
 
 if TYPE_CHECKING:
     import ray.data
@@ -66,6 +65,50 @@ class Metadata(Settings):
     def _without_fatigue(cls, data: Any) -> Any:
         """Remove the estimate of fatigue, which earlier versions wrote."""
         return {key: value for key, value in data.items() if key != "tiring"} if isinstance(data, dict) else data
+
+
+def read_table(file: str, columns: list[str] | None = None) -> pa.Table:
+    """Return a file as a table. Raises `UserError` if it is missing or damaged, or has a number that is not finite."""
+    table = read_parquet(file, columns)
+    for name in table.column_names:
+        if pa.types.is_fixed_size_list(table.schema.field(name).type):
+            _check_finite(table[name], name, file)
+    return table
+
+
+def _check_finite(column: pa.ChunkedArray, name: str, file: str) -> None:
+    finite = np.isfinite(stored(column))
+    if not finite.all():
+        row = int((~finite.all(axis=1)).argmax())
+        raise UserError(
+            f"{file}: column '{name}', row {row + 1}: found a number that is not finite; expected a finite one"
+        )
+
+
+def write_table(table: pa.Table, uri: str) -> None:
+    """Write an uncompressed Parquet file, since tensors gain nothing from dictionaries or statistics."""
+    write_parquet(table, uri, compression="none", use_dictionary=False, write_statistics=False)
+
+
+def tensor_array(values: np.ndarray, kind: str = "float32") -> pa.FixedSizeListArray:
+    """Return [n, d] as a column of `kind`, without nulls, which makes Parquet several times faster to read."""
+    flat = pa.array(np.ascontiguousarray(values, kind).ravel())
+    return pa.FixedSizeListArray.from_arrays(
+        flat, type=pa.list_(pa.field("element", flat.type, nullable=False), values.shape[1])
+    )
+
+
+def tensor(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """Return a column of fixed_size_list as float32 [n, d]; a view if it is stored as float32 in one chunk."""
+    return stored(column).astype(np.float32, copy=False)
+
+
+def stored(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """Return a column of fixed_size_list in its stored type (float32 or float16), [n, d]; a view of a single chunk."""
+    if isinstance(column, pa.ChunkedArray):
+        # A single chunk is used directly, since `combine_chunks` would copy it.
+        column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)
 
 
 @dataclass(frozen=True)

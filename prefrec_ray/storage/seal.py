@@ -19,33 +19,35 @@ def fill(content: bytes) -> bytes:
     """Return `content` with the last `BLANK` in it replaced by its seal."""
     place = content.rindex(BLANK.encode()) + len(_PREFIX)
     content = content[:place] + f"{len(content):08x}{0:08x}".encode() + content[place + 16 :]
-    return content[: place + 8] + f"{_checksum(content, place):08x}".encode() + content[place + 16 :]
+    return content[: place + 8] + _checksum(content, place) + content[place + 16 :]
 
 
 def intact(content: _Bytes) -> bool | None:
     """Return True if the last seal in `content` matches the whole content, None without a seal."""
-    place = bytes(content).rfind(_PREFIX) + len(_PREFIX)
-    if place < len(_PREFIX):
+    place = bytes(content).rfind(_PREFIX)
+    return None if place < 0 else _covered(content, place) == len(content)
+
+
+def sealed_length(content: _Bytes, head: int) -> int | None:
+    """Return the number of bytes that the first seal in the first `head` bytes of `content` covers.
+
+    None without a seal, and if it does not match these bytes.
+    """
+    place = bytes(content[:head]).find(_PREFIX)
+    return None if place < 0 else _covered(content, place)
+
+
+def _covered(content: _Bytes, place: int) -> int | None:
+    """Return the number of bytes that the seal at `place` covers, None if it does not match them."""
+    digits = bytes(content[place + len(_PREFIX) :][:16])
+    if not _DIGITS.fullmatch(digits):
         return None
-    return sealed_length(bytes(content[place : place + 16])) == len(content) and matches(content, place)
+    length = int(digits[:8], 16)
+    matches = len(content) >= length and digits[8:] == _checksum(content[:length], place + len(_PREFIX))
+    return length if matches else None
 
 
-def find(content: bytes) -> int | None:
-    """Return the position of the digits of the first seal in `content`, None without a seal."""
-    place = content.find(_PREFIX) + len(_PREFIX)
-    return place if place >= len(_PREFIX) and _DIGITS.match(content, place) else None
-
-
-def sealed_length(digits: bytes) -> int | None:
-    """Return the number of bytes that a seal with these digits covers, None if the digits are invalid."""
-    return int(digits[:8], 16) if _DIGITS.fullmatch(digits) else None
-
-
-def matches(content: _Bytes, place: int) -> bool:
-    """Return True if the seal with digits from `place` on is the seal of `content`."""
-    return bytes(content[place + 8 : place + 16]) == f"{_checksum(content, place):08x}".encode()
-
-
-def _checksum(content: _Bytes, place: int) -> int:
+def _checksum(content: _Bytes, place: int) -> bytes:
+    """Return the digits of the CRC-32 of `content`, whose seal has its digits from `place` on."""
     before = zlib.crc32(content[: place + 8])
-    return zlib.crc32(content[place + 16 :], zlib.crc32(b"0" * 8, before))
+    return f"{zlib.crc32(content[place + 16 :], zlib.crc32(b'0' * 8, before)):08x}".encode()

@@ -38,12 +38,15 @@ def test_a_flipped_bit_or_a_missing_byte_breaks_it(before: bytes, after: bytes, 
 
 
 def test_bytes_without_a_seal() -> None:
-    assert (seal.intact(b""), seal.intact(b"seal"), seal.intact(b"seal:"), seal.find(b"seal:xyz")) == (
-        None,
-        None,
-        False,
-        None,
-    )
+    assert (seal.intact(b""), seal.intact(b"seal"), seal.intact(b"seal:")) == (None, None, False)
+    assert (seal.sealed_length(b"seal:xyz", 8), seal.sealed_length(b"seal", 4)) == (None, None)
+
+
+def test_a_seal_in_the_head_covers_its_own_bytes() -> None:
+    content = seal.fill(b"head " + seal.BLANK.encode() + b" body")
+    assert seal.sealed_length(content + b"the next message", 26) == len(content)
+    assert seal.sealed_length(content[:-1], 26) is None
+    assert seal.sealed_length(content, 4) is None
 
 
 def test_a_sealed_table_is_plain_parquet_and_no_flipped_bit_changes_it(tmp_path: Path) -> None:

@@ -34,9 +34,7 @@ from prefrec_ray.annotation.questions import (
 from prefrec_ray.annotation.store import import_votes
 from prefrec_ray.annotation.votes import WORDS, vote_table
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.engagement import task_levels
 from prefrec_ray.errors import UserError
-from prefrec_ray.ids import codes, first_rows
 from prefrec_ray.preferences import Sessions, mean_level
 from prefrec_ray.runtime.progress import Progress
 
@@ -132,19 +130,14 @@ def _visits_and_scores_of(uri: str, file: str, pairs: pa.Table) -> list[tuple[in
     dataset = PreparedDataset.open(uri)
     about = dataset.metadata
     table = dataset.read(file, ["user_id", "depth", "level_depth", "level_frequency"])
-    starts = first_rows(codes(table["user_id"]))
-    depth, level_depth, level_frequency = (
-        table[name].to_numpy() for name in ("depth", "level_depth", "level_frequency")
-    )
-    level = task_levels(about.tasks[0], level_depth, level_frequency, about.mixture_weight)
-    sessions = Sessions.from_depths(starts, depth, level)
-    users = table["user_id"].combine_chunks().take(pa.array(starts))
+    sessions, depth = Sessions.from_table(table, about.tasks[0], about.mixture_weight), table["depth"].to_numpy()
+    users = table["user_id"].combine_chunks().take(pa.array(sessions.starts))
     found = []
     for side in (0, 1):
         pair, user = pairs_of_users(pairs, side, users)
         start, length = (pairs[name].to_numpy()[pair] for name in (f"start_{side}", "length"))
         score = mean_level(sessions, user, start, pairs["length"][0].as_py())
-        found.append((side, pair, np.stack([visits(depth, starts[user], start, length), score], axis=1)))
+        found.append((side, pair, np.stack([visits(depth, sessions.starts[user], start, length), score], axis=1)))
     return found
 
 

@@ -9,9 +9,8 @@ import ray
 
 from prefrec_ray import storage
 from prefrec_ray.dataset.prepare.users import LogUsers
-from prefrec_ray.engagement import task_levels
 from prefrec_ray.errors import UserError
-from prefrec_ray.ids import Stream, codes, first_rows
+from prefrec_ray.ids import Stream
 from prefrec_ray.preferences import (
     DRAWS,
     SCORINGS,
@@ -120,11 +119,9 @@ def _bucket_scores(
 ) -> np.ndarray:
     """Return scores [n, tasks, scorings] of segments of the bucket's users; `user` is their position in the file."""
     table = read_parquet(file, ["user_id", "depth", "level_depth", "level_frequency"])
-    starts, depth = first_rows(codes(table["user_id"])), table["depth"].to_numpy()
-    level_depth, level_frequency = table["level_depth"].to_numpy(), table["level_frequency"].to_numpy()
     scores = np.empty((len(user), len(settings.tasks), len(settings.scorings)))
     for i, task in enumerate(settings.tasks):
-        sessions = Sessions.from_depths(starts, depth, task_levels(task, level_depth, level_frequency, weight))
+        sessions = Sessions.from_table(table, task, weight)
         for j, scoring in enumerate(settings.scorings):
             scores[:, i, j] = SCORINGS[scoring](sessions, user, start, settings.length)
     return scores

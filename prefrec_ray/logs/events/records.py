@@ -128,10 +128,5 @@ def _message_end(content: pa.Buffer, begin: int) -> int | None:
     size = int.from_bytes(view[4:8], "little")
     if view[:4] != _CONTINUATION or not 0 < size <= _MOST_METADATA:
         return None
-    place = seal.find(view[: 8 + size].tobytes())
-    if place is None:
-        return None
-    length = seal.sealed_length(view[place : place + 16].tobytes())
-    if length is None or not 8 + size <= length <= len(view) or not seal.matches(view[:length], place):
-        return None
-    return begin + length
+    length = seal.sealed_length(view, 8 + size)
+    return begin + length if length is not None and length >= 8 + size else None
