@@ -15,7 +15,7 @@ from prefrec_ray import runtime
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.intervals import RESAMPLES
-from prefrec_ray.evaluation.results.names import CONSTANT, LOGGING_POLICY, RANDOM_ITEMS, Role
+from prefrec_ray.evaluation.results.names import CONSTANT, LOGGING_POLICY, RANDOM_ITEMS, Role, Subject
 from prefrec_ray.evaluation.results.records import Record
 from prefrec_ray.runtime.progress import Progress, silent
 from prefrec_ray.runtime.tasks import run_tasks
@@ -42,38 +42,51 @@ class RollOut:
 
 
 @dataclass(frozen=True)
-class _Subject:
-    method: str
-    role: Role
-    make: Maker
-
-
-@dataclass(frozen=True)
-class _SimulatedUsers:
-    """Users of the data set: numbers in the world [n], mean depth and mean revisit time (NaN: none) in the log."""
-
-    numbers: np.ndarray
-    mean_depth: np.ndarray
-    mean_revisit_ms: np.ndarray
-
-    def take(self, rows: np.ndarray) -> _SimulatedUsers:
-        return _SimulatedUsers(self.numbers[rows], self.mean_depth[rows], self.mean_revisit_ms[rows])
-
-
-@dataclass(frozen=True)
 class _World:
-    """Common inputs of all roll-outs, stored once in the object store."""
+    """Common inputs of all roll-outs, stored once in the object store.
+
+    `users`: user_id (numbers in the world), depth_mean and revisit_ms_mean in the log. `weight`: of depth in the
+    mixture.
+    """
 
     settings: SimulateSettings
-    users: _SimulatedUsers
-    weight: float  # of depth in the mixture
+    users: pa.Table
+    weight: float
     how: RollOut
+
+    @classmethod
+    def from_dataset(cls, dataset: PreparedDataset, how: RollOut) -> _World:
+        """Return the world of the data set's logs, with users of the split drawn by the seed, in ascending order."""
+        settings = world_settings(dataset)
+        tables = []
+        for file in dataset.files("sessions"):
+            table = dataset.read(file, ["user_id", "depth", "revisit_ms", "split"])
+            table = table.filter(pc.equal(table["split"], how.split))
+            tables.append(table.group_by("user_id").aggregate([("depth", "mean"), ("revisit_ms", "mean")]))
+        users = pa.concat_tables(tables).sort_by("user_id")
+        if not users.num_rows:
+            raise UserError(f"{dataset.uri}: no user in the split '{how.split}'")
+        last = users["user_id"][-1].as_py()
+        if last >= settings.users:
+            raise UserError(f"{dataset.uri}: user {last} is not in its world of {settings.users} users")
+        drawn = np.random.default_rng(how.seed).choice(users.num_rows, min(how.users, users.num_rows), replace=False)
+        return cls(settings, users.take(np.sort(drawn)), dataset.metadata.mixture_weight, how)
 
     @property
     def parts(self) -> list[np.ndarray]:
         """Return the rows of the users, one part per task."""
-        count = len(self.users.numbers)
+        count = self.users.num_rows
         return np.array_split(np.arange(count), -(-count // USERS_A_TASK))
+
+    def roll_out(self, part: int, make: Maker) -> Outcome:
+        """Roll out the server that `make` creates with the users of one part."""
+        users = self.users.take(self.parts[part])
+        simulated, seed = load_world(self.settings), (self.settings.seed, ROLLOUT, self.how.seed, part)
+        # Users have their own random stream, so that a user has the same random numbers under every server.
+        crowd = simulated.crowd(users["user_id"].to_numpy(), generator(*seed, 0))
+        history = roll_out(crowd, make(crowd, generator(*seed, 1)), self.how.requests)
+        mean_revisit_ms = users["revisit_ms_mean"].cast(pa.float64()).fill_null(np.nan).to_numpy()
+        return outcome(history, users["depth_mean"].to_numpy(), mean_revisit_ms, self.weight)
 
 
 def evaluate_online(
@@ -94,24 +107,31 @@ def evaluate_online(
 
     Raises `UserError`: a data set that does not come from the simulator, a split without users, a duplicate name.
     """
-    settings = world_settings(dataset)
-    users = _choose_users(dataset, settings, how)
-    subjects = _subjects(dataset, list(load_world(settings).controls), policies, controls or {})
+    world = _World.from_dataset(dataset, how)
+    makers = _controls(dataset, list(load_world(world.settings).controls))
+    subjects = [Subject(name, name, "control") for name in makers]
+    rolled: list[tuple[Role, Mapping[str, ServedPolicy]]] = [("policy", policies), ("control", controls or {})]
+    for role, members in rolled:
+        for name, policy in members.items():
+            if name in makers:
+                raise UserError(f"policy name '{name}': another subject has this name; expected another name")
+            makers[name] = _maker(policy)
+            subjects.append(Subject(name, str(getattr(policy, "provenance", {}).get("method", name)), role))
     runtime.start_ray()
-    outcomes = _roll_out_all(_World(settings, users, dataset.metadata.mixture_weight, how), subjects, progress)
+    outcomes = _roll_out_all(world, makers, progress)
     about = {"split": how.split, "requests": how.requests, "seed": how.seed}
     return [
         Record(
             method=subject.method,
             task=task,
             estimator="online",
-            subject=name,
+            subject=subject.name,
             role=subject.role,
-            **_figures(outcomes[name], outcomes[LOGGING_POLICY], task, how.seed),
+            **_figures(outcomes[subject.name], outcomes[LOGGING_POLICY], task, how.seed),
             settings=about,
         )
         for task in tasks
-        for name, subject in subjects.items()
+        for subject in subjects
     ]
 
 
@@ -120,10 +140,9 @@ def true_level(dataset: PreparedDataset, policy: ServedPolicy, task: Task, how: 
 
     Users count even if they have no level under the logging policy. NaN if no user has a level.
     """
-    settings = world_settings(dataset)
-    world = _World(settings, _choose_users(dataset, settings, how), dataset.metadata.mixture_weight, how)
-    outcomes = [_roll_out(world, part, _maker(policy)) for part in range(len(world.parts))]
-    level = _finite_mean(np.concatenate([one.levels[task] for one in outcomes]))
+    world = _World.from_dataset(dataset, how)
+    outcomes = [world.roll_out(part, _maker(policy)) for part in range(len(world.parts))]
+    level = _finite_mean(Outcome.concatenate(outcomes).levels[task])
     return float("nan") if level is None else level
 
 
@@ -137,49 +156,17 @@ def world_settings(dataset: PreparedDataset) -> SimulateSettings:
     return parse(SimulateSettings, world, f"{dataset.uri}/metadata.json: world")
 
 
-def _choose_users(dataset: PreparedDataset, settings: SimulateSettings, how: RollOut) -> _SimulatedUsers:
-    """Return users of the split, drawn by the seed, in ascending order."""
-    tables = []
-    for file in dataset.files("sessions"):
-        table = dataset.read(file, ["user_id", "depth", "revisit_ms", "split"])
-        table = table.filter(pc.equal(table["split"], how.split))
-        tables.append(table.group_by("user_id").aggregate([("depth", "mean"), ("revisit_ms", "mean")]))
-    table = pa.concat_tables(tables).sort_by("user_id")
-    if not table.num_rows:
-        raise UserError(f"{dataset.uri}: no user in the split '{how.split}'")
-    numbers = table["user_id"].to_numpy()
-    if numbers[-1] >= settings.users:
-        raise UserError(f"{dataset.uri}: user {numbers[-1]} is not in its world of {settings.users} users")
-    mean_revisit_ms = table["revisit_ms_mean"].cast(pa.float64()).fill_null(np.nan).to_numpy()
-    everybody = _SimulatedUsers(numbers, table["depth_mean"].to_numpy(), mean_revisit_ms)
-    drawn = np.random.default_rng(how.seed).choice(len(numbers), min(how.users, len(numbers)), replace=False)
-    return everybody.take(np.sort(drawn))
-
-
-def _subjects(
-    dataset: PreparedDataset,
-    of_world: Sequence[str],
-    policies: Mapping[str, ServedPolicy],
-    controls: Mapping[str, ServedPolicy],
-) -> dict[str, _Subject]:
+def _controls(dataset: PreparedDataset, of_world: Sequence[str]) -> dict[str, Maker]:
+    """Return the logging policy, random items, the constant action and the controls of the world."""
     mean_action = tensor(dataset.read(dataset.files("transitions")[0], ["action"])["action"]).mean(axis=0)
     items = dataset.items()
     ranking = items.ids[items.nearest(mean_action[None], len(items), "nearest")[0]]
-    by_hand: dict[str, Maker] = {
+    return {
         LOGGING_POLICY: lambda crowd, rng: crowd.world.logging_policy(crowd, rng),
         RANDOM_ITEMS: lambda crowd, rng: RandomItems(crowd.world.settings.items, rng),
         CONSTANT: lambda crowd, rng: FirstOf(ranking),
         **{name: _one_of_best(name) for name in of_world},
     }
-    subjects = {name: _Subject(name, "control", make) for name, make in by_hand.items()}
-    rolled: list[tuple[Role, Mapping[str, ServedPolicy]]] = [("policy", policies), ("control", controls)]
-    for role, members in rolled:
-        for name, policy in members.items():
-            if name in subjects:
-                raise UserError(f"policy name '{name}': another subject has this name; expected another name")
-            method = str(getattr(policy, "provenance", {}).get("method", name))
-            subjects[name] = _Subject(method, role, _maker(policy))
-    return subjects
 
 
 def _one_of_best(control: str) -> Maker:
@@ -191,38 +178,30 @@ def _maker(policy: ServedPolicy) -> Maker:
     return lambda crowd, rng: PolicyServer(policy, crowd.features, rng, crowd.world.feedback)
 
 
-def _roll_out_all(world: _World, subjects: Mapping[str, _Subject], progress: Progress) -> dict[str, list[Outcome]]:
-    """Return the outcomes of every subject, in the order of the users."""
-    shared = ray.put(world)
-    makers = {name: ray.put(subject.make) for name, subject in subjects.items()}
-    pieces = [(name, part) for name in subjects for part in range(len(world.parts))]
+def _roll_out_all(world: _World, makers: Mapping[str, Maker], progress: Progress) -> dict[str, Outcome]:
+    """Return the outcome of every subject, with the users in their order."""
+    shared, made = ray.put(world), {name: ray.put(make) for name, make in makers.items()}
+    pieces = [(name, part) for name in makers for part in range(len(world.parts))]
     results = run_tasks(
-        lambda piece: _roll_out_part.remote(shared, piece[1], makers[piece[0]]),
+        lambda piece: _roll_out.remote(shared, piece[1], made[piece[0]]),
         pieces,
         "roll out in the simulator: parts",
         progress,
     )
-    outcomes: dict[str, list[Outcome]] = {name: [] for name in subjects}
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in makers}
     for (name, _), result in zip(pieces, results, strict=True):
         outcomes[name].append(result)
-    return outcomes
+    return {name: Outcome.concatenate(parts) for name, parts in outcomes.items()}
 
 
+@ray.remote(num_cpus=1)
 def _roll_out(world: _World, part: int, make: Maker) -> Outcome:
-    users = world.users.take(world.parts[part])
-    simulated, seed = load_world(world.settings), (world.settings.seed, ROLLOUT, world.how.seed, part)
-    # Users have their own random stream, so that a user has the same random numbers under every server.
-    crowd = simulated.crowd(users.numbers, generator(*seed, 0))
-    history = roll_out(crowd, make(crowd, generator(*seed, 1)), world.how.requests)
-    return outcome(history, users.mean_depth, users.mean_revisit_ms, world.weight)
+    return world.roll_out(part, make)
 
 
-_roll_out_part = ray.remote(num_cpus=1)(_roll_out)
-
-
-def _figures(parts: Sequence[Outcome], logging: Sequence[Outcome], task: Task, seed: int) -> dict[str, Any]:
+def _figures(own: Outcome, logging: Outcome, task: Task, seed: int) -> dict[str, Any]:
     """Return the figures of a record. Users without a level under the subject or the logging policy are excluded."""
-    value, logged = (np.concatenate([part.levels[task] for part in group]) for group in (parts, logging))
+    value, logged = own.levels[task], logging.levels[task]
     kept = np.isfinite(value) & np.isfinite(logged)
     if not kept.any():
         raise UserError(f"roll-out: no session has a level of {task}; expected more impressions per user")
@@ -238,10 +217,10 @@ def _figures(parts: Sequence[Outcome], logging: Sequence[Outcome], task: Task, s
         "gain_ci_high": gain_high,
         "users": int(kept.sum()),
         "users_left_out": int((~kept).sum()),
-        "sessions": int(np.concatenate([part.sessions[task] for part in parts])[kept].sum()),
-        "mean_depth": float(np.concatenate([part.depth for part in parts]).mean()),
-        "mean_revisit_hours": _finite_mean(np.concatenate([part.revisit_hours for part in parts])),
-        "mean_satisfaction": float(np.concatenate([part.satisfaction for part in parts]).mean()),
+        "sessions": int(own.sessions[task][kept].sum()),
+        "mean_depth": float(own.depth.mean()),
+        "mean_revisit_hours": _finite_mean(own.revisit_hours),
+        "mean_satisfaction": float(own.satisfaction.mean()),
     }
 
 

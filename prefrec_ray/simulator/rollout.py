@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -61,6 +62,17 @@ class Outcome:
     depth: np.ndarray
     revisit_hours: np.ndarray
     satisfaction: np.ndarray
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Outcome]) -> Outcome:
+        """Return the outcome of the users of all `parts`, at least one."""
+        return cls(
+            levels={task: np.concatenate([part.levels[task] for part in parts]) for task in parts[0].levels},
+            sessions={task: np.concatenate([part.sessions[task] for part in parts]) for task in parts[0].sessions},
+            depth=np.concatenate([part.depth for part in parts]),
+            revisit_hours=np.concatenate([part.revisit_hours for part in parts]),
+            satisfaction=np.concatenate([part.satisfaction for part in parts]),
+        )
 
 
 def outcome(history: History, mean_depth: np.ndarray, mean_revisit_ms: np.ndarray, weight: float) -> Outcome:

@@ -264,7 +264,7 @@ def test_a_true_level_of_exactly_zero_is_zero(dataset: PreparedDataset, monkeypa
         zeros = np.zeros(10)
         return Outcome({"depth": zeros, "frequency": np.full(10, np.nan)}, {}, zeros, zeros, zeros)
 
-    monkeypatch.setattr(online, "_roll_out", nobody_ever_above_the_mean)
+    monkeypatch.setattr(online._World, "roll_out", nobody_ever_above_the_mean)
     policy = Constant(np.zeros(8))
     assert true_level(dataset, policy, "depth", RollOut(users=10)) == 0.0
     assert np.isnan(true_level(dataset, policy, "frequency", RollOut(users=10)))
