@@ -16,10 +16,10 @@ import numpy as np
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement import levels_against, session_table, user_means
-from prefrec_ray.evaluation.logged.clone import fit_clone
+from prefrec_ray.evaluation.clone import fit_clone
 from prefrec_ray.evaluation.online import world_settings
-from prefrec_ray.evaluation.results.intervals import bootstrap_interval
 from prefrec_ray.evaluation.results.names import CONSTANT, IMITATION, LOGGING_POLICY, RANDOM_ITEMS
+from prefrec_ray.evaluation.results.scores import bootstrap_interval
 from prefrec_ray.policy import Policy
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.law import ROLLOUT, Choice, CrowdServer, generator

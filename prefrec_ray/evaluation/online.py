@@ -14,9 +14,9 @@ import ray
 from prefrec_ray import runtime
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.results.intervals import RESAMPLES
 from prefrec_ray.evaluation.results.names import CONSTANT, LOGGING_POLICY, RANDOM_ITEMS, Role, Subject
 from prefrec_ray.evaluation.results.records import Record
+from prefrec_ray.evaluation.results.scores import RESAMPLES
 from prefrec_ray.runtime.progress import Progress, silent
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import TASKS, Split, Task, parse

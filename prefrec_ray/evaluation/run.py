@@ -11,9 +11,9 @@ from typing import Any
 from prefrec_ray import runtime, storage
 from prefrec_ray.dataset import PreparedDataset, check_complete
 from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.clone import fit_clone
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest, adapted
-from prefrec_ray.evaluation.logged.clone import fit_clone
 from prefrec_ray.evaluation.online import RollOut, evaluate_online
 from prefrec_ray.evaluation.results.names import IMITATION, short_names
 from prefrec_ray.evaluation.results.records import Evaluation, Record, write_evaluation

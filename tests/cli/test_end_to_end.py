@@ -7,7 +7,7 @@ import pytest
 
 from prefrec_ray.cli.main import run
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation.logged.clone import BehaviorClone, fit_clone
+from prefrec_ray.evaluation.clone import BehaviorClone, fit_clone
 
 CONFIG = """
 simulate:

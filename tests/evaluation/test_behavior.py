@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hand_made import made_histories
 
-from prefrec_ray.evaluation.logged import behavior
-from prefrec_ray.evaluation.logged.behavior import TEMPERATURES, BehaviorModel, calibrated, calibration, fit_behavior
+from prefrec_ray.evaluation import behavior
+from prefrec_ray.evaluation.behavior import TEMPERATURES, BehaviorModel, calibrated, fit_behavior
 from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.policy.networks.layers import Mlp
@@ -39,7 +39,7 @@ def fitted() -> BehaviorModel:
     return fit_behavior(log(users=800, seed=0), ITEMS, seed=0)
 
 
-def test_a_known_law_is_found_again_and_is_calibrated(fitted: BehaviorModel) -> None:
+def test_a_known_law_is_found_again(fitted: BehaviorModel) -> None:
     fresh = log(users=50, seed=1)
     known = log_chances(fresh.state)
     every = np.arange(len(fresh.row))
@@ -47,7 +47,6 @@ def test_a_known_law_is_found_again_and_is_calibrated(fitted: BehaviorModel) -> 
     kullback = (known[every, fresh.row] - log_probabilities).mean()
     of_shares = (known[every, fresh.row] - np.log(SHARE / SHARE.sum())[fresh.row]).mean()
     assert kullback < 0.03 < 0.3 < of_shares
-    assert calibration(fitted, fresh.state, fresh.row) == pytest.approx(1, abs=0.1)
 
 
 def test_chances_add_up_to_one_over_what_may_be_shown(fitted: BehaviorModel) -> None:
@@ -63,10 +62,7 @@ def test_a_model_that_is_too_sure_is_cooled() -> None:
     data = log(users=200, seed=5)
     law = Mlp.from_layers([(np.float32([*(2 * TOWARDS), *np.zeros((2, 3))]), np.zeros(4, np.float32))])
     sure = BehaviorModel(law, np.log(SHARE / SHARE.sum()), ITEMS.embeddings)
-    assert calibration(sure, data.state, data.row) < 0.8
-    cooled = calibrated(sure, data.state, data.row)
-    assert cooled.temperature == pytest.approx(0.5, abs=0.11)
-    assert calibration(cooled, data.state, data.row) == pytest.approx(1, abs=0.1)
+    assert calibrated(sure, data.state, data.row).temperature == pytest.approx(0.5, abs=0.11)
 
 
 @pytest.mark.parametrize("sure", [-1.0, 0.2, 0.6, 1.1, 2.5])
@@ -103,43 +99,3 @@ def test_what_is_calibrated_on_was_not_fitted_on(monkeypatch: pytest.MonkeyPatch
     held_out = np.unique(asked)
     assert 1 <= len(held_out) <= 20
     assert sorted([*fitted_on, *held_out]) == list(range(60))
-
-
-def test_a_calibration_is_of_what_may_be_shown() -> None:
-    data = log(users=50, seed=10)
-    law = Mlp.from_layers([(np.float32([*(2 * TOWARDS), *np.zeros((2, 3))]), np.zeros(4, np.float32))])
-    model = BehaviorModel(law, np.log(SHARE / SHARE.sum()), ITEMS.embeddings)
-    gone = np.isin(np.arange(len(ITEMS)), (2, 5))
-    without = replace(model, log_share=np.where(gone, -np.inf, model.log_share))
-    rest = np.flatnonzero(~gone[data.row])
-    states, rows = data.state[rest], data.row[rest]
-
-    def excluded(part: slice) -> ExcludedItems:
-        return ExcludedItems.from_mask(np.tile(gone, (len(states[part]), 1)))
-
-    slope = calibration(model, states, rows, excluded)
-    assert slope == pytest.approx(calibration(without, states, rows))
-    assert slope != pytest.approx(calibration(model, states, rows), abs=1e-3)
-
-
-def test_a_calibration_is_the_same_wherever_embeddings_lie() -> None:
-    """A common shift changes no likelihood, because the regression has an intercept."""
-    data = log(users=50, seed=10)
-    law = Mlp.from_layers([(np.float32([*(2 * TOWARDS), *np.zeros((2, 3))]), np.zeros(4, np.float32))])
-    model = BehaviorModel(law, np.log(SHARE / SHARE.sum()), ITEMS.embeddings)
-    slope = calibration(model, data.state, data.row)
-    assert slope < 0.8
-    moved = replace(model, embeddings=ITEMS.embeddings + np.float32([3.0, -2.0]))
-    assert calibration(moved, data.state, data.row) == pytest.approx(slope, abs=1e-3)
-
-
-def test_a_model_that_expects_the_same_in_all_states_has_no_slope() -> None:
-    """As for a log of random items: the temperature is 0, and expected embeddings differ only by rounding."""
-    data = log(users=50, seed=10)
-    law = Mlp.from_layers([(np.float32([*(2 * TOWARDS), *np.zeros((2, 3))]), np.zeros(4, np.float32))])
-    at_random = np.random.default_rng(11).integers(0, len(ITEMS), len(data.row))
-    model = calibrated(BehaviorModel(law, np.zeros(len(ITEMS)), ITEMS.embeddings), data.state, at_random)
-    assert model.temperature == 0
-    assert calibration(model, data.state, at_random) is None
-    alone = replace(model, log_share=np.zeros(1), embeddings=ITEMS.embeddings[:1], temperature=1.0)
-    assert calibration(alone, data.state, np.zeros(len(data.row), np.int64)) is None

@@ -10,11 +10,10 @@ from hand_made import direction, linear_policy, logging_weight, write_dataset
 
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError, find_user_error
+from prefrec_ray.evaluation.clone import BehaviorClone, fit_clone
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
-from prefrec_ray.evaluation.estimators.ncis import ncis_scores
+from prefrec_ray.evaluation.estimators.ncis import LoggedSessions, ncis_scores
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.logged.clone import BehaviorClone, fit_clone
-from prefrec_ray.evaluation.logged.sessions import LoggedSessions
 from prefrec_ray.evaluation.results.records import Evaluation, Record, read_evaluation, write_evaluation
 from prefrec_ray.evaluation.settings import EvaluateSettings, NcisSettings
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.evaluation.clone import BehaviorClone
 from prefrec_ray.evaluation.estimators import importance_weights
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.fitted_q import corrections, fit_subject, residuals, task_steps, user_means
@@ -24,7 +25,6 @@ from prefrec_ray.evaluation.estimators.importance_weights import (
 )
 from prefrec_ray.evaluation.estimators.ncis import normalised_weights, user_values
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.logged.clone import BehaviorClone
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
@@ -198,9 +198,9 @@ def test_weights_have_a_mean_of_one_where_the_chances_are_right(
     first = np.arange(0, n, 4)
     data = made_histories(state, dataset.items().embeddings[row], first, user, levels, row)
     request = EvaluationRequest(dataset, sampled, ["frequency"], clone)
-    weights = weigh("right", request, Logged(data, np.full(n, -np.log(items)), True, {"propensities": "logged"}))
+    weights = weigh("right", request, Logged(data, np.full(n, -np.log(items))))
     assert weights.about == {"propensities": "logged", "mean_weight": pytest.approx(1, abs=0.05)}
-    same = weigh("random items", request, Logged(data, np.full(n, -np.log(items)), True, {}))
+    same = weigh("random items", request, Logged(data, np.full(n, -np.log(items))))
     assert (same.ess, same.ess_users) == pytest.approx((1, 1))
     assert weights.ess_users < weights.ess < 1
     np.testing.assert_allclose(same.sessions.log_rho, 0, atol=1e-9)
@@ -210,7 +210,7 @@ def test_no_table_of_items_is_read_to_weigh(
     dataset: PreparedDataset, clone: BehaviorClone, sampled: dict[str, Policy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = read_histories._function(dataset.uri, "test", 0)
-    chances = Logged(data, np.full(len(data.row), -np.log(len(dataset.items()))), True, {})
+    chances = Logged(data, np.full(len(data.row), -np.log(len(dataset.items()))))
     monkeypatch.delattr(PreparedDataset, "items")
     same = weigh("random items", EvaluationRequest(dataset, sampled, ["frequency"], clone), chances)
     np.testing.assert_allclose(same.log_weight, 0, atol=1e-9)
@@ -229,7 +229,7 @@ def test_few_sessions_are_no_estimate(
         first = np.arange(0, n, depth)
         user, levels = first // 100, np.zeros(len(first))
         data = made_histories(state, dataset.items().embeddings[row], first, user, levels, row)
-        all_weights.append(weigh("right", request, Logged(data, np.full(n, -np.log(items)), True, {})))
+        all_weights.append(weigh("right", request, Logged(data, np.full(n, -np.log(items)))))
     assert [one.enough for one in all_weights] == [True, False]
     assert all_weights[0].ess == pytest.approx(kish(all_weights[0].log_weight))  # one impression per session
     np.testing.assert_array_equal(all_weights[0].log_weight, all_weights[1].log_weight)
@@ -241,7 +241,7 @@ def test_doubly_robust_corrects_by_a_policys_own_chances_where_they_leave_enough
     training, held = (read_histories._function(dataset.uri, split, 0) for split in ("train", "test"))
     about = EvaluateSettings(fqe=FqeSettings(updates=50, networks=2))
     request = EvaluationRequest(dataset, sampled, ["frequency"], clone, about)
-    weighed = weigh("right", request, Logged(held, np.full(len(held.row), -np.log(len(dataset.items()))), True, {}))
+    weighed = weigh("right", request, Logged(held, np.full(len(held.row), -np.log(len(dataset.items())))))
     by_kernel = fit_subject(training, held, request, "frequency", "right")
     monkeypatch.setattr(importance_weights, "ENOUGH", len(held.first) + 1)
     assert not weighed.enough
@@ -274,5 +274,4 @@ def test_an_evaluation_by_weights(
     assert records["left"].gain < -0.1
     about = records["right"].settings
     assert about["propensities"] == "fitted"
-    assert about["calibration"] == pytest.approx(1, abs=0.15)
     assert 0.5 < about["mean_weight"] < 1.2  # the log lacks some of its items

@@ -1,6 +1,6 @@
 import numpy as np
 
-from prefrec_ray.evaluation.results.intervals import bootstrap_interval, repetition_seed, widened
+from prefrec_ray.evaluation.results.scores import bootstrap_interval, repetition_seed, widened
 
 
 def test_equals_the_normal_interval_of_many_users():

@@ -9,8 +9,8 @@ import pytest
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.model import Modelled, disagreement, model_scores, together
-from prefrec_ray.evaluation.results.intervals import bootstrap_interval, widened
 from prefrec_ray.evaluation.results.names import LOGGING_POLICY, Subject
+from prefrec_ray.evaluation.results.scores import bootstrap_interval, widened
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.settings import parse
 from prefrec_ray.users.roll_out import Imagined

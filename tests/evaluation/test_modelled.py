@@ -15,10 +15,10 @@ from hand_made import direction
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation import run
+from prefrec_ray.evaluation.clone import BehaviorClone
 from prefrec_ray.evaluation.estimators import model
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.logged.clone import BehaviorClone
 from prefrec_ray.evaluation.results.records import Evaluation, ItemShare, ServedItems
 from prefrec_ray.evaluation.results.verdict import verdicts
 from prefrec_ray.evaluation.settings import EvaluateSettings, ModelSettings

@@ -6,11 +6,11 @@ import pytest
 from hand_made import direction, write_dataset
 
 from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.clone import BehaviorClone
 from prefrec_ray.evaluation.estimators import logged_sessions
 from prefrec_ray.evaluation.estimators.logged_sessions import score_file
+from prefrec_ray.evaluation.estimators.ncis import LoggedSessions, session_columns, session_rows
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.logged.clone import BehaviorClone
-from prefrec_ray.evaluation.logged.sessions import LoggedSessions, session_columns, session_rows
 from prefrec_ray.policy import Policy
 
 SESSIONS = pa.table(

@@ -14,10 +14,10 @@ from ray.remote_function import RemoteFunction
 
 from prefrec_ray import runtime
 from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.evaluation import behavior
 from prefrec_ray.evaluation.estimators import fitted_q, importance_weights, model
 from prefrec_ray.evaluation.estimators.importance_weights import Logged
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.logged import behavior
 from prefrec_ray.evaluation.results.names import LOGGING_POLICY
 from prefrec_ray.evaluation.selection import model_score
 from prefrec_ray.evaluation.selection.validation import ValidationScorer
@@ -134,7 +134,7 @@ def test_the_logging_policy_is_learned_from_training_users(
     dataset: PreparedDataset, states: dict[str, np.ndarray], estimators: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its probabilities are computed for the impressions of the split that they weight. It is fitted once."""
-    learned, weighed, calibrated = [], [], []
+    learned, weighed = [], []
     fit, weigh = importance_weights.fit_behavior, importance_weights.weigh
 
     def watched_fit(data: Histories, *rest: Any) -> Any:
@@ -151,7 +151,6 @@ def test_the_logging_policy_is_learned_from_training_users(
     monkeypatch.setattr(behavior, "UPDATES", 1)
     monkeypatch.setattr(importance_weights, "fit_behavior", watched_fit)
     monkeypatch.setattr(importance_weights, "weigh", watched_weigh)
-    monkeypatch.setattr(importance_weights, "calibration", lambda *given: calibrated.append(given))
     settings = EvaluateSettings(estimators=estimators, fqe=FqeSettings(updates=1, networks=1))
     request = request_on(dataset, settings)
     logged = None
@@ -163,7 +162,6 @@ def test_the_logging_policy_is_learned_from_training_users(
         fitted_q.fit_all(request, lambda *_: None, logged)
     assert learned == ["train"]
     assert weighed == ["test"] * 2 * len(estimators)  # the policy's, and random items
-    assert len(calibrated) == estimators.count("weights")  # not part of the records of dr
 
 
 def test_fitted_q_learns_from_training_users_and_is_asked_about_the_others(

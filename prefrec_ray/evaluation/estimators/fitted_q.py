@@ -22,9 +22,8 @@ from prefrec_ray.evaluation.estimators.importance_weights import (
 )
 from prefrec_ray.evaluation.estimators.ncis import effective_share, normalised_weights, request_log_weights
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.results.intervals import repetition_seed
 from prefrec_ray.evaluation.results.names import CONSTANT, LOGGING_POLICY, RANDOM_ITEMS, subject_of
-from prefrec_ray.evaluation.results.scores import Scores
+from prefrec_ray.evaluation.results.scores import Scores, repetition_seed
 from prefrec_ray.policy.actions import served_for
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
@@ -95,7 +94,7 @@ def fit_all(
     shared = [read_histories.remote(uri, "train", settings.seed), held, asked]
     weighed = {}
     if "dr" in settings.estimators and weighable(request):
-        shared_weights = [asked, logged_chances.remote(uri, settings.seed, held, logged, calibrate=False)]
+        shared_weights = [asked, logged_chances.remote(uri, settings.seed, held, logged)]
         weighed = {subject.name: weigh_one.remote(subject.name, shared_weights) for subject in weighable(request)}
     pairs = [
         (task, name)

@@ -1,24 +1,22 @@
 """The estimator `weights`, for policies with known item probabilities: importance weights over items.
 
 A weight is pi(i | s) / b(i | s) of a shown item i, with b the logging policy. b is the log's propensity, or a model of
-the logging policy that is fitted to training users (logged/behavior.py).
+the logging policy that is fitted to training users (behavior.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 import ray
 
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation.estimators.ncis import session_scores
+from prefrec_ray.evaluation.behavior import BehaviorModel, fit_behavior
+from prefrec_ray.evaluation.estimators.ncis import LoggedSessions, session_scores
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.logged.behavior import BehaviorModel, calibration, fit_behavior
-from prefrec_ray.evaluation.logged.sessions import LoggedSessions
 from prefrec_ray.evaluation.results.names import RANDOM_ITEMS, Subject
 from prefrec_ray.evaluation.results.records import ENOUGH
 from prefrec_ray.evaluation.results.scores import Scores
@@ -47,13 +45,11 @@ _CHUNK = 512
 class Logged:
     """Impressions of the split, and log b(i | s) of the shown items, float64 [N].
 
-    `about`: source of b. `model`: fitted model of b if the log does not contain all propensities.
+    `model`: fitted model of b if the log does not contain all propensities.
     """
 
     data: Histories
     log_b: np.ndarray
-    repeats: bool
-    about: dict[str, Any]
     model: BehaviorModel | None = None
 
 
@@ -123,32 +119,22 @@ def weigh_all(
 
 
 @ray.remote(num_cpus=1)
-def logged_chances(
-    uri: str, seed: int, held: Histories, before: Logged | None = None, calibrate: bool = True
-) -> Logged:
+def logged_chances(uri: str, seed: int, held: Histories, before: Logged | None = None) -> Logged:
     """Return the probabilities of the items of `held`, by a fitted model if the log lacks propensities.
 
-    The model of `before`, of the same seed, is used again. `calibrate`: also compute the calibration of the model,
-    which takes as long as all probabilities.
+    The model of `before`, of the same seed, is used again.
     """
-    known = np.isfinite(held.propensity)
-    log_b = np.log(held.propensity)
-    about: dict[str, Any] = {"propensities": "logged"}
-    again, model = held.repeats, None
-    if not known.all():
-        model = None if before is None else before.model
-        if model is None:
-            dataset = PreparedDataset.open(uri)
-            model = fit_behavior(histories_of(dataset, "train", seed, TRAINING_ROWS), dataset.items(), seed)
-        excluded = None if again else partial(shown_before, held)
-        for part in _parts(len(held.row)):
-            out = None if excluded is None else excluded(part)
-            fitted = model.log_probabilities(held.state[part], held.row[part], out)
-            log_b[part] = np.where(known[part], log_b[part], fitted)
-        about = {"propensities": "fitted"}
-        if calibrate:
-            about["calibration"] = calibration(model, held.state, held.row, excluded)
-    return Logged(held, log_b, again, about, model)
+    known, log_b = np.isfinite(held.propensity), np.log(held.propensity)
+    if known.all():
+        return Logged(held, log_b)
+    model = None if before is None else before.model
+    if model is None:
+        dataset = PreparedDataset.open(uri)
+        model = fit_behavior(histories_of(dataset, "train", seed, TRAINING_ROWS), dataset.items(), seed)
+    for part in _parts(len(held.row)):
+        fitted = model.log_probabilities(held.state[part], held.row[part], shown_before(held, part))
+        log_b[part] = np.where(known[part], log_b[part], fitted)
+    return Logged(held, log_b, model)
 
 
 @ray.remote(num_cpus=1)
@@ -163,7 +149,7 @@ def weigh(name: str, request: EvaluationRequest, logged: Logged) -> Weighed:
     data = logged.data
     policy = None if name == RANDOM_ITEMS else request.policies[name]
     items = len(request.clone.policy.items)  # of the data set, without reading it again
-    log_weight = log_chances(policy, data, items, logged.repeats) - logged.log_b
+    log_weight = log_chances(policy, data, items) - logged.log_b
     log_rho = ends(request_weights(log_weight, data.first), data.first)
     user = data.user[data.first]
     sessions = LoggedSessions(
@@ -174,18 +160,19 @@ def weigh(name: str, request: EvaluationRequest, logged: Logged) -> Weighed:
         log_rho=log_rho[:, None],
     )
     products = np.add.reduceat(log_weight, data.starts)
-    about = {**logged.about, "mean_weight": float(np.exp(log_weight).mean())}
+    source = "logged" if logged.model is None else "fitted"
+    about = {"propensities": source, "mean_weight": float(np.exp(log_weight).mean())}
     return Weighed(log_weight, sessions, kish(log_rho), kish(products), about)
 
 
-def log_chances(policy: Policy | None, data: Histories, items: int, again: bool) -> np.ndarray:
+def log_chances(policy: Policy | None, data: Histories, items: int) -> np.ndarray:
     """Return log pi(i | s) of the shown items, float64 [N]. Without a policy, pi is uniform over `items` items.
 
-    Items shown earlier are excluded, unless items are shown `again`.
+    Items shown earlier are excluded if the log has no repeats.
     """
     log_pi = np.empty(len(data.row))
     for part in _parts(len(data.row)):
-        out = None if again else shown_before(data, part)
+        out = shown_before(data, part)
         if policy is None:
             log_pi[part] = -np.log(items - (0 if out is None else out.counts()))
         else:
@@ -198,8 +185,10 @@ def _parts(rows: int) -> list[slice]:
     return [slice(start, start + _CHUNK) for start in range(0, rows, _CHUNK)]
 
 
-def shown_before(data: Histories, part: slice) -> ExcludedItems:
-    """Return the earlier items of the user at each impression of `part`, for logs without repeats."""
+def shown_before(data: Histories, part: slice) -> ExcludedItems | None:
+    """Return the earlier items of the user at each impression of `part`; None for a log with repeats."""
+    if data.repeats:
+        return None
     start = data.starts[data.user[part]]
     count = np.arange(len(data.row))[part] - start
     state = np.repeat(np.arange(len(count)), count)

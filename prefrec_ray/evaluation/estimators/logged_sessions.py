@@ -16,9 +16,14 @@ import ray
 
 from prefrec_ray.dataset import tensor
 from prefrec_ray.errors import UserError, unwrapped_errors
-from prefrec_ray.evaluation.estimators.ncis import request_log_weights, session_log_weights
+from prefrec_ray.evaluation.estimators.ncis import (
+    LoggedSessions,
+    request_log_weights,
+    session_columns,
+    session_log_weights,
+    session_rows,
+)
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.logged.sessions import LoggedSessions, session_columns, session_rows
 from prefrec_ray.evaluation.results.names import CONSTANT, IMITATION, LOGGING_POLICY, RANDOM_ITEMS, shuffled
 from prefrec_ray.evaluation.results.records import ItemShare, ServedItems
 from prefrec_ray.memory import keep_freed_memory

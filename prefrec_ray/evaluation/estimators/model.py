@@ -16,10 +16,9 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.importance_weights import Weighed
 from prefrec_ray.evaluation.estimators.logged_sessions import top_items
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.results.intervals import bootstrap_interval, repetition_seed, widened
 from prefrec_ray.evaluation.results.names import CONSTANT, LOGGING_POLICY, RANDOM_ITEMS, Subject, shuffled, subject_of
 from prefrec_ray.evaluation.results.records import ServedItems, Support
-from prefrec_ray.evaluation.results.scores import Scores
+from prefrec_ray.evaluation.results.scores import Scores, bootstrap_interval, repetition_seed, widened
 from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import ItemTable

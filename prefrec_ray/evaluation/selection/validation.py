@@ -10,12 +10,11 @@ import ray
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError, unwrapped_errors
+from prefrec_ray.evaluation.clone import BehaviorClone, fit_clone
 from prefrec_ray.evaluation.estimators.fitted_q import fit_subject, task_steps
 from prefrec_ray.evaluation.estimators.logged_sessions import score_file
-from prefrec_ray.evaluation.estimators.ncis import ncis_scores
+from prefrec_ray.evaluation.estimators.ncis import LoggedSessions, ncis_scores
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.logged.clone import BehaviorClone, fit_clone
-from prefrec_ray.evaluation.logged.sessions import LoggedSessions
 from prefrec_ray.evaluation.online import RollOut, true_level
 from prefrec_ray.evaluation.selection.model_score import fit_score
 from prefrec_ray.evaluation.selection.preference import learn_scores

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,8 +26,6 @@ NEGATIVES = 255
 #: Share of users held out for the temperature, and the most impressions of these users.
 HELD_OUT, HELD_OUT_ROWS = 0.15, 4096
 TEMPERATURES = np.arange(21) / 10
-#: Relative to the squares of the shown embeddings: smaller variation of expected embeddings counts as rounding.
-_ROUNDING = 1e-12
 #: Numbers in memory for one chunk of impressions.
 _AT_ONCE = 1 << 22
 
@@ -125,26 +122,3 @@ def calibrated(model: BehaviorModel, states: np.ndarray, rows: np.ndarray) -> Be
                 break
             number, best, chosen = number + step, likelihood, other
     return chosen
-
-
-def calibration(
-    model: BehaviorModel, states: np.ndarray, rows: np.ndarray, excluded: Callable[[slice], ExcludedItems] | None = None
-) -> float | None:
-    """Return the regression slope of shown embeddings on the model's expected embeddings, over all coordinates.
-
-    It is 1 for a calibrated b, below 1 for an overconfident one, and None if b expects the same in all states.
-    `excluded` returns the excluded items of some states.
-    """
-    expected = np.empty((len(rows), model.embeddings.shape[1]))
-    chunk = max(1, _AT_ONCE // len(model.log_share))
-    for start in range(0, len(rows), chunk):
-        part = slice(start, start + chunk)
-        logits = model.logits(states[part])
-        if excluded is not None:
-            out = excluded(part)
-            logits[out.state, out.item] = -np.inf
-        expected[part] = np.exp(logits - log_sum_exp(logits)[:, None]) @ model.embeddings
-    expected -= expected.mean(axis=0)
-    shown, variance = model.embeddings[rows], float(np.square(expected).sum())
-    same = variance <= _ROUNDING * float(np.square(shown, dtype=np.float64).sum())
-    return None if same else float((expected * shown).sum() / variance)

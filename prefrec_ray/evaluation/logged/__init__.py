@@ -1,1 +1,0 @@
-"""Sessions and histories of the log, and models of the logging policy."""
