@@ -1,6 +1,6 @@
-"""d3rlpy in a process of an environment of its own, for rates.py and fixed_points.py: both ends of it.
+"""d3rlpy in a process of its own environment, for rates.py and fixed_points.py: both ends of the connection.
 
-The other environment's interpreter runs this file, which imports d3rlpy where it is used, and nothing of ours:
+The interpreter of the other environment runs this file, which imports d3rlpy in its functions, and no other module:
 
     python d3rlpy_side.py TASK.json-text ARRAYS.npz TRAINED.npz    trains once and writes what came of it
     python d3rlpy_side.py TASK.json-text ARRAYS.npz                some updates for every line it reads

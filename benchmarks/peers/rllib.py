@@ -1,4 +1,4 @@
-"""RLlib's own IQL: its whole algorithm on its Parquet path for rates.py, its learner alone for fixed_points.py.
+"""RLlib's own IQL: its whole algorithm on its Parquet path for rates.py, only its learner for fixed_points.py.
 
 Its networks are its own too: they differ from ours and d3rlpy's in shape (its Q encodes state and action apart), and
 its policy is squashed by tanh.

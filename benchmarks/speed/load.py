@@ -55,8 +55,9 @@ def make_policy(items: int, serving: ServingSettings) -> Policy:
 
 
 def wrk(port: int, connections: int, seconds: float, users: int, k: int, rate: float = 0) -> dict[str, Any]:
-    """What `load.lua` prints: of `connections` that ask again once they are answered, or, with a `rate` in all, after
-    random times."""
+    """Return the JSON of `load.lua`. Each connection sends an HTTP request after the last reply or, with a total `rate`,
+    after random times.
+    """
     script, each = Path(__file__).with_name("load.lua"), str(rate / connections)
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{port}"]
     done = subprocess.run([*command, "--", str(users), str(k), each], capture_output=True, text=True, check=False)
@@ -66,7 +67,7 @@ def wrk(port: int, connections: int, seconds: float, users: int, k: int, rate: f
 
 
 def reloaded(port: int) -> float:
-    """Seconds that a POST /reload took."""
+    """Return the seconds of a POST /reload."""
     before = time.perf_counter()
     with urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/reload", method="POST")) as answer:
         answer.read()
@@ -88,7 +89,7 @@ def main(
     rate: int = 200,
     unpinned: bool = False,
 ) -> dict[str, Any]:
-    """Prints requests a second, and ms to an answer. `unpinned`: server and load share all cores.
+    """Print HTTP requests per second, and ms to a reply. `unpinned`: server and load share all cores.
 
     Raises `UserError` without wrk.
     """

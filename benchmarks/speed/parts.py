@@ -60,10 +60,9 @@ def reward(dataset: Path, updates: int = 3, repetitions: int = 5) -> dict[str, A
 def learners(dataset: Path, updates: int = 5, repetitions: int = 5) -> dict[str, Any]:
     """Scaling with learners: `python -m benchmarks learners DATASET`.
 
-    One learner with a thread, one with two, and two with one each, all on batches of the same size and on the same two
-    cores: the last two differ in how the work is split alone (threads inside a matrix product against averaged
-    gradients). Ray is told of more processors than there are, so that all learners exist at once; those whose turn it
-    is not sleep.
+    One learner with one thread, one with two, and two with one thread each, on batches of the same size and on the same
+    two cores. The last two differ only in how the work is split: threads in a matrix product, or averaged gradients.
+    Ray gets a larger number of processors than the machine has, so that all learners exist at once; idle ones sleep.
     """
     start_ray(num_cpus=sum(number * threads for number, threads in SPLITS.values()) + 1)
     uri, sizes = str(dataset), share_of_paper()
