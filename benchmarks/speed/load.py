@@ -55,8 +55,9 @@ def make_policy(items: int, serving: ServingSettings) -> Policy:
 
 
 def wrk(port: int, connections: int, seconds: float, users: int, k: int, rate: float = 0) -> dict[str, Any]:
-    """Return the JSON of `load.lua`. Each connection sends an HTTP request after the last reply or, with a total `rate`,
-    after random times.
+    """Return the JSON of `load.lua`.
+
+    Each connection sends an HTTP request after the last reply or, with a total `rate`, after random times.
     """
     script, each = Path(__file__).with_name("load.lua"), str(rate / connections)
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{port}"]
