@@ -61,10 +61,12 @@ def test_intervals_are_of_the_users_that_the_value_is_of() -> None:
 def test_roll_outs_of_one_subject_are_joined_in_the_order_of_the_models() -> None:
     levels = np.random.default_rng(0).normal(size=(2, USERS))
     parts = [replace(rolled(levels[[k]], away=k + 1.0), within=within) for k, within in enumerate((0.5, 0.9))]
+    parts = [replace(part, imagined=replace(part.imagined, ceiling=0.25)) for part in parts]  # a log without repeats
     joined = together(parts)
     np.testing.assert_array_equal(joined.imagined.levels["depth"], levels)
     assert joined.imagined.revisit_hours[:, 0].tolist() == [1.0, 2.0]
     assert (joined.within, joined.imagined.sessions, joined.logged) == (0.7, 10, {"depth": 1.0})
+    assert joined.imagined.ceiling == 0.25
 
 
 def test_where_nobody_has_a_level_under_all_it_is_one_line() -> None:

@@ -89,14 +89,14 @@ def test_hours_and_items_have_intervals_over_users_models_and_error() -> None:
     """Three users alike, models 2 apart, a gain of 6 with an error of a fifth; Student's t of 1 is 12.7."""
     values, never = np.array([[9.0, 9.0, np.nan], [11.0, 11.0, 11.0]]), np.full((2, 3), np.nan)
     one = Imagined({}, depth=values, revisit_hours=never, inputs=np.empty(0), counts=np.empty(0), sessions=7)
-    fields = model._means(one, replace(one, depth=np.full((2, 3), 4.2)), seed=0, error=0.2)
+    fields = model._own_units(one, replace(one, depth=np.full((2, 3), 4.2)), seed=0, error=0.2)
     assert fields.keys() == {"sessions", "mean_depth", "mean_depth_ci"}
     assert fields["mean_depth"] == pytest.approx(10.2)
     low, high = fields["mean_depth_ci"]
     assert low == 1.0  # no session is shorter
     assert high == pytest.approx(10.2 + np.hypot(12.706, 1.2), rel=0.05)
     alike = replace(one, depth=np.full((2, 3), 10.0))
-    fields = model._means(alike, replace(one, depth=np.full((2, 3), 4.0)), seed=0, error=0.2)
+    fields = model._own_units(alike, replace(one, depth=np.full((2, 3), 4.0)), seed=0, error=0.2)
     assert fields["mean_depth_ci"] == pytest.approx((8.8, 11.2))  # nothing but the error of the gain
 
 

@@ -30,8 +30,6 @@ from prefrec_ray.users.histories import Histories, check_long_enough, read_histo
 from prefrec_ray.users.roll_out import Imagined, Platform, Server, logged_levels, roll_out, server_of_log
 from prefrec_ray.users.support import THRESHOLD
 
-#: No session is shorter, and no user comes back earlier.
-LEAST = {"mean_depth": 1.0, "mean_revisit_hours": 0.0}
 #: Random numbers in memory at a time.
 _NUMBERS = 1 << 22
 
@@ -116,7 +114,7 @@ def model_scores(request: EvaluationRequest, task: Task, modelled: Mapping[str, 
             "seed": settings.seed,
         },
         networks=(by_model, by_model[:, :1]),
-        own=[_means(one, imagined[0], settings.seed, error) for one in imagined],
+        own=[_own_units(one, imagined[0], settings.seed, error) for one in imagined],
         relative_error=error,
     )
 
@@ -158,30 +156,26 @@ def disagreement(gains: np.ndarray) -> float:
     return float(1.96 * np.sqrt(gains.var(axis=0, ddof=1).sum() / size)) if size else 0.0
 
 
-def _means(one: Imagined, logging: Imagined, seed: int, error: float) -> dict[str, Any]:
-    """Return the fields of a subject's record in the users' own units; no time to the next session if no user
-    returns."""
+def _own_units(one: Imagined, logging: Imagined, seed: int, error: float) -> dict[str, Any]:
+    """Return the fields of a subject's record in the users' own units; no time to the next session if no user returns.
+
+    The 95 % intervals contain the errors of users, models and gains, as for levels.
+    """
     fields: dict[str, Any] = {"sessions": one.sessions}
+    # The last number is a bound of the mean: no session is shorter, and no user comes back earlier.
     measures = {
-        "mean_depth": (one.depth, logging.depth),
-        "mean_revisit_hours": (one.revisit_hours, logging.revisit_hours),
+        "mean_depth": (one.depth, logging.depth, 1.0),
+        "mean_revisit_hours": (one.revisit_hours, logging.revisit_hours, 0.0),
     }
-    for name, (values, logged) in measures.items():
+    for name, (values, logged, least) in measures.items():
         if np.isfinite(values).any():
-            fields[name] = float(np.nanmean(values))
-            fields[f"{name}_ci"] = _interval(
-                values, error * (fields[name] - float(np.nanmean(logged))), seed, LEAST[name]
-            )
+            users, models = (np.ma.masked_invalid(values).mean(axis=axis).compressed() for axis in (0, 1))
+            low, high = widened(*bootstrap_interval(users, seed), models)
+            mean = float(np.nanmean(values))
+            of_gain = error * (mean - float(np.nanmean(logged)))
+            low, high = mean - math.hypot(mean - low, of_gain), mean + math.hypot(high - mean, of_gain)
+            fields |= {name: mean, f"{name}_ci": (max(least, low), high)}
     return fields
-
-
-def _interval(values: np.ndarray, error: float, seed: int, least: float) -> tuple[float, float]:
-    """Return the 95 % interval of the mean of `values` [K, n], with the errors of users, models and gains as for
-    levels."""
-    users, models = (np.ma.masked_invalid(values).mean(axis=axis).compressed() for axis in (0, 1))
-    low, high = widened(*bootstrap_interval(users, seed), models)
-    mean = float(np.nanmean(values))
-    return max(least, mean - math.hypot(mean - low, error)), mean + math.hypot(high - mean, error)
 
 
 @ray.remote(num_cpus=1)
@@ -204,11 +198,11 @@ def _roll(name: str, number: int, shared: list[Any]) -> Modelled:
 def together(parts: Sequence[Modelled]) -> Modelled:
     """Join the roll-outs of one subject, one per model."""
     each = [part.imagined for part in parts]
-    imagined = Imagined(
+    imagined = replace(
+        each[0],
         levels={task: np.concatenate([one.levels[task] for one in each]) for task in each[0].levels},
         depth=np.concatenate([one.depth for one in each]),
         revisit_hours=np.concatenate([one.revisit_hours for one in each]),
-        inputs=each[0].inputs,
         counts=np.sum([one.counts for one in each], axis=0),
         sessions=sum(one.sessions for one in each) // len(each),
     )
