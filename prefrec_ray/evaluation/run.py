@@ -110,7 +110,7 @@ def run_evaluation(run: EvaluationRun, progress: Progress = silent) -> Evaluatio
     if run.online:
         how = RollOut(run.settings.split, seed=run.settings.seed)
         records += evaluate_online(dataset, policies, tasks, how, {IMITATION: clone.policy}, progress)
-    kept = [_told(r, bundles) for r in records if trained_for.get(r.policy, r.task) == r.task]
+    kept = [_with_bundle(r, bundles) for r in records if trained_for.get(r.policy, r.task) == r.task]
     evaluation = evaluation.model_copy(update={"dataset": run.dataset, "records": tuple(kept), "inputs": run.inputs})
     evaluation = evaluation.model_copy(update={"verdicts": verdicts(evaluation)})
     write_evaluation(run.file, evaluation)
@@ -147,32 +147,27 @@ def beside(policies: Sequence[str]) -> str:
         return parents[0]
     if any(parent.startswith("/") or "://" in parent for parent in parents):
         parents = [storage.absolute(parent) for parent in parents]
-    stores = ["/".join(parent.split("/")[:3]) if "://" in parent else "" for parent in parents]  # scheme and bucket
-    if len(set(stores)) > 1:
-        other = next(place for place, store in enumerate(stores) if store != stores[0])
+    stores = [parent.split("/")[:3] if "://" in parent else [] for parent in parents]  # scheme and bucket
+    other = next((place for place, store in enumerate(stores) if store != stores[0]), None)
+    if other is not None:
         raise UserError(f"{policies[0]} and {policies[other]}: no folder contains both; expected --output FILE")
-    # Without the bucket: `commonpath` joins two slashes in a row.
-    shared = posixpath.commonpath([parent.removeprefix(stores[0]) or "/" for parent in parents])
-    return f"{stores[0]}/{shared.strip('/')}" if stores[0] else shared or "."
+    folder = "/".join(posixpath.commonprefix([parent.split("/") for parent in parents]))
+    return folder or ("/" if parents[0].startswith("/") else ".")
 
 
 def load_named(uris: Sequence[str]) -> dict[str, tuple[str, Policy]]:
     """Return URI and policy of each bundle, by a short name. Raises `UserError` for a bundle given twice."""
     policies = [Policy.load(uri) for uri in uris]
     last = [uri.rstrip("/").rpartition("/")[2] for uri in uris]  # distinguishes trials of a sweep
-    descriptions = [_description(policy) for policy in policies]
-    names = short_names(descriptions, last if _differ(last) else uris)
+    differ = len(set(last)) == len(last) > 1
+    names = short_names([_description(policy) for policy in policies], last if differ else uris)
     if len(set(names)) < len(names):
         twice = next(uri for uri, name in zip(uris, names, strict=True) if names.count(name) > 1)
         raise UserError(f"{twice}: given twice")
     return dict(zip(names, zip(uris, policies, strict=True), strict=True))
 
 
-def _differ(names: Sequence[str]) -> bool:
-    return len(set(names)) == len(names) > 1
-
-
-def _told(record: Record, bundles: Mapping[str, tuple[str, Policy]]) -> Record:
+def _with_bundle(record: Record, bundles: Mapping[str, tuple[str, Policy]]) -> Record:
     """Return the record with the bundle of its policy, or of the policy that its control was made from."""
     if record.policy not in bundles:
         return record

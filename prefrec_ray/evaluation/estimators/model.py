@@ -173,8 +173,8 @@ def _own_units(one: Imagined, logging: Imagined, seed: int, error: float) -> dic
             low, high = widened(*bootstrap_interval(users, seed), models)
             mean = float(np.nanmean(values))
             of_gain = error * (mean - float(np.nanmean(logged)))
-            low, high = mean - math.hypot(mean - low, of_gain), mean + math.hypot(high - mean, of_gain)
-            fields |= {name: mean, f"{name}_ci": (max(least, low), high)}
+            bounds = max(least, mean - math.hypot(mean - low, of_gain)), mean + math.hypot(high - mean, of_gain)
+            fields |= {name: mean, f"{name}_ci": bounds}
     return fields
 
 

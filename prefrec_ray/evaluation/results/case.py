@@ -94,11 +94,6 @@ class Case:
             return False
         return self.logged is None or self.logged.share_of(FEW_ITEMS) <= self.served.share_of(FEW_ITEMS) / 2
 
-    @property
-    def control_title(self) -> str:
-        """Return the title of the control in the policy's row."""
-        return "" if self.control is None else self.title_of(self.control)
-
     def title_of(self, control: Record) -> str:
         """Return the title of a negative control in the policy's row."""
         return "own actions shuffled" if control.subject == shuffled(self.policy) else control.title

@@ -121,7 +121,7 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
         return "no_difference", [f"{gain}, an interval that contains 0."]
     control = case.control
     if control is not None and not _above(record, control):
-        return "no_difference", [f"{gain}; a negative control ({case.control_title}) gains {control.gain:+z.2f}."]
+        return "no_difference", [f"{gain}; a negative control ({case.title_of(control)}) gains {control.gain:+z.2f}."]
     above = f"{gain}, above 0" + (f" and every negative control ({control.gain:+z.2f} at most)" if control else "")
     if low <= case.miss:
         return "inconclusive", [
@@ -155,39 +155,37 @@ def _by_length(case: Case) -> str:
 
 def _lights(case: Case) -> tuple[Light, ...]:
     record, support, control = case.record, case.support, case.control
-    value = support_light = catalogue = controls = convergence = None
+    lights = {
+        "value": ("grey", "no value"),
+        "support": ("grey", "not measured"),
+        "catalogue": ("grey", "not measured"),
+        "controls": ("grey", "none scored"),
+        "convergence": ("grey", "no estimate"),
+    }
     if record is not None:
         low, high = record.gain_interval
         colour = "green" if low > 0 else "red" if high < 0 else "amber"
-        value = (colour if case.converged else "grey", "; ".join([f"{_gain(record)} levels", *_own_units(case)]))
-        if not case.converged:
-            where = f" reaches an end of 0 to {MAX_LEVEL}"
-        elif record.ci_low > 0 and record.ci_high < MAX_LEVEL:
-            where = f", inside 0 to {MAX_LEVEL}"
-        else:
-            where = f", inside 0 to {MAX_LEVEL} without the model's own error"
-        text = _interval(record.ci_low, record.ci_high) + where
-        convergence = ("green" if case.converged else "red", text)
+        own = "; ".join([f"{_gain(record)} levels", *_own_units(case)])
+        lights["value"] = (colour if case.converged else "grey", own)
+        where = f" reaches an end of 0 to {MAX_LEVEL}"
+        if case.converged:
+            inside = record.ci_low > 0 and record.ci_high < MAX_LEVEL
+            where = f", inside 0 to {MAX_LEVEL}" + ("" if inside else " without the model's own error")
+        interval = _interval(record.ci_low, record.ci_high)
+        lights["convergence"] = ("green" if case.converged else "red", interval + where)
         if control is not None:
-            text = f"{control.gain:+z.2f} levels; {case.control_title}"
-            controls = ("green" if _above(record, control) else "amber", text)
+            text = f"{control.gain:+z.2f} levels; {case.title_of(control)}"
+            lights["controls"] = ("green" if _above(record, control) else "amber", text)
     if support is not None:
         text = f"{support.told} of states, {support.threshold:.0%} needed"
         ess = "" if support.ess is None else f"; effective sample {support.ess:.1%} of sessions"
-        support_light = ("green" if support.supported else "red", text + ess)
+        lights["support"] = ("green" if support.supported else "red", text + ess)
     if case.served is not None:
         text = f"{case.served.distinct_items:,} items; {_few(case.served, 'impressions')}"
-        catalogue = ("red" if case.concentrated else "green", text)
-    named = {
-        "value": value or ("grey", "no value"),
-        "support": support_light or ("grey", "not measured"),
-        "catalogue": catalogue or ("grey", "not measured"),
-        "controls": controls or ("grey", "none scored"),
-        "convergence": convergence or ("grey", "no estimate"),
-    }
+        lights["catalogue"] = ("red" if case.concentrated else "green", text)
     return tuple(
         Light.model_validate({"name": name, "colour": colour, "number": number})
-        for name, (colour, number) in named.items()
+        for name, (colour, number) in lights.items()
     )
 
 
@@ -213,11 +211,10 @@ def _interval(low: float, high: float) -> str:
 def _few(served: ServedItems, requests: str) -> str:
     """Return the share of the most served items; without repeats also relative to the largest possible share."""
     count = min(FEW_ITEMS, served.distinct_items)
-    taken = f"{count} item{'' if count == 1 else 's'} take{'s' if count == 1 else ''} {served.share_of(FEW_ITEMS):.0%}"
-    limit = (
-        "" if served.ceiling == 1 else f", {served.concentration(FEW_ITEMS):.0%} of the largest share without repeats"
-    )
-    return f"{taken} of {requests}{limit}"
+    taken = f"{'1 item takes' if count == 1 else f'{count} items take'} {served.share_of(FEW_ITEMS):.0%} of {requests}"
+    if served.ceiling == 1:
+        return taken
+    return f"{taken}, {served.concentration(FEW_ITEMS):.0%} of the largest share without repeats"
 
 
 def _policies(evaluation: Evaluation) -> list[str]:
