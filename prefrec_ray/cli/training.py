@@ -6,6 +6,7 @@ import math
 import posixpath
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -78,16 +79,16 @@ def tune(
         from prefrec_ray import storage
         from prefrec_ray.annotation.page.create import with_votes
         from prefrec_ray.cli.config import dataset_of, open_section
-        from prefrec_ray.runs.tuning.run import prepare_sweep, run_sweep
+        from prefrec_ray.runs.tuning.run import sweep
 
     settings = open_section(file, "tune")
     dataset = dataset_of(dataset, settings, f"{file}: tune")
     output = output or storage.join("sweeps", posixpath.basename(file).removesuffix(".yaml"))
-    with storage.claimed(output), progress(out) as report:
+    with progress(out) as report:
         base = with_votes(settings.base, storage.absolute(dataset), report)
         settings = settings.model_copy(update={"base": base})
-        plan = prepare_sweep(settings, dataset, output, resume, report, f"{file}: tune")
-        run_sweep(plan, output, resume, report, out.print, lambda rows: _show(rows, plan.settings, output, out))
+        show = partial(_show, settings=settings, output=output, out=out)
+        sweep(settings, dataset, output, resume, report, out.print, show, f"{file}: tune")
     made("sweep", output, pasteable("evaluate", output, "--dataset", dataset))
 
 

@@ -41,16 +41,21 @@ def sweep(
     resume: bool = False,
     report: Report = silent,
     say: Callable[[str], None] = lambda line: None,
+    show: Callable[[Sequence[Row]], None] = lambda rows: None,
+    where: str = "tune",
 ) -> list[Row]:
-    """Run all trials, and return the rows of SWEEP/trials.csv; `say` is called with a line about each trial.
+    """Run all trials, and return the rows of SWEEP/trials.csv.
+
+    `say` is called with a line about each trial. `show` gets the rows before a failed trial raises a `UserError`, whose
+    prefix is `where`.
 
     Raises `UserError`: an error found by `settings.checked`, a value out of its range, an `output` that exists (without
     `resume`) or is not this sweep (with it), a failed trial (after all others have finished), a metric that no trial
     reported, another process that tunes there.
     """
     with storage.claimed(output):
-        plan = prepare_sweep(settings, dataset, output, resume, report)
-        return run_sweep(plan, output, resume, report, say)
+        plan = prepare_sweep(settings, dataset, output, resume, report, where)
+        return run_sweep(plan, resume, report, say, show)
 
 
 def prepare_sweep(
@@ -61,10 +66,7 @@ def prepare_sweep(
     progress: Progress = silent,
     where: str = "tune",
 ) -> SweepPlan:
-    """Check everything and load the shared data, as the first part of `sweep`, while it holds the lock of `output`.
-
-    `where` is the prefix of a `UserError`.
-    """
+    """Check everything and load the shared data, as the first part of `sweep`."""
     dataset, output = storage.absolute(dataset), storage.absolute(output)
     settings = checked(settings, where)
     description = {"dataset": dataset, "settings": settings.model_dump(mode="json")}
@@ -96,20 +98,16 @@ def prepare_sweep(
 
 def run_sweep(
     plan: SweepPlan,
-    output: str,
     resume: bool = False,
     report: Report = silent,
     say: Callable[[str], None] = lambda line: None,
     show: Callable[[Sequence[Row]], None] = lambda rows: None,
 ) -> list[Row]:
-    """Run the trials and write the results, as the second part of `sweep`.
-
-    `show` gets the rows of trials.csv, before a failed trial raises a `UserError`.
-    """
+    """Run the trials and write the results, as the second part of `sweep`."""
     SweepProgress.calls = report, say
-    settings, output = plan.settings, storage.absolute(output)
+    settings, output = plan.settings, plan.output
     trainable = tune.with_resources(tune.with_parameters(SweepTrial, plan=plan), partial(resources, settings=settings))
-    _tuner(plan, trainable, output, resume).fit()
+    _tuner(plan, trainable, resume).fit()
     report(STAGE, 100, 100)
     system, path = storage.filesystem(output)
     ended = tune.ExperimentAnalysis(path, storage_filesystem=system).trials
@@ -148,8 +146,8 @@ def _check_fits(settings: TuneSettings, chosen: list[space.Trial], where: str) -
         runtime.check_fits(required, f"{where}: trial {trial['name']}", "resources, num_learners")
 
 
-def _tuner(plan: SweepPlan, trainable: Any, output: str, resume: bool) -> tune.Tuner:
-    settings = plan.settings
+def _tuner(plan: SweepPlan, trainable: Any, resume: bool) -> tune.Tuner:
+    settings, output = plan.settings, plan.output
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", STATE_EVERY)
     os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
     # Tune's newer output prints a table of its own at every verbosity.

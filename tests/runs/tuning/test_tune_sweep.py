@@ -273,7 +273,7 @@ def test_a_sweep_keeps_the_policies_that_train_keeps(
     )
     validated = {"metric": "validation/preference", "mode": "max", "validation": ValidationSettings(every=3)}
     settings = plan.settings.model_copy(update=validated)
-    (row,) = run_sweep(replace(plan, settings=settings, scorer=first_is_best()), str(output))
+    (row,) = run_sweep(replace(plan, settings=settings, scorer=first_is_best()))
     assert row["training_iteration"] > row["policy_iteration"] == 3
     assert row["validation/preference"] == pytest.approx(1 / 3)
 
