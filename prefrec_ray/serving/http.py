@@ -119,11 +119,11 @@ async def reply_to(server: Server, method: str, path: str, body: bytes) -> Respo
         case _, "/feedback":
             return _json((await server.do(parse(Feedback, body))).body)
         case "PUT", "/items":
-            return _json(await server.changes.put_items(parse(PutItems, body)))
+            return _json(await server.put_items(parse(PutItems, body)))
         case "DELETE", "/items":
-            return _json(await server.changes.delete_items(parse(DeleteItems, body)))
+            return _json(await server.delete_items(parse(DeleteItems, body)))
         case _, "/reload":
-            return _json(await server.changes.reload())
+            return _json(await server.reload())
         case _, "/metrics":
             return Response(server.metrics.text(server.state), media_type="text/plain; version=0.0.4; charset=utf-8")
     return _health(server)

@@ -1,4 +1,4 @@
-"""Server without HTTP: batches of commands, and the log.
+"""Server without HTTP: batches of commands, changes of items and policies, and the log.
 
 A batch has one commit. It collects what arrived while the previous batch was written.
 """
@@ -10,25 +10,31 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
+
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.events.format import COMMIT
-from prefrec_ray.serving.changes import Changes
-from prefrec_ray.serving.folder.disk import Disk, clock
-from prefrec_ray.serving.folder.opened import Opened, arms_event
+from prefrec_ray.logs.events.format import COMMIT, ITEMS, Event, Kind
+from prefrec_ray.serving.folder.disk import Disk, clock, of_disk
+from prefrec_ray.serving.folder.opened import Opened, arms_event, save_items
 from prefrec_ray.serving.folder.snapshots import Snapshot
 from prefrec_ray.serving.metrics import Metrics
+from prefrec_ray.serving.requests.bodies import DeleteItems, PutItems
 from prefrec_ray.serving.requests.engine import Command, Engine, Reply
+from prefrec_ray.serving.state.policies import Loaded, Shelf, check_embedding, load_policies
 from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.web.problems import Problem
 
 #: Most HTTP requests in the queue; more are refused with 503.
 WAITING = 4096
+#: Number of withdrawn items after which the item tables of an arm are built again.
+_WITHDRAWN = 256
 
 
 class Server:
-    """Executes commands; `changes` changes items and policies. Everything except for disk.py runs on one event loop.
+    """Executes commands and, one at a time, changes of items and policies, which are prepared in the background.
 
-    Logs the arms at the start. Raises `OSError` if nothing can be written, and closes `opened`.
+    Everything except for disk.py runs on one event loop. Logs the arms at the start. Raises `OSError` if nothing can be
+    written, and closes `opened`.
     """
 
     def __init__(self, opened: Opened) -> None:
@@ -37,8 +43,8 @@ class Server:
         self.metrics = Metrics()
         self._waiting: asyncio.Queue[tuple[Command, asyncio.Future[Reply]]] = asyncio.Queue(WAITING)
         self._turn = asyncio.Lock()  # held to plan, write and apply rows
+        self._change = asyncio.Lock()  # held by a change of items or policies
         self._disk = Disk(opened.log, self.metrics)
-        self.changes = Changes(opened, self.engine, self.metrics, self._disk, self._turn)
         self._saved = opened.state.next
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed = False
@@ -84,6 +90,72 @@ class Server:
         except asyncio.QueueFull:
             raise Problem(503, f"found {WAITING} waiting requests; try again later") from None
         return await future
+
+    async def put_items(self, body: PutItems) -> dict[str, Any]:
+        """Add items, and reply when policies can draw them. Raises `Problem`."""
+        codes = self.state.codes
+        for one in body.items:
+            if isinstance(one.id, int) != codes.whole:
+                raise Problem(422, f"items: id {one.id!r}; expected {codes.kind}, as for all items")
+        new = {one.id: np.array(one.embedding, np.float32) for one in body.items}
+        if len(new) < len(body.items):
+            raise Problem(422, "items: found an id twice; expected each id once")
+        async with self._change:
+            state = self.state
+            for loaded in state.loaded:
+                for item, embedding in new.items():
+                    try:
+                        check_embedding(loaded.policy, item, embedding, state.put, state.codes)
+                    except UserError as error:
+                        raise Problem(409, str(error)) from error
+            async with self._turn:
+                await self._log_items([(Kind.ITEM, item, embedding.tolist()) for item, embedding in new.items()])
+                state.put_items(new)
+            await self._restock()
+        return {"items": len(new)}
+
+    async def delete_items(self, body: DeleteItems) -> dict[str, Any]:
+        """Withdraw items; unknown items are counted. Raises `Problem`."""
+        async with self._change:
+            state = self.state
+            ids = state.codes.array(dict.fromkeys(body.ids))
+            async with self._turn:
+                await self._log_items([(Kind.WITHDRAWN, item, None) for item in ids.tolist()])
+                known = int((state.codes.find(ids) >= 0).sum())
+                state.withdraw_items(ids.tolist())
+            if any(len(shelf.gone) > _WITHDRAWN for shelf in state.shelves):
+                await self._restock()
+        return {"items": known, "unknown": len(body.ids) - known}
+
+    async def reload(self) -> dict[str, Any]:
+        """Load the policies of all arms again and serve them.
+
+        Raises `Problem` 409 if a policy cannot be loaded; the server keeps the old policies. Raises `Problem` 507 or
+        503 if the items next to the log cannot be written; the server then serves the new policies.
+        """
+        async with self._change:
+            old = self.state
+            try:
+                tables = [one.policy.items for one in old.loaded]
+                loaded = await self._disk.aside(load_policies, self._opened.policy, old.settings, tables)
+                await self._disk.aside(self._opened.check, loaded)
+                state = await self._disk.aside(self._new_state, loaded, old)
+            except UserError as error:
+                self.metrics.reloads.labels("refused").inc()
+                raise Problem(409, str(error)) from error
+            async with self._turn:
+                if state.users is old.users:
+                    state.next = old.next
+                else:  # rows that were logged in the meantime
+                    for table in self.engine.log.tables(state.next):
+                        state.replay(table)
+                now = clock()
+                state.advance(await self._disk.commit([arms_event(state, now)]) + 1, now)
+                self.engine.state = state
+            self.metrics.reloads.labels("done").inc()
+            await self._save_items(state.shelves[0])
+        digests = {one.arm: one.digest for one in loaded}
+        return {"policies": digests, "changed": digests != {one.arm: one.digest for one in old.loaded}}
 
     async def _run(self) -> None:
         """Process batches until cancelled."""
@@ -149,3 +221,42 @@ class Server:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _log_items(self, rows: list[tuple[Kind, int | str, list[float] | None]]) -> None:
+        """Write rows for items, with embeddings. The caller holds the lock."""
+        if rows:
+            now = clock()
+            events = [Event(kind, now, received=now, items=[item], embedding=one) for kind, item, one in rows]
+            self.state.advance(await self._disk.commit(events) + len(events), now)
+
+    async def _restock(self) -> None:
+        """Build the item tables of all arms in the background, and replace the old ones."""
+        state = self.state
+        shelves = await self._disk.aside(lambda: [state.new_shelf(number) for number in range(len(state.loaded))])
+        await self._save_items(shelves[0])
+        async with self._turn:
+            state.place(shelves)
+
+    async def _save_items(self, shelf: Shelf) -> None:
+        """Write the items next to the log.
+
+        Raises `Problem`; if the client repeats the HTTP request, the server tries again.
+        """
+        try:
+            await self._disk.aside(save_items, self._opened.folder, shelf.catalogue)
+        except (OSError, UserError) as error:
+            raise of_disk(error, f"{ITEMS} was not written") from error
+
+    def _new_state(self, loaded: list[Loaded], old: ServedState) -> ServedState:
+        """Return the server state of new policies, up to the newest row of the log. Runs in the background."""
+        state = ServedState(loaded, old.settings)
+        if set(state.observers) == set(old.observers) and state.first_states == old.first_states:
+            state.share(old)
+            state.stock()
+            return state
+        state.put_items(old.put)
+        state.withdraw_items(old.withdrawn)
+        state.stock()
+        for table in self.engine.log.tables():
+            state.replay(table)
+        return state

@@ -106,7 +106,7 @@ def test_an_unexpected_error_is_logged_and_is_a_reply(
         raise RuntimeError("a secret of the server")
 
     async def act(server: Server) -> None:
-        monkeypatch.setattr(server.changes, "reload", fail)
+        monkeypatch.setattr(server, "reload", fail)
         app = ServerApp(server, TOKEN)
         reply = await ask(app, "POST", "/reload", authorization=f"Bearer {TOKEN}")
         assert (reply.status_code, json.loads(reply.body)["detail"]) == (500, "the request failed")

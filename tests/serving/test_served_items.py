@@ -76,9 +76,9 @@ def test_a_reload_writes_items_once_it_counts(policy: Path, tmp_path: Path, monk
         with monkeypatch.context() as patched:
             patched.setattr(server.engine.log, "commit", full)
             with pytest.raises(Problem, match="No space left"):
-                await server.changes.reload()
+                await server.reload()
         assert file.read_bytes() == before
-        await server.changes.reload()
+        await server.reload()
         check_union(tmp_path / "state")
 
     with_server(policy, tmp_path / "state", act)
@@ -96,12 +96,12 @@ def test_items_that_cannot_be_written_are_a_problem_and_written_when_asked_again
         new = PutItems(items=[PutItem(id=77, embedding=[0.5, 0.5, 0.5])])
         with monkeypatch.context() as patched:
             patched.setattr(storage, "write_bytes", full)
-            for ask in (server.changes.reload, lambda: server.changes.put_items(new)):
+            for ask in (server.reload, lambda: server.put_items(new)):
                 with pytest.raises(Problem, match=rf"items.parquet was not written: {os.strerror(number)}") as caught:
                     await ask()
                 assert caught.value.status == status
-        assert (await server.changes.reload())["changed"] is False
-        assert (await server.changes.put_items(new)) == {"items": 1}
+        assert (await server.reload())["changed"] is False
+        assert (await server.put_items(new)) == {"items": 1}
         stored = ItemTable.load(str(tmp_path / "state" / "items.parquet"))
         assert sorted(stored.ids.tolist()) == [*range(40), 77]
 
@@ -137,7 +137,7 @@ def test_another_width_is_refused_by_a_reload(policy: Path, tmp_path: Path) -> N
     async def act(server: Server) -> None:
         replaced(policy, state=replace(STATE, action_dim=5))
         with pytest.raises(Problem, match="of 3 numbers; expected 5 as in the policy, or another") as caught:
-            await server.changes.reload()
+            await server.reload()
         assert caught.value.status == 409
 
     with_server(policy, tmp_path / "state", act)
@@ -172,9 +172,9 @@ def test_they_come_and_go_at_once(many_policy: Path, tmp_path: Path, copies: Cou
         whole = server.state.codes.whole
         ids = [n if whole else f"new {n}" for n in MANY]
         copies.clear()
-        await server.changes.put_items(PutItems(items=[PutItem(id=n, embedding=[0.1, 0.2, 0.3]) for n in ids]))
+        await server.put_items(PutItems(items=[PutItem(id=n, embedding=[0.1, 0.2, 0.3]) for n in ids]))
         assert len(server.state.shelves[0].policy.items) == 40 + len(ids)
-        assert await server.changes.delete_items(DeleteItems(ids=[*ids, *ids[:5]])) == {"items": len(ids), "unknown": 5}
+        assert await server.delete_items(DeleteItems(ids=[*ids, *ids[:5]])) == {"items": len(ids), "unknown": 5}
         assert max(copies.values()) <= 4
         assert len(server.state.shelves[0].policy.items) == 40
         assert len((await server.do(Recommend(user=1, k=64))).body["items"]) == 40
@@ -241,13 +241,13 @@ def test_a_reload_with_such_an_arm_is_refused_and_the_old_policies_go_on(main: P
         before = [one.digest for one in server.state.loaded]
         arm(tmp_path, items=41)
         with pytest.raises(Problem, match=r"^arm 'x': found item 40; expected only items of the main policy") as caught:
-            await server.changes.reload()
+            await server.reload()
         assert caught.value.status == 409
         assert [one.digest for one in server.state.loaded] == before
         for user in range(9):
             assert (await server.do(Recommend(user=user))).body["items"]
-        await server.changes.put_items(PutItems(items=[PutItem(id=40, embedding=NEW)]))
-        assert (await server.changes.reload())["changed"]
+        await server.put_items(PutItems(items=[PutItem(id=40, embedding=NEW)]))
+        assert (await server.reload())["changed"]
 
     with_server(main, tmp_path / "state", act, **arm(tmp_path))
 
