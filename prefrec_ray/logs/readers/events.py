@@ -102,7 +102,6 @@ def _fragments(
                 raise UserError(f"{file}: found another kind of user ids than before; expected one kind in all logs")
         if rows:
             yield {"file": file, "base": base, "end": first + rows}
-    summary.end()
 
 
 def requests(table: pa.Table) -> np.ndarray:
@@ -111,15 +110,11 @@ def requests(table: pa.Table) -> np.ndarray:
 
 
 class LogSummary:
-    """Counts impressions, and keeps the newest features of each user.
-
-    Within a log the last row counts. For a user in several logs, the row that a server received last counts.
-    """
+    """Counts impressions, and keeps the features of each user that a server received last."""
 
     def __init__(self, features: Mapping[str, tuple[str, ...]]) -> None:
         self._features = features
         self._known: dict[Any, tuple[int, str]] = {}  # user -> time of receipt, JSON
-        self._of_log: dict[Any, tuple[int, str]] = {}
         self.requests = 0
         self.column = "user_number"
         self.kinds: set[str] = set()  # of the ids of users
@@ -135,15 +130,10 @@ class LogSummary:
             self.column = "user"
         if self._features:
             rows = table.filter(pc.and_(pc.equal(table["kind"], int(Kind.RECOMMENDED)), pc.is_valid(table["note"])))
-            notes = zip(rows["received"].to_pylist(), rows["note"].to_pylist(), strict=True)
-            self._of_log.update(zip(rows[self.column].to_pylist(), notes, strict=True))
-
-    def end(self) -> None:
-        """End a log; another one may follow."""
-        for user, (received, note) in self._of_log.items():
-            if user not in self._known or self._known[user][0] <= received:
-                self._known[user] = received, note
-        self._of_log = {}
+            columns = (rows[name].to_pylist() for name in (self.column, "received", "note"))
+            for user, received, note in zip(*columns, strict=True):
+                if user not in self._known or self._known[user][0] <= received:
+                    self._known[user] = received, note
 
     def table(self) -> pa.Table:
         """Return user_id and the features as text (null: unknown)."""
