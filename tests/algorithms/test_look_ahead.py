@@ -14,7 +14,6 @@ from prefrec_ray.algorithms.feed.shards import ShardCache
 from prefrec_ray.algorithms.reward import labels as module
 from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions, look_ahead
 from prefrec_ray.dataset import PreparedDataset, tensor
-from prefrec_ray.dataset.prepare.shuffle import bits_of, numbers_in
 
 
 @pytest.fixture(scope="module")
@@ -36,16 +35,6 @@ def test_the_mean_of_what_follows_stays_within_the_user(users, horizon):
 def test_a_horizon_of_one_is_the_reward_itself():
     reward = np.array([1.0, -2.0, 4.0], np.float32)
     np.testing.assert_array_equal(look_ahead(reward, np.array([0, 2]), 1), reward)
-
-
-@given(st.lists(st.integers(0, 2**62), min_size=1, max_size=20))
-def test_numbers_survive_as_bits(numbers):
-    # Like `prepare`: joined with float columns, then scattered row by row.
-    wide = np.concatenate([np.ones((len(numbers), 3), np.float32), bits_of(np.array(numbers))], axis=1)
-    place = np.random.default_rng(0).permutation(len(numbers))
-    moved = np.empty((len(numbers), 2), np.float32)
-    moved[place] = wide[:, 3:]
-    np.testing.assert_array_equal(numbers_in(moved)[place], numbers)
 
 
 @pytest.mark.parametrize("input_", ["next_state", "state_action"])

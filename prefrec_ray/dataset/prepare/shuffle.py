@@ -1,6 +1,6 @@
 """Shuffle of transitions: the shard of each transition, and the shards on disk.
 
-Wide rows are sent once, from the task that makes them to the task that writes their shard, as one array per bucket and
+Wide rows are sent once, from the task that makes them to the task that writes their shard, as one table per bucket and
 shard. Large data sets are shuffled in waves (states.py).
 """
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 import ray
 
 from prefrec_ray import storage
-from prefrec_ray.dataset import tensor_array, write_table
+from prefrec_ray.dataset import write_table
 from prefrec_ray.ids import Stream, mix
 
 #: Learners read eight shards side by side (algorithms/feed/batches.py); a shard is one block of at most 128 MiB.
@@ -85,47 +85,15 @@ class Destinations:
             yield wave, max(offset, start), min(offset + count, end)
 
 
-#: Number of float32 columns for the bits of an int64, since a float32 itself is exact only up to 2^24.
-NUMBER_WIDTH = 2
-
-
-def bits_of(numbers: np.ndarray) -> np.ndarray:
-    """Return int64 [n] as float32 [n, NUMBER_WIDTH] with the same bits, so that it can be stored with states."""
-    return np.ascontiguousarray(numbers, dtype=np.int64).view(np.float32).reshape(-1, NUMBER_WIDTH)
-
-
-def numbers_in(bits: np.ndarray) -> np.ndarray:
-    """Return the inverse of `bits_of`."""
-    return np.ascontiguousarray(bits).view(np.int64)[:, 0]
-
-
 @ray.remote(num_cpus=1)
-def write_shard(
-    folder: str, shard: int, widths: tuple[int, int, int], state_type: str, seed: int, *pieces: np.ndarray
-) -> int:
+def write_shard(folder: str, shard: int, seed: int, *pieces: pa.Table) -> int:
     """Write `transitions/part-k.parquet` from the pieces of all buckets, in a seeded order; return its rows.
 
-    `widths`: of state, action and reward (0 or 1). A transition's number (int64) is its position in the order of the
-    training impressions: file by file, without each user's last impression.
+    A transition's number (int64) is its position in the order of the training impressions: file by file, without each
+    user's last impression.
     """
-    state, action, reward = widths
-    parts = (("obs", state), ("action", action), ("next_obs", state), ("reward", reward), ("number", NUMBER_WIDTH))
-    rows = sum(len(piece) for piece in pieces)
-    place = np.random.default_rng((seed, Stream.ORDER, shard)).permutation(rows)
-    columns: dict[str, pa.Array] = {}
-    begin = 0
-    for name, width in parts:
-        values = np.empty((rows, width), dtype=np.float32)
-        row = 0
-        for piece in pieces:
-            values[place[row : row + len(piece)]] = piece[:, begin : begin + width]
-            row += len(piece)
-        if name == "number":
-            columns[name] = pa.array(numbers_in(values))
-        elif name == "reward" and width:
-            columns[name] = pa.array(values[:, 0])
-        elif width:
-            columns[name] = tensor_array(values, state_type if name in ("obs", "next_obs") else "float32")
-        begin += width
-    write_table(pa.table(columns), storage.join(folder, "transitions", f"part-{shard:05d}.parquet"))
-    return rows
+    rows = pa.concat_tables(pieces)
+    place = np.random.default_rng((seed, Stream.ORDER, shard)).permutation(len(rows))
+    file = storage.join(folder, "transitions", f"part-{shard:05d}.parquet")
+    write_table(rows.take(pa.array(place.argsort())), file)
+    return len(rows)

@@ -19,7 +19,7 @@ import ray
 
 from prefrec_ray import storage
 from prefrec_ray.dataset import tensor_array, write_table
-from prefrec_ray.dataset.prepare.shuffle import NUMBER_WIDTH, Destinations, bits_of, write_shard
+from prefrec_ray.dataset.prepare.shuffle import Destinations, write_shard
 from prefrec_ray.dataset.prepare.users import LogUsers, read_bucket
 from prefrec_ray.ids import codes, first_rows, run_lengths
 from prefrec_ray.mdp.bulk import HistoryRows, raw_states
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 #: Impressions of training users to which the network of expected feedback is fitted.
 _FITTED = 200_000
+#: Size of the number of a transition.
+_NUMBER_BYTES = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,13 +112,16 @@ def write_states(context: Context, normaliser: Normaliser, users: LogUsers, seed
     """Write the impressions of all users and the transitions of training users."""
     for name in (*(f"requests/{split}" for split in SPLITS), "transitions"):
         storage.make_folder(storage.join(context.folder, name))
-    widths = (context.definition.width, context.definition.action_dim, int(context.has_reward))
     buckets = np.unique(users.bucket)
     sizes = np.bincount(users.bucket, (users.split == 0) * (users.requests - 1)).astype(np.int64)[buckets]
     offsets = np.cumsum(sizes) - sizes
-    row_bytes = 4 * (2 * widths[0] + widths[1] + widths[2] + NUMBER_WIDTH)
+    widths = (context.definition.width, context.definition.action_dim)
+    row_bytes = 4 * (2 * widths[0] + widths[1] + context.has_reward) + _NUMBER_BYTES
     destinations = Destinations.for_size(int(sizes.sum()), row_bytes, seed)
     shared = ray.put(context)
+    state, action = (np.zeros((0, width), np.float32) for width in widths)
+    reward = np.zeros(0, np.float32) if context.has_reward else None
+    empty = _transitions(context, state, action, state, reward, np.zeros(0, np.int64))
     pieces: dict[int, list[ray.ObjectRef]] = {shard: [] for shard in range(destinations.shards)}
 
     def submit_bucket(number: int) -> ray.ObjectRef:
@@ -130,7 +135,7 @@ def write_states(context: Context, normaliser: Normaliser, users: LogUsers, seed
 
     def submit_shard(shard: int) -> ray.ObjectRef:
         # From now on only the task refers to the pieces, so that they are freed when it ends.
-        return write_shard.remote(context.folder, shard, widths, context.state_type, seed, *pieces.pop(shard))
+        return write_shard.remote(context.folder, shard, seed, empty, *pieces.pop(shard))
 
     first_wave = destinations.wave(offsets)
     for wave in range(destinations.waves):
@@ -154,12 +159,11 @@ def _state_moments(context: Context, bucket: int) -> Moments:
 @ray.remote(num_cpus=1)
 def _write_requests(
     context: Context, normaliser: Normaliser, bucket: int, destinations: Destinations, offset: int
-) -> list[int | np.ndarray]:
+) -> list[int | pa.Table]:
     """Write the bucket's impressions: one file per split with users in the bucket.
 
-    Returns the number of impressions, and for each shard its transitions: float32 [n, 2 width + A (+ 1) + 2], of obs,
-    action, next_obs (, reward) and the transition's number as bits. `offset`: the number of transitions in earlier
-    buckets.
+    Returns the number of impressions, and for each shard its transitions: obs, action, next_obs[, reward], number.
+    `offset`: the number of transitions in earlier buckets.
     """
     histories = BucketHistories(context, bucket)
     states = normaliser(histories.raw_states())
@@ -172,16 +176,28 @@ def _write_requests(
 
     first = transition_rows(histories.starts, len(table))
     first = first[split[first] == 0]
-    reward = table["reward"].to_numpy() if context.has_reward else None
-    result: list[int | np.ndarray] = [len(table)]
+    result: list[int | pa.Table] = [len(table)]
     for positions in destinations.by_shard(offset, len(first)):
         rows = first[positions]
-        columns = [states[rows], actions[rows], states[rows + 1]]
-        if reward is not None:
-            columns.append(reward[rows, None])
-        columns.append(bits_of(offset + positions))
-        result.append(np.concatenate(columns, axis=1))
+        reward = table["reward"].to_numpy()[rows] if context.has_reward else None
+        result.append(_transitions(context, states[rows], actions[rows], states[rows + 1], reward, offset + positions))
     return result
+
+
+def _transitions(
+    context: Context,
+    states: np.ndarray,
+    actions: np.ndarray,
+    next_states: np.ndarray,
+    reward: np.ndarray | None,
+    number: np.ndarray,
+) -> pa.Table:
+    columns = {
+        "obs": tensor_array(states, context.state_type),
+        "action": tensor_array(actions),
+        "next_obs": tensor_array(next_states, context.state_type),
+    }
+    return pa.table({**columns, **({} if reward is None else {"reward": reward}), "number": number})
 
 
 def _write(
