@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prefrec_ray.cli.console import Dataset, OwnConfig, console, loading, made, pasteable, progress
-from prefrec_ray.cli.verdicts import level_note, reasons, summary, tried_table, unweighed, verdict_table
+from prefrec_ray.cli.verdicts import level_note, reasons, summary, tried_table, verdict_table
 from prefrec_ray.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def evaluate(
             console().print(note)
         console().print()
     console().print(verdict_table(evaluation))
-    for line in [*reasons(evaluation), *(unweighed(evaluation) if "weights" in settings.estimators else [])]:
+    for line in reasons(evaluation):
         console().print(line)
     folder = posixpath.dirname(run.file) or "."
     then = next_command(evaluation, run, dataset, config) or pasteable("report", folder if output else run.folder)

@@ -120,17 +120,6 @@ def reasons(evaluation: Evaluation) -> list[Text]:
     ]
 
 
-def unweighed(evaluation: Evaluation) -> list[Text]:
-    """Return one line per policy without an estimate by importance weights."""
-    from prefrec_ray.evaluation.results.names import IMITATION, LOGGING_POLICY
-    from prefrec_ray.evaluation.results.records import ENOUGH
-
-    weighed = {record.subject for record in evaluation.records if record.estimator == "weights"}
-    silent = [name for name in evaluation.served if name not in {LOGGING_POLICY, IMITATION, *weighed}]
-    why = f"fewer than {ENOUGH} effective sessions, or items not drawn from the whole catalogue"
-    return [Text(f"{policy}: No estimate by importance weights: {why}.", style="dim") for policy in silent]
-
-
 def _gain(record: Record | None, several: bool) -> str:
     """Format a gain; with its estimator if there are `several`."""
     if record is None:

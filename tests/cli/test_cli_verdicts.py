@@ -13,8 +13,8 @@ from rich.console import Console
 
 from prefrec_ray.cli.evaluation import next_command
 from prefrec_ray.cli.main import run
-from prefrec_ray.cli.verdicts import reasons, unweighed, verdict_table
-from prefrec_ray.evaluation.results.records import Evaluation, Record, ServedItems, Support
+from prefrec_ray.cli.verdicts import reasons, verdict_table
+from prefrec_ray.evaluation.results.records import Evaluation, Record, Support
 from prefrec_ray.evaluation.results.verdict import verdicts
 from prefrec_ray.evaluation.run import EvaluationRun
 from prefrec_ray.mdp.serving import ServingSettings
@@ -71,14 +71,6 @@ def test_columns_of_which_nothing_is_known_are_left_out() -> None:
 def test_of_many_policies_the_reasons_are_in_the_file() -> None:
     many = judged(*(line(f"p{i}", 0.4) for i in range(13)))
     assert len(reasons(many)) == 1
-
-
-def test_a_policy_of_which_weights_say_nothing_has_a_line() -> None:
-    served = ServedItems(requests=10, distinct_items=3, top_items=())
-    names = ("behaviour", "imitation", "few", "some")
-    one = Evaluation(records=(line("some", 0.1, "weights"),), served=dict.fromkeys(names, served))
-    (text,) = (str(text) for text in unweighed(one))
-    assert text.startswith("few: No estimate by importance weights: fewer than 100 effective sessions")
 
 
 @pytest.mark.parametrize("config", [None, "my conf.yaml"])

@@ -101,7 +101,7 @@ def test_a_policy_with_other_states_is_taken_over_under_load(bundle: Path, tmp_p
 
 
 @pytest.mark.timeout(1_500)
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_acknowledged_events_survive_kill_9_and_count_once(bundle: Path, tmp_path: Path, kills: int) -> None:
     acknowledged: set[tuple[str, int]] = set()
     recommended: set[str] = set()
