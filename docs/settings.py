@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from prefrec_ray.algorithms.methods import SETTINGS
 from prefrec_ray.algorithms.settings import TrainingSettings, recipe_defaults
-from prefrec_ray.annotation.page.settings import LabelSettings
+from prefrec_ray.annotation.page.desk import LabelSettings
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, ModelSettings, NcisSettings
 from prefrec_ray.mdp.serving import ServingSettings

@@ -12,7 +12,7 @@ import typer
 import yaml
 
 from prefrec_ray.algorithms.settings import TrainingSettings
-from prefrec_ray.annotation.page.settings import LabelSettings
+from prefrec_ray.annotation.page.desk import LabelSettings
 from prefrec_ray.cli.config import SECTIONS, parse_section
 from prefrec_ray.cli.main import app
 from prefrec_ray.dataset.prepare.settings import PrepareSettings

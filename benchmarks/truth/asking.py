@@ -33,8 +33,7 @@ from benchmarks.truth.crowd import (
     true_pairs,
 )
 from prefrec_ray.annotation.aggregate import VoteScores, one_coin
-from prefrec_ray.annotation.page.desk import Desk, exchanged
-from prefrec_ray.annotation.page.settings import DRAWN, LabelSettings
+from prefrec_ray.annotation.page.desk import DRAWN, Desk, LabelSettings, exchanged
 from prefrec_ray.annotation.page.store import Store
 from prefrec_ray.annotation.store import import_votes
 from prefrec_ray.annotation.votes import SCHEMA, WORDS

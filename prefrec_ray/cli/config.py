@@ -15,7 +15,7 @@ SECTIONS = {
     "prepare": ("prefrec_ray.dataset.prepare.settings", "PrepareSettings"),
     "train": ("prefrec_ray.runs.settings", "TrainSettings"),
     "evaluate": ("prefrec_ray.evaluation.settings", "EvaluateSettings"),
-    "label": ("prefrec_ray.annotation.page.settings", "LabelSettings"),
+    "label": ("prefrec_ray.annotation.page.desk", "LabelSettings"),
     "serve": ("prefrec_ray.serving.settings", "ServeSettings"),
     "loop": ("prefrec_ray.nightly.settings", "LoopSettings"),
     "tune": ("prefrec_ray.runs.tuning.settings", "TuneSettings"),

@@ -19,8 +19,7 @@ from prefrec_ray.annotation.page.create import (
     visits_and_scores,
     with_votes,
 )
-from prefrec_ray.annotation.page.desk import Desk
-from prefrec_ray.annotation.page.settings import LabelSettings
+from prefrec_ray.annotation.page.desk import Desk, LabelSettings
 from prefrec_ray.annotation.questions import read_pairs
 from prefrec_ray.annotation.store import import_labels
 from prefrec_ray.dataset import PreparedDataset

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.label_demo import thumbnail, title_of, write_items
-from prefrec_ray.annotation.page.items import Items
+from prefrec_ray.annotation.page.timeline import Items
 
 
 def test_every_item_has_a_title_and_a_picture(tmp_path: Path) -> None:

@@ -21,10 +21,9 @@ from starlette.exceptions import HTTPException
 from prefrec_ray import storage
 from prefrec_ray.annotation.aggregate import VoteScores
 from prefrec_ray.annotation.page.access import ADMIN, TOKEN, FormGuard, Signer
-from prefrec_ray.annotation.page.desk import Desk, Stale
-from prefrec_ray.annotation.page.items import Items
+from prefrec_ray.annotation.page.desk import Desk, LabelSettings, Stale
 from prefrec_ray.annotation.page.pages import admin_page, guidelines, page, question_page
-from prefrec_ray.annotation.page.settings import LabelSettings
+from prefrec_ray.annotation.page.timeline import Items
 from prefrec_ray.errors import UserError
 from prefrec_ray.web.problems import Problem, of_validation
 from prefrec_ray.web.run import checked_token, listening, run_app, url_of

@@ -20,7 +20,7 @@ import pyarrow as pa
 import ray
 
 from prefrec_ray import runtime, storage
-from prefrec_ray.annotation.page.settings import DRAWN, LabelSettings
+from prefrec_ray.annotation.page.desk import DRAWN, LabelSettings
 from prefrec_ray.annotation.page.store import FILE, Store
 from prefrec_ray.annotation.questions import (
     Segment,

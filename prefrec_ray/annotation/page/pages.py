@@ -16,8 +16,7 @@ from markupsafe import Markup
 
 from prefrec_ray.annotation.aggregate import krippendorff_alpha
 from prefrec_ray.annotation.page.desk import Desk, exchanged
-from prefrec_ray.annotation.page.items import Items
-from prefrec_ray.annotation.page.timeline import HEIGHT, WIDTH, draw, signals_of
+from prefrec_ray.annotation.page.timeline import HEIGHT, WIDTH, Items, draw, signals_of
 
 #: Texts of the buttons, by label.
 LABELS = {"first": "A is better", "second": "B is better", "tie": "Equally good", "skip": "I cannot tell"}

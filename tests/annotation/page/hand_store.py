@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from prefrec_ray.annotation.page.access import Signer
-from prefrec_ray.annotation.page.settings import DRAWN, LabelSettings
+from prefrec_ray.annotation.page.desk import DRAWN, LabelSettings
 from prefrec_ray.annotation.page.store import Store
 
 SECRET, DATASET = "a secret of a test", "/data/set"

@@ -12,8 +12,7 @@ from hand_store import write_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.annotation.page.desk import Desk, Stale
-from prefrec_ray.annotation.page.settings import LabelSettings
+from prefrec_ray.annotation.page.desk import Desk, LabelSettings, Stale
 from prefrec_ray.annotation.page.store import Store, Vote
 from prefrec_ray.errors import UserError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from prefrec_ray.annotation.page.items import Items, LabelItem
+from prefrec_ray.annotation.page.timeline import Items, LabelItem
 from prefrec_ray.errors import UserError
 from prefrec_ray.storage.parquet import write_parquet
 

@@ -11,8 +11,7 @@ from hand_store import segment
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefrec_ray.annotation.page.items import LabelItem
-from prefrec_ray.annotation.page.timeline import HEIGHT, WIDTH, Drawing, draw, duration, signals_of
+from prefrec_ray.annotation.page.timeline import HEIGHT, WIDTH, Drawing, LabelItem, draw, duration, signals_of
 
 SIGNALS = signals_of(["like", "click"])
 
