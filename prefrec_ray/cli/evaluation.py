@@ -60,7 +60,7 @@ def evaluate(
     """Evaluate policies on logged sessions, with intervals, controls and negative controls, and give each a verdict."""
     with loading(console()):
         from prefrec_ray.cli.config import open_section
-        from prefrec_ray.evaluation.results.verdict import vouched
+        from prefrec_ray.evaluation.results.verdict import with_support
         from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
         from prefrec_ray.evaluation.settings import ESTIMATORS
 
@@ -78,7 +78,7 @@ def evaluate(
     run = EvaluationRun(policies, dataset, settings, online, output)
     with progress(console()) as report:
         evaluation = run_evaluation(run, report)
-    shown = vouched(evaluation)
+    shown = with_support(evaluation)
     for task in shown.tasks:
         console().print(summary(shown, task))
         if (note := level_note(shown, task)) is not None:

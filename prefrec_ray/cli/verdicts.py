@@ -92,7 +92,7 @@ def verdict_table(evaluation: Evaluation) -> Table:
         "policy": [Text(policy) for policy in cases],
         "verdict": [Text(*WORDS[one.verdict]) for one in evaluation.verdicts.values()],
         f"gain by {' or '.join(estimators)}": [_gain(case.record, len(estimators) > 1) for case in cases.values()],
-        "support": [NOTHING if case.support is None else case.support.told for case in cases.values()],
+        "support": [NOTHING if case.support is None else case.support.text for case in cases.values()],
         "effective sample": [_effective(case.support) for case in cases.values()],
         "h to next session": [_number(case.record, "mean_revisit_hours") for case in cases.values()],
         "impressions per session": [_number(case.record, "mean_depth") for case in cases.values()],

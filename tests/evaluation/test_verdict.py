@@ -20,7 +20,7 @@ from prefrec_ray.evaluation.results.records import (
     read_evaluation,
     write_evaluation,
 )
-from prefrec_ray.evaluation.results.verdict import VERDICTS, _above, case_of, verdicts, vouched
+from prefrec_ray.evaluation.results.verdict import VERDICTS, _above, case_of, verdicts, with_support
 
 SURE = Support(states=0.82, ess=0.31, threshold=0.6, supported=True)
 LOST = Support(states=0.12, ess=0.02, threshold=0.6, supported=False)
@@ -97,7 +97,7 @@ def test_without_support_the_verdict_is_inconclusive() -> None:
 
 @pytest.mark.parametrize(("states", "said"), [(0.7975, "79%"), (0.8, "80%"), (0.29, "29%"), (1.0, "100%"), (0.0, "0%")])
 def test_a_support_is_not_rounded_up_to_what_is_needed(states: float, said: str) -> None:
-    assert Support(states=states, threshold=0.8, supported=states >= 0.8).told == said
+    assert Support(states=states, threshold=0.8, supported=states >= 0.8).text == said
 
 
 def test_a_gain_that_those_who_know_nothing_have_too_is_none() -> None:
@@ -257,7 +257,7 @@ def test_estimates_of_what_the_log_cannot_vouch_for_are_left_out() -> None:
     lost = [line(name, 7.0, estimator="dr") for name in ("q", "shuffled:q", "length only:q")]
     kept = [line("p", 0.4), line("random items", 0.1, "placebo"), line("q", -0.9, estimator="online")]
     evaluation = Evaluation(records=[*lost, *kept], support={"p": SURE, "q": LOST})
-    assert list(vouched(evaluation).records) == kept
+    assert list(with_support(evaluation).records) == kept
 
 
 def test_verdicts_and_support_are_written_and_read(tmp_path: Path) -> None:

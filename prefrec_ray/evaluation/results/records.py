@@ -150,7 +150,7 @@ class Support(Settings):
     supported: bool
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         """Return `states` as a text, rounded down: 79.8 % are less than the 80 % that are needed."""
         return f"{math.floor(100 * self.states + 1e-9)}%"
 
@@ -178,7 +178,7 @@ class SpecificationRecord(Settings):
     """Specification test of one model of users (users/specification.py).
 
     `model`: its class. `r2`: R2 of its error on generic features; `largest_control`: the largest R2 of a simulation.
-    `feature`: where a model is rejected, the feature on which the error depends most.
+    `feature`: for a rejected model, the feature on which the error depends most.
     """
 
     model: str

@@ -102,10 +102,8 @@ def within(level: float) -> float:
     return float(np.clip(level, 0, MAX_LEVEL))
 
 
-def bootstrap_interval(
-    values: np.ndarray, seed: int, level: float = 0.95, resamples: int = RESAMPLES
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the percentile interval of the mean over users: (low, high), each [...], for `values` [U, ...].
+def bootstrap_interval(values: np.ndarray, seed: int, resamples: int = RESAMPLES) -> tuple[np.ndarray, np.ndarray]:
+    """Return the 95 % percentile interval of the mean over users: (low, high), each [...], for `values` [U, ...].
 
     All columns have the same bootstrap samples, so that the interval of a difference of two columns is paired.
     """
@@ -116,15 +114,12 @@ def bootstrap_interval(
     for draw in range(resamples):
         times_drawn = np.bincount(rng.integers(0, users, users), minlength=users)
         means[draw] = times_drawn @ flat / users
-    tail = 0.5 * (1 - level)
-    low, high = np.quantile(means, [tail, 1 - tail], axis=0)
+    low, high = np.quantile(means, [0.025, 0.975], axis=0)
     return low.reshape(values.shape[1:]), high.reshape(values.shape[1:])
 
 
-def widened(
-    low: np.ndarray, high: np.ndarray, repeated: np.ndarray, level: float = 0.95
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the intervals (low, high) [...] of a mean over the repetitions `repeated` [K, ...], with their scatter.
+def widened(low: np.ndarray, high: np.ndarray, repeated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Widen the 95 % intervals (low, high) [...] of a mean by the scatter of its repetitions `repeated` [K, ...].
 
     The error of a mean of K values (Student's t) and the error over users are independent: half-widths add as squares.
     One repetition has no scatter.
@@ -136,7 +131,7 @@ def widened(
     count, mean = len(repeated), repeated.mean(axis=0)
     if count < 2:
         return low, high
-    half = stdtrit(count - 1, 0.5 * (1 + level)) * repeated.std(axis=0, ddof=1) / np.sqrt(count)
+    half = stdtrit(count - 1, 0.975) * repeated.std(axis=0, ddof=1) / np.sqrt(count)
     return mean - np.hypot(mean - low, half), mean + np.hypot(high - mean, half)
 
 

@@ -33,7 +33,7 @@ def verdicts(evaluation: Evaluation) -> dict[str, PolicyVerdict]:
     return best_first(evaluation, {name: decide(case_of(evaluation, name)) for name in _policies(evaluation)})
 
 
-def vouched(evaluation: Evaluation) -> Evaluation:
+def with_support(evaluation: Evaluation) -> Evaluation:
     """Return the evaluation without the estimates of policies without support and of their controls.
 
     True values stay.
@@ -80,7 +80,7 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
     record, support = case.record, case.support
     if support is not None and not support.supported:
         return "inconclusive", [
-            f"{support.told} of the states that it would lead users to are supported by the log; "
+            f"{support.text} of the states that it would lead users to are supported by the log; "
             f"{support.threshold:.0%} are needed. For a policy that draws its items, prefrec constrain searches for a "
             "serving rule with enough support."
         ]
@@ -134,7 +134,10 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
         return "inconclusive", [f"{above}.", "Its support by the log was not measured."]
     if case.cost is not None:
         return "inconclusive", [f"{above}.", f"But {case.cost}, which a level of {record.task} does not count."]
-    return "candidate", [f"{above}.", f"{support.told} of the states that it leads users to are supported by the log."]
+    return "candidate", [
+        f"{above}.",
+        f"{support.text} of the states that it leads users to are supported by the log.",
+    ]
 
 
 def _above(record: Record, control: Record) -> bool:
@@ -177,7 +180,7 @@ def _lights(case: Case) -> tuple[Light, ...]:
             text = f"{control.gain:+z.2f} levels; {case.title_of(control)}"
             lights["controls"] = ("green" if _above(record, control) else "amber", text)
     if support is not None:
-        text = f"{support.told} of states, {support.threshold:.0%} needed"
+        text = f"{support.text} of states, {support.threshold:.0%} needed"
         ess = "" if support.ess is None else f"; effective sample {support.ess:.1%} of sessions"
         lights["support"] = ("green" if support.supported else "red", text + ess)
     if case.served is not None:
