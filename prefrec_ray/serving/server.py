@@ -250,7 +250,8 @@ class Server:
     def _new_state(self, loaded: list[Loaded], old: ServedState) -> ServedState:
         """Return the server state of new policies, up to the newest row of the log. Runs in the background."""
         state = ServedState(loaded, old.settings)
-        if set(state.observers) == set(old.observers) and state.first_states == old.first_states:
+        # Codes of items depend on the main arm.
+        if set(state.observers) == set(old.observers) and loaded[0].states == old.loaded[0].states:
             state.share(old)
             state.stock()
             return state

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
@@ -28,7 +29,7 @@ class Loaded:
     policy: Policy
     digest: str
 
-    @property
+    @cached_property
     def states(self) -> str:
         """Return a key that is equal for policies with the same states of users, except for their scale."""
         definition = json.dumps(self.policy.state.to_dict(), sort_keys=True)

@@ -34,30 +34,23 @@ class ServedState:
             self.codes.add(one.policy.items.ids)
         self.users = ServedUsers(settings)
         self.answered = Answered(round(settings.feedback_hours * 3_600_000))
-        self._keys = [one.states for one in loaded]
         #: Trackers by the key of their states: policies with equal states share one.
         self.observers: dict[str, StateTracker] = {}
-        for one, key in zip(loaded, self._keys, strict=True):
-            if key not in self.observers:
-                self.observers[key] = one.policy.tracker(0)
-        self.trackers: list[StateTracker] = []
-        self._scale()
+        for one in loaded:
+            if one.states not in self.observers:
+                self.observers[one.states] = one.policy.tracker(0)
+        self.trackers = self._scaled()
         self.shelves: list[Shelf] = []
-
-    @property
-    def first_states(self) -> str:
-        """Return the key of the main arm's states, on which the codes of the items depend."""
-        return self._keys[0]
 
     def share(self, old: ServedState) -> None:
         """Continue with the users and items of `old`, whose policies have equal states except for their scales."""
         self.next, self.codes, self.users, self.answered = old.next, old.codes, old.users, old.answered
         self.put, self.withdrawn, self.observers = old.put, old.withdrawn, old.observers
-        self._scale()
+        self.trackers = self._scaled()
 
-    def _scale(self) -> None:
-        each = zip(self.loaded, self._keys, strict=True)
-        self.trackers = [self.observers[key].scaled_by(one.policy.normaliser) for one, key in each]
+    def _scaled(self) -> list[StateTracker]:
+        """Return the tracker of each arm, which scales states as its policy does."""
+        return [self.observers[one.states].scaled_by(one.policy.normaliser) for one in self.loaded]
 
     @property
     def policy(self) -> Policy:
@@ -86,8 +79,8 @@ class ServedState:
 
     def place(self, shelves: list[Shelf]) -> None:
         """Replace the items of all arms."""
-        for shelf, key in zip(shelves, self._keys, strict=True):
-            self.observers[key].use_items(shelf.catalogue)
+        for one, shelf in zip(self.loaded, shelves, strict=True):
+            self.observers[one.states].use_items(shelf.catalogue)
             shelf.widen(len(self.codes))
         self.shelves = shelves
 
@@ -146,14 +139,12 @@ class ServedState:
     ) -> None:
         """Apply the feedback [m, F] of the rows `users` [m] on items with the `codes` [m], in this order."""
         columns = dict(zip(self.policy.state.feedback, feedback.T, strict=True))
+        # Policies with equal states know the same items.
+        shelves = {one.states: shelf for one, shelf in zip(self.loaded, self.shelves, strict=True)}
         turns = _turns(users)
         for turn in range(int(turns.max(initial=-1)) + 1):
             now = np.flatnonzero(turns == turn)
-            done: set[str] = set()
-            for shelf, key in zip(self.shelves, self._keys, strict=True):
-                if key in done:
-                    continue
-                done.add(key)
+            for key, shelf in shelves.items():
                 rows = now[shelf.known[codes[now]]]  # states of this policy skip items that it does not know
                 if len(rows):
                     of_rows = {name: values[rows] for name, values in columns.items()}
