@@ -84,16 +84,7 @@ def make_table(sweep: Sweep, measure: Measure) -> SweepTable:
         role = measure.roles[name]
         texts = [_control_texts(measure.controls[task].get(name), measure) for task in tasks]
         lines.append(Line(f"{subject_title(name)} ({role_title(role)})", role, texts, none_best))
-    # A validation score without support is negative (5 less than its level) and has no ratio.
-    if measure.metric.is_level and all(score.value >= 0 for score in measure.scores.values()):
-        baselines = {sweep.label(setting): row for setting, row in means.items() if setting[0] in BASELINES}
-        for setting, row in means.items():
-            if setting[0] not in BASELINES and baselines:
-                texts = [
-                    _improvement_texts(cell, {name: others[column] for name, others in baselines.items()})
-                    for column, cell in enumerate(row)
-                ]
-                lines.append(Line(f"{sweep.label(setting)} against the best baseline", "gain", texts, none_best))
+    lines += _improvements(sweep, measure, means)
     return SweepTable(measure, tasks, lines, _notes(sweep, measure, lines, len(sweep.groups) - len(shown)))
 
 
@@ -164,6 +155,24 @@ def _control_texts(score: Score | None, measure: Measure) -> list[str]:
 
 def _interval(interval: Interval, measure: Measure) -> str:
     return f"[{', '.join(map(measure.text, interval))}]"
+
+
+def _improvements(sweep: Sweep, measure: Measure, means: Mapping[Setting, Sequence[SeedMean | None]]) -> list[Line]:
+    """Return one line for each setting of another method than the baselines, if values are levels, with ratios.
+
+    A validation score without support is negative (5 less than its level) and has no ratio.
+    """
+    if not measure.metric.is_level or any(score.value < 0 for score in measure.scores.values()):
+        return []
+    named = [(sweep.label(setting), sweep.groups[setting][0].method, row) for setting, row in means.items()]
+    baselines = {label: row for label, method, row in named if method in BASELINES}
+    lines = []
+    for label, method, row in named:
+        if baselines and method not in BASELINES:
+            others = [dict(zip(baselines, column, strict=True)) for column in zip(*baselines.values(), strict=True)]
+            texts = [_improvement_texts(cell, rivals) for cell, rivals in zip(row, others, strict=True)]
+            lines.append(Line(f"{label} against the best baseline", "gain", texts, [False] * len(row)))
+    return lines
 
 
 def _improvement_texts(ours: SeedMean | None, baselines: Mapping[str, SeedMean | None]) -> list[str]:
