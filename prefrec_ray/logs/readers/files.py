@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
 import ray.data
@@ -17,6 +16,9 @@ from prefrec_ray.logs.schemas import PLAIN, CsvFormat, check_present, padded_col
 from prefrec_ray.logs.sources import ColumnsSource, FilesSource
 from prefrec_ray.logs.tables import TableContent, item_table, user_table
 from prefrec_ray.logs.values import is_number, is_text
+
+#: A file or other source of rows, its columns, and the columns that are written as text.
+Found = tuple[str, pa.Schema, Collection[str]]
 
 
 def open_log(source: FilesSource, seed: int = 0, side: Side | None = None) -> Log:
@@ -81,28 +83,19 @@ def types_in_files(source: ColumnsSource, files: list[str], form: CsvFormat = PL
     Ids written as text (in CSV, and in names of folders) are integers if the first block of every file has only
     integers; an id like 007 is text.
     """
-    described = zip(files, schemas(files, form), strict=True)
-    return types_of_ids(source, (_found(file, schema, source, form) for file, schema in described))
+    found: list[Found] = []
+    for file, schema in zip(files, schemas(files, form), strict=True):
+        _check_each_once(file, source.columns, schema.names)
+        written = set(partition_values(file))
+        if is_csv(file):
+            written = set(schema.names)
+            for name in padded_columns(file, source.id_columns, form):
+                schema = schema.set(schema.get_field_index(name), pa.field(name, pa.string()))
+        found.append((file, schema, written))
+    return types_of_ids(source, found)
 
 
-@dataclass(frozen=True)
-class FoundColumns:
-    """Columns of one file or other source; `written` are the text columns, `padded` the ids with leading zeros."""
-
-    file: str
-    schema: pa.Schema
-    written: Collection[str] = ()
-    padded: Collection[str] = ()
-
-
-def _found(file: str, schema: pa.Schema, source: ColumnsSource, form: CsvFormat) -> FoundColumns:
-    if not is_csv(file):
-        return FoundColumns(file, schema, set(partition_values(file)))
-    _check_each_once(file, source.columns, schema.names)
-    return FoundColumns(file, schema, set(schema.names), padded_columns(file, source.id_columns, form))
-
-
-def types_of_ids(source: ColumnsSource, found: Iterable[FoundColumns]) -> dict[str, pa.DataType]:
+def types_of_ids(source: ColumnsSource, found: Iterable[Found]) -> dict[str, pa.DataType]:
     """Return the types of ids, int64 or string by column.
 
     Raises `UserError` for a missing column, and for a column of a wrong type.
@@ -111,14 +104,12 @@ def types_of_ids(source: ColumnsSource, found: Iterable[FoundColumns]) -> dict[s
     with_type: set[str] = set()  # not written as text
     optional = (source.dwell, source.reward, source.propensity)
     numbers = [column.column for column in source.feedback.values()] + [name for name in optional if name is not None]
-    for one in found:
-        file, schema, written, padded = one.file, one.schema, one.written, one.padded
+    for file, schema, written in found:
         _check_each_once(file, source.columns, schema.names)
         for name in source.id_columns:
             kind = schema.field(name).type
             if kind == pa.null():  # an empty column
                 continue
-            kind = pa.string() if name in padded else kind
             kinds[name].setdefault(id_type(kind, file, name, name in written), file)
             if name not in written:
                 with_type.add(name)

@@ -17,7 +17,7 @@ from prefrec_ray.errors import UserError, nearest
 from prefrec_ray.logs.contract import Place, Side, clean, part_of
 from prefrec_ray.logs.fragments import empty_log
 from prefrec_ray.logs.log import Log, ToCanonical
-from prefrec_ray.logs.readers.files import FoundColumns, log_of, types_of_ids
+from prefrec_ray.logs.readers.files import log_of, types_of_ids
 from prefrec_ray.logs.sources import RayDataSource
 from prefrec_ray.logs.values import plain, plain_schema
 
@@ -37,7 +37,7 @@ def open_log(source: RayDataSource, seed: int = 0, side: Side | None = None) -> 
     if schema is None:
         raise empty_log([source.read])
     read = plain_schema(pa.schema(list(zip(schema.names, schema.types, strict=True))))
-    types = types_of_ids(source, [FoundColumns(source.read, read)])
+    types = types_of_ids(source, [(source.read, read, ())])
     with _in_one_line(source.read):
         # Rows of equal times are in the order of the log.
         dataset.context.execution_options.preserve_order = True
