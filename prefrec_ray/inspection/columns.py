@@ -33,7 +33,7 @@ _PATTERNS = tuple(f"{date}{time}" for time in (" %H:%M:%S", " %H:%M:%S UTC", " %
 #: Words in platforms' names of these columns, likelier first.
 USER = (
     *("user", "member", "visitor", "customer", "household", "client", "subscriber", "viewer", "listener", "reader"),
-    *("player", "account", "person", "profile", "consumer", "shopper", "device", "cookie", "uid"),
+    *("player", "account", "person", "profile", "consumer", "shopper", "device", "cookie", "uid", "who"),
 )
 ITEM = (
     *("item", "video", "movie", "track", "song", "product", "article", "news", "photo", "post", "clip", "content"),

@@ -16,7 +16,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.inspection.columns import ID, ITEM, USER, Column, csv_format, flat_columns, profile, sample
 from prefrec_ray.inspection.counts import Counts, RefusedRows, count
 from prefrec_ray.inspection.proposal import proposal, source_lines
-from prefrec_ray.inspection.roles import Roles, check_schema, guess_roles
+from prefrec_ray.inspection.roles import Roles, check_header, guess_roles
 from prefrec_ray.logs import FilesSource, KuaiRandSource, SimulatorSource, Source, open_log
 from prefrec_ray.logs.contract import Reason, summary
 from prefrec_ray.logs.listing import is_csv, list_inputs
@@ -142,7 +142,7 @@ def _choose(files: list[str], where: str) -> tuple[list[str], Roles, pa.Table, C
     for group in sorted(groups.values(), key=_bytes, reverse=True):
         form = forms[group[0]]
         try:
-            check_schema(schema(group[0], form), group[0])
+            check_header(schema(group[0], form).names, group[0])
             table = sample(group, flat_columns(group[0], form), form)
             roles = guess_roles(table, profile(table), group[0] if len(groups) > 1 else where)
         except UserError as error:

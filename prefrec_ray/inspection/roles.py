@@ -20,11 +20,9 @@ from prefrec_ray.inspection.columns import (
     rank,
     time_formats,
     time_unit,
-    words,
 )
 from prefrec_ray.inspection.proposal import flow
-from prefrec_ray.logs.listing import is_csv
-from prefrec_ray.logs.readers.files import id_type, is_id
+from prefrec_ray.logs.readers.files import is_id
 from prefrec_ray.logs.sources import RESERVED
 
 TIME = ("timestamp", "time", "datetime", "ts", "date", "at", "when", "created", "occurred", "played", "unix")
@@ -55,26 +53,15 @@ class Roles:
         return "; ".join(words) or self.others.get(column, "")
 
 
-def check_schema(schema: pa.Schema, file: str) -> None:
-    """Raise `UserError` for a file without a header, and if the column called user or item cannot contain ids.
-
-    Otherwise another column of integers would be used.
-    """
-    _check_header(schema.names, file)
-    if is_csv(file):
-        return  # ids are text as written
-    for vocabulary in (USER, ITEM):
-        kinds = {c.name: c.type for c in schema if set(words(c.name)) & set(vocabulary)}
-        ids = [rank(name, vocabulary) for name, kind in kinds.items() if is_id(kind)]
-        for name, kind in kinds.items():
-            likelier = bool(ids) and set(words(name)) & set(ID) and rank(name, vocabulary) < min(ids)
-            if _is_called(name, kind, vocabulary) and (likelier or not ids):
-                id_type(kind, file, name, written=False)
+def check_header(names: Sequence[str], where: str) -> None:
+    """Raise `UserError` if the names are numbers or times: the first line of a file without a header."""
+    if any(re.fullmatch(r"[\d.:\- ]+", name) for name in names):
+        first = ", ".join(names)
+        raise UserError(f"{where}: no header: the first line is {first}; expected names, or column_names in a YAML")
 
 
 def guess_roles(table: pa.Table, columns: Sequence[Column], where: str) -> Roles:
     """Guess the roles of the `columns` of a sample. Raises `UserError` without a user, an item or a time."""
-    _check_header([c.name for c in columns], where)
     units = {c.name: unit for c in columns if (unit := time_unit(table[c.name])) is not None}
     time = _best([c for c in columns if c.name in units], TIME)
     if time is None:  # no name fits: the column with most values
@@ -82,14 +69,10 @@ def guess_roles(table: pa.Table, columns: Sequence[Column], where: str) -> Roles
     if time is None:
         raise _missing(where, columns, "a time (numbers of s, ms, us or ns since 1970, timestamps or ISO 8601 text)")
     ids = [c for c in columns if c is not time and _may_be_id(c)]
-    user = _best([c for c in ids if _repeats(c, table)], USER)
-    item = _best([c for c in ids if c is not user], ITEM)
-    if user is None and not any(_is_called(c.name, c.kind, USER) for c in columns):
-        user = _only([c for c in ids if c is not item and _repeats(c, table)])
+    user = _best([c for c in ids if _is_key(c, USER) and c.distinct < len(table)], USER)
     if user is None:
         raise _missing(where, columns, "a user (integers or text that repeat, with a name such as user_id)")
-    if item is None and not any(_is_called(c.name, c.kind, ITEM) for c in columns):
-        item = _only([c for c in ids if c is not user])
+    item = _best([c for c in ids if _is_key(c, ITEM) and c is not user], ITEM)
     if item is None:
         raise _missing(where, columns, "an item (integers or text, with a name such as item_id)")
 
@@ -138,12 +121,6 @@ def guess_roles(table: pa.Table, columns: Sequence[Column], where: str) -> Roles
     return Roles(source, doubts, others)
 
 
-def _check_header(names: Sequence[str], where: str) -> None:
-    if any(re.fullmatch(r"[\d.:\- ]+", name) for name in names):
-        first = ", ".join(names)
-        raise UserError(f"{where}: no header: the first line is {first}; expected names, or column_names in a YAML")
-
-
 def feedback_kind(column: Column) -> str:
     """Return the kind of a column with values: binary, seconds, ratio or count; number for everything else."""
     if pa.types.is_boolean(column.kind) or ((column.low, column.high) == (0, 1) and column.distinct == 2):
@@ -166,23 +143,13 @@ def _best(columns: Sequence[Column], vocabulary: Sequence[str]) -> Column | None
     return min(named, key=lambda c: (*rank(c.name, vocabulary), -c.distinct), default=None)
 
 
-def _is_called(name: str, kind: pa.DataType, vocabulary: Sequence[str]) -> bool:
-    return is_plain(name, vocabulary) and not pa.types.is_boolean(kind)  # a flag `show` is not the item that was shown
-
-
-def _only(columns: Sequence[Column]) -> Column | None:
-    """Return the only column that is called an id, or the only column; None if several fit."""
-    named = [c for c in columns if c.has(ID)]
-    candidates = named or list(columns)
-    return candidates[0] if len(candidates) == 1 else None
+def _is_key(column: Column, vocabulary: Sequence[str]) -> bool:
+    """Return True for `user`, `visitorId` and `user_id_of_app`, but not for `user_age`."""
+    return is_plain(column.name, vocabulary) or (column.has(vocabulary) and column.has(ID))
 
 
 def _may_be_id(column: Column) -> bool:
     return is_id(column.kind) and column.empty < _MAX_EMPTY
-
-
-def _repeats(column: Column, table: pa.Table) -> bool:
-    return column.distinct < len(table)
 
 
 def _is_within_user(table: pa.Table, user: str, column: Column) -> bool:
@@ -226,5 +193,5 @@ def _no_feedback(column: Column, units: dict[str, str]) -> str | None:
 
 
 def _missing(where: str, columns: Sequence[Column], expected: str) -> UserError:
-    names = ", ".join(column.name for column in columns)
-    return UserError(f"{where}: no column looks like {expected}; found {names}")
+    found = ", ".join(f"{column.name} ({column.kind})" for column in columns)
+    return UserError(f"{where}: no column looks like {expected}; found {found}")

@@ -209,5 +209,5 @@ def test_known_folders(tmp_path: Path) -> None:
 def test_a_folder_without_a_log_says_what_its_largest_files_lack(tmp_path: Path) -> None:
     write(pd.DataFrame({"userId": [1, 1], "gender": ["F", "M"]}), tmp_path / "users.csv")
     write(pd.DataFrame({"movieId": range(90), "title": "a long title"}), tmp_path / "movies.csv")
-    with pytest.raises(UserError, match=r"movies.csv: no column looks like a time .*found movieId, title"):
+    with pytest.raises(UserError, match=r"movies.csv: no column looks like a time .*found movieId .int64., title"):
         inspect_log([str(tmp_path)])
