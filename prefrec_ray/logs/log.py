@@ -13,7 +13,7 @@ from scipy import sparse
 from prefrec_ray.logs.contract import Place
 from prefrec_ray.logs.sources import ColumnsSource, FeedbackColumn
 from prefrec_ray.logs.times import to_milliseconds
-from prefrec_ray.logs.values import finite, refuse, shown, to_ids, to_numbers
+from prefrec_ray.logs.values import check_range, finite, refuse, shown, to_ids, to_numbers
 
 if TYPE_CHECKING:
     import ray.data
@@ -125,16 +125,13 @@ def _feedback(column: pa.ChunkedArray, feedback: FeedbackColumn, place: Place) -
 
 def _dwell(column: pa.ChunkedArray, unit: str, place: Place, name: str) -> np.ndarray:
     values = to_numbers(column, place, name) * (1000.0 if unit == "s" else 1.0)
-    bad = (values < 0) | (values > _MAX_DWELL_MS)
-    expected = "a dwell of at least 0 (and less than a century), or nothing"
-    refuse(bad, place, name, lambda row: f"found {shown(values[row])}", expected)
+    check_range(values, 0, _MAX_DWELL_MS, place, name, "a dwell of at least 0 (and less than a century), or nothing")
     return values
 
 
 def _propensity(column: pa.ChunkedArray, place: Place, name: str) -> pa.Array:
     """Return propensities as float32, null if unknown."""
-    values = to_numbers(column, place, name)
-    bad = (values < np.finfo(np.float32).tiny) | (values > 1)
+    values, tiny = to_numbers(column, place, name), float(np.finfo(np.float32).tiny)
     expected = "a propensity above 0 (at least 1.2e-38) and of at most 1, or nothing"
-    refuse(bad, place, name, lambda row: f"found {shown(values[row])}", expected)
+    check_range(values, tiny, 1, place, name, expected)
     return pa.array(values.astype(np.float32), from_pandas=True)

@@ -68,9 +68,13 @@ def finite(values: np.ndarray, place: Place, name: str) -> np.ndarray:
     """Return `values` if all are finite and at most 1e12 in size. Raises `BadRows`."""
     refuse(~np.isfinite(values), place, name, lambda row: f"found {shown(values[row])}", "a finite number")
     # Values are stored as float32, whose sums and squares must not overflow.
-    large = np.abs(values) > 1e12
-    refuse(large, place, name, lambda row: f"found {shown(values[row])}", "a number between -1e12 and 1e12")
+    check_range(values, -1e12, 1e12, place, name, "a number between -1e12 and 1e12")
     return values
+
+
+def check_range(values: np.ndarray, low: float, high: float, place: Place, name: str, expected: str) -> None:
+    """Raise `BadRows` for the rows with values below `low` or above `high`; NaN is neither."""
+    refuse((values < low) | (values > high), place, name, lambda row: f"found {shown(values[row])}", expected)
 
 
 def refuse(bad: np.ndarray, place: Place, name: str, found: Callable[[int], str], expected: str) -> None:

@@ -19,7 +19,7 @@ from prefrec_ray.logs.schemas import check_present, schema
 from prefrec_ray.logs.sources import KuaiRandSource, UsersTable
 from prefrec_ray.logs.tables import user_table
 from prefrec_ray.logs.times import to_milliseconds
-from prefrec_ray.logs.values import refuse, to_integers
+from prefrec_ray.logs.values import check_range, to_integers
 
 _FLAGS = ("is_click", "long_view", "is_like", "is_follow", "is_comment", "is_forward", "is_hate", "is_profile_enter")
 FEEDBACK = (*_FLAGS, "play_ratio")
@@ -88,9 +88,9 @@ class _Rows:
         """Return the rows of `table` as canonical interactions. Raises `BadRows`."""
         columns = {name: to_integers(table[name], place, name) for name in COLUMNS}
         for name in (*_FLAGS, "is_rand"):
-            _check_range(columns[name], 0, 1, place, name)
+            check_range(columns[name], 0, 1, place, name, "0 or 1")
         for name in ("play_time_ms", "duration_ms"):
-            _check_range(columns[name], 0, None, place, name)
+            check_range(columns[name], 0, np.inf, place, name, "at least 0")
         to_milliseconds(table["time_ms"], "ms", place, "time_ms")
         kept = np.ones(table.num_rows, dtype=bool) if self.tabs is None else np.isin(columns["tab"], self.tabs)
         if self.random != "include":
@@ -168,9 +168,3 @@ class VideoContent:
                 tags.append(to_integers(pa.chunked_array([flat.filter(named)]), places, "tag"))
                 row += table.num_rows
         return Content.from_pairs(np.concatenate(rows), np.concatenate(tags), maker)
-
-
-def _check_range(values: np.ndarray, low: int, high: int | None, place: Place, name: str) -> None:
-    bad = values < low if high is None else (values < low) | (values > high)
-    expected = f"at least {low}" if high is None else f"{low} or {high}"
-    refuse(bad, place, name, lambda row: f"found {values[row]}", expected)

@@ -1,10 +1,15 @@
 """Destinations of transitions: one shard of the wave each, shards of equal size, for any buckets."""
 
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
+import ray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.dataset.prepare.shuffle import Destinations
+from prefrec_ray.dataset import read_table, tensor, tensor_array
+from prefrec_ray.dataset.prepare.shuffle import Destinations, write_shard
 
 
 def shards_of(destinations: Destinations, offset: int, count: int) -> np.ndarray:
@@ -62,3 +67,29 @@ def test_a_shard_holds_some_48_mib_and_a_wave_2_gib() -> None:
     assert large.waves == 15
     assert large.shards % 8 == 0
     assert 30e6 < 16_000_000 * 2000 / large.shards < 51e6
+
+
+def test_a_shard_has_the_rows_of_all_pieces_in_a_seeded_order(ray_session: None, tmp_path: Path) -> None:
+    def piece(numbers: list[int]) -> pa.Table:
+        states = np.array(numbers, np.float32)[:, np.newaxis] * np.ones(3, np.float32)
+        return pa.table({"obs": tensor_array(states), "number": np.array(numbers, np.int64)})
+
+    (tmp_path / "transitions").mkdir()
+    large = 2**60  # a float64 has fewer digits
+    pieces = [piece([]), piece([0, 1, 2, 3]), piece([large, 5, 6, 7])]
+    tables = {}
+    for shard, seed in ((0, 1), (1, 1), (2, 2)):
+        assert ray.get(write_shard.remote(str(tmp_path), shard, seed, *pieces)) == 8
+        tables[shard] = read_table(f"{tmp_path}/transitions/part-{shard:05d}.parquet")
+    orders = [table["number"].to_pylist() for table in tables.values()]
+    assert sorted(orders[0]) == sorted(orders[1]) == sorted(orders[2]) == [0, 1, 2, 3, 5, 6, 7, large]
+    assert len({tuple(order) for order in orders}) == 3
+    for table, order in zip(tables.values(), orders, strict=True):
+        np.testing.assert_array_equal(tensor(table["obs"])[:, 0], np.array(order, np.float32))
+
+
+def test_a_shard_without_transitions_is_an_empty_file(ray_session: None, tmp_path: Path) -> None:
+    (tmp_path / "transitions").mkdir()
+    empty = pa.table({"obs": tensor_array(np.zeros((0, 3), np.float32)), "number": np.zeros(0, np.int64)})
+    assert ray.get(write_shard.remote(str(tmp_path), 0, 0, empty)) == 0
+    assert read_table(f"{tmp_path}/transitions/part-00000.parquet").schema.equals(empty.schema)
