@@ -9,13 +9,12 @@ import typer
 
 from prefrec_ray.cli.console import Dataset, OwnConfig, console, loading, made, pasteable, progress
 from prefrec_ray.cli.verdicts import level_note, reasons, summary, tried_table, verdict_table
-from prefrec_ray.errors import UserError, nearest
+from prefrec_ray.errors import UserError
 
 if TYPE_CHECKING:
     from prefrec_ray.evaluation.results.records import Evaluation
     from prefrec_ray.evaluation.run import EvaluationRun
 
-SPLITS = ("validation", "test")
 #: Exit status of `--strict` if a verdict is not `candidate`; status 2 is a user error.
 NOT_ALL_CANDIDATES = 1
 
@@ -62,19 +61,13 @@ def evaluate(
         from prefrec_ray.cli.config import open_section
         from prefrec_ray.evaluation.results.verdict import with_support
         from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
-        from prefrec_ray.evaluation.settings import ESTIMATORS
+        from prefrec_ray.settings import parse
 
     settings = open_section(config, "evaluate")
-    if split is not None:
-        if split not in SPLITS:
-            raise UserError(f"--split: unknown split '{split}'; expected one of {', '.join(SPLITS)}")
-        settings = settings.model_copy(update={"split": split})
-    if estimators is not None:
-        names = tuple(dict.fromkeys(name.strip() for name in estimators.split(",")))
-        for name in names:
-            if name not in ESTIMATORS:
-                raise UserError(f"--estimators: unknown estimator '{name}'; {nearest(name, list(ESTIMATORS))}")
-        settings = settings.model_copy(update={"estimators": names})
+    names = None if estimators is None else [name.strip() for name in estimators.split(",")]
+    for key, value in {"split": split, "estimators": names}.items():
+        if value is not None:
+            settings = parse(type(settings), {**settings.model_dump(), key: value}, f"--{key}")
     run = EvaluationRun(policies, dataset, settings, online, output)
     with progress(console()) as report:
         evaluation = run_evaluation(run, report)

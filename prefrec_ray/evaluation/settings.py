@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import Field
 
@@ -10,7 +10,6 @@ from prefrec_ray.settings import Seed, Settings
 from prefrec_ray.users import WARM
 
 Estimator = Literal["ncis", "weights", "fqe", "dr", "model"]
-ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
 
 
 class NcisSettings(Settings):

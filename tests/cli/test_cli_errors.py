@@ -32,8 +32,14 @@ MISUSE = {
     "run exists": (["train", "train.yaml", "--dataset", "nowhere", "--output", "there"], "there: already exists"),
     "no checkpoint": (["export", "there", "--output", "new"], "there: not a training checkpoint"),
     "no policy": (["evaluate", "there", "--dataset", "nowhere"], "nowhere"),
-    "bad split": (["evaluate", "there", "--dataset", "x", "--split", "train"], "--split: unknown split 'train'"),
-    "bad estimator": (["evaluate", "there", "--dataset", "x", "--estimators", "ncis,fqr"], "did you mean 'fqe'?"),
+    "bad split": (
+        ["evaluate", "there", "--dataset", "x", "--split", "train"],
+        "--split: key 'split': expected 'validation' or 'test', found 'train'",
+    ),
+    "bad estimator": (
+        ["evaluate", "there", "--dataset", "x", "--estimators", "ncis,fqr"],
+        "--estimators: key 'estimators.1': expected",
+    ),
     "no run": (["report", "there"], "there: contains no run"),
     "quickstart exists": (["quickstart", "--output", "there"], "there: already exists"),
     "not YAML": (["validate", "broken.yaml"], "broken.yaml: line 3: not YAML"),
