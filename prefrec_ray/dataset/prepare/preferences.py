@@ -39,16 +39,16 @@ def write_preferences(
     # All segments in one list: pair by pair, first one side and then the other.
     segments = np.concatenate([np.stack([p.user, p.start], axis=2).reshape(-1, 2) for p in pairs.values()])
     scores = _scores(users, segments, settings, mixture_weight, folder, progress)
-    offsets = dict(zip(pairs, np.cumsum([0, *(2 * len(p) for p in pairs.values())]), strict=False))
+    ends = np.cumsum([2 * len(p) for p in pairs.values()])
+    scores_of = dict(zip(pairs, np.split(scores, ends[:-1]), strict=True))
     for number, task in enumerate(settings.tasks):
         storage.make_folder(storage.join(folder, "preferences", task))
         for split in ("train", "validation"):
             tables = []
             for teacher in _teachers(settings, split):
-                p, begin = pairs[split, teacher.pairing], offsets[split, teacher.pairing]
-                scoring = settings.scorings.index(teacher.scoring)
-                column = scores[begin : begin + 2 * len(p), number, scoring].reshape(-1, 2)
-                tables.append(_table(users, p, column, settings.length, teacher.name))
+                drawn, scoring = (split, teacher.pairing), settings.scorings.index(teacher.scoring)
+                column = scores_of[drawn][:, number, scoring].reshape(-1, 2)
+                tables.append(_table(users, pairs[drawn], column, settings.length, teacher.name))
                 if split == "train":
                     _check_not_all_tied(tables[-1], task)
             table = pa.concat_tables(tables)

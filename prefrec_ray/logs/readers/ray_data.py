@@ -11,7 +11,6 @@ import pyarrow as pa
 import ray
 import ray.data
 from ray.data.block import BlockAccessor
-from ray.exceptions import RayError
 
 from prefrec_ray.errors import UserError, nearest
 from prefrec_ray.logs.contract import Place, Side, clean, part_of
@@ -84,22 +83,15 @@ def _reader(name: str) -> Any:
 
 @contextmanager
 def _in_one_line(name: str) -> Iterator[None]:
-    """Turn the errors of a connector, which may have any type, into one line."""
+    """Turn the errors of a connector, which may have any type, into their last line."""
     try:
         yield
     except UserError:
         raise
-    except RayError as error:
-        cause = getattr(error, "cause", None) or error
-        raise UserError(f"{name}: {_last_line(cause)}") from error
     except Exception as error:
-        raise UserError(f"{name}: {_last_line(error)}") from error
-
-
-def _last_line(error: BaseException) -> str:
-    text = str(error).partition(_ADVICE)[0]
-    lines = text.strip().splitlines() or [type(error).__name__]
-    return lines[-1][:300]
+        cause = getattr(error, "cause", None) or error  # of an error in a task
+        lines = str(cause).partition(_ADVICE)[0].strip().splitlines() or [type(cause).__name__]
+        raise UserError(f"{name}: {lines[-1][:300]}") from error
 
 
 def _read_blocks(
