@@ -206,7 +206,7 @@ class EventLog:
         return batch.slice(row - first, 1).to_pylist()[0]
 
     def tables(self, since: int = 0, rows: int = 1 << 16) -> Iterator[pa.Table]:
-        """Yield the rows from number `since` on, in tables of about `rows` rows.
+        """Yield the rows from number `since` on, in tables of at most `rows` rows.
 
         Raises `UserError` if rows are missing or damaged.
         """

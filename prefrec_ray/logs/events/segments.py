@@ -58,47 +58,31 @@ def read_tables(
 ) -> Iterator[pa.Table]:
     """Yield the rows of `files`, which follow each other, from number `since` up to `end` (None: all whole rows).
 
-    Each table has about `rows` rows, and only the columns `names` (None: all). Raises `UserError` if rows are missing
+    Each table has at most `rows` rows, and only the columns `names` (None: all). Raises `UserError` if rows are missing
     or damaged.
     """
-    held: list[pa.RecordBatch] = []
-    held_rows = 0
-    for batch in _rows(files, columns, since, end, names):
-        held.append(batch if names is None else batch.select(names))
-        held_rows += batch.num_rows
-        if held_rows >= rows:
-            yield pa.Table.from_batches(held).combine_chunks()
-            held, held_rows = [], 0
-    if held:
-        yield pa.Table.from_batches(held).combine_chunks()
-
-
-def _rows(
-    files: Sequence[str], columns: pa.Schema, since: int, end: int | None, names: list[str] | None
-) -> Iterator[pa.RecordBatch]:
     ends = [*map(first_row, files[1:]), end][: len(files)]
     for file, stop in zip(files, ends, strict=True):
-        at = first_row(file)
         if stop is not None and stop <= since:
             continue
-        for batch in _batches(file, columns, names, at, stop):
-            first, at = at, at + batch.num_rows
-            low, high = max(0, since - first), batch.num_rows if stop is None else min(at, stop) - first
-            if low < high:
-                yield batch.slice(low, high - low)
+        at = first_row(file)
+        for table in _tables(file, columns, names, at, stop):
+            low, high = max(0, since - at), len(table) if stop is None else min(len(table), stop - at)
+            for first in range(low, high, rows):
+                yield table.slice(first, min(rows, high - first))
+            at += len(table)
 
 
-def _batches(
-    file: str, columns: pa.Schema, names: list[str] | None, at: int, stop: int | None
-) -> Iterator[pa.RecordBatch]:
-    """Yield the batches of a file, whose first row is `at`, up to the row `stop`."""
+def _tables(file: str, columns: pa.Schema, names: list[str] | None, at: int, stop: int | None) -> Iterator[pa.Table]:
+    """Yield the tables of a file, whose first row is `at`, up to the row `stop` or later."""
     if file.endswith(SUFFIX):
         try:
             content = content_of(file)
         except FileNotFoundError:  # it has become Parquet meanwhile
             file = parquet_of(file)
         else:
-            yield from _of_stream(file, content, columns, at, stop)
+            table = pa.Table.from_batches(_of_stream(file, content, columns, at, stop), columns)
+            yield (table if names is None else table.select(names)).combine_chunks()
             return
     parquet = open_sealed(file)
     if not parquet.schema_arrow.equals(columns):
@@ -107,7 +91,8 @@ def _batches(
     if stop is not None and at + rows < stop:
         raise UserError(f"{file}: rows are missing: found rows up to {at + rows}; expected rows up to {stop}")
     try:
-        yield from parquet.iter_batches(_ROWS, columns=names, use_threads=False)
+        for batch in parquet.iter_batches(_ROWS, columns=names, use_threads=False):
+            yield pa.Table.from_batches([batch])
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{file}: damaged ({str(error).splitlines()[0]})") from error
 
