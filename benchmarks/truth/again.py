@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.dataset import PreparedDataset, floats
 from prefrec_ray.evaluation.online import world_settings
 from prefrec_ray.settings import Split
 from prefrec_ray.simulator.law import ROLLOUT, Choice, CrowdServer, SimulatedCrowd, SimulatedWorld, generator
@@ -63,7 +63,7 @@ class LoggedUsers:
             numbers,
             np.split(logged["item_id"].to_numpy(), first[1:]),
             means["depth_mean"].to_numpy(),
-            means["revisit_ms_mean"].cast(pa.float64()).fill_null(np.nan).to_numpy(),
+            floats(means["revisit_ms_mean"]),
             dataset.metadata.mixture_weight,
         )
 

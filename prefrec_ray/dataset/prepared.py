@@ -98,6 +98,11 @@ def tensor_array(values: np.ndarray, kind: str = "float32") -> pa.FixedSizeListA
     )
 
 
+def floats(column: pa.ChunkedArray) -> np.ndarray:
+    """Return a column of numbers as float64 [n], with NaN for null."""
+    return column.cast(pa.float64()).fill_null(np.nan).to_numpy()
+
+
 def tensor(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     """Return a column of fixed_size_list as float32 [n, d]; a view if it is stored as float32 in one chunk."""
     return stored(column).astype(np.float32, copy=False)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import ray
 
 from prefrec_ray import runtime
-from prefrec_ray.dataset import PreparedDataset, tensor
+from prefrec_ray.dataset import PreparedDataset, floats, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.names import CONSTANT, LOGGING_POLICY, RANDOM_ITEMS, Role, Subject
 from prefrec_ray.evaluation.results.records import Record
@@ -85,7 +85,7 @@ class _World:
         # Users have their own random stream, so that a user has the same random numbers under every server.
         crowd = simulated.crowd(users["user_id"].to_numpy(), generator(*seed, 0))
         history = roll_out(crowd, make(crowd, generator(*seed, 1)), self.how.requests)
-        mean_revisit_ms = users["revisit_ms_mean"].cast(pa.float64()).fill_null(np.nan).to_numpy()
+        mean_revisit_ms = floats(users["revisit_ms_mean"])
         return outcome(history, users["depth_mean"].to_numpy(), mean_revisit_ms, self.weight)
 
 

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from prefrec_ray.dataset import PreparedDataset, tensor
+from prefrec_ray.dataset import PreparedDataset, floats, tensor
 from prefrec_ray.engagement import user_means
 from prefrec_ray.errors import UserError
-from prefrec_ray.ids import changes, first_rows, run_lengths, taken_runs
+from prefrec_ray.ids import changes, codes, first_rows, run_lengths, taken_runs
 from prefrec_ray.mdp.exposure import exposures
 
 #: Approximate number of impressions in memory: 200 MB for states of 250 numbers.
@@ -149,31 +149,25 @@ def histories_of(dataset: PreparedDataset, split: str, seed: int, rows: int = RO
         raise UserError(f"{dataset.uri}: no impressions in the split '{split}'")
     requests, sessions = (pa.concat_tables(tables) for tables in zip(*parts, strict=True))
     items = dataset.items()
-    user_id, session = (requests[name].to_numpy(zero_copy_only=False) for name in ("user_id", "session_index"))
-    starts, first = first_rows(user_id), np.flatnonzero(changes(user_id) | changes(session))
-    user = pc.index_in(sessions["user_id"], requests["user_id"].take(pa.array(starts)).combine_chunks())
-    depth = _numbers(sessions["depth"])
-    if user.null_count or not np.array_equal(run_lengths(first, len(session)), depth):
-        raise UserError(
-            f"{dataset.uri}: found other sessions than in the data set's table of sessions; prepare the data again"
-        )
+    session_starts(requests, sessions, dataset.uri)
+    starts, user = first_rows(codes(requests["user_id"])), codes(sessions["user_id"])
     row = items.rows(requests["item_id"].to_numpy(zero_copy_only=False))
     nothing = np.empty((len(requests), 0), np.float32)
     unknown = np.full(len(requests), np.nan)
     return Histories(
         starts=starts,
         timestamp=requests["timestamp"].to_numpy(),
-        session=session,
+        session=requests["session_index"].to_numpy(),
         row=row,
         state=tensor(requests["state"]),
         action=tensor(requests["action"]),
         feedback=tensor(requests["feedback"]) if dataset.state.feedback else nothing,
         exposure=exposures(starts, row, items.kinds),
-        mean_depth=user_means(user.to_numpy(), depth, len(starts)),
-        mean_revisit_ms=user_means(user.to_numpy(), _numbers(sessions["revisit_ms"]), len(starts)),
-        propensity=_numbers(requests["propensity"]) if dataset.metadata.has_propensity else unknown,
-        depth_level=_numbers(sessions["level_depth"]),
-        frequency_level=_numbers(sessions["level_frequency"]),
+        mean_depth=user_means(user, floats(sessions["depth"]), len(starts)),
+        mean_revisit_ms=user_means(user, floats(sessions["revisit_ms"]), len(starts)),
+        propensity=floats(requests["propensity"]) if dataset.metadata.has_propensity else unknown,
+        depth_level=floats(sessions["level_depth"]),
+        frequency_level=floats(sessions["level_frequency"]),
     )
 
 
@@ -186,6 +180,24 @@ def read_sessions(dataset: PreparedDataset, file: str, split: str) -> pa.Table:
     return table.sort_by([("user_id", "ascending"), ("session_index", "ascending")])
 
 
+def session_starts(requests: pa.Table, sessions: pa.Table, where: str) -> np.ndarray:
+    """Return the first impression of each session, int64 [M]; both tables are by user and in time order.
+
+    Raises `UserError`, prefixed by `where`, if impressions and sessions do not match.
+    """
+    user, theirs = (codes(table["user_id"]) for table in (requests, sessions))
+    first = np.flatnonzero(changes(user) | changes(requests["session_index"].to_numpy()))
+    if not (
+        pc.unique(requests["user_id"]).equals(pc.unique(sessions["user_id"]))
+        and np.array_equal(user[first], theirs)
+        and np.array_equal(run_lengths(first, len(user)), sessions["depth"].to_numpy())
+    ):
+        raise UserError(
+            f"{where}: found other sessions than in the data set's table of sessions; prepare the data again"
+        )
+    return first
+
+
 def _read(dataset: PreparedDataset, file: str, split: str, share: float, seed: int) -> tuple[pa.Table, pa.Table]:
     """Return the impressions and the sessions of the users drawn from one file."""
     optional = {"feedback": bool(dataset.state.feedback), "propensity": dataset.metadata.has_propensity}
@@ -196,8 +208,3 @@ def _read(dataset: PreparedDataset, file: str, split: str, share: float, seed: i
         drawn = users.filter(pa.array(np.random.default_rng(seed).random(len(users)) < share))
         requests, sessions = (table.filter(pc.is_in(table["user_id"], drawn)) for table in (requests, sessions))
     return requests, sessions
-
-
-def _numbers(column: pa.ChunkedArray) -> np.ndarray:
-    """Return the column as float64, with NaN for null."""
-    return column.cast(pa.float64()).fill_null(np.nan).to_numpy()

@@ -9,9 +9,10 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.clone import BehaviorClone
 from prefrec_ray.evaluation.estimators import logged_sessions
 from prefrec_ray.evaluation.estimators.logged_sessions import score_file
-from prefrec_ray.evaluation.estimators.ncis import LoggedSessions, session_columns, session_rows
+from prefrec_ray.evaluation.estimators.ncis import LoggedSessions, session_columns
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.policy import Policy
+from prefrec_ray.users.histories import session_starts
 
 SESSIONS = pa.table(
     {
@@ -22,20 +23,11 @@ SESSIONS = pa.table(
         "level_frequency": [2.0, None, None],
     }
 )
-#: In a mixed order; the comment is the place in time.
-REQUESTS = pa.table(
-    {
-        "user_id": ["b", "a", "a", "b", "a", "a"],
-        "session_index": [0, 1, 0, 0, 1, 1],
-        "step": [1, 3, 0, 0, 1, 2],  # 5, 3, 0, 4, 1, 2
-    }
-)
+REQUESTS = pa.table({"user_id": ["a"] * 4 + ["b"] * 2, "session_index": [0, 1, 1, 1, 0, 0]})
 
 
-def test_rows_go_to_their_sessions_in_the_order_of_time() -> None:
-    order, first = session_rows(REQUESTS, SESSIONS, "file")
-    assert order.tolist() == [2, 4, 5, 1, 3, 0]
-    assert first.tolist() == [0, 1, 4]
+def test_sessions_begin_where_their_user_or_number_changes() -> None:
+    assert session_starts(REQUESTS, SESSIONS, "file").tolist() == [0, 1, 4]
 
 
 def test_columns_of_sessions() -> None:
@@ -46,8 +38,7 @@ def test_columns_of_sessions() -> None:
 
 
 def test_an_empty_file_among_others() -> None:
-    order, first = session_rows(REQUESTS.slice(0, 0), SESSIONS.slice(0, 0), "file")
-    assert (len(order), len(first)) == (0, 0)
+    assert len(session_starts(REQUESTS.slice(0, 0), SESSIONS.slice(0, 0), "file")) == 0
     some = session_columns(SESSIONS, np.zeros((3, 1)))
     none = session_columns(SESSIONS.slice(0, 0), np.zeros((0, 1)))
     joined = LoggedSessions.concatenate([none, some, none, some])
@@ -59,13 +50,15 @@ def test_an_empty_file_among_others() -> None:
     "requests",
     [
         REQUESTS.slice(1),  # a session is shorter than its depth
-        pa.concat_tables([REQUESTS, pa.table({"user_id": ["c"], "session_index": [0], "step": [0]})]),  # a stranger
+        pa.concat_tables([REQUESTS, pa.table({"user_id": ["c"], "session_index": [0]})]),  # a stranger
+        REQUESTS.set_column(0, "user_id", pa.array(["a"] * 4 + ["c"] * 2)),  # another user
+        REQUESTS.take([4, 5, 0, 1, 2, 3]),  # in another order
         REQUESTS.slice(0, 0),
     ],
 )
 def test_requests_of_other_sessions_are_refused(requests: pa.Table) -> None:
     with pytest.raises(UserError, match="part-7: found other sessions than"):
-        session_rows(requests, SESSIONS, "part-7")
+        session_starts(requests, SESSIONS, "part-7")
 
 
 def test_of_many_requests_whose_items_are_drawn_some_whole_users_are_scored(

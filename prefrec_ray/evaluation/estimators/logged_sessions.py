@@ -21,7 +21,6 @@ from prefrec_ray.evaluation.estimators.ncis import (
     request_log_weights,
     session_columns,
     session_log_weights,
-    session_rows,
 )
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.results.names import CONSTANT, IMITATION, LOGGING_POLICY, RANDOM_ITEMS, shuffled
@@ -30,7 +29,7 @@ from prefrec_ray.memory import keep_freed_memory
 from prefrec_ray.policy.actions import placed
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
-from prefrec_ray.users.histories import read_sessions
+from prefrec_ray.users.histories import read_sessions, session_starts
 
 #: Impressions of the split for which served items are computed. The search for the nearest item is slow.
 SERVED_REQUESTS = 20_000
@@ -95,14 +94,14 @@ def score_file(file: str, request: EvaluationRequest, served_rows: int) -> tuple
     """Return the sessions of one file (the `scored_share` of its users), and items served for `served_rows`
     impressions."""
     dataset, settings = request.dataset, request.settings
-    requests = dataset.read(file, columns=["user_id", "session_index", "step", "item_id", "state", "action"])
+    requests = dataset.read(file, columns=["user_id", "session_index", "item_id", "state", "action"])
     sessions = read_sessions(dataset, file, settings.split)
     rng, share = _rng(file, request), scored_share(request)
     if share < 1:
         users = rng.permutation(pc.unique(sessions["user_id"]).to_numpy(zero_copy_only=False))
         drawn = pa.array(users[: math.ceil(share * len(users))], sessions["user_id"].type)
         requests, sessions = (table.filter(pc.is_in(table["user_id"], drawn)) for table in (requests, sessions))
-    order, first = session_rows(requests, sessions, file)
+    first = session_starts(requests, sessions, file)
     states, logged = tensor(requests["state"]), tensor(requests["action"])
 
     own = _acts(request, states, rng)
@@ -114,7 +113,7 @@ def score_file(file: str, request: EvaluationRequest, served_rows: int) -> tuple
             for subject in request.subjects
         ]
     )
-    log_rho = session_log_weights(log_weights[order], first, settings.ncis.aggregate)
+    log_rho = session_log_weights(log_weights, first, settings.ncis.aggregate)
 
     rows = np.sort(rng.permutation(len(states))[:served_rows])
     chosen = {name: actions[rows] for name, actions in own.items()}

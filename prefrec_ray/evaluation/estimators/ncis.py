@@ -8,14 +8,14 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from prefrec_ray.dataset import floats
 from prefrec_ray.engagement import task_levels
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.results.names import Subject, length_only
 from prefrec_ray.evaluation.results.scores import Scores
-from prefrec_ray.ids import first_rows, run_lengths
+from prefrec_ray.ids import codes, first_rows, run_lengths
 from prefrec_ray.settings import Task
 
 
@@ -100,33 +100,14 @@ def session_scores(
     )
 
 
-def session_rows(requests: pa.Table, sessions: pa.Table, file: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the order (int64 [N]) of impressions by session and step, and the first row [M] of each session in it.
-
-    `sessions` as from `read_sessions`. Raises `UserError` if impressions and sessions do not match.
-    """
-    users = pc.unique(sessions["user_id"])
-    tables = (sessions, requests)
-    stride = 1 + max(table["session_index"].to_numpy().max(initial=0) for table in tables)
-    expected, actual = (_user_codes(table, users) * stride + table["session_index"].to_numpy() for table in tables)
-    order = np.lexsort((requests["step"].to_numpy(), actual))
-    keys, first, length = np.unique(actual[order], return_index=True, return_counts=True)
-    if not np.array_equal(keys, expected) or not np.array_equal(length, sessions["depth"].to_numpy()):
-        raise UserError(
-            f"{file}: found other sessions than in the data set's table of sessions; prepare the data again"
-        )
-    return order, first
-
-
 def session_columns(sessions: pa.Table, log_rho: np.ndarray) -> LoggedSessions:
     """Return `sessions` (from `read_sessions`) with the log weights [M, subjects] of its rows."""
-    user = _user_codes(sessions, pc.unique(sessions["user_id"]))
-    depth = sessions["depth"].to_numpy().astype(np.float64)
+    user, depth = codes(sessions["user_id"]), floats(sessions["depth"])
     mean_depth = np.bincount(user, depth) / np.bincount(user)
     return LoggedSessions(
         user=user,
-        depth_level=_levels(sessions["level_depth"]),
-        frequency_level=_levels(sessions["level_frequency"]),
+        depth_level=floats(sessions["level_depth"]),
+        frequency_level=floats(sessions["level_frequency"]),
         relative_depth=depth / mean_depth[user],
         log_rho=log_rho,
     )
@@ -217,12 +198,3 @@ def _runs(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the first row and the length of every run of equal keys."""
     first = first_rows(keys)
     return first, run_lengths(first, len(keys))
-
-
-def _user_codes(table: pa.Table, users: pa.Array) -> np.ndarray:
-    """Return the index of each row's user in `users`, int64; -1 if absent."""
-    return pc.index_in(table["user_id"], value_set=users).fill_null(-1).to_numpy().astype(np.int64)
-
-
-def _levels(column: pa.ChunkedArray) -> np.ndarray:
-    return pc.cast(column, pa.float64()).fill_null(np.nan).to_numpy()
