@@ -117,8 +117,8 @@ def sample(files: Sequence[str], columns: list[str], form: CsvFormat) -> pa.Tabl
             raise UserError(f"{files[0]}: column '{name}' occurs {columns.count(name)} times; expected once")
     fragments = list_fragments(files, form)[0]
     chosen = [fragments[i] for i in np.unique(np.linspace(0, len(fragments) - 1, _PIECES).astype(int))]
-    tables = (next(batches(one["file"], columns, one["group"], form), None) for one in chosen)
-    parts = [table.slice(0, _ROWS) for table in tables if table is not None]
+    first = (next(batches(Place(one["file"], 0), columns, one["group"], form), None) for one in chosen)
+    parts = [found[0].slice(0, _ROWS) for found in first if found is not None]
     table = pa.table({name: _joined([part[name] for part in parts]) for name in columns})
     if is_csv(files[0]):
         table = pa.table({name: narrowest(table[name], _is_called_id(name)) for name in columns})

@@ -31,8 +31,9 @@ Convert = Callable[[pa.Table, Place], pa.Table]
 def read_clean(file: str, columns: list[str], convert: Convert, part: Part | None, form: CsvFormat = PLAIN) -> pa.Table:
     """Return `columns` of a whole file, converted. The file is a table of users or items, number -1 of the log."""
     empty = {name: pa.array([], pa.string()) for name in columns}  # a CSV file with only a header has no batches
-    tables = list(batches(file, columns, None, form)) or [pa.table(empty)]
-    return clean(pa.concat_tables(tables), Place(file, -1), convert, part)
+    place = Place(file, -1)
+    tables = [table for table, _ in batches(place, columns, form=form)] or [pa.table(empty)]
+    return clean(pa.concat_tables(tables), place, convert, part)
 
 
 def read(
@@ -88,57 +89,59 @@ def _read_fragments(
         name = f"{fragment['number']:05d}-{fragment['group'] + 1:05d}"
         place = Place(fragment["file"], fragment["number"], fragment["first"])
         with part_of(side, name) as part:
-            if is_csv(place.file):
-                for table, here in _csv_batches(place, columns, part, form):
-                    yield clean(table, here, convert, part)
-                continue
-            row = place.first_row
-            for table in batches(place.file, columns, fragment["group"]):
-                yield clean(table, Place(place.file, place.number, row), convert, part)
-                row += table.num_rows
+            for table, here in batches(place, columns, fragment["group"], form, part):
+                yield clean(table, here, convert, part)
 
 
-def batches(file: str, columns: list[str], group: int | None, form: CsvFormat = PLAIN) -> Iterator[pa.Table]:
-    """Yield tables of at most about ten thousand rows; columns of CSV are text, as written.
+def batches(
+    place: Place, columns: list[str], group: int | None = None, form: CsvFormat = PLAIN, part: Part | None = None
+) -> Iterator[tuple[pa.Table, Place]]:
+    """Yield tables of at most about ten thousand rows, and their places; columns of CSV are text, as written.
 
-    `group`: a row group of Parquet, or None for all. Raises `UserError` for a CSV line with too few or too many values.
+    `place`: of the first row. `group`: a row group of Parquet, or None for all. CSV lines with too few or too many
+    values go to `part`, or are a `UserError`.
     """
-    if is_csv(file):
-        for table, _ in _csv_batches(Place(file, 0), columns, None, form):
-            yield table
-        return
-    partition = partition_values(file)
-    system, path = storage.filesystem(file)
-    with readable(file), system.open_input_file(path) as stream:
+    partition = partition_values(place.file)
+    pieces = _csv_batches(place, columns, form, part) if is_csv(place.file) else _row_batches(place, columns, group)
+    for table, here in pieces:
+        for name in columns:
+            if name not in table.column_names:
+                values = pa.array([partition[name]] * table.num_rows, pa.string())
+                table = table.append_column(name, values)
+        yield table, here
+
+
+def _row_batches(place: Place, columns: list[str], group: int | None) -> Iterator[tuple[pa.Table, Place]]:
+    """Yield tables of a Parquet file, without columns of partitions."""
+    system, path = storage.filesystem(place.file)
+    with readable(place.file), system.open_input_file(path) as stream:
         parquet = pq.ParquetFile(stream, page_checksum_verification=True)
         groups = list(range(parquet.num_row_groups)) if group is None else [group]
-        own = set(parquet.schema_arrow.names)
-        in_file = [name for name in columns if name in own or name not in partition]
+        outside = partition_values(place.file).keys() - set(parquet.schema_arrow.names)
+        in_file = [name for name in columns if name not in outside]
         for batch in parquet.iter_batches(_BATCH, row_groups=groups, columns=in_file, use_threads=False):
-            table = pa.Table.from_batches([batch])
-            yield _with_partition(plain(table), columns, partition)
+            yield plain(pa.Table.from_batches([batch])), place
+            place = replace(place, first_row=place.first_row + batch.num_rows)
         if not groups:
-            empty = plain_schema(parquet.schema_arrow).empty_table()
-            yield _with_partition(empty.select(in_file), columns, partition)
+            yield plain_schema(parquet.schema_arrow).empty_table().select(in_file), place
 
 
 def _csv_batches(
-    place: Place, columns: list[str], part: Part | None, form: CsvFormat
+    place: Place, columns: list[str], form: CsvFormat, part: Part | None
 ) -> Iterator[tuple[pa.Table, Place]]:
-    """Yield tables and their places; lines with too few or too many values go to `part`, or are a `UserError`."""
-    file, partition = place.file, partition_values(place.file)
-    own = own_schema(file, form).names if partition else columns
+    """Yield tables of a CSV file, without columns of partitions."""
+    own = own_schema(place.file, form).names if partition_values(place.file) else columns
     in_file = [name for name in columns if name in own]
     skipped: list[csv.InvalidRow] = []  # pyarrow appends to it while it reads ahead
     bad, first = np.zeros(0, np.int64), 0
-    with form.open(file, skipped, in_file) as reader:
+    with form.open(place.file, skipped, in_file) as reader:
         for batch in reader:
             lines = list(skipped)
             del skipped[: len(lines)]
             _refuse_lines(lines, place, part, form)
             bad = np.concatenate([bad[bad >= first], np.array([form.row(line) for line in lines], np.int64)])
             rows = _free_numbers(first, batch.num_rows, bad)
-            yield _with_partition(pa.Table.from_batches([batch]), columns, partition), replace(place, rows=rows)
+            yield pa.Table.from_batches([batch]), replace(place, rows=rows)
             first = int(rows[-1]) + 1 if len(rows) else first
         _refuse_lines(skipped, place, part, form)
 
@@ -166,13 +169,6 @@ def _refuse_lines(lines: list[csv.InvalidRow], place: Place, part: Part | None, 
         raise UserError(str(reason))
     texts = [line.text for line in lines]
     part.add(reason, [form.row(line) + 1 for line in lines], texts, texts)
-
-
-def _with_partition(table: pa.Table, columns: list[str], values: dict[str, str | None]) -> pa.Table:
-    for name in columns:
-        if name not in table.column_names:
-            table = table.append_column(name, pa.array([values[name]] * table.num_rows, pa.string()))
-    return table
 
 
 def _row_groups(file: str) -> list[int]:

@@ -80,8 +80,8 @@ def test_columns_of_parquet_have_several_forms(tmp_path: Path) -> None:
     for number, table in enumerate((plain, other)):
         file = str(tmp_path / f"{number}.parquet")
         pq.write_table(table, file)
-        (read,) = batches(file, source.columns, None)
-        tables.append(ToCanonical(source, types_in_files(source, [file]))(read, Place(file, 0)))
+        ((read, place),) = batches(Place(file, 0), source.columns)
+        tables.append(ToCanonical(source, types_in_files(source, [file]))(read, place))
     assert tables[0].equals(tables[1])
     users = user_table(UsersTable(path=str(tmp_path / "1.parquet"), id="t", features=["u"]), pa.int64())
     assert users["u"].to_pylist() == data.u.tolist()

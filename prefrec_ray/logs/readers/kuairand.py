@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -150,9 +150,7 @@ class VideoContent:
         maker = np.full(len(ids), -1, dtype=np.int64)
         rows, tags = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for number, file in enumerate(self.files):
-            row = 0
-            for table in batches(file, ["video_id", "author_id", "tag"], None):
-                place = Place(file, number, row)
+            for table, place in batches(Place(file, number), ["video_id", "author_id", "tag"]):
                 video = to_integers(table["video_id"], place, "video_id")
                 author = to_integers(table["author_id"], place, "author_id")
                 item = np.searchsorted(ids, video).clip(max=len(ids) - 1)
@@ -163,8 +161,7 @@ class VideoContent:
                 flat = pc.utf8_trim_whitespace(parts.flatten())
                 named = pc.not_equal(flat, "")
                 owner = np.flatnonzero(known)[pc.list_parent_indices(parts).to_numpy()][named.to_numpy(False)]
-                places = Place(file, number, rows=row + owner)
+                places = replace(place, rows=place.row_numbers(len(table))[owner])
                 rows.append(item[owner])
                 tags.append(to_integers(pa.chunked_array([flat.filter(named)]), places, "tag"))
-                row += table.num_rows
         return Content.from_pairs(np.concatenate(rows), np.concatenate(tags), maker)
