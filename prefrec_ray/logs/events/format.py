@@ -119,13 +119,12 @@ class About(Settings):
 
     def check_same(self, other: About, where: str) -> None:
         """Raise `UserError`, which begins with `where`, if `other` describes other events."""
-        for key in type(self).model_fields:
-            expected, found = (
-                list(value) if isinstance(value, tuple) else value
-                for value in (getattr(self, key), getattr(other, key))
-            )
-            if key not in ("schema_version", "log_id") and expected != found:
-                raise UserError(f"{where}: {key}: found {found}; expected {expected}")
+        expected, found = (
+            about.model_dump(mode="json", exclude={"schema_version", "log_id"}) for about in (self, other)
+        )
+        for key in expected:
+            if expected[key] != found[key]:
+                raise UserError(f"{where}: {key}: found {found[key]}; expected {expected[key]}")
 
 
 def read_about(folder: str) -> About:
