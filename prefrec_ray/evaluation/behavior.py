@@ -60,7 +60,7 @@ class BehaviorModel:
     def logits(self, states: np.ndarray) -> np.ndarray:
         """Return the logits of all items, float64 [n, I]."""
         with torch.inference_mode():
-            towards = self.net(torch.from_numpy(states)).numpy()
+            towards = self.net(torch.tensor(states)).numpy()
         return self.log_share + self.temperature * (towards @ powers(self.embeddings).T).astype(np.float64)
 
 

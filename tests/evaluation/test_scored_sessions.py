@@ -33,7 +33,7 @@ def test_sessions_begin_where_their_user_or_number_changes() -> None:
 def test_columns_of_sessions() -> None:
     columns = session_columns(SESSIONS, np.zeros((3, 1)))
     assert columns.user.tolist() == [0, 0, 1]
-    assert columns.relative_depth.tolist() == [0.5, 1.5, 1.0]
+    assert columns.depth.tolist() == [1.0, 3.0, 2.0]
     np.testing.assert_array_equal(columns.frequency_level, [2, np.nan, np.nan])
 
 
@@ -74,9 +74,12 @@ def test_of_many_requests_whose_items_are_drawn_some_whole_users_are_scored(
     np.testing.assert_array_equal(same.log_rho, everybody.log_rho)  # its actions are the actor's own
     monkeypatch.setattr(Policy, "always_nearest", False)
     some, _ = score_file(file, request, served_rows=5)
-    assert (everybody.user.max() + 1, some.user.max() + 1) == (20, 5)
-    depths = [set(sessions.relative_depth.tolist()) for sessions in (some, everybody)]
-    assert depths[0] < depths[1]  # none of a user is missing, or means would differ
+    assert (everybody.users, some.users) == (20, 5)
+    depths = [
+        {tuple(sessions.depth[sessions.user == user]) for user in range(sessions.users)}
+        for sessions in (some, everybody)
+    ]
+    assert depths[0] < depths[1]  # of whole users
 
 
 def test_each_file_has_luck_of_its_own_which_all_policies_share(

@@ -151,12 +151,11 @@ def weigh(name: str, request: EvaluationRequest, logged: Logged) -> Weighed:
     items = len(request.clone.policy.items)  # of the data set, without reading it again
     log_weight = log_chances(policy, data, items) - logged.log_b
     log_rho = ends(request_weights(log_weight, data.first), data.first)
-    user = data.user[data.first]
     sessions = LoggedSessions(
-        user=user,
+        user=data.user[data.first],
         depth_level=data.depth_level,
         frequency_level=data.frequency_level,
-        relative_depth=run_lengths(data.first, len(data.row)) / (data.lengths / np.bincount(user))[user],
+        depth=run_lengths(data.first, len(data.row)).astype(np.float64),
         log_rho=log_rho[:, None],
     )
     products = np.add.reduceat(log_weight, data.starts)

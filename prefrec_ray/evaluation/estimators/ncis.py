@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from prefrec_ray.dataset import floats
-from prefrec_ray.engagement import task_levels
+from prefrec_ray.engagement import task_levels, user_means
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.results.names import Subject, length_only
@@ -26,8 +26,13 @@ class LoggedSessions:
     user: np.ndarray  # int64 [M], ascending: 0 for the first user
     depth_level: np.ndarray  # float64 [M]
     frequency_level: np.ndarray  # float64 [M], NaN if null
-    relative_depth: np.ndarray  # float64 [M]: depth over the user's mean depth
+    depth: np.ndarray  # float64 [M], impressions
     log_rho: np.ndarray  # float64 [M, subjects], before the cap
+
+    @property
+    def users(self) -> int:
+        """Return the number of users."""
+        return int(self.user.max(initial=-1)) + 1
 
     def take(self, columns: Sequence[int]) -> LoggedSessions:
         """Return the sessions with the weights of some subjects only."""
@@ -36,7 +41,7 @@ class LoggedSessions:
     @classmethod
     def concatenate(cls, parts: Sequence[LoggedSessions]) -> LoggedSessions:
         """Join the sessions of several parts, which have no user in common."""
-        users = np.cumsum([0, *(part.user.max(initial=-1) + 1 for part in parts[:-1])])
+        users = np.cumsum([0, *(part.users for part in parts[:-1])])
         columns = {field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)}
         columns["user"] += np.repeat(users, [len(part.user) for part in parts])
         return cls(**columns)
@@ -80,13 +85,13 @@ def session_scores(
     kept = np.isfinite(level)
     if not kept.any():
         raise UserError("evaluation: no session has a level; expected users with more than one session")
-    user, level, depth = sessions.user[kept], level[kept], sessions.relative_depth[kept]
+    relative_depth = sessions.depth / user_means(sessions.user, sessions.depth, sessions.users)[sessions.user]
+    user, level = sessions.user[kept], level[kept]
     weights = normalised_weights(user, sessions.log_rho[kept], cap)
     policies = [i for i, subject in enumerate(subjects) if subject.role == "policy"]
-    weights = np.hstack([weights, length_only_weights(depth, weights[:, policies])])
+    weights = np.hstack([weights, length_only_weights(relative_depth[kept], weights[:, policies])])
     lengths = [Subject(length_only(subjects[i].name), subjects[i].method, "control") for i in policies]
     logging = user_values(user, level, np.ones(len(user)))
-    users = int(sessions.user[-1]) + 1
     return Scores(
         task=task,
         estimator=estimator,
@@ -94,7 +99,7 @@ def session_scores(
         values=user_values(user, level, weights),
         logging=logging,
         ess=effective_share(user, weights),
-        counts={"users": len(logging), "sessions": len(user), "users_left_out": users - len(logging)},
+        counts={"users": len(logging), "sessions": len(user), "users_left_out": sessions.users - len(logging)},
         settings={**about, "split": settings.split, "seed": settings.seed},
         own=own,
     )
@@ -102,13 +107,11 @@ def session_scores(
 
 def session_columns(sessions: pa.Table, log_rho: np.ndarray) -> LoggedSessions:
     """Return `sessions` (from `read_sessions`) with the log weights [M, subjects] of its rows."""
-    user, depth = codes(sessions["user_id"]), floats(sessions["depth"])
-    mean_depth = np.bincount(user, depth) / np.bincount(user)
     return LoggedSessions(
-        user=user,
+        user=codes(sessions["user_id"]),
         depth_level=floats(sessions["level_depth"]),
         frequency_level=floats(sessions["level_frequency"]),
-        relative_depth=depth / mean_depth[user],
+        depth=floats(sessions["depth"]),
         log_rho=log_rho,
     )
 
