@@ -41,11 +41,9 @@ class NcisSettings(Settings):
 
 
 class FqeSettings(Settings):
-    """Fitted-Q evaluation.
+    """Fitted-Q evaluation. The value is the mean of the networks, and the interval contains their disagreement.
 
-    `gamma_session`: discount from one session to the next; no discount within a session. `updates`: gradient steps per
-    network. `networks`: networks per policy, each fitted to a bootstrap sample of the training users (a single network:
-    to the users themselves). The value is their mean, and the interval contains their disagreement.
+    There is no discount within a session. A single network is fitted to the training users themselves.
     """
 
     gamma_session: float = Field(default=0.9, ge=0, lt=1, description="discount from one session to the next")
@@ -56,7 +54,7 @@ class FqeSettings(Settings):
 
 
 class ModelSettings(Settings):
-    """Roll-outs in models of users: number of models, of users of the split, and of items shown to each user."""
+    """Roll-outs in models of users."""
 
     models: int = Field(default=4, ge=2, description="models of users, each fitted to a resample of the training users")
     users: int = Field(default=200, ge=2, description="simulated users of the split, at most")
@@ -64,12 +62,7 @@ class ModelSettings(Settings):
 
 
 class EvaluateSettings(Settings):
-    """The section `evaluate`.
-
-    `estimators` are `model` (roll-outs in models of users; verdicts rest on it), `ncis`, `weights` (importance weights
-    over items, for policies that sample), `fqe` (fitted-Q evaluation) and `dr` (doubly robust). The last two fit
-    networks for every policy and control, for some seconds each.
-    """
+    """The section `evaluate`. `fqe` and `dr` fit networks for every policy and control, for some seconds each."""
 
     split: Literal["validation", "test"] = Field(default="test", description="users who are scored")
     seed: Seed = Field(default=0, description="seed of behavior cloning, controls, networks and bootstrap")

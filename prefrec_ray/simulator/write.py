@@ -11,6 +11,7 @@ from pyarrow import fs
 from prefrec_ray import runtime, storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.runtime.progress import Progress, silent
+from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import END_OF_TIME
 from prefrec_ray.simulator.law import LOGGING, CrowdServer, SimulatedCrowd, SimulatedWorld, generator
 from prefrec_ray.simulator.rollout import roll_out
@@ -22,7 +23,7 @@ SCHEMA_VERSION = 1
 
 
 def simulate(settings: SimulateSettings, output: str, progress: Progress = silent) -> None:
-    """Write the log folder `output` (docs/formats.md). `progress` counts users.
+    """Write the log folder `output` (docs/formats.md). `progress` counts files.
 
     The users of a block depend only on the seed and the block, and a file contains whole blocks in order. The rows are
     therefore the same for any `settings.shards` and any number of workers. Raises `UserError` if `output` exists, and
@@ -35,22 +36,16 @@ def simulate(settings: SimulateSettings, output: str, progress: Progress = silen
         # Workers may run in another folder, so they get the file system and the full path.
         system, path = storage.filesystem(folder)
         shards = np.array_split(np.arange(settings.blocks), min(settings.shards, settings.blocks))
-        pending = {
-            _write_shard.remote(settings, blocks.tolist(), system, f"{path}/interactions/part-{number:05d}.parquet"): (
-                sum(len(settings.block_users(b)) for b in blocks)
-            )
-            for number, blocks in enumerate(shards)
-        }
+        files = [f"{path}/interactions/part-{number:05d}.parquet" for number in range(len(shards))]
+        rows = run_tasks(
+            lambda part: _write_shard.remote(settings, part[0].tolist(), system, part[1]),
+            zip(shards, files, strict=True),
+            "simulate: files",
+            progress,
+        )
         _write_users(world, system, f"{path}/users.parquet")
         items = world.items()
         write_parquet(items, storage.join(folder, "items.parquet"))
-        done = interactions = 0
-        progress("simulate: users", 0, settings.users)
-        while pending:
-            (ready,), _ = ray.wait(list(pending))
-            interactions += ray.get(ready)
-            done += pending.pop(ready)
-            progress("simulate: users", done, settings.users)
         log = {
             "schema_version": SCHEMA_VERSION,
             "kind": "simulator",
@@ -61,7 +56,7 @@ def simulate(settings: SimulateSettings, output: str, progress: Progress = silen
             "propensity": True,
             "reward": "satisfaction" if settings.truth else None,
             "world": settings.model_dump(mode="json"),
-            "counts": {"users": settings.users, "items": settings.items, "interactions": interactions},
+            "counts": {"users": settings.users, "items": settings.items, "interactions": sum(rows)},
         }
         storage.write_json(storage.join(folder, "log.json"), log)
 

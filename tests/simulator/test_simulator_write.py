@@ -114,7 +114,7 @@ def test_the_truth_is_one_more_column_and_changes_nothing_else(logs, tmp_path):
     satisfaction = table["satisfaction"].to_numpy()
     assert 0 < satisfaction.min() < 0.2 < 0.8 < satisfaction.max() < 1
     assert table.drop_columns("satisfaction").equals(interactions(logs))
-    assert stages[-1] == ("simulate: users", SETTINGS.users, SETTINGS.users)
+    assert stages[-1] == ("simulate: files", SETTINGS.shards, SETTINGS.shards)
 
 
 def test_users_are_sorted_by_time_and_start_within_four_weeks(logs):
