@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from shlex import quote
@@ -20,23 +19,6 @@ from prefrec_ray.annotation.page.timeline import HEIGHT, WIDTH, Items, draw, sig
 
 #: Texts of the buttons, by label.
 LABELS = {"first": "A is better", "second": "B is better", "tie": "Equally good", "skip": "I cannot tell"}
-
-
-@dataclass(frozen=True)
-class Person:
-    """An annotator on the admin's page. gold: numbers of right votes and of all; repeats: of equal votes and of all.
-
-    reliability: by Dawid and Skene's model; None without votes. seconds: median. expires: since 1970.
-    """
-
-    name: str
-    votes: int
-    skips: int
-    gold: tuple[int, int]
-    repeats: tuple[int, int]
-    reliability: float | None
-    seconds: float | None
-    expires: float
 
 
 def question_page(desk: Desk, annotator: str, items: Items, guide: Markup, form: str) -> str:
@@ -87,22 +69,27 @@ def train_command(store: str, dataset: str) -> str:
     return f"prefrec train CONFIG {quote(f'teachers=[{store}]')} --dataset {quote(dataset)}"
 
 
-def _person(desk: Desk, name: str, expires: float) -> Person:
+def _person(desk: Desk, name: str, expires: float) -> dict[str, Any]:
+    """Return the row of an annotator on the admin's page.
+
+    gold: numbers of right votes and of all; repeats: of equal votes and of all. reliability: by Dawid and Skene's
+    model; None without votes. seconds: median. expires: since 1970.
+    """
     votes = desk.store.votes(annotator=name)
     first = {vote.pair: vote.label for vote in votes if not vote.repeat}
     again = [first[vote.pair] == vote.label for vote in votes if vote.repeat]
     right = [desk.gold[pair] == label for pair, label in first.items() if pair in desk.gold]
     skips = sum(label == "skip" for label in first.values())
-    return Person(
-        name,
-        len(first) - skips,
-        skips,
-        (sum(right), len(right)),
-        (sum(again), len(again)),
-        desk.scores.reliability.get(name),
-        float(np.median([vote.seconds for vote in votes])) if votes else None,
-        expires,
-    )
+    return {
+        "name": name,
+        "votes": len(first) - skips,
+        "skips": skips,
+        "gold": (sum(right), len(right)),
+        "repeats": (sum(again), len(again)),
+        "reliability": desk.scores.reliability.get(name),
+        "seconds": float(np.median([vote.seconds for vote in votes])) if votes else None,
+        "expires": expires,
+    }
 
 
 def page(template: str, **values: Any) -> str:

@@ -50,9 +50,18 @@ class ConsumedItems:
 
     def merge(self, other: ConsumedItems) -> ConsumedItems:
         """Return the items of both."""
-        items = pa.concat_tables([self.items, other.items]).group_by("item_id").aggregate([("count", "sum")])
-        items = items.rename_columns({"count_sum": "count"}).sort_by("item_id")
+        items = _sums(pa.concat_tables([self.items, other.items]))
         return ConsumedItems(items, self.baskets + other.baskets, self.rows + other.rows)
+
+
+def _sums(items: pa.Table) -> pa.Table:
+    """Return the sums of `count` by `item_id`, ascending."""
+    return (
+        items.group_by("item_id")
+        .aggregate([("count", "sum")])
+        .rename_columns({"count_sum": "count"})
+        .sort_by("item_id")
+    )
 
 
 def list_items(buckets: list[int], folder: str, progress: Progress) -> ConsumedItems:
@@ -137,9 +146,8 @@ def _bucket_items(folder: str, bucket: int) -> ConsumedItems:
     sizes = basket_sizes(session, codes(item))
     rows = read_bucket(folder, bucket, ["item_id", "split"])
     training = pc.equal(rows["split"], 0).cast(pa.int64())
-    items = pa.table({"item_id": rows["item_id"], "count": training})
-    empty = ConsumedItems(items.slice(0, 0), 0, 0)
-    return ConsumedItems(items, len(sizes), int(sizes.sum())).merge(empty)
+    items = _sums(pa.table({"item_id": rows["item_id"], "count": training}))
+    return ConsumedItems(items, len(sizes), int(sizes.sum()))
 
 
 @ray.remote(num_cpus=1)

@@ -72,13 +72,14 @@ class EventLog:
 
     def _recover(self, path: Path) -> None:
         """Find the end of the last file, `path`, and continue there."""
-        if _first(self._paths[0]) != 0:
-            raise UserError(f"{self._paths[0]}: begins at row {_first(self._paths[0])}; expected 0: a file is missing")
+        first = first_row(self._paths[0])
+        if first != 0:
+            raise UserError(f"{self._paths[0]}: begins at row {first}; expected 0: a file is missing")
         if path.suffix != SUFFIX:  # a file becomes Parquet only if another one follows it
             raise UserError(f"{path}: found no file after it; expected the next file: rows are missing")
         content = content_of(str(path))
         self._indices[path] = index = FileIndex.from_content(content, self.schema)
-        self.next = _first(path) + index.rows
+        self.next = first_row(path) + index.rows
         rest = content.slice(index.end).to_pybytes()
         if rest == END and index.end:
             raise UserError(
@@ -133,7 +134,7 @@ class EventLog:
         if path not in self._paths:
             self._paths.append(path)
         for old, following in pairwise(self._paths):
-            if _first(following) <= self.needed:
+            if first_row(following) <= self.needed:
                 self._indices.pop(old, None)
 
     def commit(self, events: Sequence[Event]) -> int:
@@ -181,10 +182,10 @@ class EventLog:
         """
         if not 0 <= number < self.next:
             raise IndexError(number)
-        path = self._paths[bisect_right(self._paths, number, key=_first) - 1]
+        path = self._paths[bisect_right(self._paths, number, key=first_row) - 1]
         if path.suffix == SUFFIX:
             with suppress(FileNotFoundError):  # it may become a Parquet file in the meantime
-                return self._read_stream(path, number - _first(path))
+                return self._read_stream(path, number - first_row(path))
         return next(read_tables([str(path)], self.schema, number, number + 1, rows=1)).to_pylist()[0]
 
     def _read_stream(self, path: Path, row: int) -> dict[str, Any]:
@@ -195,14 +196,14 @@ class EventLog:
         try:
             begin, end, first = index.find(row)
         except IndexError:
-            missing = f"row {_first(path) + row} is missing; expected to find it"
+            missing = f"row {first_row(path) + row} is missing; expected to find it"
             raise UserError(f"{where} {index.end}: {missing}") from None
         with path.open("rb") as file:
             try:
                 message = pa.py_buffer(os.pread(file.fileno(), end - begin, begin))
                 batch = read_batch(message, self.schema)
             except (pa.ArrowException, OSError) as error:
-                raise UserError(f"{where} {begin} ({error}); expected row {_first(path) + row}") from error
+                raise UserError(f"{where} {begin} ({error}); expected row {first_row(path) + row}") from error
         return batch.slice(row - first, 1).to_pylist()[0]
 
     def tables(self, since: int = 0, rows: int = 1 << 16) -> Iterator[pa.Table]:
@@ -219,10 +220,6 @@ class EventLog:
         file, self._file = self._file, None
         if file is not None:
             os.close(file)
-
-
-def _first(path: Path) -> int:
-    return first_row(str(path))
 
 
 def _keep_rest(path: Path, rest: bytes, place: int) -> Path:

@@ -35,7 +35,7 @@ def list_segments(folder: str) -> list[str]:
     return [files[first] for first in sorted(files)]
 
 
-def first_row(file: str) -> int:
+def first_row(file: str | Path) -> int:
     """Return the number of the first row of a file. Raises `UserError` for a name that is not a number."""
     stem = posixpath.basename(str(file)).partition(".")[0]
     if not stem.isdigit():
