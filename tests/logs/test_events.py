@@ -92,6 +92,11 @@ def test_two_logs_hold_the_rows_of_both(tmp_path: Path) -> None:
     assert len(table((a, b), without=left_out)) == 30 + 3
 
 
+def test_impressions_of_unknown_items_are_left_out(tmp_path: Path) -> None:
+    rows = table(write(tmp_path / "a", [row(n, 1) for n in range(18)], items=5))
+    assert rows["item_id"].to_pylist() == 2 * [0, 1, 2, 3, 4]
+
+
 def test_a_log_is_the_same_in_whatever_files_it_lies(tmp_path: Path) -> None:
     a = write(tmp_path / "a", [row(n, n % 5, "de" if n % 9 == 1 else None) for n in range(90)])
     before = events.open_events(EventsSource(kind="events", path=a))

@@ -16,8 +16,6 @@ from hypothesis import strategies as st
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.logs.contract import ROWS_OF_FILE
-from prefrec_ray.logs.events.format import Event, Kind, batch_of, schema
-from prefrec_ray.logs.readers import events
 from prefrec_ray.logs.sources import EventsSource, FilesSource
 from prefrec_ray.nightly import check
 from prefrec_ray.nightly.check import FeedbackStatistics, NightCounts, problems
@@ -138,18 +136,6 @@ def test_an_event_log_is_counted_by_its_rows_and_others_by_time() -> None:
     assert check.ranges(EventsSource(kind="events", path="a")) == ((0, ROWS_OF_FILE - 1),)
     (_, second) = check.ranges(EventsSource(kind="events", path=("a", "b")))
     assert second == (ROWS_OF_FILE, 2 * ROWS_OF_FILE - 1)
-
-
-def test_requests_of_an_event_log_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [
-        Event(Kind.FEEDBACK, 1000 + n, user_number=n, items=[7], propensities=[0.5], feedback=[1.0], known=True)
-        for n in range(10)
-    ]
-    event_table = pa.Table.from_batches([batch_of(rows, 0, schema(pa.int64()))])
-    monkeypatch.setattr(events.ray, "get", lambda items: items)
-    form = events._LogForm(event_table.schema, ("like",), "user_number", pa.array([7]), ((2, 3), (8, 100)))
-    kept = events._canonical(event_table, np.arange(10), form, pa.array([7]))
-    assert kept["user_id"].to_pylist() == [0, 1, 4, 5, 6, 7]
 
 
 def test_event_logs_are_known_by_their_ids(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,17 +27,6 @@ from prefrec_ray.storage.parquet import read_sealed
 
 #: Positions, both inclusive.
 Span = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class _LogForm:
-    """Description of the logs for workers. `users` is the column of ids."""
-
-    columns: pa.Schema
-    feedback: tuple[str, ...]
-    users: str
-    items: Any  # ray.ObjectRef of a pa.Array: the ids of known items
-    without: tuple[Span, ...]
 
 
 def open_log(source: EventsSource, seed: int = 0, side: Side | None = None) -> Log:
@@ -63,10 +51,17 @@ def open_events(source: EventsSource, only: Sequence[Span] | None = None) -> Log
     if not summary.requests and only is None:
         raise UserError(f"{', '.join(source.paths)}: no feedback yet; expected impressions with feedback")
     items = _items(folders)
-    known = ray.put(items["item_id"].combine_chunks())
-    form = _LogForm(about.columns, about.feedback, summary.column, known, source.without)
     interactions = ray.data.from_items(fragments, override_num_blocks=max(1, len(fragments))).map_batches(
-        _read_fragments, batch_size=None, batch_format="pyarrow", fn_kwargs={"form": form}
+        _read_fragments,
+        batch_size=None,
+        batch_format="pyarrow",
+        fn_kwargs={
+            "about": about,
+            "users": summary.column,
+            # Wrapped in a list, because each task would resolve a bare reference.
+            "known": [ray.put(items["item_id"].combine_chunks())],
+            "without": source.without,
+        },
     )
     return Log(
         interactions=interactions,
@@ -164,29 +159,31 @@ def _items(folders: Sequence[str]) -> pa.Table:
     return items
 
 
-def _read_fragments(fragments: pa.Table, form: _LogForm) -> Iterator[pa.Table]:
-    items = ray.get(form.items)
+def _read_fragments(
+    fragments: pa.Table, about: About, users: str, known: list[ray.ObjectRef], without: Sequence[Span]
+) -> Iterator[pa.Table]:
+    """Yield impressions of `known` items; `users` is the column of ids."""
+    items = ray.get(known[0])
     for fragment in fragments.to_pylist():
-        for table in read_tables([fragment["file"]], form.columns, end=fragment["end"]):
-            yield _canonical(table, fragment["base"] + table["number"].to_numpy(), form, items)
+        for table in read_tables([fragment["file"]], about.columns, end=fragment["end"]):
+            order = fragment["base"] + table["number"].to_numpy()
+            wanted = requests(table)
+            for first, last in without:
+                wanted = wanted & ~((order >= first) & (order <= last))
+            rows = _canonical(table.filter(pa.array(wanted)), order[wanted], about.feedback, users)
+            yield rows.filter(pc.is_in(rows["item_id"], items))
 
 
-def _canonical(table: pa.Table, order: np.ndarray, form: _LogForm, items: pa.Array) -> pa.Table:
-    wanted = requests(table)
-    for first, last in form.without:
-        wanted = wanted & ~((order >= first) & (order <= last))
-    keep = pa.array(wanted)
-    rows, order = table.filter(keep), order[keep.to_numpy(zero_copy_only=False)]
+def _canonical(rows: pa.Table, order: np.ndarray, feedback: Sequence[str], users: str) -> pa.Table:
     columns = {
-        "user_id": rows[form.users],
+        "user_id": rows[users],
         "item_id": pc.list_flatten(rows["items"]),
         "timestamp": rows["timestamp"],
         "order": pa.array(order),
         "dwell_ms": rows["dwell_ms"].to_numpy().astype(np.float64),
     }
-    values = pc.list_flatten(rows["feedback"]).to_numpy().reshape(len(rows), len(form.feedback))
-    columns |= {name: values[:, at] for at, name in enumerate(form.feedback)}
+    values = pc.list_flatten(rows["feedback"]).to_numpy().reshape(len(rows), len(feedback))
+    columns |= {name: values[:, at] for at, name in enumerate(feedback)}
     chances = pc.list_flatten(rows["propensities"]).to_numpy().astype(np.float32)
     columns["propensity"] = pa.array(chances, from_pandas=True)
-    canonical = pa.table(columns)
-    return canonical.filter(pc.is_in(canonical["item_id"], items))
+    return pa.table(columns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -45,7 +46,7 @@ def open_log(source: KuaiRandSource, seed: int = 0, side: Side | None = None) ->
     for file in logs:
         check_present(file, COLUMNS, schema(file).names)
     tabs = None if source.tabs == "all" else source.tabs
-    interactions, rows = read(logs, list(COLUMNS), _Rows(tabs, source.random), side)
+    interactions, rows = read(logs, list(COLUMNS), partial(_canonical, tabs=tabs, random=source.random), side)
     return Log(
         interactions=interactions,
         rows=rows,
@@ -77,37 +78,30 @@ def find_files(source: KuaiRandSource) -> dict[str, list[str]]:
     return files
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """Conversion of rows to canonical interactions, without other tabs and without the other kind of exposure."""
-
-    tabs: tuple[int, ...] | None
-    random: str
-
-    def __call__(self, table: pa.Table, place: Place) -> pa.Table:
-        """Return the rows of `table` as canonical interactions. Raises `BadRows`."""
-        columns = {name: to_integers(table[name], place, name) for name in COLUMNS}
-        for name in (*_FLAGS, "is_rand"):
-            check_range(columns[name], 0, 1, place, name, "0 or 1")
-        for name in ("play_time_ms", "duration_ms"):
-            check_range(columns[name], 0, np.inf, place, name, "at least 0")
-        to_milliseconds(table["time_ms"], "ms", place, "time_ms")
-        kept = np.ones(table.num_rows, dtype=bool) if self.tabs is None else np.isin(columns["tab"], self.tabs)
-        if self.random != "include":
-            kept &= columns["is_rand"] == (self.random == "only")
-        rows = {name: values[kept] for name, values in columns.items()}
-        feedback = {name: rows[name] for name in _FLAGS} | {"play_ratio": play_ratio(rows)}
-        return pa.table(
-            {
-                "user_id": rows["user_id"],
-                "item_id": rows["video_id"],
-                "timestamp": rows["time_ms"],
-                "order": place.order(table.num_rows)[kept],
-                "dwell_ms": rows["play_time_ms"].astype(np.float64),
-                "row_hash": row_hash(rows),
-                **{name: values.astype(np.float32) for name, values in feedback.items()},
-            }
-        )
+def _canonical(table: pa.Table, place: Place, tabs: tuple[int, ...] | None, random: str) -> pa.Table:
+    """Return rows as canonical interactions, without other tabs and without the other kind of exposure."""
+    columns = {name: to_integers(table[name], place, name) for name in COLUMNS}
+    for name in (*_FLAGS, "is_rand"):
+        check_range(columns[name], 0, 1, place, name, "0 or 1")
+    for name in ("play_time_ms", "duration_ms"):
+        check_range(columns[name], 0, np.inf, place, name, "at least 0")
+    to_milliseconds(table["time_ms"], "ms", place, "time_ms")
+    kept = np.ones(table.num_rows, dtype=bool) if tabs is None else np.isin(columns["tab"], tabs)
+    if random != "include":
+        kept &= columns["is_rand"] == (random == "only")
+    rows = {name: values[kept] for name, values in columns.items()}
+    feedback = {name: rows[name] for name in _FLAGS} | {"play_ratio": play_ratio(rows)}
+    return pa.table(
+        {
+            "user_id": rows["user_id"],
+            "item_id": rows["video_id"],
+            "timestamp": rows["time_ms"],
+            "order": place.order(table.num_rows)[kept],
+            "dwell_ms": rows["play_time_ms"].astype(np.float64),
+            "row_hash": row_hash(rows),
+            **{name: values.astype(np.float32) for name, values in feedback.items()},
+        }
+    )
 
 
 def play_ratio(rows: dict[str, np.ndarray]) -> np.ndarray:
