@@ -89,12 +89,12 @@ def fit_all(
     training users and evaluated on users of the split, on samples that fit into memory (`histories.ROWS`). A
     policy's action is the embedding of the item that it would serve, so that actions are within the range of the log.
     """
-    uri, settings, asked = request.dataset.uri, request.settings, ray.put(request)
+    uri, settings, shared_request = request.dataset.uri, request.settings, ray.put(request)
     held = read_histories.remote(uri, settings.split, settings.seed)
-    shared = [read_histories.remote(uri, "train", settings.seed), held, asked]
+    shared = [read_histories.remote(uri, "train", settings.seed), held, shared_request]
     weighed = {}
     if "dr" in settings.estimators and weighable(request):
-        shared_weights = [asked, logged_chances.remote(uri, settings.seed, held, logged)]
+        shared_weights = [shared_request, logged_chances.remote(uri, settings.seed, held, logged)]
         weighed = {subject.name: weigh_one.remote(subject.name, shared_weights) for subject in weighable(request)}
     pairs = [
         (task, name)
@@ -146,31 +146,32 @@ def fit_subject(
     """
     seed, settings = request.settings.seed, request.settings.fqe
     rng = np.random.default_rng(seed)
-    learn, judge = (task_steps(data, task, request.dataset.metadata.mixture_weight) for data in (training, held))
+    fit_on, scored = (task_steps(data, task, request.dataset.metadata.mixture_weight) for data in (training, held))
     known = (None, None) if acts is None else acts
-    served_before = _actions(name, training, request, rng, known[0])[1]
+    training_served = _actions(name, training, request, rng, known[0])[1]
     actions, served = _actions(name, held, request, rng, known[1])
     kernel = weighed is None or not weighed.enough
     if weighed is None or kernel:
-        weight = _by_kernel(name, held, actions, judge, request)
-        ess = float(effective_share(judge.user, weight))
+        weight = _by_kernel(name, held, actions, scored, request)
+        ess = float(effective_share(scored.user, weight))
     else:
-        own = request_weights(weighed.log_weight[judge.row], np.searchsorted(judge.row, judge.start))
+        own = request_weights(weighed.log_weight[scored.row], np.searchsorted(scored.row, scored.start))
         weight, ess = np.exp(own), kish(own)
     direct, robust = [], []
     for number in range(settings.networks):
         # The same users for all subjects, so that the effect of their choice cancels in a difference.
-        among = learn.redrawn(np.random.default_rng((seed, number))) if settings.networks > 1 else None
-        net = fit_q(training, learn, served_before, settings, repetition_seed(seed, number), among)
-        value, taken = net.mean_level(held.state, served), net.mean_level(held.state[judge.row], held.action[judge.row])
-        residual = residuals(judge, taken, value, settings.gamma_session)
-        direct.append(user_means(judge, value))
-        robust.append(direct[-1] + corrections(judge, residual, weight))
+        among = fit_on.redrawn(np.random.default_rng((seed, number))) if settings.networks > 1 else None
+        net = fit_q(training, fit_on, training_served, settings, repetition_seed(seed, number), among)
+        value = net.mean_level(held.state, served)
+        taken = net.mean_level(held.state[scored.row], held.action[scored.row])
+        residual = residuals(scored, taken, value, settings.gamma_session)
+        direct.append(user_means(scored, value))
+        robust.append(direct[-1] + corrections(scored, residual, weight))
     return Fitted(
         fqe=np.stack(direct),
         dr=np.stack(robust),
         ess=ess,
-        counts={"users": judge.users, "sessions": len(judge.start), "users_left_out": judge.users_left_out},
+        counts={"users": scored.users, "sessions": len(scored.start), "users_left_out": scored.users_left_out},
         kernel=kernel,
     )
 
@@ -210,14 +211,16 @@ def _actions(
     return actions, served
 
 
-def _by_kernel(name: str, data: Histories, actions: np.ndarray, judge: Steps, request: EvaluationRequest) -> np.ndarray:
+def _by_kernel(
+    name: str, data: Histories, actions: np.ndarray, scored: Steps, request: EvaluationRequest
+) -> np.ndarray:
     """Return the weights [n] of the steps by the kernel of the evaluation. Their mean is 1 for each user."""
     if name == LOGGING_POLICY:
-        return np.ones(len(judge.row))
+        return np.ones(len(scored.row))
     clone, ncis = request.clone, request.settings.ncis
-    logged, cloned = data.action[judge.row], clone.policy.act(data.state[judge.row])
-    log_weights = request_log_weights(logged, actions[judge.row], cloned, ncis.sigma * clone.residual_rms, "ratio")
-    return normalised_weights(judge.user, log_weights, ncis.cap)
+    logged, cloned = data.action[scored.row], clone.policy.act(data.state[scored.row])
+    log_weights = request_log_weights(logged, actions[scored.row], cloned, ncis.sigma * clone.residual_rms, "ratio")
+    return normalised_weights(scored.user, log_weights, ncis.cap)
 
 
 def residuals(known: Steps, taken: np.ndarray, value: np.ndarray, gamma: float) -> np.ndarray:

@@ -169,10 +169,10 @@ def _tallies(request: EvaluationRequest, own: Mapping[str, np.ndarray], logged: 
     """
     tallies = {}
     for name, policy in request.actors.items():
-        lie = placed(policy, own[name])
-        distance, saturation = float(lie.distance.sum()), float(lie.saturated.mean(axis=1).sum())
+        places = placed(policy, own[name])
+        distance, saturation = float(places.distance.sum()), float(places.saturated.mean(axis=1).sum())
         sums = {"item_distance": distance, "action_saturation": saturation}
-        tallies[name] = Tally(_count(policy.items.ids[lie.row]), sums)
+        tallies[name] = Tally(_count(policy.items.ids[places.row]), sums)
     return {**tallies, LOGGING_POLICY: Tally(_count(logged))}
 
 
