@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -151,19 +150,13 @@ def by_row(row: np.ndarray, values: pa.Array, rows: int) -> pa.ListArray:
     return pa.ListArray.from_arrays(ends, values.take(pa.array(row.argsort(kind="stable"))))
 
 
-@dataclass(frozen=True, eq=False)
-class TableContent:
-    """Content of items, from a table of `item_id` and `tags`. Items that are not in the table have no tags."""
-
-    items: pa.Table
-
-    def __call__(self, ids: np.ndarray) -> Content:
-        """Return the tags of `ids`, for embeddings (mdp/content.py)."""
-        lists = self.items["tags"].combine_chunks()
-        row = pc.fill_null(pc.index_in(self.items["item_id"], pa.array(ids)), -1).to_numpy()
-        row = row[pc.list_parent_indices(lists).to_numpy()].astype(np.int64)
-        tags = lists.flatten().to_numpy(zero_copy_only=False)
-        return Content.from_pairs(row, tags, np.full(len(ids), -1, dtype=np.int64))
+def content_of(items: pa.Table, ids: np.ndarray) -> Content:
+    """Return the tags of `ids`, from a table of `item_id` and `tags`; items that are not in the table have no tags."""
+    lists = items["tags"].combine_chunks()
+    row = pc.fill_null(pc.index_in(items["item_id"], pa.array(ids)), -1).to_numpy()
+    row = row[pc.list_parent_indices(lists).to_numpy()].astype(np.int64)
+    tags = lists.flatten().to_numpy(zero_copy_only=False)
+    return Content.from_pairs(row, tags, np.full(len(ids), -1, dtype=np.int64))
 
 
 def _numbers(column: pa.ChunkedArray) -> pa.ChunkedArray | None:

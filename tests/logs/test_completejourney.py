@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from prefrec_ray.logs.contract import Place
-from prefrec_ray.logs.readers.completejourney import _Lines, open_log
+from prefrec_ray.logs.readers.completejourney import _canonical, open_log
 from prefrec_ray.logs.sources import CompleteJourneySource
 
 
@@ -29,7 +29,7 @@ def products_in_order(rows: pa.Table) -> list[int]:
 
 def test_lines_are_shuffled_inside_their_basket() -> None:
     table = lines(baskets=400, size=10)
-    rows = _Lines(0)(table, Place("t", 0, 0))
+    rows = _canonical(table, Place("t", 0, 0), seed=0)
     assert len(set(rows["order"].to_pylist())) == 4000
     ordered = rows.sort_by("order")
     # All baskets have one timestamp and one user: they must not mix.
@@ -40,18 +40,18 @@ def test_lines_are_shuffled_inside_their_basket() -> None:
     rises = (np.diff(products, axis=1) > 0).mean()
     assert abs(rises - 0.5) < 0.03
     assert np.abs(products.mean(axis=0) - 4.5).max() < 0.7
-    assert products_in_order(_Lines(1)(table, Place("t", 0, 0))) != products_in_order(rows)
+    assert products_in_order(_canonical(table, Place("t", 0, 0), seed=1)) != products_in_order(rows)
 
 
 def test_the_order_does_not_depend_on_how_the_file_is_read() -> None:
     table = lines(baskets=5, size=10)
-    whole = _Lines(3)(table, Place("t", 0, 100))
-    parts = [_Lines(3)(table.slice(first, 25), Place("t", 0, 100 + first)) for first in (0, 25)]
+    whole = _canonical(table, Place("t", 0, 100), seed=3)
+    parts = [_canonical(table.slice(first, 25), Place("t", 0, 100 + first), seed=3) for first in (0, 25)]
     assert pa.concat_tables(parts).equals(whole)
 
 
 def test_feedback_is_clipped_and_on_a_log_scale() -> None:
-    rows = _Lines(0)(lines(1, 1), Place("t", 0, 0))
+    rows = _canonical(lines(1, 1), Place("t", 0, 0), seed=0)
     assert rows["quantity"][0].as_py() == pytest.approx(np.log(21.0))
     assert rows["sales_value"][0].as_py() == pytest.approx(np.log(3.5))
     assert rows["timestamp"][0].as_py() == 1_483_271_606_000

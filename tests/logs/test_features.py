@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import BadRows, Place
-from prefrec_ray.logs.tables import TableContent, by_row, tags_of
+from prefrec_ray.logs.tables import by_row, content_of, tags_of
 
 PLACE = Place("movies.csv", -1)
 
@@ -75,9 +75,9 @@ def test_content_is_a_table_of_zeros_and_ones(rows: list, data: st.DataObject) -
     row, tag = np.concatenate([one[0] for one in tagged]), pa.concat_arrays([one[1] for one in tagged])
     joined = by_row(row, tag, len(rows))
     assert joined.to_pylist() == [[f"x={c}" for c in x] + [f"y={c}" for c in y] for x, y, _ in rows]
-    content = TableContent(pa.table({"item_id": [row[2] for row in rows], "tags": joined}))
+    items = pa.table({"item_id": [row[2] for row in rows], "tags": joined})
     ids = np.sort(data.draw(st.lists(st.integers(0, 40), min_size=1, unique=True)))
-    found = content(ids)
+    found = content_of(items, ids)
     names = sorted({name for cell in joined.to_pylist() for name in cell})
     of_item = {row[2]: set(cell) for row, cell in zip(rows, joined.to_pylist(), strict=True)}
     expected = [[float(name in of_item.get(item, ())) for name in names] for item in ids.tolist()]

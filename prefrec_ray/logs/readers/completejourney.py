@@ -6,7 +6,7 @@ leak information on the next item, so a seeded hash reorders them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -36,7 +36,9 @@ def open_log(source: CompleteJourneySource, seed: int = 0, side: Side | None = N
     assert spec.origin is not None
     data = Path(spec.origin).parent / "data"
     users = UsersTable(path=str(data / "demographics.parquet"), id="household_id", features=_FEATURES)
-    interactions, rows = read([str(data / "transactions.parquet")], [*_KEYS, *_CAPS], _Lines(seed), side)
+    interactions, rows = read(
+        [str(data / "transactions.parquet")], [*_KEYS, *_CAPS], partial(_canonical, seed=seed), side
+    )
     return Log(
         interactions=interactions,
         rows=rows,
@@ -46,31 +48,26 @@ def open_log(source: CompleteJourneySource, seed: int = 0, side: Side | None = N
     )
 
 
-@dataclass(frozen=True)
-class _Lines:
-    """Conversion of purchased lines to canonical interactions. Timestamps are naive UTC, equal within a basket."""
-
-    seed: int
-
-    def __call__(self, table: pa.Table, place: Place) -> pa.Table:
-        basket = table["basket_id"].to_numpy()
-        row = place.first_row + np.arange(table.num_rows)
-        # The high bits separate baskets of the same time; within a basket the order is a hash of the row.
-        order = (mix(basket, self.seed, 1) >> np.uint64(33) << np.uint64(32)) | _scatter(row, self.seed)
-        feedback = {
-            name: np.log1p(np.clip(table[name].cast(pa.float64()).to_numpy(), 0.0, cap)).astype(np.float32)
-            for name, cap in _CAPS.items()
+def _canonical(table: pa.Table, place: Place, seed: int) -> pa.Table:
+    """Return purchased lines as canonical interactions. Timestamps are naive UTC, equal within a basket."""
+    basket = table["basket_id"].to_numpy()
+    row = place.first_row + np.arange(table.num_rows)
+    # The high bits separate baskets of the same time; within a basket the order is a hash of the row.
+    order = (mix(basket, seed, 1) >> np.uint64(33) << np.uint64(32)) | _scatter(row, seed)
+    feedback = {
+        name: np.log1p(np.clip(table[name].cast(pa.float64()).to_numpy(), 0.0, cap)).astype(np.float32)
+        for name, cap in _CAPS.items()
+    }
+    return pa.table(
+        {
+            "user_id": table["household_id"],
+            "item_id": table["product_id"],
+            "timestamp": table["transaction_timestamp"].cast(pa.timestamp("ms"), safe=False).cast(pa.int64()),
+            "order": order.astype(np.int64),
+            "session_id": table["basket_id"],
+            **feedback,
         }
-        return pa.table(
-            {
-                "user_id": table["household_id"],
-                "item_id": table["product_id"],
-                "timestamp": table["transaction_timestamp"].cast(pa.timestamp("ms"), safe=False).cast(pa.int64()),
-                "order": order.astype(np.int64),
-                "session_id": table["basket_id"],
-                **feedback,
-            }
-        )
+    )
 
 
 def _scatter(row: np.ndarray, seed: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 
 import pyarrow as pa
 import ray.data
@@ -14,7 +15,7 @@ from prefrec_ray.logs.listing import is_csv, list_inputs, partition_values
 from prefrec_ray.logs.log import Log, ToCanonical
 from prefrec_ray.logs.schemas import PLAIN, CsvFormat, check_present, padded_columns, schemas
 from prefrec_ray.logs.sources import ColumnsSource, FilesSource
-from prefrec_ray.logs.tables import TableContent, item_table, user_table
+from prefrec_ray.logs.tables import content_of, item_table, user_table
 from prefrec_ray.logs.values import is_number, is_text
 
 #: A file or other source of rows, its columns, and the columns that are written as text.
@@ -59,7 +60,7 @@ def log_of(
         else:
             about = table.select(["item_id", *source.items.about])
         if source.items.features:
-            content = TableContent(table.select(["item_id", "tags"]))
+            content = partial(content_of, table.select(["item_id", "tags"]))
     return Log(
         interactions=interactions,
         rows=rows,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -53,7 +53,7 @@ def open_log(source: KuaiRandSource, seed: int = 0, side: Side | None = None) ->
         feedback=FEEDBACK,
         users=_users(files["user_features"][0], source.user_features),
         files=tuple(logs),
-        content=VideoContent(tuple(files["video_features_basic"])),
+        content=partial(_video_content, tuple(files["video_features_basic"])),
     )
 
 
@@ -130,32 +130,27 @@ def _users(file: str, features: tuple[str, ...]) -> pa.Table | None:
     return pa.table(columns)
 
 
-@dataclass(frozen=True)
-class VideoContent:
-    """Content of videos, from three columns of the files `video_features_basic`, read batch by batch.
+def _video_content(files: tuple[str, ...], ids: np.ndarray) -> Content:
+    """Return the content of videos `ids` (int64, ascending), from three columns of the files `video_features_basic`.
 
-    KuaiRand's statistics of videos are not read: they are averages over the month of the log and contain the future.
+    Videos that are not in the files have no tags and no author. KuaiRand's statistics of videos are not read: they are
+    averages over the month of the log and contain the future.
     """
-
-    files: tuple[str, ...]
-
-    def __call__(self, ids: np.ndarray) -> Content:
-        """Return the content of `ids` (int64, ascending). Videos that are not in the files have no tags, no author."""
-        maker = np.full(len(ids), -1, dtype=np.int64)
-        rows, tags = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-        for number, file in enumerate(self.files):
-            for table, place in batches(Place(file, number), ["video_id", "author_id", "tag"]):
-                video = to_integers(table["video_id"], place, "video_id")
-                author = to_integers(table["author_id"], place, "author_id")
-                item = np.searchsorted(ids, video).clip(max=len(ids) - 1)
-                known = ids[item] == video
-                maker[item[known]] = author[known]
-                texts = pc.fill_null(table["tag"].filter(pa.array(known)), "")
-                parts = pc.split_pattern(texts, ",").combine_chunks()
-                flat = pc.utf8_trim_whitespace(parts.flatten())
-                named = pc.not_equal(flat, "")
-                owner = np.flatnonzero(known)[pc.list_parent_indices(parts).to_numpy()][named.to_numpy(False)]
-                places = replace(place, rows=place.row_numbers(len(table))[owner])
-                rows.append(item[owner])
-                tags.append(to_integers(pa.chunked_array([flat.filter(named)]), places, "tag"))
-        return Content.from_pairs(np.concatenate(rows), np.concatenate(tags), maker)
+    maker = np.full(len(ids), -1, dtype=np.int64)
+    rows, tags = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for number, file in enumerate(files):
+        for table, place in batches(Place(file, number), ["video_id", "author_id", "tag"]):
+            video = to_integers(table["video_id"], place, "video_id")
+            author = to_integers(table["author_id"], place, "author_id")
+            item = np.searchsorted(ids, video).clip(max=len(ids) - 1)
+            known = ids[item] == video
+            maker[item[known]] = author[known]
+            texts = pc.fill_null(table["tag"].filter(pa.array(known)), "")
+            parts = pc.split_pattern(texts, ",").combine_chunks()
+            flat = pc.utf8_trim_whitespace(parts.flatten())
+            named = pc.not_equal(flat, "")
+            owner = np.flatnonzero(known)[pc.list_parent_indices(parts).to_numpy()][named.to_numpy(False)]
+            places = replace(place, rows=place.row_numbers(len(table))[owner])
+            rows.append(item[owner])
+            tags.append(to_integers(pa.chunked_array([flat.filter(named)]), places, "tag"))
+    return Content.from_pairs(np.concatenate(rows), np.concatenate(tags), maker)
