@@ -52,6 +52,10 @@ class Place:
         return self.number * ROWS_OF_FILE + self.row_numbers(count)
 
 
+#: Conversion of the rows of a table to canonical interactions. It raises `BadRows`.
+Convert = Callable[[pa.Table, Place], pa.Table]
+
+
 def place_of(order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return file numbers, and row numbers in the files (from 1), of positions in the log."""
     return order // ROWS_OF_FILE, order % ROWS_OF_FILE + 1
@@ -183,9 +187,7 @@ def part_of(side: Side | None, name: str) -> AbstractContextManager[Part | None]
     return side.part(name) if side else nullcontext()
 
 
-def clean(
-    table: pa.Table, place: Place, convert: Callable[[pa.Table, Place], pa.Table], part: Part | None = None
-) -> pa.Table:
+def clean(table: pa.Table, place: Place, convert: Convert, part: Part | None = None) -> pa.Table:
     """Return `convert(table, place)` of the rows that meet the contract; each other row is added to `part` once.
 
     Without `part` the first bad row is a `UserError`.

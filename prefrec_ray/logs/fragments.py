@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,7 @@ from pyarrow import csv
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.contract import Part, Place, Reason, Side, clean, part_of
+from prefrec_ray.logs.contract import Convert, Part, Place, Reason, Side, clean, part_of
 from prefrec_ray.logs.listing import is_csv, partition_values
 from prefrec_ray.logs.schemas import BLOCK_BYTES, PLAIN, THREADS, CsvFormat, own_schema, readable
 from prefrec_ray.logs.values import plain, plain_schema, visible
@@ -24,8 +24,6 @@ _BATCH = 1 << 16
 _MAX_BLOCKS = 256
 _BEGINNING = 8 * BLOCK_BYTES  # of the text of a compressed file, since codecs read much input before their first output
 _CODECS = {"gz": "gzip", "bz2": "bz2", "zst": "zstd"}  # by the ends of names
-
-Convert = Callable[[pa.Table, Place], pa.Table]
 
 
 def read_clean(file: str, columns: list[str], convert: Convert, part: Part | None, form: CsvFormat = PLAIN) -> pa.Table:

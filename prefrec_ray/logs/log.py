@@ -76,37 +76,32 @@ class Log:
     world: dict[str, Any] | None = None  # the simulator's settings, for roll-outs
 
 
-@dataclass(frozen=True)
-class ToCanonical:
-    """Conversion of the columns of a source to canonical interactions (`logs.log.Log`)."""
+def to_canonical(table: pa.Table, place: Place, source: ColumnsSource, id_types: Mapping[str, pa.DataType]) -> pa.Table:
+    """Return the rows of `table` as canonical interactions. Raises `BadRows` for bad values.
 
-    source: ColumnsSource
-    id_types: Mapping[str, pa.DataType]  # by column: int64 or string
+    `id_types`: int64 or string, by column.
+    """
 
-    def __call__(self, table: pa.Table, place: Place) -> pa.Table:
-        """Return the rows of `table` as canonical interactions. Raises `BadRows` for bad values."""
-        source = self.source
+    def ids(name: str) -> pa.ChunkedArray:
+        return to_ids(table[name], id_types[name], place, name)
 
-        def ids(name: str) -> pa.ChunkedArray:
-            return to_ids(table[name], self.id_types[name], place, name)
-
-        columns = {"user_id": ids(source.user), "item_id": ids(source.item)}
-        columns["timestamp"] = to_milliseconds(
-            table[source.time], source.time_unit, place, source.time, source.time_zone, source.time_format
-        )
-        columns["order"] = place.order(table.num_rows)
-        if source.session:
-            columns["session_id"] = ids(source.session)
-        if source.dwell:
-            columns["dwell_ms"] = _dwell(table[source.dwell], source.dwell_unit, place, source.dwell)
-        for name, feedback in source.feedback.items():
-            columns[name] = _feedback(table[feedback.column], feedback, place).astype(np.float32)
-        if source.reward:
-            reward = finite(to_numbers(table[source.reward], place, source.reward), place, source.reward)
-            columns["reward"] = reward.astype(np.float32)
-        if source.propensity:
-            columns["propensity"] = _propensity(table[source.propensity], place, source.propensity)
-        return pa.table(columns)
+    columns = {"user_id": ids(source.user), "item_id": ids(source.item)}
+    columns["timestamp"] = to_milliseconds(
+        table[source.time], source.time_unit, place, source.time, source.time_zone, source.time_format
+    )
+    columns["order"] = place.order(table.num_rows)
+    if source.session:
+        columns["session_id"] = ids(source.session)
+    if source.dwell:
+        columns["dwell_ms"] = _dwell(table[source.dwell], source.dwell_unit, place, source.dwell)
+    for name, feedback in source.feedback.items():
+        columns[name] = _feedback(table[feedback.column], feedback, place).astype(np.float32)
+    if source.reward:
+        reward = finite(to_numbers(table[source.reward], place, source.reward), place, source.reward)
+        columns["reward"] = reward.astype(np.float32)
+    if source.propensity:
+        columns["propensity"] = _propensity(table[source.propensity], place, source.propensity)
+    return pa.table(columns)
 
 
 def _feedback(column: pa.ChunkedArray, feedback: FeedbackColumn, place: Place) -> np.ndarray:

@@ -48,7 +48,7 @@ def read(side: SideFiles | None, *files: Path, form: CsvFormat = PLAIN) -> pa.Ta
         for number, file in enumerate(files)
         for group in groups[number]
     ]
-    columns = COLUMNS.source.columns
+    columns = COLUMNS.keywords["source"].columns
     return pa.concat_tables(_read_fragments(pa.Table.from_pylist(fragments), columns, COLUMNS, side, form))
 
 

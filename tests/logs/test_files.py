@@ -15,7 +15,7 @@ from prefrec_ray.inspection.log import inspect_log
 from prefrec_ray.logs import FilesSource, open_log
 from prefrec_ray.logs.contract import Place
 from prefrec_ray.logs.fragments import batches
-from prefrec_ray.logs.log import Log, ToCanonical
+from prefrec_ray.logs.log import Log, to_canonical
 from prefrec_ray.logs.readers.files import types_in_files
 from prefrec_ray.logs.schemas import BLOCK_BYTES, schema
 from prefrec_ray.logs.sources import UsersTable
@@ -81,7 +81,7 @@ def test_columns_of_parquet_have_several_forms(tmp_path: Path) -> None:
         file = str(tmp_path / f"{number}.parquet")
         pq.write_table(table, file)
         ((read, place),) = batches(Place(file, 0), source.columns)
-        tables.append(ToCanonical(source, types_in_files(source, [file]))(read, place))
+        tables.append(to_canonical(read, place, source, types_in_files(source, [file])))
     assert tables[0].equals(tables[1])
     users = user_table(UsersTable(path=str(tmp_path / "1.parquet"), id="t", features=["u"]), pa.int64())
     assert users["u"].to_pylist() == data.u.tolist()

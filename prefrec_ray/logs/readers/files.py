@@ -12,7 +12,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import Side, part_of
 from prefrec_ray.logs.fragments import read
 from prefrec_ray.logs.listing import is_csv, list_inputs, partition_values
-from prefrec_ray.logs.log import Log, ToCanonical
+from prefrec_ray.logs.log import Log, to_canonical
 from prefrec_ray.logs.schemas import PLAIN, CsvFormat, check_present, padded_columns, schemas
 from prefrec_ray.logs.sources import ColumnsSource, FilesSource
 from prefrec_ray.logs.tables import content_of, item_table, user_table
@@ -31,7 +31,7 @@ def open_log(source: FilesSource, seed: int = 0, side: Side | None = None) -> Lo
     names = source.column_names
     form = CsvFormat(source.delimiter, tuple(names) if names else None)
     types = types_in_files(source, files, form)
-    interactions, rows = read(files, source.columns, ToCanonical(source, types), side, form)
+    interactions, rows = read(files, source.columns, partial(to_canonical, source=source, id_types=types), side, form)
     return log_of(source, interactions, rows, files, types, side, CsvFormat(source.delimiter))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -13,9 +14,9 @@ import ray.data
 from ray.data.block import BlockAccessor
 
 from prefrec_ray.errors import UserError, nearest
-from prefrec_ray.logs.contract import Place, Side, clean, part_of
+from prefrec_ray.logs.contract import Convert, Place, Side, clean, part_of
 from prefrec_ray.logs.fragments import empty_log
-from prefrec_ray.logs.log import Log, ToCanonical
+from prefrec_ray.logs.log import Log, to_canonical
 from prefrec_ray.logs.readers.files import log_of, types_of_ids
 from prefrec_ray.logs.sources import RayDataSource
 from prefrec_ray.logs.values import plain, plain_schema
@@ -54,7 +55,7 @@ def open_log(source: RayDataSource, seed: int = 0, side: Side | None = None) -> 
         # Wrapped in a list, because each task would resolve a bare reference.
         fn_kwargs={
             "blocks": [ref for ref, _ in blocks],
-            "convert": ToCanonical(source, types),
+            "convert": partial(to_canonical, source=source, id_types=types),
             "side": side,
             "name": source.read,
         },
@@ -95,7 +96,7 @@ def _in_one_line(name: str) -> Iterator[None]:
 
 
 def _read_blocks(
-    fragments: pa.Table, blocks: list[ray.ObjectRef], convert: ToCanonical, side: Side | None, name: str
+    fragments: pa.Table, blocks: list[ray.ObjectRef], convert: Convert, side: Side | None, name: str
 ) -> Iterator[pa.Table]:
     for fragment in fragments.to_pylist():
         table = plain(BlockAccessor.for_block(ray.get(blocks[fragment["block"]])).to_arrow())
