@@ -89,7 +89,7 @@ def cells(folder: Path, models: int) -> list[dict[str, Any]]:
         chances = np.exp(-beta * degree)
         true = users.levels(lambda crowd, chances=chances: Soft(chances, ids, np.random.default_rng(1)))
         drawn = Soft(np.tile(chances[mine], (models, 1)), ids, np.random.default_rng(2))
-        server: Server = lambda states, step, seen, drawn=drawn: drawn.draw()  # noqa: E731
+        server: Server = lambda visit, drawn=drawn: drawn.draw()  # noqa: E731
         imagined = roll_out(platform, ensemble.members, server, 0)
         for task in TASKS:
             gains = imagined.levels[task] - logging.levels[task]

@@ -84,16 +84,15 @@ def scored(evaluation: Evaluation, policy: Policy, dataset: Path) -> dict[str, A
     best_known = max([best.level, true[name].value, *(true[control].value for control in BEST if control in true)])
     estimate: Record | None = next((r for r in evaluation.select(TASK, "model") if r.subject == name), None)
     support = evaluation.support.get(name)
-    serving = policy.serving
 
     def score(level: float) -> str:
         return f"{(level - logged) / (best_known - logged):.2f}"
 
     return {
         "score": score(true[name].value),
-        "rule": f"{serving.scores} {serving.temperature:g} : {serving.variety:g}",
+        "rule": in_words(Rule.from_policy(policy)),
         "score of the best rule": score(best.level),
-        "best rule": f"{best.rule.scores} {best.rule.temperature:g} : {best.rule.variety:g}",
+        "best rule": in_words(best.rule),
         "random items": score(true[RANDOM_ITEMS].value),
         "true gain": f"{true[name].value - logged:+.2f}",
         "estimated gain": "" if estimate is None else f"{estimate.gain:+.2f}",
@@ -113,6 +112,12 @@ def best_rule_of(policy: Policy, dataset: Path) -> Tried:
         return [Tried(rule, support=1.0, level=level, low=level) for rule, level in zip(rules, levels, strict=True)]
 
     return search(attempt, Rule.from_policy(policy), Grid())[0]
+
+
+def in_words(rule: Rule) -> str:
+    """Return scores, temperature : diversity penalty, and the repetition penalty with its window."""
+    repetition = f" : {rule.repetition:g} in {rule.repetition_window}" if rule.repetition else ""
+    return f"{rule.scores} {rule.temperature:g} : {rule.variety:g}{repetition}"
 
 
 def split_of(name: str) -> str:

@@ -114,6 +114,9 @@ class TrainingSettings(Settings):
         description="state groups whose inner products with the action are inputs of Q: similarity to recent items, "
         "and to items with feedback",
     )
+    q_kinds: StrictBool = by_recipe(
+        False, True, description="add to Q of an item the effects of its kinds: cluster, categories and maker"
+    )
     rotations: float = by_recipe(
         0.0,
         0.5,

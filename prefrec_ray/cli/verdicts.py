@@ -141,10 +141,11 @@ def _number(record: Record | None, key: str) -> str:
 def tried_table(chosen: Chosen) -> Table:
     """Return a table of the tried rules, with support, level and lowest gain on validation users, best first."""
     table = Table(box=None, pad_edge=False)
-    for name in ("temperature", "variety", "scores", "support", "level", "lowest gain"):
+    for name in ("temperature", "variety", "repetition", "window", "scores", "support", "level", "lowest gain"):
         table.add_column(name, justify="right")
     for number, one in enumerate(chosen.tried):
-        rule = (f"{one.rule.temperature:g}", f"{one.rule.variety:g}", one.rule.scores)
-        cells = (*rule, f"{one.support:.0%}", f"{one.level:.2f}", f"{one.low:+.2f}")
+        rule = one.rule
+        numbers = (rule.temperature, rule.variety, rule.repetition, rule.repetition_window)
+        cells = (*map("{:g}".format, numbers), rule.scores, f"{one.support:.0%}", f"{one.level:.2f}", f"{one.low:+.2f}")
         table.add_row(*(Text(cell, "" if number else "bold green") for cell in cells))
     return table

@@ -178,5 +178,8 @@ def _with_bundle(record: Record, bundles: Mapping[str, tuple[str, Policy]]) -> R
 def _description(policy: Policy) -> dict[str, Any]:
     """Return the description of a policy from which its short name is made."""
     serving = policy.serving
-    rule = {key: getattr(serving, key) for key in ("rule", "scores", "variety", "temperature")}
+    rule = {
+        key: getattr(serving, key)
+        for key in ("rule", "scores", "variety", "repetition", "repetition_window", "temperature")
+    }
     return {**policy.provenance, **rule}

@@ -55,6 +55,34 @@ def _of_codes(user: np.ndarray, step: np.ndarray, code: np.ndarray) -> list[np.n
     return [*counts, np.minimum(since, MEMORY)]
 
 
+def recent_kinds(first: np.ndarray, impressions: np.ndarray, rows: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """Return the kinds of the last impressions before some impressions of whole histories, int32 [n, MEMORY, K].
+
+    `rows` [N] are the items of all impressions; `first` [n] is the first impression of the user of each of the
+    `impressions` [n]. The newest come first; -1: no impression, or an unknown kind. Equal to `StateTracker.recent`.
+    """
+    earlier = impressions[:, None] - 1 - np.arange(MEMORY)
+    known = earlier >= first[:, None]
+    return np.where(known[:, :, None], kinds[rows[np.maximum(earlier, 0)]], -1)
+
+
+def repetitions(recent: np.ndarray, kinds: np.ndarray, rows: np.ndarray, window: int) -> np.ndarray:
+    """Return the number of the last `window` impressions of the same kind as each item, float32 [n, k].
+
+    `recent` int32 [n, MEMORY, K] from `recent_kinds`, `kinds` int32 [I, K] of all items; `rows` are k items for all
+    users, [k], or for each, [n, k]. It is the mean over the K kinds of an item.
+    """
+    users = len(recent)
+    total = np.zeros((users, rows.shape[-1]), np.float32)
+    for shown, codes in zip(recent[:, :window].transpose(2, 0, 1), kinds.T, strict=True):
+        size = int(codes.max(initial=-1)) + 1
+        place = np.where((shown >= 0) & (shown < size), shown, size) + np.arange(users)[:, None] * (size + 1)
+        counts = np.bincount(place.ravel(), minlength=users * (size + 1)).reshape(users, size + 1)
+        counts[:, size] = 0  # unknown kinds, which have the code -1
+        total += counts[:, codes[rows]] if rows.ndim == 1 else np.take_along_axis(counts, codes[rows] % (size + 1), 1)
+    return total / max(1, kinds.shape[1])
+
+
 class RecentRows:
     """Ring buffer of the last `MEMORY` item rows of each of n users, who start without impressions."""
 

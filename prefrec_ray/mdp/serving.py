@@ -7,13 +7,20 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, PositiveInt
 
+from prefrec_ray.mdp.exposure import MEMORY
 from prefrec_ray.settings import Settings
 
 #: What orders items: Q, or the expected feedback that explains Q best (policy/networks/expected_feedback.py).
 Scores: TypeAlias = Literal["q", "feedback"]
 #: Values of `auto` before roll-outs have chosen (evaluation/selection/serving_rule.py), and if histories are too short
 #: for roll-outs: draws neither greedy nor even, and a penalty of the size of the differences between good items.
-UNCHOSEN: Mapping[str, Any] = {"temperature": 0.2, "variety": 1.0, "scores": "q"}
+UNCHOSEN: Mapping[str, Any] = {
+    "temperature": 0.2,
+    "variety": 1.0,
+    "repetition": 0.0,
+    "repetition_window": 30,
+    "scores": "q",
+}
 #: A scale of scores, in their own units. Scores are float32, so that below 1e-6 rounding errors would be divided.
 Scale = Annotated[float, Field(ge=1e-6, le=1e6)]
 
@@ -36,6 +43,14 @@ class ServingSettings(Settings):
         default="auto",
         description="diversity penalty on items similar to recent items, in standard deviations of the scores; `auto`: "
         "chosen by roll-outs after training",
+    )
+    repetition: Annotated[float, Field(ge=0, le=1e6, strict=True)] | Literal["auto"] = Field(
+        default="auto",
+        description="repetition penalty per recent impression of the same kind (cluster, category, maker), in standard "
+        "deviations of the scores; `auto`: chosen by roll-outs after training",
+    )
+    repetition_window: Annotated[int, Field(ge=1, le=MEMORY, strict=True)] | Literal["auto"] = Field(
+        default="auto", description="number of recent impressions that the repetition penalty counts"
     )
     scores: Scores | Literal["auto"] = Field(
         default="auto",

@@ -20,6 +20,7 @@ from prefrec_ray.mdp.columns import (
     session_values,
     time_columns,
 )
+from prefrec_ray.mdp.exposure import MEMORY
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition, UserFeatures
@@ -64,6 +65,9 @@ class StateTracker:
         decays = (self._requests_mean.decay, self._tastes_mean.decay, self._sessions_mean.decay)
         for of, decay in zip(("", "taste_", "session_"), decays, strict=True):
             numbers[f"{of}sums"] = np.zeros((0, len(decay)))
+        # Kinds of the last impressions plus 1 (0: none), impression i at position i modulo MEMORY.
+        self._kinds = 0 if items.kind_codes is None else items.kind_codes.shape[1]
+        numbers["kinds"] = np.zeros((0, MEMORY * self._kinds), dtype=np.int32)
         self._weights, self._taste_weights, self._session_weights = map(MeanDivisors, decays)
         self._users = UserRows(numbers)
         self.grow(user_features)
@@ -133,6 +137,16 @@ class StateTracker:
             raw[~np.asarray(mask, dtype=bool)] = 0.0
         return raw
 
+    def recent(self, users: np.ndarray | None = None) -> np.ndarray:
+        """Return the kinds of each user's last impressions, int32 [m, MEMORY, K], equal to `exposure.recent_kinds`.
+
+        K is 0 if the items have no kinds.
+        """
+        past = self._users.read(self._users.rows(users, len(self) if users is None else len(users), once=False))
+        position = (past["requests"][:, None] - 1 - np.arange(MEMORY)) % MEMORY
+        ring = past["kinds"].reshape(len(position), MEMORY, self._kinds)
+        return np.take_along_axis(ring, position[:, :, None], axis=1) - 1
+
     def observe(
         self,
         timestamps: np.ndarray,
@@ -187,6 +201,13 @@ class StateTracker:
         }
         if session_ids is not None:
             after["session_id"] = np.asarray(session_ids)[given]
+        if self._kinds:
+            assert self._items.kind_codes is not None
+            codes = np.where(item[:, None] >= 0, self._items.kind_codes[item], -1)
+            column = (past["requests"] % MEMORY)[:, None] * self._kinds + np.arange(self._kinds)
+            kinds = past["kinds"]
+            np.put_along_axis(kinds, column, codes + 1, axis=1)
+            self._users.write(rows, "kinds", kinds)
         for of, mean in (("", self._requests_mean), ("taste_", tastes)):
             sums = past[f"{of}sums"] * mean.decay + values[of].take(mean.source, axis=1)
             self._users.write(rows, f"{of}sums", sums)

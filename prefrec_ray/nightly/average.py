@@ -49,7 +49,8 @@ def average(bundle: str, before: Sequence[str], dataset: str, folder: str) -> st
     scales = np.concatenate([critic.scales for _, critic, _ in kept])
     provenance = {**own.provenance, "averaged": [str(policy.provenance["dataset"]) for policy, *_ in kept]}
     # The expected feedback is from the last night; its weight is fitted to the mean Q.
-    critic = replace(critics[0], networks=networks, scales=scales).with_worth(
+    effects = _mean_effects([(critic, spread) for _, critic, spread in kept])
+    critic = replace(critics[0], networks=networks, scales=scales, kind_effects=effects).with_worth(
         states, some(own.items.embeddings, _ITEMS)
     )
     replace(own, critic=critic, provenance=provenance).save(folder)
@@ -83,9 +84,10 @@ def _states(dataset: str) -> np.ndarray:
 
 
 def _on_scale_of(own: Policy, policy: Policy) -> Critic:
-    """Return the critic of `policy`, for states in the scale of `own`."""
+    """Return the critic of `policy`, for states in the scale of `own` and the kinds of its items."""
     assert policy.critic is not None
-    return policy.critic.rescaled(policy.normaliser.rescaling(own.normaliser))
+    critic = policy.critic.for_items(policy.items, own.items)
+    return critic.rescaled(policy.normaliser.rescaling(own.normaliser))
 
 
 def _spread(critic: Critic, embeddings: np.ndarray, states: np.ndarray) -> float:
@@ -94,6 +96,15 @@ def _spread(critic: Critic, embeddings: np.ndarray, states: np.ndarray) -> float
     scores = critic.q(states, np.broadcast_to(items, (len(states), *items.shape)))
     spread = float(scores.std(axis=1, dtype=np.float64).mean())
     return spread if spread > 1e-6 * np.abs(scores).max() else 0.0
+
+
+def _mean_effects(critics: Sequence[tuple[Critic, float]]) -> list[np.ndarray]:
+    """Return the mean effects of kinds over critics, each in the unit of its spread; a critic without has zeros."""
+    each = [[effects / np.float32(spread) for effects in critic.kind_effects] for critic, spread in critics]
+    kinds = max(each, key=len)
+    return [
+        np.sum([own[number] for own in each if own], axis=0) / np.float32(len(each)) for number in range(len(kinds))
+    ]
 
 
 def _divided(network: QFunction, by: float) -> QFunction:

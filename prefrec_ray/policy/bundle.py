@@ -121,8 +121,8 @@ class Policy:
     def _distribution(self) -> Distribution:
         if self.always_nearest:
             return Distribution(self.items, self.serving, None)
-        recent = RecentItems.find(self.state, self.normaliser, self.items)
-        return Distribution(self.items, self.serving, self.scorer, recent)
+        likeness = RecentItems.find(self.state, self.normaliser, self.items)
+        return Distribution(self.items, self.serving, self.scorer, likeness)
 
     @property
     def low(self) -> np.ndarray:
@@ -134,15 +134,15 @@ class Policy:
         """Return the upper bounds of the actions [A]."""
         return self.actor.high.numpy()
 
-    def act(self, states: np.ndarray, seed: int = 0) -> np.ndarray:
+    def act(self, states: np.ndarray, seed: int = 0, recent: np.ndarray | None = None) -> np.ndarray:
         """Return actions float32 [n, A] for scaled states float32 [n, S]: the embeddings of items that it would serve.
 
-        If it always serves the nearest item, these are the actor's own actions, within the bounds. Raises `UserError`
-        for states of another width.
+        If it always serves the nearest item, these are the actor's own actions, within the bounds. `recent`: as in
+        `serve`. Raises `UserError` for states of another width.
         """
         if self.always_nearest:
             return self._propose(states)
-        return self.items.embeddings[self.draw(states, 1, None, seed).rows[:, 0]]
+        return self.items.embeddings[self.draw(states, 1, None, seed, recent).rows[:, 0]]
 
     def q(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """Return Q(s, a) float32 [n] for scaled states [n, S] and actions (embeddings of items) [n, A].
@@ -154,20 +154,35 @@ class Policy:
         chosen = np.require(self._checked(states), dtype=np.float32, requirements=["C", "W"])
         return self.critic.q(chosen, np.require(actions, dtype=np.float32, requirements=["C", "W"])[:, None])[:, 0]
 
-    def recommend(self, states: np.ndarray, k: int, exclude: Exclude = None, seed: int | None = None) -> np.ndarray:
+    def recommend(
+        self,
+        states: np.ndarray,
+        k: int,
+        exclude: Exclude = None,
+        seed: int | None = None,
+        recent: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Return item ids [n, k] for scaled states [n, S], as from `serve`."""
-        return self.serve(states, k, exclude, seed).items
+        return self.serve(states, k, exclude, seed, recent).items
 
-    def serve(self, states: np.ndarray, k: int, exclude: Exclude = None, seed: int | None = None) -> Served:
+    def serve(
+        self,
+        states: np.ndarray,
+        k: int,
+        exclude: Exclude = None,
+        seed: int | None = None,
+        recent: np.ndarray | None = None,
+    ) -> Served:
         """Return k items for each of n scaled states [n, S], by the serving rule. k items must not be excluded.
 
         `exclude`: n arrays of excluded ids (unknown ids are ignored), or bool [n, I] in the order of `items.ids`, True
         for an excluded item. Exclusion comes before the choice of candidates. The same `seed` draws the same items;
         None uses a new seed. A propensity is the probability of an item given the state, the excluded items, and the
-        items before it; 1 under the rule `best`. Raises `UserError` for another k, states of another width, or an
-        `exclude` of another form.
+        items before it; 1 under the rule `best`. `recent`: kinds of the users' last impressions, int32 [n, MEMORY, K],
+        from `tracker.recent()`, for the repetition penalty; None: no impressions. Raises `UserError` for another k,
+        states of another width, or an `exclude` of another form.
         """
-        drawn = self.draw(states, k, excluded_items(exclude, self.items, len(states)), seed)
+        drawn = self.draw(states, k, excluded_items(exclude, self.items, len(states)), seed, recent)
         return Served(self.items.ids[drawn.rows], drawn.propensities)
 
     @property
@@ -175,7 +190,18 @@ class Policy:
         """Return True if any item that is not excluded can be drawn: `probabilities` are known, and all are above 0."""
         return self.serving.rule == "sample" and self.serving.candidates != "nearest"
 
-    def probabilities(self, states: np.ndarray, rows: np.ndarray, excluded: ExcludedItems | None = None) -> np.ndarray:
+    @property
+    def penalises_repetition(self) -> bool:
+        """Return True if choices depend on the kinds of a user's last impressions."""
+        return self.serving.repetition != 0 and self.items.kind_codes is not None
+
+    def probabilities(
+        self,
+        states: np.ndarray,
+        rows: np.ndarray,
+        excluded: ExcludedItems | None = None,
+        recent: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Return pi(i | s) of the items in the `rows` [n], float64 [n]. Only for a policy that `draws_from_all`.
 
         `excluded`: items that may not be recommended. Raises `UserError` for other policies or widths of states.
@@ -185,7 +211,7 @@ class Policy:
                 "policy: found another rule; expected sample, without nearest candidates, for probabilities"
             )
         chosen = np.require(self._checked(states), dtype=np.float32, requirements=["C", "W"])
-        return self._distribution.probabilities(chosen, rows, excluded)
+        return self._distribution.probabilities(chosen, rows, excluded, recent)
 
     def with_items(self, items: ItemTable | pa.Table) -> Policy:
         """Return this policy with other items, without training; their embeddings must be made as in the training.
@@ -199,11 +225,18 @@ class Policy:
         """Return the same networks under another serving rule, with these keys of `serving` changed."""
         return replace(self, serving=self.serving.model_copy(update=rule))
 
-    def draw(self, states: np.ndarray, k: int, excluded: ExcludedItems | None, seed: int | None) -> Drawn:
+    def draw(
+        self,
+        states: np.ndarray,
+        k: int,
+        excluded: ExcludedItems | None,
+        seed: int | None,
+        recent: np.ndarray | None = None,
+    ) -> Drawn:
         """Draw items as `serve`, in rows of the item table."""
         nearest = self.serving.candidates == "nearest"
         actions = self._propose(states) if nearest else self._checked(states)
-        return self._distribution.draw(states, actions, k, excluded, np.random.default_rng(seed))
+        return self._distribution.draw(states, actions, k, excluded, np.random.default_rng(seed), recent)
 
     def left(self, excluded: ExcludedItems) -> np.ndarray:
         """Return the number of items that are not excluded in each state, int64 [n]."""

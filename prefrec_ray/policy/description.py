@@ -39,6 +39,7 @@ class CriticDescription(_Section):
     layer_sizes: list[Annotated[list[PositiveInt], MinLen(2)]]
     products: list[list[NonNegativeInt]]
     rescaled: bool = False
+    kind_effects: list[NonNegativeInt] = Field(default=[])
     answers: AnswersDescription | None = None
 
 

@@ -14,7 +14,6 @@ from prefrec_ray.mdp.items import EXACT, ItemTable, smallest
 from prefrec_ray.mdp.plackett_luce import log_sum_exp, plackett_luce
 from prefrec_ray.mdp.recent import RecentItems
 from prefrec_ray.mdp.serving import ServingSettings
-from prefrec_ray.policy.landmarks import Landmarks
 from prefrec_ray.policy.two_steps import TRIED, TwoSteps
 from prefrec_ray.policy.weighing import ItemScorer, Weighing
 
@@ -34,16 +33,15 @@ class Distribution:
     """Distribution over `items` under the rule `serving`, by the scores of `scorer` (None: by distance to an action).
 
     `sample` is Plackett-Luce: the weight of an item is exp(score / scale), times its share in the log if candidates are
-    `logged`. The scale is `temperature` standard deviations of the scores over the items of a state. The diversity
-    penalty subtracts `variety` standard deviations times the similarity to recent items (`recent`). Scores of hundreds
-    of items are interpolated (landmarks.py). Above `EXACT` items, the draw and `best` have two steps (two_steps.py).
-    Propensities belong to the actual draw.
+    `logged`. The scale is `temperature` standard deviations of the scores over the items of a state; penalties for
+    items like recent ones are subtracted (weighing.py). Scores of hundreds of items are interpolated (landmarks.py).
+    Above `EXACT` items, the draw and `best` have two steps (two_steps.py). Propensities belong to the actual draw.
     """
 
     items: ItemTable
     serving: ServingSettings
     scorer: ItemScorer | None
-    recent: RecentItems | None = None
+    likeness: RecentItems | None = None
 
     @cached_property
     def weights(self) -> np.ndarray:
@@ -63,10 +61,12 @@ class Distribution:
         k: int,
         excluded: ExcludedItems | np.ndarray | None,
         rng: np.random.Generator,
+        recent: np.ndarray | None = None,
     ) -> Drawn:
         """Draw k items for each of n `states` [n, S]; `actions` [n, A] are the actor's actions.
 
-        `excluded`: items as pairs or bool [n, I]; None excludes none. Raises `UserError` if k is not between 1
+        `excluded`: items as pairs or bool [n, I]; None excludes none. `recent`: kinds of the users' last impressions,
+        int32 [n, MEMORY, K] (mdp/exposure.py); None: no impressions. Raises `UserError` if k is not between 1
         and the number of remaining items.
         """
         excluded = ExcludedItems.from_mask(excluded) if isinstance(excluded, np.ndarray) else excluded
@@ -76,16 +76,17 @@ class Distribution:
         for start in range(0, len(states), chunk):
             rows = slice(start, start + chunk)
             out = None if excluded is None else excluded[rows]
+            seen = None if recent is None else recent[rows]
             chosen = np.require(states[rows], dtype=np.float32, requirements=["C", "W"])
             if self.serving.candidates == "nearest":
-                parts.append(self._near(chosen, actions[rows], k, left[rows], out, rng))
+                parts.append(self._near(chosen, actions[rows], k, left[rows], out, rng, seen))
             elif self.serving.rule == "best":
                 best = self._best if self._exact else self._two_steps.best
-                parts.append(Drawn(best(chosen, k, out), np.ones((len(chosen), k))))
+                parts.append(Drawn(best(chosen, k, out, seen), np.ones((len(chosen), k))))
             elif self._exact:
-                parts.append(Drawn(*plackett_luce(self._logits(chosen, out), k, rng)))
+                parts.append(Drawn(*plackett_luce(self._logits(chosen, out, seen), k, rng)))
             else:
-                parts.append(Drawn(*self._two_steps.draw(chosen, k, out, rng)))
+                parts.append(Drawn(*self._two_steps.draw(chosen, k, out, rng, seen)))
         if not parts:
             return Drawn(np.empty((0, k), np.int64), np.empty((0, k)))
         return Drawn(*(np.concatenate(column) for column in zip(*parts, strict=True)))
@@ -113,6 +114,7 @@ class Distribution:
         left: np.ndarray,
         out: ExcludedItems | None,
         rng: np.random.Generator,
+        recent: np.ndarray | None,
     ) -> Drawn:
         """Draw from the candidates nearest to the action, at most the `left` [n] items of each state."""
         counts = np.minimum(self.serving.count, left)
@@ -120,7 +122,8 @@ class Distribution:
         for count in np.unique(counts):  # one value, unless a state has few remaining items
             alike = np.flatnonzero(counts == count)
             excluded = None if out is None else out.take(alike)
-            part = self._nearest(states[alike], actions[alike], k, int(count), excluded, rng)
+            seen = None if recent is None else recent[alike]
+            part = self._nearest(states[alike], actions[alike], k, int(count), excluded, rng, seen)
             drawn.rows[alike], drawn.propensities[alike] = part
         return drawn
 
@@ -132,13 +135,14 @@ class Distribution:
         count: int,
         out: ExcludedItems | None,
         rng: np.random.Generator,
+        recent: np.ndarray | None,
     ) -> Drawn:
         """Draw from the `count` candidates nearest to the action, then take the next nearest items."""
         near = self.items.nearest(actions, max(k, count), self.serving.metric, out)
         if count == 1 or self.scorer is None:
             return Drawn(near[:, :k], np.ones((len(states), k)))
         candidates, wanted = near[:, :count], min(k, count)
-        logits, _ = self._weigh(states, self.items.embeddings[candidates])
+        logits, _ = self._weigh(states, candidates, recent)
         if self.serving.rule == "best":
             columns, known = smallest(-logits, wanted), np.ones((len(states), wanted))
         else:
@@ -146,49 +150,43 @@ class Distribution:
         rows = np.concatenate([np.take_along_axis(candidates, columns, axis=1), near[:, count:k]], axis=1)
         return Drawn(rows, np.concatenate([known, np.ones((len(states), k - wanted))], axis=1))
 
-    def _best(self, states: np.ndarray, k: int, out: ExcludedItems | None) -> np.ndarray:
-        logits = self._all_scores(states)
+    def _best(self, states: np.ndarray, k: int, out: ExcludedItems | None, recent: np.ndarray | None) -> np.ndarray:
+        logits, _ = self._weigh(states, recent=recent)
         logits[:, self.weights == 0] = -np.inf
         if out is not None:
             logits[out.state, out.item] = -np.inf
         return smallest(-logits, k)
 
-    def _all_scores(self, states: np.ndarray) -> np.ndarray:
-        """Return the log weights [n, I] of all items before their prior weights."""
-        return self._weigh(states, self.items.embeddings, landmarks=self._landmarks)[0]
-
-    def _logits(self, states: np.ndarray, out: ExcludedItems | None) -> np.ndarray:
+    def _logits(self, states: np.ndarray, out: ExcludedItems | None, recent: np.ndarray | None) -> np.ndarray:
         """Return the logarithms [n, I] of the weights of all items."""
         with np.errstate(divide="ignore"):
-            logits = self._all_scores(states) + np.log(self.weights)
+            logits = self._weigh(states, recent=recent)[0] + np.log(self.weights)
         if out is not None:
             logits[out.state, out.item] = -np.inf
         return logits
 
     def probabilities(
-        self, states: np.ndarray, rows: np.ndarray, excluded: ExcludedItems | np.ndarray | None = None
+        self,
+        states: np.ndarray,
+        rows: np.ndarray,
+        excluded: ExcludedItems | np.ndarray | None = None,
+        recent: np.ndarray | None = None,
     ) -> np.ndarray:
         """Return the probabilities [n] that the items `rows` [n] are drawn first under `sample` from all items."""
         excluded = ExcludedItems.from_mask(excluded) if isinstance(excluded, np.ndarray) else excluded
         if self._exact:
-            logits = self._logits(states, excluded)
+            logits = self._logits(states, excluded, recent)
             return np.exp(np.take_along_axis(logits, rows[:, None], axis=1)[:, 0] - log_sum_exp(logits))
-        return self._two_steps.probabilities(states, rows, excluded)
+        return self._two_steps.probabilities(states, rows, excluded, recent)
 
     @cached_property
     def _weigh(self) -> Weighing:
         assert self.scorer is not None
-        return Weighing(self.serving, self.scorer, self.recent)
-
-    @cached_property
-    def _landmarks(self) -> Landmarks | None:
-        """Return the landmarks; None if all items are scored. A density costs less than the interpolation."""
-        assert self.scorer is not None
-        return Landmarks.from_embeddings(self.items.embeddings) if self.scorer.standardised else None
+        return Weighing(self.serving, self.scorer, self.items, self.likeness)
 
     @cached_property
     def _two_steps(self) -> TwoSteps:
-        return TwoSteps(self.items.embeddings, self.items.cells, self.weights, self._weigh)
+        return TwoSteps(self.items.cells, self.weights, self._weigh)
 
     @cached_property
     def _shown(self) -> np.ndarray:

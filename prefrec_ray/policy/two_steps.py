@@ -19,42 +19,48 @@ TRIED = 64
 
 @dataclass(frozen=True)
 class TwoSteps:
-    """Two-step draw of items with `embeddings` [I, A] from `cells`.
+    """Two-step draw of items from `cells`. `recent`: as in `Weighing`.
 
     First a cell is drawn, by the prior weight of its remaining items times the weight of its representative; then one
     of its items, by its own weight. `weights` float64 [I]: prior weights.
     """
 
-    embeddings: np.ndarray
     cells: Cells
     weights: np.ndarray
     weigh: Weighing
 
     def draw(
-        self, states: np.ndarray, k: int, out: ExcludedItems | None, rng: np.random.Generator
+        self,
+        states: np.ndarray,
+        k: int,
+        out: ExcludedItems | None,
+        rng: np.random.Generator,
+        recent: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draw k items for each state; return rows int64 [n, k] and probabilities given the earlier rows, [n, k]."""
         n, cells, every = len(states), self.cells, np.arange(len(states))
-        appeal, scale = self._appeal(states)
+        appeal, scale = self._appeal(states, recent)
         mass = self._mass(n, out)
         rows, known = np.empty((n, k), np.int64), np.empty((n, k))
         for position in range(k):
             cell, of_cell = draw(appeal * mass, rng)
             left = self._left(cell, out, rows[:, :position])
-            weight = self._in_cell(states, cell, left, scale)
+            weight = self._in_cell(states, cell, left, scale, recent)
             column, of_item = draw(weight, rng)
             rows[:, position], known[:, position] = cells.members[cell][every, column], of_cell * of_item
             left[every, column] = 0.0
             mass[every, cell] = left.sum(axis=1)
         return rows, known
 
-    def best(self, states: np.ndarray, k: int, out: ExcludedItems | None) -> np.ndarray:
+    def best(
+        self, states: np.ndarray, k: int, out: ExcludedItems | None, recent: np.ndarray | None = None
+    ) -> np.ndarray:
         """Return rows int64 [n, k] of the items with the largest scores, largest first.
 
         Only items of the `TRIED` cells with the best representatives are scored (more cells if k items need them).
         Items of weight 0 are skipped.
         """
-        logits, scale = self.weigh(states, self.embeddings[self.cells.representatives])
+        logits, scale = self.weigh(states, self.cells.representatives, recent)
         left = self._counts_left(len(states), out)
         logits[left == 0] = -np.inf
         order = np.argsort(-logits, axis=1)
@@ -69,23 +75,25 @@ class TwoSteps:
             here = place >= 0
             may[out.state[here], place[here], self.cells.place[out.item[here]]] = False
         rows = members.reshape(len(states), -1)
-        logits, _ = self.weigh(states, self.embeddings[rows], scale)
+        logits, _ = self.weigh(states, rows, recent, scale)
         logits[~may.reshape(rows.shape)] = -np.inf
         return np.take_along_axis(rows, smallest(-logits, k), axis=1)
 
-    def probabilities(self, states: np.ndarray, rows: np.ndarray, out: ExcludedItems | None) -> np.ndarray:
+    def probabilities(
+        self, states: np.ndarray, rows: np.ndarray, out: ExcludedItems | None, recent: np.ndarray | None = None
+    ) -> np.ndarray:
         """Return the probabilities, float64 [n], that the items `rows` [n] are drawn first."""
-        appeal, scale = self._appeal(states)
+        appeal, scale = self._appeal(states, recent)
         first = appeal * self._mass(len(states), out)
         cell = self.cells.cell[rows]
-        weight = self._in_cell(states, cell, self._left(cell, out, rows[:, None][:, :0]), scale)
+        weight = self._in_cell(states, cell, self._left(cell, out, rows[:, None][:, :0]), scale, recent)
         own = np.take_along_axis(weight, self.cells.place[rows][:, None], axis=1)[:, 0]
         of_item = np.divide(own, weight.sum(axis=1), out=np.zeros(len(rows)), where=own > 0)
         return np.take_along_axis(first, cell[:, None], axis=1)[:, 0] / first.sum(axis=1) * of_item
 
-    def _appeal(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _appeal(self, states: np.ndarray, recent: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Return the weight of each cell's representative, up to a factor, [n, M]; and the scale of their scores."""
-        logits, scale = self.weigh(states, self.embeddings[self.cells.representatives])
+        logits, scale = self.weigh(states, self.cells.representatives, recent)
         logits = logits.astype(np.float64)
         # The floor keeps rounding from making a cell impossible.
         return np.maximum(np.exp(logits - logits.max(axis=1, keepdims=True)), 1e-300), scale
@@ -119,12 +127,19 @@ class TwoSteps:
             weights[state[here], self.cells.place[item[here]]] = 0.0
         return weights
 
-    def _in_cell(self, states: np.ndarray, cell: np.ndarray, left: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    def _in_cell(
+        self,
+        states: np.ndarray,
+        cell: np.ndarray,
+        left: np.ndarray,
+        scale: np.ndarray,
+        recent: np.ndarray | None,
+    ) -> np.ndarray:
         """Return the weights [n, W] of the members of one `cell` [n] per state, up to a factor.
 
         `left` [n, W] are their remaining prior weights.
         """
-        logits = self.weigh(states, self.embeddings[self.cells.members[cell]], scale)[0].astype(np.float64)
+        logits = self.weigh(states, self.cells.members[cell], recent, scale)[0].astype(np.float64)
         logits[left == 0] = -np.inf
         return left * np.exp(logits - logits.max(axis=1, keepdims=True))
 

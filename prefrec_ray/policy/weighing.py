@@ -1,13 +1,16 @@
-"""Weights of items in a state, from scores (Q or a density) and similarity to recent items."""
+"""Weights of items in a state, from scores (Q or a density) and penalties for items like recent ones."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Protocol
 
 import numpy as np
 
 from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.exposure import repetitions
+from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.recent import RecentItems
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy.landmarks import Landmarks
@@ -21,39 +24,65 @@ class ItemScorer(Protocol):
     def scores(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """Return scores float32 [n, k] of k actions for each state: float32 [n, S] and [n, k, A]."""
 
+    def effects(self, kinds: np.ndarray) -> np.ndarray | None:
+        """Return what the kinds int32 [I, K] of items add to their scores, float32 [I]; None: nothing."""
+
 
 @dataclass(frozen=True)
 class Weighing:
-    """Scores of `scorer` in units of their scale, minus a diversity penalty: `variety` times similarity (`recent`)."""
+    """Log weights of `items`: scores of `scorer` in units of their scale, minus penalties.
+
+    The diversity penalty is `variety` times the similarity to recent items (`likeness`). The repetition penalty is
+    `repetition` times the number of recent impressions of the same kind. A density has no penalties.
+    """
 
     serving: ServingSettings
     scorer: ItemScorer
-    recent: RecentItems | None = None
+    items: ItemTable
+    likeness: RecentItems | None = None
 
     def __call__(
         self,
         states: np.ndarray,
-        candidates: np.ndarray,
+        rows: np.ndarray | None = None,
+        recent: np.ndarray | None = None,
         scale: np.ndarray | None = None,
-        landmarks: Landmarks | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the log weights [n, k] of k items and the scale [n, 1] of their scores.
+        """Return the log weights [n, k] of the items in `rows`, and the scale [n, 1] of their scores.
 
-        Embeddings are [n, k, A], or [k, A] for all states. If no scale is given, it comes from these items. With
-        `landmarks` of these items, only the landmarks are scored.
+        `rows` are [n, k], or [k] for all states; None: all items, whose scores may be interpolated (landmarks.py).
+        `recent`: kinds of each user's last impressions (`StateTracker.recent`); None: no impressions. If no scale is
+        given, it comes from these items.
         """
-        scored = candidates if landmarks is None else candidates[landmarks.rows]
-        of_each = scored if scored.ndim == 3 else np.broadcast_to(scored, (len(states), *scored.shape))
-        scores = self.scorer.scores(states, of_each)
+        scores = self._scores(states, rows)
         if not np.isfinite(scores).all():
             raise UserError("policy: found a score that is not finite; expected networks and states of usual size")
-        scores = scores if landmarks is None else scores @ landmarks.weights
         scale = self._scale(scores) if scale is None else scale
         logits = scores / scale
-        if self.recent is not None and self.scorer.standardised and self.serving.variety:
-            per_likeness = np.float32(float(self.serving.variety) / float(self.serving.temperature))
-            logits -= per_likeness * self.recent.likeness(states, candidates)
+        rows = self._every if rows is None else rows
+        if self.scorer.standardised:
+            temperature = float(self.serving.temperature)
+            if self.likeness is not None and self.serving.variety:
+                per_likeness = np.float32(float(self.serving.variety) / temperature)
+                logits -= per_likeness * self.likeness.likeness(states, self.items.embeddings[rows])
+            if recent is not None and recent.shape[2] and self.serving.repetition:
+                counts = repetitions(recent, self.items.kinds, rows, int(self.serving.repetition_window))
+                logits -= np.float32(float(self.serving.repetition) / temperature) * counts
         return logits, scale
+
+    def _scores(self, states: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
+        """Return the scores [n, k] of the items in `rows`."""
+        scored = rows
+        if rows is None:
+            scored = self._every if self._landmarks is None else self._landmarks.rows
+        candidates = self.items.embeddings[scored]
+        of_each = candidates if candidates.ndim == 3 else np.broadcast_to(candidates, (len(states), *candidates.shape))
+        scores = self.scorer.scores(states, of_each)
+        if rows is None and self._landmarks is not None:
+            scores = scores @ self._landmarks.weights
+        if self._effects is not None:
+            scores = scores + self._effects[self._every if rows is None else rows]
+        return scores
 
     def _scale(self, scores: np.ndarray) -> np.ndarray:
         """Return the scale [n, 1]: 1 for a density, and if all items have the same score."""
@@ -61,3 +90,16 @@ class Weighing:
             return np.ones((len(scores), 1), np.float32)
         deviation = scores.std(axis=1, keepdims=True)
         return np.where(deviation > 0, float(self.serving.temperature) * deviation, 1.0)
+
+    @cached_property
+    def _every(self) -> np.ndarray:
+        return np.arange(len(self.items))
+
+    @cached_property
+    def _effects(self) -> np.ndarray | None:
+        return None if self.items.kind_codes is None else self.scorer.effects(self.items.kind_codes)
+
+    @cached_property
+    def _landmarks(self) -> Landmarks | None:
+        """Return the landmarks; None if all items are scored. A density costs less than the interpolation."""
+        return Landmarks.from_embeddings(self.items.embeddings) if self.scorer.standardised else None

@@ -67,8 +67,9 @@ LEGEND = (
 
 
 def serving_rule(provenance: Mapping[str, Any]) -> str:
-    """Return the serving rule of a policy in words; temperature and variety only if it draws its items."""
-    keys = ("rule", "scores", *(("temperature", "variety") if provenance.get("rule") == "sample" else ()))
+    """Return the serving rule of a policy in words; temperature and penalties only if it draws its items."""
+    drawn = ("temperature", "variety", "repetition", "repetition_window")
+    keys = ("rule", "scores", *(drawn if provenance.get("rule") == "sample" else ()))
     known = {key: provenance[key] for key in keys if provenance.get(key) is not None}
     return ", ".join(
         f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in known.items()

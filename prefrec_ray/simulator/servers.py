@@ -23,8 +23,18 @@ class ServedPolicy(Protocol):
     def items(self) -> ItemTable:
         """Return the items; their ids are rows of the world's table."""
 
-    def serve(self, states: np.ndarray, k: int, exclude: Any = None, seed: int | None = None) -> Any:
-        """Return item ids and propensities [n, k] for states float32 [n, S], except for `exclude`, bool [n, I]."""
+    def serve(
+        self,
+        states: np.ndarray,
+        k: int,
+        exclude: Any = None,
+        seed: int | None = None,
+        recent: np.ndarray | None = None,
+    ) -> Any:
+        """Return item ids and propensities [n, k] for states float32 [n, S], except for `exclude`, bool [n, I].
+
+        `recent`: kinds of the users' last impressions, from `StateTracker.recent`.
+        """
 
     def tracker(self, user_features: Any) -> StateTracker:
         """Return a tracker of the policy's states for n users without history."""
@@ -45,7 +55,7 @@ class PolicyServer:
     def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
         seed = int(self.rng.integers(2**32))
         exclude = None if excluded is None else excluded[:, self.policy.items.ids]
-        served = self.policy.serve(self.tracker.states(time_ms), 1, exclude, seed)
+        served = self.policy.serve(self.tracker.states(time_ms), 1, exclude, seed, self.tracker.recent())
         return Choice(served.items[:, 0], served.propensities[:, 0])
 
     def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:

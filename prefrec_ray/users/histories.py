@@ -15,7 +15,7 @@ from prefrec_ray.dataset import PreparedDataset, floats, tensor
 from prefrec_ray.engagement import user_means
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import changes, codes, first_rows, run_lengths, taken_runs
-from prefrec_ray.mdp.exposure import exposures
+from prefrec_ray.mdp.exposure import exposures, recent_kinds
 
 #: Approximate number of impressions in memory: 200 MB for states of 250 numbers.
 ROWS = 200_000
@@ -74,6 +74,14 @@ class Histories:
     def first(self) -> np.ndarray:
         """Return the first impression of each session, int64 [M]."""
         return np.flatnonzero(changes(self.user) | changes(self.session))
+
+    def recent(self, kinds: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+        """Return the kinds of the impressions before `rows` (None: all), int32 [n, MEMORY, K] (`recent_kinds`).
+
+        `kinds` int32 [I, K] are the kinds of the items.
+        """
+        rows = np.arange(len(self.row)) if rows is None else rows
+        return recent_kinds(self.starts[self.user[rows]], rows, self.row, kinds)
 
     @cached_property
     def followed(self) -> np.ndarray:

@@ -23,8 +23,18 @@ HOUR_MS = 3_600_000.0
 #: Interval, in impressions, at which inputs are recorded, from WARM on.
 KEPT_EVERY = 8
 
-#: Returns item rows [n] for scaled states [n, S], the impression number, and excluded items (bool [n, I] or None).
-Server = Callable[[np.ndarray, int, np.ndarray | None], np.ndarray]
+
+class Visit(NamedTuple):
+    """What a server knows about n users at impression number `step`."""
+
+    states: np.ndarray  # float32 [n, S], scaled
+    step: int
+    seen: np.ndarray | None  # bool [n, I], items that are not shown again
+    recent: Callable[[], np.ndarray]  # kinds of the last impressions, int32 [n, MEMORY, K]
+
+
+#: Returns item rows [n] for a visit.
+Server = Callable[[Visit], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,7 @@ def simulate(platform: Platform, models: Sequence[Member], server: Server, seed:
     seen = None if data.repeats else np.zeros((len(of), len(platform.items)), dtype=bool)
     for step in range(platform.requests):
         state = tracker.states(now, session_ids=session)
-        rows = server(state, step, seen)
+        rows = server(Visit(state, step, seen, tracker.recent))
         raw = past.inputs(state, rows, platform.items.embeddings[rows])
         parts = np.split(inputs.scaled(raw.copy()), copies)
         drawn = [model.step(part, own, rng) for model, own, part in zip(models, intercepts, parts, strict=True)]
@@ -134,7 +144,7 @@ def server_of_log(platform: Platform) -> Server:
     """Return a server of each user's logged items in their order, from the start again after the last one."""
     starts, lengths = platform.data.starts[platform.users], platform.data.lengths[platform.users]
     row = platform.data.row
-    return lambda states, step, seen: np.tile(row[starts + step % lengths], len(states) // len(starts))
+    return lambda visit: np.tile(row[starts + visit.step % lengths], len(visit.states) // len(starts))
 
 
 def logged_levels(platform: Platform) -> dict[str, float]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from prefrec_ray.algorithms.base.kind_effects import with_kind_effects
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.mdp.items import ItemTable
@@ -38,6 +39,8 @@ def policy_of(module: OfflineModule, dataset: PreparedDataset | None = None, ite
     table = dataset.items() if items is None else items
     critic = None if by_density else Critic([exported(q) for q in module.served_critics])
     if critic is not None and items is None:
+        if module.model_config["q_kinds"]:
+            critic = with_kind_effects(critic, module, dataset, table)
         critic = _with_feedback(critic, dataset, table)
     return Policy(
         actor=actor,

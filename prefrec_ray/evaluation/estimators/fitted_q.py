@@ -184,7 +184,7 @@ def task_steps(data: Histories, task: str, mixture_weight: float) -> Steps:
 def _acts(name: str, data: Histories, request: EvaluationRequest) -> Acts:
     """Return a policy's actions at every impression, and the embeddings of the items served for them."""
     policy = request.actors[name]
-    actions = policy.act(data.state)
+    actions = policy.act(data.state, recent=data.recent(policy.items.kinds) if policy.penalises_repetition else None)
     return actions, served_for(policy, actions)
 
 

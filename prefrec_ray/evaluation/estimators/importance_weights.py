@@ -175,7 +175,9 @@ def log_chances(policy: Policy | None, data: Histories, items: int) -> np.ndarra
         if policy is None:
             log_pi[part] = -np.log(items - (0 if out is None else out.counts()))
         else:
-            chances = policy.probabilities(data.state[part], data.row[part], out)
+            rows = np.arange(len(data.row))[part]
+            recent = data.recent(policy.items.kinds, rows) if policy.penalises_repetition else None
+            chances = policy.probabilities(data.state[part], data.row[part], out, recent)
             log_pi[part] = np.log(np.maximum(chances, np.finfo(np.float64).tiny))  # 0 only from rounding
     return log_pi
 

@@ -25,7 +25,10 @@ from prefrec_ray.evaluation.estimators.ncis import (
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.results.names import CONSTANT, IMITATION, LOGGING_POLICY, RANDOM_ITEMS, shuffled
 from prefrec_ray.evaluation.results.records import ItemShare, ServedItems
+from prefrec_ray.ids import first_rows
+from prefrec_ray.mdp.exposure import recent_kinds
 from prefrec_ray.memory import keep_freed_memory
+from prefrec_ray.policy import Policy
 from prefrec_ray.policy.actions import placed
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
@@ -83,10 +86,11 @@ def _score(file: str, shared: list[ray.ObjectRef], served_rows: int) -> tuple[Lo
 
 def serve_file(file: str, request: EvaluationRequest, served_rows: int) -> dict[str, Tally]:
     """Return the items served for `served_rows` impressions of one file."""
-    requests = request.dataset.read(file, columns=["item_id", "state"])
+    requests = request.dataset.read(file, columns=["user_id", "item_id", "state"])
     rng = _rng(file, request)
-    sample = requests.take(np.sort(rng.permutation(len(requests))[:served_rows]))
-    own = _acts(request, tensor(sample["state"]), rng)
+    rows = np.sort(rng.permutation(len(requests))[:served_rows])
+    sample = requests.take(rows)
+    own = _acts(request, tensor(sample["state"]), requests, rows, rng)
     return _tallies(request, own, sample["item_id"].to_numpy())
 
 
@@ -104,7 +108,7 @@ def score_file(file: str, request: EvaluationRequest, served_rows: int) -> tuple
     first = session_starts(requests, sessions, file)
     states, logged = tensor(requests["state"]), tensor(requests["action"])
 
-    own = _acts(request, states, rng)
+    own = _acts(request, states, requests, np.arange(len(states)), rng)
     actions = _subject_actions(request, own, rng)
     sigma = settings.ncis.sigma * request.clone.residual_rms
     log_weights = np.column_stack(
@@ -137,10 +141,24 @@ def top_items(items: Counter[Any]) -> dict[str, Any]:
     return {"requests": requests, "distinct_items": len(items), "top_items": shares}
 
 
-def _acts(request: EvaluationRequest, states: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Return each actor's actions in the states of a file, with one seed per file for all actors."""
+def _acts(
+    request: EvaluationRequest, states: np.ndarray, requests: pa.Table, rows: np.ndarray, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Return each actor's actions in `states`, with one seed per file for all actors.
+
+    The states are those before the impressions `rows` of `requests`, which holds whole histories of users.
+    """
     seed = int(rng.integers(2**32))
-    return {name: policy.act(states, seed) for name, policy in request.actors.items()}
+    starts = first_rows(requests["user_id"].to_numpy(zero_copy_only=False))
+    first = starts[np.searchsorted(starts, rows, side="right") - 1]
+
+    def recent(policy: Policy) -> np.ndarray | None:
+        if not policy.penalises_repetition:
+            return None
+        shown = policy.items.rows(requests["item_id"].to_numpy(zero_copy_only=False))
+        return recent_kinds(first, rows, shown, policy.items.kinds)
+
+    return {name: policy.act(states, seed, recent(policy)) for name, policy in request.actors.items()}
 
 
 def _subject_actions(

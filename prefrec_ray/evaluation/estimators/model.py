@@ -27,7 +27,7 @@ from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import Task
 from prefrec_ray.users.ensemble import Ensemble, fit_ensemble
 from prefrec_ray.users.histories import Histories, check_long_enough, read_histories
-from prefrec_ray.users.roll_out import Imagined, Platform, Server, logged_levels, roll_out, server_of_log
+from prefrec_ray.users.roll_out import Imagined, Platform, Server, Visit, logged_levels, roll_out, server_of_log
 from prefrec_ray.users.support import THRESHOLD
 
 #: Random numbers in memory at a time.
@@ -222,10 +222,10 @@ def server_of(name: str, request: EvaluationRequest, platform: Platform, number:
     if name == LOGGING_POLICY:
         return server_of_log(platform)
     if name == RANDOM_ITEMS:
-        return lambda states, step, seen: _random(rng, len(states), len(items), seen)
+        return lambda visit: _random(rng, len(visit.states), len(items), visit.seen)
     if name == CONSTANT:
         ranking = items.nearest(request.clone.mean_action[None], len(items), "nearest")[0]
-        return lambda states, step, seen: _first(ranking, len(states), seen)
+        return lambda visit: _first(ranking, len(visit.states), visit.seen)
     policy = request.actors.get(subject_of(name), request.clone.policy)
     return policy_server(policy, items, rng, own=name == subject_of(name))
 
@@ -236,15 +236,17 @@ def policy_server(policy: Policy, items: ItemTable, rng: np.random.Generator, ow
     A user who has seen all items sees them again.
     """
 
-    def server(states: np.ndarray, step: int, seen: np.ndarray | None) -> np.ndarray:
-        policy_states = states if own else states[rng.permutation(len(states))]
+    def server(visit: Visit) -> np.ndarray:
+        everyone = np.arange(len(visit.states))
+        users = everyone if own else rng.permutation(everyone)
         out = None
-        if seen is not None:
-            out = ExcludedItems.from_mask(seen)
+        if visit.seen is not None:
+            out = ExcludedItems.from_mask(visit.seen)
             nothing = policy.left(out) == 0
             if nothing.any():
-                out = ExcludedItems.from_mask(seen & ~nothing[:, None])
-        drawn = policy.draw(policy_states, 1, out, int(rng.integers(2**32)))
+                out = ExcludedItems.from_mask(visit.seen & ~nothing[:, None])
+        recent = visit.recent()[users] if policy.penalises_repetition else None
+        drawn = policy.draw(visit.states[users], 1, out, int(rng.integers(2**32)), recent)
         return items.rows(policy.items.ids[drawn.rows[:, 0]])
 
     return server

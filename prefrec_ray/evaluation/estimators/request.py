@@ -105,6 +105,9 @@ def adapted(policy: Policy, dataset: PreparedDataset, items: ItemTable, where: s
             f"{where}: found other item embeddings than in {dataset.uri}; expected the data set of the policy, or "
             "embeddings from a table (prepare.source: items), which do not change from log to log"
         )
-    if scaled_alike or policy.critic is None:
+    if policy.critic is None:
         return replace(policy, items=items)
-    return replace(policy, normaliser=theirs, items=items, critic=policy.critic.rescaled(own.rescaling(theirs)))
+    critic = policy.critic.for_items(policy.items, items)
+    if scaled_alike:
+        return replace(policy, items=items, critic=critic)
+    return replace(policy, normaliser=theirs, items=items, critic=critic.rescaled(own.rescaling(theirs)))

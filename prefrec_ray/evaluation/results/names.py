@@ -83,12 +83,17 @@ def short_names(descriptions: Sequence[Mapping[str, Any]], uris: Sequence[str]) 
     """Return a name for each run or policy, equal in every table and figure.
 
     A name consists of method and recipe, then task and seed if they differ. If names are still equal, the serving
-    `rule` is added, then the diversity penalty (`variety`), the `temperature`, and the part of the `uris` from the
+    `rule` is added, then the penalties (`variety`, `repetition`), the `temperature`, and the part of the `uris` from the
     first difference on.
     """
     differing = [key for key in ("task", "seed") if len({str(d.get(key)) for d in descriptions}) > 1]
     keys = ["method", "recipe", *differing]
-    for chosen in (keys, [*keys, "rule"], [*keys, "variety"], [*keys, "scores", "variety", "temperature"]):
+    for chosen in (
+        keys,
+        [*keys, "rule"],
+        [*keys, "variety"],
+        [*keys, "scores", "variety", "repetition", "temperature"],
+    ):
         names = [" ".join(_text(key, d[key]) for key in chosen if d.get(key) is not None) for d in descriptions]
         if len(set(names)) == len(names):
             return names
@@ -98,6 +103,6 @@ def short_names(descriptions: Sequence[Mapping[str, Any]], uris: Sequence[str]) 
 
 
 def _text(key: str, value: Any) -> str:
-    if key in ("variety", "temperature"):
+    if key in ("variety", "repetition", "temperature"):
         return f"{key} {value:g}"
     return f"seed {value}" if key == "seed" else str(value)

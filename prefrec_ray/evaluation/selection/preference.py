@@ -43,15 +43,23 @@ _UNITS = 1000
 
 @dataclass(frozen=True)
 class PreferenceScore:
-    """Scores policies by `nets` of (state, action) on `states` [n, S]. `logged`: their prediction for logged items."""
+    """Scores policies by `nets` of (state, action) on `states` [n, S]. `logged`: their prediction for logged items.
+
+    `shown` int32 [n, MEMORY] are the rows of the items before each state, the newest first, -1 for none.
+    """
 
     nets: tuple[nn.Module, ...]
     states: np.ndarray
+    shown: np.ndarray
     logged: float
 
     def __call__(self, policy: Policy) -> float:
         """Return the prediction for the policy's items minus logged items, in thousandths of the labels' deviation."""
-        return _UNITS * (_expected(self.nets, self.states, served_for(policy, policy.act(self.states))) - self.logged)
+        recent = None
+        if policy.penalises_repetition:
+            recent = np.where(self.shown[:, :, None] >= 0, policy.items.kinds[self.shown], -1)
+        served = served_for(policy, policy.act(self.states, recent=recent))
+        return _UNITS * (_expected(self.nets, self.states, served) - self.logged)
 
 
 def fit_score(held: Histories, reward: RewardFunction, horizon: int) -> PreferenceScore:
@@ -62,7 +70,8 @@ def fit_score(held: Histories, reward: RewardFunction, horizon: int) -> Preferen
     nets = tuple(_fit(known, wanted, seed) for seed in range(NETWORKS))
     drawn = rows[np.sort(np.random.default_rng(0).permutation(len(rows))[:STATES])]
     states = held.state[drawn]
-    return PreferenceScore(nets, states, _expected(nets, states, held.action[drawn]))
+    shown = held.recent(np.arange(held.row.max() + 1)[:, None], drawn)[:, :, 0]  # each item as a kind
+    return PreferenceScore(nets, states, shown, _expected(nets, states, held.action[drawn]))
 
 
 def learn_scores(

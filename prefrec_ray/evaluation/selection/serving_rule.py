@@ -1,6 +1,6 @@
 """Choice of the serving rule of trained networks, by roll-outs in models of users.
 
-Temperature, diversity penalty, and the scores (Q or expected feedback) decide how evenly a policy draws items. Which
+Temperature, penalties for items like recent ones, and the scores (Q or expected feedback) decide what a policy draws. Which
 rule users prefer differs between platforms, and no statistic of the log determines it. Rules are therefore compared on
 validation users, in models of different classes. The value of a rule is the lower end of its gain over the logging
 policy in the model with the lowest end: classes disagree if the log does not determine what a rule does to users.
@@ -19,6 +19,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.request import adapted
 from prefrec_ray.evaluation.selection.model_score import SETTINGS, ModelScore, fit_score
 from prefrec_ray.evaluation.settings import ModelSettings
+from prefrec_ray.mdp.exposure import WINDOWS
 from prefrec_ray.mdp.serving import UNCHOSEN, Scores, ServingSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.progress import Progress, silent, step
@@ -29,13 +30,17 @@ from prefrec_ray.users.support import THRESHOLD
 #: Temperatures and diversity penalties to try, each about three times the previous one, from nearly greedy to nearly
 #: even draws. The unit is a standard deviation of the scores over items, the same on any platform.
 TEMPERATURES, PENALTIES = (0.05, 0.15, 0.45, 1.35), (0.0, 1.0, 3.0, 9.0, 27.0)
+#: Repetition penalties to try, per impression of the same kind.
+REPETITIONS = (0.0, 0.1, 0.3, 1.0, 3.0)
 
 
 class Rule(NamedTuple):
-    """Values of the serving settings `temperature`, `variety` and `scores`."""
+    """Values of the serving settings of the same names."""
 
     temperature: float
     variety: float
+    repetition: float
+    repetition_window: int
     scores: Scores
 
     @classmethod
@@ -77,6 +82,8 @@ class Grid:
 
     temperature: Sequence[float] = TEMPERATURES
     variety: Sequence[float] = PENALTIES
+    repetition: Sequence[float] = REPETITIONS
+    repetition_window: Sequence[int] = WINDOWS
     scores: Sequence[Scores] = ("q", "feedback")
 
     @classmethod
@@ -89,7 +96,8 @@ class Grid:
 def search(attempt: Try, start: Rule, grid: Grid) -> list[Tried]:
     """Try rules from `start`, coordinate by coordinate, each at the best values so far; return them, best first.
 
-    Penalties come first, then temperatures, penalties again, and at last scores.
+    Penalties come first, then temperatures, penalties again, and at last scores. The window of the repetition penalty
+    matters only if there is one.
     """
     tried: dict[Rule, Tried] = {}
 
@@ -101,8 +109,12 @@ def search(attempt: Try, start: Rule, grid: Grid) -> list[Tried]:
         tried.update(zip(new, attempt(new) if new else [], strict=True))
 
     attempt_new([start, *(start._replace(variety=penalty) for penalty in grid.variety)])
+    attempt_new([best()._replace(repetition=penalty) for penalty in grid.repetition])
+    if best().repetition:
+        attempt_new([best()._replace(repetition_window=window) for window in grid.repetition_window])
     attempt_new([best()._replace(temperature=temperature) for temperature in grid.temperature])
     attempt_new([best()._replace(variety=penalty) for penalty in grid.variety])
+    attempt_new([best()._replace(repetition=penalty) for penalty in grid.repetition])
     attempt_new([best()._replace(scores=scores) for scores in grid.scores])
     return sorted(tried.values(), key=lambda one: one.order, reverse=True)
 
@@ -124,7 +136,7 @@ def choose_rule(
 
     Rules with support by the log are preferred to all others. The models of users have the sizes of `model` if these
     are smaller than their own. Raises `UserError`, prefixed by `where`: items are not drawn by Q from the whole
-    catalogue, histories are too short for a model of users, or the policy is from another platform (adapt.py).
+    catalogue, histories are too short for a model of users, or the policy is from another platform (`adapted`).
     """
     if policy.critic is None or not policy.draws_from_all:
         raise UserError(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import CLIP
 from prefrec_ray.policy.description import CriticDescription
 from prefrec_ray.policy.networks.arrays import read_networks, write_networks
@@ -32,7 +33,8 @@ class Critic:
 
     `scales` [Q, 2, S] convert states to the scale of each network if their data sets differ (`Normaliser.rescaling`).
     `answers` predicts feedback from states on the scale `answers_scale` [2, S]. Its weights `worth` float32 [F] make
-    it a scorer, `by_feedback`.
+    it a scorer, `by_feedback`. `kind_effects` float32 [C], one array per kind of items, by code, are added to Q of an
+    item (kind_effects.py).
 
     Raises `UserError` for networks with different inputs, and without networks.
     """
@@ -42,6 +44,7 @@ class Critic:
     answers: ExpectedFeedback | None = None
     answers_scale: np.ndarray | None = None
     worth: np.ndarray | None = None
+    kind_effects: Sequence[np.ndarray] = ()
     #: Scores are divided by their standard deviation over the items, because the scale of Q is arbitrary.
     standardised: ClassVar[bool] = True
 
@@ -77,6 +80,37 @@ class Critic:
         """Return Q of k actions per state, float32 [n, k], for states [n, S] and actions [n, k, A]."""
         return self.q(states, candidates)
 
+    def effects(self, kinds: np.ndarray) -> np.ndarray | None:
+        """Return what the kinds int32 [I, K] of items add to Q, float32 [I]; None without effects.
+
+        Unknown kinds, and kinds that were not in the log, add nothing.
+        """
+        if not self.kind_effects:
+            return None
+        total = np.zeros(len(kinds), np.float32)
+        for effects, codes in zip(self.kind_effects, kinds.T, strict=False):
+            known = (codes >= 0) & (codes < len(effects))
+            total[known] += effects[codes[known]]
+        return total
+
+    def for_items(self, known: ItemTable, items: ItemTable) -> Critic:
+        """Return the critic for `items` whose kinds have other codes than the kinds of its own items, `known`.
+
+        The effect of a kind is the mean effect of its items that are known.
+        """
+        if not self.kind_effects or items.kind_codes is None or known.kind_codes is None:
+            return replace(self, kind_effects=())
+        place = known.find(items.ids)
+        there = place >= 0
+        effects = []
+        for own, before, codes in zip(self.kind_effects, known.kind_codes.T, items.kind_codes.T, strict=False):
+            code, old = codes[there], before[place[there]]
+            both = (code >= 0) & (old >= 0)
+            size = int(codes.max(initial=-1)) + 1
+            total = np.bincount(code[both], own[old[both]], size)
+            effects.append((total / np.maximum(np.bincount(code[both], minlength=size), 1)).astype(np.float32))
+        return replace(self, kind_effects=effects)
+
     def q(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """Return Q [n, k]."""
         scales = [None] * len(self.networks) if self.scales is None else self.scales
@@ -101,13 +135,18 @@ class Critic:
         worth = self.worth[None]
         layers = [*hidden, (worth @ weight, worth @ bias)]
         network = QFunction(Mlp.from_layers(layers), self.answers.products.tolist(), self.answers.widths[1])
-        return Critic([network], None if self.answers_scale is None else self.answers_scale[None])
+        scales = None if self.answers_scale is None else self.answers_scale[None]
+        return Critic([network], scales, kind_effects=self.kind_effects)
 
     def save(self, uri: str) -> dict[str, Any]:
         """Write the arrays to `uri` (npz, no pickle). Returns the other arguments of `load`, for JSON."""
         others = {"scales": self.scales, "answers_scale": self.answers_scale}
+        others |= {f"kind_effects_{number}": effects for number, effects in enumerate(self.kind_effects)}
         networks = {f"q{i}": q.net.layers for i, q in enumerate(self.networks)}
-        described: dict[str, Any] = {"products": self.networks[0].products.tolist()}
+        described: dict[str, Any] = {
+            "products": self.networks[0].products.tolist(),
+            "kind_effects": [len(effects) for effects in self.kind_effects],
+        }
         if self.answers is not None and self.worth is not None:
             networks["answers"] = self.answers.net.layers
             described["answers"] = {"products": self.answers.products.tolist(), "worth": self.worth.tolist()}
@@ -127,6 +166,8 @@ class Critic:
         forms: dict[str, Form] = {}
         if described.rescaled:
             forms["scales"] = (np.float32, (len(sizes), 2, widths[0]))
+        for number, count in enumerate(described.kind_effects):
+            forms[f"kind_effects_{number}"] = (np.float32, (count,))
         about = described.answers
         if about is not None:
             forms |= {"answers_scale": (np.float32, (2, widths[0]))} if described.rescaled else {}
@@ -142,6 +183,7 @@ class Critic:
             answers=feedback,
             answers_scale=others.get("answers_scale"),
             worth=np.array(about.worth, np.float32) if about else None,
+            kind_effects=[others[f"kind_effects_{number}"] for number in range(len(described.kind_effects))],
         )
 
 

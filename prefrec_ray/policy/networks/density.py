@@ -24,6 +24,9 @@ class Density:
     #: Scores are not divided by their standard deviation over the items, because a log density has a scale.
     standardised: ClassVar[bool] = False
 
+    def effects(self, kinds: np.ndarray) -> None:
+        """Return None: kinds of items add nothing to a density."""
+
     def scores(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """Return scores float32 [n, k] of k actions for each state: float32 [n, S] and [n, k, A]."""
         with torch.inference_mode():

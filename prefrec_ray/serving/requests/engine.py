@@ -248,6 +248,7 @@ def draw_items(
         if not len(shelf.policy.items):
             continue
         states = tracker.states(now[mine], users=rows[mine])
+        recent = tracker.recent(rows[mine]) if shelf.policy.penalises_repetition else None
         out = shelf.excluded([seen[at] for at in mine.tolist()])
         left = shelf.policy.left(out)
         # A short draw is the beginning of a long one. So all states draw the same number at once, and are cut off;
@@ -258,7 +259,9 @@ def draw_items(
             if not len(group):
                 continue
             seed = int(rng.integers(2**63))
-            of_group = shelf.policy.draw(states[group], min(k, int(left[group].min())), out.take(group), seed)
+            seen_kinds = None if recent is None else recent[group]
+            most = min(k, int(left[group].min()))
+            of_group = shelf.policy.draw(states[group], most, out.take(group), seed, seen_kinds)
             ids, chances = shelf.policy.items.ids[of_group.rows].tolist(), of_group.propensities.tolist()
             for at, one, chance in zip(mine[group].tolist(), ids, chances, strict=True):
                 drawn[at] = one[: wanted[at]], chance[: wanted[at]]

@@ -33,7 +33,7 @@ class Loaded:
     def states(self) -> str:
         """Return a key that is equal for policies with the same states of users, except for their scale."""
         definition = json.dumps(self.policy.state.to_dict(), sort_keys=True)
-        return _hash(definition, self.policy.items.ids, self.policy.items.embeddings)
+        return _hash(definition, self.policy.items.ids, self.policy.items.embeddings, self.policy.items.kind_codes)
 
 
 def load_policies(main: str, settings: ServeSettings, tables: Sequence[ItemTable] = ()) -> list[Loaded]:
@@ -65,7 +65,7 @@ def load_policies(main: str, settings: ServeSettings, tables: Sequence[ItemTable
 
 def _key(items: ItemTable) -> str:
     """Return a key of all columns that serving uses."""
-    return _hash(items.ids, items.embeddings, items.logged)
+    return _hash(items.ids, items.embeddings, items.logged, items.kind_codes)
 
 
 def _hash(*parts: Any, size: int = 8) -> str:
@@ -199,11 +199,19 @@ def _extended(items: ItemTable, new: Mapping[ItemId, np.ndarray], codes: Codes) 
         logged = np.concatenate([logged, np.full(len(new), logged[logged > 0].mean(), np.float32)])
     ids = np.concatenate([items.ids, codes.array(new)])
     embeddings = np.concatenate([items.embeddings, np.stack(list(new.values())).astype(np.float32)])
-    return ItemTable(ids, embeddings, logged)
+    kinds = items.kind_codes
+    if kinds is not None:
+        # An added item is in the cluster of the nearest known item. Its categories and maker are not known.
+        of_new = np.full((len(new), kinds.shape[1]), -1, np.int32)
+        of_new[:, 0] = kinds[items.nearest(embeddings[len(items) :], 1, "nearest")[:, 0], 0]
+        kinds = np.concatenate([kinds, of_new])
+    return ItemTable(ids, embeddings, logged, kind_codes=kinds)
 
 
 def _selected(items: ItemTable, kept: np.ndarray) -> ItemTable:
     logged = None if items.logged is None else items.logged[kept]
     if logged is not None and not logged.any():
         logged = np.ones(len(logged), np.float32) if len(logged) else None
-    return replace(items, ids=items.ids[kept], embeddings=items.embeddings[kept], logged=logged, about=None)
+    kinds = None if items.kind_codes is None else items.kind_codes[kept]
+    ids, embeddings = items.ids[kept], items.embeddings[kept]
+    return replace(items, ids=ids, embeddings=embeddings, logged=logged, about=None, kind_codes=kinds)

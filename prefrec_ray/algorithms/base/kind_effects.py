@@ -1,0 +1,117 @@
+"""Effects of kinds of items on Q: the mean of what Q misses on the items of a kind.
+
+Q is a smooth function of the embedding, so that it averages over neighbouring items. The value of a creator or of a
+topic may differ from the values of its neighbours. The errors of Q on the transitions of the log,
+
+    e = r + gamma Q(s', a') - Q(s, a)        a': the next logged item,
+
+then have another mean for each kind. It is a random effect, shrunk by the signal that two halves of the users share
+(empirical Bayes; Robbins 1956, "An Empirical Bayes Approach to Statistics"): kinds without effect get none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from prefrec_ray.algorithms.base.module import OfflineModule
+from prefrec_ray.algorithms.reward.labels import RewardFunction, label_histories, label_users
+from prefrec_ray.dataset import PreparedDataset, tensor
+from prefrec_ray.ids import first_rows, run_lengths
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.transitions import transition_rows
+from prefrec_ray.policy.networks.critic import Critic
+
+#: Impressions of training users from which effects are estimated.
+ROWS = 200_000
+#: Impressions of one forward pass.
+_CHUNK = 8192
+
+
+def with_kind_effects(critic: Critic, module: OfflineModule, dataset: PreparedDataset, items: ItemTable) -> Critic:
+    """Return the critic with the effects of the kinds of the data set's `items` on its Q."""
+    if items.kind_codes is None:
+        return critic
+    parts: list[_Errors] = []
+    rows = users = 0
+    for file in dataset.files("requests", "train"):
+        part = _errors(critic, module, dataset, file)
+        parts.append(part._replace(user=part.user + users))
+        rows, users = rows + len(part.item), users + int(part.user.max(initial=-1)) + 1
+        if rows >= ROWS:
+            break
+    if not rows:
+        return critic
+    error, user, item = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return replace(critic, kind_effects=kind_effects(error, user, items.kind_codes[items.rows(item)]))
+
+
+def kind_effects(errors: np.ndarray, users: np.ndarray, codes: np.ndarray) -> list[np.ndarray]:
+    """Return the effect of each code, float32 [C] for each of K kinds, on `errors` float64 [n].
+
+    `users` int64 [n] are the numbers of the users, and `codes` int32 [n, K] the kinds of the items; -1: unknown. Later
+    kinds explain what the earlier ones leave. A user's mean error is removed, since it is not due to an item.
+    """
+    counts = np.bincount(users)
+    left = errors - (np.bincount(users, errors) / np.maximum(counts, 1))[users]
+    effects = []
+    for code in codes.T:
+        known = code >= 0
+        own = _shrunk_means(left[known], users[known] % 2, code[known])
+        left = left - np.where(known, np.append(own, 0.0)[code], 0.0)
+        effects.append(own.astype(np.float32))
+    return effects
+
+
+def _shrunk_means(errors: np.ndarray, half: np.ndarray, code: np.ndarray) -> np.ndarray:
+    """Return the shrunk mean of the errors [n] of each code, float64 [C]; `half` [n] is 0 or 1.
+
+    The variance of effects is the covariance of the means of both halves, which have no user in common.
+    """
+    size = int(code.max(initial=-1)) + 1
+    place = half * size + code
+    count = np.bincount(place, minlength=2 * size).reshape(2, size)
+    total = np.bincount(place, errors, minlength=2 * size).reshape(2, size)
+    each, overall = total / np.maximum(count, 1), total.sum(axis=0) / np.maximum(count.sum(axis=0), 1)
+    weight = count.min(axis=0)
+    if not weight.any():
+        return np.zeros(size)
+    variance = float((weight * each.prod(axis=0)).sum() / weight.sum())
+    if variance <= 0:
+        return np.zeros(size)
+    shown, rows = int((count.sum(axis=0) > 0).sum()), count.sum(axis=0)
+    # The mean of n errors has the variance `variance` + noise / n.
+    noise = max(0.0, float((rows * np.square(overall)).sum() - variance * rows.sum()) / shown)
+    return overall * rows / (rows + noise / variance)
+
+
+class _Errors(NamedTuple):
+    """Errors of Q on transitions."""
+
+    error: np.ndarray  # float64 [n]
+    user: np.ndarray  # int64 [n], from 0
+    item: np.ndarray  # ids [n]
+
+
+def _errors(critic: Critic, module: OfflineModule, dataset: PreparedDataset, file: str) -> _Errors:
+    """Return the errors on the transitions of one file of impressions."""
+    settings = module.model_config
+    from_column = settings["reward_source"] == "column"
+    table = dataset.read(file, ["user_id", "item_id", "state", "action", *(["reward"] if from_column else [])])
+    starts = first_rows(table["user_id"].to_numpy(zero_copy_only=False))
+    rows, horizon = transition_rows(starts, len(table)), settings["reward_horizon"]
+    state, action = tensor(table["state"]), tensor(table["action"])
+    if from_column:
+        label = label_users(table["reward"].to_numpy()[rows], starts, len(table), horizon)
+    else:
+        weights = {name: value.cpu().numpy() for name, value in module.reward.network.state_dict().items()}
+        reward = RewardFunction(weights, module.hidden_sizes, settings["reward_columns"], settings["reward_members"])
+        _, label = label_histories(reward, state, action, starts, horizon)
+    label = (label - float(module.reward.mean)) / float(module.reward.std)
+    parts = [slice(start, start + _CHUNK) for start in range(0, len(table), _CHUNK)]
+    q = np.concatenate([critic.q(state[part], action[part, None])[:, 0] for part in parts]).astype(np.float64)
+    user = np.repeat(np.arange(len(starts)), run_lengths(starts, len(table)))
+    item = table["item_id"].to_numpy(zero_copy_only=False)
+    return _Errors(label + settings["gamma"] * q[rows + 1] - q[rows], user[rows], item[rows])
