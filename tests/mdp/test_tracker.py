@@ -11,6 +11,7 @@ from mdp_histories import DEFINITION, ITEMS, Request, as_rows, histories, profil
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.bulk import raw_states
+from prefrec_ray.mdp.exposure import recent_kinds
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.tracker import MeanDivisors, StateTracker
@@ -52,6 +53,35 @@ def test_states_equal_those_in_bulk(users, by_id, with_dwell, seed):
         assert not states[~moving].any()
         item = np.where(moving, item, -1)
         tracker.observe(timestamp, item, feedback, ids, moving, dwell if with_dwell else None)
+        position += moving
+
+
+@settings(deadline=None, max_examples=20)
+@given(histories(), st.integers(0, 2**32 - 1))
+def test_recent_kinds_equal_those_in_bulk(folder, users, seed):
+    """Users pause at random, some items are unknown, and the users go through a file."""
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(-1, 5, (len(ITEMS), 2)).astype(np.int32)
+    items = replace(ITEMS, kind_codes=codes)
+    tracker = StateTracker(DEFINITION, NORMALISER, items, profiles(len(users)))
+    lengths = np.array([len(requests) for requests in users])
+    starts = np.cumsum(lengths) - lengths
+    shown = np.array([request.item for requests in users for request in requests])
+    known = np.append(codes, [[-1, -1]], axis=0)  # an unknown item has the row -1
+    position = np.zeros(len(users), dtype=int)
+    while (position < lengths).any():
+        moving = (position < lengths) & (rng.random(len(users)) < 0.7)
+        expected = recent_kinds(starts, starts + position, items.find(shown), known)
+        np.testing.assert_array_equal(tracker.recent(), expected)
+        some = rng.permutation(len(users))[:2]
+        np.testing.assert_array_equal(tracker.recent(some), expected[some])
+        timestamp, ids, item, feedback, _ = arguments(users, position, garbage=int(rng.integers(2**45)))
+        tracker.observe(timestamp, item, feedback, ids, moving)
+        if rng.random() < 0.1:
+            place = str(folder.mktemp("tracker") / "users")
+            tracker.save(place)
+            tracker = StateTracker(DEFINITION, NORMALISER, items, 0)
+            tracker.load(place)
         position += moving
 
 

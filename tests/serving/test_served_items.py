@@ -19,9 +19,10 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.policy import Policy
-from prefrec_ray.serving.requests.bodies import DeleteItems, PutItem, PutItems, Recommend
+from prefrec_ray.serving.requests.bodies import DeleteItems, Feedback, PutItem, PutItems, Recommend
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.serving.state.policies import Codes, Shelf, load_policies
@@ -199,6 +200,30 @@ def test_they_are_there_after_a_restart(tmp_path: Path, save: bool) -> None:
         desk = Desk(tmp_path / "policy", tmp_path / "state")
         assert desk.opened.notes == []
         assert desk.engine.state.codes.ids.tolist() == [*range(40), *MANY]
+
+
+@pytest.mark.parametrize("save", [False, True])
+def test_kinds_of_recent_impressions_count_before_and_after_a_restart(tmp_path: Path, save: bool) -> None:
+    """Items 0, 4, 8 and so on are of one kind; so is an added item near item 0. A withdrawn item changes no kind."""
+    policy = make_policy(serving=ServingSettings(temperature=1.0, variety=0.0, repetition=50.0, repetition_window=20))
+    kinds = (np.arange(40)[:, None] % 4).astype(np.int32)
+    replace(policy, items=replace(policy.items, kind_codes=kinds)).save(str(tmp_path / "policy"))
+    desk = Desk(tmp_path / "policy", tmp_path / "state", leave_out="nothing")
+    near = policy.items.embeddings[0].astype(float).tolist()
+    desk.engine.log.commit([Event(Kind.ITEM, 1, items=[40], embedding=near)])
+    desk.engine.log.commit([Event(Kind.WITHDRAWN, 1, items=[3])])
+    desk.stop()
+    desk = Desk(tmp_path / "policy", tmp_path / "state", leave_out="nothing")
+    for number in range(3):
+        feedback = {"like": 0.0, "watch": 0.5}
+        desk.one(Feedback(user="anna", item=8, feedback=feedback, event_id=f"own-{number}"))
+    desk.stop(save)
+    desk = Desk(tmp_path / "policy", tmp_path / "state", leave_out="nothing")
+    items = desk.one(Recommend(user="anna", k=29))["items"]
+    assert not {item for item in items if item % 4 == 0}
+    assert 3 not in items
+    others = desk.one(Recommend(user="ben", k=29))["items"]
+    assert {item for item in others if item % 4 == 0}
 
 
 NEW = [0.5, 0.25, -1.0]

@@ -168,8 +168,8 @@ def gain_of_good_items(data: Histories, kind: str) -> float:
     platform = Platform(STATE, NORMALISER, ITEMS, data, np.arange(100), 0.5, 60)
     good, rng = np.flatnonzero(ITEMS.embeddings[:, 0] > 0), np.random.default_rng(0)
     servers: dict[str, Any] = {
-        "good": lambda states, step, seen: rng.choice(good, len(states)),
-        "logged": lambda states, step, seen: data.row[data.starts[:100] + step],
+        "good": lambda visit: rng.choice(good, len(visit.states)),
+        "logged": lambda visit: data.row[data.starts[:100] + visit.step],
     }
     members = [fitted(data, kind)]
     levels = {name: roll_out(platform, members, server, 0).levels["frequency"] for name, server in servers.items()}

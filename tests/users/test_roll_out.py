@@ -16,7 +16,7 @@ from prefrec_ray.users import WARM
 from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.inputs import DOSES
 from prefrec_ray.users.member import Outcomes
-from prefrec_ray.users.roll_out import KEPT_EVERY, Platform, logged_levels, roll_out
+from prefrec_ray.users.roll_out import KEPT_EVERY, Platform, Visit, logged_levels, roll_out
 
 LOGGED = ServingSettings(candidates="logged", variety=0.0)
 
@@ -46,10 +46,10 @@ def test_levels_of_a_roll_out_are_those_of_its_sessions() -> None:
     data = replace(histories(users=8), mean_depth=np.full(8, 1.2), mean_revisit_ms=np.full(8, 10 * HOUR))
     shown: list[np.ndarray] = []
 
-    def server(states: np.ndarray, step: int, seen: np.ndarray | None) -> np.ndarray:
-        assert seen is None  # the log repeats
-        shown.append(states)
-        return np.full(len(states), 7)
+    def server(visit: Visit) -> np.ndarray:
+        assert visit.seen is None  # the log repeats
+        shown.append(visit.states)
+        return np.full(len(visit.states), 7)
 
     outcome = roll_out(platform(data), [Clockwork(0.4), Clockwork(0.9)], server, seed=0)
     assert outcome.levels["depth"].tolist() == [[2.0] * 3] * 2  # floor(3 / 1.2)
@@ -102,9 +102,10 @@ def test_where_the_log_repeats_nothing_nothing_is_repeated() -> None:
     assert not data.repeats
     seen_counts: list[np.ndarray] = []
 
-    def server(states: np.ndarray, step: int, seen: np.ndarray) -> np.ndarray:
-        seen_counts.append(seen.sum(axis=1))
-        return seen.argmin(axis=1)  # the first unseen
+    def server(visit: Visit) -> np.ndarray:
+        assert visit.seen is not None
+        seen_counts.append(visit.seen.sum(axis=1))
+        return visit.seen.argmin(axis=1)  # the first unseen
 
     outcome = roll_out(platform(data, requests=10), [Clockwork(0.5)], server, seed=0)
     assert [counts.tolist() for counts in seen_counts] == [[step] * 3 for step in range(10)]

@@ -83,8 +83,8 @@ def short_names(descriptions: Sequence[Mapping[str, Any]], uris: Sequence[str]) 
     """Return a name for each run or policy, equal in every table and figure.
 
     A name consists of method and recipe, then task and seed if they differ. If names are still equal, the serving
-    `rule` is added, then the penalties (`variety`, `repetition`), the `temperature`, and the part of the `uris` from the
-    first difference on.
+    `rule` is added, then the penalties (`variety`, `repetition`), the `temperature`, and the part of the `uris` from
+    the first difference on.
     """
     differing = [key for key in ("task", "seed") if len({str(d.get(key)) for d in descriptions}) > 1]
     keys = ["method", "recipe", *differing]

@@ -1,9 +1,10 @@
 """Choice of the serving rule of trained networks, by roll-outs in models of users.
 
-Temperature, penalties for items like recent ones, and the scores (Q or expected feedback) decide what a policy draws. Which
-rule users prefer differs between platforms, and no statistic of the log determines it. Rules are therefore compared on
-validation users, in models of different classes. The value of a rule is the lower end of its gain over the logging
-policy in the model with the lowest end: classes disagree if the log does not determine what a rule does to users.
+Temperature, penalties on items like recent ones, and the scores (Q or expected feedback) decide what a policy draws.
+Which rule users prefer differs between platforms, and no statistic of the log determines it. Rules are therefore
+compared on validation users, in models of different classes. The value of a rule is the lower end of its gain over the
+logging policy in the model with the lowest end: classes disagree if the log does not determine what a rule does to
+users.
 """
 
 from __future__ import annotations
