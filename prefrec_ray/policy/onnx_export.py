@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pyarrow as pa
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
@@ -20,25 +21,33 @@ from prefrec_ray.policy.networks.candidates import CandidateActor
 from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.networks.layers import to_array
 from prefrec_ray.policy.networks.q import ItemNetwork, QFunction
+from prefrec_ray.storage.parquet import write_parquet
 
-ACTOR, CRITIC = "actor.onnx", "critic.onnx"
+ACTOR, CRITIC, EFFECTS = "actor.onnx", "critic.onnx", "effects.parquet"
 _OPSET, _IR_VERSION = 17, 9
 
 
 def export_onnx(policy: Policy, output: str) -> list[str]:
-    """Write `output`/actor.onnx, and critic.onnx if Q scores items. Returns their names.
+    """Write `output`/actor.onnx, and critic.onnx and effects.parquet if Q scores items. Returns their names.
 
     actor: scaled `states` float32 [n, S], as from the tracker -> `actions` [n, A]. critic: `states` and `candidates`
-    float32 [n, k, A], embeddings of items -> `scores` [n, k], by expected feedback if the policy uses it. Raises
-    `UserError` if `output` exists, or for an actor of another kind.
+    float32 [n, k, A], embeddings of items -> `scores` [n, k], by expected feedback if the policy uses it. effects:
+    what the kinds of each item (`item_id`) add to its score. Raises `UserError` if `output` exists, or for an actor of
+    another kind.
     """
     models = {ACTOR: _actor(policy)}
     if isinstance(policy.scorer, Critic):
         models[CRITIC] = _critic(policy.scorer, policy)
+    effects = None
+    if isinstance(policy.scorer, Critic) and policy.items.kind_codes is not None:
+        effects = policy.scorer.effects(policy.items.kind_codes)
     with storage.staged(output, ACTOR) as folder:
         for name, model in models.items():
             storage.write_bytes(storage.join(folder, name), model.SerializeToString())
-    return list(models)
+        if effects is not None:
+            table = pa.table({"item_id": policy.items.ids, "effect": effects})
+            write_parquet(table, storage.join(folder, EFFECTS))
+    return [*models, *([] if effects is None else [EFFECTS])]
 
 
 class _Graph:
