@@ -42,12 +42,14 @@ def trained(**serving: Any) -> Policy:
     return make_policy(serving=ServingSettings(**serving), provenance={"task": "depth", "method": "PrefRec"})
 
 
-LAW = {"temperature": 0.45, "variety": 9.0}
+LAW = {"temperature": 0.45, "variety": 9.0, "repetition": 0.3, "repetition_window": 100}
 
 
 def plain(rule: Rule) -> Tried:
     """Roll out in a law instead of a model: the farther from the best rule, the lower; feedback adds a tenth."""
     away = abs(math.log(rule.temperature / LAW["temperature"])) + abs(rule.variety - LAW["variety"]) / 10
+    away += abs(rule.repetition - LAW["repetition"])
+    away += 0.1 * (rule.repetition > 0 and rule.repetition_window != LAW["repetition_window"])
     low = 2.0 - away + 0.1 * (rule.scores == "feedback")
     return Tried(rule, support=1 - math.exp(-4 * rule.temperature - rule.variety), level=low + 1, low=low)
 
@@ -66,7 +68,7 @@ def users(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.PreparedDataset, "open", lambda uri: SimpleNamespace(items=tuple))
 
 
-START = Rule(0.2, 1.0, "q")
+START = Rule(0.2, 1.0, 0.0, 30, "q")
 
 
 def found(rules: list[Rule] | None = None, start: Rule = START, **grid: Any) -> list[Tried]:
@@ -80,17 +82,18 @@ def found(rules: list[Rule] | None = None, start: Rule = START, **grid: Any) -> 
 def test_the_best_rule_of_the_grid_is_found_and_no_rule_is_tried_twice() -> None:
     rules: list[Rule] = []
     tried = found(rules)
-    assert tried[0].rule == Rule(0.45, 9.0, "feedback")
+    assert tried[0].rule == Rule(0.45, 9.0, 0.3, 100, "feedback")
     supported = [one.low for one in tried if one.support >= THRESHOLD]
     assert supported == sorted(supported, reverse=True)
     assert len(rules) == len(set(rules)) == len(tried)
-    assert Rule(0.2, 1.0, "q") in rules
-    assert len(rules) == 1 + 4 + 4 + 4 + 1  # start, penalties, temperatures, penalties, scores
+    assert START in rules
+    # start, diversity and repetition penalties, windows, temperatures, both penalties again, scores
+    assert len(rules) == 1 + 4 + 4 + 2 + 4 + 4 + 4 + 1
 
 
 def test_rules_with_support_come_first() -> None:
     """Rules without a penalty lack support by the log, although their gain would be larger."""
-    law = {"temperature": 0.05, "variety": 0.0}
+    law = {**LAW, "temperature": 0.05, "variety": 0.0}
     with patch.dict(LAW, law):
         tried = found(variety=[0.0, 1.0], scores=["q"])
     assert max(one.low for one in tried if one.support < THRESHOLD) > tried[0].low
@@ -102,14 +105,14 @@ def test_settings_with_a_value_are_kept() -> None:
     grid = Grid.from_serving(ServingSettings(temperature=0.3))
     assert (grid.temperature, grid.variety, grid.scores) == ([0.3], Grid().variety, Grid().scores)
     rules: list[Rule] = []
-    found(rules, Rule(0.3, 1.0, "q"), temperature=[0.3], scores=["q"])
+    found(rules, START._replace(temperature=0.3), temperature=[0.3], scores=["q"])
     assert {(rule.temperature, rule.scores) for rule in rules} == {(0.3, "q")}
 
 
 def test_the_chosen_policy_differs_in_its_rule_only(users: None) -> None:
     policy = trained()
     chosen = choose_rule(policy, "data").policy
-    serving = policy.serving.model_copy(update={"temperature": 0.45, "variety": 9.0})
+    serving = policy.serving.model_copy(update=LAW)
     assert chosen == replace(policy, serving=serving, provenance={**policy.provenance, "rule_chosen": True})
 
 
@@ -178,7 +181,8 @@ def test_the_command_saves_the_policy_and_says_what_was_tried(
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     serving = Policy.load("constrained").serving
     header = next(number for number, line in enumerate(lines) if line[:1] == ["temperature"])
-    assert lines[header + 1][:3] == [f"{serving.temperature:g}", f"{serving.variety:g}", serving.scores]
+    numbers = (serving.temperature, serving.variety, serving.repetition, serving.repetition_window)
+    assert lines[header + 1][:5] == [*map("{:g}".format, numbers), serving.scores]
     assert ["next:", "prefrec", "evaluate", "constrained", "--dataset", "data"] in lines
     assert Policy.load("constrained").provenance["rule_chosen"]
     assert prefrec(arguments) == 2
