@@ -59,7 +59,6 @@ def evaluate(
     """Evaluate policies on logged sessions, with intervals, controls and negative controls, and give each a verdict."""
     with loading(console()):
         from prefrec_ray.cli.config import open_section
-        from prefrec_ray.evaluation.results.verdict import with_support
         from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
         from prefrec_ray.settings import parse
 
@@ -71,10 +70,9 @@ def evaluate(
     run = EvaluationRun(policies, dataset, settings, online, output)
     with progress(console()) as report:
         evaluation = run_evaluation(run, report)
-    shown = with_support(evaluation)
-    for task in shown.tasks:
-        console().print(summary(shown, task))
-        if (note := level_note(shown, task)) is not None:
+    for task in evaluation.tasks:
+        console().print(summary(evaluation, task))
+        if (note := level_note(evaluation, task)) is not None:
             console().print(note)
         console().print()
     console().print(verdict_table(evaluation))
@@ -90,15 +88,14 @@ def evaluate(
 def next_command(evaluation: Evaluation, run: EvaluationRun, dataset: str, config: str | None) -> str | None:
     """Return the `prefrec constrain` command for the best policy that lacks support, or None."""
     from prefrec_ray import storage
+    from prefrec_ray.evaluation.results.verdict import case_of
     from prefrec_ray.evaluation.selection.serving_rule import can_choose
     from prefrec_ray.policy import Policy
 
     bundles = {r.subject: r.bundle for r in evaluation.records if r.role == "policy" and r.bundle is not None}
-    if len(evaluation.verdicts) == len(run.bundles) == 1:  # a policy without support may have no record
-        bundles = dict.fromkeys(evaluation.verdicts, run.bundles[0])
     for name in evaluation.verdicts:
-        support, bundle = evaluation.support.get(name), bundles.get(name)
-        if support is None or support.supported or bundle is None or not can_choose(Policy.load(bundle)):
+        bundle = bundles.get(name)
+        if bundle is None or not case_of(evaluation, name).unsupported or not can_choose(Policy.load(bundle)):
             continue
         names = ("constrained", *(f"constrained_{number}" for number in range(2, 100)))
         home = posixpath.dirname(bundle.rstrip("/"))

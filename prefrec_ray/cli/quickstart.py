@@ -24,7 +24,6 @@ def quickstart(
 
     from prefrec_ray import storage
     from prefrec_ray.cli.config import load_sections, parse_section
-    from prefrec_ray.evaluation.results.verdict import with_support
     from prefrec_ray.reports.page import write_report
 
     if storage.exists(output):
@@ -46,10 +45,9 @@ def quickstart(
     evaluation = _run(settings, logs, dataset, runs)
     report = storage.join(output, "report.html")
     write_report([runs], report)
-    shown = with_support(evaluation)
-    for task in shown.tasks:
+    for task in evaluation.tasks:
         out.print()
-        out.print(summary(shown, task))
+        out.print(summary(evaluation, task))
     out.print()
     out.print(verdict_table(evaluation))
     out.print()

@@ -53,12 +53,7 @@ def evaluation_section(evaluation: Evaluation) -> Markup | None:
                 parts += [html.paragraph(f"Settings: {text}.", "note") for text in (_settings(records[0]),) if text]
     if not parts:
         return None
-    notes = [html.paragraph(LEVEL, "note")]
-    lost = [name for name, support in evaluation.support.items() if not support.supported]
-    if lost:
-        text = f"No estimate, because the log does not contain the states that they lead users to: {', '.join(lost)}."
-        notes.append(html.paragraph(text, "note"))
-    return html.section("Evaluation and its controls", *notes, *parts, folded=True)
+    return html.section("Evaluation and its controls", html.paragraph(LEVEL, "note"), *parts, folded=True)
 
 
 def _records(records: Sequence[Record]) -> Markup:

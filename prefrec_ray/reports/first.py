@@ -166,7 +166,7 @@ def _risks(evaluation: Evaluation, case: Case) -> Answer:
             f"{', '.join(best)}: always the items with the highest scores. If users show fatigue, this harms, and the "
             "next log contains little else."
         )
-    lost = [name for name, support in evaluation.support.items() if not support.supported]
+    lost = [name for name in evaluation.verdicts if case_of(evaluation, name).unsupported]
     if lost:
         lines.append(f"{', '.join(lost)}: leads users to states that the log does not contain. The effect is unknown.")
     lines.append(
@@ -186,7 +186,7 @@ def _next(evaluation: Evaluation, case: Case, verdict: PolicyVerdict) -> Answer:
             f"Test {case.policy} on a small share of users (a canary next to your current policy), then compare both."
         )
         command = f"prefrec serve {policy} --state STATE\nprefrec compare STATE --days 7"
-    elif case.support is not None and not case.support.supported:
+    elif case.unsupported:
         text = f"Test nothing yet. Find a serving rule of {case.policy} with more support by the log, then evaluate it."
         output = quote(storage.join(posixpath.dirname(uri.rstrip("/")) or ".", "constrained"))
         command = f"prefrec constrain {policy} --dataset {dataset} --output {output}"

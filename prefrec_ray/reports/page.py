@@ -11,7 +11,6 @@ from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.records import Evaluation
-from prefrec_ray.evaluation.results.verdict import with_support
 from prefrec_ray.reports import figures, html
 from prefrec_ray.reports.evaluated import evaluation_section, served_section
 from prefrec_ray.reports.first import first_screen, items_shown
@@ -74,7 +73,7 @@ def render(runs: Sequence[Run], evaluation: Evaluation, evaluated: str = "") -> 
     titles = item_titles(places, items_shown(evaluation))
     blocks = [
         first_screen(evaluation, _facts(runs, evaluation, evaluated), titles).render(),
-        evaluation_section(with_support(evaluation)),
+        evaluation_section(evaluation),
         served_section(evaluation, titles),
         _reward(runs),
         _curves(runs),

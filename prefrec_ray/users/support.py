@@ -19,9 +19,15 @@ from prefrec_ray.users.roll_out import KEPT_EVERY
 
 #: Share of logged impressions that are within all ranges.
 WITHIN = 0.99
-#: Required share of supported impressions of a policy. At shares of .4 to .6, a policy without a gain under fatigue was
-#: estimated to gain a level and a half; at .9 and more the size was right (docs/results/truth.md).
-THRESHOLD = 0.8
+
+
+def unsupported_error(share: float) -> float:
+    """Return the error of a gain, as a share of the gain, if only this share of the impressions is supported.
+
+    The log does not show the effect of the other impressions. If they lose what the supported ones gain, the gain is
+    smaller by 2 (1 - share) of itself.
+    """
+    return 2.0 * (1.0 - share)
 
 
 @dataclass(frozen=True)

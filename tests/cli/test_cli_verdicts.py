@@ -26,8 +26,8 @@ def line(subject: str, gain: float, estimator: str = "model", **changes: object)
 
 
 def judged(*records: Record, unsure: tuple[str, ...] = ()) -> Evaluation:
-    support = {r.subject: Support(states=0.9, threshold=0.6, supported=True) for r in records}
-    support |= {name: Support(states=0.2, ess=0.0123, threshold=0.6, supported=False) for name in unsure}
+    support = {r.subject: Support(states=0.9) for r in records}
+    support |= {name: Support(states=0.2, ess=0.0123) for name in unsure}
     evaluation = Evaluation(records=records, support=support)
     return evaluation.model_copy(update={"verdicts": verdicts(evaluation)})
 

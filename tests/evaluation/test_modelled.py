@@ -1,5 +1,6 @@
 """The estimator `model` through Ray: better, worse and unsupported policies."""
 
+import math
 import shutil
 import tracemalloc
 from dataclasses import replace
@@ -20,7 +21,6 @@ from prefrec_ray.evaluation.estimators import model
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.results.records import Evaluation, ItemShare, ServedItems
-from prefrec_ray.evaluation.results.verdict import verdicts
 from prefrec_ray.evaluation.settings import EvaluateSettings, ModelSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.users.histories import histories_of
@@ -31,9 +31,7 @@ from prefrec_ray.users.roll_out import Imagined
 def evaluated(dataset: PreparedDataset, policies: dict[str, Policy], clone: BehaviorClone) -> Evaluation:
     settings = EvaluateSettings(estimators=("model",), model=ModelSettings(models=2, users=60, requests=60))
     near = direction(dataset, 0.3, provenance={"method": "TD3_BC"})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "THRESHOLD", 0.0)  # these policies serve few items: no log supports them
-        return evaluate(EvaluationRequest(dataset, {**policies, "near": near}, ["frequency"], clone, settings))
+    return evaluate(EvaluationRequest(dataset, {**policies, "near": near}, ["frequency"], clone, settings))
 
 
 def test_histories_are_those_of_the_log(dataset: PreparedDataset) -> None:
@@ -113,15 +111,13 @@ def test_items_of_a_roll_out_are_counted_as_shown() -> None:
     assert shown.concentration(2) == pytest.approx(6 / 7)
 
 
-def test_policies_that_the_log_cannot_vouch_for_have_no_estimate(
-    dataset: PreparedDataset, policies: dict[str, Policy], clone: BehaviorClone, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(model, "THRESHOLD", 1.01)
-    settings = EvaluateSettings(estimators=("model",), model=ModelSettings(models=2, users=10, requests=40))
-    evaluation = evaluate(EvaluationRequest(dataset, policies, ["frequency"], clone, settings))
-    assert {name: support.supported for name, support in evaluation.support.items()} == {"right": False, "left": False}
-    assert not [record for record in evaluation.records if record.role == "policy"]
-    assert {said.verdict for said in verdicts(evaluation).values()} == {"inconclusive"}
+def test_intervals_contain_what_unsupported_impressions_may_lose(evaluated: Evaluation) -> None:
+    for name, support in evaluated.support.items():
+        record = next(r for r in evaluated.records if r.subject == name)
+        between, error = (float(record.settings[key]) for key in ("disagreement", "relative_error"))
+        assert error == pytest.approx(math.hypot(between, 2 * (1 - support.states)))
+        assert record.gain - record.gain_interval[0] >= min(error * abs(record.gain), record.gain + 5.0) - 1e-9
+    assert min(support.states for support in evaluated.support.values()) < 1
 
 
 def test_the_same_seed_says_the_same(

@@ -101,7 +101,7 @@ def test_one_user_says_nothing_of_others(relative_error: float, level: float, lo
     records = replace(one, settings={"relative_error": relative_error}, relative_error=relative_error).records(SEED)
     assert (records[0].ci_low, records[0].ci_high) == (0, 5)
     assert records[0].reaches_end
-    support = {"a": Support(states=1.0, threshold=0.8, supported=True)}
+    support = {"a": Support(states=1.0)}
     said = verdicts(Evaluation(records=tuple(records), support=support))["a"]
     assert said.verdict == "inconclusive"
     assert "not converged" in said.reasons[0]

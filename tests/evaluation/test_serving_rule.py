@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -35,7 +34,6 @@ from prefrec_ray.policy import DETERMINISTIC, Policy
 from prefrec_ray.runs import train as runs
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import start_run
-from prefrec_ray.users.support import THRESHOLD
 
 
 def trained(**serving: Any) -> Policy:
@@ -83,22 +81,11 @@ def test_the_best_rule_of_the_grid_is_found_and_no_rule_is_tried_twice() -> None
     rules: list[Rule] = []
     tried = found(rules)
     assert tried[0].rule == Rule(0.45, 9.0, 0.3, 100, "feedback")
-    supported = [one.low for one in tried if one.support >= THRESHOLD]
-    assert supported == sorted(supported, reverse=True)
+    assert [one.low for one in tried] == sorted((one.low for one in tried), reverse=True)
     assert len(rules) == len(set(rules)) == len(tried)
     assert START in rules
     # start, diversity and repetition penalties, windows, temperatures, both penalties again, scores
     assert len(rules) == 1 + 4 + 4 + 2 + 4 + 4 + 4 + 1
-
-
-def test_rules_with_support_come_first() -> None:
-    """Rules without a penalty lack support by the log, although their gain would be larger."""
-    law = {**LAW, "temperature": 0.05, "variety": 0.0}
-    with patch.dict(LAW, law):
-        tried = found(variety=[0.0, 1.0], scores=["q"])
-    assert max(one.low for one in tried if one.support < THRESHOLD) > tried[0].low
-    assert tried[0].support >= THRESHOLD
-    assert tried[0].low == max(one.low for one in tried if one.support >= THRESHOLD)
 
 
 def test_settings_with_a_value_are_kept() -> None:
@@ -116,18 +103,26 @@ def test_the_chosen_policy_differs_in_its_rule_only(users: None) -> None:
     assert chosen == replace(policy, serving=serving, provenance={**policy.provenance, "rule_chosen": True})
 
 
-def test_the_lower_end_is_that_of_the_lowest_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two models and users with known levels; a user without a level in one model does not count there."""
+@pytest.mark.parametrize("share", [1.0, 0.9, 0.3])
+def test_the_lower_end_is_that_of_the_lowest_model(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two models and users with known levels; a user without a level in one model does not count there.
+
+    Impressions without support may lose what the others gain.
+    """
     levels = np.array([[2.0, 3.0, 4.0, 5.0], [1.0, 2.0, 3.0, np.nan]])
     own, logged = ({"depth": values} for values in (levels, np.ones_like(levels)))
     monkeypatch.setattr(model_score, "roll_out", lambda *_, **__: SimpleNamespace(levels=own, inputs=None))
     monkeypatch.setattr(model_score, "policy_server", lambda *_: None)
-    pasts = SimpleNamespace(share=lambda inputs: 0.9)
+    pasts = SimpleNamespace(share=lambda inputs: share)
     score = ModelScore(SimpleNamespace(items=None), SimpleNamespace(members=[], pasts=pasts), logged)
     rolled = score.rolled(trained(), "depth")
     assert rolled.level == pytest.approx(np.mean([2, 3, 4, 5, 1, 2, 3]))
-    assert rolled.support == 0.9
-    assert rolled.low == pytest.approx(1.0 - 1.96 * np.std([0, 1, 2]) / np.sqrt(3))
+    assert rolled.support == share
+    users = 1.96 * np.array([np.std([1, 2, 3, 4]) / 2, np.std([0, 1, 2]) / np.sqrt(3)])
+    lost = 2 * (1 - share) * np.array([2.5, 1.0])
+    assert rolled.low == pytest.approx(min(np.array([2.5, 1.0]) - np.hypot(users, lost)))
+    mean_gain = np.mean([1, 2, 3, 4, 0, 1, 2])
+    assert score(trained(), "depth") == pytest.approx(rolled.level - 2 * (1 - share) * mean_gain)
 
 
 def test_a_run_exports_its_policy_under_the_best_rule(
@@ -151,7 +146,7 @@ def test_a_run_exports_its_policy_under_the_best_rule(
     assert {rule.temperature for rule in rules} == {0.2, *TEMPERATURES}
     assert len({one.level for one in chosen.tried}) > 1
     assert all(0 <= one.support <= 1 and math.isfinite(one.low) for one in chosen.tried)
-    best = max(chosen.tried, key=lambda one: (min(one.support, THRESHOLD), one.low)).rule
+    best = max(chosen.tried, key=lambda one: one.low).rule
     policy = Policy.load(str(tmp_path / "run/policy"))
     assert (policy.serving.temperature, policy.serving.variety, policy.serving.scores) == best
     assert policy.provenance["rule_chosen"]

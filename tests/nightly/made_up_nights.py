@@ -45,7 +45,7 @@ def evaluation(gain: float, states: float = 0.95, top: float = 0.02) -> Evaluati
         name: ServedItems(requests=1000, distinct_items=500, top_items=(ItemShare(item_id=1, share=share),))
         for name, share in shares.items()
     }
-    support = {NAME: Support(states=states, threshold=0.8, supported=states >= 0.8)}
+    support = {NAME: Support(states=states)}
     outcome = Evaluation(records=records, served=served, support=support)
     return outcome.model_copy(update={"verdicts": verdicts(outcome)})
 

@@ -31,7 +31,7 @@ def write_verdicts(folder: Path) -> dict[str, Any]:
     many = _served(310, [(100 + i, 0.04 - 0.001 * i) for i in range(20)])
     few = _served(4, [(i, 0.25) for i in range(4)])
     logged = _served(1000, [(i, 0.02) for i in range(20)])
-    sure = {"states": 0.82, "ess": 0.31, "threshold": 0.6, "supported": True}
+    sure = {"states": 0.82, "ess": 0.31}
     content = {
         "schema_version": 1,
         "dataset": "quickstart/dataset",
@@ -40,7 +40,7 @@ def write_verdicts(folder: Path) -> dict[str, Any]:
         "served": {CANDIDATE: many, SAME: many, FEW: few, WORSE: few, "behaviour": logged},
         "support": {
             **dict.fromkeys((CANDIDATE, SAME, FEW, WORSE), sure),
-            LOST: {"states": 0.12, "ess": None, "threshold": 0.6, "supported": False},
+            LOST: {"states": 0.12, "ess": None},
         },
     }
     (folder / "evaluation.json").write_text(json.dumps(content))

@@ -95,7 +95,7 @@ def test_what_is_risky_stands_where_the_policy_is_praised(tmp_path: Path) -> Non
     """The rule best and an effective sample of nothing had green ticks, and a closed section the warning."""
     content = write_verdicts(tmp_path)
     for name in (CANDIDATE, FEW):
-        content["support"][name] = {"states": 0.99, "ess": 0.0001, "threshold": 0.8, "supported": True}
+        content["support"][name] = {"states": 0.99, "ess": 0.0001}
     content["served"][FEW] = content["served"][CANDIDATE]
     evaluation = Evaluation.model_validate({**content, "split": "test"})
     evaluation = evaluation.model_copy(update={"verdicts": verdicts(evaluation)})
@@ -124,7 +124,7 @@ def test_an_enough_effective_sample_is_green(judged: tuple[str, Page]) -> None:
 
 
 def test_what_is_next_depends_on_the_verdict() -> None:
-    lost = {"states": 0.1, "ess": None, "threshold": 0.8, "supported": False}
+    lost = {"states": 0.1, "ess": None}
     alone = Evaluation(dataset="my data", records=(), support={"p": lost})
     screen = first_screen(alone.model_copy(update={"verdicts": verdicts(alone)}), [])
     assert screen.answers[1].lines == ["Not known: p has no reliable estimate."]

@@ -28,7 +28,7 @@ from prefrec_ray.settings import Task
 from prefrec_ray.users.ensemble import Ensemble, fit_ensemble
 from prefrec_ray.users.histories import Histories, check_long_enough, read_histories
 from prefrec_ray.users.roll_out import Imagined, Platform, Server, Visit, logged_levels, roll_out, server_of_log
-from prefrec_ray.users.support import THRESHOLD
+from prefrec_ray.users.support import unsupported_error
 
 #: Random numbers in memory at a time.
 _NUMBERS = 1 << 22
@@ -71,14 +71,15 @@ def roll_out_all(
 
 
 def model_scores(request: EvaluationRequest, task: Task, modelled: Mapping[str, Modelled]) -> Scores:
-    """Return the levels of one task for the subjects with support by the log. Verdicts use this estimator first.
+    """Return the levels of one task. Verdicts use this estimator first.
 
-    The value of a user is the mean level of simulated sessions, averaged over models, and intervals contain the
-    disagreement of models. Users without a level under any subject are excluded. Settings: `model` (models, users,
-    requests). Raises `UserError` if no user remains, under all models or one, or in the log.
+    The value of a user is the mean level of simulated sessions, averaged over models. Intervals contain the
+    disagreement of models, and what impressions without support may lose. Users without a level under any subject are
+    excluded. Settings: `model` (models, users, requests). Raises `UserError` if no user remains, under all models or
+    one, or in the log.
     """
     settings = request.settings
-    rolled = [s for s in request.subjects_on(task) if s.name in modelled and modelled[s.name].within >= THRESHOLD]
+    rolled = [s for s in request.subjects_on(task) if s.name in modelled]
     subjects = [Subject(LOGGING_POLICY, LOGGING_POLICY, "control"), *rolled]
     imagined = [modelled[subject.name].imagined for subject in subjects]
     levels = np.stack([one.levels[task] for one in imagined], axis=2)  # [K, n, L]
@@ -97,7 +98,9 @@ def model_scores(request: EvaluationRequest, task: Task, modelled: Mapping[str, 
             f"{settings.model.requests} impressions of the log; expected more model.requests, or other estimators"
         )
     by_model = np.nanmean(levels[:, known], axis=1)  # [K, L]
-    error = disagreement(by_model - by_model[:, :1])
+    between = disagreement(by_model - by_model[:, :1])
+    errors = [math.hypot(between, unsupported_error(modelled[subject.name].within)) for subject in subjects]
+    errors[0] = between  # the logging policy
     return Scores(
         task=task,
         estimator="model",
@@ -108,14 +111,17 @@ def model_scores(request: EvaluationRequest, task: Task, modelled: Mapping[str, 
         counts={"users": int(known.sum()), "users_left_out": int((~known).sum())},
         settings={
             **settings.model.model_dump(),
-            "relative_error": error,
+            "disagreement": between,
             "logged_level": logged_level,
             "split": settings.split,
             "seed": settings.seed,
         },
         networks=(by_model, by_model[:, :1]),
-        own=[_own_units(one, imagined[0], settings.seed, error) for one in imagined],
-        relative_error=error,
+        own=[
+            {**_own_units(one, imagined[0], settings.seed, error), "settings": {"relative_error": error}}
+            for one, error in zip(imagined, errors, strict=True)
+        ],
+        relative_error=np.array(errors),
     )
 
 
@@ -128,8 +134,6 @@ def supports(
             states=modelled[name].within,
             ess=weighed[name].ess if name in weighed else None,
             ess_users=weighed[name].ess_users if name in weighed else None,
-            threshold=THRESHOLD,
-            supported=modelled[name].within >= THRESHOLD,
         )
         for name in request.policies
     }

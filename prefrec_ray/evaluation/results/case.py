@@ -10,15 +10,12 @@ from prefrec_ray.engagement import MAX_LEVEL
 from prefrec_ray.evaluation.results.names import BLIND, LOGGING_POLICY, shuffled
 from prefrec_ray.evaluation.results.records import Record, ServedItems, SpecificationRecord, Support
 from prefrec_ray.settings import Task
+from prefrec_ray.users.support import unsupported_error
 
 #: A policy serves the same items to all users if CONCENTRATED of its impressions are of FEW_ITEMS items, and the
 #: logging policy's most frequent items have less than half of this share. A log does not show the effect on users after
 #: hours.
 FEW_ITEMS, CONCENTRATED = 10, 0.9
-#: Largest accepted distance, in levels, between the logging policy in a model of users and in the log. In worlds with
-#: known true levels it was at most half of this when estimates were right (.07 with four models, .21 with two). A
-#: model with a larger distance does not reproduce the users of the log.
-CALIBRATED = 0.4
 #: Loss in the measure that the task does not count, as a share of the logging policy's value. With this loss the
 #: verdict is inconclusive.
 COST = 0.25
@@ -32,7 +29,7 @@ _UNCOUNTED: dict[Task, tuple[str, int]] = {"depth": ("mean_revisit_hours", -1), 
 class Case:
     """Inputs of a verdict.
 
-    `record`: the estimate, or None if it is missing or the policy lacks support. `peers`: all records of the same task
+    `record`: the estimate, or None if it is missing. `peers`: all records of the same task
     and estimator.
     """
 
@@ -69,6 +66,19 @@ class Case:
     def logging(self) -> Record | None:
         """Return the logging policy's record by the same estimator, or None."""
         return next((record for record in self.peers if record.subject == LOGGING_POLICY), None)
+
+    @property
+    def unsupported(self) -> bool:
+        """Return whether the gain is above 0 only without the error of impressions that the log does not support."""
+        record = self.record
+        if record is None or self.support is None or record.gain <= 0:
+            return False
+        low = record.gain_interval[0]
+        half = record.gain - low
+        if record.estimator != "model":  # its interval does not contain the error
+            return low > 0 and record.gain <= math.hypot(half, unsupported_error(self.support.states) * record.gain)
+        disagreement = float(record.settings.get("disagreement", 0.0)) * record.gain
+        return low <= 0 and record.gain > math.hypot(of_users(record, half), disagreement)
 
     @property
     def miss(self) -> float:

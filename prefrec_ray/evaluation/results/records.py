@@ -135,23 +135,20 @@ class ServedItems(Settings):
 
 
 class Support(Settings):
-    """Support of a policy by the log. Without it, the policy has no record of `model`.
+    """Support of a policy by the log.
 
-    `states`: share of the policy's impressions in the model of users with a state within the range of the log. The
-    policy is `supported` if it is at least `threshold`. `ess` and `ess_users`: effective shares of the logged sessions
-    and users under weights pi(i | s) / b(i | s) (`importance_weights.Effective`); null if the policy is not a
-    distribution over all items.
+    `states`: share of the policy's impressions in the model of users with a history within the range of the log. `ess`
+    and `ess_users`: effective shares of the logged sessions and users under weights pi(i | s) / b(i | s)
+    (`importance_weights.Effective`); null if the policy is not a distribution over all items.
     """
 
     states: float
     ess: float | None = None
     ess_users: float | None = None
-    threshold: float
-    supported: bool
 
     @property
     def text(self) -> str:
-        """Return `states` as a text, rounded down: 79.8 % are less than the 80 % that are needed."""
+        """Return `states` as a text, rounded down: only full support is 100 %."""
         return f"{math.floor(100 * self.states + 1e-9)}%"
 
 

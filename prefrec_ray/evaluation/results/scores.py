@@ -35,7 +35,7 @@ class Scores:
     settings: Mapping[str, Any]
     networks: tuple[np.ndarray, np.ndarray] | None = None  # [K, L], [K, 1]
     own: Sequence[Mapping[str, Any]] = ()  # fields of each subject's record; `settings` are added to the common ones
-    relative_error: float = 0.0  # of a gain; intervals contain it
+    relative_error: np.ndarray | None = None  # [L], of a gain; intervals contain it
 
     def records(self, seed: int) -> list[Record]:
         """Return one record per subject; `seed` draws the users of the bootstrap."""
@@ -89,7 +89,7 @@ class Scores:
             own, logging = self.networks
             low, high = widened(low, high, np.stack([own, own - logging, own[:, [best]] - own], axis=1))
         reaches = ~((low[0] > 0) & (high[0] < MAX_LEVEL))  # also True for NaN
-        if self.relative_error:
+        if self.relative_error is not None:
             means = np.stack([self.values.mean(axis=0), gains.mean(axis=0), behind.mean(axis=0)])
             error = self.relative_error * np.abs(np.stack([means[1], means[1], means[2]]))
             low, high = means - np.hypot(means - low, error), means + np.hypot(high - means, error)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from prefrec_ray.engagement import MAX_LEVEL
-from prefrec_ray.evaluation.results.case import CALIBRATED, FEW_ITEMS, OWN_UNITS, Case, of_users
+from prefrec_ray.evaluation.results.case import FEW_ITEMS, OWN_UNITS, Case, of_users
 from prefrec_ray.evaluation.results.names import LOGGING_POLICY, is_control, length_only
 from prefrec_ray.evaluation.results.records import Evaluation, Light, PolicyVerdict, Record, ServedItems
 
@@ -33,16 +33,6 @@ def verdicts(evaluation: Evaluation) -> dict[str, PolicyVerdict]:
     return best_first(evaluation, {name: decide(case_of(evaluation, name)) for name in _policies(evaluation)})
 
 
-def with_support(evaluation: Evaluation) -> Evaluation:
-    """Return the evaluation without the estimates of policies without support and of their controls.
-
-    True values stay.
-    """
-    lost = {name for name, support in evaluation.support.items() if not support.supported}
-    kept = [record for record in evaluation.records if record.estimator == "online" or record.policy not in lost]
-    return evaluation.model_copy(update={"records": tuple(kept)})
-
-
 def best_first(evaluation: Evaluation, by_policy: Mapping[str, PolicyVerdict]) -> dict[str, PolicyVerdict]:
     """Sort verdicts by the order of `VERDICTS`, then by gain, largest first."""
     order = list(VERDICTS)
@@ -63,7 +53,7 @@ def case_of(evaluation: Evaluation, policy: str) -> Case:
     for task in dict.fromkeys(record.task for record in evaluation.records if record.subject == policy):
         own = {r.estimator: r for r in evaluation.records if (r.subject, r.task) == (policy, task)}
         estimator = next((name for name in ESTIMATORS if name in own), None)
-        if estimator is not None and (support is None or support.supported):
+        if estimator is not None:
             cases.append(replace(bare, record=own[estimator], peers=evaluation.select(task, estimator)))
     order = list(VERDICTS)
     return max(cases, key=lambda case: order.index(decide(case).verdict), default=bare)
@@ -78,23 +68,12 @@ def decide(case: Case) -> PolicyVerdict:
 def _rule(case: Case) -> tuple[Verdict, list[str]]:
     """Return verdict and reasons from the first line of the table in docs/evaluation.md that applies."""
     record, support = case.record, case.support
-    if support is not None and not support.supported:
-        return "inconclusive", [
-            f"{support.text} of the states that it would lead users to are supported by the log; "
-            f"{support.threshold:.0%} are needed. For a policy that draws its items, prefrec constrain searches for a "
-            "serving rule with enough support."
-        ]
     if record is None:
         return "inconclusive", [f"No estimate by {', '.join(ESTIMATORS)}."]
     if not case.converged:
         return "inconclusive", [
             f"Its interval, {_interval(record.ci_low, record.ci_high)}, is not inside 0 to {MAX_LEVEL}, the range of a "
             "level: the estimate has not converged."
-        ]
-    if case.miss > CALIBRATED:
-        return "inconclusive", [
-            f"The model's level of the logging policy is {record.behaviour:z.2f}, {case.miss:.2f} away from the log: "
-            "the model does not reproduce these users."
         ]
     if case.misspecified is not None:
         test = case.misspecified
@@ -103,8 +82,11 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
             f"{test.r2:.4f}; at most {test.largest_control:.4f} in simulations without an error)."
         ]
     low, high = record.gain_interval
+    missed = f"The model's error on the logging policy's own level is {case.miss:.2f}."
     gain = f"Gain over the logging policy by {ESTIMATORS[record.estimator]}: {_gain(record)} levels"
     if high < 0:
+        if high >= -case.miss:
+            return "inconclusive", [f"{gain}, entirely below 0.", missed]
         least = case.least_control
         if record.estimator != "ncis" or least is None or high < least.gain:
             return "do_not_ship", [f"{gain}, entirely below 0."]
@@ -117,6 +99,11 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
         comparison = f" (logging policy: {case.logged.share_of(FEW_ITEMS):.0%})" if case.logged else ""
         effect = "the log does not show the effect on users"
         return "inconclusive", [f"{_few(case.served, 'its impressions')}{comparison}: {effect}."]
+    if case.unsupported and support is not None:
+        return "inconclusive", [
+            f"{gain}; only {support.text} of the states that it leads users to are supported by the log. For a policy "
+            "that draws its items, prefrec constrain searches for a serving rule with more support."
+        ]
     if low <= 0:
         return "no_difference", [f"{gain}, an interval that contains 0."]
     control = case.control
@@ -124,10 +111,7 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
         return "no_difference", [f"{gain}; a negative control ({case.title_of(control)}) gains {control.gain:+z.2f}."]
     above = f"{gain}, above 0" + (f" and every negative control ({control.gain:+z.2f} at most)" if control else "")
     if low <= case.miss:
-        return "inconclusive", [
-            f"{above}.",
-            f"The model's error on the logging policy's own level is {case.miss:.2f}.",
-        ]
+        return "inconclusive", [f"{above}.", missed]
     if record.estimator == "ncis":
         return "inconclusive", [f"{above}.", f"NCIS ranks policies; the size of its gains is biased{_by_length(case)}."]
     if support is None:
@@ -180,9 +164,9 @@ def _lights(case: Case) -> tuple[Light, ...]:
             text = f"{control.gain:+z.2f} levels; {case.title_of(control)}"
             lights["controls"] = ("green" if _above(record, control) else "amber", text)
     if support is not None:
-        text = f"{support.text} of states, {support.threshold:.0%} needed"
+        text = f"{support.text} of states"
         ess = "" if support.ess is None else f"; effective sample {support.ess:.1%} of sessions"
-        lights["support"] = ("green" if support.supported else "red", text + ess)
+        support_light = ("red" if case.unsupported else "green", text + ess)
     if case.served is not None:
         text = f"{case.served.distinct_items:,} items; {_few(case.served, 'impressions')}"
         lights["catalogue"] = ("red" if case.concentrated else "green", text)

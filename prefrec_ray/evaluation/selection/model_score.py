@@ -11,7 +11,6 @@ import ray
 
 from prefrec_ray import runtime
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.engagement import MAX_LEVEL
 from prefrec_ray.evaluation.estimators.model import platform_of, policy_server
 from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.policy import Policy
@@ -19,7 +18,7 @@ from prefrec_ray.settings import Task
 from prefrec_ray.users.ensemble import Ensemble, fit_ensemble
 from prefrec_ray.users.histories import check_long_enough, read_histories
 from prefrec_ray.users.roll_out import Platform, roll_out, server_of_log
-from prefrec_ray.users.support import THRESHOLD
+from prefrec_ray.users.support import unsupported_error
 
 #: Smaller than in an evaluation, because many policies are scored.
 SETTINGS = ModelSettings(models=2, users=80, requests=150)
@@ -32,11 +31,12 @@ _ERRORS = 1.96
 
 
 class Rolled(NamedTuple):
-    """Result of a roll-out: mean level, support by the log, and the lower end of the gain over the logging policy."""
+    """Result of a roll-out: mean level, gain over the logging policy and its lower end, and support by the log."""
 
     level: float
-    support: float
+    gain: float
     low: float
+    support: float
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,24 @@ class ModelScore:
     logging: Mapping[str, np.ndarray]
 
     def __call__(self, policy: Policy, task: Task) -> float:
-        """Return the mean level, minus the highest possible level if the policy lacks support (support.py)."""
+        """Return the mean level, minus the error from impressions without support (support.py)."""
         rolled = self.rolled(policy, task)
-        return rolled.level if rolled.support >= THRESHOLD else rolled.level - MAX_LEVEL
+        return rolled.level - unsupported_error(rolled.support) * abs(rolled.gain)
 
     def rolled(self, policy: Policy, task: Task) -> Rolled:
-        """Roll out the policy. The lower end is the lowest over models, each with the same users and random numbers."""
+        """Roll out the policy.
+
+        The lower end is the lowest over models, each with the same users and random numbers. It contains the error from
+        impressions without support.
+        """
         server = policy_server(policy, self.platform.items, np.random.default_rng(1))
         imagined = roll_out(self.platform, self.ensemble.members, server, seed=0)
         levels = imagined.levels[task]
         gains = levels - self.logging[task]
         errors = np.nanstd(gains, axis=1) / np.sqrt(np.maximum(1, np.isfinite(gains).sum(axis=1)))
-        low = np.nanmin(np.nanmean(gains, axis=1) - _ERRORS * errors)
-        return Rolled(float(np.nanmean(levels)), self.ensemble.pasts.share(imagined.inputs), float(low))
+        support, means = self.ensemble.pasts.share(imagined.inputs), np.nanmean(gains, axis=1)
+        low = np.nanmin(means - np.hypot(_ERRORS * errors, unsupported_error(support) * means))
+        return Rolled(float(np.nanmean(levels)), float(np.nanmean(gains)), float(low), support)
 
 
 def fit_score(uri: str, split: str, limits: ModelSettings = SETTINGS) -> ray.ObjectRef:

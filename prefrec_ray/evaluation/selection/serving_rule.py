@@ -4,7 +4,7 @@ Temperature, penalties on items like recent ones, and the scores (Q or expected 
 Which rule users prefer differs between platforms, and no statistic of the log determines it. Rules are therefore
 compared on validation users, in models of different classes. The value of a rule is the lower end of its gain over the
 logging policy in the model with the lowest end: classes disagree if the log does not determine what a rule does to
-users.
+users. The lower end falls with impressions that the log does not support.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.progress import Progress, silent, step
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import Task
-from prefrec_ray.users.support import THRESHOLD
 
 #: Temperatures and diversity penalties to try, each about three times the previous one, from nearly greedy to nearly
 #: even draws. The unit is a standard deviation of the scores over items, the same on any platform.
@@ -58,11 +57,6 @@ class Tried:
     support: float
     level: float
     low: float
-
-    @property
-    def order(self) -> tuple[float, float]:
-        """Return the sort key: more support up to the required share, then a higher lower end."""
-        return min(self.support, THRESHOLD), self.low
 
 
 @dataclass(frozen=True)
@@ -103,7 +97,7 @@ def search(attempt: Try, start: Rule, grid: Grid) -> list[Tried]:
     tried: dict[Rule, Tried] = {}
 
     def best() -> Rule:
-        return max(tried.values(), key=lambda one: one.order).rule
+        return max(tried.values(), key=lambda one: one.low).rule
 
     def attempt_new(rules: Iterable[Rule]) -> None:
         new = [rule for rule in dict.fromkeys(rules) if rule not in tried]
@@ -117,7 +111,7 @@ def search(attempt: Try, start: Rule, grid: Grid) -> list[Tried]:
     attempt_new([best()._replace(variety=penalty) for penalty in grid.variety])
     attempt_new([best()._replace(repetition=penalty) for penalty in grid.repetition])
     attempt_new([best()._replace(scores=scores) for scores in grid.scores])
-    return sorted(tried.values(), key=lambda one: one.order, reverse=True)
+    return sorted(tried.values(), key=lambda one: one.low, reverse=True)
 
 
 def can_choose(policy: Policy) -> bool:
@@ -135,7 +129,7 @@ def choose_rule(
 ) -> Chosen:
     """Return the policy under the best rule that a `search` finds on validation users, starting from its own rule.
 
-    Rules with support by the log are preferred to all others. The models of users have the sizes of `model` if these
+    The models of users have the sizes of `model` if these
     are smaller than their own. Raises `UserError`, prefixed by `where`: items are not drawn by Q from the whole
     catalogue, histories are too short for a model of users, or the policy is from another platform (`adapted`).
     """

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.names import IMITATION, LOGGING_POLICY, Role
 from prefrec_ray.evaluation.results.records import Evaluation, Record
-from prefrec_ray.evaluation.results.verdict import with_support
 from prefrec_ray.reports.sweep.load import FAILED, Sweep, Trial
 from prefrec_ray.runs.columns import COLUMNS, SCORES
 
@@ -102,7 +101,7 @@ def measures(sweep: Sweep) -> list[Measure]:
                 f"{sweep.uri}/evaluation.json: none of its policies is a trial of this sweep; "
                 f"evaluate them by: prefrec evaluate {sweep.uri} --dataset {sweep.dataset}"
             )
-        scores = _evaluated(sweep, with_support(sweep.evaluation))
+        scores = _evaluated(sweep, sweep.evaluation)
     else:
         validated = [_of_training(sweep, f"validation/{key}", 1, "validation users") for key in ESTIMATORS]
         scores = [measure for measure in validated if measure.scores]
