@@ -107,10 +107,10 @@ def verdict() -> None:
     d.line((510, 57), (560, 57))
     d.line((750, 57), (800, 57))
     questions = [
-        ("Support below its threshold?", "inconclusive"),
-        ("Not converged, or not calibrated on the logging policy?", "inconclusive"),
+        ("Not converged, or every model fails its test?", "inconclusive"),
         ("Interval of the gain below 0?", "do not ship"),
         ("Nearly all impressions on ten items?", "inconclusive"),
+        ("Interval contains 0 only by missing support?", "inconclusive"),
         ("Interval contains 0, or a control gains as much?", "no difference"),
         ("Large loss of depth or of return times?", "inconclusive"),
     ]
