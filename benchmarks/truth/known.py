@@ -100,7 +100,7 @@ def cells(folder: Path, models: int) -> list[dict[str, Any]]:
                 "estimate": float(np.nanmean(gains)),
                 **_parts(gains),
             }
-            cell |= {"miss": float(np.nanmean(logging.levels[task])) - logged_levels(platform)[task]}
+            cell |= {"miss": float(np.nanmean(logging.levels[task])) - float(np.nanmean(logged_levels(platform)[task]))}
             cell |= {"over_logged": float(level - np.nanmean(again[task]))}
             log_cells.append(cell | {"anew": float(level - np.nanmean(anew[task]))})
     return log_cells

@@ -147,18 +147,17 @@ def server_of_log(platform: Platform) -> Server:
     return lambda visit: np.tile(row[starts + visit.step % lengths], len(visit.states) // len(starts))
 
 
-def logged_levels(platform: Platform) -> dict[str, float]:
-    """Return the mean logged level of the platform's users by task, over as many impressions as a roll-out has.
+def logged_levels(platform: Platform) -> dict[str, np.ndarray]:
+    """Return the mean logged level of each of the platform's users by task, float64 [n]; NaN: no level.
 
-    A roll-out of the logged items should reproduce it. In a log of many nights later impressions come from other
-    policies. NaN if no user has a level.
+    It is over as many impressions as a roll-out has, which should reproduce it with the logged items. In a log of many
+    nights later impressions come from other policies.
     """
     data = platform.data.take(platform.users)
     first = np.arange(len(data.timestamp)) - np.repeat(data.starts, data.lengths) < platform.requests
     table = session_table(data.user[first], data.timestamp[first], data.session[first])
     levels = levels_against(table, data.mean_depth, data.mean_revisit_ms, platform.weight)
-    means = {task: user_means(table.user, of, len(data.starts)) for task, of in levels.items()}
-    return {task: float(np.nanmean(of)) if np.isfinite(of).any() else float("nan") for task, of in means.items()}
+    return {task: user_means(table.user, of, len(data.starts)) for task, of in levels.items()}
 
 
 def _features(platform: Platform, users: np.ndarray) -> dict[str, np.ndarray] | int:

@@ -115,7 +115,8 @@ def test_intervals_contain_what_unsupported_impressions_may_lose(evaluated: Eval
     for name, support in evaluated.support.items():
         record = next(r for r in evaluated.records if r.subject == name)
         between, error = (float(record.settings[key]) for key in ("disagreement", "relative_error"))
-        assert error == pytest.approx(math.hypot(between, 2 * (1 - support.states)))
+        tested = 1.96 * float(record.settings["backtest_error"]) / abs(record.gain)
+        assert error == pytest.approx(math.hypot(between, 2 * (1 - support.states), tested))
         assert record.gain - record.gain_interval[0] >= min(error * abs(record.gain), record.gain + 5.0) - 1e-9
     assert min(support.states for support in evaluated.support.values()) < 1
 

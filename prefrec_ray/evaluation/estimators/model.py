@@ -25,11 +25,16 @@ from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import Task
+from prefrec_ray.users.backtest import backtest_error
 from prefrec_ray.users.ensemble import Ensemble, fit_ensemble
 from prefrec_ray.users.histories import Histories, check_long_enough, read_histories
 from prefrec_ray.users.roll_out import Imagined, Platform, Server, Visit, logged_levels, roll_out, server_of_log
 from prefrec_ray.users.support import unsupported_error
 
+#: No session is shorter, and no user comes back earlier.
+LEAST = {"mean_depth": 1.0, "mean_revisit_hours": 0.0}
+#: Standard deviations in half of a 95 % interval.
+_Z = 1.96
 #: Random numbers in memory at a time.
 _NUMBERS = 1 << 22
 
@@ -38,12 +43,14 @@ _NUMBERS = 1 << 22
 class Modelled:
     """Roll-out of one subject: `imagined`, without its inputs, and the supported share of its impressions.
 
-    `logged`: the users' levels in the log, by task.
+    `histories` float32 [n, P]: mean history of each user, in the inputs that describe it. `logged` [n]: the users'
+    levels in the log, by task.
     """
 
     imagined: Imagined
     within: float
-    logged: Mapping[str, float]
+    histories: np.ndarray
+    logged: Mapping[str, np.ndarray]
 
 
 def roll_out_all(
@@ -74,9 +81,9 @@ def model_scores(request: EvaluationRequest, task: Task, modelled: Mapping[str, 
     """Return the levels of one task. Verdicts use this estimator first.
 
     The value of a user is the mean level of simulated sessions, averaged over models. Intervals contain the
-    disagreement of models, and what impressions without support may lose. Users without a level under any subject are
-    excluded. Settings: `model` (models, users, requests). Raises `UserError` if no user remains, under all models or
-    one, or in the log.
+    disagreement of models, what impressions without support may lose, and the error of back-tests. Users without a
+    level under any subject are excluded. Settings: `model` (models, users, requests). Raises `UserError` if no user
+    remains, under all models or one, or in the log.
     """
     settings = request.settings
     rolled = [s for s in request.subjects_on(task) if s.name in modelled]
@@ -91,16 +98,21 @@ def model_scores(request: EvaluationRequest, task: Task, modelled: Mapping[str, 
             f"evaluation: no user of the model has a level on the task '{task}' under every policy and control (fewest "
             f"under '{least}'); expected more model.users or model.requests, or other estimators"
         )
-    logged_level = modelled[LOGGING_POLICY].logged[task]
-    if np.isnan(logged_level):
+    logged = modelled[LOGGING_POLICY].logged[task]
+    if np.isnan(logged).all():
         raise UserError(
             f"evaluation: no user of the model has a level on the task '{task}' in the first "
             f"{settings.model.requests} impressions of the log; expected more model.requests, or other estimators"
         )
     by_model = np.nanmean(levels[:, known], axis=1)  # [K, L]
-    between = disagreement(by_model - by_model[:, :1])
-    errors = [math.hypot(between, unsupported_error(modelled[subject.name].within)) for subject in subjects]
-    errors[0] = between  # the logging policy
+    between, gains = disagreement(by_model - by_model[:, :1]), by_model.mean(axis=0) - by_model[:, 0].mean()
+    errors, tested = [between], [0.0]  # of the logging policy
+    for subject, gain in zip(subjects[1:], gains[1:], strict=True):
+        own = modelled[subject.name]
+        found = backtest_error(logged - values[:, 0], modelled[LOGGING_POLICY].histories, own.histories)
+        of_gain = _Z * found / abs(gain) if gain else 0.0
+        errors.append(math.hypot(between, unsupported_error(own.within), of_gain))
+        tested.append(found)
     return Scores(
         task=task,
         estimator="model",
@@ -112,14 +124,17 @@ def model_scores(request: EvaluationRequest, task: Task, modelled: Mapping[str, 
         settings={
             **settings.model.model_dump(),
             "disagreement": between,
-            "logged_level": logged_level,
+            "logged_level": float(np.nanmean(logged)),
             "split": settings.split,
             "seed": settings.seed,
         },
         networks=(by_model, by_model[:, :1]),
         own=[
-            {**_own_units(one, imagined[0], settings.seed, error), "settings": {"relative_error": error}}
-            for one, error in zip(imagined, errors, strict=True)
+            {
+                **_own_units(one, imagined[0], settings.seed, error),
+                "settings": {"relative_error": error, "backtest_error": found},
+            }
+            for one, error, found in zip(imagined, errors, tested, strict=True)
         ],
         relative_error=np.array(errors),
     )
@@ -157,7 +172,7 @@ def disagreement(gains: np.ndarray) -> float:
     users do not reduce this error. It is pooled over the subjects.
     """
     size = np.square(gains.mean(axis=0)).sum()
-    return float(1.96 * np.sqrt(gains.var(axis=0, ddof=1).sum() / size)) if size else 0.0
+    return float(_Z * np.sqrt(gains.var(axis=0, ddof=1).sum() / size)) if size else 0.0
 
 
 def _own_units(one: Imagined, logging: Imagined, seed: int, error: float) -> dict[str, Any]:
@@ -193,10 +208,12 @@ def _roll(name: str, number: int, shared: list[Any]) -> Modelled:
     platform = platform_of(request.dataset, held, request.settings.model, seed)
     server = server_of(name, request, platform, number)
     imagined = roll_out(platform, [ensemble.members[number]], server, repetition_seed(seed, number))
-    within = ensemble.pasts.share(imagined.inputs)
+    within, history = ensemble.pasts.share(imagined.inputs), ensemble.members[number].inputs.history
+    by_user = imagined.inputs[:, history].reshape(-1, len(platform.users), history.sum())
+    histories = by_user.mean(axis=0) if len(by_user) else np.zeros(by_user.shape[1:], np.float32)
     # About 20 MB of inputs per subject, which are not needed again.
     without = replace(imagined, inputs=np.empty_like(imagined.inputs[:0]))
-    return Modelled(without, within, logged_levels(platform))
+    return Modelled(without, within, histories, logged_levels(platform))
 
 
 def together(parts: Sequence[Modelled]) -> Modelled:

@@ -1,0 +1,45 @@
+"""Error of a back-test: the known error of the users most like the policy, and about 0 if errors have no relation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from prefrec_ray.users.backtest import backtest_error
+
+
+def histories(seed: int, users: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    """Histories of users in the log, and under a policy that raises the first of three inputs."""
+    logged = np.random.default_rng(seed).standard_normal((users, 3)).astype(np.float32)
+    return logged, logged[: users // 2] + np.float32([4.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("slope", [0.3, -0.3])
+def test_an_error_that_grows_towards_the_policy_is_found(slope: float) -> None:
+    logged, policy = histories(0)
+    error = slope * logged[:, 0] + 0.2 * np.random.default_rng(1).standard_normal(len(logged))
+    # The mean of the highest quarter of standard normal numbers is 1.27.
+    assert backtest_error(error, logged, policy) == pytest.approx(0.3 * 1.27, rel=0.15)
+    unit = np.float32([1.0, 1000.0, 0.01])
+    assert backtest_error(error, logged * unit, policy * unit) == pytest.approx(
+        backtest_error(error, logged, policy), rel=0.01
+    )
+    assert backtest_error(slope * logged[:, 1], logged, policy) < 0.08  # another direction
+
+
+def test_errors_without_a_relation_are_mostly_none() -> None:
+    found = []
+    for seed in range(60):
+        logged, policy = histories(seed)
+        error = 1.0 + np.random.default_rng(1000 + seed).standard_normal(len(logged))
+        found.append(backtest_error(error, logged, policy))
+    assert np.mean(found) < 0.05  # the sampling error of the quarter is .06
+    assert np.median(found) == 0.0
+
+
+def test_users_without_a_level_and_equal_histories_do_not_count() -> None:
+    logged, policy = histories(0)
+    error = np.where(np.arange(len(logged)) < 50, np.nan, 0.3 * logged[:, 0])
+    assert backtest_error(error, logged, policy) == backtest_error(error[50:], logged[50:], policy)
+    assert backtest_error(error, np.ones_like(logged), policy) == 0.0
+    assert backtest_error(error[:52], logged[:52], policy) == 0.0
