@@ -41,9 +41,14 @@ def score(world: Histories) -> PreferenceScore:
         return fit_score(world, RewardFunction(weights, (), [0, 1]), HORIZON)
 
 
+def fake(act: Any) -> Any:
+    """A policy with these actions."""
+    return SimpleNamespace(always_nearest=False, penalises_repetition=False, act=act)
+
+
 def always(action: np.ndarray) -> Any:
     # A policy that scores items returns an item's embedding as its action.
-    return SimpleNamespace(always_nearest=False, act=lambda states: np.broadcast_to(action, (len(states), 2)))
+    return fake(lambda states, recent: np.broadcast_to(action, (len(states), 2)))
 
 
 def spread(world: Histories) -> float:
@@ -83,7 +88,7 @@ def test_a_score_is_over_the_logged_items(world: Histories, monkeypatch: pytest.
     logged = {state.tobytes(): action for state, action in zip(shifted.state, shifted.action, strict=True)}
     weights = {"net.0.weight": np.array([[1.0, 0.0]], np.float32), "net.0.bias": np.zeros(1, np.float32)}
     score = fit_score(shifted, RewardFunction(weights, (), [0, 1]), HORIZON)
-    again = SimpleNamespace(always_nearest=False, act=lambda states: np.stack([logged[s.tobytes()] for s in states]))
+    again = fake(lambda states, recent: np.stack([logged[s.tobytes()] for s in states]))
     assert abs(1000 * score.logged) > 1
     assert score(again) == pytest.approx(0, abs=1e-3)
     assert replace(score, logged=score.logged - 0.25)(again) == pytest.approx(250, abs=1e-3)

@@ -92,9 +92,9 @@ def test_each_file_has_luck_of_its_own_which_all_policies_share(
     seeds: list[int] = []
     act = Policy.act
 
-    def spied(policy: Policy, states: np.ndarray, seed: int = 0) -> np.ndarray:
+    def spied(policy: Policy, states: np.ndarray, seed: int = 0, recent: np.ndarray | None = None) -> np.ndarray:
         seeds.append(seed)
-        return act(policy, states, seed)
+        return act(policy, states, seed, recent)
 
     monkeypatch.setattr(Policy, "act", spied)
     for call in (score_file, logged_sessions.serve_file):

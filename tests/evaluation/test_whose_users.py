@@ -92,12 +92,13 @@ def watched(states: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> d
 
     def pasts(data: Any, *_: Any) -> Any:
         seen["pasts"].append(split_of(states, data.state))
-        return SimpleNamespace(share=lambda inputs: 0.2 * len(inputs))
+        return SimpleNamespace(share=lambda inputs: float(len(inputs) > 0), columns=np.array([0]))
 
     def roll(platform: Any, models: Any, *_: Any, **__: Any) -> Any:
         seen["rolled"].extend([split_of(states, platform.data.state)] * len(models))
         levels = np.full((len(models), len(platform.users)), 0.5)
-        return Imagined({"frequency": levels}, levels, levels, np.zeros((5, 1), np.float32), np.zeros(1, np.int64), 10)
+        inputs = np.zeros((len(platform.users), 1), np.float32)
+        return Imagined({"frequency": levels}, levels, levels, inputs, np.zeros(1, np.int64), 10)
 
     monkeypatch.setattr(ensemble, "fit_member", fit)
     monkeypatch.setattr(ensemble, "specification_test", test)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,8 +37,11 @@ def save_policy(bundle: Path) -> None:
 
 def evaluation(gain: float, states: float = 0.95, top: float = 0.02) -> Evaluation:
     """Evaluate a policy with this gain and support, whose most served item has the share `top`."""
+    half = math.hypot(0.1, 2 * (1 - states) * gain)
+    bounds = {"gain_ci_low": gain - half, "gain_ci_high": gain + half}
+    settings = {"relative_error": 2 * (1 - states)}
     records = (
-        made_record(NAME, 1.0 + gain, estimator="model", gain_ci_low=gain - 0.1, gain_ci_high=gain + 0.1),
+        made_record(NAME, 1.0 + gain, estimator="model", reaches_end=False, settings=settings, **bounds),
         made_record("random items", 1.01, role="control", estimator="model"),
     )
     shares = {NAME: top, "behaviour": 0.02}

@@ -79,24 +79,6 @@ def test_records_are_matched_by_bundle(tmp_path: Path) -> None:
     assert trial_of(first.model_copy(update={"bundle": "elsewhere"}), sweep) is None
 
 
-def test_what_the_log_cannot_vouch_for_has_a_true_level_and_no_estimate(tmp_path: Path) -> None:
-    folder = tmp_path / "sweep"
-    trials = write_sweep(folder)
-    write_evaluation(folder, trials)
-    file = folder / "evaluation.json"
-    evaluation = json.loads(file.read_text())
-    lost = {r["subject"] for r in evaluation["records"] if r.get("bundle", "").endswith(trials[0]["name"])}
-    evaluation["support"] = {name: {"states": 0.3} for name in lost}
-    file.write_text(json.dumps(evaluation))
-    online, ncis = measures(load_sweep(str(folder)))
-    assert set(online.scores) == {trial["name"] for trial in trials}
-    assert set(ncis.scores) == {trial["name"] for trial in trials[1:]}
-    policies = {r["subject"] for r in evaluation["records"] if r["role"] == "policy"}
-    evaluation["support"] = {name: {"states": 0.3} for name in policies}
-    file.write_text(json.dumps(evaluation))
-    assert [measure.key for measure in measures(load_sweep(str(folder)))] == ["online"]
-
-
 def test_an_evaluation_of_other_policies_is_one_line(tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     write_evaluation(folder, write_sweep(folder))

@@ -208,8 +208,8 @@ def _roll(name: str, number: int, shared: list[Any]) -> Modelled:
     platform = platform_of(request.dataset, held, request.settings.model, seed)
     server = server_of(name, request, platform, number)
     imagined = roll_out(platform, [ensemble.members[number]], server, repetition_seed(seed, number))
-    within, history = ensemble.pasts.share(imagined.inputs), ensemble.members[number].inputs.history
-    by_user = imagined.inputs[:, history].reshape(-1, len(platform.users), history.sum())
+    within, columns = ensemble.pasts.share(imagined.inputs), ensemble.pasts.columns
+    by_user = imagined.inputs[:, columns].reshape(-1, len(platform.users), len(columns))
     histories = by_user.mean(axis=0) if len(by_user) else np.zeros(by_user.shape[1:], np.float32)
     # About 20 MB of inputs per subject, which are not needed again.
     without = replace(imagined, inputs=np.empty_like(imagined.inputs[:0]))
