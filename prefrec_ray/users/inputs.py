@@ -1,8 +1,9 @@
 """Inputs of the networks in a model of users: the user, the item, and what the user was shown before.
 
 The signals of an impression are the item's embedding, its inner products with the mean embedding of recent items and
-with the user's tastes, and the user's exposure to the item and its kinds. Inputs are the signals of the candidate, and
-running means of the signals and of the feedback of earlier impressions. None of them assumes a law of users.
+with the user's tastes, the effects of its kinds on users, and the user's exposure to the item and its kinds. Inputs are
+the signals of the candidate, and running means of the signals and of the feedback of earlier impressions. None of them
+assumes a law of users.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from prefrec_ray.mdp.bulk import running_means
 from prefrec_ray.mdp.columns import decays, scaled_feedback
 from prefrec_ray.mdp.exposure import WINDOWS, RecentRows
 from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.kind_effects import kind_effects
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.users.histories import Histories
@@ -24,6 +26,8 @@ from prefrec_ray.users.tastes import Tastes
 HALF_LIVES = (8.0, 32.0)
 #: Counts at which an effect of exposure may begin. The mean of a count does not show how often a threshold was passed.
 DOSES = np.array([1, 2, 4, 8])
+#: Impressions after an item in which its effect on session ends and times away is looked for.
+AHEAD = int(HALF_LIVES[-1])
 #: State groups and columns that are inputs. Lengths and times of earlier sessions would let good sessions of a roll-out
 #: reinforce themselves.
 SEEN = ("profile", "time")
@@ -39,6 +43,7 @@ class Inputs:
     state: StateDefinition
     normaliser: Normaliser
     kinds: np.ndarray  # int32 [I, K], of all items
+    worth: np.ndarray  # float32 [I, F + 2], effects of the kinds of all items (`kind_worth`)
     tastes: Tastes
     mean: np.ndarray  # float32 [W]
     std: np.ndarray  # float32 [W]
@@ -52,7 +57,7 @@ class Inputs:
         """Create the inputs, with the scale of the impressions of `data`."""
         tastes = Tastes.from_histories(data)
         none = np.empty(0, np.float32)
-        bare = cls(state, normaliser, items.kinds, tastes, none, none, none, none)
+        bare = cls(state, normaliser, items.kinds, kind_worth(data, items.kinds), tastes, none, none, none, none)
         raw = bare.logged(data)
         std = np.maximum(raw.std(axis=0), 1e-6)
         return replace(bare, mean=raw.mean(axis=0), std=std, low=raw.min(axis=0), high=raw.max(axis=0))
@@ -61,7 +66,7 @@ class Inputs:
         """Return the inputs before each impression of whole histories, float32 [N, W]."""
         recent = means_before(data.action, data.starts).reshape(len(data.row), len(HALF_LIVES), -1)
         tastes = self.tastes(data)[data.user]
-        signals = self.signals_of(data.state, data.action, recent, tastes, data.exposure)
+        signals = self.signals_of(data.state, data.row, data.action, recent, tastes, data.exposure)
         values = np.concatenate([signals, scaled_feedback(data.feedback, self.state)], axis=1)
         return np.concatenate([data.state[:, self.seen], signals, means_before(values, data.starts)], axis=1)
 
@@ -76,7 +81,7 @@ class Inputs:
     def signals(self) -> int:
         """Return S."""
         products = len(HALF_LIVES) + len(self._shown_tastes) + len(self.state.feedback)
-        return self.state.action_dim + products + self._exposures
+        return self.state.action_dim + products + self.worth.shape[1] + self._exposures
 
     @property
     def values(self) -> int:
@@ -136,9 +141,16 @@ class Inputs:
         return np.array(parts, np.int64).reshape(-1, self.state.action_dim)
 
     def signals_of(
-        self, state: np.ndarray, action: np.ndarray, recent: np.ndarray, tastes: np.ndarray, exposure: np.ndarray
+        self,
+        state: np.ndarray,
+        rows: np.ndarray,
+        action: np.ndarray,
+        recent: np.ndarray,
+        tastes: np.ndarray,
+        exposure: np.ndarray,
     ) -> np.ndarray:
-        """Return the signals, float32 [n, S], of items with embeddings `action` [n, A] and `exposure` [n, X].
+        """Return the signals, float32 [n, S], of the items `rows` [n] with embeddings `action` [n, A] and `exposure`
+        [n, X].
 
         `state` [n, S] is scaled; `recent` [n, len(HALF_LIVES), A] are the mean embeddings of recent items, and `tastes`
         [n, F, A] the users' tastes from their whole log.
@@ -147,7 +159,7 @@ class Inputs:
         mean, std = (np.asarray(part, np.float32)[columns] for part in (self.normaliser.mean, self.normaliser.std))
         vectors = np.concatenate([recent, state[:, columns] * std + mean, tastes], axis=1)
         products = np.matmul(vectors, action[:, :, None])[..., 0]
-        return np.concatenate([action, products, doses(exposure)], axis=1, dtype=np.float32)
+        return np.concatenate([action, products, self.worth[rows], doses(exposure)], axis=1, dtype=np.float32)
 
 
 class Past:
@@ -164,7 +176,8 @@ class Past:
         """Return the inputs, float32 [n, W], of the items in `rows` [n] with embeddings `action` [n, A]."""
         means = (self._sums / np.maximum(self._weight, 1.0)).astype(np.float32)
         recent = means.reshape(len(rows), len(HALF_LIVES), -1)[:, :, : action.shape[1]]
-        signals = self._inputs.signals_of(state, action, recent, self._tastes, self._recent.exposures(rows))
+        exposure = self._recent.exposures(rows)
+        signals = self._inputs.signals_of(state, rows, action, recent, self._tastes, exposure)
         self._signals, self._rows = signals, rows
         return np.concatenate([state[:, self._inputs.seen], signals, means], axis=1)
 
@@ -174,6 +187,31 @@ class Past:
         self._sums = self._sums * self._decay + np.tile(values, len(HALF_LIVES))
         self._weight = self._weight * self._decay + 1.0
         self._recent.observe(self._rows)
+
+
+def kind_worth(data: Histories, kinds: np.ndarray) -> np.ndarray:
+    """Return what the kinds int32 [I, K] of each item do to users, float32 [I, F + 2].
+
+    The columns are effects on feedback, and on session ends and the log of times away in the next `AHEAD` impressions.
+    A network of embeddings cannot learn that neighbouring kinds differ.
+    """
+    count = len(data.row)
+    stop = np.minimum(np.arange(count) + AHEAD, np.append(data.starts, count)[data.user + 1])
+    ends = data.ends.astype(np.float64)
+
+    def ahead(values: np.ndarray) -> np.ndarray:
+        total = np.concatenate([[0.0], np.cumsum(values)])
+        return total[stop] - total[:count]
+
+    left, away = ahead(ends), ahead(np.where(data.ends, np.log(data.wait_ms), 0.0))
+    mean_away = float(away.sum() / max(left.sum(), 1.0))
+    outcomes = [*data.feedback.T.astype(np.float64), left, away - left * mean_away]
+    worth = np.zeros((len(kinds), len(outcomes)), np.float32)
+    for column, outcome in enumerate(outcomes):
+        for effects, codes in zip(kind_effects(outcome, data.user, kinds[data.row]), kinds.T, strict=True):
+            known = (codes >= 0) & (codes < len(effects))
+            worth[known, column] += effects[codes[known]]
+    return worth
 
 
 def doses(exposure: np.ndarray) -> np.ndarray:

@@ -5,8 +5,7 @@ topic may differ from the values of its neighbours. The errors of Q on the trans
 
     e = r + gamma Q(s', a') - Q(s, a)        a': the next logged item,
 
-then have another mean for each kind. It is a random effect, shrunk by the signal that two halves of the users share
-(empirical Bayes; Robbins 1956, "An Empirical Bayes Approach to Statistics"): kinds without effect get none.
+then have another mean for each kind, which is shrunk (mdp/kind_effects.py): kinds without an effect get none.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from prefrec_ray.algorithms.reward.labels import RewardFunction, label_histories
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.ids import first_rows, run_lengths
 from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.kind_effects import kind_effects
 from prefrec_ray.mdp.transitions import transition_rows
 from prefrec_ray.policy.networks.critic import Critic
 
@@ -46,45 +46,6 @@ def with_kind_effects(critic: Critic, module: OfflineModule, dataset: PreparedDa
         return critic
     error, user, item = (np.concatenate(column) for column in zip(*parts, strict=True))
     return replace(critic, kind_effects=kind_effects(error, user, items.kind_codes[items.rows(item)]))
-
-
-def kind_effects(errors: np.ndarray, users: np.ndarray, codes: np.ndarray) -> list[np.ndarray]:
-    """Return the effect of each code, float32 [C] for each of K kinds, on `errors` float64 [n].
-
-    `users` int64 [n] are the numbers of the users, and `codes` int32 [n, K] the kinds of the items; -1: unknown. Later
-    kinds explain what the earlier ones leave. A user's mean error is removed, since it is not due to an item.
-    """
-    counts = np.bincount(users)
-    left = errors - (np.bincount(users, errors) / np.maximum(counts, 1))[users]
-    effects = []
-    for code in codes.T:
-        known = code >= 0
-        own = _shrunk_means(left[known], users[known] % 2, code[known])
-        left = left - np.where(known, np.append(own, 0.0)[code], 0.0)
-        effects.append(own.astype(np.float32))
-    return effects
-
-
-def _shrunk_means(errors: np.ndarray, half: np.ndarray, code: np.ndarray) -> np.ndarray:
-    """Return the shrunk mean of the errors [n] of each code, float64 [C]; `half` [n] is 0 or 1.
-
-    The variance of effects is the covariance of the means of both halves, which have no user in common.
-    """
-    size = int(code.max(initial=-1)) + 1
-    place = half * size + code
-    count = np.bincount(place, minlength=2 * size).reshape(2, size)
-    total = np.bincount(place, errors, minlength=2 * size).reshape(2, size)
-    each, overall = total / np.maximum(count, 1), total.sum(axis=0) / np.maximum(count.sum(axis=0), 1)
-    weight = count.min(axis=0)
-    if not weight.any():
-        return np.zeros(size)
-    variance = float((weight * each.prod(axis=0)).sum() / weight.sum())
-    if variance <= 0:
-        return np.zeros(size)
-    shown, rows = int((count.sum(axis=0) > 0).sum()), count.sum(axis=0)
-    # The mean of n errors has the variance `variance` + noise / n.
-    noise = max(0.0, float((rows * np.square(overall)).sum() - variance * rows.sum()) / shown)
-    return overall * rows / (rows + noise / variance)
 
 
 class _Errors(NamedTuple):

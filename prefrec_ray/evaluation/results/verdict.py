@@ -166,7 +166,7 @@ def _lights(case: Case) -> tuple[Light, ...]:
     if support is not None:
         text = f"{support.text} of states"
         ess = "" if support.ess is None else f"; effective sample {support.ess:.1%} of sessions"
-        support_light = ("red" if case.unsupported else "green", text + ess)
+        lights["support"] = ("red" if case.unsupported else "green", text + ess)
     if case.served is not None:
         text = f"{case.served.distinct_items:,} items; {_few(case.served, 'impressions')}"
         lights["catalogue"] = ("red" if case.concentrated else "green", text)

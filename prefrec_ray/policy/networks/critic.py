@@ -34,7 +34,7 @@ class Critic:
     `scales` [Q, 2, S] convert states to the scale of each network if their data sets differ (`Normaliser.rescaling`).
     `answers` predicts feedback from states on the scale `answers_scale` [2, S]. Its weights `worth` float32 [F] make
     it a scorer, `by_feedback`. `kind_effects` float32 [C], one array per kind of items, by code, are added to Q of an
-    item (kind_effects.py).
+    item (mdp/kind_effects.py).
 
     Raises `UserError` for networks with different inputs, and without networks.
     """
