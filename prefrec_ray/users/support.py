@@ -21,15 +21,6 @@ from prefrec_ray.users.roll_out import KEPT_EVERY
 WITHIN = 0.99
 
 
-def unsupported_error(share: float) -> float:
-    """Return the error of a gain, as a share of the gain, if only this share of the impressions is supported.
-
-    The log does not show the effect of the other impressions. If they lose what the supported ones gain, the gain is
-    smaller by 2 (1 - share) of itself.
-    """
-    return 2.0 * (1.0 - share)
-
-
 @dataclass(frozen=True)
 class LoggedPasts:
     """Ranges of the inputs in `columns` int64 [P] that contain the share WITHIN of the log: `low` and `high` [P]."""

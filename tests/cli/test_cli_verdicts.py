@@ -25,9 +25,10 @@ def line(subject: str, gain: float, estimator: str = "model", **changes: object)
     return made_record(subject, 1 + gain, estimator=estimator, **paired, **changes)
 
 
-def judged(*records: Record, unsure: tuple[str, ...] = ()) -> Evaluation:
+def judged(*records: Record, unsure: tuple[str, ...] = (), bundle: str | None = None) -> Evaluation:
     support = {r.subject: Support(states=0.9) for r in records}
     support |= {name: Support(states=0.2, ess=0.0123) for name in unsure}
+    records += tuple(line(name, 0.3, estimator="dr", bundle=bundle) for name in unsure)
     evaluation = Evaluation(records=records, support=support)
     return evaluation.model_copy(update={"verdicts": verdicts(evaluation)})
 
@@ -43,16 +44,17 @@ def test_one_row_a_policy_best_first() -> None:
     good = line("[b]good", 0.4, mean_revisit_hours=18.25, mean_depth=7.0, provenance=made)
     evaluation = judged(line("bad", -0.4), good, line("same", 0.0), unsure=("lost",))
     assert printed(evaluation) == [
-        "policy verdict gain by model support effective sample h to next session impressions per session",
-        "[b]good candidate +0.40 [+0.30, +0.50] 90% – 18.2 7.0",
-        "same no difference +0.00 [-0.10, +0.10] 90% – – –",
-        "lost inconclusive – 20% 1.2% – –",
-        "bad do not ship -0.40 [-0.50, -0.30] 90% – – –",
+        "policy verdict gain by model or dr support effective sample h to next session impressions per session",
+        "[b]good candidate +0.40 [+0.30, +0.50] model 90% – 18.2 7.0",
+        "same no difference +0.00 [-0.10, +0.10] model 90% – – –",
+        "lost inconclusive +0.30 [+0.20, +0.40] dr 20% 1.2% – –",
+        "bad do not ship -0.40 [-0.50, -0.30] model 90% – – –",
     ]
     texts = [str(text) for text in reasons(evaluation)]
     assert texts[2] == (
-        "lost: 20% of the states that it would lead users to are supported by the log; 60% are needed. "
-        "For a policy that draws its items, prefrec constrain searches for a serving rule with enough support."
+        "lost: Gain over the logging policy by doubly robust: +0.30 [+0.20, +0.40] levels; only 20% of the states that "
+        "it leads users to are supported by the log. For a policy that draws its items, prefrec constrain searches for "
+        "a serving rule with more support."
     )
     assert texts[0].startswith("[b]good (rule best, scores q): ")
     assert len(texts) == 4
@@ -81,7 +83,7 @@ def test_a_policy_without_support_is_followed_by_the_command_that_constrains_it(
     drawing = make_policy(serving=ServingSettings(), provenance={"task": "depth", "method": "PrefRec"})
     drawing.save(policy)
     run = EvaluationRun([policy], dataset)
-    unsure = judged(unsure=("lost",))
+    unsure = judged(unsure=("lost",), bundle=policy)
     output = str(tmp_path / "my run" / "constrained")
     for place in (output, f"{output}_2"):
         words = ["prefrec", "constrain", policy, "--dataset", dataset, "--output", place]
@@ -94,7 +96,8 @@ def test_a_policy_without_support_is_followed_by_the_command_that_constrains_it(
     for number, other in enumerate((chosen, drawing.under(rule="best"))):
         bundle = str(tmp_path / f"{number}" / "policy")
         other.save(bundle)
-        assert next_command(unsure, EvaluationRun([bundle], dataset), dataset, None) is None
+        fixed = judged(unsure=("lost",), bundle=bundle)
+        assert next_command(fixed, EvaluationRun([bundle], dataset), dataset, None) is None
 
 
 @pytest.fixture

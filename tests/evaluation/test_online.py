@@ -55,7 +55,14 @@ class Constant:
     items: ItemTable = field(default_factory=lambda: ITEMS)
     seen: list[np.ndarray] = field(default_factory=list)
 
-    def serve(self, states: np.ndarray, k: int, exclude: Any = None, seed: int | None = None) -> Served:
+    def serve(
+        self,
+        states: np.ndarray,
+        k: int,
+        exclude: Any = None,
+        seed: int | None = None,
+        recent: np.ndarray | None = None,
+    ) -> Served:
         self.seen.append(states.copy())
         actions = np.tile(self.action, (len(states), 1)).astype(np.float32)
         excluded = None if exclude is None else ExcludedItems.from_mask(exclude)

@@ -1,6 +1,7 @@
 """An evaluation by hand, with a policy of each verdict."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ def write_verdicts(folder: Path) -> dict[str, Any]:
         _policy(SAME, 0.03, "robust", "sample", method="IL"),
         _policy(FEW, 0.9, "robust", "best"),
         _policy(WORSE, -0.5, "paper", "best"),
-        _record(LOST, 4.65, "policy", estimator="dr"),
+        _unsupported(LOST, 0.5, 0.12),
         _record(CANDIDATE, 1.71, "policy", estimator="online"),
         _record(WORSE, 0.31, "policy", estimator="online"),
         _record("behaviour", 1.2, "control", mean_revisit_hours=21.4, mean_depth=6.1),
@@ -53,6 +54,15 @@ def _policy(name: str, gain: float, recipe: str, rule: str, method: str = "PrefR
     own = {"mean_revisit_hours": 18.2, "mean_depth": 7.3}
     own |= {"mean_revisit_hours_ci": (15.1, 21.3), "mean_depth_ci": (6.5, 8.1)}
     return _record(name, 1.2 + gain, "policy", method=method, half=0.17, provenance=origin, **paired, **own)
+
+
+def _unsupported(name: str, gain: float, states: float) -> dict[str, Any]:
+    """Return a record whose interval contains 0 only because of unsupported states."""
+    error = 2 * (1 - states)
+    half = math.hypot(0.12, error * gain)
+    paired = {"gain_ci_low": gain - half, "gain_ci_high": gain + half, "reaches_end": False}
+    settings = {"relative_error": error, "disagreement": 0.0}
+    return _record(name, 1.2 + gain, "policy", half=half, settings=settings, **paired)
 
 
 def _record(subject: str, value: float, role: str, **changes: Any) -> dict[str, Any]:

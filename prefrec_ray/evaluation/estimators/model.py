@@ -16,6 +16,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.importance_weights import Weighed
 from prefrec_ray.evaluation.estimators.logged_sessions import top_items
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.results.case import unsupported_error
 from prefrec_ray.evaluation.results.names import CONSTANT, LOGGING_POLICY, RANDOM_ITEMS, Subject, shuffled, subject_of
 from prefrec_ray.evaluation.results.records import ServedItems, Support
 from prefrec_ray.evaluation.results.scores import Scores, bootstrap_interval, repetition_seed, widened
@@ -29,7 +30,6 @@ from prefrec_ray.users.backtest import backtest_error
 from prefrec_ray.users.ensemble import Ensemble, fit_ensemble
 from prefrec_ray.users.histories import Histories, check_long_enough, read_histories
 from prefrec_ray.users.roll_out import Imagined, Platform, Server, Visit, logged_levels, roll_out, server_of_log
-from prefrec_ray.users.support import unsupported_error
 
 #: No session is shorter, and no user comes back earlier.
 LEAST = {"mean_depth": 1.0, "mean_revisit_hours": 0.0}

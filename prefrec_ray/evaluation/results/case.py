@@ -10,7 +10,6 @@ from prefrec_ray.engagement import MAX_LEVEL
 from prefrec_ray.evaluation.results.names import BLIND, LOGGING_POLICY, shuffled
 from prefrec_ray.evaluation.results.records import Record, ServedItems, SpecificationRecord, Support
 from prefrec_ray.settings import Task
-from prefrec_ray.users.support import unsupported_error
 
 #: A policy serves the same items to all users if CONCENTRATED of its impressions are of FEW_ITEMS items, and the
 #: logging policy's most frequent items have less than half of this share. A log does not show the effect on users after
@@ -132,3 +131,12 @@ def of_users(record: Record, half: float) -> float:
     """Return the part of an interval's half-width that is not the model's relative error of the gain."""
     error = float(record.settings.get("relative_error", 0.0))
     return math.sqrt(max(half**2 - (error * record.gain) ** 2, 0.0))
+
+
+def unsupported_error(share: float) -> float:
+    """Return the error of a gain, as a share of the gain, if only this share of the impressions is supported.
+
+    The log does not show the effect of the other impressions. If they lose what the supported ones gain, the gain is
+    smaller by 2 (1 - share) of itself.
+    """
+    return 2.0 * (1.0 - share)

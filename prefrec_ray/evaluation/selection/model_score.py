@@ -12,13 +12,13 @@ import ray
 from prefrec_ray import runtime
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.estimators.model import platform_of, policy_server
+from prefrec_ray.evaluation.results.case import unsupported_error
 from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.settings import Task
 from prefrec_ray.users.ensemble import Ensemble, fit_ensemble
 from prefrec_ray.users.histories import check_long_enough, read_histories
 from prefrec_ray.users.roll_out import Platform, roll_out, server_of_log
-from prefrec_ray.users.support import unsupported_error
 
 #: Smaller than in an evaluation, because many policies are scored.
 SETTINGS = ModelSettings(models=2, users=80, requests=150)
