@@ -84,8 +84,8 @@ def test_the_best_rule_of_the_grid_is_found_and_no_rule_is_tried_twice() -> None
     assert [one.low for one in tried] == sorted((one.low for one in tried), reverse=True)
     assert len(rules) == len(set(rules)) == len(tried)
     assert START in rules
-    # start, diversity and repetition penalties, windows, temperatures, both penalties again, scores
-    assert len(rules) == 1 + 4 + 4 + 2 + 4 + 4 + 4 + 1
+    # start, diversity and repetition penalties, windows, temperatures, the penalties beside the best, scores
+    assert len(rules) == 1 + 4 + 4 + 2 + 4 + 2 + 2 + 1
 
 
 def test_settings_with_a_value_are_kept() -> None:

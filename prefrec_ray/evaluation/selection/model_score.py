@@ -20,8 +20,8 @@ from prefrec_ray.users.ensemble import Ensemble, fit_ensemble
 from prefrec_ray.users.histories import check_long_enough, read_histories
 from prefrec_ray.users.roll_out import Platform, roll_out, server_of_log
 
-#: Smaller than in an evaluation, because many policies are scored. Roll-outs have the length of an evaluation's: support
-#: decreases with their length.
+#: Smaller than in an evaluation, because many policies are scored. Roll-outs are as long as in an evaluation, because
+#: support decreases with their length.
 SETTINGS = ModelSettings(models=2, users=40)
 ROWS = 150_000
 #: Seed of the models' weights and users. It differs from the seeds of evaluations, so that an evaluation is independent

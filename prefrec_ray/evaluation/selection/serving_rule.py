@@ -91,8 +91,8 @@ class Grid:
 def search(attempt: Try, start: Rule, grid: Grid) -> list[Tried]:
     """Try rules from `start`, coordinate by coordinate, each at the best values so far; return them, best first.
 
-    Penalties come first, then temperatures, penalties again, and at last scores. The window of the repetition penalty
-    matters only if there is one.
+    Penalties come first, then temperatures, the penalties next to the best so far, and at last scores. The window of
+    the repetition penalty matters only if there is one.
     """
     tried: dict[Rule, Tried] = {}
 
@@ -108,10 +108,16 @@ def search(attempt: Try, start: Rule, grid: Grid) -> list[Tried]:
     if best().repetition:
         attempt_new([best()._replace(repetition_window=window) for window in grid.repetition_window])
     attempt_new([best()._replace(temperature=temperature) for temperature in grid.temperature])
-    attempt_new([best()._replace(variety=penalty) for penalty in grid.variety])
-    attempt_new([best()._replace(repetition=penalty) for penalty in grid.repetition])
+    attempt_new([best()._replace(variety=penalty) for penalty in _beside(grid.variety, best().variety)])
+    attempt_new([best()._replace(repetition=penalty) for penalty in _beside(grid.repetition, best().repetition)])
     attempt_new([best()._replace(scores=scores) for scores in grid.scores])
     return sorted(tried.values(), key=lambda one: one.low, reverse=True)
+
+
+def _beside(values: Sequence[float], value: float) -> list[float]:
+    """Return the largest of `values` below `value`, and the smallest above it, if there are any."""
+    below, above = ([other for other in values if (other - value) * sign > 0] for sign in (-1, 1))
+    return [*([max(below)] if below else []), *([min(above)] if above else [])]
 
 
 def can_choose(policy: Policy) -> bool:
