@@ -73,7 +73,7 @@ def _inputs(uri: str, data: Histories) -> tuple[Inputs, np.ndarray, LoggedPasts]
         )
     dataset = PreparedDataset.open(uri)
     inputs = Inputs.from_histories(dataset.state, dataset.normaliser, dataset.items(), data)
-    logged = inputs.logged(data)
+    logged = inputs.logged(data, fitted=True)
     pasts = LoggedPasts.from_histories(data, inputs, logged)
     return inputs, inputs.scaled(logged), pasts
 

@@ -43,7 +43,9 @@ class Inputs:
     state: StateDefinition
     normaliser: Normaliser
     kinds: np.ndarray  # int32 [I, K], of all items
-    worth: np.ndarray  # float32 [I, F + 2], effects of the kinds of all items (`kind_worth`)
+    #: Effects of the kinds of all items (`kind_worth`), float32 [3, I, F + 2]: from users with even numbers, from the
+    #: others, and from all users. A fit uses the half without the user, because outcomes would explain themselves.
+    worth: np.ndarray
     tastes: Tastes
     mean: np.ndarray  # float32 [W]
     std: np.ndarray  # float32 [W]
@@ -57,16 +59,23 @@ class Inputs:
         """Create the inputs, with the scale of the impressions of `data`."""
         tastes = Tastes.from_histories(data)
         none = np.empty(0, np.float32)
-        bare = cls(state, normaliser, items.kinds, kind_worth(data, items.kinds), tastes, none, none, none, none)
-        raw = bare.logged(data)
+        halves = [data.user % 2 == 0, data.user % 2 == 1, np.ones(len(data.row), dtype=bool)]
+        worth = np.stack([kind_worth(data, items.kinds, half) for half in halves])
+        bare = cls(state, normaliser, items.kinds, worth, tastes, none, none, none, none)
+        raw = bare.logged(data, fitted=True)
         std = np.maximum(raw.std(axis=0), 1e-6)
         return replace(bare, mean=raw.mean(axis=0), std=std, low=raw.min(axis=0), high=raw.max(axis=0))
 
-    def logged(self, data: Histories) -> np.ndarray:
-        """Return the inputs before each impression of whole histories, float32 [N, W]."""
+    def logged(self, data: Histories, fitted: bool = False) -> np.ndarray:
+        """Return the inputs before each impression of whole histories, float32 [N, W].
+
+        `fitted`: the histories are those of `from_histories`, and effects of kinds come from the other half of the
+        users.
+        """
+        worth = self.worth[1 - data.user % 2 if fitted else 2, data.row]
         recent = means_before(data.action, data.starts).reshape(len(data.row), len(HALF_LIVES), -1)
         tastes = self.tastes(data)[data.user]
-        signals = self.signals_of(data.state, data.row, data.action, recent, tastes, data.exposure)
+        signals = self.signals_of(data.state, data.action, recent, tastes, worth, data.exposure)
         values = np.concatenate([signals, scaled_feedback(data.feedback, self.state)], axis=1)
         return np.concatenate([data.state[:, self.seen], signals, means_before(values, data.starts)], axis=1)
 
@@ -81,7 +90,7 @@ class Inputs:
     def signals(self) -> int:
         """Return S."""
         products = len(HALF_LIVES) + len(self._shown_tastes) + len(self.state.feedback)
-        return self.state.action_dim + products + self.worth.shape[1] + self._exposures
+        return self.state.action_dim + products + self.worth.shape[2] + self._exposures
 
     @property
     def values(self) -> int:
@@ -143,14 +152,14 @@ class Inputs:
     def signals_of(
         self,
         state: np.ndarray,
-        rows: np.ndarray,
         action: np.ndarray,
         recent: np.ndarray,
         tastes: np.ndarray,
+        worth: np.ndarray,
         exposure: np.ndarray,
     ) -> np.ndarray:
-        """Return the signals, float32 [n, S], of the items `rows` [n] with embeddings `action` [n, A] and `exposure`
-        [n, X].
+        """Return the signals, float32 [n, S], of items with embeddings `action` [n, A], `worth` [n, F + 2] and
+        `exposure` [n, X].
 
         `state` [n, S] is scaled; `recent` [n, len(HALF_LIVES), A] are the mean embeddings of recent items, and `tastes`
         [n, F, A] the users' tastes from their whole log.
@@ -159,7 +168,7 @@ class Inputs:
         mean, std = (np.asarray(part, np.float32)[columns] for part in (self.normaliser.mean, self.normaliser.std))
         vectors = np.concatenate([recent, state[:, columns] * std + mean, tastes], axis=1)
         products = np.matmul(vectors, action[:, :, None])[..., 0]
-        return np.concatenate([action, products, self.worth[rows], doses(exposure)], axis=1, dtype=np.float32)
+        return np.concatenate([action, products, worth, doses(exposure)], axis=1, dtype=np.float32)
 
 
 class Past:
@@ -177,7 +186,8 @@ class Past:
         means = (self._sums / np.maximum(self._weight, 1.0)).astype(np.float32)
         recent = means.reshape(len(rows), len(HALF_LIVES), -1)[:, :, : action.shape[1]]
         exposure = self._recent.exposures(rows)
-        signals = self._inputs.signals_of(state, rows, action, recent, self._tastes, exposure)
+        worth = self._inputs.worth[2, rows]
+        signals = self._inputs.signals_of(state, action, recent, self._tastes, worth, exposure)
         self._signals, self._rows = signals, rows
         return np.concatenate([state[:, self._inputs.seen], signals, means], axis=1)
 
@@ -189,8 +199,8 @@ class Past:
         self._recent.observe(self._rows)
 
 
-def kind_worth(data: Histories, kinds: np.ndarray) -> np.ndarray:
-    """Return what the kinds int32 [I, K] of each item do to users, float32 [I, F + 2].
+def kind_worth(data: Histories, kinds: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """Return what the kinds int32 [I, K] of each item do to users, float32 [I, F + 2], from impressions `used` [N].
 
     The columns are effects on feedback, and on session ends and the log of times away in the next `AHEAD` impressions.
     A network of embeddings cannot learn that neighbouring kinds differ.
@@ -208,7 +218,8 @@ def kind_worth(data: Histories, kinds: np.ndarray) -> np.ndarray:
     outcomes = [*data.feedback.T.astype(np.float64), left, away - left * mean_away]
     worth = np.zeros((len(kinds), len(outcomes)), np.float32)
     for column, outcome in enumerate(outcomes):
-        for effects, codes in zip(kind_effects(outcome, data.user, kinds[data.row]), kinds.T, strict=True):
+        found = kind_effects(outcome[used], np.unique(data.user[used], return_inverse=True)[1], kinds[data.row[used]])
+        for effects, codes in zip(found, kinds.T, strict=True):
             known = (codes >= 0) & (codes < len(effects))
             worth[known, column] += effects[codes[known]]
     return worth

@@ -177,7 +177,7 @@ def test_the_model_of_users_scores(simulated: PreparedDataset, monkeypatch: pyte
     assert -5 <= scores["validation/model"] <= 5
 
 
-def test_a_policy_that_the_log_cannot_vouch_for_is_below_all_others(
+def test_a_score_falls_by_what_unsupported_impressions_may_lose(
     simulated: PreparedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_score, "SETTINGS", ModelSettings(models=2, users=8, requests=40))
@@ -189,6 +189,7 @@ def test_a_policy_that_the_log_cannot_vouch_for_is_below_all_others(
         pasts = replace(score.ensemble.pasts, low=-bound, high=bound)
         return replace(score, ensemble=replace(score.ensemble, pasts=pasts))
 
-    supported = within(np.inf)(policy, "depth")
-    assert 0 < supported <= 5
-    assert within(-1.0)(policy, "depth") == pytest.approx(supported - 5)
+    supported = within(np.inf)
+    gain = supported.rolled(policy, "depth").gain
+    assert 0 < supported(policy, "depth") <= 5
+    assert within(-1.0)(policy, "depth") == pytest.approx(supported(policy, "depth") - 2 * abs(gain))

@@ -36,7 +36,10 @@ SETTINGS: dict[str, Any] = {
     "task": "depth",
     "checkpoint_every": 1,
     "keep_checkpoints": 3,
-    "config": {**SHORT_RUN, "serving": {"temperature": 0.2, "variety": 1.0, "scores": "q"}},
+    "config": {
+        **SHORT_RUN,
+        "serving": {"temperature": 0.2, "variety": 1.0, "repetition": 0.0, "repetition_window": 30, "scores": "q"},
+    },
 }
 
 #: The same run on two learners, each a process of its own.

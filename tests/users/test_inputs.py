@@ -1,5 +1,7 @@
 """Inputs of models of users: bulk and step by step are equal."""
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -36,7 +38,9 @@ def test_masks_name_the_inputs() -> None:
 
 
 def test_networks_see_the_range_of_the_log() -> None:
-    inputs, logged = inputs_of(histories(users=30))
+    data = histories(users=30)
+    inputs, _ = inputs_of(data)
+    logged = inputs.logged(data, fitted=True)
     scaled = inputs.scaled(logged.copy())
     np.testing.assert_allclose(scaled.mean(axis=0), 0.0, atol=1e-3)
     np.testing.assert_allclose(scaled.std(axis=0)[logged.std(axis=0) > 1e-3], 1.0, rtol=1e-3)
@@ -50,3 +54,17 @@ def test_counts_are_indicators_of_doses() -> None:
     indicators = [[count >= dose for dose in (1, 2, 4, 8)] for count in (0, 1, 3, 4, 9, 2)]
     expected = [*np.ravel(indicators), 0.7, 0.1, 5]
     np.testing.assert_allclose(doses(exposure)[0], expected, rtol=1e-6)
+
+
+def test_a_fit_sees_effects_of_kinds_from_other_users_only() -> None:
+    """The feedback of users with even numbers grows with the kind of the item; that of the others does not."""
+    data = histories(users=30, requests=60)
+    feedback = np.where(data.user % 2 == 0, ITEMS.kinds[data.row, 0], 0.0)[:, None] + np.zeros_like(data.feedback)
+    data = replace(data, feedback=feedback.astype(np.float32))
+    inputs, _ = inputs_of(data)
+    even, odd, _ = inputs.worth[:, :, 0]
+    assert np.corrcoef(even, ITEMS.kinds[:, 0])[0, 1] > 0.9
+    assert not odd.any()
+    seen = inputs.logged(data, fitted=True)
+    expected = inputs.worth[1 - data.user % 2, data.row, 0]
+    assert (seen == expected[:, None]).all(axis=0).any()
