@@ -17,7 +17,7 @@ NETWORKS: dict[str, Any] = {
     "train_batch_size_per_learner": 64,
     "preference_batch_size": 16,
     "pretrain_epochs": 1,
-    "serving": {"temperature": 0.2, "variety": 1.0, "repetition": 0.0, "repetition_window": 30, "scores": "q"},
+    "serving": {"temperature": 0.2, "variety": 1.0, "repetition": 0.0, "scores": "q"},
 }
 
 

@@ -63,8 +63,9 @@ class ServingSettings(Settings):
 
     @property
     def automatic(self) -> bool:
-        """Return True if roll-outs choose at least one setting."""
-        return any(getattr(self, name) == "auto" for name in UNCHOSEN)
+        """Return True if roll-outs choose at least one setting. The window of no repetition penalty is not chosen."""
+        unused = {"repetition_window"} if self.repetition == 0 else set()
+        return any(getattr(self, name) == "auto" for name in UNCHOSEN.keys() - unused)
 
     def resolved(self) -> ServingSettings:
         """Return a copy with the values of `UNCHOSEN` instead of `auto`."""

@@ -17,7 +17,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "add_a_method.md"
 #: A small run, whose serving rule is not chosen by roll-outs.
 SMALL = (
     "hidden_sizes: [8], train_batch_size_per_learner: 64, preference_batch_size: 16, pretrain_epochs: 0.5, "
-    "serving: {temperature: 0.2, variety: 1.0, scores: q}"
+    "serving: {temperature: 0.2, variety: 1.0, repetition: 0.0, scores: q}"
 )
 
 pytestmark = pytest.mark.ray

@@ -31,7 +31,7 @@ train:
     pretrain_epochs: 1
     num_epochs: 0.2
     updates_per_iteration: 5
-    serving: {temperature: 0.2, variety: 1.0, scores: q}
+    serving: {temperature: 0.2, variety: 1.0, repetition: 0.0, scores: q}
 tune:
   method: [PrefRec, IL]
   task: frequency

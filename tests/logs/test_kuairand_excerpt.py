@@ -34,7 +34,7 @@ train:
     pretrain_epochs: 1
     num_epochs: 0.2
     updates_per_iteration: 20
-    serving: {{temperature: 0.2, variety: 1.0, scores: q}}
+    serving: {{temperature: 0.2, variety: 1.0, repetition: 0.0, scores: q}}
 evaluate:
   model: {{models: 2, users: 40, requests: 60}}
 """

@@ -38,7 +38,7 @@ SETTINGS: dict[str, Any] = {
     "keep_checkpoints": 3,
     "config": {
         **SHORT_RUN,
-        "serving": {"temperature": 0.2, "variety": 1.0, "repetition": 0.0, "repetition_window": 30, "scores": "q"},
+        "serving": {"temperature": 0.2, "variety": 1.0, "repetition": 0.0, "scores": "q"},
     },
 }
 
