@@ -111,7 +111,7 @@ def best_rule_of(policy: Policy, dataset: Path) -> tuple[Rule, float]:
 
     The search is the one of `train`, with shorter roll-outs of fewer users than in the evaluation.
     """
-    data, how = PreparedDataset.open(str(dataset)), RollOut("test", users=60, requests=150)
+    data, how = PreparedDataset.open(str(dataset)), RollOut("test", users=40, requests=100)
     torch.set_num_threads(1)  # small matrices, in which threads wait for each other
 
     def attempt(rules: Sequence[Rule]) -> list[Tried]:
