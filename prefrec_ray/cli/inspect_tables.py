@@ -102,7 +102,7 @@ def dataset_tables(dataset: PreparedDataset, levels: dict[str, np.ndarray]) -> I
     if preferences:
         yield Text(f"preferences: {', '.join(metadata.tasks)} by {', '.join(metadata.teachers)}")
         yield Text(
-            f"segments of {preferences['length']} impressions of users with more than {preferences['min_requests']}"
+            f"segments of {preferences['length']} impressions; users have more than {preferences['min_requests']}"
         )
     counts = _table("split", *next(iter(metadata.counts.values())))
     for split, numbers in metadata.counts.items():

@@ -63,8 +63,8 @@ class ItemsTable(Settings):
 
     `embedding` is a column of lists of numbers, or a list of columns of numbers. Without it embeddings are learned from
     co-consumption and from `features`: columns of categories (A|B|C or a list: several) and of numbers. Each feature is
-    also a kind of items (mdp/kinds.py). `title` and
-    `image` are columns of text for the pages of a report: a name, and the path or URI of a picture.
+    also a kind of items (mdp/kinds.py). `title` and `image` are columns of text for the pages of a report: a name, and
+    the path or URI of a picture.
     """
 
     path: str

@@ -30,9 +30,10 @@ PICTURES = {
 _LONGEST = 120  # characters of a title
 #: Size of the drawing; its width is the longer of the two histories.
 WIDTH, HEIGHT = 600.0, 150.0
-_WIDEST_BAR, _BARS = 26.0, 0.4  # and the largest share of the width for bars
+#: Largest width of a bar, and largest share of the drawing's width for all bars of a history.
+_WIDEST_BAR, _BARS = 26.0, 0.4
 _TALLEST_CELL = 16.0
-#: The axis: unit, its length in ms, and steps between ticks. The last step is as long as needed.
+#: The axis: unit, its length in ms, and steps between ticks. A longer span has steps of more days.
 _UNITS = (
     ("minutes", 60_000, (1, 2, 5, 10, 15)),
     ("hours", 3_600_000, (1, 2, 3, 6, 12)),
@@ -185,7 +186,7 @@ def draw(segments: Sequence[Segment], signals: Mapping[str, Signal], item: Calla
 
 
 def duration(ms: float) -> str:
-    """Return a time in words, with one decimal, so that two histories rarely look equal unless they are."""
+    """Return a time in words, with one decimal, so that different times rarely look equal."""
     minutes = ms / 60_000
     for unit, size in (("days", 24 * 60), ("hours", 60)):
         if minutes >= 2 * size:
@@ -254,7 +255,7 @@ def _side(
 
 
 def _amounts(feedback: Mapping[str, float], signals: Mapping[str, Signal]) -> list[tuple[str, str]]:
-    """Return feedback other than signals, as numbers of two digits or whole, never as powers of ten."""
+    """Return feedback other than signals: whole numbers from 10 on, two digits below."""
     return [
         (name.replace("_", " "), f"{value:,.0f}" if abs(value) >= 10 else f"{value:.2g}")
         for name, value in feedback.items()
