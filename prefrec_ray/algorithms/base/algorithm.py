@@ -35,7 +35,7 @@ class OfflineAlgorithm(Algorithm):
 
     The subclass gets a `Config` with these settings and a `method_name`: the name of the class, or `module:Class`
     outside this package. `methods.find_method` registers it with Tune under this name after the import of its module.
-    If it were registered earlier, Tune would pickle a copy of it.
+    Tune would pickle a copy of a class that is registered earlier.
 
     One iteration is one pass over the preferences (phase "pretrain") or some updates on transitions ("train").
 
