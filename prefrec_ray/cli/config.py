@@ -80,7 +80,8 @@ def dataset_of(given: str | None, settings: Any, where: str) -> str:
 def override(name: str, section: dict[str, Any], texts: Sequence[str]) -> dict[str, Any]:
     """Return a copy of `section` with each text `key=value` set: a key of the section, or else a key of its `config`.
 
-    Values are YAML: `gamma=0.9`, `hidden_sizes=[64,64]`, `finetune_reward=false`. A `config` that is not a mapping is not changed.
+    Values are YAML: `gamma=0.9`, `hidden_sizes=[64,64]`, `finetune_reward=false`. A `config` that is not a mapping is
+    not changed.
     """
     fields = _model(name).model_fields
     values: dict[str, Any] = {}
