@@ -68,9 +68,11 @@ LEGEND = (
 
 def serving_rule(provenance: Mapping[str, Any]) -> str:
     """Return the serving rule of a policy in words; temperature and penalties only if it draws its items."""
-    drawn = ("temperature", "variety", "repetition", "repetition_window")
+    window = ("repetition_window",) if provenance.get("repetition") else ()
+    drawn = ("temperature", "variety", "repetition", *window)
     keys = ("rule", "scores", *(drawn if provenance.get("rule") == "sample" else ()))
     known = {key: provenance[key] for key in keys if provenance.get(key) is not None}
     return ", ".join(
-        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in known.items()
+        f"{key.replace('_', ' ')} {value:g}" if isinstance(value, int | float) else f"{key} {value}"
+        for key, value in known.items()
     )

@@ -61,9 +61,10 @@ def test_each_policy_is_one_row_best_first(judged: tuple[str, Page]) -> None:
 def test_how_items_are_drawn_is_part_of_what_a_policy_is() -> None:
     """A run's policy and what `constrain` makes of it differ in nothing else."""
     made = {"recipe": "robust", "rule": "sample", "scores": "feedback", "temperature": 0.2, "variety": 9.0}
+    made |= {"repetition": 0.3, "repetition_window": 30}
     alone = Evaluation(records=(made_record("p", 1.5, method="PrefRec", provenance=made),))
     screen = first_screen(alone.model_copy(update={"verdicts": verdicts(alone)}), [])
-    rule = "rule sample, scores feedback, temperature 0.2, variety 9"
+    rule = "rule sample, scores feedback, temperature 0.2, variety 9, repetition 0.3, repetition window 30"
     assert screen.cards[0].about == f"PrefRec, recipe robust, {rule}, for depth"
 
 
