@@ -6,6 +6,8 @@ The mean outcome of a kind is shrunk by the signal that two halves of the users 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -24,6 +26,18 @@ def kind_effects(outcomes: np.ndarray, users: np.ndarray, codes: np.ndarray) -> 
         left = left - np.where(known, np.append(own, 0.0)[code], 0.0)
         effects.append(own.astype(np.float32))
     return effects
+
+
+def effects_of_items(effects: Sequence[np.ndarray], kinds: np.ndarray) -> np.ndarray:
+    """Return the sum of the `effects` of the kinds int32 [I, K] of each item, float32 [I].
+
+    Unknown kinds, and kinds without an effect, add nothing.
+    """
+    total = np.zeros(len(kinds), np.float32)
+    for own, codes in zip(effects, kinds.T, strict=False):
+        known = (codes >= 0) & (codes < len(own))
+        total[known] += own[codes[known]]
+    return total
 
 
 def _shrunk_means(values: np.ndarray, half: np.ndarray, code: np.ndarray) -> np.ndarray:

@@ -59,30 +59,32 @@ class Weighing:
             raise UserError("policy: found a score that is not finite; expected networks and states of usual size")
         scale = self._scale(scores) if scale is None else scale
         logits = scores / scale
-        rows = self._every if rows is None else rows
         if self.scorer.standardised:
             temperature = float(self.serving.temperature)
             if self.likeness is not None and self.serving.variety:
                 per_likeness = np.float32(float(self.serving.variety) / temperature)
-                logits -= per_likeness * self.likeness.likeness(states, self.items.embeddings[rows])
+                logits -= per_likeness * self.likeness.likeness(states, self._embeddings(rows))
             if recent is not None and recent.shape[2] and self.serving.repetition:
-                counts = repetitions(recent, self.items.kinds, rows, int(self.serving.repetition_window))
+                items, window = self._every if rows is None else rows, int(self.serving.repetition_window)
+                counts = repetitions(recent, self.items.kinds, items, window)
                 logits -= np.float32(float(self.serving.repetition) / temperature) * counts
         return logits, scale
 
     def _scores(self, states: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
         """Return the scores [n, k] of the items in `rows`."""
-        scored = rows
-        if rows is None:
-            scored = self._every if self._landmarks is None else self._landmarks.rows
-        candidates = self.items.embeddings[scored]
+        landmarks = self._landmarks if rows is None else None
+        candidates = self._embeddings(rows if landmarks is None else landmarks.rows)
         of_each = candidates if candidates.ndim == 3 else np.broadcast_to(candidates, (len(states), *candidates.shape))
         scores = self.scorer.scores(states, of_each)
-        if rows is None and self._landmarks is not None:
-            scores = scores @ self._landmarks.weights
+        if landmarks is not None:
+            scores = scores @ landmarks.weights
         if self._effects is not None:
-            scores = scores + self._effects[self._every if rows is None else rows]
+            scores = scores + (self._effects if rows is None else self._effects[rows])
         return scores
+
+    def _embeddings(self, rows: np.ndarray | None) -> np.ndarray:
+        """Return the embeddings of the items in `rows`; of all items without a copy, as every request needs them."""
+        return self.items.embeddings if rows is None else self.items.embeddings[rows]
 
     def _scale(self, scores: np.ndarray) -> np.ndarray:
         """Return the scale [n, 1]: 1 for a density, and if all items have the same score."""

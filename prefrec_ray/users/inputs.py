@@ -16,7 +16,7 @@ from prefrec_ray.mdp.bulk import running_means
 from prefrec_ray.mdp.columns import decays, scaled_feedback
 from prefrec_ray.mdp.exposure import WINDOWS, RecentRows
 from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.mdp.kind_effects import kind_effects
+from prefrec_ray.mdp.kind_effects import effects_of_items, kind_effects
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.users.histories import Histories
@@ -216,13 +216,9 @@ def kind_worth(data: Histories, kinds: np.ndarray, used: np.ndarray) -> np.ndarr
     left, away = ahead(ends), ahead(np.where(data.ends, np.log(data.wait_ms), 0.0))
     mean_away = float(away.sum() / max(left.sum(), 1.0))
     outcomes = [*data.feedback.T.astype(np.float64), left, away - left * mean_away]
-    worth = np.zeros((len(kinds), len(outcomes)), np.float32)
-    for column, outcome in enumerate(outcomes):
-        found = kind_effects(outcome[used], np.unique(data.user[used], return_inverse=True)[1], kinds[data.row[used]])
-        for effects, codes in zip(found, kinds.T, strict=True):
-            known = (codes >= 0) & (codes < len(effects))
-            worth[known, column] += effects[codes[known]]
-    return worth
+    users, codes = np.unique(data.user[used], return_inverse=True)[1], kinds[data.row[used]]
+    each = [effects_of_items(kind_effects(outcome[used], users, codes), kinds) for outcome in outcomes]
+    return np.stack(each, axis=1)
 
 
 def doses(exposure: np.ndarray) -> np.ndarray:

@@ -16,12 +16,11 @@ from typing import NamedTuple
 import numpy as np
 
 from prefrec_ray.algorithms.base.module import OfflineModule
-from prefrec_ray.algorithms.reward.labels import RewardFunction, label_histories, label_users
+from prefrec_ray.algorithms.reward.labels import RewardFunction, label_table
 from prefrec_ray.dataset import PreparedDataset, tensor
-from prefrec_ray.ids import first_rows, run_lengths
+from prefrec_ray.ids import changes
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.kind_effects import kind_effects
-from prefrec_ray.mdp.transitions import transition_rows
 from prefrec_ray.policy.networks.critic import Critic
 
 #: Impressions of training users from which effects are estimated.
@@ -34,10 +33,10 @@ def with_kind_effects(critic: Critic, module: OfflineModule, dataset: PreparedDa
     """Return the critic with the effects of the kinds of the data set's `items` on its Q."""
     if items.kind_codes is None:
         return critic
-    parts: list[_Errors] = []
+    reward, parts = _reward(module), []
     rows = users = 0
     for file in dataset.files("requests", "train"):
-        part = _errors(critic, module, dataset, file)
+        part = _errors(critic, module, reward, dataset, file)
         parts.append(part._replace(user=part.user + users))
         rows, users = rows + len(part.item), users + int(part.user.max(initial=-1)) + 1
         if rows >= ROWS:
@@ -56,23 +55,26 @@ class _Errors(NamedTuple):
     item: np.ndarray  # ids [n]
 
 
-def _errors(critic: Critic, module: OfflineModule, dataset: PreparedDataset, file: str) -> _Errors:
+def _reward(module: OfflineModule) -> RewardFunction | None:
+    """Return the learned reward of a module; None if it learns from the reward column."""
+    settings = module.model_config
+    if settings["reward_source"] == "column":
+        return None
+    weights = {name: value.cpu().numpy() for name, value in module.reward.network.state_dict().items()}
+    return RewardFunction(weights, module.hidden_sizes, settings["reward_columns"], settings["reward_members"])
+
+
+def _errors(
+    critic: Critic, module: OfflineModule, reward: RewardFunction | None, dataset: PreparedDataset, file: str
+) -> _Errors:
     """Return the errors on the transitions of one file of impressions."""
     settings = module.model_config
-    from_column = settings["reward_source"] == "column"
-    table = dataset.read(file, ["user_id", "item_id", "state", "action", *(["reward"] if from_column else [])])
-    starts = first_rows(table["user_id"].to_numpy(zero_copy_only=False))
-    rows, horizon = transition_rows(starts, len(table)), settings["reward_horizon"]
-    state, action = tensor(table["state"]), tensor(table["action"])
-    if from_column:
-        label = label_users(table["reward"].to_numpy()[rows], starts, len(table), horizon)
-    else:
-        weights = {name: value.cpu().numpy() for name, value in module.reward.network.state_dict().items()}
-        reward = RewardFunction(weights, module.hidden_sizes, settings["reward_columns"], settings["reward_members"])
-        _, label = label_histories(reward, state, action, starts, horizon)
+    table = dataset.read(file, ["user_id", "item_id", "state", "action", *(["reward"] if reward is None else [])])
+    rows, label = label_table(table, reward, settings["reward_horizon"])
     label = (label - float(module.reward.mean)) / float(module.reward.std)
+    state, action = tensor(table["state"]), tensor(table["action"])
     parts = [slice(start, start + _CHUNK) for start in range(0, len(table), _CHUNK)]
     q = np.concatenate([critic.q(state[part], action[part, None])[:, 0] for part in parts]).astype(np.float64)
-    user = np.repeat(np.arange(len(starts)), run_lengths(starts, len(table)))
-    item = table["item_id"].to_numpy(zero_copy_only=False)
-    return _Errors(label + settings["gamma"] * q[rows + 1] - q[rows], user[rows], item[rows])
+    ids, items = (table[name].to_numpy(zero_copy_only=False) for name in ("user_id", "item_id"))
+    user = np.cumsum(changes(ids)) - 1
+    return _Errors(label + settings["gamma"] * q[rows + 1] - q[rows], user[rows], items[rows])

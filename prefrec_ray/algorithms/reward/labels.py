@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import ray
 import torch
 
@@ -81,6 +82,15 @@ def label_histories(
     return rows, label_users(reward(state, action, rows), starts, len(state), horizon)
 
 
+def label_table(table: pa.Table, reward: RewardFunction | None, horizon: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows [T] and reward labels [T] of the transitions in a file of impressions; `reward` None: its column."""
+    starts = first_rows(table["user_id"].to_numpy(zero_copy_only=False))
+    if reward is not None:
+        return label_histories(reward, tensor(table["state"]), tensor(table["action"]), starts, horizon)
+    rows = transition_rows(starts, len(table))
+    return rows, label_users(table["reward"].to_numpy()[rows], starts, len(table), horizon)
+
+
 def label_transitions(dataset: PreparedDataset, reward: RewardFunction | None, horizon: int) -> ray.ObjectRef:
     """Return a reference to the labels of all transitions, float32, by their numbers; `reward` None: the reward column.
 
@@ -106,12 +116,7 @@ def _label_files(uri: str, files: Sequence[str], reward: RewardFunction | None, 
     labels = []
     for file in files:
         table = dataset.read(str(file), ["user_id", "reward"] if reward is None else ["user_id", "state", "action"])
-        starts = first_rows(table["user_id"].to_numpy(zero_copy_only=False))
-        if reward is None:
-            rewards = table["reward"].to_numpy()[transition_rows(starts, len(table))]
-            labels.append(label_users(rewards, starts, len(table), horizon))
-        else:
-            labels.append(label_histories(reward, tensor(table["state"]), tensor(table["action"]), starts, horizon)[1])
+        labels.append(label_table(table, reward, horizon)[1])
     return np.concatenate(labels)
 
 

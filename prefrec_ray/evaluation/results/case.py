@@ -136,7 +136,7 @@ def of_users(record: Record, half: float) -> float:
 def unsupported_error(share: float) -> float:
     """Return the error of a gain, as a share of the gain, if only this share of the impressions is supported.
 
-    The log does not show the effect of the other impressions. If they lose what the supported ones gain, the gain is
+    The log does not show the effect of the other impressions. If they lose as much as the others gain, the gain is
     smaller by 2 (1 - share) of itself.
     """
     return 2.0 * (1.0 - share)

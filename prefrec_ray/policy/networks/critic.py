@@ -12,6 +12,7 @@ import torch
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.kind_effects import effects_of_items
 from prefrec_ray.mdp.normaliser import CLIP
 from prefrec_ray.policy.description import CriticDescription
 from prefrec_ray.policy.networks.arrays import read_networks, write_networks
@@ -81,17 +82,8 @@ class Critic:
         return self.q(states, candidates)
 
     def effects(self, kinds: np.ndarray) -> np.ndarray | None:
-        """Return what the kinds int32 [I, K] of items add to Q, float32 [I]; None without effects.
-
-        Unknown kinds, and kinds that were not in the log, add nothing.
-        """
-        if not self.kind_effects:
-            return None
-        total = np.zeros(len(kinds), np.float32)
-        for effects, codes in zip(self.kind_effects, kinds.T, strict=False):
-            known = (codes >= 0) & (codes < len(effects))
-            total[known] += effects[codes[known]]
-        return total
+        """Return what the kinds int32 [I, K] of items add to Q, float32 [I]; None without effects."""
+        return effects_of_items(self.kind_effects, kinds) if self.kind_effects else None
 
     def for_items(self, known: ItemTable, items: ItemTable) -> Critic:
         """Return the critic for `items` whose kinds have other codes than the kinds of its own items, `known`.
