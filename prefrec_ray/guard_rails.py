@@ -1,0 +1,109 @@
+"""Guard-rails: limits on what a policy may cost, in terms of users and items.
+
+    feedback.like >= -2 %            mean feedback per impression
+    depth >= -5 %                    impressions per session
+    sessions >= -5 %                 sessions per day
+    hours_to_return <= +10 %         hours from the end of a session to the next
+    exposure[maker] <= 10 %          largest share of impressions of one maker
+    share[category: news] >= 5 %     share of impressions of one category
+
+The first four are relative to the current policy. The last two are shares of the policy's own impressions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+
+#: Measures of users that need no name.
+USER_MEASURES = ("depth", "sessions", "hours_to_return")
+Status = Literal["kept", "open", "broken"]
+
+_FORM = re.compile(
+    r"(?:feedback\.(?P<feedback>\S+)|(?P<user>depth|sessions|hours_to_return)"
+    r"|exposure\[\s*(?P<exposure>[^\]:]+?)\s*\]|share\[\s*(?P<kind>[^\]:]+?)\s*:\s*(?P<value>[^\]]+?)\s*\])"
+    r"\s*(?P<sign>>=|<=)\s*(?P<limit>[+-]?\d+(?:\.\d+)?)\s*%"
+)
+_EXAMPLES = "'feedback.like >= -2 %', 'depth >= -5 %', 'exposure[maker] <= 10 %' or 'share[category: news] >= 5 %'"
+
+
+@dataclass(frozen=True)
+class GuardRail:
+    """A limit on one measure of a policy.
+
+    `measure`: `feedback`, one of `USER_MEASURES`, `exposure` or `share`. `name`: the feedback column or the kind of
+    items, empty for measures of users. `value`: the kind's value of a share. `limit`: a fraction, 0.05 for 5 %.
+    """
+
+    measure: str
+    name: str
+    value: str
+    at_least: bool
+    limit: float
+
+    @classmethod
+    def from_text(cls, text: str) -> GuardRail:
+        """Return the guard-rail in `text`. Raises `ValueError` for another form, and for a limit out of range."""
+        found = _FORM.fullmatch(text.strip())
+        if found is None:
+            raise ValueError(f"found {text!r}; expected for example {_EXAMPLES}")
+        part, limit = found.groupdict(), float(found["limit"]) / 100
+        at_least = found["sign"] == ">="
+        if part["feedback"]:
+            rail = cls("feedback", part["feedback"], "", at_least, limit)
+        elif part["user"]:
+            rail = cls(part["user"], "", "", at_least, limit)
+        elif part["exposure"]:
+            rail = cls("exposure", part["exposure"], "", at_least, limit)
+        else:
+            rail = cls("share", part["kind"], part["value"], at_least, limit)
+        low, high = (-1.0, 10.0) if rail.relative else (0.0, 1.0)
+        if not low < limit < high:
+            raise ValueError(
+                f"found a limit of {limit:.0%} in {text!r}; expected more than {low:.0%}, less than {high:.0%}"
+            )
+        return rail
+
+    @property
+    def relative(self) -> bool:
+        """Return whether the limit is a change relative to the current policy."""
+        return self.measure not in ("exposure", "share")
+
+    def __str__(self) -> str:
+        subject = {
+            "feedback": f"feedback.{self.name}",
+            "exposure": f"exposure[{self.name}]",
+            "share": f"share[{self.name}: {self.value}]",
+        }.get(self.measure, self.measure)
+        sign = "+" if self.relative else ""
+        return f"{subject} {'>=' if self.at_least else '<='} {100 * self.limit:{sign}g} %"
+
+    def allowed(self, current: float) -> float:
+        """Return the outermost allowed value of the measure, for its value under the current policy."""
+        return current * (1 + self.limit) if self.relative else self.limit
+
+    def margin(self, low: float, high: float) -> tuple[float, float]:
+        """Return the margin for an interval of (measure - allowed value): negative is harm."""
+        return (low, high) if self.at_least else (-high, -low)
+
+    def status(self, low: float, high: float) -> Status:
+        """Return the status for an interval of (measure - allowed value): broken if the whole interval is harm."""
+        least, most = self.margin(low, high)
+        return "broken" if most < 0 else "kept" if least >= 0 else "open"
+
+
+def guard_rails(texts: Iterable[str]) -> list[GuardRail]:
+    """Return the guard-rails of a setting."""
+    return [GuardRail.from_text(text) for text in texts]
+
+
+def _valid(text: str) -> str:
+    return str(GuardRail.from_text(text))
+
+
+#: A guard-rail in a settings model, in its normal form.
+GuardRailText = Annotated[str, AfterValidator(_valid)]
