@@ -34,20 +34,31 @@ class Content:
     tags: sparse.csr_array  # [I, T], 1 for each tag of an item
     feature: np.ndarray  # int64 [T], number of each tag's feature, from 0
     maker: np.ndarray  # int64 [I], -1 if unknown
+    features: tuple[str, ...]  # names of the features
+    categories: tuple[str, ...]  # names of the T tags, without the feature
+    maker_name: str = "maker"  # name of the maker's column
 
     @classmethod
-    def from_pairs(cls, item: np.ndarray, tag: np.ndarray, maker: np.ndarray) -> Content:
+    def from_pairs(cls, item: np.ndarray, tag: np.ndarray, maker: np.ndarray, maker_name: str = "maker") -> Content:
         """Return the content of items from pairs [n] of an item's row (int64, -1: another item) and one of its tags.
 
-        Tags FEATURE=CATEGORY belong to several features, all others to one.
+        Tags FEATURE=CATEGORY belong to several features, all others to one, `tag`.
         """
         names, column = np.unique(tag, return_inverse=True)
         known = item >= 0
         ones = np.ones(int(known.sum()), np.float32)
         matrix = sparse.csr_array((ones, (item[known], column[known])), shape=(len(maker), len(names)))
         matrix.data[:] = 1.0  # a repeated tag counts once
-        features = [str(name).split("=", 1)[0] if "=" in str(name) else "" for name in names]
-        return cls(matrix, np.unique(features, return_inverse=True)[1], maker)
+        parts = [text.split("=", 1) if "=" in text else ["", text] for text in map(str, names)]
+        features, feature = np.unique([part[0] for part in parts], return_inverse=True)
+        return cls(
+            tags=matrix,
+            feature=feature,
+            maker=maker,
+            features=tuple(name or "tag" for name in features.tolist()),
+            categories=tuple(part[1] for part in parts),
+            maker_name=maker_name,
+        )
 
 
 @dataclass(frozen=True, eq=False)

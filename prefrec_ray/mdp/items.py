@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -13,7 +14,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.cells import Cells
 from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.index import ItemIndex
-from prefrec_ray.mdp.kinds import clusters
+from prefrec_ray.mdp.kinds import CLUSTER, Kind, KindNames, clusters
 from prefrec_ray.storage.files import check_readable, write_bytes
 from prefrec_ray.storage.parquet import check_seal, read_footer, read_parquet, seal_parquet
 
@@ -38,7 +39,8 @@ class ItemTable:
     """Items in the order of `ids` [I] (int64 or str); `embeddings` float32 [I, A].
 
     `logged` [I], if known: number of impressions of each item in the training users' log, at least 0, not all 0.
-    `kind_codes` int32 [I, K], if known: a code of the item for each kind (mdp/kinds.py), -1 if unknown.
+    `kind_codes` int32 [I, K], if known: a code of the item for each kind (mdp/kinds.py), -1 if unknown; the first kind
+    is the cluster. `kind_names`: the names of the K kinds and of their values, empty if unknown.
     `about`: one row per item with the known columns of `ABOUT`, as text (null: unknown), for pages of reports.
 
     Raises `UserError` for ids of another type, repeated ids, and embeddings, counts or texts with other shapes.
@@ -49,6 +51,7 @@ class ItemTable:
     logged: np.ndarray | None = None
     about: pa.Table | None = None
     kind_codes: np.ndarray | None = None
+    kind_names: tuple[KindNames, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ids", _plain_ids(self.ids, "items"))
@@ -76,6 +79,9 @@ class ItemTable:
                     f"items: column 'kinds' is not a list of codes per item ({len(self)}), each at least -1"
                 )
             object.__setattr__(self, "kind_codes", codes)
+        kinds = 0 if self.kind_codes is None else self.kind_codes.shape[1]
+        if self.kind_names and len(self.kind_names) != kinds:
+            raise UserError(f"items: column 'kinds': found names of {len(self.kind_names)} kinds; expected {kinds}")
         if self.about is not None and len(self.about) != len(self.ids):
             raise UserError(f"items: {len(self.ids)} ids and {len(self.about)} rows of {', '.join(ABOUT)}")
 
@@ -157,7 +163,7 @@ class ItemTable:
         """Return a table for Parquet: item_id, embedding and the known optional columns.
 
         item_id (int64 or string), embedding (fixed_size_list<float32>), logged (float32), kinds
-        (fixed_size_list<int32>), title and image (string).
+        (fixed_size_list<int32>), title and image (string). The metadata of the schema have the names of kinds, as JSON.
         """
         embedding = pa.FixedSizeListArray.from_arrays(pa.array(self.embeddings.ravel()), self.embeddings.shape[1])
         logged = {} if self.logged is None else {"logged": pa.array(self.logged)}
@@ -166,7 +172,9 @@ class ItemTable:
             codes = pa.array(self.kind_codes.ravel())
             kinds = {"kinds": pa.FixedSizeListArray.from_arrays(codes, self.kind_codes.shape[1])}
         about = {} if self.about is None else {name: self.about[name] for name in self.about.column_names}
-        return pa.table({"item_id": pa.array(self.ids), "embedding": embedding, **logged, **kinds, **about})
+        table = pa.table({"item_id": pa.array(self.ids), "embedding": embedding, **logged, **kinds, **about})
+        names = {"kinds": json.dumps(self.kind_names)} if self.kind_names else None
+        return table.replace_schema_metadata(names)
 
     @classmethod
     def from_table(cls, table: pa.Table, where: str = "items") -> ItemTable:
@@ -190,7 +198,7 @@ class ItemTable:
         ids = _plain_ids(table["item_id"].to_numpy(), where)
         texts = {name: table[name].cast(pa.string()) for name in ABOUT if name in table.column_names}
         embeddings, about = values.reshape(table.num_rows, kind.list_size), pa.table(texts) if texts else None
-        return cls(ids, embeddings, logged, about, _kind_codes(table, where))
+        return cls(ids, embeddings, logged, about, _kind_codes(table, where), _kind_names(table, where))
 
     def save(self, uri: str) -> None:
         """Write the table to the Parquet file `uri`, sealed."""
@@ -211,6 +219,17 @@ class ItemTable:
     def kinds(self) -> np.ndarray:
         """Return the codes of the items for each kind, int32 [I, K]; clusters of embeddings if none are known."""
         return clusters(self.embeddings)[:, None] if self.kind_codes is None else self.kind_codes
+
+    def kind(self, name: str) -> Kind:
+        """Return the kind `name`. Raises `UserError` if it is unknown, as all but `cluster` in files without names."""
+        # A feature of the log with the name `cluster` comes later, and is preferred.
+        for column, names in reversed(list(enumerate(self.kind_names))):
+            if names.name == name:
+                return Kind(self.kinds[:, column], names)
+        if name == CLUSTER:
+            return Kind.from_clusters(self.kinds[:, 0])
+        known = ", ".join(names.name for names in self.kind_names) or CLUSTER
+        raise UserError(f"items: found kind '{name}'; expected one of {known}")
 
     @cached_property
     def cells(self) -> Cells:
@@ -283,6 +302,18 @@ def _kind_codes(table: pa.Table, where: str) -> np.ndarray | None:
         raise UserError(f"{where}: column 'kinds' is {kind}; expected fixed_size_list<int32> without nulls")
     codes = pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
     return codes.flatten().to_numpy().reshape(table.num_rows, kind.list_size)
+
+
+def _kind_names(table: pa.Table, where: str) -> tuple[KindNames, ...]:
+    """Return the names in the metadata of the schema, empty if absent. Raises `UserError` for another form."""
+    stored = (table.schema.metadata or {}).get(b"kinds")
+    if stored is None:
+        return ()
+    try:
+        pairs = json.loads(stored)
+        return tuple(KindNames(str(name), {str(value): int(codes[value]) for value in codes}) for name, codes in pairs)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{where}: column 'kinds': found unreadable names; expected [[NAME, CODES], ...]") from error
 
 
 def _plain_ids(ids: np.ndarray, where: str) -> np.ndarray:

@@ -6,9 +6,13 @@ of earlier impressions of the same kind (exposure.py).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from prefrec_ray.errors import UserError
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -23,6 +27,48 @@ _STEPS = 20
 _TRIALS = 4
 #: Numbers in memory in one pass over the items.
 _AT_ONCE = 1 << 22
+#: Values of a kind that are stored by name, in the footer of a file. Kinds with more have only codes.
+_MOST_VALUES = 100_000
+#: Values of a kind that an error lists.
+_LISTED = 20
+CLUSTER = "cluster"
+
+
+class KindNames(NamedTuple):
+    """Names of a kind: its own name, and the code of each value, for example {"news": 12}; empty if not stored."""
+
+    name: str
+    codes: Mapping[str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Kind:
+    """A kind of items: `codes` int32 [I], -1 if unknown, and the `names` of the kind and of its values."""
+
+    codes: np.ndarray
+    names: KindNames
+
+    @classmethod
+    def from_clusters(cls, codes: np.ndarray) -> Kind:
+        """Return the kind `cluster`, with the codes as names of the values."""
+        return cls(codes, KindNames(CLUSTER, {str(code): code for code in np.unique(codes).tolist()}))
+
+    @classmethod
+    def from_makers(cls, maker: np.ndarray, name: str) -> Kind:
+        """Return the kind of the items' makers, int64 [I], -1 if unknown."""
+        makers, code = np.unique(maker, return_inverse=True)
+        codes = {str(one): number for number, one in enumerate(makers.tolist()) if one >= 0}
+        known = np.where(maker >= 0, code, -1).astype(np.int32)
+        return cls(known, KindNames(name, codes if len(codes) <= _MOST_VALUES else {}))
+
+    def find(self, value: str) -> int:
+        """Return the code of `value`. Raises `UserError` for an unknown value."""
+        known = self.names.codes
+        if value not in known:
+            listed = ", ".join([*sorted(known)[:_LISTED], *(["..."] if len(known) > _LISTED else [])])
+            expected = f"one of {listed}" if known else f"a kind of at most {_MOST_VALUES:,} values, stored with names"
+            raise UserError(f"{self.names.name}: found value '{value}'; expected {expected}")
+        return known[value]
 
 
 def clusters(embeddings: np.ndarray) -> np.ndarray:
@@ -48,24 +94,25 @@ def clusters(embeddings: np.ndarray) -> np.ndarray:
     return nearest_centre(embeddings, centres)
 
 
-def content_kinds(tags: sparse.csr_array, feature: np.ndarray, maker: np.ndarray) -> np.ndarray:
-    """Return the kinds of items by their content, int32 [I, K]: one column per feature, and the maker if any is known.
+def content_kinds(
+    tags: sparse.csr_array, feature: np.ndarray, features: Sequence[str], categories: Sequence[str]
+) -> list[Kind]:
+    """Return the kinds of items by their tags [I, T], one per feature; -1: no tag.
 
-    An item with several tags of a feature is of the kind of its most frequent tag. -1: no tag, or unknown maker.
+    An item with several tags of a feature is of the kind of its most frequent tag. `feature` int64 [T] is the number of
+    each tag's feature, `features` are their names, and `categories` [T] the names of the tags.
     """
     shown = tags.tocoo()
     count = np.asarray(tags.sum(axis=0)).ravel()
     by_count = np.argsort(count[shown.col], kind="stable")  # the most frequent tag is written last
-    columns = []
-    for number in range(int(feature.max(initial=-1)) + 1):
+    kinds = []
+    for number, name in enumerate(features):
         own = by_count[feature[shown.col[by_count]] == number]
-        column = np.full(tags.shape[0], -1)
+        column = np.full(tags.shape[0], -1, np.int32)
         column[shown.row[own]] = shown.col[own]
-        columns.append(column)
-    if (maker >= 0).any():
-        _, code = np.unique(maker, return_inverse=True)
-        columns.append(np.where(maker >= 0, code, -1))
-    return np.stack(columns, axis=1).astype(np.int32) if columns else np.empty((len(maker), 0), np.int32)
+        codes = {categories[tag]: tag for tag in np.flatnonzero(feature == number).tolist()}
+        kinds.append(Kind(column, KindNames(name, codes)))
+    return kinds
 
 
 def nearest_centre(embeddings: np.ndarray, centres: np.ndarray) -> np.ndarray:

@@ -83,3 +83,5 @@ def test_content_is_a_table_of_zeros_and_ones(rows: list, data: st.DataObject) -
     expected = [[float(name in of_item.get(item, ())) for name in names] for item in ids.tolist()]
     np.testing.assert_array_equal(found.tags.toarray(), np.reshape(expected, (len(ids), len(names))))
     assert (found.maker == -1).all()
+    full = [f"{found.features[part]}={name}" for part, name in zip(found.feature, found.categories, strict=True)]
+    assert full == names

@@ -168,6 +168,7 @@ def test_content_of_videos(ray_session: None, folder: Path) -> None:
     content = log.content(np.array([3, 5, 8, 70, 1000]))
     wanted = videos.iloc[[3, 5, 8, 70]]
     assert content.maker.tolist() == [*wanted.author_id.tolist(), -1]
+    assert (content.features, content.maker_name) == (("tag",), "author_id")
     names = sorted({int(tag) for tags in wanted.tag.dropna() for tag in tags.split(",")})
     tag_ids = [[names[k] for k in np.flatnonzero(row)] for row in content.tags.toarray()]
     assert tag_ids == [sorted(map(int, tags.split(","))) if isinstance(tags, str) else [] for tags in wanted.tag] + [[]]

@@ -9,7 +9,7 @@ from scipy import sparse
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.mdp.kinds import clusters, content_kinds
+from prefrec_ray.mdp.kinds import Kind, KindNames, clusters, content_kinds
 
 
 @pytest.mark.parametrize("groups", [8, 23])
@@ -32,13 +32,52 @@ def test_few_distinct_items_are_one_cluster() -> None:
 def test_each_feature_and_the_maker_are_a_kind() -> None:
     """Tags 0 to 2 belong to one feature, tag 3 to another; tag 1 is the most frequent one of the first feature."""
     tags = sparse.csr_array(np.array([[1, 1, 0, 0], [0, 1, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0]], np.float32))
-    kinds = content_kinds(tags, np.array([0, 0, 0, 1]), np.array([7, -1, 7, 3]))
-    assert kinds[:, :2].tolist() == [[1, -1], [1, 3], [2, -1], [-1, -1]]
-    maker = kinds[:, 2]
-    assert maker[0] == maker[2] != maker[3]
-    assert maker[1] == -1
-    assert maker[3] >= 0
-    assert content_kinds(tags, np.array([0, 0, 0, 1]), np.full(4, -1)).shape == (4, 2)
+    topic, mood = content_kinds(tags, np.array([0, 0, 0, 1]), ["topic", "mood"], ["art", "news", "pop", "calm"])
+    assert topic.codes.tolist() == [1, 1, 2, -1]
+    assert topic.names == ("topic", {"art": 0, "news": 1, "pop": 2})
+    assert mood.codes.tolist() == [-1, 3, -1, -1]
+    assert mood.names == ("mood", {"calm": 3})
+    maker = Kind.from_makers(np.array([7, -1, 7, 3]), "creator")
+    assert maker.names.name == "creator"
+    assert [maker.find("3"), maker.find("7")] == maker.codes[[3, 0]].tolist()
+    assert maker.codes[0] == maker.codes[2] != maker.codes[3]
+    assert maker.codes[1] == -1
+
+
+def test_a_kind_is_found_by_name_also_in_a_file(tmp_path) -> None:
+    names = (KindNames("cluster", {"0": 0, "1": 1}), KindNames("category", {"news": 5, 'Ünïcode, "pop"': 6}))
+    codes = np.array([[0, 5], [1, 6], [1, -1]], np.int32)
+    items = ItemTable(np.arange(3), np.eye(3), kind_codes=codes, kind_names=names)
+    items.save(str(tmp_path / "items.parquet"))
+    loaded = ItemTable.load(str(tmp_path / "items.parquet"))
+    assert loaded.kind_names == names
+    category = loaded.kind("category")
+    np.testing.assert_array_equal(category.codes, codes[:, 1])
+    assert category.find('Ünïcode, "pop"') == 6
+    np.testing.assert_array_equal(loaded.kind("cluster").codes, codes[:, 0])
+    with pytest.raises(UserError, match=r"^category: found value 'sport'; expected one of news, "):
+        category.find("sport")
+    with pytest.raises(UserError, match=r"^items: found kind 'maker'; expected one of cluster, category$"):
+        loaded.kind("maker")
+
+
+def test_a_file_without_names_has_only_clusters() -> None:
+    items = ItemTable(np.arange(3), np.eye(3), kind_codes=np.array([[0, 5], [2, 6], [2, -1]]))
+    assert items.kind("cluster").find("2") == 2
+    with pytest.raises(UserError, match=r"^cluster: found value '1'; expected one of 0, 2$"):
+        items.kind("cluster").find("1")
+    with pytest.raises(UserError, match=r"^items: found kind 'category'; expected one of cluster$"):
+        items.kind("category")
+
+
+def test_names_of_another_number_of_kinds_and_unreadable_names_are_refused() -> None:
+    names = (KindNames("cluster", {"0": 0}),)
+    with pytest.raises(UserError, match="found names of 1 kinds; expected 2"):
+        ItemTable(np.arange(3), np.eye(3), kind_codes=np.zeros((3, 2)), kind_names=names)
+    table = ItemTable(np.arange(3), np.eye(3), kind_codes=np.zeros((3, 1)), kind_names=names).to_table()
+    for stored in ("{", "[1]", '[["a", ["b"]]]', '[["a", {"b": "c"}]]'):
+        with pytest.raises(UserError, match="column 'kinds': found unreadable names"):
+            ItemTable.from_table(table.replace_schema_metadata({"kinds": stored}))
 
 
 def test_kinds_are_kept_in_the_file_and_computed_for_older_files(tmp_path) -> None:

@@ -153,4 +153,4 @@ def _video_content(files: tuple[str, ...], ids: np.ndarray) -> Content:
             places = replace(place, rows=place.row_numbers(len(table))[owner])
             rows.append(item[owner])
             tags.append(to_integers(pa.chunked_array([flat.filter(named)]), places, "tag"))
-    return Content.from_pairs(np.concatenate(rows), np.concatenate(tags), maker)
+    return Content.from_pairs(np.concatenate(rows), np.concatenate(tags), maker, "author_id")
