@@ -11,7 +11,7 @@ from prefrec_ray.cli.console import Config, Host, OwnConfig, Port, console, made
 from prefrec_ray.errors import UserError, need
 
 if TYPE_CHECKING:
-    from prefrec_ray.serving.experiment.compare import ArmEstimate
+    from prefrec_ray.serving.experiment.estimates import ArmEstimate
 
 #: Sections of a night; `evaluate` may be missing.
 NEEDED = ("prepare", "train", "loop")
@@ -55,28 +55,29 @@ def compare(
     comparison = compare(events, days)
     table = Table(box=None, pad_edge=False)
     table.add_column("")
-    for arm, users in comparison.users.items():
-        table.add_column(f"{arm} ({users:,} users)")
-        if arm != MAIN:
-            table.add_column("difference")
-    for outcome, means in comparison.means.items():
-        cells = [outcome]
-        for arm, mean in means.items():
-            cells.append(_cell(mean))
-            if arm != MAIN:
-                difference = comparison.differences[outcome][arm]
-                cells.append("" if difference is None else f"{_cell(difference, '+')} {difference.verdict}")
+    by_canary = comparison.canaries
+    first = next(iter(by_canary.values()))
+    table.add_column(f"{MAIN} ({first.users[MAIN]:,} users)")
+    for arm, one in by_canary.items():
+        table.add_column(f"{arm} ({one.users[arm]:,} users)")
+        table.add_column("difference")
+    for rows in zip(*(one.outcomes for one in by_canary.values()), strict=True):
+        cells = [rows[0].name, _cell(rows[0].main)]
+        for row in rows:
+            cells += [_cell(row.canary), f"{_cell(row.difference, '+')} {row.difference.verdict}"]
         table.add_row(*cells)
     console().print(table)
-    console().print(f"{comparison.waiting:,} users wait for the end of their {days:g} days")
+    console().print(f"{comparison.waiting:,} users wait for the end of their {days:g} days and for late feedback")
+    if comparison.moved:
+        console().print(f"{comparison.moved:,} users do not count, as their arm changed in their days")
     if output:
         storage.write_json(output, comparison.to_dict())
         made("comparison", output, pasteable("serve", "POLICY", "--state", events[0]))
 
 
-def _cell(estimate: ArmEstimate | None, sign: str = "") -> str:
-    if estimate is None:
-        return "too few users"
+def _cell(estimate: ArmEstimate, sign: str = "") -> str:
+    if not estimate.users:
+        return "no users yet"
     return f"{estimate.value:{sign}.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
 
 

@@ -11,9 +11,10 @@ from platform_desk import Desk, make_policy
 
 from prefrec_ray.cli.main import run
 from prefrec_ray.errors import UserError
+from prefrec_ray.guard_rails import guard_rails
 from prefrec_ray.logs.events.format import About, Event, Kind, write_about
 from prefrec_ray.logs.events.log import EventLog
-from prefrec_ray.serving.experiment.compare import DAY_MS, FIRST, compare, effects, half_widths, mean_sequence
+from prefrec_ray.serving.experiment.compare import DAY_MS, Comparison, Outcome, compare, compare_canary
 from prefrec_ray.serving.experiment.history import read_events
 from prefrec_ray.serving.folder.opened import arms_event
 from prefrec_ray.serving.requests.bodies import Recommend
@@ -54,58 +55,6 @@ def test_wrong_settings_are_one_line(settings: dict, words: str) -> None:
         parse(ServeSettings, settings, "serve")
 
 
-def test_intervals_hold_at_all_times_at_once() -> None:
-    """At most 5 % (plus noise) of 400 runs of skewed numbers ever leave the interval."""
-    rng, truth = np.random.default_rng(0), 1.0
-    missed = 0
-    for _ in range(400):
-        mean, half = mean_sequence(rng.exponential(truth, 3_000))
-        missed += bool((np.abs(mean - truth) > half)[FIRST:].any())
-    assert missed < 400 * 0.075
-    # A fixed-time interval would miss at some time in most runs.
-    naive = 0
-    for _ in range(100):
-        values = rng.exponential(truth, 3_000)
-        n = np.arange(1, 3_001)
-        mean = np.cumsum(values) / n
-        naive += bool((np.abs(mean - truth) > 1.96 * values.std() / np.sqrt(n))[FIRST:].any())
-    assert naive > 30
-
-
-def test_a_small_canary_of_rare_outcomes_is_seldom_told_apart_from_its_equal() -> None:
-    """With looks from 50 users on, 17 % of trials found a difference."""
-    rng, alarms = np.random.default_rng(2), 0
-    for _ in range(150):
-        treated = rng.random(12_000) < 0.05
-        values = effects(np.where(rng.random(12_000) < 0.05, 5.0, 0.0), treated, np.full(12_000, 0.05))
-        mean, half = mean_sequence(values)
-        alarms += bool(((np.abs(mean) > half) & (np.cumsum(treated) >= FIRST)).any())
-    assert alarms <= 12
-
-
-def test_half_widths_are_the_closed_form() -> None:
-    n = np.array([10.0, 1_000.0])
-    rho = (-2 * np.log(0.05) + np.log(1 - 2 * np.log(0.05))) / 1_000
-    expected = [3.0 * np.sqrt(2 * (t * rho + 1) / (t**2 * rho) * np.log(np.sqrt(t * rho + 1) / 0.05)) for t in n]
-    np.testing.assert_allclose(half_widths(np.full(2, 3.0), n), expected)
-
-
-def test_effects_are_unbiased_and_tell_arms_apart_only_where_they_differ() -> None:
-    rng = np.random.default_rng(1)
-    alarms = detections = 0
-    for _ in range(150):
-        treated = rng.random(3_000) < 0.2
-        plain = rng.exponential(1.0, 3_000) + 5
-        for gain in (0.0, 0.3):
-            values = effects(plain + gain * treated, treated, np.full(3_000, 0.2))
-            mean, half = mean_sequence(values)
-            apart = (np.abs(mean) > half)[FIRST:]
-            alarms += bool(gain == 0 and apart.any())
-            detections += bool(gain > 0 and apart[-1])
-    assert alarms <= 12
-    assert detections > 100
-
-
 def test_a_canary_serves_its_share_of_the_users(tmp_path: Path) -> None:
     for name, seed in (("main", 0), ("a", 1)):
         make_policy(seed=seed).save(str(tmp_path / name))
@@ -131,7 +80,8 @@ def simulated(state: Path, *gains: float, users: int = 1_000) -> Path:
         settings = ServeSettings(canaries=arms(**{canary: 0.5}) if phase else ())
         shares = {"main": 0.5, canary: 0.5} if phase else {"main": 1.0}
         described = [{"arm": arm, "policy": f"policy {arm}", "share": share} for arm, share in shares.items()]
-        log.commit([Event(Kind.ARMS, NOW, note=json.dumps({"main": "main", "seed": 0, "arms": described}))])
+        note = {"main": "main", "seed": 0, "feedback_hours": 6, "arms": described}
+        log.commit([Event(Kind.ARMS, NOW + phase * 10 * DAY_MS, note=json.dumps(note))])
         clock = NOW + phase * 10 * DAY_MS + rng.integers(0, DAY_MS, users)
         dealt = arm_of(list(range(users)), settings)
         for _ in range(3):
@@ -156,40 +106,47 @@ def plain_outcomes(state: Path, days: float) -> dict[str, dict[str, list[float]]
     rows = [row for table in log.tables() for row in table.to_pylist()]
     log.close()
     since = [row["number"] for row in rows if row["kind"] == Kind.ARMS][-1]
-    until = max(row["timestamp"] for row in rows if row["user_number"] is not None) - 30 * 60_000
+    until = max(row["timestamp"] for row in rows if row["user_number"] is not None) - 6 * 3_600_000
     outcomes: dict[str, dict[str, list[float]]] = {}
     by_user: dict[int, list[dict]] = {}
     for row in rows:
         if row["kind"] == Kind.FEEDBACK:
             by_user.setdefault(row["user_number"], []).append(row)
-    for mine in by_user.values():
+    begins = {user: min(row["timestamp"] for row in mine if row["number"] >= since) for user, mine in by_user.items()}
+    for user in sorted(by_user, key=begins.__getitem__):
+        end = begins[user] + days * DAY_MS
+        if end >= until:
+            continue
         sessions: list[list[dict]] = []
-        for row in mine:
+        for row in by_user[user]:
+            if row["timestamp"] >= end:
+                break
             if not sessions or row["timestamp"] - sessions[-1][-1]["timestamp"] > 30 * 60_000:
                 sessions.append([])
             sessions[-1].append(row)
         before = [session for session in sessions if session[0]["number"] < since]
-        after = [session for session in sessions if session[0]["number"] >= since]
-        end = after[0][0]["timestamp"] + days * DAY_MS
-        if end > until:
-            continue
-        starts = [session[0]["timestamp"] for session in sessions] + [10**18]
-        pauses = [max(b - s[-1]["timestamp"], 1) for s, b in zip(sessions, starts[1:], strict=True)]
-        own = [pause for pause, session in zip(pauses, sessions, strict=True) if session in before and pause < 10**15]
-        counted = [(s, p) for s, p in zip(sessions, pauses, strict=True) if s in after and s[0]["timestamp"] < end]
-        pauses = [min(p, max(end - s[-1]["timestamp"], 1)) for s, p in counted]
+        after = sessions[len(before) :]
+        starts = [session[0]["timestamp"] for session in sessions[1:]]
+        pauses = [start - session[-1]["timestamp"] for session, start in zip(sessions, starts, strict=False)]
         own_depth = sum(map(len, before)) / len(before)
+        own_pause = np.mean(pauses[: len(before)])
+        of_after = pauses[len(before) :]
+        of_after.append(max(end - after[-1][-1]["timestamp"], own_pause))
         values = {
-            "depth level": np.mean([min(5, np.floor(len(s) / own_depth)) for s, _ in counted]),
-            "frequency level": np.mean([min(5, np.floor(np.mean(own) / p)) for p in pauses]),
-            "depth": np.mean([len(s) for s, _ in counted]),
-            "sessions a day": len(counted) / days,
-            "hours to return": np.mean(pauses) / 3_600_000,
-            "requests a day": sum(len(s) for s, _ in counted) / days,
+            "depth level": np.mean([min(5, np.floor(len(session) / own_depth)) for session in after]),
+            "frequency level": np.mean([min(5, np.floor(own_pause / pause)) for pause in of_after]),
+            "depth": np.mean([len(session) for session in after]),
+            "sessions a day": len(after) / days,
+            "requests a day": sum(len(session) for session in after) / days,
+            "feedback.like": np.mean([row["feedback"][0] for session in after for row in session]),
         }
         of_arm = outcomes.setdefault(after[0][0]["arm"], {name: [] for name in values})
         for name, value in values.items():
             of_arm[name].append(float(value))
+    for name in ("depth", "sessions a day", "requests a day", "feedback.like"):
+        largest = np.quantile(outcomes["main"][name][:100], 0.99)
+        for of_arm in outcomes.values():
+            of_arm[name] = np.minimum(of_arm[name], largest).tolist()
     return outcomes
 
 
@@ -198,43 +155,57 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return simulated(tmp_path_factory.mktemp("simulated") / "state", 2.0)
 
 
+def rows_of(comparison: Comparison, canary: str) -> dict[str, Outcome]:
+    return {row.name: row for row in comparison.canaries[canary].outcomes}
+
+
 def test_compare_tells_a_better_arm_apart(state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     comparison = compare([str(state)], days=2.0)
-    assert sum(comparison.users.values()) == 1_000
-    assert comparison.differences["depth"]["a"] is not None
-    assert comparison.differences["depth"]["a"].verdict == "more"
-    assert comparison.differences["depth"]["a"].value == pytest.approx(2.0, abs=0.4)
-    assert comparison.differences["depth level"]["a"].verdict == "more"
-    assert comparison.differences["hours to return"]["a"].verdict == "not told apart"
-    assert comparison.means["sessions a day"]["main"].value == pytest.approx(1.0, abs=0.1)
+    rows = rows_of(comparison, "a")
+    assert sum(comparison.canaries["a"].users.values()) == 1_000
+    assert rows["depth"].difference.verdict == "more"
+    assert rows["depth"].difference.value == pytest.approx(1.8, abs=0.3)
+    assert rows["depth level"].difference.verdict == "more"
+    assert rows["hours to return"].difference.verdict == "not told apart"
+    assert rows["sessions a day"].main.value == pytest.approx(1.0, abs=0.1)
     for arm, outcomes in plain_outcomes(state, 2.0).items():
         for name, values in outcomes.items():
-            assert comparison.means[name][arm].value == pytest.approx(np.mean(values), rel=1e-9), (arm, name)
-            assert comparison.means[name][arm].users == len(values)
+            estimate = rows[name].main if arm == "main" else rows[name].canary
+            assert estimate.value == pytest.approx(np.mean(values), rel=1e-9), (arm, name)
+            assert estimate.users == len(values)
     assert run(["compare", str(state), "--days", "2", "--output", str(tmp_path / "out.json")]) == 0
     out = capsys.readouterr().out
     assert "more" in out
     written = json.loads((tmp_path / "out.json").read_text())
-    assert written["differences"]["depth"]["a"]["value"] == comparison.differences["depth"]["a"].value
+    assert written["differences"]["depth"]["a"]["value"] == rows["depth"].difference.value
+    assert written["means"]["depth"]["main"]["users"] == comparison.canaries["a"].users["main"]
     assert len(written["policies"]["a"]) == 1
 
 
 def test_what_an_earlier_canary_did_to_the_same_users_is_no_matter(tmp_path: Path) -> None:
     state = simulated(tmp_path / "state", 3.0, 0.0)
     comparison = compare([str(state)], days=2.0)
-    assert set(comparison.policies) == {"main", "b"}
+    assert set(comparison.canaries["b"].policies) == {"main", "b"}
     for name in ("depth level", "frequency level", "depth"):
-        assert comparison.differences[name]["b"].verdict == "not told apart", name
+        assert rows_of(comparison, "b")[name].difference.verdict == "not told apart", name
 
 
 def test_what_is_told_of_the_future_is_not_known_yet(tmp_path: Path) -> None:
     log = EventLog(str(tmp_path), pa.int64())
     times = ((NOW, NOW + 5), (NOW + 9, None), (4_000_000_000_000, NOW + 8), (NOW + 7, NOW + 9))
-    row = {"user_number": 1, "items": [1], "known": True}
+    row = {"user_number": 1, "items": [1], "known": True, "feedback": [0.0]}
     log.commit([Event(Kind.FEEDBACK, timestamp, received=received, **row) for timestamp, received in times])
-    assert read_events([str(tmp_path)], log.schema).until == NOW + 9
+    about = About(
+        log_id="0123abcd",
+        item_ids="int64",
+        feedback=("like",),
+        feedback_kinds={},
+        user_features={},
+        session_gap_ms=30 * 60_000,
+    )
+    assert read_events([str(tmp_path)], about).until == NOW + 9
     log.commit([Event(Kind.FEEDBACK, 4_000_000_000_000, received=NOW + 20, **row)])
-    assert read_events([str(tmp_path)], log.schema).until == NOW + 20
+    assert read_events([str(tmp_path)], about).until == NOW + 20
 
 
 def test_the_logs_of_several_servers_are_compared_as_one(state: Path, tmp_path: Path) -> None:
@@ -251,12 +222,8 @@ def test_the_logs_of_several_servers_are_compared_as_one(state: Path, tmp_path: 
             log.commit([Event(**{name: row[name] for name in row if name != "number"}) for row in of_batch])
         log.close()
     one, both = compare([str(state)], days=2.0), compare([str(part) for part in parts], days=2.0)
-    assert (one.users, one.waiting, one.policies) == (both.users, both.waiting, both.policies)
-    for name, means in one.means.items():
-        for arm, mean in means.items():
-            mean_of_both = both.means[name][arm]
-            assert (mean is None) == (mean_of_both is None)
-            assert mean is None or mean_of_both.value == pytest.approx(mean.value, rel=1e-12)
+    assert (one.waiting, one.canaries["a"].policies) == (both.waiting, both.canaries["a"].policies)
+    assert one.canaries["a"].outcomes == both.canaries["a"].outcomes
     note = json.dumps({"main": "main", "seed": 0, "arms": [{"arm": "main", "share": 1.0, "shadow": False}]})
     EventLog(str(parts[1]), pa.int64()).commit([Event(Kind.ARMS, NOW, note=note)])
     with pytest.raises(UserError, match=r"part1: found arms .*; expected .* as in "):
@@ -270,8 +237,34 @@ def test_what_cannot_be_compared_is_one_line(tmp_path: Path, capsys: pytest.Capt
     desk = Desk(tmp_path / "main", tmp_path / "state")
     desk.engine.log.commit([arms_event(desk.engine.state, NOW)])
     assert run(["compare", str(tmp_path / "state")]) == 2
-    assert "no events yet" in capsys.readouterr().err
-    desk.engine.state.next += 1
-    desk.one(Recommend(user=1))
-    assert run(["compare", str(tmp_path / "state")]) == 2
     assert "found one arm; expected canaries" in capsys.readouterr().err
+
+
+def test_without_users_every_guard_rail_is_open(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_policy().save(str(tmp_path / "main"))
+    canaries = [{"name": "a", "policy": str(tmp_path / "main"), "share": 0.5}]
+    desk = Desk(tmp_path / "main", tmp_path / "state", canaries=canaries)
+    desk.engine.log.commit([arms_event(desk.engine.state, NOW)])
+    assert run(["compare", str(tmp_path / "state"), "--output", str(tmp_path / "out.json")]) == 0
+    assert "no users yet" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out.json").read_text())["means"]["depth"]["a"]["value"] is None
+    rails = guard_rails(
+        [
+            "feedback.like >= -2 %",
+            "depth >= -5 %",
+            "sessions >= -5 %",
+            "hours_to_return <= +10 %",
+            "exposure[cluster] <= 40 %",
+            "share[cluster: 0] >= 5 %",
+        ]
+    )
+    items = make_policy().items
+    for _ in range(2):
+        comparison = compare_canary([str(tmp_path / "state")], "frequency", rails, 7.0, items=items)
+        assert [one.status for one in comparison.rails] == ["open"] * 6
+        assert comparison.users == {"main": 0, "a": 0}
+        assert (comparison.objective.low, comparison.objective.high) == (-5, 5)
+        desk.engine.state.next += 1
+        desk.one(Recommend(user=1))
+    assert comparison.waiting == 1
+    json.dumps(comparison.to_dict(), allow_nan=False)

@@ -1,223 +1,280 @@
-"""Comparison of experiment arms by the behavior of their users: levels, depth and return times.
+"""Comparison of experiment arms by the behavior of their users.
 
-A user counts once, `days` days after the first session under the current arms. The outcome of these days is then final,
-so that a later look adds users and changes no earlier one. A user's own averages come from the time before the current
-seed assigned users to a canary. Otherwise the effects of an earlier canary would be part of the averages.
-
-The intervals are asymptotic confidence sequences, which stay valid at every look. Waudby-Smith, Arbour, Sinha, Kennedy,
-Ramdas: Time-uniform central limit theory and asymptotic confidence sequences, Annals of Statistics 52(6), 2024 (arXiv
-2103.06476): Theorem 2.2 for means, section 3 for effects in randomized trials.
+A user counts once, with the outcome of the user's first `days` days in the arm. It is final when late feedback is
+refused, so that a later look adds users and changes no earlier one (participants.py, outcomes.py). Intervals are valid
+after every number of users, and at all looks at once (sequences.py).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from prefrec_ray.engagement import levels_against, session_numbers, session_table, user_means
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.events.format import read_about
-from prefrec_ray.serving.experiment.history import Events, read_events
+from prefrec_ray.guard_rails import GuardRail, Status
+from prefrec_ray.logs.events.format import About, read_about
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.serving.experiment.estimates import ArmEstimate, Sample
+from prefrec_ray.serving.experiment.history import HOUR_MS, Events, read_events
+from prefrec_ray.serving.experiment.item_shares import ItemShares, kind_of
+from prefrec_ray.serving.experiment.outcomes import Behavior, UserOutcome, behavior
+from prefrec_ray.serving.experiment.participants import Participants, participants
+from prefrec_ray.serving.experiment.returns import restricted_mean
 from prefrec_ray.serving.settings import MAIN
+from prefrec_ray.settings import Task
 
-DAY_MS, HOUR_MS = 86_400_000, 3_600_000
+DAY_MS = 24 * HOUR_MS
 ALPHA = 0.05
-#: Observations at which the intervals are narrowest.
-BEST_AT = 1_000
-#: Least number of observations in either group for an interval, since the theory is asymptotic. It was chosen with 300
-#: simulated trials of 40,000 users, of which 5 % have an equal canary. With an outcome of 5 for one user in 20 and 0
-#: for others, looks from 50 users on found a difference in 17 % of the trials, looks from 400 users on in 3 %. With
-#: lognormal outcomes of sigma 1.5, these shares were 16 % and 4 %.
-FIRST = 400
-#: Outcomes in the order of the table, with descriptions.
-OUTCOMES = {
-    "depth level": "session depth relative to the user's earlier average, floor, 0 to 5 (Eq. 11)",
-    "frequency level": "the user's earlier mean return time relative to the current return time",
-    "mixture level": "mean of depth level and frequency level",
-    "depth": "impressions per session",
-    "sessions a day": "sessions that begin in the user's days, per day",
-    "hours to return": "hours from the end of a session to the next, or to the end of the user's days",
-    "requests a day": "impressions of these sessions, per day",
-}
+RETURN = "hours to return"
+#: Outcomes of measures of users.
+_OUTCOME_OF = {"depth": "depth", "sessions": "sessions a day"}
 
 
 @dataclass(frozen=True)
-class ArmEstimate:
-    """Estimate of a mean or a difference: its interval, valid at all times, and the number of users."""
+class Outcome:
+    """One row of the table: an outcome of both arms, and the canary minus the main arm."""
 
-    value: float
+    name: str  # "frequency level", "feedback.like", "share[category: news]" and others
+    main: ArmEstimate
+    canary: ArmEstimate
+    difference: ArmEstimate
+
+
+@dataclass(frozen=True)
+class GuardRailResult:
+    """A guard-rail, and the interval of the canary's measure minus the allowed value."""
+
+    rail: GuardRail
     low: float
     high: float
-    users: int
+    status: Status
 
-    @property
-    def verdict(self) -> str:
-        """Classify a difference: `more`, `less`, or `not told apart`."""
-        return "more" if self.low > 0 else "less" if self.high < 0 else "not told apart"
+
+@dataclass(frozen=True)
+class CanaryComparison:
+    """A canary against the main arm.
+
+    The intervals of `objective` (the difference of the task's level) and of all `rails` hold together, with probability
+    1 - alpha. Each interval of `outcomes` holds with this probability.
+    """
+
+    users: Mapping[str, int]  # per arm, if their outcomes are final
+    waiting: int  # users of both arms whose outcomes are not final yet
+    policies: Mapping[str, list[str]]  # arm -> digests of its policies
+    objective: ArmEstimate
+    rails: list[GuardRailResult]
+    outcomes: list[Outcome]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a dictionary for JSON: numbers that are not finite are None, guard-rails are text."""
+        rails = [asdict(one) | {"rail": str(one.rail)} for one in self.rails]
+        return _finite(asdict(self) | {"rails": rails})
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Mean of each arm and difference of each canary from the main arm, per outcome."""
+    """All canaries against the main arm."""
 
     days: float
-    users: Mapping[str, int]  # per arm, if their days have passed
-    waiting: int  # users whose days have not passed yet
-    policies: Mapping[str, list[str]]  # arm -> digests of its policies
-    means: Mapping[str, Mapping[str, ArmEstimate | None]]  # outcome -> arm
-    differences: Mapping[str, Mapping[str, ArmEstimate | None]]  # outcome -> canary
+    waiting: int  # users of all arms whose outcomes are not final yet
+    moved: int  # users who are excluded, as their arm changed during their days
+    canaries: Mapping[str, CanaryComparison]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a dictionary for JSON."""
-        return asdict(self)
+        """Return a dictionary for JSON: `means` by outcome and arm, `differences` by outcome and canary."""
+        each = list(self.canaries.values())
+        means: dict[str, dict[str, Any]] = {}
+        differences: dict[str, dict[str, Any]] = {}
+        for name, one in self.canaries.items():
+            for outcome in one.outcomes:
+                of_arms = means.setdefault(outcome.name, {MAIN: asdict(outcome.main)})
+                of_arms[name] = asdict(outcome.canary)
+                differences.setdefault(outcome.name, {})[name] = asdict(outcome.difference)
+        return _finite(
+            {
+                "days": self.days,
+                "users": {arm: users for one in each for arm, users in one.users.items()},
+                "waiting": self.waiting,
+                "moved": self.moved,
+                "policies": {arm: digests for one in each for arm, digests in one.policies.items()},
+                "means": means,
+                "differences": differences,
+            }
+        )
 
 
-def compare(folders: Sequence[str], days: float = 7.0) -> Comparison:
-    """Compare the arms in the event logs `folders`, one per server, since the current assignment of users.
+def compare_canary(
+    folders: Sequence[str],
+    task: Task,
+    rails: Sequence[GuardRail],
+    days: float,
+    alpha: float = ALPHA,
+    items: ItemTable | None = None,
+) -> CanaryComparison:
+    """Compare the only canary in the event logs `folders`, one per server, with the main arm.
 
-    A few columns of all events are in memory, about 40 bytes per event. Raises `UserError` for a folder that is not an
-    event log, and if there is only one arm.
+    `items` have the kinds of guard-rails. A few columns of all events are in memory, about 60 bytes per event. Without
+    users, every guard-rail is open. Raises `UserError` for a folder that is not an event log, if there is not one
+    canary, and for a guard-rail on feedback or items that are unknown.
     """
+    canaries = compare(folders, days, task, rails, alpha, items).canaries
+    if len(canaries) > 1:
+        raise UserError(f"{folders[0]}: found canaries {', '.join(canaries)}; expected one")
+    return next(iter(canaries.values()))
+
+
+def compare(
+    folders: Sequence[str],
+    days: float = 7.0,
+    task: Task = "frequency",
+    rails: Sequence[GuardRail] = (),
+    alpha: float = ALPHA,
+    items: ItemTable | None = None,
+) -> Comparison:
+    """Compare all canaries with the main arm, each as `compare_canary` does."""
     about = read_about(folders[0])
     for folder in folders[1:]:
         about.check_same(read_about(folder), f"{folder}: found another kind of log than {folders[0]}")
-    events = read_events(folders, about.columns)
-    shares = events.shares
-    if len(shares) < 2:
+    for rail in rails:
+        if rail.measure == "feedback" and rail.name not in about.feedback:
+            raise UserError(f"guard-rail {rail}: found {rail.name}; expected one of {', '.join(about.feedback)}")
+    events = read_events(folders, about)
+    arms = list(events.shares)
+    if len(arms) < 2:
         raise UserError(f"{folders[0]}: found one arm; expected canaries (serve.canaries) to compare {MAIN} with")
-    gap = about.session_gap_ms
-    first, outcomes = _outcomes(events, days, gap)
-    arm_of_user = _arms(events)
-    dealt = np.isin(arm_of_user, list(shares)) & np.isfinite(first)
-    settled = dealt & (first + days * DAY_MS <= events.until - gap)
-    users = np.flatnonzero(settled)[np.argsort(first[settled], kind="stable")]
-    arms = arm_of_user[users]
-    means: dict[str, dict[str, ArmEstimate | None]] = {}
-    differences: dict[str, dict[str, ArmEstimate | None]] = {}
-    for name in OUTCOMES:
-        values = outcomes[name][users]
-        known = ~np.isnan(values)
-        means[name] = {one: _mean(values[known & (arms == one)]) for one in shares}
-        differences[name] = {
-            one: _difference(values[known], arms[known], one, shares[one] / (shares[one] + shares[MAIN]))
-            for one in shares
-            if one != MAIN
-        }
-    return Comparison(
-        days=days,
-        users={one: int((arms == one).sum()) for one in shares},
-        waiting=int(dealt.sum() - settled.sum()),
-        policies=_policies(events),
-        means=means,
-        differences=differences,
-    )
+    experiment = _Experiment.from_events(events, about, round(days * DAY_MS), rails, items)
+    who = experiment.who
+    canaries = {arm: experiment.of_canary(number, task, rails, alpha) for number, arm in enumerate(arms) if number}
+    return Comparison(days, len(who.arm) - experiment.final, who.moved, canaries)
 
 
-def _outcomes(events: Events, days: float, gap_ms: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return the start of each user's days, float64 [U], infinite for none, and the outcomes, [U] each.
+@dataclass(frozen=True)
+class _Experiment:
+    """Participants and their outcomes. Those of the first `final` participants are final."""
 
-    Levels are NaN if the user has no earlier average.
-    """
-    rows = np.flatnonzero(events.request)
-    rows = rows[np.lexsort((events.number[rows], events.timestamp[rows], events.user[rows]))]
-    user, timestamp = events.user[rows], events.timestamp[rows]
-    table = session_table(user, timestamp, session_numbers(user, timestamp, gap_ms), events.dwell_ms[rows])
-    begin = rows[table.first_row]
-    users = int(events.user.max()) + 1
-    first = np.full(users, np.inf)
-    later = events.number[begin] >= 0
-    np.minimum.at(first, table.user[later], table.start[later])
-    end = first[table.user] + round(days * DAY_MS)
-    mine = later & (table.start < end)
-    pause = np.fmin(table.revisit_ms, np.maximum(end - table.exit, 1))
-    before = events.untouched[begin]
-    own_depth = user_means(table.user[before], table.depth[before], users)
-    own_revisit = user_means(table.user[before], table.revisit_ms[before], users)
-    levels = levels_against(replace(table, revisit_ms=pause), own_depth, own_revisit, weight=0.5)
-    of_session = {f"{task} level": levels[task] for task in ("depth", "frequency", "mixture")}
-    of_session |= {"depth": table.depth, "hours to return": pause / HOUR_MS}
-    outcomes = {name: user_means(table.user[mine], values[mine], users) for name, values in of_session.items()}
-    outcomes["sessions a day"] = np.bincount(table.user[mine], minlength=users) / days
-    outcomes["requests a day"] = np.bincount(table.user[mine], table.depth[mine], users) / days
-    return first, outcomes
+    arms: list[str]
+    who: Participants
+    final: int
+    days_ms: int
+    seen: Behavior
+    shares: Mapping[str, ItemShares]  # by kind
+    codes: Mapping[GuardRail, int]  # of the values of shares
+    policies: Mapping[str, list[str]]
+
+    @classmethod
+    def from_events(
+        cls, events: Events, about: About, days_ms: int, rails: Sequence[GuardRail], items: ItemTable | None
+    ) -> _Experiment:
+        who = participants(events, days_ms)
+        seen = behavior(events, who, about, days_ms)
+        shares: dict[str, ItemShares] = {}
+        codes: dict[GuardRail, int] = {}
+        for rail in rails:
+            if not rail.relative:
+                if items is None:
+                    raise UserError(f"guard-rail {rail}: found no items; expected a table with kinds of items")
+                kind = kind_of(items, rail.name)
+                if rail.measure == "share":
+                    codes[rail] = kind.find(rail.value)
+                if rail.name not in shares:
+                    shares[rail.name] = ItemShares.from_impressions(events, seen, items, kind.codes)
+        final = int((who.begin + days_ms + events.feedback_ms < events.until).sum())
+        return cls(list(events.shares), who, final, days_ms, seen, shares, codes, _policies(events))
+
+    def of_canary(self, canary: int, task: Task, rails: Sequence[GuardRail], alpha: float) -> CanaryComparison:
+        name, arm = self.arms[canary], self.who.arm
+        each = alpha / (1 + len(rails))
+        outcomes = [self._row(one, self._sample(values, canary), alpha) for one, values in self.seen.outcomes.items()]
+        outcomes.append(self._returns(canary, alpha))
+        for rail in rails:
+            if rail.measure == "share":
+                outcome = self.shares[rail.name].of_value(self.codes[rail])
+                outcomes.append(self._row(_subject(rail), self._sample(outcome, canary), alpha))
+            elif rail.measure == "exposure":
+                outcomes.append(self._exposure(rail, canary, alpha))
+        return CanaryComparison(
+            users={self.arms[one]: int((arm[: self.final] == one).sum()) for one in (0, canary)},
+            waiting=int(np.isin(arm[self.final :], (0, canary)).sum()),
+            policies={one: self.policies.get(one, []) for one in (MAIN, name)},
+            objective=self._sample(self.seen.outcomes[f"{task} level"], canary).difference(each),
+            rails=[self._result(rail, canary, each) for rail in rails],
+            outcomes=outcomes,
+        )
+
+    def _sample(self, outcome: UserOutcome, canary: int) -> Sample:
+        final = slice(self.final)
+        return Sample.of_canary(self.who.select(final), UserOutcome(outcome.values[final], outcome.limits), canary)
+
+    def _row(self, name: str, sample: Sample, alpha: float) -> Outcome:
+        return Outcome(name, sample.mean(False, alpha), sample.mean(True, alpha), sample.difference(alpha))
+
+    def _returns(self, canary: int, alpha: float) -> Outcome:
+        """Return the row of the time to the first return, up to the length of the days, of all users so far."""
+        first, horizon = self.seen.first_return, self.days_ms / HOUR_MS
+        main, other = (
+            restricted_mean(first.hours[mine], first.returned[mine], horizon)
+            for mine in ((self.who.arm == one) & (first.hours > 0) for one in (0, canary))
+        )
+        difference = other.minus(main)
+        return Outcome(
+            RETURN,
+            ArmEstimate(main.value, *main.interval(0.0, horizon, alpha), main.users),
+            ArmEstimate(other.value, *other.interval(0.0, horizon, alpha), other.users),
+            ArmEstimate(difference.value, *difference.interval(-horizon, horizon, alpha), main.users + other.users),
+        )
+
+    def _exposure(self, rail: GuardRail, canary: int, alpha: float) -> Outcome:
+        """Return the row of the largest share. The difference is between the ends of both intervals."""
+        main, other = (self._largest(rail, arm, alpha / 2) for arm in (0, canary))
+        low, high = other.low - main.high, other.high - main.low
+        difference = ArmEstimate(other.value - main.value, low, high, main.users + other.users)
+        return Outcome(_subject(rail), self._largest(rail, 0, alpha), self._largest(rail, canary, alpha), difference)
+
+    def _largest(self, rail: GuardRail, arm: int, alpha: float) -> ArmEstimate:
+        final = np.arange(len(self.who.arm)) < self.final
+        value, (low, high), users = self.shares[rail.name].largest(final & (self.who.arm == arm), alpha)
+        return ArmEstimate(value, low, high, users)
+
+    def _result(self, rail: GuardRail, canary: int, alpha: float) -> GuardRailResult:
+        if rail.measure == "exposure":
+            measured = self._largest(rail, canary, alpha)
+            low, high = measured.low - rail.limit, measured.high - rail.limit
+        elif rail.measure == "share":
+            measured = self._sample(self.shares[rail.name].of_value(self.codes[rail]), canary).mean(True, alpha)
+            low, high = measured.low - rail.limit, measured.high - rail.limit
+        else:
+            low, high = self._sample(self._of_users(rail), canary).against(rail.allowed(1.0), alpha)
+        return GuardRailResult(rail, low, high, rail.status(low, high))
+
+    def _of_users(self, rail: GuardRail) -> UserOutcome:
+        """Return the outcome of a guard-rail that is relative to the main arm."""
+        if rail.measure == "feedback":
+            return self.seen.outcomes[f"feedback.{rail.name}"]
+        if rail.measure == "hours_to_return":
+            return UserOutcome(self.seen.first_return.hours, (0.0, self.days_ms / HOUR_MS))
+        return self.seen.outcomes[_OUTCOME_OF[rail.measure]]
 
 
-def _arms(events: Events) -> np.ndarray:
-    """Return the arm of each user's first recommendation from row 0 on, str [U], empty for none.
-
-    Feedback may belong to an earlier arm.
-    """
-    later = np.flatnonzero(events.recommended & (events.number >= 0))
-    user, first = np.unique(events.user[later], return_index=True)
-    arms = np.full(int(events.user.max()) + 1, "", dtype=object)
-    arms[user] = events.arm[later[first]]
-    return arms
+def _subject(rail: GuardRail) -> str:
+    """Return the measure of a guard-rail without its limit."""
+    return str(rail).rsplit(" ", 3)[0]
 
 
 def _policies(events: Events) -> dict[str, list[str]]:
-    """Return the digests of each arm's policies from row 0 on."""
-    later = (events.number >= 0) & (events.policy != "")
-    pairs = sorted(set(zip(events.arm[later].tolist(), events.policy[later].tolist(), strict=True)))
-    return {arm: [policy for one, policy in pairs if one == arm] for arm in dict(pairs)}
+    """Return the digests of each arm's policies under the current assignment."""
+    shown = events.recommendations
+    pairs = sorted(set(zip(shown.arm.tolist(), shown.policy.tolist(), strict=True)))
+    return {arm: [policy for one, policy in pairs if one == arm and policy] for arm in dict(pairs)}
 
 
-def _mean(values: np.ndarray) -> ArmEstimate | None:
-    if len(values) < FIRST:
-        return None
-    mean, half = mean_sequence(values)
-    return ArmEstimate(float(mean[-1]), float(mean[-1] - half[-1]), float(mean[-1] + half[-1]), len(values))
-
-
-def _difference(values: np.ndarray, arms: np.ndarray, arm: str, share: float) -> ArmEstimate | None:
-    both = (arms == arm) | (arms == MAIN)
-    values, treated = values[both], arms[both] == arm
-    if min(treated.sum(), (~treated).sum()) < FIRST:
-        return None
-    return _mean(effects(values, treated, np.full(len(values), share)))
-
-
-def half_widths(deviation: np.ndarray, n: np.ndarray, alpha: float = ALPHA) -> np.ndarray:
-    """Return half the width of the interval after each of `n` observations of standard deviation `deviation`, float64.
-
-    With probability 1 - alpha, all means lie within their intervals at the same time, as n grows.
-    """
-    rho = (-2.0 * np.log(alpha) + np.log(-2.0 * np.log(alpha) + 1.0)) / BEST_AT
-    spread = n * rho + 1.0
-    return deviation * np.sqrt(2.0 * spread / (n**2 * rho) * np.log(np.sqrt(spread) / alpha))
-
-
-def mean_sequence(values: np.ndarray, alpha: float = ALPHA) -> tuple[np.ndarray, np.ndarray]:
-    """Return running means of `values` [n] and half the widths of their intervals, [n] each, infinite for the first."""
-    n = np.arange(1, len(values) + 1)
-    mean = np.cumsum(values) / n
-    variance = np.maximum(np.cumsum(np.square(values)) / n - np.square(mean), 0.0)
-    half = half_widths(np.sqrt(variance), n, alpha)
-    half[:1] = np.inf
-    return mean, half
-
-
-def effects(values: np.ndarray, treated: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Return one number per user, float64 [n]; its mean is the mean of treated users minus the mean of others.
-
-    `share` [n] is the known probability with which each user was `treated` (bool [n]). The mean of earlier users
-    replaces the unknown outcome in the other arm (augmented inverse probability weighting).
-    """
-    predicted = [_running_mean(values, treated), _running_mean(values, ~treated)]
-    one = predicted[0] + np.where(treated, (values - predicted[0]) / share, 0.0)
-    other = predicted[1] + np.where(treated, 0.0, (values - predicted[1]) / (1.0 - share))
-    return one - other
-
-
-def _running_mean(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return for each entry the mean of `values` [n] over earlier entries of `mask`, or over all earlier entries."""
-
-    def before(of: np.ndarray) -> np.ndarray:
-        return np.append(0.0, np.cumsum(of)[:-1])
-
-    everyone, n = before(values), np.arange(len(values))
-    count = before(mask.astype(np.float64))
-    mine = before(np.where(mask, values, 0.0))
-    return np.where(count > 0, mine / np.maximum(count, 1.0), everyone / np.maximum(n, 1))
+def _finite(value: Any) -> Any:
+    """Return `value` with None for numbers that are not finite."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -139,15 +139,14 @@ def save_items(folder: str, items: ItemTable) -> None:
 
 
 def arms_event(state: ServedState, clock: int) -> Event:
-    """Return the row for the current arms, with their shares of the users."""
+    """Return the row for the current arms: their shares of the users, and the hours in which feedback counts."""
     canaries = state.settings.canaries
     shares = [1.0 - sum(arm.share for arm in canaries), *(arm.share for arm in canaries)]
     arms = [
         {"arm": one.arm, "policy": one.digest, "share": share} for one, share in zip(state.loaded, shares, strict=True)
     ]
-    return Event(
-        Kind.ARMS, clock, received=clock, note=json.dumps({"main": MAIN, "seed": state.settings.seed, "arms": arms})
-    )
+    settings = {"main": MAIN, "seed": state.settings.seed, "feedback_hours": state.settings.feedback_hours}
+    return Event(Kind.ARMS, clock, received=clock, note=json.dumps({**settings, "arms": arms}))
 
 
 def _about(loaded: list[Loaded], log_id: str) -> About:

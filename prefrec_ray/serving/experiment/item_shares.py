@@ -1,0 +1,77 @@
+"""Shares of kinds of items in the impressions of users."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.ids import codes
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.serving.experiment.history import Events
+from prefrec_ray.serving.experiment.outcomes import Behavior, UserOutcome
+from prefrec_ray.serving.experiment.sequences import Interval, largest_mean_interval
+
+
+class Kind(NamedTuple):
+    """A kind of items: codes int32 [I], -1 if unknown, and the code of each named value."""
+
+    codes: np.ndarray
+    named: dict[str, int]
+
+    def find(self, value: str) -> int:
+        """Return the code of a value. Raises `UserError` for an unknown one."""
+        if value not in self.named:
+            raise UserError(f"found value '{value}'; expected one of {', '.join(self.named)}")
+        return self.named[value]
+
+
+def kind_of(items: ItemTable, name: str) -> Kind:
+    """Return the kind `name` of items. Raises `UserError` for an unknown one."""
+    if name != "cluster":
+        raise UserError(f"found kind '{name}'; expected cluster")
+    codes = items.kinds[:, 0]
+    return Kind(codes, {str(code): code for code in np.unique(codes).tolist()})
+
+
+@dataclass(frozen=True)
+class ItemShares:
+    """Share of each value of one kind in the impressions of each participant; items without a value have none.
+
+    Entries [m], one for each participant and value with an impression.
+    """
+
+    participant: np.ndarray  # int64 [m], ascending
+    code: np.ndarray  # int64 [m]
+    share: np.ndarray  # float64 [m]
+    impressions: np.ndarray  # int64 [P], of each participant
+
+    @classmethod
+    def from_impressions(cls, events: Events, seen: Behavior, items: ItemTable, kind: np.ndarray) -> ItemShares:
+        """Return the shares of the codes `kind` (int32 [I], -1: none) of `items`. Unknown items have no value."""
+        ids = events.impressions.item
+        row = items.find(ids.unique().to_numpy())[codes(ids)[seen.row]]
+        code = np.where(row >= 0, kind[row], -1).astype(np.int64)
+        impressions = np.bincount(seen.participant, minlength=len(seen.first_return.hours))
+        known = code >= 0
+        pairs, count = np.unique(np.stack([seen.participant[known], code[known]]), axis=1, return_counts=True)
+        return cls(pairs[0], pairs[1], count / impressions[pairs[0]], impressions)
+
+    def of_value(self, code: int) -> UserOutcome:
+        """Return the share of one value per participant, NaN without impressions."""
+        values = np.where(self.impressions > 0, 0.0, np.nan)
+        mine = self.code == code
+        values[self.participant[mine]] = self.share[mine]
+        return UserOutcome(values, (0.0, 1.0))
+
+    def largest(self, mask: np.ndarray, alpha: float) -> tuple[float, Interval, int]:
+        """Return the largest mean share over participants in `mask` (bool [P]), its interval, and their number."""
+        counted = mask & (self.impressions > 0)
+        users = int(counted.sum())
+        mine = counted[self.participant]
+        user = (np.cumsum(counted) - 1)[self.participant[mine]]
+        code, share = self.code[mine], self.share[mine]
+        value = float(np.bincount(code, share).max() / users) if len(share) else float("nan")
+        return value, largest_mean_interval(user, code, share, users, alpha), users
