@@ -120,3 +120,53 @@ def test_the_largest_mean_is_between_the_bounds() -> None:
         missed += not low <= 0.3 <= high
         assert 0.2 < low < high < 0.4
     assert missed <= 20
+
+
+def test_outcomes_before_the_experiment_narrow_an_effects_interval() -> None:
+    """Equal up to noise of .1; the interval still contains 0 if they predict nothing, or the opposite later."""
+    rng = np.random.default_rng(6)
+    before = rng.beta(2, 2, 4_000)
+    values = np.clip(0.7 * before + 0.15 + rng.normal(0, 0.1, 4_000), 0, 1)
+    treated = rng.random(4_000) < 0.05
+    chance = np.full(4_000, 0.05)
+    low, high = effect_interval(values, treated, chance, 0.05)
+    adjusted_low, adjusted_high = effect_interval(values, treated, chance, 0.05, before=before)
+    assert low < adjusted_low < 0 < adjusted_high < high
+    assert adjusted_high - adjusted_low < 0.65 * (high - low)
+    unknown = np.where(rng.random(4_000) < 0.5, np.nan, before)
+    half_low, half_high = effect_interval(values, treated, chance, 0.05, before=unknown)
+    assert adjusted_high - adjusted_low < half_high - half_low < high - low
+    assert effect_interval(values, treated, chance, 0.05, before=np.full(4_000, np.nan)) == (low, high)
+    opposite = np.where(np.arange(4_000) < 2_000, before, 1 - before)
+    low, high = effect_interval(values, treated, chance, 0.05, before=opposite)
+    assert low < 0 < high
+
+
+def test_a_bet_depends_on_earlier_users_only() -> None:
+    """With outcomes before, the plain least squares line of earlier users predicts each user."""
+    rng = np.random.default_rng(7)
+    before, values, treated = rng.random(80), rng.random(80), rng.random(80) < 0.4
+    before[::9] = np.nan
+    low, _ = effect_interval(values, treated, np.full(80, 0.4), 0.4, before=before)
+    effects, least, scale, errors = [], [], [], [0.25]
+    for n in range(80):
+        earlier = slice(0, n)
+        known = np.isfinite(before[earlier])
+        shift = 0.0
+        if known.sum() >= 30 and np.isfinite(before[n]):
+            slope, _ = np.polyfit(before[earlier][known], values[earlier][known], 1)
+            shift = slope * (before[n] - before[earlier][known].mean())
+        mains, canaries = values[earlier][~treated[earlier]], values[earlier][treated[earlier]]
+        main = (0.5 + mains.sum()) / (1 + len(mains))
+        canary = (10 * main + canaries.sum()) / (10 + len(canaries))
+        main, canary = np.clip([main + shift, canary + shift], 0, 1)
+
+        def effect(outcome: float, in_canary: bool, main: float = main, canary: float = canary) -> float:
+            one = canary + (outcome - canary) / 0.4 * in_canary
+            return one - main - (outcome - main) / 0.6 * (not in_canary)
+
+        effects.append(effect(values[n], bool(treated[n])))
+        least.append(min(effect(outcome, arm) for outcome in (0.0, 1.0) for arm in (False, True)))
+        scale.append(0.4 / math.sqrt(sum(errors) / (1 + n)))
+        errors.append((values[n] - (canary if treated[n] else main)) ** 2)
+    assert plain_capital(effects, least, scale, low) == pytest.approx(5, rel=1e-3)

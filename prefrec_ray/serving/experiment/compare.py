@@ -20,7 +20,7 @@ from prefrec_ray.logs.events.format import About, read_about
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.serving.experiment.estimates import ArmEstimate, Sample
 from prefrec_ray.serving.experiment.history import HOUR_MS, Events, read_events
-from prefrec_ray.serving.experiment.item_shares import ItemShares, kind_of
+from prefrec_ray.serving.experiment.item_shares import ItemShares
 from prefrec_ray.serving.experiment.outcomes import Behavior, UserOutcome, behavior
 from prefrec_ray.serving.experiment.participants import Participants, participants
 from prefrec_ray.serving.experiment.returns import restricted_mean
@@ -177,7 +177,7 @@ class _Experiment:
             if not rail.relative:
                 if items is None:
                     raise UserError(f"guard-rail {rail}: found no items; expected a table with kinds of items")
-                kind = kind_of(items, rail.name)
+                kind = items.kind(rail.name)
                 if rail.measure == "share":
                     codes[rail] = kind.find(rail.value)
                 if rail.name not in shares:
@@ -206,8 +206,7 @@ class _Experiment:
         )
 
     def _sample(self, outcome: UserOutcome, canary: int) -> Sample:
-        final = slice(self.final)
-        return Sample.of_canary(self.who.select(final), UserOutcome(outcome.values[final], outcome.limits), canary)
+        return Sample.of_canary(self.who, outcome, canary, self.final)
 
     def _row(self, name: str, sample: Sample, alpha: float) -> Outcome:
         return Outcome(name, sample.mean(False, alpha), sample.mean(True, alpha), sample.difference(alpha))
@@ -255,7 +254,8 @@ class _Experiment:
         if rail.measure == "feedback":
             return self.seen.outcomes[f"feedback.{rail.name}"]
         if rail.measure == "hours_to_return":
-            return UserOutcome(self.seen.first_return.hours, (0.0, self.days_ms / HOUR_MS))
+            first = self.seen.first_return
+            return UserOutcome(first.hours, (0.0, self.days_ms / HOUR_MS), first.before)
         return self.seen.outcomes[_OUTCOME_OF[rail.measure]]
 
 

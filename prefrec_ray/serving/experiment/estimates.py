@@ -48,33 +48,36 @@ class Sample:
     chance: np.ndarray  # float64 [n]: the probability of the canary
     limits: Interval
     first: int  # users before this one determined the limits
+    before: np.ndarray | None = None  # float64 [n]: the outcome before the experiment, within `limits`; NaN if unknown
 
     @classmethod
-    def of_canary(cls, who: Participants, outcome: UserOutcome, canary: int) -> Sample:
-        """Return the sample for the canary number `canary` of `who`, whose outcomes are final."""
+    def of_canary(cls, who: Participants, outcome: UserOutcome, canary: int, final: int) -> Sample:
+        """Return the sample for the canary number `canary` of the first `final` participants."""
         both = who.chance[:, canary] + who.chance[:, 0]
         chance = np.divide(who.chance[:, canary], both, out=np.zeros(len(both)), where=both > 0)
         used = np.isin(who.arm, (0, canary)) & np.isfinite(outcome.values) & (chance > 0) & (chance < 1)
+        used &= np.arange(len(used)) < final
         values, treated = outcome.values[used], who.arm[used] == canary
         limits, first = (outcome.limits, 0) if outcome.limits else _range(values, treated)
-        return cls(np.clip(values, *limits), treated, chance[used], limits, first)
+        before = None if outcome.before is None else np.clip(outcome.before[used], *limits)
+        return cls(np.clip(values, *limits), treated, chance[used], limits, first, before)
 
     @property
     def _span(self) -> float:
         return self.limits[1] - self.limits[0]
 
     def mean(self, treated: bool, alpha: float) -> ArmEstimate:
-        """Return the mean of an arm. Users count inversely to the probability of their arm."""
+        """Return the mean of an arm."""
         arm = self.treated == treated
-        users, value = int(arm.sum()), self._value(treated)
+        users, value = int(arm.sum()), self._mean(self.values, treated)
         if not np.isfinite(self._span):
             return ArmEstimate(value, *UNKNOWN, users)
-        low, high = mean_interval(self._scaled[arm[self.first :]], alpha)
+        low, high = mean_interval(self._scaled(self.values)[arm[self.first :]], alpha)
         return ArmEstimate(value, self.limits[0] + self._span * low, self.limits[0] + self._span * high, users)
 
     def difference(self, alpha: float) -> ArmEstimate:
-        """Return the mean of the canary minus the mean of the main arm."""
-        value = self._value(True) - self._value(False)
+        """Return the mean of the canary minus the mean of the main arm, adjusted for the users' outcomes before."""
+        value = self._mean(self._adjusted, True) - self._mean(self._adjusted, False)
         return ArmEstimate(value, *self.against(1.0, alpha), len(self.values))
 
     def against(self, weight: float, alpha: float) -> Interval:
@@ -82,21 +85,35 @@ class Sample:
         if not np.isfinite(self._span):
             return UNKNOWN
         since = slice(self.first, None)
-        low, high = effect_interval(self._scaled, self.treated[since], self.chance[since], alpha, weight)
+        before = None if self.before is None else self._scaled(self.before)
+        values, treated, chance = self._scaled(self.values), self.treated[since], self.chance[since]
+        low, high = effect_interval(values, treated, chance, alpha, weight, before)
         offset = self.limits[0] * (1 - weight)
         return offset + self._span * low, offset + self._span * high
 
-    @property
-    def _scaled(self) -> np.ndarray:
-        """Return the outcomes that count in intervals, as parts of the range, float64 [n - first]."""
-        return (self.values[self.first :] - self.limits[0]) / self._span
+    def _scaled(self, values: np.ndarray) -> np.ndarray:
+        """Return those of `values` [n] that count in intervals, as parts of the range, float64 [n - first]."""
+        return (values[self.first :] - self.limits[0]) / self._span
 
-    def _value(self, treated: bool) -> float:
+    @property
+    def _adjusted(self) -> np.ndarray:
+        """Return the outcomes minus what outcomes before predict, apart from the mean, float64 [n]."""
+        if self.before is None:
+            return self.values
+        known = np.isfinite(self.before)
+        x, y = self.before[known], self.values[known]
+        if len(x) < 2 or not x.std() > 0:
+            return self.values
+        slope = np.cov(x, y)[0, 1] / x.var(ddof=1)
+        return self.values - np.where(known, slope * (self.before - x.mean()), 0.0)
+
+    def _mean(self, values: np.ndarray, treated: bool) -> float:
+        """Return the mean over an arm, in which users count inversely to the probability of the arm."""
         arm = self.treated == treated
         if not arm.any():
             return float("nan")
         chance = self.chance[arm] if treated else 1 - self.chance[arm]
-        return float(np.average(self.values[arm], weights=1 / chance))
+        return float(np.average(values[arm], weights=1 / chance))
 
 
 def _range(values: np.ndarray, treated: np.ndarray) -> tuple[Interval, int]:

@@ -3,37 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
-from prefrec_ray.errors import UserError
 from prefrec_ray.ids import codes
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.serving.experiment.history import Events
 from prefrec_ray.serving.experiment.outcomes import Behavior, UserOutcome
 from prefrec_ray.serving.experiment.sequences import Interval, largest_mean_interval
-
-
-class Kind(NamedTuple):
-    """A kind of items: codes int32 [I], -1 if unknown, and the code of each named value."""
-
-    codes: np.ndarray
-    named: dict[str, int]
-
-    def find(self, value: str) -> int:
-        """Return the code of a value. Raises `UserError` for an unknown one."""
-        if value not in self.named:
-            raise UserError(f"found value '{value}'; expected one of {', '.join(self.named)}")
-        return self.named[value]
-
-
-def kind_of(items: ItemTable, name: str) -> Kind:
-    """Return the kind `name` of items. Raises `UserError` for an unknown one."""
-    if name != "cluster":
-        raise UserError(f"found kind '{name}'; expected cluster")
-    codes = items.kinds[:, 0]
-    return Kind(codes, {str(code): code for code in np.unique(codes).tolist()})
 
 
 @dataclass(frozen=True)

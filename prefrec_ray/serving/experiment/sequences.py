@@ -23,6 +23,8 @@ PARTS = 0.9 * 0.5 ** np.arange(10)
 _AT_RISK = 0.9
 #: Weight, in users, of the mean of all users in the predicted outcome of an arm.
 _PRIOR_USERS = 10.0
+#: Users with a known outcome before the experiment from whom a line is fitted.
+_LINE_USERS = 30
 #: Number of factors of the capital whose product is computed before the logarithm.
 _BLOCK = 16
 
@@ -38,25 +40,32 @@ def mean_interval(values: np.ndarray, alpha: float) -> Interval:
 
 
 def effect_interval(
-    values: np.ndarray, treated: np.ndarray, chance: np.ndarray, alpha: float, weight: float = 1.0
+    values: np.ndarray,
+    treated: np.ndarray,
+    chance: np.ndarray,
+    alpha: float,
+    weight: float = 1.0,
+    before: np.ndarray | None = None,
 ) -> Interval:
     """Return the interval of the mean of treated users minus `weight` times the mean of other users.
 
     `chance` [n]: the known probability with which each user was `treated` (bool [n]), independent of the outcomes of
-    all users. Nothing else is assumed: users may differ, and early users may differ from late ones. The mean of earlier
-    users replaces the unknown outcome in the other arm (augmented inverse probability weighting). The bets are on the
-    sum of both arms, so that alpha is not divided between them.
+    all users. Nothing else is assumed: users may differ, and early users may differ from late ones. A prediction from
+    earlier users replaces the unknown outcome in the other arm (augmented inverse probability weighting): the mean of
+    the arm and, with the outcome `before` the experiment (float64 [n], NaN if unknown), a regression. The interval is
+    narrower if predictions are good, and valid if they are not. The bets are on the sum of both arms, so that alpha is
+    not divided between them.
     """
-    predicted_other = _running_mean(values, ~treated, 0.5, 1.0)
-    predicted = _running_mean(values, treated, predicted_other, _PRIOR_USERS)
-    base = predicted - weight * predicted_other
-    effect = base + np.where(
-        treated, (values - predicted) / chance, -weight * (values - predicted_other) / (1 - chance)
-    )
+    shift = 0.0 if before is None else _regression(values, before)
+    mean_other = _running_mean(values, ~treated, 0.5, 1.0)
+    mean = _running_mean(values, treated, mean_other, _PRIOR_USERS)
+    other, own = np.clip(mean_other + shift, 0.0, 1.0), np.clip(mean + shift, 0.0, 1.0)
+    base = own - weight * other
+    effect = base + np.where(treated, (values - own) / chance, -weight * (values - other) / (1 - chance))
     # The least and the largest effect of a user, over both arms and all outcomes in [0, 1].
-    least = base - np.maximum(predicted / chance, weight * (1 - predicted_other) / (1 - chance))
-    largest = base + np.maximum((1 - predicted) / chance, weight * predicted_other / (1 - chance))
-    bet = chance / np.sqrt(_variance(values, np.where(treated, predicted, predicted_other)))
+    least = base - np.maximum(own / chance, weight * (1 - other) / (1 - chance))
+    largest = base + np.maximum((1 - own) / chance, weight * other / (1 - chance))
+    bet = chance / np.sqrt(_variance(values, np.where(treated, own, other)))
     low = _lower(effect, least, bet, (-weight, 1.0), alpha / 2)
     return low, -_lower(-effect, -largest, bet, (-1.0, weight), alpha / 2)
 
@@ -145,6 +154,22 @@ def _log_product(factors: np.ndarray) -> float:
 def _running_mean(values: np.ndarray, mask: np.ndarray, prior: float | np.ndarray, weight: float) -> np.ndarray:
     """Return for each entry the mean of earlier `values` [n] in `mask`, and of `weight` times the `prior`."""
     return (weight * prior + _earlier(np.where(mask, values, 0.0))) / (weight + _earlier(mask.astype(np.float64)))
+
+
+def _regression(values: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Return for each entry the deviation from the mean that a line through earlier entries predicts, float64 [n].
+
+    It is 0 if `before` is NaN, and for the first entries.
+    """
+    known = np.isfinite(before)
+    x, y = np.where(known, before, 0.0), np.where(known, values, 0.0)
+    count = _earlier(known.astype(np.float64))
+    enough = count >= _LINE_USERS
+    n = np.where(enough, count, 1.0)
+    mean_x, mean_y = _earlier(x) / n, _earlier(y) / n
+    covariance, variance = _earlier(x * y) / n - mean_x * mean_y, _earlier(x * x) / n - mean_x**2
+    slope = np.divide(covariance, variance, out=np.zeros(len(x)), where=enough & (variance > 1e-9))
+    return np.where(known, slope * (x - mean_x), 0.0)
 
 
 def _variance(values: np.ndarray, predicted: np.ndarray) -> np.ndarray:

@@ -1,0 +1,216 @@
+"""Experiments: outcomes that stay final, shares that grow, guard-rails, and returns that are not yet known."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lifelines import KaplanMeierFitter
+from lifelines.utils import restricted_mean_survival_time
+from made_experiment import ABOUT, DAY_MS, FEEDBACK_HOURS, HOUR_MS, NOW, Platform, write_log
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.guard_rails import guard_rails
+from prefrec_ray.logs.events.format import Event, Kind
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.serving.experiment.compare import CanaryComparison, Outcome, compare_canary
+from prefrec_ray.serving.experiment.history import read_events
+from prefrec_ray.serving.experiment.outcomes import behavior
+from prefrec_ray.serving.experiment.participants import participants
+from prefrec_ray.serving.experiment.returns import restricted_mean
+from prefrec_ray.serving.settings import Arm, ServeSettings
+from prefrec_ray.serving.state.users import arm_of
+
+#: Item 1 is of kind 0, items 2 to 9 are of kind 1.
+ITEMS = ItemTable(np.arange(1, 10), np.eye(9), kind_codes=np.array([[0], *[[1]] * 8]))
+RAILS = guard_rails(
+    [
+        "feedback.like >= -20 %",
+        "depth >= -20 %",
+        "sessions >= -25 %",
+        "hours_to_return <= +25 %",
+        "exposure[cluster] <= 95 %",
+        "share[cluster: 0] >= 10 %",
+    ]
+)
+
+
+def compared(folder: Path, days: float = 3.0) -> CanaryComparison:
+    return compare_canary([str(folder)], "frequency", RAILS, days, items=ITEMS)
+
+
+def row_of(comparison: CanaryComparison, name: str) -> Outcome:
+    return next(row for row in comparison.outcomes if row.name == name)
+
+
+def statuses(comparison: CanaryComparison) -> dict[str, str]:
+    return {one.rail.measure: one.status for one in comparison.rails}
+
+
+def test_an_equal_canary_breaks_no_guard_rail_and_a_harmful_one_does(tmp_path: Path) -> None:
+    equal = compared(write_log(tmp_path / "equal", Platform(users=700).rows()))
+    assert "broken" not in statuses(equal).values()
+    assert statuses(equal) | {"share": "kept", "exposure": "kept", "depth": "kept"} == statuses(equal)
+    assert equal.objective.verdict == "not told apart"
+    harm = Platform(users=700, longer=0.3, sooner=0.4, likes=0.3, popular_canary=0.02)
+    harmful = compared(write_log(tmp_path / "harmful", harm.rows()))
+    expected = {"feedback": "broken", "depth": "broken", "sessions": "broken", "hours_to_return": "broken"}
+    assert statuses(harmful) == {**expected, "share": "broken", "exposure": "broken"}
+    assert harmful.objective.verdict == "less"
+    assert row_of(harmful, "share[cluster: 0]").canary.value == pytest.approx(0.02, abs=0.015)
+    assert row_of(harmful, "exposure[cluster]").canary.value == pytest.approx(0.98, abs=0.015)
+    assert row_of(harmful, "exposure[cluster]").difference.verdict == "more"
+
+
+def test_final_outcomes_stay_final_though_feedback_is_late(tmp_path: Path) -> None:
+    rows, days_ms = Platform(users=200).rows(), 3 * DAY_MS
+    # A client's own feedback on the past, long after it would be refused for a recommendation.
+    late = {"user_number": 5, "items": [3], "feedback": [1.0], "known": True}
+    rows.append(Event(Kind.FEEDBACK, NOW + 2 * DAY_MS, received=NOW + 7 * DAY_MS, **late))
+    rows.sort(key=lambda row: row.received)
+    looks = []
+    for number, day in enumerate((4.0, 5.0, 6.5, 8.0)):
+        folder = write_log(tmp_path / str(number), rows, NOW + round(day * DAY_MS))
+        events = read_events([str(folder)], ABOUT)
+        who = participants(events, days_ms)
+        final = int((who.begin + days_ms + FEEDBACK_HOURS * HOUR_MS < events.until).sum())
+        looks.append((events.users.to_numpy()[who.user[:final]], final, behavior(events, who, ABOUT, days_ms)))
+    assert 0 < looks[0][1] < looks[1][1] < looks[2][1]
+    (last_users, _, last) = looks[-1]
+    for users, final, seen in looks:
+        np.testing.assert_array_equal(users, last_users[:final])
+        for name, outcome in seen.outcomes.items():
+            np.testing.assert_array_equal(outcome.values[:final], last.outcomes[name].values[:final], err_msg=name)
+            np.testing.assert_array_equal(outcome.before[:final], last.outcomes[name].before[:final], err_msg=name)
+        np.testing.assert_array_equal(seen.first_return.hours[:final], last.first_return.hours[:final])
+
+
+def test_a_growing_share_continues_without_the_users_who_move(tmp_path: Path) -> None:
+    platform = Platform(users=800, before=3.0, shares=((0.0, 0.1), (4.0, 0.4)))
+    events = read_events([str(write_log(tmp_path / "state", platform.rows()))], ABOUT)
+    who = participants(events, 2 * DAY_MS)
+    users = events.users.to_numpy()[who.user].tolist()
+    small, large = (
+        arm_of(users, ServeSettings(canaries=(Arm(name="a", policy="p", share=share),))) for share in (0.1, 0.4)
+    )
+    early = who.begin + 2 * DAY_MS < NOW + 4 * DAY_MS
+    late = who.begin >= NOW + 4 * DAY_MS
+    between = ~early & ~late
+    assert min(early.sum(), late.sum(), between.sum()) > 0
+    np.testing.assert_array_equal(who.arm, np.where(late, large, small))
+    assert (small[between] == large[between]).all()
+    np.testing.assert_allclose(who.chance[early], [[0.9, 0.1]] * early.sum())
+    np.testing.assert_allclose(who.chance[late], [[0.6, 0.4]] * late.sum())
+    np.testing.assert_allclose(who.chance[between], [[0.6 / 0.7, 0.1 / 0.7]] * between.sum())
+    everyone = np.unique(events.impressions.user[events.impressions.number >= 0])
+    assert who.moved == len(everyone) - len(users) > 0
+    comparison = compared(tmp_path / "state", 2.0)
+    assert comparison.objective.verdict == "not told apart"
+    fallen = [*platform.rows(), *Platform(users=1, shares=((0.0, 0.1),)).rows()[-40:]]
+    again = read_events([str(write_log(tmp_path / "again", fallen))], ABOUT)
+    assert [stage.shares["a"] for stage in again.assignments[0].stages] == [0.1, 0.4]
+
+
+def test_a_share_that_falls_and_a_new_seed_start_again(tmp_path: Path) -> None:
+    rows = Platform(users=100, shares=((0.0, 0.4), (3.0, 0.1), (5.0, 0.1))).rows()
+    (assignment,) = read_events([str(write_log(tmp_path / "fallen", rows))], ABOUT).assignments
+    assert [(stage.shares["a"], stage.timestamp) for stage in assignment.stages] == [(0.1, NOW + 3 * DAY_MS)]
+    last = max(number for number, row in enumerate(rows) if row.kind == Kind.ARMS)
+    rows[last] = dataclasses.replace(rows[last], note=rows[last].note.replace('"seed": 0', '"seed": 1'))
+    (assignment,) = read_events([str(write_log(tmp_path / "new", rows))], ABOUT).assignments
+    assert (assignment.seed, assignment.stages[0].timestamp) == (1, NOW + 5 * DAY_MS)
+
+
+def test_users_without_history_count_but_not_in_levels(tmp_path: Path) -> None:
+    rows = Platform(users=60).rows()
+    new = set(range(0, 60, 3))
+    kept = [row for row in rows if row.user_number not in new or row.timestamp >= NOW]
+    comparison = compared(write_log(tmp_path / "state", kept))
+    assert sum(comparison.users.values()) == 60
+    assert row_of(comparison, "frequency level").difference.users == 40
+    assert row_of(comparison, "depth").difference.users == 60
+
+
+def test_users_who_never_answer_again_have_level_0(tmp_path: Path) -> None:
+    rows = Platform(users=60).rows()
+    silent = [row for row in rows if row.timestamp < NOW or row.kind != Kind.FEEDBACK or row.user_number % 2]
+    comparison = compared(write_log(tmp_path / "state", silent))
+    events = read_events([str(tmp_path / "state")], ABOUT)
+    who = participants(events, 3 * DAY_MS)
+    seen = behavior(events, who, ABOUT, 3 * DAY_MS)
+    even = events.users.to_numpy()[who.user] % 2 == 0
+    assert even.sum() == 30
+    assert (seen.outcomes["frequency level"].values[even] == 0).all()
+    assert (seen.outcomes["sessions a day"].values[even] == 0).all()
+    assert np.isnan(seen.outcomes["depth"].values[even]).all()
+    assert row_of(comparison, "sessions a day").difference.users == 60
+
+
+@pytest.mark.parametrize("horizon", [1.0, 5.0, 50.0])
+def test_the_restricted_mean_is_the_one_of_lifelines(horizon: float) -> None:
+    rng = np.random.default_rng(0)
+    time, limit = np.ceil(rng.exponential(4.0, 300) * 10) / 10, rng.uniform(0.1, 12, 300)
+    returned = time <= limit
+    time = np.minimum(time, limit)
+    fitted = KaplanMeierFitter().fit(time, returned)
+    mean = restricted_mean(time, returned, horizon)
+    assert mean.value == pytest.approx(restricted_mean_survival_time(fitted, horizon), rel=1e-6)
+    draws = [
+        restricted_mean(time[drawn], returned[drawn], horizon).value for drawn in rng.integers(0, 300, (2_000, 300))
+    ]
+    assert mean.variance == pytest.approx(np.var(draws), rel=0.15)
+
+
+def test_hours_to_return_count_users_whose_days_have_not_passed(tmp_path: Path) -> None:
+    rows = Platform(users=300, pause=40.0, days=3.0).rows()
+    comparison = compared(write_log(tmp_path / "state", rows), days=6.0)
+    assert sum(comparison.users.values()) == 0
+    events = read_events([str(tmp_path / "state")], ABOUT)
+    until = events.until - FEEDBACK_HOURS * HOUR_MS
+    for arm in ("main", "a"):
+        times, returned = [], []
+        for user in range(300):
+            mine = [row for row in rows if row.user_number == user and row.timestamp >= NOW]
+            times_of_user = sorted(row.timestamp for row in mine if row.kind == Kind.FEEDBACK and row.timestamp < until)
+            if not times_of_user or mine[0].arm != arm:
+                continue
+            pauses = np.diff(times_of_user)
+            away = np.flatnonzero(pauses > 30 * 60_000)
+            end = pauses[away[0]] if len(away) else until - times_of_user[-1]
+            times.append(end / HOUR_MS)
+            returned.append(len(away) > 0)
+        fitted = KaplanMeierFitter().fit(times, returned)
+        row = row_of(comparison, "hours to return")
+        estimate = row.main if arm == "main" else row.canary
+        assert estimate.value == pytest.approx(restricted_mean_survival_time(fitted, 6 * 24.0), rel=1e-6)
+        assert (estimate.users, estimate.low < estimate.value < estimate.high) == (len(times), True)
+
+
+def test_intervals_of_returns_contain_the_truth_at_most_looks() -> None:
+    """All 15 looks of 200 trials, in which users arrive over time and many have not returned."""
+    rng, missed, horizon = np.random.default_rng(1), 0, 10.0
+    truth = 8.0 * (1 - np.exp(-horizon / 8.0))
+    for _ in range(200):
+        arrival, time = rng.uniform(0, 30, 400), rng.exponential(8.0, 400)
+        for now in range(2, 31, 2):
+            here = arrival < now
+            limit = np.minimum(now - arrival[here], horizon)
+            mean = restricted_mean(np.minimum(time[here], limit), time[here] <= limit, horizon)
+            low, high = mean.interval(0.0, horizon, 0.1)
+            if not low <= truth <= high:
+                missed += 1
+                break
+    assert missed <= 20
+
+
+def test_unknown_feedback_and_kinds_are_one_line(tmp_path: Path) -> None:
+    folder = str(write_log(tmp_path / "state", Platform(users=5).rows()))
+    for text, words in {
+        "feedback.shares >= -2 %": "found shares; expected one of like",
+        "exposure[maker] <= 5 %": "found kind 'maker'; expected one of cluster",
+        "share[cluster: news] >= 5 %": "found value 'news'; expected one of 0, 1",
+    }.items():
+        with pytest.raises(UserError, match=words):
+            compare_canary([folder], "depth", guard_rails([text]), 3.0, items=ITEMS)
+    with pytest.raises(UserError, match="found no items"):
+        compare_canary([folder], "depth", guard_rails(["exposure[cluster] <= 5 %"]), 3.0)
