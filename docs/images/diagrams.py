@@ -108,11 +108,11 @@ def verdict() -> None:
     d.line((750, 57), (800, 57))
     questions = [
         ("Not converged, or every model fails its test?", "inconclusive"),
-        ("Interval of the gain below 0?", "do not ship"),
+        ("A guard-rail broken, or interval of a gain below 0?", "do not ship"),
         ("Nearly all impressions on ten items?", "inconclusive"),
         ("Interval contains 0 only by missing support?", "inconclusive"),
         ("Interval contains 0, or a control gains as much?", "no difference"),
-        ("Large loss of depth or of return times?", "inconclusive"),
+        ("Large loss in depth or returns, or a guard-rail open?", "inconclusive"),
     ]
     y = 126
     d.line((400, 94), (400, y))

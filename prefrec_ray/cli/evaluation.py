@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prefrec_ray.cli.console import Dataset, OwnConfig, console, loading, made, pasteable, progress
-from prefrec_ray.cli.verdicts import level_note, reasons, summary, tried_table, verdict_table
+from prefrec_ray.cli.verdicts import level_note, rails_table, reasons, summary, tried_table, verdict_table
 from prefrec_ray.errors import UserError
+from prefrec_ray.guard_rails import guard_rails
 
 if TYPE_CHECKING:
     from prefrec_ray.evaluation.results.records import Evaluation
@@ -76,6 +77,8 @@ def evaluate(
             console().print(note)
         console().print()
     console().print(verdict_table(evaluation))
+    if evaluation.guard_rails:
+        console().print(rails_table(evaluation))
     for line in reasons(evaluation):
         console().print(line)
     folder = posixpath.dirname(run.file) or "."
@@ -111,7 +114,9 @@ def constrain(
     output: Annotated[str, typer.Option("--output", metavar="FOLDER", help="New folder for the policy bundle.")],
     config: Annotated[
         str | None,
-        typer.Option("--config", metavar="CONFIG", help="YAML with the section `evaluate` (sizes of its model)."),
+        typer.Option(
+            "--config", metavar="CONFIG", help="YAML with the section `evaluate` (sizes of its model, guard-rails)."
+        ),
     ] = None,
 ) -> None:
     """Choose the serving rule of a policy by roll-outs in models of validation users, without training."""
@@ -126,9 +131,12 @@ def constrain(
     settings = open_section(config, "evaluate")
     loaded = Policy.load(policy)
     with progress(console()) as report:
-        chosen = choose_rule(loaded, storage.absolute(dataset), report, policy, settings.model)
+        rails = guard_rails(settings.guard_rails)
+        chosen = choose_rule(loaded, storage.absolute(dataset), report, policy, settings.model, rails=rails)
     chosen.policy.save(output)
     console().print(tried_table(chosen))
+    if chosen.broken:
+        console().print(f"Every tried rule breaks a guard-rail (the chosen one: {chosen.broken}).")
     made("policy", output, pasteable("evaluate", output, "--dataset", dataset, config=config))
 
 

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from prefrec_ray.cli.console import Config, console, loading, made, pasteable, progress
 from prefrec_ray.errors import UserError, need
+from prefrec_ray.guard_rails import guard_rails
 
 if TYPE_CHECKING:
     from prefrec_ray.runs.tuning.settings import TuneSettings
@@ -42,10 +43,12 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the run's last checkpoint.")] = False,
 ) -> None:
-    """Train a policy (section `train`)."""
+    """Train a policy (section `train`). Its serving rule keeps the guard-rails of the section `evaluate`, if any."""
     from prefrec_ray.cli.config import dataset_of, load_sections, open_section
 
     settings = open_section(config, "train", overrides or ())
+    its = config if "evaluate" in load_sections(config) else None
+    rails = guard_rails(open_section(its, "evaluate").guard_rails)
     dataset = dataset_of(dataset, settings, f"{config}: train")
     output = output or f"runs/{settings.method.rpartition(':')[2]}_{settings.recipe}_{settings.task}_{settings.seed}"
     out = console()
@@ -56,8 +59,7 @@ def train(
     with progress(out) as report:
         votes = with_votes(settings.config, storage.absolute(dataset), report)
         settings = settings.model_copy(update={"config": votes})
-        start_run(settings, dataset, output, resume, report, out.print, f"{config}: train")
-    its = config if "evaluate" in load_sections(config) else None
+        start_run(settings, dataset, output, resume, report, out.print, f"{config}: train", rails=rails)
     made("run", output, pasteable("evaluate", f"{output}/policy", "--dataset", dataset, config=its))
 
 

@@ -39,6 +39,7 @@ MEANINGS = {
         "a few long absences raise a user's mean, so most sessions are followed by a shorter one",
     ),
 }
+RAIL_STYLES = {"kept": "bold green", "open": "yellow", "broken": "bold red"}
 STYLES = {"policy": "bold cyan", "control": "", "placebo": "dim"}
 
 
@@ -139,13 +140,31 @@ def _number(record: Record | None, key: str) -> str:
 
 
 def tried_table(chosen: Chosen) -> Table:
-    """Return a table of the tried rules, with support, level and lowest gain on validation users, best first."""
+    """Return a table of the tried rules, with support, level and lowest gain on validation users, best first.
+
+    The number of broken guard-rails follows if a rule breaks one.
+    """
     table = Table(box=None, pad_edge=False)
-    for name in ("temperature", "variety", "repetition", "window", "scores", "support", "level", "lowest gain"):
+    broken = any(one.broken for one in chosen.tried)
+    names = ("temperature", "variety", "repetition", "window", "scores", "support", "level", "lowest gain")
+    for name in (*names, *(["broken guard-rails"] if broken else [])):
         table.add_column(name, justify="right")
     for number, one in enumerate(chosen.tried):
         rule = one.rule
         numbers = (rule.temperature, rule.variety, rule.repetition, rule.repetition_window)
-        cells = (*map("{:g}".format, numbers), rule.scores, f"{one.support:.0%}", f"{one.level:.2f}", f"{one.low:+.2f}")
+        cells = [*map("{:g}".format, numbers), rule.scores, f"{one.support:.0%}", f"{one.level:.2f}", f"{one.low:+.2f}"]
+        if broken:
+            cells.append(str(len(one.broken)))
         table.add_row(*(Text(cell, "" if number else "bold green") for cell in cells))
+    return table
+
+
+def rails_table(evaluation: Evaluation) -> Table:
+    """Return a table with one row per policy and guard-rail."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("policy", "guard-rail", "found", "status"):
+        table.add_column(name, no_wrap=name != "policy")
+    for policy, rails in evaluation.guard_rails.items():
+        for rail in rails:
+            table.add_row(Text(policy), Text(rail.rail), Text(rail.found), Text(rail.status, RAIL_STYLES[rail.status]))
     return table

@@ -15,7 +15,7 @@ from prefrec_ray.evaluation.clone import fit_clone
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest, adapted
 from prefrec_ray.evaluation.online import RollOut, evaluate_online
-from prefrec_ray.evaluation.results.names import IMITATION, short_names
+from prefrec_ray.evaluation.results.names import CURRENT, IMITATION, short_names
 from prefrec_ray.evaluation.results.records import Evaluation, Record, write_evaluation
 from prefrec_ray.evaluation.results.verdict import verdicts
 from prefrec_ray.evaluation.settings import EvaluateSettings
@@ -85,8 +85,8 @@ class EvaluationRun:
 def run_evaluation(run: EvaluationRun, progress: Progress = silent) -> Evaluation:
     """Evaluate, write `run.file` and return its content. Each policy is scored on the task of its training.
 
-    Raises `UserError`: a missing policy or data set, a policy given twice, `online` for logs that are not simulated,
-    another evaluation in `run.file`.
+    Raises `UserError`: a missing policy or data set, a policy given twice, a current policy of another platform,
+    `online` for logs that are not simulated, another evaluation in `run.file`.
     """
     run.check_file()
     dataset = PreparedDataset.open(storage.absolute(run.dataset))
@@ -97,6 +97,11 @@ def run_evaluation(run: EvaluationRun, progress: Progress = silent) -> Evaluatio
     items = dataset.items()  # once: a million items take a second
     policies = {name: adapted(policy, dataset, items, f"policy '{name}'") for name, (_, policy) in bundles.items()}
     trained_for = {name: policy.task for name, policy in policies.items()}
+    current = None
+    if run.settings.current is not None:
+        bundle = storage.followed(run.settings.current)  # once: an alias may change
+        current = adapted(Policy.load(bundle), dataset, items, f"evaluate.current: policy {bundle}")
+        bundles = {**bundles, CURRENT: (bundle, current)}
     storage.make_room(run.file)  # before the work, so that a missing permission is reported early
     with step(progress, "start Ray"):
         runtime.start_ray()
@@ -104,7 +109,7 @@ def run_evaluation(run: EvaluationRun, progress: Progress = silent) -> Evaluatio
         clone = fit_clone(dataset, run.settings.seed)
     tasks = list(dict.fromkeys(trained_for.values()))
     settings = _possible(run.settings, dataset)
-    request = EvaluationRequest(dataset, policies, tasks, clone, settings, trained_for)
+    request = EvaluationRequest(dataset, policies, tasks, clone, settings, trained_for, current)
     evaluation = evaluate(request, progress)
     records = list(evaluation.records)
     if run.online:
@@ -118,8 +123,12 @@ def run_evaluation(run: EvaluationRun, progress: Progress = silent) -> Evaluatio
 
 
 def _possible(settings: EvaluateSettings, dataset: PreparedDataset) -> EvaluateSettings:
-    """Return the settings without `model` if histories are too short for it, unless it was requested."""
-    if "estimators" in settings.model_fields_set or too_short(dataset, ["train", settings.split]) is None:
+    """Return the settings without `model` if histories are too short for it, unless it was requested.
+
+    Guard-rails and the comparison with the current policy need it.
+    """
+    requested = "estimators" in settings.model_fields_set or settings.guard_rails or settings.current is not None
+    if requested or too_short(dataset, ["train", settings.split]) is None:
         return settings
     return settings.model_copy(update={"estimators": ("ncis",)})
 

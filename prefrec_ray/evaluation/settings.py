@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from prefrec_ray.guard_rails import GuardRailText
 from prefrec_ray.settings import Seed, Settings
 from prefrec_ray.users import WARM
 
@@ -74,6 +75,22 @@ class EvaluateSettings(Settings):
     ncis: NcisSettings = Field(default=NcisSettings(), description="weights of sessions")
     fqe: FqeSettings = Field(default=FqeSettings(), description="fitted-Q evaluation, also for `dr`")
     model: ModelSettings = Field(default=ModelSettings(), description="roll-outs in models of users")
+    current: str | None = Field(
+        default=None,
+        description="bundle or alias of the policy that serves now, to compare with; null: only the logging policy",
+    )
+    guard_rails: tuple[GuardRailText, ...] = Field(
+        default=(), description="limits on what a policy may cost ([guard-rails](evaluation.md#guard-rails))"
+    )
+
+    @model_validator(mode="after")
+    def _needs_the_model(self) -> Self:
+        for name in ("current", "guard_rails"):
+            if getattr(self, name) and "model" not in self.estimators:
+                raise ValueError(f"{name}: found estimators {', '.join(self.estimators)}; expected model among them")
+        if len(set(self.guard_rails)) < len(self.guard_rails):
+            raise ValueError(f"guard_rails: found {', '.join(self.guard_rails)}; expected each once")
+        return self
 
 
 class ValidationSettings(Settings):

@@ -13,6 +13,7 @@ from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.evaluation.results.records import Evaluation
 from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
 from prefrec_ray.evaluation.settings import EvaluateSettings
+from prefrec_ray.guard_rails import guard_rails
 from prefrec_ray.logs import EventsSource
 from prefrec_ray.logs.events.format import read_about
 from prefrec_ray.logs.events.segments import compact
@@ -72,7 +73,8 @@ class Stages:
 
     def train(self, dataset: str, run: str) -> None:
         """Run `prefrec train`, from the last checkpoint if there is one."""
-        start_run(self.train_, dataset, run, storage.exists(run), self.progress, where=f"{self.where}: train")
+        where, rails = f"{self.where}: train", guard_rails(self.evaluate_.guard_rails)
+        start_run(self.train_, dataset, run, storage.exists(run), self.progress, where=where, rails=rails)
 
     def evaluate(self, dataset: str, run: str, before: Sequence[str]) -> Evaluation:
         """Run `prefrec evaluate` on the mean Q of the last nights."""

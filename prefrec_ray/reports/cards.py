@@ -9,6 +9,7 @@ from prefrec_ray.evaluation.results.case import Case
 from prefrec_ray.evaluation.results.records import (
     ENOUGH,
     Evaluation,
+    GuardRailRecord,
     ItemShare,
     Light,
     PolicyVerdict,
@@ -16,6 +17,7 @@ from prefrec_ray.evaluation.results.records import (
     ServedItems,
 )
 from prefrec_ray.evaluation.results.verdict import VERDICTS
+from prefrec_ray.guard_rails import Status
 from prefrec_ray.reports import html
 from prefrec_ray.reports.load import ItemId, title_of
 from prefrec_ray.reports.terms import CHECKS, serving_rule
@@ -24,6 +26,8 @@ from prefrec_ray.reports.terms import CHECKS, serving_rule
 DAYS_FROM = 72.0
 #: Items that a card names.
 ITEMS = 5
+#: Status of a guard-rail -> colour of its row.
+RAIL_COLOURS: dict[Status, str] = {"kept": "green", "open": "amber", "broken": "red"}
 #: A colour is never the only sign.
 SIGNS = {"green": "✓", "amber": "!", "red": "✕", "grey": "–"}
 ALWAYS_BEST = (
@@ -65,6 +69,17 @@ class Lamp:
 
 
 @dataclass(frozen=True)
+class RailRow:
+    """One guard-rail: its text, the measure that was found, and its status."""
+
+    rail: str
+    found: str
+    status: str
+    colour: str
+    sign: str
+
+
+@dataclass(frozen=True)
 class Card:
     """One policy. `colour` names the verdict, or `caution` if a candidate has one."""
 
@@ -75,6 +90,8 @@ class Card:
     cautions: Sequence[str]
     effects: Sequence[str]
     lamps: Sequence[Lamp]
+    rails: Sequence[RailRow]
+    rails_about: str
     reasons: Sequence[str]
     truth: str
     served: str
@@ -87,6 +104,7 @@ def card(evaluation: Evaluation, case: Case, verdict: PolicyVerdict, titles: Map
     served = evaluation.served.get(case.policy)
     caution = always_best(own)
     cautious = caution and verdict.verdict == "candidate"
+    reference = "current" if any(record.gain_over_current is not None for record in own) else "logging"
     return Card(
         title=case.policy,
         about=_about(own),
@@ -95,6 +113,8 @@ def card(evaluation: Evaluation, case: Case, verdict: PolicyVerdict, titles: Map
         cautions=[ALWAYS_BEST] if caution else [],
         effects=[effect.sentence for effect in effects(case)],
         lamps=[_lamp(light, evaluation, case, caution) for light in verdict.lights],
+        rails=[_rail_row(rail) for rail in case.rails],
+        rails_about=f"Guard-rails: changes from the {reference} policy, or shares",
         reasons=verdict.reasons,
         truth=" ".join(_truth(record) for record in own if record.estimator == "online"),
         served="Most served, in roll-outs" if served and served.counted == "roll-out" else "Most served",
@@ -158,6 +178,11 @@ def _lamp(light: Light, evaluation: Evaluation, case: Case, caution: bool) -> La
     if (few or always) and colour == "green":
         colour = "amber"
     return Lamp(light.name, title, meaning, colour, SIGNS[colour], lines)
+
+
+def _rail_row(rail: GuardRailRecord) -> RailRow:
+    colour = RAIL_COLOURS[rail.status]
+    return RailRow(rail.rail, rail.found, rail.status, colour, SIGNS[colour])
 
 
 def _about(own: Sequence[Record]) -> str:

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from prefrec_ray import storage
 from prefrec_ray.evaluation.results.case import Case
+from prefrec_ray.evaluation.results.names import CURRENT
 from prefrec_ray.evaluation.results.records import ENOUGH, Evaluation, PolicyVerdict
 from prefrec_ray.evaluation.results.verdict import ESTIMATORS, VERDICTS, case_of
 from prefrec_ray.reports import figures, html
@@ -114,6 +115,9 @@ def _chosen(evaluation: Evaluation) -> str:
 def _compared(evaluation: Evaluation, cases: Mapping[str, Case]) -> Answer:
     names = ", ".join(cases) if len(cases) <= NAMED else f"{len(cases)} policies"
     lines = [f"{names}, each with the logging policy, which chose the items in the log."]
+    current = next((record.bundle for record in evaluation.records if record.subject == CURRENT), None)
+    if current is not None:
+        lines.append(f"Also with the current policy, {current}, to which guard-rails are relative.")
     records = [case.record for case in cases.values() if case.record is not None]
     if records:
         by = " and ".join(dict.fromkeys(ESTIMATORS[record.estimator] for record in records))
@@ -180,6 +184,7 @@ def _next(evaluation: Evaluation, case: Case, verdict: PolicyVerdict) -> Answer:
     bundle = next((r.bundle for r in evaluation.records if r.subject == case.policy and r.bundle), None)
     uri = bundle or "RUN/policy"
     policy, dataset = quote(uri), quote(evaluation.dataset or "DATASET")
+    output = quote(storage.join(posixpath.dirname(uri.rstrip("/")) or ".", "constrained"))
     command = ""
     if verdict.verdict == "candidate":
         text = (
@@ -188,8 +193,13 @@ def _next(evaluation: Evaluation, case: Case, verdict: PolicyVerdict) -> Answer:
         command = f"prefrec serve {policy} --state STATE\nprefrec compare STATE --days 7"
     elif case.unsupported:
         text = f"Test nothing yet. Find a serving rule of {case.policy} with more support by the log, then evaluate it."
-        output = quote(storage.join(posixpath.dirname(uri.rstrip("/")) or ".", "constrained"))
         command = f"prefrec constrain {policy} --dataset {dataset} --output {output}"
+    elif case.rails_that_are("broken"):
+        text = (
+            f"Do not test {case.policy}. Find a serving rule that keeps the guard-rails (CONFIG: the YAML with "
+            "evaluate.guard_rails), then evaluate it."
+        )
+        command = f"prefrec constrain {policy} --dataset {dataset} --output {output} --config CONFIG"
     elif case.record is not None and case.record.estimator == "ncis":
         text = (
             "Test nothing yet. NCIS only ranks policies: evaluate with estimators: [model, ncis] on a log of sessions."

@@ -50,6 +50,10 @@ def load_runs(uris: Sequence[str]) -> list[Run]:
     return [replace(run, label=label) for run, label in zip(runs, labels, strict=True)]
 
 
+#: Parts of an evaluation with one value per subject.
+_BY_NAME = ("served", "support", "guard_rails", "verdicts")
+
+
 def load_evaluation(uris: Sequence[str], runs: Sequence[Run]) -> Evaluation:
     """Return all evaluation.json files in `uris` and in the folders of `runs` as one evaluation.
 
@@ -58,7 +62,7 @@ def load_evaluation(uris: Sequence[str], runs: Sequence[Run]) -> Evaluation:
     labels = {storage.absolute(run.uri).rstrip("/"): run.label for run in runs}
     found = told_apart([read_judged(file) for file in evaluation_files(uris, runs)], labels)
     records: dict[tuple[str, ...], Record] = {}
-    by_name: dict[str, dict[str, Any]] = {"served": {}, "support": {}, "verdicts": {}}
+    by_name: dict[str, dict[str, Any]] = {key: {} for key in _BY_NAME}
     for evaluation in found:
         for record in evaluation.records:
             records.setdefault((record.task, record.estimator, record.subject, str(record.settings)), record)
@@ -108,10 +112,7 @@ def _renamed(evaluation: Evaluation, names: Mapping[str, str]) -> Evaluation:
         record.model_copy(update={"subject": new(record.subject), "best": record.best and new(record.best)})
         for record in evaluation.records
     ]
-    by_name = {
-        key: {new(name): value for name, value in getattr(evaluation, key).items()}
-        for key in ("served", "support", "verdicts")
-    }
+    by_name = {key: {new(name): value for name, value in getattr(evaluation, key).items()} for key in _BY_NAME}
     return evaluation.model_copy(update={"records": tuple(records), **by_name})
 
 

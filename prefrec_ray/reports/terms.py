@@ -61,7 +61,11 @@ LEGEND = (
     (VERDICTS["candidate"], "the gain is above 0 and above every negative control, and the log supports the estimate"),
     (VERDICTS["no_difference"], "the interval of the gain contains 0, or a negative control gains as much"),
     (VERDICTS["inconclusive"], "the estimate is not reliable enough; do not decide on it"),
-    (VERDICTS["do_not_ship"], "the whole interval of the gain is below 0"),
+    (
+        VERDICTS["do_not_ship"],
+        "the whole interval of the gain over the logging policy or the current policy is below 0, or a guard-rail is "
+        "broken",
+    ),
     ("✓ ! ✕ –", "a check that passes, needs care, fails, has no data"),
 )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import posixpath
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from prefrec_ray import runtime, storage
@@ -21,6 +21,7 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.selection.serving_rule import Grid, can_choose, choose_rule
 from prefrec_ray.evaluation.selection.validation import ValidationScorer
+from prefrec_ray.guard_rails import GuardRail
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import (
@@ -38,6 +39,7 @@ from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runtime.progress import Report, silent
 from prefrec_ray.storage.manifest import MANIFEST
 from prefrec_ray.users.histories import too_short
+from prefrec_ray.users.measures import check_rails
 
 #: Settings of a run; the first file in its folder.
 CONFIG = "config.json"
@@ -52,20 +54,24 @@ def start_run(
     say: Callable[[str], None] = lambda line: None,
     where: str = "train",
     stage: str = "train: iterations",
+    rails: Sequence[GuardRail] = (),
 ) -> list[Row]:
     """Train to the end of the schedule, and export the selected or last policy to RUN/policy.
 
     A run without a selection (`TrainSettings.selects`) does not score policies. Serving settings that are `auto` are
-    chosen at the end, by roll-outs of the exported policy (evaluation/selection/serving_rule.py).
-    `report` is called after each iteration of the `stage`. With `resume` the run continues from its newest complete
-    checkpoint, or from the start without one; `say` is called with a line about this. Returns the rows of
-    progress.csv (keys `COLUMNS`, and `SCORES` with a selection).
+    chosen at the end, by roll-outs of the exported policy (evaluation/selection/serving_rule.py), among rules that keep
+    the guard-rails `rails` if there are any. `report` is called after each iteration of the `stage`. With `resume` the
+    run continues from its newest complete checkpoint, or from the start without one; `say` is called with a line about
+    this. Returns the rows of progress.csv (keys `COLUMNS`, and `SCORES` with a selection).
 
     Raises `UserError` if the cluster lacks the resources of the learners, if `output` exists (without `resume`), if the
     run was started with other settings, if another process trains there, if training diverges, and like
-    `ValidationScorer.prepare`.
+    `ValidationScorer.prepare` and `check_rails`.
     """
     dataset = storage.absolute(dataset)  # workers may run in another folder
+    if rails:
+        opened = PreparedDataset.open(dataset)
+        check_rails(rails, opened.state.feedback, opened.items())
     config = build_config(settings, dataset, where)
     with storage.claimed(output):
         before = check_output(output, CONFIG, describe(settings, dataset), resume)
@@ -86,7 +92,7 @@ def start_run(
             _train(algorithm, settings, output, rows, scorer, report, stage)
         finally:
             algorithm.stop()
-        _export_best(output, rows, scorer, dataset, report, say)
+        _export_best(output, rows, scorer, dataset, rails, report, say)
     return rows
 
 
@@ -154,6 +160,7 @@ def _export_best(
     rows: list[Row],
     scorer: ValidationScorer | None,
     dataset: str,
+    rails: Sequence[GuardRail],
     report: Report,
     say: Callable[[str], None],
 ) -> None:
@@ -169,7 +176,10 @@ def _export_best(
     if serving.automatic and can_choose(policy):
         short = too_short(PreparedDataset.open(dataset), ["train", "validation"])
         if short is None:
-            policy = choose_rule(policy, dataset, report, output, grid=Grid.from_serving(serving)).policy
+            chosen = choose_rule(policy, dataset, report, output, grid=Grid.from_serving(serving), rails=rails)
+            policy = chosen.policy
+            if chosen.broken:
+                say(f"serving rule: every tried rule breaks a guard-rail (the chosen one: {chosen.broken})")
         else:
             say(f"serving rule: not chosen by roll-outs ({short})")
     storage.remove(storage.join(output, "policy"))

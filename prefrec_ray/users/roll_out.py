@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prefrec_ray.engagement import levels_against, session_table, user_means
+from prefrec_ray.engagement import SessionTable, levels_against, session_table, user_means
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
@@ -20,6 +20,7 @@ from prefrec_ray.users.inputs import Past
 from prefrec_ray.users.member import Member, Outcomes
 
 HOUR_MS = 3_600_000.0
+DAY_MS = 24 * HOUR_MS
 #: Interval, in impressions, at which inputs are recorded, from WARM on.
 KEPT_EVERY = 8
 
@@ -64,6 +65,9 @@ class Imagined:
     inputs: np.ndarray  # float32 [m, W], a sample of the inputs under the policy, as from `Inputs.logged`
     counts: np.ndarray  # int64 [I], impressions of each item
     sessions: int  # of all users, the mean over models
+    rows: np.ndarray  # int32 [K, n, R], items shown to each user
+    feedback: np.ndarray  # float64 [K, n, F], means over impressions
+    daily_sessions: np.ndarray  # sessions per day; NaN for a user with one session
     ceiling: float = 1.0  # largest possible share of one item among those shown
 
 
@@ -114,13 +118,16 @@ def roll_out(platform: Platform, models: Sequence[Member], server: Server, seed:
     """Roll out every user in every model at once (`simulate`)."""
     data, copies, count = platform.data, len(models), len(platform.users)
     of = np.tile(platform.users, copies)
-    times, sessions, kept = [], [], []
+    times, sessions, kept, shown = [], [], [], []
+    feedback = np.zeros((len(of), len(platform.state.feedback)))
     counts = np.zeros(len(platform.items), np.int64)
     for number, step in enumerate(simulate(platform, models, server, seed)):
         if number >= WARM and number % KEPT_EVERY == 0:
             kept.append(step.raw)
         times.append(step.now)
         sessions.append(step.session)
+        shown.append(step.rows.astype(np.int32))
+        feedback += step.outcomes.feedback
         counts += np.bincount(step.rows, minlength=len(counts))
     user = np.repeat(np.arange(len(of)), platform.requests)
     table = session_table(user, np.stack(times, axis=1).ravel(), np.stack(sessions, axis=1).ravel())
@@ -137,7 +144,17 @@ def roll_out(platform: Platform, models: Sequence[Member], server: Server, seed:
         counts=counts,
         ceiling=1.0 if data.repeats else math.ceil(platform.requests / len(platform.items)) / platform.requests,
         sessions=len(table) // copies,
+        rows=np.stack(shown, axis=1).reshape(copies, count, -1),
+        feedback=(feedback / platform.requests).reshape(copies, count, -1),
+        daily_sessions=_daily_sessions(table, len(of)).reshape(copies, count),
     )
+
+
+def _daily_sessions(table: SessionTable, users: int) -> np.ndarray:
+    """Return the sessions per day of each user [users] between the starts of the first and of the last session."""
+    first, last = (np.searchsorted(table.user, np.arange(users), side=side) for side in ("left", "right"))
+    days = (table.start[last - 1] - table.start[first]) / DAY_MS
+    return np.divide(last - 1 - first, days, out=np.full(users, np.nan), where=days > 0)
 
 
 def server_of_log(platform: Platform) -> Server:

@@ -13,10 +13,11 @@ from rich.console import Console
 
 from prefrec_ray.cli.evaluation import next_command
 from prefrec_ray.cli.main import run
-from prefrec_ray.cli.verdicts import reasons, verdict_table
-from prefrec_ray.evaluation.results.records import Evaluation, Record, Support
+from prefrec_ray.cli.verdicts import rails_table, reasons, tried_table, verdict_table
+from prefrec_ray.evaluation.results.records import Evaluation, GuardRailRecord, Record, Support
 from prefrec_ray.evaluation.results.verdict import verdicts
 from prefrec_ray.evaluation.run import EvaluationRun
+from prefrec_ray.evaluation.selection.serving_rule import Chosen, Rule, Tried
 from prefrec_ray.mdp.serving import ServingSettings
 
 
@@ -37,6 +38,30 @@ def printed(evaluation: Evaluation) -> list[str]:
     out = io.StringIO()
     Console(file=out, width=200).print(verdict_table(evaluation))
     return [" ".join(text.split()) for text in out.getvalue().splitlines()]
+
+
+def test_one_row_a_guard_rail() -> None:
+    rail = {"rail": "exposure[b] >= 5 %", "value": 0.04, "allowed": 0.05, "low": -0.02, "high": -0.005}
+    rails = (
+        GuardRailRecord(**rail, status="broken"),
+        GuardRailRecord(rail="depth >= -5 %", status="open"),
+    )
+    out = io.StringIO()
+    Console(file=out, width=200).print(rails_table(Evaluation(records=(), guard_rails={"p": rails})))
+    assert [" ".join(text.split()) for text in out.getvalue().splitlines()] == [
+        "policy guard-rail found status",
+        "p exposure[b] >= 5 % 4.0 % [3.0, 4.5] broken",
+        "p depth >= -5 % not measured open",
+    ]
+
+
+def test_broken_guard_rails_are_a_column_of_tried_rules_if_there_are_any() -> None:
+    rule = Rule(0.2, 1.0, 0.0, 30, "q")
+    tried = Tried(rule, support=0.8, level=1.2, low=0.1)
+    for broken, width in (((), 8), (("depth >= -5 %",), 9)):
+        table = tried_table(Chosen(make_policy(), [tried, replace(tried, broken=broken)]))
+        assert len(table.columns) == width
+    assert list(table.columns[-1].cells)[1].plain == "1"
 
 
 def test_one_row_a_policy_best_first() -> None:

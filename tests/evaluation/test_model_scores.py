@@ -21,13 +21,23 @@ USERS = 40
 def rolled(levels: np.ndarray, away: float = 1.0, logged: float = 1.0) -> Modelled:
     """Roll-out by two models: levels [2, USERS], NaN if absent, the revisit time, and the level in the log."""
     ones = np.ones_like(levels)
-    imagined = Imagined({"depth": levels}, ones, away * ones, np.zeros((0, 3), np.float32), np.zeros(1, np.int64), 10)
+    imagined = Imagined(
+        levels={"depth": levels},
+        depth=ones,
+        revisit_hours=away * ones,
+        inputs=np.zeros((0, 3), np.float32),
+        counts=np.zeros(1, np.int64),
+        sessions=10,
+        rows=np.zeros((*levels.shape, 1), np.int32),
+        feedback=ones[:, :, None],
+        daily_sessions=away * ones,
+    )
     return Modelled(imagined, 1.0, np.zeros((USERS, 3), np.float32), {"depth": np.full(USERS, logged)})
 
 
 def request() -> Any:
     subjects = [Subject("a", "IL", "policy"), Subject("b", "IL", "policy")]
-    return SimpleNamespace(settings=EvaluateSettings(), subjects_on=lambda task: subjects)
+    return SimpleNamespace(settings=EvaluateSettings(), subjects_on=lambda task: subjects, current=None)
 
 
 def test_intervals_are_of_the_users_that_the_value_is_of() -> None:
@@ -64,7 +74,8 @@ def test_roll_outs_of_one_subject_are_joined_in_the_order_of_the_models() -> Non
     parts = [replace(part, imagined=replace(part.imagined, ceiling=0.25)) for part in parts]  # a log without repeats
     joined = together(parts)
     np.testing.assert_array_equal(joined.imagined.levels["depth"], levels)
-    assert joined.imagined.revisit_hours[:, 0].tolist() == [1.0, 2.0]
+    assert joined.imagined.revisit_hours[:, 0].tolist() == joined.imagined.daily_sessions[:, 0].tolist() == [1.0, 2.0]
+    assert len(joined.imagined.rows) == len(joined.imagined.feedback) == 2
     assert (joined.within, joined.imagined.sessions) == (0.7, 10)
     assert joined.logged == parts[0].logged
 

@@ -88,7 +88,10 @@ def test_gains_have_the_sign_of_the_truth(evaluated: Evaluation) -> None:
 def test_hours_and_items_have_intervals_over_users_models_and_error() -> None:
     """Three users alike, models 2 apart, a gain of 6 with an error of a fifth; Student's t of 1 is 12.7."""
     values, never = np.array([[9.0, 9.0, np.nan], [11.0, 11.0, 11.0]]), np.full((2, 3), np.nan)
-    one = Imagined({}, depth=values, revisit_hours=never, inputs=np.empty(0), counts=np.empty(0), sessions=7)
+    none = np.empty(0)
+    one = Imagined(
+        {}, values, never, inputs=none, counts=none, sessions=7, rows=none, feedback=none, daily_sessions=never
+    )
     fields = model._own_units(one, replace(one, depth=np.full((2, 3), 4.2)), seed=0, error=0.2)
     assert fields.keys() == {"sessions", "mean_depth", "mean_depth_ci"}
     assert fields["mean_depth"] == pytest.approx(10.2)
@@ -105,7 +108,8 @@ def test_items_of_a_roll_out_are_counted_as_shown() -> None:
     items = SimpleNamespace(ids=np.array(["c", "b", "a", "d"]))
     request: Any = SimpleNamespace(clone=SimpleNamespace(policy=SimpleNamespace(items=items)))
     none = np.empty(0)
-    imagined = Imagined({}, none, none, none, counts=np.array([1, 3, 3, 0]), sessions=1, ceiling=0.5)
+    counts = np.array([1, 3, 3, 0])
+    imagined = Imagined({}, none, none, none, counts, 1, rows=none, feedback=none, daily_sessions=none, ceiling=0.5)
     shown = model.served_in(log, request, imagined)
     assert [(item.item_id, round(7 * item.share)) for item in shown.top_items] == [("a", 3), ("b", 3), ("c", 1)]
     assert (shown.counted, shown.requests, shown.distinct_items, shown.item_distance) == ("roll-out", 7, 3, 0.5)

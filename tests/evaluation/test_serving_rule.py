@@ -29,6 +29,7 @@ from prefrec_ray.evaluation.selection.serving_rule import (
     search,
 )
 from prefrec_ray.evaluation.settings import ModelSettings
+from prefrec_ray.guard_rails import GuardRail, guard_rails
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import DETERMINISTIC, Policy
 from prefrec_ray.runs import train as runs
@@ -56,7 +57,7 @@ def plain(rule: Rule) -> Tried:
 def users(monkeypatch: pytest.MonkeyPatch) -> None:
     """A law instead of a model of users, without Ray."""
 
-    def fit(uri: str, split: str, model: ModelSettings) -> None:
+    def fit(uri: str, split: str, model: ModelSettings, rails: Sequence[GuardRail]) -> None:
         assert (uri.rpartition("/")[2], split) == ("data", "validation")
 
     monkeypatch.setattr(module, "fit_score", fit)
@@ -88,6 +89,43 @@ def test_the_best_rule_of_the_grid_is_found_and_no_rule_is_tried_twice() -> None
     assert len(rules) == 1 + 4 + 4 + 2 + 4 + 2 + 2 + 1
 
 
+def test_a_rule_that_breaks_a_guard_rail_is_chosen_only_if_no_other_rule_keeps_it() -> None:
+    """A diversity penalty above 2 breaks one guard-rail, scores by feedback another."""
+
+    def attempt(rules: Sequence[Rule], always: tuple[str, ...] = ()) -> list[Tried]:
+        return [
+            replace(plain(rule), broken=(*always, *["share"] * (rule.variety > 2), *["like"] * (rule.scores != "q")))
+            for rule in rules
+        ]
+
+    tried = search(attempt, START, Grid())
+    kept = [one for one in tried if not one.broken]
+    assert tried[: len(kept)] == kept
+    assert tried[0].rule == Rule(0.45, 1.0, 0.3, 100, "q")
+    assert tried[0].low == max(one.low for one in kept) < max(one.low for one in tried)
+    assert [len(one.broken) for one in tried] == sorted(len(one.broken) for one in tried)
+    none = search(lambda rules: attempt(rules, always=("depth",)), START, Grid())
+    assert (none[0].rule, none[0].broken) == (tried[0].rule, ("depth",))
+
+
+def test_a_guard_rail_is_relative_to_the_logging_policy_and_broken_by_one_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first model has 4 % fewer likes than the logging policy, the second as many."""
+
+    def roll_out(likes: list[float]) -> SimpleNamespace:
+        feedback = np.tile(np.array(likes)[:, None, None], (1, 3, 1))
+        return SimpleNamespace(levels={"depth": feedback[:, :, 0]}, inputs=None, feedback=feedback)
+
+    monkeypatch.setattr(model_score, "roll_out", lambda *_, **__: roll_out([0.48, 0.5]))
+    monkeypatch.setattr(model_score, "policy_server", lambda *_: None)
+    platform = SimpleNamespace(items=None, state=SimpleNamespace(feedback=("like",)))
+    ensemble = SimpleNamespace(members=[], pasts=SimpleNamespace(share=lambda inputs: 1.0))
+    rails = guard_rails(["feedback.like >= -3 %", "feedback.like >= -5 %"])
+    score = ModelScore(platform, ensemble, roll_out([0.5, 0.5]), rails)
+    assert score.rolled(trained(), "depth").broken == ["feedback.like >= -3 %"]
+
+
 def test_settings_with_a_value_are_kept() -> None:
     grid = Grid.from_serving(ServingSettings(temperature=0.3))
     assert (grid.temperature, grid.variety, grid.scores) == ([0.3], Grid().variety, Grid().scores)
@@ -110,11 +148,12 @@ def test_the_lower_end_is_that_of_the_lowest_model(share: float, monkeypatch: py
     Impressions without support may lose what the others gain.
     """
     levels = np.array([[2.0, 3.0, 4.0, 5.0], [1.0, 2.0, 3.0, np.nan]])
-    own, logged = ({"depth": values} for values in (levels, np.ones_like(levels)))
-    monkeypatch.setattr(model_score, "roll_out", lambda *_, **__: SimpleNamespace(levels=own, inputs=None))
+    own, logged = (SimpleNamespace(levels={"depth": of}, inputs=None) for of in (levels, np.ones_like(levels)))
+    monkeypatch.setattr(model_score, "roll_out", lambda *_, **__: own)
     monkeypatch.setattr(model_score, "policy_server", lambda *_: None)
     pasts = SimpleNamespace(share=lambda inputs: share)
-    score = ModelScore(SimpleNamespace(items=None), SimpleNamespace(members=[], pasts=pasts), logged)
+    platform = SimpleNamespace(items=None, state=SimpleNamespace(feedback=()))
+    score = ModelScore(platform, SimpleNamespace(members=[], pasts=pasts), logged)
     rolled = score.rolled(trained(), "depth")
     assert rolled.level == pytest.approx(np.mean([2, 3, 4, 5, 1, 2, 3]))
     assert rolled.support == share
@@ -139,8 +178,15 @@ def test_a_run_exports_its_policy_under_the_best_rule(
     monkeypatch.setattr(runs, "choose_rule", choose)
     config = {**NETWORKS, "num_epochs": 0.2, "updates_per_iteration": 4, "serving": {"variety": 3.0}}
     settings = TrainSettings(task="depth", validation=None, config=config)
-    start_run(settings, str(small_platform / "dataset"), str(tmp_path / "run"))
+    dataset, said = str(small_platform / "dataset"), []
+    with pytest.raises(UserError, match="found feedback 'none'; expected one of"):
+        start_run(settings, dataset, str(tmp_path / "run"), rails=guard_rails(["feedback.none >= -2 %"]))
+    assert not (tmp_path / "run").exists()
+    rails = guard_rails(["depth >= -99 %", "exposure[cluster] <= 0.1 %"])  # the second is impossible
+    start_run(settings, dataset, str(tmp_path / "run"), say=said.append, rails=rails)
     (chosen,) = choices
+    assert {tuple(one.broken) for one in chosen.tried} == {("exposure[cluster] <= 0.1 %",)}
+    assert said == ["serving rule: every tried rule breaks a guard-rail (the chosen one: exposure[cluster] <= 0.1 %)"]
     rules = [one.rule for one in chosen.tried]
     assert {rule.variety for rule in rules} == {3.0}
     assert {rule.temperature for rule in rules} == {0.2, *TEMPERATURES}

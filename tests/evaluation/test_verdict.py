@@ -12,6 +12,7 @@ from made_records import made_record
 
 from prefrec_ray.evaluation.results.records import (
     Evaluation,
+    GuardRailRecord,
     PolicyVerdict,
     Record,
     ServedItems,
@@ -94,6 +95,67 @@ def test_a_gain_that_depends_on_unsupported_states_is_inconclusive() -> None:
     assert one(unclear.model_copy(update={"reaches_end": False}), support=LOST).verdict == "no_difference"
     assert one(line("p", -0.5), support=LOST).verdict == "do_not_ship"
     assert one(line("p", 0.9, estimator="dr"), support=SURE).verdict == "candidate"
+
+
+def rail(status: str, change: float = -0.05) -> GuardRailRecord:
+    """`feedback.like >= -2 %` with a change from 0.4 likes, and an interval of -1 % to 1 % around it."""
+    over = 0.4 * (change + 0.02)
+    return GuardRailRecord(
+        rail="feedback.like >= -2 %",
+        value=0.4 * (1 + change),
+        allowed=0.392,
+        low=over - 0.004,
+        high=over + 0.004,
+        status=status,
+    )
+
+
+def with_rails(*rails: GuardRailRecord, gain: float = 0.4, **changes: object) -> PolicyVerdict:
+    records = (line("p", gain, **changes),)
+    return verdicts(Evaluation(records=records, support={"p": SURE}, guard_rails={"p": rails}))["p"]
+
+
+def test_a_policy_with_fewer_likes_is_a_candidate_only_without_the_guard_rail() -> None:
+    assert with_rails().verdict == "candidate"
+    kept = with_rails(rail("kept", change=0.01))
+    assert kept.verdict == "candidate"
+    assert kept.reasons[-1] == "It keeps the guard-rails feedback.like >= -2 %."
+    broken = with_rails(rail("kept", change=0.01), rail("broken"))
+    assert broken.verdict == "do_not_ship"
+    assert broken.reasons == ("Guard-rail broken: feedback.like >= -2 %: -5.0 % [-6.0, -4.0].",)
+    undecided = with_rails(rail("open", change=-0.015))
+    assert undecided.verdict == "inconclusive"
+    assert undecided.reasons[1] == "Guard-rail open: feedback.like >= -2 %: -1.5 % [-2.5, -0.5]."
+
+
+@pytest.mark.parametrize(("gain", "without"), [(0.4, "candidate"), (0.05, "no_difference"), (-0.4, "do_not_ship")])
+def test_a_guard_rail_never_improves_a_verdict(gain: float, without: str) -> None:
+    order = list(VERDICTS)
+    assert with_rails(gain=gain).verdict == without
+    for status in ("kept", "open", "broken"):
+        assert order.index(with_rails(rail(status), gain=gain).verdict) >= order.index(without)
+    # An open guard-rail matters only to a policy that would be a candidate.
+    assert with_rails(rail("open"), gain=0.05).verdict == "no_difference"
+
+
+@pytest.mark.parametrize(
+    ("interval", "miss", "verdict"),
+    [
+        ((-0.1, 0.2), 0.0, "candidate"),
+        ((-0.3, -0.1), 0.0, "do_not_ship"),
+        ((-0.3, -0.1), 0.15, "inconclusive"),
+        ((-0.3, -0.1), 0.05, "do_not_ship"),
+    ],
+)
+def test_a_policy_below_the_current_one_is_no_candidate(
+    interval: tuple[float, float], miss: float, verdict: str
+) -> None:
+    over = {"gain_over_current": sum(interval) / 2, "gain_over_current_ci": interval}
+    found = with_rails(settings={"logged_level": 1.0 + miss}, **over)
+    assert found.verdict == verdict
+    low, high = interval
+    text = f"Gain over the current policy: {sum(interval) / 2:+.2f} [{low:+.2f}, {high:+.2f}] levels"
+    assert any(reason.startswith(text) for reason in found.reasons)
 
 
 @pytest.mark.parametrize(("states", "said"), [(0.7975, "79%"), (0.8, "80%"), (0.29, "29%"), (1.0, "100%"), (0.0, "0%")])

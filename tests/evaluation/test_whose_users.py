@@ -98,7 +98,10 @@ def watched(states: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> d
         seen["rolled"].extend([split_of(states, platform.data.state)] * len(models))
         levels = np.full((len(models), len(platform.users)), 0.5)
         inputs = np.zeros((len(platform.users), 1), np.float32)
-        return Imagined({"frequency": levels}, levels, levels, inputs, np.zeros(1, np.int64), 10)
+        rows, feedback = np.zeros((*levels.shape, 1), np.int32), levels[:, :, None]
+        return Imagined(
+            {"frequency": levels}, levels, levels, inputs, np.zeros(1, np.int64), 10, rows, feedback, levels
+        )
 
     monkeypatch.setattr(ensemble, "fit_member", fit)
     monkeypatch.setattr(ensemble, "specification_test", test)

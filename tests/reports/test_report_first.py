@@ -34,6 +34,26 @@ def judged(unchanged_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
     return written(folder)
 
 
+@pytest.mark.parametrize(("over", "reference"), [({}, "logging"), ({"gain_over_current": 0.1}, "current")])
+def test_each_guard_rail_is_one_row_of_a_card(
+    unchanged_runs: Path, tmp_path: Path, over: dict[str, float], reference: str
+) -> None:
+    shutil.copytree(unchanged_runs, folder := tmp_path / "runs")
+    content = write_verdicts(folder)
+    for record in content["records"]:
+        if record["subject"] == FEW:
+            record |= over
+    kept = {"rail": "exposure[<b>] <= 10 %", "value": 0.06, "allowed": 0.1, "low": -0.05, "high": -0.02}
+    broken = {"rail": "feedback.like >= -2 %", "value": 0.36, "allowed": 0.392, "low": -0.04, "high": -0.02}
+    rails = [{**broken, "status": "broken"}, {**kept, "status": "kept"}]
+    (folder / "evaluation.json").write_text(json.dumps({**content, "guard_rails": {FEW: rails}}))
+    text, document = written(folder)
+    assert document.texts["caption"] == [f"Guard-rails: changes from the {reference} policy, or shares"]
+    cells = [cell for cell in document.texts["td"] if cell.startswith(("feedback", "exposure", "-10", "6.0 %"))]
+    assert cells == ["feedback.like >= -2 %", "-10.0 % [-12.0, -7.0]", "exposure[<b>] <= 10 %", "6.0 % [5.0, 8.0]"]
+    assert "Guard-rail broken: feedback.like >= -2 %: -10.0 % [-12.0, -7.0]." in text.replace("&gt;", ">")
+
+
 def test_each_policy_is_one_row_best_first(judged: tuple[str, Page]) -> None:
     text, document = judged
     assert document.texts["h2"][0] == "1 of 5 policies is a candidate for an A/B test"

@@ -59,6 +59,12 @@ def test_levels_of_a_roll_out_are_those_of_its_sessions() -> None:
     np.testing.assert_allclose(outcome.revisit_hours, [[4.0] * 3, [9.0] * 3])
     assert outcome.counts[7] == outcome.counts.sum() == 6 * 30
     assert outcome.sessions == 3 * 10
+    assert (outcome.rows == 7).all()
+    assert outcome.rows.shape == (2, 3, 30)
+    # A session takes 2 s, and the next one begins after 4 or 9 h.
+    per_day = [[24 / (away + 2 / 3600)] * 3 for away in (4, 9)]
+    np.testing.assert_allclose(outcome.daily_sessions, per_day)
+    np.testing.assert_array_equal(outcome.feedback, np.ones((2, 3, 1)))
     # The states come from the tracker: the profile of the log's users, and their recent items.
     np.testing.assert_array_equal(shown[5][:, STATE.groups["profile"]], np.eye(3)[[0, 2, 2] * 2])
     last = STATE.groups["items"].start

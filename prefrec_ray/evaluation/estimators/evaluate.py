@@ -12,8 +12,9 @@ from prefrec_ray.evaluation.estimators.importance_weights import start_weighing,
 from prefrec_ray.evaluation.estimators.logged_sessions import score_split
 from prefrec_ray.evaluation.estimators.model import model_scores, roll_out_all, served_in, supports
 from prefrec_ray.evaluation.estimators.ncis import ncis_scores
+from prefrec_ray.evaluation.estimators.rails import rail_records
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.results.records import Evaluation, SpecificationRecord, Support
+from prefrec_ray.evaluation.results.records import Evaluation, GuardRailRecord, SpecificationRecord, Support
 from prefrec_ray.evaluation.results.scores import Scores
 from prefrec_ray.runtime.progress import Progress, silent, step
 
@@ -32,9 +33,11 @@ def evaluate(request: EvaluationRequest, progress: Progress = silent) -> Evaluat
     scores: list[Scores | None] = []
     support: dict[str, Support] = {}
     specification: list[SpecificationRecord] = []
+    rails: dict[str, tuple[GuardRailRecord, ...]] = {}
     if "model" in chosen:
         ensemble, rolled = roll_out_all(request, progress)
         scores += [model_scores(request, task, rolled) for task in tasks]
+        rails = rail_records(request, rolled)
         served |= {name: served_in(served[name], request, rolled[name].imagined) for name in request.actors}
         specification = [
             SpecificationRecord(model=kind, r2=test.r2, largest_control=max(test.controls), feature=test.feature)
@@ -61,4 +64,5 @@ def evaluate(request: EvaluationRequest, progress: Progress = silent) -> Evaluat
         served=served,
         support=support,
         specification=tuple(specification),
+        guard_rails=rails,
     )

@@ -17,7 +17,15 @@ from prefrec_ray.evaluation.estimators.importance_weights import Weighed
 from prefrec_ray.evaluation.estimators.logged_sessions import top_items
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.results.case import unsupported_error
-from prefrec_ray.evaluation.results.names import CONSTANT, LOGGING_POLICY, RANDOM_ITEMS, Subject, shuffled, subject_of
+from prefrec_ray.evaluation.results.names import (
+    CONSTANT,
+    CURRENT,
+    LOGGING_POLICY,
+    RANDOM_ITEMS,
+    Subject,
+    shuffled,
+    subject_of,
+)
 from prefrec_ray.evaluation.results.records import ServedItems, Support
 from prefrec_ray.evaluation.results.scores import Scores, bootstrap_interval, repetition_seed, widened
 from prefrec_ray.evaluation.settings import ModelSettings
@@ -58,7 +66,8 @@ def roll_out_all(
 ) -> tuple[Ensemble, dict[str, Modelled]]:
     """Fit and test the models of users; return them, and the roll-outs of the subjects by name.
 
-    Subjects are the logging policy (its logged items) and all others except shuffled actions. These are not negative
+    Subjects are the logging policy (its logged items), the current policy if there is one, and all others except
+    shuffled actions. These are not negative
     controls here: an item that is good for all users is good for other users too. Raises `UserError` if histories are
     too short for a model of users.
     """
@@ -68,7 +77,8 @@ def roll_out_all(
     held = read_histories.remote(request.dataset.uri, settings.split, settings.seed)
     shared = [ray.put(request), held, ray.put(ensemble)]
     shuffled_policies = {shuffled(name) for name in request.policies}
-    names = [LOGGING_POLICY, *(s.name for s in request.subjects if s.name not in shuffled_policies)]
+    compared = [CURRENT] if request.current is not None else []
+    names = [LOGGING_POLICY, *compared, *(s.name for s in request.subjects if s.name not in shuffled_policies)]
     rolls = [(name, number) for name in names for number in range(settings.model.models)]
     parts = run_tasks(
         lambda roll: _roll.remote(*roll, shared), rolls, "roll out in models of users: subjects times models", progress
@@ -88,6 +98,8 @@ def model_scores(request: EvaluationRequest, task: Task, modelled: Mapping[str, 
     settings = request.settings
     rolled = [s for s in request.subjects_on(task) if s.name in modelled]
     subjects = [Subject(LOGGING_POLICY, LOGGING_POLICY, "control"), *rolled]
+    if request.current is not None:
+        subjects.append(Subject(CURRENT, str(request.current.provenance.get("method", CURRENT)), "control"))
     imagined = [modelled[subject.name].imagined for subject in subjects]
     levels = np.stack([one.levels[task] for one in imagined], axis=2)  # [K, n, L]
     values = np.ma.masked_invalid(levels).mean(axis=0).filled(np.nan)  # [n, L], mean over models with a level
@@ -137,6 +149,7 @@ def model_scores(request: EvaluationRequest, task: Task, modelled: Mapping[str, 
             for one, error, found in zip(imagined, errors, tested, strict=True)
         ],
         relative_error=np.array(errors),
+        current=len(subjects) - 1 if request.current is not None else None,
     )
 
 
@@ -165,14 +178,16 @@ def served_in(served: ServedItems, request: EvaluationRequest, imagined: Imagine
     return served.model_copy(update={**top_items(items), "counted": "roll-out", "ceiling": imagined.ceiling})
 
 
-def disagreement(gains: np.ndarray) -> float:
-    """Return the error of a gain as a share of it, at 95 %, from the gains [K, L] of L subjects in K models.
+def disagreement(gains: np.ndarray, half: float = _Z) -> float:
+    """Return the error of a gain as a share of it, from the gains [K, L] of L subjects in K models.
+
+    `half`: half-width of the interval in standard deviations, by default of 95 %.
 
     The truth differs from a model as the models, which are of different kinds, differ from each other. More models or
     users do not reduce this error. It is pooled over the subjects.
     """
     size = np.square(gains.mean(axis=0)).sum()
-    return float(_Z * np.sqrt(gains.var(axis=0, ddof=1).sum() / size)) if size else 0.0
+    return float(half * np.sqrt(gains.var(axis=0, ddof=1).sum() / size)) if size else 0.0
 
 
 def _own_units(one: Imagined, logging: Imagined, seed: int, error: float) -> dict[str, Any]:
@@ -226,6 +241,9 @@ def together(parts: Sequence[Modelled]) -> Modelled:
         revisit_hours=np.concatenate([one.revisit_hours for one in each]),
         counts=np.sum([one.counts for one in each], axis=0),
         sessions=sum(one.sessions for one in each) // len(each),
+        rows=np.concatenate([one.rows for one in each]),
+        feedback=np.concatenate([one.feedback for one in each]),
+        daily_sessions=np.concatenate([one.daily_sessions for one in each]),
     )
     return replace(parts[0], imagined=imagined, within=float(np.mean([part.within for part in parts])))
 
@@ -247,6 +265,8 @@ def server_of(name: str, request: EvaluationRequest, platform: Platform, number:
     if name == CONSTANT:
         ranking = items.nearest(request.clone.mean_action[None], len(items), "nearest")[0]
         return lambda visit: _first(ranking, len(visit.states), visit.seen)
+    if name == CURRENT and request.current is not None:
+        return policy_server(request.current, items, rng)
     policy = request.actors.get(subject_of(name), request.clone.policy)
     return policy_server(policy, items, rng, own=name == subject_of(name))
 

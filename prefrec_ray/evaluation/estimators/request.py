@@ -12,6 +12,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.clone import BehaviorClone
 from prefrec_ray.evaluation.results.names import (
     CONSTANT,
+    CURRENT,
     IMITATION,
     RANDOM_ITEMS,
     Subject,
@@ -20,9 +21,11 @@ from prefrec_ray.evaluation.results.names import (
     subject_of,
 )
 from prefrec_ray.evaluation.settings import EvaluateSettings
+from prefrec_ray.guard_rails import guard_rails
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.policy import Policy
 from prefrec_ray.settings import Task
+from prefrec_ray.users.measures import check_rails
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class EvaluationRequest:
     """Inputs of every Ray task of an evaluation, stored once in the object store.
 
     `clone` is `fit_clone(dataset, settings.seed)`. `trained_for` contains a policy's only task; other policies are
-    scored on all `tasks`.
+    scored on all `tasks`. `current`: the policy that serves now, if any, which the model of users compares with.
     """
 
     dataset: PreparedDataset
@@ -39,11 +42,14 @@ class EvaluationRequest:
     clone: BehaviorClone
     settings: EvaluateSettings = field(default_factory=EvaluateSettings)
     trained_for: Mapping[str, Task] = field(default_factory=dict)
+    current: Policy | None = None
 
     def check(self) -> None:
-        """Raise `UserError` for a policy with the name of a control, and for states of another data set."""
+        """Raise `UserError` for a policy with the name of a control, states of another data set, and guard-rails on
+        unknown feedback or kinds of items."""
         check_names(self.policies)
-        for name, policy in self.policies.items():
+        check_rails(guard_rails(self.settings.guard_rails), self.dataset.state.feedback, self.clone.policy.items)
+        for name, policy in {**self.policies, **({CURRENT: self.current} if self.current else {})}.items():
             if policy.state != self.dataset.state or not policy.normaliser.equals(self.dataset.normaliser):
                 raise UserError(
                     f"policy '{name}': found other states than in {self.dataset.uri}; expected the data set of the "

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from prefrec_ray.engagement import MAX_LEVEL
 from prefrec_ray.evaluation.results.names import BLIND, LOGGING_POLICY, shuffled
-from prefrec_ray.evaluation.results.records import Record, ServedItems, SpecificationRecord, Support
+from prefrec_ray.evaluation.results.records import GuardRailRecord, Record, ServedItems, SpecificationRecord, Support
+from prefrec_ray.guard_rails import Status
 from prefrec_ray.settings import Task
 
 #: A policy serves the same items to all users if CONCENTRATED of its impressions are of FEW_ITEMS items, and the
@@ -39,6 +40,11 @@ class Case:
     served: ServedItems | None = None
     logged: ServedItems | None = None
     specification: Sequence[SpecificationRecord] = ()
+    rails: Sequence[GuardRailRecord] = ()
+
+    def rails_that_are(self, status: Status) -> list[GuardRailRecord]:
+        """Return the guard-rails with this status."""
+        return [rail for rail in self.rails if rail.status == status]
 
     @property
     def converged(self) -> bool:

@@ -12,6 +12,8 @@ from prefrec_ray.errors import UserError
 Role = Literal["policy", "placebo", "control"]
 
 LOGGING_POLICY, IMITATION, CONSTANT, RANDOM_ITEMS = "behaviour", "imitation", "constant action", "random items"
+#: The policy that serves now (`evaluate.current`).
+CURRENT = "current policy"
 #: Titles of subjects that have an older name in evaluation.json.
 _SUBJECTS = {LOGGING_POLICY: "logging policy", IMITATION: "behavior cloning"}
 _ROLES: dict[Role, str] = {"policy": "policy", "placebo": "negative control", "control": "control"}
@@ -57,7 +59,7 @@ def subject_of(name: str) -> str:
 
 def is_control(name: str) -> bool:
     """Return True if the name belongs to a control."""
-    return name in (LOGGING_POLICY, IMITATION, CONSTANT, RANDOM_ITEMS) or name.startswith(tuple(_MADE_FROM))
+    return name in (LOGGING_POLICY, IMITATION, CONSTANT, RANDOM_ITEMS, CURRENT) or name.startswith(tuple(_MADE_FROM))
 
 
 def check_names(names: Iterable[str]) -> None:

@@ -11,6 +11,7 @@ from pydantic import Field
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.names import BLIND, Role, role_title, subject_of, subject_title
+from prefrec_ray.guard_rails import GuardRail, GuardRailText, Status
 from prefrec_ray.settings import Settings, Split, Task, parse
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -27,7 +28,8 @@ class Record(Settings, allow_inf_nan=False):
     same bootstrap samples, clipped to -5 to 5. `reaches_end`: the interval of the value reached 0 or 5 before a model's
     relative error was added and before it was clipped (null in files of earlier versions). `ess`, the effective sample
     size, is a share of the sessions (`ncis`, `weights`) or of the impressions (`dr`), else null. Policies other than
-    the `best` by value have the paired interval of best - value. `online` contains true means in addition to the level.
+    the `best` by value have the paired interval of best - value. `gain_over_current`, with its paired interval, is the
+    value minus the value of the current policy, if there is one. `online` contains true means in addition to the level.
     `bundle` and `provenance` identify the policy, also for its controls.
     """
 
@@ -50,6 +52,8 @@ class Record(Settings, allow_inf_nan=False):
     best: str | None = None
     behind_ci_low: float | None = None
     behind_ci_high: float | None = None
+    gain_over_current: float | None = None
+    gain_over_current_ci: tuple[float, float] | None = None
     mean_depth: float | None = None
     mean_depth_ci: tuple[float, float] | None = None
     mean_revisit_hours: float | None = None
@@ -152,6 +156,41 @@ class Support(Settings):
         return f"{math.floor(100 * self.states + 1e-9)}%"
 
 
+class GuardRailRecord(Settings, allow_inf_nan=False):
+    """Result of one guard-rail for a policy.
+
+    `value` is the measure and `allowed` its outermost allowed value, in the units of the measure. `low` to `high` is
+    the interval of value - allowed. All four are null if fewer than two users have the measure. `status`: `kept` if the
+    whole interval keeps the limit, `broken` if all of it breaks the limit, else `open`.
+    """
+
+    rail: GuardRailText
+    value: float | None = None
+    allowed: float | None = None
+    low: float | None = None
+    high: float | None = None
+    status: Status
+
+    @property
+    def found(self) -> str:
+        """Return the measure with its interval in percent: a share, or the change from the reference."""
+        if self.value is None or self.allowed is None or self.low is None or self.high is None:
+            return "not measured"
+        rail = GuardRail.from_text(self.rail)
+        numbers = (self.value, self.allowed + self.low, self.allowed + self.high)
+        reference = self.allowed / (1 + rail.limit) if rail.relative else 1.0
+        if reference == 0:
+            return "nothing to compare with: the reference has 0"
+        value, low, high = (100 * (number / reference - rail.relative) for number in numbers)
+        sign = "+" if rail.relative else ""
+        return f"{value:{sign}z.1f} % [{low:{sign}z.1f}, {high:{sign}z.1f}]"
+
+    @property
+    def text(self) -> str:
+        """Return the guard-rail and what was found."""
+        return f"{self.rail}: {self.found}"
+
+
 class Light(Settings):
     """One of the five inputs of a verdict; grey if it is missing.
 
@@ -192,8 +231,8 @@ class SpecificationRecord(Settings):
 class Evaluation(Settings):
     """The content of evaluation.json.
 
-    `served` is by subject, `support` and `verdicts` are by policy, `specification` is by model of users. `inputs`
-    identify the evaluation: policies, data set and settings.
+    `served` is by subject, `support`, `guard_rails` and `verdicts` are by policy, `specification` is by model of users.
+    `inputs` identify the evaluation: policies, data set and settings.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -204,6 +243,7 @@ class Evaluation(Settings):
     served: dict[str, ServedItems] = Field(default_factory=dict)
     support: dict[str, Support] = Field(default_factory=dict)
     specification: tuple[SpecificationRecord, ...] = ()
+    guard_rails: dict[str, tuple[GuardRailRecord, ...]] = Field(default_factory=dict)
     verdicts: dict[str, PolicyVerdict] = Field(default_factory=dict)
 
     def select(self, task: str, estimator: str) -> list[Record]:

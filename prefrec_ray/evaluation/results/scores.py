@@ -36,6 +36,7 @@ class Scores:
     networks: tuple[np.ndarray, np.ndarray] | None = None  # [K, L], [K, 1]
     own: Sequence[Mapping[str, Any]] = ()  # fields of each subject's record; `settings` are added to the common ones
     relative_error: np.ndarray | None = None  # [L], of a gain; intervals contain it
+    current: int | None = None  # column of the current policy, with which policies are compared
 
     def records(self, seed: int) -> list[Record]:
         """Return one record per subject; `seed` draws the users of the bootstrap."""
@@ -50,6 +51,9 @@ class Scores:
             if i in policies and i != best:
                 behind = {"behind_ci_low": float(low[2, i]), "behind_ci_high": float(high[2, i])}
                 own |= {"best": self.subjects[best].name, **behind}
+            if i in policies and self.current is not None:
+                over = float(means[i] - means[self.current])
+                own |= {"gain_over_current": over, "gain_over_current_ci": (float(low[3, i]), float(high[3, i]))}
             record = Record(
                 method=subject.method,
                 task=self.task,
@@ -72,28 +76,37 @@ class Scores:
         return records
 
     def _intervals(self, best: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return low and high bounds [3, L], and a mask [L] of values with an interval that reaches 0 or MAX_LEVEL.
+        """Return low and high bounds [D, L], and a mask [L] of values with an interval that reaches 0 or MAX_LEVEL.
 
-        The rows are the values, the gains over the logging policy, and the lead of the best subject. The mask is
-        computed before `relative_error` is added.
+        The rows are the values, the gains over the logging policy, the lead of the best subject, and the gains over the
+        current policy if there is one. The mask is computed before `relative_error` is added.
 
         Bounds are clipped to the possible range. The true value lies in this range, so that clipping does not change
         the coverage. With only one user a resample is always this user, and the bounds are the whole range.
         """
         gains, behind = self.values - self.logging[:, None], self.values[:, [best]] - self.values
-        drawn = bootstrap_interval(np.hstack([self.values, gains, behind]), seed)
-        low, high = (bound.reshape(3, -1) for bound in drawn)
+        columns = [self.values, gains, behind]
+        if self.current is not None:
+            columns.append(self.values - self.values[:, [self.current]])
+        drawn = bootstrap_interval(np.hstack(columns), seed)
+        low, high = (bound.reshape(len(columns), -1) for bound in drawn)
         if len(self.values) < 2:
             low, high = low - MAX_LEVEL, high + MAX_LEVEL
         if self.networks is not None:
             own, logging = self.networks
-            low, high = widened(low, high, np.stack([own, own - logging, own[:, [best]] - own], axis=1))
+            repeated = [own, own - logging, own[:, [best]] - own]
+            if self.current is not None:
+                repeated.append(own - own[:, [self.current]])
+            low, high = widened(low, high, np.stack(repeated, axis=1))
         reaches = ~((low[0] > 0) & (high[0] < MAX_LEVEL))  # also True for NaN
         if self.relative_error is not None:
-            means = np.stack([self.values.mean(axis=0), gains.mean(axis=0), behind.mean(axis=0)])
-            error = self.relative_error * np.abs(np.stack([means[1], means[1], means[2]]))
+            means = np.stack([column.mean(axis=0) for column in columns])
+            errors = [self.relative_error] * 3
+            if self.current is not None:
+                errors.append(np.maximum(self.relative_error, self.relative_error[self.current]))
+            error = np.stack(errors) * np.abs(np.stack([means[1], *means[1:]]))
             low, high = means - np.hypot(means - low, error), means + np.hypot(high - means, error)
-        least, most = np.array([[0], [-MAX_LEVEL], [-MAX_LEVEL]]), MAX_LEVEL
+        least, most = np.array([[0]] + [[-MAX_LEVEL]] * (len(columns) - 1)), MAX_LEVEL
         return low.clip(least, most), high.clip(least, most), reaches
 
 

@@ -48,7 +48,7 @@ def case_of(evaluation: Evaluation, policy: str) -> Case:
     """Return the inputs of the verdict on a policy."""
     support, served = evaluation.support.get(policy), evaluation.served
     bare = Case(policy, support=support, served=served.get(policy), logged=served.get(LOGGING_POLICY))
-    bare = replace(bare, specification=evaluation.specification)
+    bare = replace(bare, specification=evaluation.specification, rails=evaluation.guard_rails.get(policy, ()))
     cases = []
     for task in dict.fromkeys(record.task for record in evaluation.records if record.subject == policy):
         own = {r.estimator: r for r in evaluation.records if (r.subject, r.task) == (policy, task)}
@@ -81,6 +81,8 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
             f"Users of this log follow a law that no model of users has: their error depends on the {test.feature} (R2 "
             f"{test.r2:.4f}; at most {test.largest_control:.4f} in simulations without an error)."
         ]
+    if broken := case.rails_that_are("broken"):
+        return "do_not_ship", [f"Guard-rail broken: {rail.text}." for rail in broken]
     low, high = record.gain_interval
     missed = f"The model's error on the logging policy's own level is {case.miss:.2f}."
     gain = f"Gain over the logging policy by {ESTIMATORS[record.estimator]}: {_gain(record)} levels"
@@ -95,6 +97,11 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
             f"{gain}, entirely below 0; {knows_nothing}.",
             "NCIS ranks policies; the size of its gains is biased.",
         ]
+    over, interval = _over_current(record), record.gain_over_current_ci
+    if interval is not None and interval[1] < 0:
+        if interval[1] >= -case.miss:
+            return "inconclusive", [f"{over}, entirely below 0.", missed]
+        return "do_not_ship", [f"{over}, entirely below 0."]
     if case.concentrated and case.served is not None:
         comparison = f" (logging policy: {case.logged.share_of(FEW_ITEMS):.0%})" if case.logged else ""
         effect = "the log does not show the effect on users"
@@ -118,10 +125,22 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
         return "inconclusive", [f"{above}.", "Its support by the log was not measured."]
     if case.cost is not None:
         return "inconclusive", [f"{above}.", f"But {case.cost}, which a level of {record.task} does not count."]
+    if undecided := case.rails_that_are("open"):
+        return "inconclusive", [f"{above}.", *(f"Guard-rail open: {rail.text}." for rail in undecided)]
     return "candidate", [
         f"{above}.",
         f"{support.text} of the states that it leads users to are supported by the log.",
+        *([f"{over}."] if over else []),
+        *([f"It keeps the guard-rails {', '.join(rail.rail for rail in case.rails)}."] if case.rails else []),
     ]
+
+
+def _over_current(record: Record) -> str:
+    """Return the gain over the current policy with its interval; empty without a current policy."""
+    if record.gain_over_current is None or record.gain_over_current_ci is None:
+        return ""
+    low, high = record.gain_over_current_ci
+    return f"Gain over the current policy: {record.gain_over_current:+z.2f} [{low:+z.2f}, {high:+z.2f}] levels"
 
 
 def _above(record: Record, control: Record) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,11 +14,13 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.estimators.model import platform_of, policy_server
 from prefrec_ray.evaluation.results.case import unsupported_error
 from prefrec_ray.evaluation.settings import ModelSettings
+from prefrec_ray.guard_rails import GuardRail
 from prefrec_ray.policy import Policy
 from prefrec_ray.settings import Task
 from prefrec_ray.users.ensemble import Ensemble, fit_ensemble
 from prefrec_ray.users.histories import check_long_enough, read_histories
-from prefrec_ray.users.roll_out import Platform, roll_out, server_of_log
+from prefrec_ray.users.measures import broken
+from prefrec_ray.users.roll_out import Imagined, Platform, roll_out, server_of_log
 
 #: Smaller than in an evaluation, because many policies are scored. Roll-outs are as long as in an evaluation, because
 #: support decreases with their length.
@@ -32,24 +34,29 @@ _ERRORS = 1.96
 
 
 class Rolled(NamedTuple):
-    """Result of a roll-out: mean level, gain over the logging policy and its lower end, and support by the log."""
+    """Result of a roll-out: mean level, gain over the logging policy and its lower end, and support by the log.
+
+    `broken`: the guard-rails, relative to the logging policy, that the mean over users breaks in at least one model.
+    """
 
     level: float
     gain: float
     low: float
     support: float
+    broken: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class ModelScore:
     """Scores policies on a `platform` with users simulated by an ensemble of models.
 
-    `logging`: levels [K, n] of the users under their logged items, by task.
+    `logging`: roll-out of the users' logged items. `rails`: guard-rails that policies should keep.
     """
 
     platform: Platform
     ensemble: Ensemble
-    logging: Mapping[str, np.ndarray]
+    logging: Imagined
+    rails: Sequence[GuardRail] = ()
 
     def __call__(self, policy: Policy, task: Task) -> float:
         """Return the mean level, minus the error from impressions without support (support.py)."""
@@ -65,14 +72,15 @@ class ModelScore:
         server = policy_server(policy, self.platform.items, np.random.default_rng(1))
         imagined = roll_out(self.platform, self.ensemble.members, server, seed=0)
         levels = imagined.levels[task]
-        gains = levels - self.logging[task]
+        gains = levels - self.logging.levels[task]
         errors = np.nanstd(gains, axis=1) / np.sqrt(np.maximum(1, np.isfinite(gains).sum(axis=1)))
         support, means = self.ensemble.pasts.share(imagined.inputs), np.nanmean(gains, axis=1)
         low = np.nanmin(means - np.hypot(_ERRORS * errors, unsupported_error(support) * means))
-        return Rolled(float(np.nanmean(levels)), float(np.nanmean(gains)), float(low), support)
+        lost = broken(self.rails, imagined, self.logging, self.platform.state.feedback, self.platform.items)
+        return Rolled(float(np.nanmean(levels)), float(np.nanmean(gains)), float(low), support, lost)
 
 
-def fit_score(uri: str, split: str, limits: ModelSettings = SETTINGS) -> ray.ObjectRef:
+def fit_score(uri: str, split: str, limits: ModelSettings = SETTINGS, rails: Sequence[GuardRail] = ()) -> ray.ObjectRef:
     """Return a `ModelScore` with users of the split and models fitted to training users. All its tasks have ended.
 
     Its roll-outs have the sizes of `SETTINGS`, or of `limits` if these are smaller. Raises `UserError` if histories are
@@ -89,5 +97,5 @@ def fit_score(uri: str, split: str, limits: ModelSettings = SETTINGS) -> ray.Obj
     )
     ensemble = fit_ensemble(dataset, SEED, sizes.models, ROWS)
     platform = platform_of(dataset, ray.get(held), sizes, seed=0)
-    logging = roll_out(platform, ensemble.members, server_of_log(platform), seed=0).levels
-    return ray.put(ModelScore(platform, ensemble, logging))
+    logging = roll_out(platform, ensemble.members, server_of_log(platform), seed=0)
+    return ray.put(ModelScore(platform, ensemble, logging, rails))

@@ -4,7 +4,8 @@ Temperature, penalties on items like recent ones, and the scores (Q or expected 
 Which rule users prefer differs between platforms, and no statistic of the log determines it. Rules are therefore
 compared on validation users, in models of different classes. The value of a rule is the lower end of its gain over the
 logging policy in the model with the lowest end: classes disagree if the log does not determine what a rule does to
-users. The lower end falls with impressions that the log does not support.
+users. The lower end falls with impressions that the log does not support. A rule that breaks fewer guard-rails comes
+first: a guard-rail is broken here if the mean over users breaks it in one model.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.request import adapted
 from prefrec_ray.evaluation.selection.model_score import SETTINGS, ModelScore, fit_score
 from prefrec_ray.evaluation.settings import ModelSettings
+from prefrec_ray.guard_rails import GuardRail
 from prefrec_ray.mdp.exposure import WINDOWS
 from prefrec_ray.mdp.serving import UNCHOSEN, Scores, ServingSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.progress import Progress, silent, step
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import Task
+from prefrec_ray.users.measures import check_rails
 
 #: Temperatures and diversity penalties to try, each about three times the previous one, from nearly greedy to nearly
 #: even draws. The unit is a standard deviation of the scores over items, the same on any platform.
@@ -51,12 +54,21 @@ class Rule(NamedTuple):
 
 @dataclass(frozen=True)
 class Tried:
-    """A rule with its support by the log, its mean level, and the lower end of its gain over the logging policy."""
+    """A rule with its support by the log, its mean level, and the lower end of its gain over the logging policy.
+
+    `broken`: the guard-rails that it breaks in a model of users.
+    """
 
     rule: Rule
     support: float
     level: float
     low: float
+    broken: Sequence[str] = ()
+
+    @property
+    def rank(self) -> tuple[int, float]:
+        """Return the key of the order of rules, larger for a better rule."""
+        return -len(self.broken), self.low
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,11 @@ class Chosen:
 
     policy: Policy
     tried: Sequence[Tried]
+
+    @property
+    def broken(self) -> str:
+        """Return the guard-rails that the chosen rule breaks, as text."""
+        return ", ".join(self.tried[0].broken)
 
 
 #: Rolls out rules, and returns them in the same order.
@@ -97,7 +114,7 @@ def search(attempt: Try, start: Rule, grid: Grid) -> list[Tried]:
     tried: dict[Rule, Tried] = {}
 
     def best() -> Rule:
-        return max(tried.values(), key=lambda one: one.low).rule
+        return max(tried.values(), key=lambda one: one.rank).rule
 
     def attempt_new(rules: Iterable[Rule]) -> None:
         new = [rule for rule in dict.fromkeys(rules) if rule not in tried]
@@ -111,7 +128,7 @@ def search(attempt: Try, start: Rule, grid: Grid) -> list[Tried]:
     attempt_new([best()._replace(variety=penalty) for penalty in _beside(grid.variety, best().variety)])
     attempt_new([best()._replace(repetition=penalty) for penalty in _beside(grid.repetition, best().repetition)])
     attempt_new([best()._replace(scores=scores) for scores in grid.scores])
-    return sorted(tried.values(), key=lambda one: one.low, reverse=True)
+    return sorted(tried.values(), key=lambda one: one.rank, reverse=True)
 
 
 def _beside(values: Sequence[float], value: float) -> list[float]:
@@ -132,12 +149,14 @@ def choose_rule(
     where: str = "policy",
     model: ModelSettings = SETTINGS,
     grid: Grid | None = None,
+    rails: Sequence[GuardRail] = (),
 ) -> Chosen:
     """Return the policy under the best rule that a `search` finds on validation users, starting from its own rule.
 
-    The models of users have the sizes of `model` if these
-    are smaller than their own. Raises `UserError`, prefixed by `where`: items are not drawn by Q from the whole
-    catalogue, histories are too short for a model of users, or the policy is from another platform (`adapted`).
+    The models of users have the sizes of `model` if these are smaller than their own. A rule that breaks one of the
+    `rails` is chosen only if no tried rule breaks fewer. Raises `UserError`, prefixed by `where`: items are not drawn
+    by Q from the whole catalogue, histories are too short for a model of users, or the policy is from another platform
+    (`adapted`). Also raises it for guard-rails on unknown feedback or items.
     """
     if policy.critic is None or not policy.draws_from_all:
         raise UserError(
@@ -145,9 +164,12 @@ def choose_rule(
             "serving: {rule: sample, candidates: catalogue} of a method that scores items by Q"
         )
     opened = PreparedDataset.open(dataset)
-    policy = adapted(policy, opened, opened.items(), where)
+    items = opened.items()
+    if rails:
+        check_rails(rails, opened.state.feedback, items)
+    policy = adapted(policy, opened, items, where)
     with step(progress, "fit models of users"):
-        score = fit_score(dataset, "validation", model)
+        score = fit_score(dataset, "validation", model, rails)
     shared, task = ray.put(policy), policy.task
 
     def attempt(rules: Sequence[Rule]) -> list[Tried]:
@@ -167,4 +189,4 @@ def choose_rule(
 def _try(score: ModelScore, policy: Policy, task: Task, rule: Rule) -> Tried:
     """Roll out the policy under a rule."""
     rolled = score.rolled(policy.under(**rule._asdict()), task)
-    return Tried(rule, rolled.support, rolled.level, rolled.low)
+    return Tried(rule, rolled.support, rolled.level, rolled.low, rolled.broken)
