@@ -115,6 +115,20 @@ def test_unsupported_impressions_may_lose_what_the_others_gain() -> None:
     assert records(modelled(0.5), "feedback.like >= 5 %")[0].status == "kept"
 
 
+def test_a_measure_that_no_user_has_in_a_model_is_open() -> None:
+    """No user returns in the second model of the reference, and none at all under the policy."""
+
+    def with_hours(hours: Any) -> Modelled:
+        one = modelled(0.4)
+        return replace(one, imagined=replace(one.imagined, revisit_hours=np.broadcast_to(hours, (2, 30))))
+
+    logging = with_hours(np.array([[3.0], [np.nan]]))
+    (found,) = records(with_hours(np.nan), "hours_to_return <= 5 %", **{LOGGING_POLICY: logging})
+    assert (found.status, found.value) == ("open", None)
+    (found,) = records(with_hours(2.0), "hours_to_return <= 5 %", **{LOGGING_POLICY: logging})
+    assert (found.status, found.value, found.allowed) == ("kept", pytest.approx(2.0), pytest.approx(3.15))
+
+
 def test_intervals_are_simultaneous() -> None:
     single = records(modelled(0.39), "feedback.like >= -2 %")[0]
     several = records(modelled(0.39), "feedback.like >= -2 %", "depth >= -5 %", "sessions >= -5 %")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy.special import ndtri, stdtrit
@@ -31,36 +31,33 @@ def rail_records(
     only the change matters, so that each model is scaled to the mean of the reference over models.
     """
     rails = guard_rails(request.settings.guard_rails)
-    reference = modelled[LOGGING_POLICY if request.current is None else CURRENT].imagined
+    reference = LOGGING_POLICY if request.current is None else CURRENT
     feedback, items = request.dataset.state.feedback, request.clone.policy.items
     found: dict[str, list[GuardRailRecord]] = {name: [] for name in request.policies}
     for rail in rails:
         missed = _MISSED / len(rails)
-        base = measure(rail, reference, feedback, items)
+        measures = {name: measure(rail, one.imagined, feedback, items) for name, one in modelled.items()}
+        base = measures[reference]
         scale, between = np.ones((len(base), 1, 1)), 0.0
         if rail.relative:
             scale = _scale(base)
-            all_values = [measure(rail, one.imagined, feedback, items) for one in modelled.values()]
-            changes = [_means(((values - base) * scale)[:, :, 0]) for values in all_values]
-            known = np.stack([change for change in changes if np.isfinite(change).all()], axis=1)
-            between = disagreement(known, float(ndtri(1 - missed / 2)))
+            between = _disagreement([(values - base) * scale for values in measures.values()], missed)
         for name, records in found.items():
             own = modelled[name]
-            values = measure(rail, own.imagined, feedback, items) * scale
-            over = excess(rail, own.imagined, reference, feedback, items) * scale
+            over = excess(rail, own.imagined, modelled[reference].imagined, feedback, items) * scale
             error = 0.0
             if rail.relative:
-                change = _mean((values - base * scale)[:, :, 0])
+                change = _mean(((measures[name] - base) * scale)[:, :, 0])
                 error = math.hypot(between, unsupported_error(own.within)) * abs(change)
-            records.append(record_of(rail, values, over, error, missed))
+            records.append(record_of(rail, measures[name] * scale, over, error, missed))
     return {name: tuple(records) for name, records in found.items() if records}
 
 
 def record_of(rail: GuardRail, values: np.ndarray, over: np.ndarray, error: float, missed: float) -> GuardRailRecord:
-    """Return the result of one guard-rail, from its measure and measure - allowed value, each [K, n, V].
+    """Return the result of one guard-rail, from its measure and from measure - allowed value, each [K, n, V].
 
-    The interval of measure - allowed value is `missed` with this probability. `error`: half-width of its part that does
-    not depend on users. A guard-rail without two users who have the measure is open.
+    `error`: half-width of the part of the interval that more users do not reduce. `missed`: probability that the other
+    part misses the true value. A guard-rail is open if fewer than two users have the measure.
     """
     known = np.isfinite(over).any(axis=(0, 2))
     if known.sum() < 2:
@@ -75,6 +72,13 @@ def record_of(rail: GuardRail, values: np.ndarray, over: np.ndarray, error: floa
     return GuardRailRecord(
         rail=str(rail), value=value, allowed=value - max(means), low=low, high=high, status=rail.status(low, high)
     )
+
+
+def _disagreement(changes: Sequence[np.ndarray], missed: float) -> float:
+    """Return the error of a change as a share of it, from the changes [K, n, 1] of all subjects."""
+    means = [_means(change[:, :, 0]) for change in changes]
+    known = [of_models for of_models in means if np.isfinite(of_models).all()]
+    return disagreement(np.stack(known, axis=1), float(ndtri(1 - missed / 2))) if known else 0.0
 
 
 def half_width(values: np.ndarray, missed: float) -> float:
