@@ -15,8 +15,9 @@ from prefrec_ray.cli.cluster import doctor, submit
 from prefrec_ray.cli.data import inspect, prepare, simulate
 from prefrec_ray.cli.evaluation import constrain, evaluate, report
 from prefrec_ray.cli.labels import import_labels, label, pairs
+from prefrec_ray.cli.nightly import nightly, rollback, status
 from prefrec_ray.cli.quickstart import quickstart, validate
-from prefrec_ray.cli.serving import compare, nightly, rollback, serve
+from prefrec_ray.cli.serving import compare, serve
 from prefrec_ray.cli.training import export, train, tune
 from prefrec_ray.errors import find_user_error
 from prefrec_ray.runtime import TERMINATED, end_on_sigterm, terminated
@@ -77,6 +78,7 @@ PANELS: dict[str, dict[Callable[..., Any], tuple[str, ...]]] = {
         serve: ("prefrec serve RUN/policy --state STATE",),
         compare: ("prefrec compare STATE",),
         nightly: ("prefrec nightly loop.yaml",),
+        status: ("prefrec status FOLDER",),
         rollback: ("prefrec rollback FOLDER",),
     },
     "Cluster": {

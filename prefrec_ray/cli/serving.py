@@ -1,20 +1,16 @@
-"""Commands for serving: `prefrec serve`, `compare`, `nightly` and `rollback`."""
+"""Commands for serving: `prefrec serve` and `compare`."""
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prefrec_ray.cli.console import Config, Host, OwnConfig, Port, console, made, pasteable, progress
-from prefrec_ray.errors import UserError, need
+from prefrec_ray.cli.console import Host, OwnConfig, Port, console, made, pasteable
+from prefrec_ray.errors import need
 
 if TYPE_CHECKING:
     from prefrec_ray.serving.experiment.estimates import ArmEstimate
-
-#: Sections of a night; `evaluate` may be missing.
-NEEDED = ("prepare", "train", "loop")
 
 
 def serve(
@@ -79,49 +75,3 @@ def _cell(estimate: ArmEstimate, sign: str = "") -> str:
     if not estimate.users:
         return "no users yet"
     return f"{estimate.value:{sign}.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
-
-
-def nightly(config: Config) -> None:
-    """Make a policy from the newest log, and promote it if its verdict allows (sections prepare, train, loop)."""
-    from prefrec_ray.cli.config import load_sections, parse_section
-    from prefrec_ray.nightly.run import run_night
-    from prefrec_ray.nightly.work import Stages
-
-    sections = load_sections(config)
-    for name in NEEDED:
-        if name not in sections:
-            raise UserError(f"{config}: section '{name}' is missing; expected {', '.join(NEEDED)}")
-    prepare, train, loop, evaluate = (parse_section(name, sections.get(name), config) for name in (*NEEDED, "evaluate"))
-    if train.dataset is not None:
-        raise UserError(
-            f"{config}: train: key 'dataset': found a data set; expected none, because every night makes its own"
-        )
-    if loop.promote == "candidates" and "model" not in evaluate.estimators:
-        raise UserError(
-            f"{config}: evaluate: key 'estimators': expected model, which promotion requires (loop.promote)"
-        )
-    if loop.compact_days is not None and prepare.source.kind != "events":
-        raise UserError(
-            f"{config}: loop: key 'compact_days': found a value; expected it only with a source of kind events"
-        )
-    with progress(console()) as report:
-        work = Stages(prepare, train, evaluate, where=config, progress=report)
-        night = run_night(loop, work, console().print)
-    folder = loop.folder.rstrip("/")
-    page = f"{folder}/nights/{night.night:04d}/report.html"
-    promoted = night.status == "promoted"
-    then = pasteable("serve", f"{folder}/current", "--state", "FOLDER") if promoted else f"open {shlex.quote(page)}"
-    made("night", page, then)
-
-
-def rollback(
-    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="The folder of the loop (`loop.folder`).")],
-) -> None:
-    """Return to the policy before the current one. A second call goes back one more."""
-    from prefrec_ray import storage
-    from prefrec_ray.nightly.folder import LoopFolder
-
-    done = LoopFolder(storage.absolute(folder)).back()
-    for why in done.skipped:
-        console().print(f"skipped {why}")
-    made("rolled back", f"from night {done.before} to night {done.after}", "POST /reload to the server of `current`")

@@ -1,12 +1,13 @@
 """The folder of a loop: its nights, and the record of the policies that were promoted.
 
 FOLDER/nights.json     one line (JSON) per night
-FOLDER/current.json    the alias (storage/alias.py) of the current policy, with the history of promotions and rollbacks
+FOLDER/current.json    the alias (storage/alias.py) of the current policy, with the canary, and the nights that were
+                       promoted, withdrawn or rolled back
 FOLDER/nights/0003/    dataset/  run/  report.html; run/averaged is run/policy with the mean Q of some nights
                        (average.py)
 
-`current.json` is the only file that decides what is current. It is replaced in one write, so that after a kill a
-promotion or rollback is complete or has not happened.
+`current.json` is the only file that decides what is served. It is replaced in one write, so that after a kill every
+transition is complete or has not happened: no canary -> canary -> promoted or withdrawn; promoted -> rolled back.
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ from pydantic import Field
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.nightly.check import NightCounts
+from prefrec_ray.nightly.release import Look
 from prefrec_ray.policy import Policy
+from prefrec_ray.serving.settings import Canary
 from prefrec_ray.settings import Settings, parse
 from prefrec_ray.storage.alias import point, read_alias
 
-Status = Literal["unfinished", "promoted", "kept", "refused", "failed"]
-Step = Literal["check", "prepare", "train", "evaluate", "report", "promote"]
-STEPS: tuple[Step, ...] = ("check", "prepare", "train", "evaluate", "report", "promote")
+#: `waiting`: the night trained nothing, because the canary of an earlier night goes on.
+Status = Literal["unfinished", "waiting", "canary", "promoted", "withdrawn", "kept", "refused", "failed"]
+Step = Literal["check", "look", "prepare", "train", "evaluate", "report", "release"]
+STEPS: tuple[Step, ...] = ("check", "look", "prepare", "train", "evaluate", "report", "release")
 #: The policy that a night trains, in its folder.
 TRAINED = "run/policy"
 
@@ -51,6 +55,7 @@ class Night(Settings):
     done: tuple[Step, ...] = ()
     log: NightCounts | None = Field(default=None, description="the new impressions")
     logs: tuple[str, ...] = Field(default=(), description="ids of the event logs, in the order of `log`")
+    look: Look | None = Field(default=None, description="the look at the canary of an earlier night")
 
     @property
     def line(self) -> str:
@@ -58,18 +63,28 @@ class Night(Settings):
         parts = [f"night {self.night}: {self.status}"]
         if self.log is not None:
             parts.append(f"{self.log.requests:,} new impressions of {self.log.users:,} users")
+        if self.look is not None:
+            parts.append(self.look.line)
         return f"{', '.join(parts)}; {self.why}" if self.why else ", ".join(parts)
 
 
 class NightRecord(Settings):
-    """The file current.json: the bundle `target` of the last of the nights `promoted`, oldest first.
+    """The file current.json: the bundle `target` of the last of the nights `promoted`, oldest first, and the canary.
 
-    `rolled_back`: nights that a rollback removed from `promoted`.
+    `withdrawn`: nights of earlier canaries. `rolled_back`: nights that a rollback removed from `promoted`.
     """
 
     target: str = ""
     promoted: tuple[int, ...] = ()
     rolled_back: tuple[int, ...] = ()
+    canary: Canary | None = None
+    withdrawn: tuple[int, ...] = ()
+
+    @property
+    def released(self) -> tuple[int, ...]:
+        """Return all nights whose policies were a canary or current at any time."""
+        canary = () if self.canary is None else (self.canary.night,)
+        return (*self.promoted, *self.rolled_back, *self.withdrawn, *canary)
 
 
 class Rollback(NamedTuple):
@@ -123,16 +138,58 @@ class LoopFolder:
         """Make the policy of `night` the current one. Called again, it changes nothing."""
         with storage.claimed(self.current):
             record = self.record()
-            if night not in (*record.promoted, *record.rolled_back):
-                self._write((*record.promoted, night), record.rolled_back)
+            if night not in record.released:
+                self._write(record.model_copy(update={"promoted": (*record.promoted, night)}))
+
+    def begin_canary(self, night: int, share: float, began: int) -> None:
+        """Make the policy of `night` the canary. Called again, it changes nothing."""
+        with storage.claimed(self.current):
+            record = self.record()
+            if record.canary is None and night not in record.released:
+                canary = Canary(night=night, target=self._target(night), share=share, began=began)
+                self._write(record.model_copy(update={"canary": canary}))
+
+    def carry_out(self, look: Look) -> None:
+        """Promote, withdraw or extend the canary, and correct the line of its night. Repeatable after a kill."""
+        with storage.claimed(self.current):
+            record = self.record()
+            if record.canary is not None and record.canary.night == look.night:
+                changes: dict[str, object] = {"canary": None}
+                if look.decision == "promote":
+                    changes["promoted"] = (*record.promoted, look.night)
+                elif look.decision == "withdraw":
+                    changes["withdrawn"] = (*record.withdrawn, look.night)
+                else:
+                    changes["canary"] = record.canary.model_copy(update={"share": look.share})
+                self._write(record.model_copy(update=changes))
+        self._mark_released()
+
+    def withdraw(self) -> int | None:
+        """Withdraw the canary by hand. Returns its night, or None without a canary; raises `UserError` like `back`."""
+        self._check_exists()
+        with storage.claimed(self.current):
+            record = self.record()
+            if record.canary is None:
+                return None
+            night = record.canary.night
+            self._write(record.model_copy(update={"canary": None, "withdrawn": (*record.withdrawn, night)}))
+        self._mark_released()
+        return night
+
+    def _mark_released(self) -> None:
+        """Set the status of nights whose canary has ended."""
+        record = self.record()
+        for night in self.nights():
+            if night.status == "canary" and night.night in (*record.promoted, *record.withdrawn):
+                status = "promoted" if night.night in record.promoted else "withdrawn"
+                self.write(night.model_copy(update={"status": status}))
 
     def back(self) -> Rollback:
         """Roll back to the newest earlier policy that can be loaded.
 
         Raises `UserError` if there is none; then nothing is changed.
         """
-        if not storage.exists(self.uri):  # a lock would create it
-            raise UserError(f"{self.uri}: no such folder; expected the folder of a loop")
+        self._check_exists()
         with storage.claimed(self.current):
             record = self.record()
             *before, current = record.promoted or (None,)
@@ -145,10 +202,18 @@ class LoopFolder:
                 flaw = self._flaw(before[-1])
                 if flaw is None:
                     gone = record.promoted[len(before) :]
-                    self._write(tuple(before), (*record.rolled_back, *gone))
+                    self._write(
+                        record.model_copy(
+                            update={"promoted": tuple(before), "rolled_back": (*record.rolled_back, *gone)}
+                        )
+                    )
                     return Rollback(current, before[-1], skipped)
                 skipped.append(f"night {before.pop()}: {flaw}")
             raise UserError(f"{self.uri}: nothing to roll back to: {'; '.join(skipped)}")
+
+    def _check_exists(self) -> None:
+        if not storage.exists(self.uri):  # a lock would create it
+            raise UserError(f"{self.uri}: no such folder; expected the folder of a loop")
 
     def _flaw(self, night: int) -> str | None:
         """Return why the policy of `night` cannot be served, or None if it can."""
@@ -161,13 +226,16 @@ class LoopFolder:
             return f"its policy is damaged ({error})"
         return None
 
-    def _write(self, promoted: tuple[int, ...], rolled_back: tuple[int, ...]) -> None:
-        point(self.current, self._target(promoted[-1]), promoted=promoted, rolled_back=rolled_back)
+    def _write(self, record: NightRecord) -> None:
+        target = self._target(record.promoted[-1]) if record.promoted else ""
+        point(self.current, target, **record.model_dump(mode="json", exclude={"target"}))
         storage.remove(self._older_record)
 
     def prune(self, keep: int) -> None:
-        """Remove the files of old nights, except the newest `keep`, the current policy and the previous policy."""
-        kept = {night.night for night in self.nights()[-keep:]} | set(self.record().promoted[-2:])
+        """Remove the files of old nights, except the newest `keep`, the current and previous policy, and the canary."""
+        record = self.record()
+        canary = set() if record.canary is None else {record.canary.night}
+        kept = {night.night for night in self.nights()[-keep:]} | set(record.promoted[-2:]) | canary
         names = {self.path(night) for night in kept}
         for folder in storage.list_folders(storage.join(self.uri, "nights")):
             if folder not in names:

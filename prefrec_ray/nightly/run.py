@@ -1,5 +1,6 @@
-"""One night: check, preparation, training and evaluation, and promotion of a policy with the verdict `candidate`.
+"""One night: check, a look at the canary, preparation, training, evaluation, and release of a candidate.
 
+A night ends after the look if the canary goes on: only one policy at a time is compared with the current policy.
 The result of a step is in nights.json before the next step begins: after a kill the next run repeats the interrupted
 step, and training resumes from its last checkpoint. A failed or refused night is over, and the current policy stays.
 """
@@ -17,6 +18,7 @@ from prefrec_ray.evaluation.results.records import Evaluation
 from prefrec_ray.evaluation.results.verdict import case_of
 from prefrec_ray.nightly.check import PARTS, NightCounts, Spans, feedback_problems, problems
 from prefrec_ray.nightly.folder import STEPS, LoopFolder, Night, Step
+from prefrec_ray.nightly.release import look
 from prefrec_ray.nightly.settings import LoopSettings
 
 if TYPE_CHECKING:  # Ray takes seconds to import
@@ -38,8 +40,8 @@ def run_night(
             say(f"night {night.night}: resuming after {night.done[-1]}")
         try:
             for step in STEPS:
-                if step not in night.done and night.status != "refused":
-                    night = _do(step, night, folder, loop, work)
+                if step not in night.done and night.status == "unfinished":
+                    night = _do(step, night, folder, loop, work, now)
                     if night.status != "refused":
                         night = night.model_copy(update={"done": (*night.done, step)})
                     folder.write(night)
@@ -63,7 +65,7 @@ def _open_night(folder: LoopFolder, loop: LoopSettings, digest: str, now: Callab
     nights, record = folder.nights(), folder.record()  # detects a damaged file before hours of work
     number = nights[-1].night + 1 if nights else 1
     if nights and nights[-1].status == "unfinished":
-        if nights[-1].settings == digest or nights[-1].night in (*record.promoted, *record.rolled_back):
+        if nights[-1].settings == digest or nights[-1].night in record.released:
             return nights[-1]
         changed = {"status": "failed", "why": "interrupted, and then the settings were changed"}
         folder.write(nights[-1].model_copy(update=changed))
@@ -79,11 +81,15 @@ def _open_night(folder: LoopFolder, loop: LoopSettings, digest: str, now: Callab
     return night
 
 
-def _do(step: Step, night: Night, folder: LoopFolder, loop: LoopSettings, work: Stages) -> Night:
+def _do(
+    step: Step, night: Night, folder: LoopFolder, loop: LoopSettings, work: Stages, now: Callable[[], float]
+) -> Night:
     """Do one step. Returns the night with the results of the step."""
     dataset, run = folder.path(night.night, "dataset"), folder.path(night.night, "run")
     if step == "check":
         return _check(night, folder, loop, work)
+    if step == "look":
+        return _look(night, folder, loop, work)
     if step == "prepare":
         if not storage.exists(storage.join(dataset, "metadata.json")):  # the file written last
             storage.remove(dataset)  # in a store: objects that arrived before a kill
@@ -97,7 +103,7 @@ def _do(step: Step, night: Night, folder: LoopFolder, loop: LoopSettings, work: 
     elif step == "report":
         work.report(run, folder.path(night.night, "report.html"))
     else:
-        return _promote(night, folder, loop)
+        return _release(night, folder, loop, now)
     return night
 
 
@@ -186,16 +192,37 @@ def _judged(night: Night, evaluation: Evaluation, home: str) -> Night:
     return night.model_copy(update=update)
 
 
-def _promote(night: Night, folder: LoopFolder, loop: LoopSettings) -> Night:
-    """Promote a candidate. After a kill between current.json and nights.json, current.json is decisive."""
+def _look(night: Night, folder: LoopFolder, loop: LoopSettings, work: Stages) -> Night:
+    """Decide on the canary, and carry the decision out. The decision is in nights.json first."""
+    if night.look is None:
+        canary = folder.record().canary
+        if canary is None:
+            return night
+        night = night.model_copy(update={"look": look(canary, work.compare(canary, loop.canary), loop.canary)})
+        folder.write(night)
+    assert night.look is not None
+    folder.carry_out(night.look)
+    return night.model_copy(update={"status": "waiting"}) if night.look.decision == "extend" else night
+
+
+def _release(night: Night, folder: LoopFolder, loop: LoopSettings, now: Callable[[], float]) -> Night:
+    """Release a candidate. After a kill between current.json and nights.json, current.json is decisive."""
     record, verdict, status = folder.record(), night.verdict, "kept"
-    if night.night in record.rolled_back:
-        verdict = "candidate (rolled back)"
-    elif night.night in record.promoted or (verdict == "candidate" and loop.promote == "candidates"):
+    explored = loop.release == "canary" and loop.canary.explore and verdict == "inconclusive"
+    if night.night in (*record.rolled_back, *record.withdrawn):
+        verdict = f"{verdict} (rolled back)"
+    elif night.night in record.promoted:
+        status = "promoted"
+    elif record.canary is not None and record.canary.night == night.night:
+        status = "canary"
+    elif loop.release == "promote" and verdict == "candidate":
         folder.promote(night.night)
         status = "promoted"
+    elif loop.release == "canary" and (verdict == "candidate" or explored):
+        folder.begin_canary(night.night, loop.canary.share, round(1000 * now()))
+        status = "canary"
     elif verdict == "candidate":
-        verdict = "candidate (loop.promote: none)"
+        verdict = "candidate (loop.release: none)"
     return night.model_copy(update={"status": status, "why": f"{verdict}. {night.why}"})
 
 

@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, model_validator
 
 from prefrec_ray.settings import Count, Settings
 
 
+class CanarySettings(Settings):
+    """Size and duration of a canary."""
+
+    share: Annotated[float, Field(gt=0, le=0.5)] = Field(
+        default=0.05, description="share of the users that a canary begins with"
+    )
+    days: Annotated[float, Field(ge=0.01, le=366)] = Field(
+        default=3.0, description="days of a user that count, from the first session under the canary on"
+    )
+    longest_days: Annotated[float, Field(gt=0, le=3660)] = Field(
+        default=28.0, description="days after which a canary without a decision is withdrawn"
+    )
+    explore: bool = Field(default=False, description="also begin a canary for a policy with the verdict `inconclusive`")
+
+
 class LoopSettings(Settings):
-    """The folder of the loop, the rules of promotion, and the nights that are kept."""
+    """The folder of the loop, the release of policies, and the nights that are kept."""
 
     folder: str = Field(description="folder or URI of the nights and of the alias `current`")
     keep: Count = Field(
         default=7, description="nights with files that are kept, in addition to the current and the previous policy"
     )
-    promote: Literal["candidates", "none"] = Field(
-        default="candidates", description="policies with the verdict `candidate`, or none: a night only evaluates"
+    release: Literal["canary", "promote", "none"] = Field(
+        default="canary",
+        description="what a candidate becomes: a canary, which needs an event log; the current policy at once; or "
+        "nothing: a night only evaluates",
     )
+    canary: CanarySettings = Field(default=CanarySettings(), description="size and duration of a canary")
     average: Count = Field(
         default=6,
         description="a policy serves by the mean Q of this many promoted nights, itself included; 1: its own Q",
@@ -30,3 +48,10 @@ class LoopSettings(Settings):
     accept: tuple[Annotated[NonNegativeInt, Field(ge=1)], ...] = Field(
         default=(), description="refused nights with impressions that are used anyway"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "promote" in value:
+            raise ValueError("found the key 'promote'; expected its new name 'release' (canary, promote or none)")
+        return value

@@ -19,10 +19,13 @@ from prefrec_ray.logs.events.format import read_about
 from prefrec_ray.logs.events.segments import compact
 from prefrec_ray.nightly.average import average
 from prefrec_ray.nightly.check import NightCounts, Spans, count, ranges
+from prefrec_ray.nightly.release import Compared
+from prefrec_ray.nightly.settings import CanarySettings
 from prefrec_ray.reports.page import write_report
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import start_run
 from prefrec_ray.runtime.progress import Report, silent, step
+from prefrec_ray.serving.settings import Canary
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,10 @@ class Stages:
         runtime.start_ray()
         with step(self.progress, "check the log"):
             return count(self.prepare_.source, self.prepare_.seed, spans)
+
+    def compare(self, canary: Canary, settings: CanarySettings) -> Compared:
+        """Compare the canary with the current policy in the event logs."""
+        raise NotImplementedError
 
     def prepare(self, dataset: str, without: Spans) -> None:
         """Run `prefrec prepare`."""

@@ -27,6 +27,7 @@ class Metrics:
         self.batch = Histogram("batch_requests", "HTTP requests per batch.", buckets=(1, 2, 4, 8, 16, 32), **of)
         self.users = Gauge("users", "Known users.", **of)
         self.items = Gauge("items", "Items that are not withdrawn, by arm.", ["arm"], **of)
+        self.shares = Gauge("arm_share", "Share of the users, by arm and policy.", ["arm", "policy"], **of)
         self.events = Gauge("events", "Rows of the event log.", **of)
 
     def count(self, route: str, status: int, seconds: float) -> None:
@@ -38,6 +39,9 @@ class Metrics:
         """Return all metrics in Prometheus' text format, with the sizes of `state`."""
         self.users.set(len(state.users))
         self.events.set(state.next)
+        self.shares.clear()  # of arms that have ended
+        for arm, policy, share in state.shares:
+            self.shares.labels(arm, policy).set(share)
         for one, shelf in zip(state.loaded, state.shelves, strict=True):
             self.items.labels(one.arm).set(len(shelf.policy.items) - len(shelf.gone))
         return generate_latest(self.registry)

@@ -20,8 +20,10 @@ from prefrec_ray.serving.folder.snapshots import Snapshot
 from prefrec_ray.serving.metrics import Metrics
 from prefrec_ray.serving.requests.bodies import DeleteItems, PutItems
 from prefrec_ray.serving.requests.engine import Command, Engine, Reply
+from prefrec_ray.serving.settings import ServeSettings, with_canary
 from prefrec_ray.serving.state.policies import Loaded, Shelf, check_embedding, load_policies
 from prefrec_ray.serving.state.state import ServedState
+from prefrec_ray.serving.state.users import arm_of
 from prefrec_ray.web.problems import Problem
 
 #: Most HTTP requests in the queue; more are refused with 503.
@@ -137,9 +139,11 @@ class Server:
             old = self.state
             try:
                 tables = [one.policy.items for one in old.loaded]
-                loaded = await self._disk.aside(load_policies, self._opened.policy, old.settings, tables)
+                arms = await self._disk.aside(with_canary, self._opened.policy, self._opened.settings)
+                loaded = await self._disk.aside(load_policies, self._opened.policy, arms, tables)
                 await self._disk.aside(self._opened.check, loaded)
-                state = await self._disk.aside(self._new_state, loaded, old)
+                state = await self._disk.aside(self._new_state, loaded, arms, old)
+                dealt = await self._disk.aside(arm_of, state.users.ids, arms)
             except UserError as error:
                 self.metrics.reloads.labels("refused").inc()
                 raise Problem(409, str(error)) from error
@@ -151,6 +155,7 @@ class Server:
                         state.replay(table)
                 now = clock()
                 state.advance(await self._disk.commit([arms_event(state, now)]) + 1, now)
+                state.users.deal(arms, dealt)  # after the write, which may fail: the old state has the same users
                 self.engine.state = state
             self.metrics.reloads.labels("done").inc()
             await self._save_items(state.shelves[0])
@@ -247,9 +252,9 @@ class Server:
         except (OSError, UserError) as error:
             raise of_disk(error, f"{ITEMS} was not written") from error
 
-    def _new_state(self, loaded: list[Loaded], old: ServedState) -> ServedState:
+    def _new_state(self, loaded: list[Loaded], arms: ServeSettings, old: ServedState) -> ServedState:
         """Return the server state of new policies, up to the newest row of the log. Runs in the background."""
-        state = ServedState(loaded, old.settings)
+        state = ServedState(loaded, arms)
         # Codes of items depend on the main arm.
         if set(state.observers) == set(old.observers) and loaded[0].states == old.loaded[0].states:
             state.share(old)

@@ -1,4 +1,4 @@
-"""The section `serve` of a YAML."""
+"""The section `serve` of a YAML, and the canary of a loop that a server reads next to the current policy."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from prefrec_ray.settings import Count, Seed, Settings
+from prefrec_ray.errors import UserError
+from prefrec_ray.settings import Count, Seed, Settings, parse
+from prefrec_ray.storage.alias import beside, read_alias
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 #: The arm of the policy that the command names.
 MAIN = "main"
+#: In the place of a policy's digest: the recommender that the platform had before any policy of this project.
+INCUMBENT = "incumbent"
 
 
 class Arm(Settings):
@@ -45,3 +49,39 @@ class ServeSettings(Settings):
         if sum(arm.share for arm in self.canaries) > 1:
             raise ValueError("found shares of canaries of more than 1 in total; expected at most 1")
         return self
+
+
+class Canary(Settings):
+    """The canary of a loop, in the alias of the loop's current policy.
+
+    `target` is its bundle, relative to the alias. `began` is the server's time of the decision, ms. The seed of the
+    assignment to arms contains the night, so that each canary has other users.
+    """
+
+    night: Count
+    target: str
+    share: float = Field(gt=0, le=0.5)
+    began: int
+
+    @property
+    def arm(self) -> str:
+        """Return the name of the canary's arm in the event log."""
+        return f"night-{self.night}"
+
+
+def with_canary(policy: str, settings: ServeSettings) -> ServeSettings:
+    """Return the settings with the canary of the loop whose alias is `policy`, if it has one now.
+
+    Raises `UserError` for a damaged alias, and if the settings have canaries too.
+    """
+    about = read_alias(policy) or {}
+    if about.get("canary") is None:
+        return settings
+    if settings.canaries:
+        raise UserError(
+            f"{policy}: found a canary of the loop and serve.canaries; expected one of them (wait until the loop's "
+            "canary has ended, or remove serve.canaries)"
+        )
+    canary = parse(Canary, about["canary"], f"{policy}.json", "canary.")
+    arm = Arm(name=canary.arm, policy=beside(policy, canary.target), share=canary.share)
+    return settings.model_copy(update={"canaries": (arm,), "seed": (settings.seed + canary.night) % 2**32})

@@ -1,8 +1,9 @@
 """Aliases: the small file `ALIAS.json` names one of several folders, and is replaced in one write.
 
-Its key `target` is a folder, relative to the folder of the file. The owner of an alias may add other keys, which change
-together with the target. A symbolic link on a disk is an alias too. A reader of several files resolves the alias once,
-by `followed`, and reads all files from that folder, since a link may move between two reads.
+Its key `target` is a folder, relative to the folder of the file, or empty before the first one. The owner of an alias
+may add other keys, which change together with the target. A symbolic link on a disk is an alias too. A reader of
+several files resolves the alias once, by `followed`, and reads all files from that folder, since a link may move
+between two reads.
 """
 
 from __future__ import annotations
@@ -57,9 +58,9 @@ def followed(uri: str) -> str:
             return place
         about = read_alias(place)
         target = link if about is None else about[_TARGET]
-        if target is None:
+        if not target:  # no alias, or an alias that points to nothing yet
             return place
-        place = _beside(place, target)
+        place = beside(place, target)
     raise UserError(f"{uri}: found an alias of itself; expected a folder")
 
 
@@ -76,7 +77,7 @@ def _link(uri: str) -> str | None:
         return None
 
 
-def _beside(alias: str, target: str) -> str:
+def beside(alias: str, target: str) -> str:
     """Return `target` relative to the folder of `alias`."""
     scheme, slashes, path = (str(alias) if "://" in str(alias) else filesystem(alias)[1]).rpartition("://")
     return f"{scheme}{slashes}{posixpath.normpath(posixpath.join(posixpath.dirname(path.rstrip('/')), target))}"

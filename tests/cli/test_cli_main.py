@@ -32,7 +32,7 @@ COMMANDS = [
         "evaluate",
         "constrain",
     ),
-    *("report", "serve", "compare", "nightly", "rollback", "validate", "submit", "doctor"),
+    *("report", "serve", "compare", "nightly", "status", "rollback", "validate", "submit", "doctor"),
 ]
 
 

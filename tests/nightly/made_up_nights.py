@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from made_records import made_record
 from platform_desk import make_policy
 
 from prefrec_ray.evaluation.results.records import Evaluation, ItemShare, ServedItems, Support
 from prefrec_ray.evaluation.results.verdict import verdicts
+from prefrec_ray.guard_rails import GuardRail, Status
 from prefrec_ray.nightly.check import FeedbackStatistics, NightCounts, Spans
 from prefrec_ray.nightly.folder import LoopFolder, Night
 from prefrec_ray.nightly.run import run_night
-from prefrec_ray.nightly.settings import LoopSettings
+from prefrec_ray.nightly.settings import CanarySettings, LoopSettings
+from prefrec_ray.serving.settings import Canary
 from prefrec_ray.storage import followed
 
 NAME = "PrefRec"
-#: The steps of a night with work to do, in their order; the last one, `promote`, follows.
+#: The steps of a night with work to do, in their order, if there is no canary; the last one, `release`, follows.
 STEPS = ("check", "prepare", "train", "evaluate", "report")
 #: Positions of the first log, and of the second.
 RANGES = ((0, 999_999), (1_000_000, 1_999_999))
@@ -69,6 +72,36 @@ def several(bundle: str) -> Evaluation:
     return outcome.model_copy(update={"verdicts": verdicts(outcome)})
 
 
+class Difference(NamedTuple):
+    value: float
+    low: float
+    high: float
+
+
+class RailResult(NamedTuple):
+    rail: GuardRail
+    status: Status
+
+
+class MadeComparison(NamedTuple):
+    """A comparison of 100 users of the canary with 1,900 others."""
+
+    objective: Difference
+    rails: Sequence[RailResult]
+    elapsed_days: float
+    users: Mapping[str, int]
+
+
+def made_comparison(value: float, half: float = 0.2, days: float = 5.0, **rails: float) -> MadeComparison:
+    """Compare with this difference and half its interval. `rails`: margin of a guard-rail `feedback.NAME >= -2 %`."""
+    found = []
+    for name, margin in rails.items():
+        rail = GuardRail.from_text(f"feedback.{name} >= -2 %")
+        found.append(RailResult(rail, rail.status(margin - 0.01, margin + 0.01)))
+    users = {"main": 1900, **{f"night-{night}": 100 for night in range(1, 30)}}
+    return MadeComparison(Difference(value, value - half, value + half), found, days, users)
+
+
 @dataclass
 class Steps:
     """Two logs: a number of requests a night, of which some have no clicks. `stop`: the step that is killed."""
@@ -84,6 +117,7 @@ class Steps:
     calls: list[str] = field(default_factory=list)
     without: Spans = ()
     before: list[int] = field(default_factory=list)
+    compared: MadeComparison = field(default_factory=lambda: made_comparison(0.0))
 
     def _call(self, name: str) -> None:
         self.calls.append(name)
@@ -125,6 +159,10 @@ class Steps:
         self._call("evaluate")
         self.before = [int(Path(one).parent.name) for one in before]
         return self.result
+
+    def compare(self, canary: Canary, settings: CanarySettings) -> MadeComparison:
+        self._call(f"compare {canary.arm} {canary.share:g}")
+        return self.compared
 
     def report(self, run: str, file: str) -> None:
         self._call("report")
@@ -171,7 +209,7 @@ class Loop:
         return self.again(digest)
 
     def again(self, digest: str = "same") -> Night:
-        loop = LoopSettings.model_validate({"folder": str(self.path), **self.settings})
+        loop = LoopSettings.model_validate({"folder": str(self.path), "release": "promote", **self.settings})
         self.steps.digest = digest
         return run_night(loop, self.steps, self.printed.append, lambda: 0.0)
 

@@ -31,9 +31,9 @@ from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate
 
 SCRIPT = Path(__file__).with_name("night_of_a_candidate.py")
-STAGES = ("prepare", "train", "evaluate", "report", "promote")
+STAGES = ("prepare", "train", "evaluate", "report", "release")
 #: A night that has promoted its policy, and that removes files of old nights.
-AFTER = "after promote"
+AFTER = "after release"
 KILLS, OF_EACH_STAGE = 40, 5
 #: Every process that a night starts has this in its environment.
 MARK = "PREFREC_KILLED_NIGHT"
@@ -55,7 +55,7 @@ class Nights:
         sections = logs_and_data(str(self.home)) | {
             "train": {"validation": None, "checkpoint_every": 1, "config": config},
             "evaluate": {"estimators": ["model"], "model": {"models": 2, "users": 10, "requests": 30}},
-            "loop": {"folder": str(loop), "keep": 3, "accept": list(range(1, 100))},
+            "loop": {"folder": str(loop), "release": "promote", "keep": 3, "accept": list(range(1, 100))},
         }
         file = loop.with_suffix(".yaml")
         file.write_text(yaml.safe_dump(sections))
@@ -100,7 +100,7 @@ class Nights:
         """Return the newest night and its stage."""
         file = Path(self.loop.uri, "nights.json")
         last = json.loads(file.read_text().splitlines()[-1]) if file.exists() else {"night": 0, "done": []}
-        steps = ("check", *STAGES, AFTER)
+        steps = ("check", "look", *STAGES, AFTER)
         return last["night"], steps[len(last["done"])]
 
 

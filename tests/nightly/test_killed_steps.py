@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from made_up_nights import Killed, Loop
+from made_up_nights import Killed, Loop, MadeComparison, made_comparison
 
 import prefrec_ray
 from prefrec_ray.policy import Policy
@@ -121,6 +121,41 @@ def test_a_promotion_is_killed_once_in_every_step(loop: Loop, tmp_path: Path) ->
         assert back.promoted == ((1, 2) if 3 in promoted else (1, 3))
     assert states == sorted(states)  # once new, never old
     assert {*states} == {(1, 2), (1, 2, 3)}
+
+
+@pytest.mark.parametrize(
+    ("compared", "after"),
+    [
+        (made_comparison(0.5), ((1,), (), 3)),
+        (made_comparison(-0.5), ((), (1,), 3)),
+        (made_comparison(0.5, like=0.0), ((), (), 1)),
+    ],
+)
+def test_a_look_and_the_next_canary_are_killed_once_in_every_step(
+    loop: Loop, tmp_path: Path, compared: MadeComparison, after: tuple[tuple[int, ...], tuple[int, ...], int]
+) -> None:
+    """No policy is promoted or withdrawn without a line in nights.json, and there is at most one canary."""
+    loop.settings["release"] = "canary"
+    loop.night()
+    loop.night()
+    loop.steps.compared = compared
+    seen = set()
+    for killed in killed_at_each_change(Loop.night, loop, tmp_path / "killed"):
+        record = killed.folder.record()
+        seen.add((record.promoted, record.withdrawn, None if record.canary is None else record.canary.night))
+        looks = {night.look.night: night.look.decision for night in killed.folder.nights() if night.look is not None}
+        if record.promoted or record.withdrawn:
+            assert looks[1] == ("promote" if record.promoted else "withdraw")
+        if record.canary is not None and record.canary.night == 1 and record.canary.share > 0.05:
+            assert killed.folder.nights()[-1].look.share == record.canary.share
+        killed.steps.log = [*loop.steps.log, (1000, False)]  # of the killed process
+        if killed.statuses()[2:] in ([], ["unfinished"]):  # killed before or within the third night
+            killed.again()
+        record = killed.folder.record()
+        assert (record.promoted, record.withdrawn, record.canary.night) == after
+        assert (record.canary.share, len(killed.folder.nights())) == (0.1 if after[2] == 1 else 0.05, 3)
+    begun = {((), (), 1), after}
+    assert begun <= seen <= begun | {(*after[:2], None)}
 
 
 def test_a_rollback_is_killed_once_in_every_step(loop: Loop, tmp_path: Path) -> None:

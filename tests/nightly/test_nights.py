@@ -23,7 +23,7 @@ def loop_yaml(folder: Path, **changes: Any) -> str:
     sections = logs_and_data(str(folder)) | {
         "train": {"validation": None, "config": {**NETWORKS, "num_epochs": 0.2, "updates_per_iteration": 4}},
         "evaluate": {"model": {"models": 2, "users": 10, "requests": 30}},
-        "loop": {"folder": str(folder / "loop")},
+        "loop": {"folder": str(folder / "loop"), "release": "promote"},
         **changes,
     }
     file = folder / "loop.yaml"
@@ -38,7 +38,7 @@ def test_a_night_and_one_without_news(ray_session: None, tmp_path: Path, capfd: 
     assert run(["nightly", config]) == 0
     (line,) = map(json.loads, (tmp_path / "loop/nights.json").read_text().splitlines())
     assert line["status"] in ("kept", "promoted")
-    assert line["done"] == ["check", "prepare", "train", "evaluate", "report", "promote"]
+    assert line["done"] == ["check", "look", "prepare", "train", "evaluate", "report", "release"]
     logged = json.loads((tmp_path / "logs/log.json").read_text())["counts"]
     assert (line["log"]["requests"], line["log"]["users"]) == (logged["interactions"], logged["users"])
     assert set(line["log"]["feedback"]) == {"click", "like", "watch_ratio", "follow", "share", "comment"}
@@ -73,9 +73,10 @@ def test_a_night_and_one_without_news(ray_session: None, tmp_path: Path, capfd: 
         ({"train": {"dataset": "data"}}, "train: key 'dataset': found a data set; expected none"),
         ({"evaluate": {"estimators": ["ncis"]}}, "evaluate: key 'estimators': expected model"),
         ({"loop": {"keep": 3}}, "loop: key 'folder' is missing"),
-        ({"loop": {"folder": "x", "promote": "all"}}, "loop: key 'promote': expected 'candidates' or 'none'"),
+        ({"loop": {"folder": "x", "promote": "none"}}, "found the key 'promote'; expected its new name 'release'"),
+        ({"loop": {"folder": "x"}}, "loop: key 'release': found canary; expected promote or none with a source of "),
         (
-            {"loop": {"folder": "x", "compact_days": 2}},
+            {"loop": {"folder": "x", "release": "promote", "compact_days": 2}},
             "loop: key 'compact_days': found a value; expected it only with a source of ",
         ),
         ({"loop": {"folder": "x", "accept": [0]}}, "loop: key 'accept.0': "),

@@ -64,7 +64,7 @@ def test_a_policy_is_averaged_with_those_that_were_promoted_before_and_not_rolle
 
 
 def test_a_loop_may_judge_and_never_promote(loop: Loop) -> None:
-    loop.settings["promote"] = "none"
+    loop.settings["release"] = "none"
     night = loop.night()
     assert (night.verdict, night.status, loop.current) == ("candidate", "kept", None)
 
@@ -88,6 +88,8 @@ def test_rollback_reports_from_which_policy_to_which(loop: Loop, capsys: pytest.
         "target": "nights/0005/run/policy",
         "promoted": [1, 5],
         "rolled_back": [4, 2],
+        "canary": None,
+        "withdrawn": [],
     }
 
 
@@ -159,7 +161,7 @@ def test_a_damaged_record_ends_a_night_before_it_begins(loop: Loop, text: str) -
         loop.folder.back()
 
 
-@pytest.mark.parametrize("change", ["settings", "promote"])
+@pytest.mark.parametrize("change", ["settings", "release"])
 def test_a_night_that_was_promoted_before_a_kill_stays_promoted(
     loop: Loop, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,8 +177,8 @@ def test_a_night_that_was_promoted_before_a_kill_stays_promoted(
         patched.setattr(LoopFolder, "promote", killed)
         with pytest.raises(Killed):
             loop.night()
-    if change == "promote":
-        loop.settings["promote"] = "none"
+    if change == "release":
+        loop.settings["release"] = "none"
     night = loop.again(digest="other" if change == "settings" else "same")
     assert (night.night, night.status, loop.promoted) == (2, "promoted", (1, 2))
 

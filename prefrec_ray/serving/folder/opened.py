@@ -25,7 +25,7 @@ from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.logs.events.segments import list_segments
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.serving.folder.snapshots import restore
-from prefrec_ray.serving.settings import MAIN, ServeSettings
+from prefrec_ray.serving.settings import MAIN, ServeSettings, with_canary
 from prefrec_ray.serving.state.policies import Loaded, load_policies
 from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.storage.parquet import read_sealed, seal_parquet
@@ -42,9 +42,10 @@ class Opened:
     def __init__(self, policy: str, folder: str, settings: ServeSettings) -> None:
         if "://" in folder:
             raise UserError(f"--state: found {folder}; expected a folder on a local disk, which confirms each write")
-        self.policy, self.folder = policy, folder
+        self.policy, self.folder, self.settings = policy, folder, settings
         self.notes: list[str] = []
-        loaded = load_policies(policy, settings)
+        arms = with_canary(policy, settings)
+        loaded = load_policies(policy, arms)
         with ExitStack() as stack:
             stack.enter_context(storage.claimed(folder))
             storage.make_folder(folder)
@@ -59,7 +60,7 @@ class Opened:
                 )
             if not known or self._about.schema_version != SCHEMA_VERSION:  # before a row of this version is written
                 write_about(folder, self._about)
-            self.state = self._restored(loaded, settings)
+            self.state = self._restored(loaded, arms)
             self._closing = stack.pop_all()
 
     @property
@@ -140,11 +141,7 @@ def save_items(folder: str, items: ItemTable) -> None:
 
 def arms_event(state: ServedState, clock: int) -> Event:
     """Return the row for the current arms: their shares of the users, and the hours in which feedback counts."""
-    canaries = state.settings.canaries
-    shares = [1.0 - sum(arm.share for arm in canaries), *(arm.share for arm in canaries)]
-    arms = [
-        {"arm": one.arm, "policy": one.digest, "share": share} for one, share in zip(state.loaded, shares, strict=True)
-    ]
+    arms = [{"arm": arm, "policy": policy, "share": share} for arm, policy, share in state.shares]
     settings = {"main": MAIN, "seed": state.settings.seed, "feedback_hours": state.settings.feedback_hours}
     return Event(Kind.ARMS, clock, received=clock, note=json.dumps({**settings, "arms": arms}))
 

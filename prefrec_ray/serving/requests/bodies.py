@@ -33,13 +33,17 @@ class _Body(BaseModel):
 
 
 class Recommend(_Body):
-    """POST /recommend. `timestamp` is by default the server's clock. `features` describe the user and are stored."""
+    """POST /recommend. `timestamp` is by default the server's clock. `features` describe the user and are stored.
+
+    `incumbent`: the items that the platform's own recommender would show, first k of them, for users without a policy.
+    """
 
     user: Id
     k: Annotated[int, Field(ge=1, le=MOST, strict=True)] = 10
     exclude: Annotated[list[Id], Field(max_length=4096, fail_fast=True)] = []
     timestamp: Time | None = None
     features: Annotated[dict[Text, Text | None], Field(max_length=64)] | None = None
+    incumbent: Annotated[list[Id], Field(min_length=1, max_length=MOST, fail_fast=True)] | None = None
 
 
 class Feedback(_Body):

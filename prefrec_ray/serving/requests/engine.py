@@ -14,6 +14,7 @@ from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.serving.requests.bodies import Feedback, Recommend
 from prefrec_ray.serving.requests.feedback import Recommendations, item_of, user_of, values_of
+from prefrec_ray.serving.settings import INCUMBENT
 from prefrec_ray.serving.state.counted_feedback import Key
 from prefrec_ray.serving.state.policies import ItemId
 from prefrec_ray.serving.state.state import ServedState
@@ -130,6 +131,7 @@ class Engine:
                 try:
                     self._check_time(body, clock)
                     self._check_features(body)
+                    self._check_incumbent(body)
                     row = self._row(body.user)
                 except Problem as problem:
                     plan.replies[place] = problem
@@ -161,7 +163,8 @@ class Engine:
             )
             plan.events.append(event)
             plan.shown.append((row, state.codes.find(state.codes.array(ids)).tolist()))
-            reply = {"items": ids, "propensities": chances, "policy": one.digest, "arm": one.arm}
+            known = [None if np.isnan(chance) else chance for chance in chances]  # JSON has no NaN
+            reply = {"items": ids, "propensities": known, "policy": one.digest, "arm": one.arm}
             plan.replies[place] = Reply({"event_id": event.event_id, **reply}, one.arm)
 
     def _check_time(self, body: Command, clock: int) -> None:
@@ -176,6 +179,15 @@ class Engine:
         for name in body.features or ():
             if name not in known:
                 raise Problem(422, f"features.{name}: unknown feature; expected some of {', '.join(known) or 'none'}")
+
+    def _check_incumbent(self, body: Recommend) -> None:
+        if self.state.loaded[0].digest != INCUMBENT:
+            return
+        if body.incumbent is None:
+            raise Problem(422, "incumbent: missing; expected items: no policy of the main arm is promoted yet")
+        for item in body.incumbent:
+            if isinstance(item, int) != self.state.codes.whole:
+                raise Problem(422, f"incumbent: found {item!r}; expected {self.state.codes.kind}, as for all items")
 
     def _feedback(self, plan: BatchPlan, body: Feedback, clock: int) -> Reply:
         self._check_time(body, clock)
@@ -244,6 +256,11 @@ def draw_items(
     ]
     for number in np.unique(arm).tolist():
         mine = np.flatnonzero(arm == number)
+        if state.loaded[number].digest == INCUMBENT:
+            for at in mine.tolist():
+                shown = (bodies[at].incumbent or [])[: bodies[at].k]
+                drawn[at] = shown, [float("nan")] * len(shown)
+            continue
         shelf, tracker = state.shelves[number], state.trackers[number]
         if not len(shelf.policy.items):
             continue

@@ -16,14 +16,19 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.policy import Policy
-from prefrec_ray.serving.settings import MAIN, ServeSettings
+from prefrec_ray.serving.settings import INCUMBENT, MAIN, ServeSettings
+from prefrec_ray.storage.alias import read_alias
 
 ItemId = int | str
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A policy of an arm, from its bundle; `digest` is the digest of the bundle's files."""
+    """A policy of an arm, from its bundle; `digest` is the digest of the bundle's files.
+
+    The digest `INCUMBENT` marks an arm that shows what the platform's own recommender chose. Its `policy` only defines
+    states and items.
+    """
 
     arm: str
     policy: Policy
@@ -39,9 +44,15 @@ class Loaded:
 def load_policies(main: str, settings: ServeSettings, tables: Sequence[ItemTable] = ()) -> list[Loaded]:
     """Return the policies of all arms: the main one, then canaries. Raises `UserError` if their feedback differs.
 
+    The main arm is the incumbent if the alias `main` points to no policy yet and there is a canary.
+
     Equal tables of items become one object, with its index; an equal table in `tables` is reused.
     """
-    places = {MAIN: main} | {arm.name: arm.policy for arm in settings.canaries}
+    places = {arm.name: arm.policy for arm in settings.canaries}
+    if has_policy(main):
+        places = {MAIN: main, **places}
+    elif not places:
+        raise UserError(f"{main}: points to no policy yet; expected a canary or a promoted policy")
     known = {_key(table): table for table in tables}
     loaded = []
     for name, place in places.items():
@@ -49,6 +60,8 @@ def load_policies(main: str, settings: ServeSettings, tables: Sequence[ItemTable
         policy = Policy.load(uri)
         policy = replace(policy, items=known.setdefault(_key(policy.items), policy.items))
         loaded.append(Loaded(name, policy, _hash(*map(storage.read_bytes, storage.list_files(uri)), size=6)))
+    if MAIN not in places:
+        loaded.insert(0, replace(loaded[0], arm=MAIN, digest=INCUMBENT))
     first = loaded[0].policy
     for other in loaded[1:]:
         for what, of_first, of_other in (
@@ -61,6 +74,12 @@ def load_policies(main: str, settings: ServeSettings, tables: Sequence[ItemTable
             if of_first != of_other:
                 raise UserError(f"{places[other.arm]}: found {what} {of_other}; expected {of_first} as in {main}")
     return loaded
+
+
+def has_policy(main: str) -> bool:
+    """Return False if `main` is the alias of a loop without a promoted policy."""
+    about = read_alias(main)
+    return about is None or about["target"] != ""
 
 
 def _key(items: ItemTable) -> str:

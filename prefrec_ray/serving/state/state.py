@@ -53,6 +53,13 @@ class ServedState:
         return [self.observers[one.states].scaled_by(one.policy.normaliser) for one in self.loaded]
 
     @property
+    def shares(self) -> list[tuple[str, str, float]]:
+        """Return the name, the digest of the policy and the share of the users of each arm."""
+        canaries = [arm.share for arm in self.settings.canaries]
+        shares = [1.0 - sum(canaries), *canaries]
+        return [(one.arm, one.digest, share) for one, share in zip(self.loaded, shares, strict=True)]
+
+    @property
     def policy(self) -> Policy:
         """Return the policy of the main arm."""
         return self.loaded[0].policy

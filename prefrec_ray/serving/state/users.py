@@ -96,6 +96,14 @@ class ServedUsers:
             codes = arrays["seen"][ends[row] - arrays["lengths"][row] : ends[row]]
             self._seen[row] = array("i", codes[codes >= 0].tobytes())
 
+    def deal(self, settings: ServeSettings, dealt: np.ndarray) -> None:
+        """Assign users to the arms of `settings`. `dealt` are the arms of the first users, to save time."""
+        self._settings = settings
+        self.arm[: len(dealt)] = dealt
+        new = self.ids[len(dealt) :]
+        if new:
+            self.arm[len(dealt) : len(self)] = arm_of(new, settings)
+
 
 def arm_of(users: Sequence[UserId], settings: ServeSettings) -> np.ndarray:
     """Return the arm of each user, int64 [n]: 0 is the main arm, then the canaries in their order.

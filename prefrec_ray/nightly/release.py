@@ -1,0 +1,120 @@
+"""Decisions on a canary: extend it, promote it, or withdraw it.
+
+A canary is a policy that a share of the users gets. It is compared with the current policy on the same days, by
+intervals that hold at every look (serving/experiment). The first line that applies decides:
+
+| found | decision |
+|---|---|
+| a guard-rail is broken | withdraw |
+| the objective's difference lies below 0 | withdraw |
+| the objective's difference lies above 0, and every guard-rail is kept | promote |
+| the canary has run for `longest_days` | withdraw |
+| the objective's difference lies above 0, and a guard-rail is open | extend to twice the share |
+| otherwise | extend |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
+
+from prefrec_ray.guard_rails import GuardRail, Status
+from prefrec_ray.nightly.settings import CanarySettings
+from prefrec_ray.serving.settings import MAIN, Canary
+from prefrec_ray.settings import Settings
+
+Decision = Literal["extend", "promote", "withdraw"]
+#: Largest share of the users of a canary: a comparison needs users of the current policy.
+LARGEST_SHARE = 0.5
+
+
+class Difference(Protocol):
+    """A difference of means, canary minus main, with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class RailResult(Protocol):
+    """A guard-rail and its status."""
+
+    rail: GuardRail
+    status: Status
+
+
+class Compared(Protocol):
+    """A canary compared with the main arm. `users`: by arm, if their days have passed; `elapsed_days` of the log."""
+
+    users: Mapping[str, int]
+    elapsed_days: float
+    objective: Difference
+    rails: Sequence[RailResult]
+
+
+class Look(Settings):
+    """One look at the canary of night `night`, and the decision.
+
+    `low` and `high`: interval of the objective's difference in levels. `rails`: status by guard-rail. `share`: share
+    of the users from now on.
+    """
+
+    night: int
+    decision: Decision
+    why: str
+    users: int
+    main_users: int
+    days: float
+    low: float
+    high: float
+    rails: dict[str, Status]
+    share: float
+
+    @property
+    def line(self) -> str:
+        """Return the look as one line of text."""
+        users = f"{self.users:,} users of the canary and {self.main_users:,} of the current policy"
+        done = {"extend": "extended", "promote": "promoted", "withdraw": "withdrawn"}[self.decision]
+        return f"canary of night {self.night} {done}: {self.why} ({users}, {self.days:.1f} days)"
+
+
+def look(canary: Canary, compared: Compared, settings: CanarySettings) -> Look:
+    """Return the decision on a canary by the table above."""
+    decision, why, share = _decide(compared, settings, canary.share)
+    objective = compared.objective
+    return Look(
+        night=canary.night,
+        decision=decision,
+        why=why,
+        users=compared.users.get(canary.arm, 0),
+        main_users=compared.users.get(MAIN, 0),
+        days=compared.elapsed_days,
+        low=objective.low,
+        high=objective.high,
+        rails={str(one.rail): one.status for one in compared.rails},
+        share=share,
+    )
+
+
+def _decide(compared: Compared, settings: CanarySettings, share: float) -> tuple[Decision, str, float]:
+    """Return the decision, the reason, and the share from now on."""
+    objective = compared.objective
+    difference = f"difference of {objective.value:+.2f} [{objective.low:+.2f}, {objective.high:+.2f}] levels"
+    by_status = {
+        status: ", ".join(str(one.rail) for one in compared.rails if one.status == status)
+        for status in ("broken", "open")
+    }
+    if by_status["broken"]:
+        return "withdraw", f"broken: {by_status['broken']}", 0.0
+    if objective.high < 0:
+        return "withdraw", f"{difference}, below 0", 0.0
+    better = objective.low > 0
+    if better and not by_status["open"]:
+        return "promote", f"{difference}, above 0" + (", every guard-rail is kept" if compared.rails else ""), 0.0
+    if compared.elapsed_days >= settings.longest_days:
+        missing = f"open: {by_status['open']}" if better else f"{difference} contains 0"
+        return "withdraw", f"{missing} after {settings.longest_days:g} days", 0.0
+    if better:
+        wider = min(2 * share, LARGEST_SHARE)
+        return "extend", f"{difference}, above 0; open: {by_status['open']}; share {wider:.0%}", wider
+    return "extend", f"{difference}", share

@@ -1,0 +1,156 @@
+"""Staged release: a candidate becomes a canary, and looks at it extend, promote or withdraw it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from made_up_nights import Killed, Loop, made_comparison
+
+from prefrec_ray.cli.main import run as prefrec
+from prefrec_ray.nightly.folder import LoopFolder
+
+
+@pytest.fixture
+def loop(tmp_path: Path) -> Loop:
+    return Loop(tmp_path / "loop", settings={"release": "canary"})
+
+
+def test_a_candidate_becomes_a_canary_and_then_the_current_policy(loop: Loop) -> None:
+    night = loop.night()
+    record = loop.folder.record()
+    assert (night.status, loop.current) == ("canary", None)
+    assert record.canary is not None
+    assert (record.canary.night, record.canary.share, record.canary.target) == (1, 0.05, "nights/0001/run/policy")
+
+    loop.steps.compared = made_comparison(0.1)  # its interval contains 0
+    loop.steps.calls.clear()
+    night = loop.night()
+    assert (night.status, loop.steps.calls) == ("waiting", ["check", "compare night-1 0.05"])  # nothing is trained
+    assert night.look is not None
+    assert night.look.decision == "extend"
+
+    loop.steps.compared = made_comparison(0.5)
+    night = loop.night()
+    assert (night.status, loop.promoted, loop.current) == ("canary", (1,), 1)  # its own policy is the next canary
+    assert loop.statuses() == ["promoted", "waiting", "canary"]
+    record = loop.folder.record()
+    assert record.canary is not None
+    assert record.canary.night == 3
+
+
+@pytest.mark.parametrize(
+    ("compared", "decision", "why"),
+    [
+        (made_comparison(-0.5), "withdraw", "difference of -0.50 [-0.70, -0.30] levels, below 0"),
+        (made_comparison(0.5, like=-0.05), "withdraw", "broken: feedback.like >= -2 %"),
+        (made_comparison(-0.5, like=-0.05), "withdraw", "broken: feedback.like >= -2 %"),
+        (made_comparison(0.1, days=28.0), "withdraw", "contains 0 after 28 days"),
+        (made_comparison(0.5, like=0.0, days=28.0), "withdraw", "open: feedback.like >= -2 % after 28 days"),
+        (made_comparison(0.5, like=0.05), "promote", "above 0, every guard-rail is kept"),
+        (made_comparison(0.5), "promote", "above 0"),
+        (made_comparison(0.5, like=0.05, days=28.0), "promote", "above 0, every guard-rail is kept"),
+        (made_comparison(0.5, like=0.0), "extend", "open: feedback.like >= -2 %; share 10%"),
+        (made_comparison(0.1, like=0.05), "extend", "difference of +0.10 [-0.10, +0.30] levels"),
+    ],
+)
+def test_the_first_line_of_the_table_that_applies_decides(loop: Loop, compared, decision: str, why: str) -> None:
+    loop.night()
+    loop.steps.compared = compared
+    night = loop.night(gain=0.0)
+    assert night.look is not None
+    assert (night.look.decision, why in night.look.why) == (decision, True), night.look.why
+    record = loop.folder.record()
+    assert (record.canary is not None) == (decision == "extend")
+    assert record.promoted == ((1,) if decision == "promote" else ())
+    assert record.withdrawn == ((1,) if decision == "withdraw" else ())
+
+
+def test_the_share_doubles_up_to_a_half_while_only_guard_rails_are_open(loop: Loop) -> None:
+    loop.night()
+    loop.steps.compared = made_comparison(0.5, like=0.0)
+    shares = [loop.night().look.share for _ in range(5)]
+    assert shares == [0.1, 0.2, 0.4, 0.5, 0.5]
+    assert loop.folder.record().canary.share == 0.5
+
+
+def test_a_withdrawn_policy_never_returns(loop: Loop) -> None:
+    loop.night()
+    loop.steps.compared = made_comparison(-0.5)
+    loop.night(gain=0.0)
+    loop.folder.begin_canary(1, 0.05, 0)
+    loop.folder.promote(1)
+    assert (loop.folder.record().canary, loop.promoted) == (None, ())
+    assert loop.statuses() == ["withdrawn", "kept"]
+
+
+@pytest.mark.parametrize(("explore", "status"), [(True, "canary"), (False, "kept")])
+def test_an_inconclusive_policy_is_a_canary_only_if_the_loop_explores(loop: Loop, explore: bool, status: str) -> None:
+    loop.settings["canary"] = {"explore": explore, "share": 0.2}
+    night = loop.night(gain=0.5, states=0.3)
+    assert (night.verdict, night.status) == ("inconclusive", status)
+    loop.steps.compared = made_comparison(-0.5)
+    assert loop.night(gain=-0.5).status == "kept"  # a policy that is estimated to lose is never shown
+
+
+def test_rollback_withdraws_the_canary_first(loop: Loop, capsys: pytest.CaptureFixture[str]) -> None:
+    loop.night()
+    loop.steps.compared = made_comparison(0.5)
+    loop.night()
+    loop.night()
+    assert (loop.promoted, loop.folder.record().canary.night) == ((1, 2), 3)
+    assert prefrec(["rollback", str(loop.path)]) == 0
+    assert "withdrawn: the canary of night 3" in capsys.readouterr().out
+    assert (loop.promoted, loop.folder.record().canary) == ((1, 2), None)
+    assert prefrec(["rollback", str(loop.path)]) == 0
+    assert "from night 2 to night 1" in capsys.readouterr().out
+
+
+def test_the_files_of_the_canary_stay(loop: Loop) -> None:
+    loop.settings["keep"] = 1
+    loop.night()
+    for _ in range(3):
+        loop.night()
+    assert (loop.path / "nights/0001/run/policy/policy.json").exists()
+
+
+def test_status_shows_the_canary_and_the_last_look(loop: Loop, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prefrec(["status", str(loop.path)]) == 2
+    assert capsys.readouterr().err.endswith("no night yet; expected the folder of a loop with nights.json\n")
+    loop.night()
+    loop.steps.compared = made_comparison(0.5, like=0.0)
+    loop.night()
+    assert prefrec(["status", str(loop.path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["current: none promoted yet", "canary:  night 1, 10% of the users, since 1970-01-01 00:00 UTC"]
+    assert lines[2].startswith("last look: canary of night 1 extended: difference of +0.50 [+0.30, +0.70] levels")
+    assert lines[3] == "  feedback.like >= -2 %: open"
+    assert prefrec(["status", str(loop.path), "--json"]) == 0
+    about = json.loads(capsys.readouterr().out)
+    assert (about["canary"]["night"], about["look"]["decision"]) == (1, "extend")
+    assert [night["status"] for night in about["nights"]] == ["canary", "waiting"]
+
+
+@pytest.mark.parametrize("value", [0.5, -0.5])
+def test_a_decision_is_carried_out_as_first_taken_after_a_kill(
+    loop: Loop, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log may have grown meanwhile, and would decide otherwise."""
+    loop.night()
+    loop.steps.compared = made_comparison(value)
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LoopFolder, "carry_out", killed)
+        with pytest.raises(Killed):
+            loop.night(gain=0.0)
+    assert loop.folder.record().canary is not None
+    loop.steps.compared = made_comparison(0.0)
+    loop.again()
+    record = loop.folder.record()
+    assert record.canary is None
+    assert record.promoted == ((1,) if value > 0 else ())
+    assert record.withdrawn == (() if value > 0 else (1,))
