@@ -106,6 +106,10 @@ class LoopFolder:
         """Return the alias of the policy that is served."""
         return storage.join(self.uri, "current")
 
+    def bundle(self, canary: Canary) -> str:
+        """Return the bundle of the canary."""
+        return storage.join(self.uri, canary.target)
+
     def path(self, night: int, *parts: str) -> str:
         """Return a file or folder of a night."""
         return storage.join(self.uri, "nights", f"{night:04d}", *parts)

@@ -15,11 +15,14 @@ intervals that hold at every look (serving/experiment). The first line that appl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+import math
+from typing import Literal
 
-from prefrec_ray.guard_rails import GuardRail, Status
+from pydantic import Field
+
+from prefrec_ray.guard_rails import Status
 from prefrec_ray.nightly.settings import CanarySettings
+from prefrec_ray.serving.experiment.compare import CanaryComparison
 from prefrec_ray.serving.settings import MAIN, Canary
 from prefrec_ray.settings import Settings
 
@@ -28,47 +31,23 @@ Decision = Literal["extend", "promote", "withdraw"]
 LARGEST_SHARE = 0.5
 
 
-class Difference(Protocol):
-    """A difference of means, canary minus main, with its interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-class RailResult(Protocol):
-    """A guard-rail and its status."""
-
-    rail: GuardRail
-    status: Status
-
-
-class Compared(Protocol):
-    """A canary compared with the main arm. `users`: by arm, if their days have passed; `elapsed_days` of the log."""
-
-    users: Mapping[str, int]
-    elapsed_days: float
-    objective: Difference
-    rails: Sequence[RailResult]
-
-
 class Look(Settings):
     """One look at the canary of night `night`, and the decision.
 
-    `low` and `high`: interval of the objective's difference in levels. `rails`: status by guard-rail. `share`: share
-    of the users from now on.
+    `low` and `high`: interval of the objective's difference in levels, None without a bound. `rails`: status by
+    guard-rail. `share`: share of the users from now on.
     """
 
     night: int
     decision: Decision
     why: str
-    users: int
-    main_users: int
-    days: float
-    low: float
-    high: float
-    rails: dict[str, Status]
     share: float
+    users: int = 0
+    main_users: int = 0
+    days: float = 0.0
+    low: float | None = None
+    high: float | None = None
+    rails: dict[str, Status] = Field(default_factory=dict)
 
     @property
     def line(self) -> str:
@@ -78,8 +57,11 @@ class Look(Settings):
         return f"canary of night {self.night} {done}: {self.why} ({users}, {self.days:.1f} days)"
 
 
-def look(canary: Canary, compared: Compared, settings: CanarySettings) -> Look:
-    """Return the decision on a canary by the table above."""
+def look(canary: Canary, compared: CanaryComparison | None, settings: CanarySettings) -> Look:
+    """Return the decision on a canary by the table above. `compared` is None if no server serves the canary yet."""
+    if compared is None:
+        why = "no server serves it yet (POST /reload)"
+        return Look(night=canary.night, decision="extend", why=why, share=canary.share)
     decision, why, share = _decide(compared, settings, canary.share)
     objective = compared.objective
     return Look(
@@ -89,14 +71,18 @@ def look(canary: Canary, compared: Compared, settings: CanarySettings) -> Look:
         users=compared.users.get(canary.arm, 0),
         main_users=compared.users.get(MAIN, 0),
         days=compared.elapsed_days,
-        low=objective.low,
-        high=objective.high,
+        low=_finite(objective.low),
+        high=_finite(objective.high),
         rails={str(one.rail): one.status for one in compared.rails},
         share=share,
     )
 
 
-def _decide(compared: Compared, settings: CanarySettings, share: float) -> tuple[Decision, str, float]:
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
+
+
+def _decide(compared: CanaryComparison, settings: CanarySettings, share: float) -> tuple[Decision, str, float]:
     """Return the decision, the reason, and the share from now on."""
     objective = compared.objective
     difference = f"difference of {objective.value:+.2f} [{objective.low:+.2f}, {objective.high:+.2f}] levels"

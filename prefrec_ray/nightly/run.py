@@ -198,7 +198,8 @@ def _look(night: Night, folder: LoopFolder, loop: LoopSettings, work: Stages) ->
         canary = folder.record().canary
         if canary is None:
             return night
-        night = night.model_copy(update={"look": look(canary, work.compare(canary, loop.canary), loop.canary)})
+        compared = work.compare(canary, folder.bundle(canary), loop.canary)
+        night = night.model_copy(update={"look": look(canary, compared, loop.canary)})
         folder.write(night)
     assert night.look is not None
     folder.carry_out(night.look)

@@ -19,12 +19,13 @@ from prefrec_ray.logs.events.format import read_about
 from prefrec_ray.logs.events.segments import compact
 from prefrec_ray.nightly.average import average
 from prefrec_ray.nightly.check import NightCounts, Spans, count, ranges
-from prefrec_ray.nightly.release import Compared
 from prefrec_ray.nightly.settings import CanarySettings
+from prefrec_ray.policy import Policy
 from prefrec_ray.reports.page import write_report
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import start_run
 from prefrec_ray.runtime.progress import Report, silent, step
+from prefrec_ray.serving.experiment.compare import CanaryComparison, compare_canary
 from prefrec_ray.serving.settings import Canary
 
 
@@ -66,9 +67,13 @@ class Stages:
         with step(self.progress, "check the log"):
             return count(self.prepare_.source, self.prepare_.seed, spans)
 
-    def compare(self, canary: Canary, settings: CanarySettings) -> Compared:
-        """Compare the canary with the current policy in the event logs."""
-        raise NotImplementedError
+    def compare(self, canary: Canary, bundle: str, settings: CanarySettings) -> CanaryComparison | None:
+        """Compare the canary, whose policy is `bundle`, with the current policy in the event logs."""
+        source, rails = self.prepare_.source, guard_rails(self.evaluate_.guard_rails)
+        assert isinstance(source, EventsSource)
+        with step(self.progress, "compare the canary"):
+            items = Policy.load(bundle).items if rails else None
+            return compare_canary(source.paths, canary.arm, self.train_.task, rails, settings.days, items=items)
 
     def prepare(self, dataset: str, without: Spans) -> None:
         """Run `prefrec prepare`."""

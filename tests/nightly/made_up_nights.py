@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from made_records import made_record
 from platform_desk import make_policy
 
 from prefrec_ray.evaluation.results.records import Evaluation, ItemShare, ServedItems, Support
 from prefrec_ray.evaluation.results.verdict import verdicts
-from prefrec_ray.guard_rails import GuardRail, Status
+from prefrec_ray.guard_rails import GuardRail
 from prefrec_ray.nightly.check import FeedbackStatistics, NightCounts, Spans
 from prefrec_ray.nightly.folder import LoopFolder, Night
 from prefrec_ray.nightly.run import run_night
 from prefrec_ray.nightly.settings import CanarySettings, LoopSettings
+from prefrec_ray.serving.experiment.compare import CanaryComparison, GuardRailResult
+from prefrec_ray.serving.experiment.estimates import ArmEstimate
 from prefrec_ray.serving.settings import Canary
 from prefrec_ray.storage import followed
 
@@ -72,34 +73,18 @@ def several(bundle: str) -> Evaluation:
     return outcome.model_copy(update={"verdicts": verdicts(outcome)})
 
 
-class Difference(NamedTuple):
-    value: float
-    low: float
-    high: float
+def made_comparison(value: float, half: float = 0.2, days: float = 5.0, **rails: float) -> CanaryComparison:
+    """Compare 100 users of any canary with 1,900 others, with this difference and half its interval.
 
-
-class RailResult(NamedTuple):
-    rail: GuardRail
-    status: Status
-
-
-class MadeComparison(NamedTuple):
-    """A comparison of 100 users of the canary with 1,900 others."""
-
-    objective: Difference
-    rails: Sequence[RailResult]
-    elapsed_days: float
-    users: Mapping[str, int]
-
-
-def made_comparison(value: float, half: float = 0.2, days: float = 5.0, **rails: float) -> MadeComparison:
-    """Compare with this difference and half its interval. `rails`: margin of a guard-rail `feedback.NAME >= -2 %`."""
+    `rails`: margin of a guard-rail `feedback.NAME >= -2 %`.
+    """
     found = []
     for name, margin in rails.items():
-        rail = GuardRail.from_text(f"feedback.{name} >= -2 %")
-        found.append(RailResult(rail, rail.status(margin - 0.01, margin + 0.01)))
+        rail, low, high = GuardRail.from_text(f"feedback.{name} >= -2 %"), margin - 0.01, margin + 0.01
+        found.append(GuardRailResult(rail, low, high, rail.status(low, high)))
     users = {"main": 1900, **{f"night-{night}": 100 for night in range(1, 30)}}
-    return MadeComparison(Difference(value, value - half, value + half), found, days, users)
+    objective = ArmEstimate(value, value - half, value + half, 2000)
+    return CanaryComparison(users, 0, days, {}, objective, found, [])
 
 
 @dataclass
@@ -117,7 +102,7 @@ class Steps:
     calls: list[str] = field(default_factory=list)
     without: Spans = ()
     before: list[int] = field(default_factory=list)
-    compared: MadeComparison = field(default_factory=lambda: made_comparison(0.0))
+    compared: CanaryComparison | None = field(default_factory=lambda: made_comparison(0.0))
 
     def _call(self, name: str) -> None:
         self.calls.append(name)
@@ -160,7 +145,8 @@ class Steps:
         self.before = [int(Path(one).parent.name) for one in before]
         return self.result
 
-    def compare(self, canary: Canary, settings: CanarySettings) -> MadeComparison:
+    def compare(self, canary: Canary, bundle: str, settings: CanarySettings) -> CanaryComparison | None:
+        assert Path(bundle, "policy.json").exists()
         self._call(f"compare {canary.arm} {canary.share:g}")
         return self.compared
 

@@ -10,6 +10,7 @@ from made_up_nights import Killed, Loop, made_comparison
 
 from prefrec_ray.cli.main import run as prefrec
 from prefrec_ray.nightly.folder import LoopFolder
+from prefrec_ray.serving.experiment.compare import CanaryComparison
 
 
 @pytest.fixture
@@ -55,7 +56,9 @@ def test_a_candidate_becomes_a_canary_and_then_the_current_policy(loop: Loop) ->
         (made_comparison(0.1, like=0.05), "extend", "difference of +0.10 [-0.10, +0.30] levels"),
     ],
 )
-def test_the_first_line_of_the_table_that_applies_decides(loop: Loop, compared, decision: str, why: str) -> None:
+def test_the_first_line_of_the_table_that_applies_decides(
+    loop: Loop, compared: CanaryComparison, decision: str, why: str
+) -> None:
     loop.night()
     loop.steps.compared = compared
     night = loop.night(gain=0.0)
@@ -83,6 +86,14 @@ def test_a_withdrawn_policy_never_returns(loop: Loop) -> None:
     loop.folder.promote(1)
     assert (loop.folder.record().canary, loop.promoted) == (None, ())
     assert loop.statuses() == ["withdrawn", "kept"]
+
+
+def test_a_canary_that_no_server_serves_yet_is_extended(loop: Loop) -> None:
+    loop.night()
+    loop.steps.compared = None
+    night = loop.night()
+    assert (night.status, night.look.why) == ("waiting", "no server serves it yet (POST /reload)")
+    assert loop.folder.record().canary.share == 0.05
 
 
 @pytest.mark.parametrize(("explore", "status"), [(True, "canary"), (False, "kept")])

@@ -17,10 +17,11 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from made_up_nights import Killed, Loop, MadeComparison, made_comparison
+from made_up_nights import Killed, Loop, made_comparison
 
 import prefrec_ray
 from prefrec_ray.policy import Policy
+from prefrec_ray.serving.experiment.compare import CanaryComparison
 
 PACKAGE = Path(prefrec_ray.__file__).parent
 WATCHED = tuple(str(PACKAGE / name) for name in ("nightly", "storage"))
@@ -132,7 +133,7 @@ def test_a_promotion_is_killed_once_in_every_step(loop: Loop, tmp_path: Path) ->
     ],
 )
 def test_a_look_and_the_next_canary_are_killed_once_in_every_step(
-    loop: Loop, tmp_path: Path, compared: MadeComparison, after: tuple[tuple[int, ...], tuple[int, ...], int]
+    loop: Loop, tmp_path: Path, compared: CanaryComparison, after: tuple[tuple[int, ...], tuple[int, ...], int]
 ) -> None:
     """No policy is promoted or withdrawn without a line in nights.json, and there is at most one canary."""
     loop.settings["release"] = "canary"

@@ -260,7 +260,8 @@ def test_without_users_every_guard_rail_is_open(tmp_path: Path, capsys: pytest.C
     )
     items = make_policy().items
     for _ in range(2):
-        comparison = compare_canary([str(tmp_path / "state")], "frequency", rails, 7.0, items=items)
+        comparison = compare_canary([str(tmp_path / "state")], "a", "frequency", rails, 7.0, items=items)
+        assert comparison is not None
         assert [one.status for one in comparison.rails] == ["open"] * 6
         assert comparison.users == {"main": 0, "a": 0}
         assert (comparison.objective.low, comparison.objective.high) == (-5, 5)

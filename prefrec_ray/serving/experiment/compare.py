@@ -64,6 +64,7 @@ class CanaryComparison:
 
     users: Mapping[str, int]  # per arm, if their outcomes are final
     waiting: int  # users of both arms whose outcomes are not final yet
+    elapsed_days: float  # from the first user to the last row
     policies: Mapping[str, list[str]]  # arm -> digests of its policies
     objective: ArmEstimate
     rails: list[GuardRailResult]
@@ -109,22 +110,24 @@ class Comparison:
 
 def compare_canary(
     folders: Sequence[str],
+    canary: str,
     task: Task,
     rails: Sequence[GuardRail],
     days: float,
     alpha: float = ALPHA,
     items: ItemTable | None = None,
-) -> CanaryComparison:
-    """Compare the only canary in the event logs `folders`, one per server, with the main arm.
+) -> CanaryComparison | None:
+    """Compare the arm `canary` in the event logs `folders`, one per server, with the main arm.
 
-    `items` have the kinds of guard-rails. A few columns of all events are in memory, about 60 bytes per event. Without
-    users, every guard-rail is open. Raises `UserError` for a folder that is not an event log, if there is not one
-    canary, and for a guard-rail on feedback or items that are unknown.
+    Returns None if the servers do not serve this arm now. `items` have the kinds of guard-rails. A few columns of all
+    events are in memory, about 60 bytes per event. Without users, every guard-rail is open. Raises `UserError` for a
+    folder that is not an event log, and for a guard-rail on feedback or items that are unknown.
     """
-    canaries = compare(folders, days, task, rails, alpha, items).canaries
-    if len(canaries) > 1:
-        raise UserError(f"{folders[0]}: found canaries {', '.join(canaries)}; expected one")
-    return next(iter(canaries.values()))
+    events, about = _opened(folders, rails)
+    if canary not in list(events.shares)[1:]:
+        return None
+    experiment = _Experiment.from_events(events, about, round(days * DAY_MS), rails, items)
+    return experiment.of_canary(list(events.shares).index(canary), task, rails, alpha)
 
 
 def compare(
@@ -135,14 +138,8 @@ def compare(
     alpha: float = ALPHA,
     items: ItemTable | None = None,
 ) -> Comparison:
-    """Compare all canaries with the main arm, each as `compare_canary` does."""
-    about = read_about(folders[0])
-    for folder in folders[1:]:
-        about.check_same(read_about(folder), f"{folder}: found another kind of log than {folders[0]}")
-    for rail in rails:
-        if rail.measure == "feedback" and rail.name not in about.feedback:
-            raise UserError(f"guard-rail {rail}: found {rail.name}; expected one of {', '.join(about.feedback)}")
-    events = read_events(folders, about)
+    """Compare all canaries with the main arm, each as `compare_canary` does. Raises `UserError` without a canary."""
+    events, about = _opened(folders, rails)
     arms = list(events.shares)
     if len(arms) < 2:
         raise UserError(f"{folders[0]}: found one arm; expected canaries (serve.canaries) to compare {MAIN} with")
@@ -152,6 +149,16 @@ def compare(
     return Comparison(days, len(who.arm) - experiment.final, who.moved, canaries)
 
 
+def _opened(folders: Sequence[str], rails: Sequence[GuardRail]) -> tuple[Events, About]:
+    about = read_about(folders[0])
+    for folder in folders[1:]:
+        about.check_same(read_about(folder), f"{folder}: found another kind of log than {folders[0]}")
+    for rail in rails:
+        if rail.measure == "feedback" and rail.name not in about.feedback:
+            raise UserError(f"guard-rail {rail}: found {rail.name}; expected one of {', '.join(about.feedback)}")
+    return read_events(folders, about), about
+
+
 @dataclass(frozen=True)
 class _Experiment:
     """Participants and their outcomes. Those of the first `final` participants are final."""
@@ -159,6 +166,7 @@ class _Experiment:
     arms: list[str]
     who: Participants
     final: int
+    elapsed_days: float
     days_ms: int
     seen: Behavior
     shares: Mapping[str, ItemShares]  # by kind
@@ -183,7 +191,8 @@ class _Experiment:
                 if rail.name not in shares:
                     shares[rail.name] = ItemShares.from_impressions(events, seen, items, kind.codes)
         final = int((who.begin + days_ms + events.feedback_ms < events.until).sum())
-        return cls(list(events.shares), who, final, days_ms, seen, shares, codes, _policies(events))
+        elapsed = (events.until - int(who.begin[0])) / DAY_MS if len(who.begin) else 0.0
+        return cls(list(events.shares), who, final, elapsed, days_ms, seen, shares, codes, _policies(events))
 
     def of_canary(self, canary: int, task: Task, rails: Sequence[GuardRail], alpha: float) -> CanaryComparison:
         name, arm = self.arms[canary], self.who.arm
@@ -199,6 +208,7 @@ class _Experiment:
         return CanaryComparison(
             users={self.arms[one]: int((arm[: self.final] == one).sum()) for one in (0, canary)},
             waiting=int(np.isin(arm[self.final :], (0, canary)).sum()),
+            elapsed_days=self.elapsed_days,
             policies={one: self.policies.get(one, []) for one in (MAIN, name)},
             objective=self._sample(self.seen.outcomes[f"{task} level"], canary).difference(each),
             rails=[self._result(rail, canary, each) for rail in rails],
