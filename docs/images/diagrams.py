@@ -1,7 +1,7 @@
 """Draws the diagrams of the pages: python docs/images/diagrams.py
 
 timeline.svg: session, transition, segment and level. verdict.svg: the parts of a verdict. training.svg: train and
-evaluate on Ray. flow.svg is drawn by hand.
+evaluate on Ray. release.svg: the states of a night's policy. flow.svg is drawn by hand.
 """
 
 from __future__ import annotations
@@ -160,7 +160,33 @@ def training() -> None:
     d.save("training.svg")
 
 
+def release() -> None:
+    """The states of the policy of one night."""
+    d = Drawing(1000, 250, "States of the policy of a night: trained, kept or canary, then promoted or withdrawn")
+    d.box(20, 60, 190, 74, "Night", "check, prepare, train,", "evaluate: a verdict", fill=GREEN)
+    d.box(310, 60, 220, 74, "Canary", "5 % of the users;", "a look each night")
+    d.box(670, 20, 310, 60, "Promoted", "the current policy of all users", fill=GREEN)
+    d.box(670, 120, 310, 60, "Withdrawn", "never returns", fill=ORANGE)
+    d.box(20, 190, 190, 44, "Kept: not released", fill=WHITE)
+    d.line((210, 97), (310, 97))
+    d.text(260, 88, "candidate")
+    d.line((115, 134), (115, 190))
+    d.text(122, 168, "other verdict", anchor="start")
+    d.line((530, 80), (670, 50))
+    d.text(585, 48, "better, limits kept")
+    d.line((530, 114), (670, 150))
+    d.text(592, 158, "harm, or 28 days")
+    d.line((370, 60), (370, 30), (470, 30), (470, 60))
+    d.text(420, 22, "extend")
+    d.line((825, 80), (825, 120), dashed=True)
+    d.text(834, 105, "prefrec rollback", anchor="start")
+    d.line((420, 134), (420, 210), (825, 210), (825, 180), dashed=True)
+    d.text(620, 228, "prefrec rollback while it is a canary")
+    d.save("release.svg")
+
+
 if __name__ == "__main__":
+    release()
     timeline()
     verdict()
     training()

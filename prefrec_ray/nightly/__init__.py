@@ -1,1 +1,1 @@
-"""The loop that trains one policy per night and promotes it only by its verdict."""
+"""The loop that trains one policy per night and releases it in stages."""
