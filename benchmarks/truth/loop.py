@@ -1,15 +1,15 @@
-"""The loop on a platform whose truth is known: serve, log, retrain, judge, promote, night after night.
+"""The loop on platforms whose truth is known: serve, log, look at the canary, train, release, day after day.
 
-    python -m benchmarks loop OUTPUT [--users 2000] [--nights 6] [--log 240] [--requests 60]
+    python -m benchmarks loop OUTPUT [--worlds NAME ...] [--users 2000] [--days 20] [--harmful]
 
-The world is the worst of the truth bench, all_at_once: nobody is shown an item twice, users tire, tastes drift, and
-users differ. The logging policy serves `log` requests a user. Then, `nights` times: `prefrec nightly` on the event
-log, and a day of `requests` a user, each asked of `prefrec serve OUTPUT/loop/current` over HTTP and answered with
-feedback. As long as no night has been promoted the logging policy goes on. The same users with the same luck live the
-same days under the logging policy alone, and under `nutrition`, the best policy known, which sees what is hidden. A
-day's level is the mean over users of their sessions' frequency levels against their own means in the first log.
+Users live by the calendar: each comes back at the times of the world's law. For `FIRST_DAYS` days the logging policy
+serves everybody. Then, every day: `prefrec nightly` on the event log, and a day of `prefrec serve OUTPUT/WORLD/loop/
+current` over HTTP. The logging policy is the incumbent, which serves the users without a canary until a policy is
+promoted. The same users also live the same days under the logging policy alone, and under the best known policy, which
+sees what is hidden. With `harmful`, the policy of the first canary is replaced by one with the negative Q.
 
-Writes OUTPUT/levels.csv and OUTPUT/loop.png.
+A day's level is the mean over sessions that begin on it, of their frequency levels against the user's own means in the
+first days. Writes OUTPUT/WORLD/days.csv and days.png.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,143 +33,195 @@ import numpy as np
 import yaml
 
 from benchmarks.harness import markdown
-from benchmarks.truth.bench import world_of
+from benchmarks.truth.bench import WORLDS
+from benchmarks.truth.calendar import Day, Life, Shown
 from prefrec_ray import storage
-from prefrec_ray.engagement import session_table, user_means
+from prefrec_ray.engagement import levels_against, session_table, user_means
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
+from prefrec_ray.nightly.folder import LoopFolder
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.networks.actors import DeterministicActor
 from prefrec_ray.policy.networks.critic import Critic
-from prefrec_ray.policy.networks.layers import mlp
+from prefrec_ray.policy.networks.layers import Mlp, mlp
 from prefrec_ray.policy.networks.q import QFunction
 from prefrec_ray.serving.folder.opened import Opened
 from prefrec_ray.serving.settings import ServeSettings
-from prefrec_ray.simulator.crowd import FEEDBACK
-from prefrec_ray.simulator.law import LOGGING, Choice, generator
-from prefrec_ray.simulator.rollout import History, outcome, roll_out
-from prefrec_ray.simulator.servers import OneOfBest, nutrition
-from prefrec_ray.simulator.settings import EMBEDDING_DIM
-from prefrec_ray.simulator.traits import CATEGORIES
-from prefrec_ray.simulator.world import World
+from prefrec_ray.settings import load_yaml
+from prefrec_ray.simulator.law import DAY_MS, EPOCH_MS, LOGGING, CrowdServer, generator
+from prefrec_ray.simulator.servers import OneOfBest
+from prefrec_ray.simulator.settings import SimulateSettings
+from prefrec_ray.simulator.world import load_world
 from prefrec_ray.simulator.write import start_of_log
 
 COMMAND = [sys.executable, "-m", "prefrec_ray.cli.main"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PREFREC_SERVE_TOKEN": ""}
 #: Requests that wait for an answer at a time.
 AT_ONCE = 64
-#: Updates of a night's training, on the first log.
-UPDATES, BATCH = 1000, 256
-TRAIN = {"hidden_sizes": [64, 64], "train_batch_size_per_learner": BATCH, "preference_batch_size": 16}
-TRAIN |= {"pretrain_epochs": 2, "critic_lr": 2e-3, "actor_lr": 1e-3, "value_lr": 2e-3, "tau": 0.02}  # as truth.yaml
+#: Days of the logging policy before the loop; users arrive within the first two weeks.
+FIRST_DAYS = 28
+CANARY = {"share": 0.1, "days": 2.0, "longest_days": 10.0}
+DEFAULT = ("topics", "wearout", "overload", "regimes", "habit", "bubble")
 
 
-def main(output: Path, users: int = 2000, nights: int = 6, log: int = 240, requests: int = 60) -> Iterator[dict]:
-    """Lives all days; gives the levels after each."""
-    begin, events = time.monotonic(), output / "events"
+def main(
+    output: Path, worlds: Sequence[str] = DEFAULT, users: int = 2000, days: int = 20, harmful: bool = False
+) -> dict[str, Any]:
+    """Live the days of every world that OUTPUT lacks, and print a table."""
+    rows = []
+    for world in worlds:
+        file = output / world / "summary.json"
+        if not file.exists():
+            file.write_text(json.dumps(one_world(world, output / world, users, days, harmful)))
+        rows.append(json.loads(file.read_text()))
+    print(markdown(rows[0], [list(row.values()) for row in rows]))
+    return {"worlds": rows}
+
+
+def one_world(name: str, output: Path, users: int, days: int, harmful: bool) -> dict[str, Any]:
+    """Live all days of a world, and return its row of the table."""
     output.mkdir(parents=True)
-    world = world_of("all_at_once", users, log)
+    settings = {**load_yaml(str(WORLDS / f"{name}.yaml"))["simulate"], "users": users}
+    world = load_world(SimulateSettings.model_validate(settings))
     crowd, logging = start_of_log(world, 0, np.arange(users))
-    first = roll_out(crowd, logging, log)
-    level = level_against(first)
-    (config := output / "loop.yaml").write_text(yaml.safe_dump(sections(output, users * log), sort_keys=False))
+    life, events = Life(crowd), output / "events"
     describing_policy(world).save(str(output / "describing"))
-    append(first, crowd.traits.features, output / "describing", events)
+    first = life.until(EPOCH_MS + FIRST_DAYS * DAY_MS, logging)
+    append(first, crowd.features, world.feedback, output / "describing", events)
+    (config := output / "loop.yaml").write_text(yaml.safe_dump(sections(output), sort_keys=False))
 
-    alone, best = copy.deepcopy((crowd, logging)), copy.deepcopy(crowd)
-    knowing = OneOfBest(best, nutrition, generator(world.settings.seed, LOGGING, 0, 2))
-    rows: list[dict[str, Any]] = []
-    for night in range(1, nights + 1):
-        done = subprocess.run([*COMMAND, "nightly", str(config)], env=ENVIRONMENT, check=False)
-        record = json.loads((output / "loop/nights.json").read_text().splitlines()[-1])
-        current = output / "loop/current"
-        bundle = Path(storage.followed(str(current)))
-        if bundle.exists():
-            with serving(current, events) as port:
-                platform = Platform(port)
-                day = roll_out(crowd, platform, requests)
-                platform.close()
+    alone, best = copy.deepcopy((life, logging)), copy.deepcopy(life)
+    cost = next(iter(world.controls.values()))
+    knowing = OneOfBest(best.crowd, cost, generator(world.settings.seed, LOGGING, 0, 2))
+    folder, rows, lived = LoopFolder(str(output / "loop")), [], {"loop": [first], "logging": [first], "best": [first]}
+    for day in range(1, days + 1):
+        begun, end = time.monotonic(), EPOCH_MS + (FIRST_DAYS + day) * DAY_MS
+        subprocess.run([*COMMAND, "nightly", str(config)], env=ENVIRONMENT, check=False)
+        night, record = folder.nights()[-1], folder.record()
+        if harmful and day == 1 and record.canary is not None:
+            spoil(Path(folder.bundle(record.canary)))
+        if record.canary is None and not record.promoted:
+            today = life.until(end, logging)
+            append(today, {}, world.feedback, output / "describing", events)
         else:
-            day = roll_out(crowd, logging, requests)
-            append(day, {}, output / "describing", events)
-        levels = {
-            "loop": level(day),
-            "logging policy": level(roll_out(*alone, requests)),
-            "nutrition (best known)": level(roll_out(best, knowing, requests)),
-        }
-        intervals = {name: f"{value:.3f} ± {half:.3f}" for name, (value, half) in levels.items()}
-        score = (levels["loop"][0] - levels["logging policy"][0]) / (
-            levels["nutrition (best known)"][0] - levels["logging policy"][0]
-        )
-        served = str(bundle.relative_to(output.absolute() / "loop/nights")) if bundle.exists() else "logging"
-        rows.append({"night": night, "exit": done.returncode, "status": record["status"], "verdict": record["verdict"]})
-        rows[-1] |= {
-            "served": served,
-            **intervals,
-            "share of the best": f"{score:.2f}",
-            "estimated gain": record["gain"],
-        }
-        rows[-1] |= {"items shown": len(np.unique(day.rows)), "minutes": f"{(time.monotonic() - begin) / 60:.1f}"}
+            with serving(Path(folder.current), events) as port:
+                platform = OverHttp(port, logging, world.feedback)
+                today = life.until(end, platform)
+                platform.close()
+        lived["loop"].append(today)
+        lived["logging"].append(alone[0].until(end, alone[1]))
+        lived["best"].append(best.until(end, knowing))
+        about = {"status": night.status, "verdict": night.verdict or "", "gain": night.gain}
+        look = {} if night.look is None else {"look": night.look.decision, "users": night.look.users}
+        share = 0.0 if record.canary is None else record.canary.share
+        rows.append({"day": day, **about, "look": "", "users": "", **look, "canary": share})
+        rows[-1] |= {"current": record.promoted[-1] if record.promoted else "logging policy"}
+        rows[-1] |= {"minutes": f"{(time.monotonic() - begun) / 60:.1f}"}
         print(markdown(rows[-1], [rows[-1].values()]), flush=True)
-        write(output, rows)
-        yield {"nights": rows}
-    print(markdown(rows[0], [row.values() for row in rows]))
+    return summary(name, output, rows, {kind: Day.joined(parts) for kind, parts in lived.items()}, users)
 
 
-def sections(output: Path, rows: int) -> dict[str, Any]:
-    """loop.yaml; `rows`: requests of the first log."""
+def sections(output: Path) -> dict[str, Any]:
+    """loop.yaml."""
     split = {"train_fraction": 0.6, "validation_fraction": 0.15}
     preferences = {"pairs": 6000, "validation_pairs": 2000, "tasks": ["frequency"]}
-    epochs = round(UPDATES * BATCH / (split["train_fraction"] * rows), 2)
     return {
         "prepare": {"source": {"kind": "events", "path": str(output / "events")}, **split, "preferences": preferences},
-        "train": {"task": "frequency", "config": {**TRAIN, "num_epochs": epochs}},
+        "train": {"task": "frequency"},
         "evaluate": {"estimators": ["model"]},
-        "loop": {"folder": str(output / "loop")},
+        "loop": {"folder": str(output / "loop"), "canary": CANARY},
     }
 
 
-def level_against(first: History) -> Callable[[History], tuple[float, float]]:
-    """A function of a day: the mean level, and half its 95 % interval over users."""
-    users, requests = first.rows.shape
-    user = np.repeat(np.arange(users), requests)
-    table = session_table(user, first.time_ms.ravel(), first.session.ravel())
-    means = user_means(table.user, table.depth, users), user_means(table.user, table.revisit_ms, users)
-
-    def level(day: History) -> tuple[float, float]:
-        levels = outcome(day, *means, 0.5).levels["frequency"]
-        known = levels[np.isfinite(levels)]
-        return float(known.mean()), float(1.96 * known.std() / np.sqrt(len(known)))
-
-    return level
-
-
-def describing_policy(world: World) -> Policy:
-    """Random networks, which serve nobody: what a server's folder needs to know of its log comes from a policy."""
-    state = StateDefinition(feedback=FEEDBACK, user_features=CATEGORIES, action_dim=EMBEDDING_DIM)
-    width, dim = state.width, EMBEDDING_DIM
-    actor = DeterministicActor(mlp(width, [8], dim).requires_grad_(False), -np.ones(dim), np.ones(dim))
-    critic = Critic([QFunction(mlp(width + dim, [8], 1).requires_grad_(False), (), dim)])
-    items = ItemTable(np.arange(len(world.embeddings)), world.embeddings)
-    return Policy(actor, state, Normaliser(np.zeros(width), np.ones(width)), items, critic=critic)
+def summary(name: str, output: Path, rows: list[dict[str, Any]], lived: dict[str, Day], users: int) -> dict[str, Any]:
+    """Write days.csv and days.png, and return the row of a world."""
+    levels = {kind: daily_levels(day, users, len(rows)) for kind, day in lived.items()}
+    for number, row in enumerate(rows):
+        row |= {kind: f"{mean[number]:.3f} ± {half[number]:.3f}" for kind, (mean, half) in levels.items()}
+    storage.write_csv(str(output / "days.csv"), rows)
+    draw(output / "days.png", levels)
+    loop, logging, best = (levels[kind][0] for kind in ("loop", "logging", "best"))
+    last = slice(-3, None)  # sessions of the last days, of which many have no return yet
+    return {
+        "world": name,
+        "share of the best known gain, last three days": round(
+            float((loop[last].mean() - logging[last].mean()) / (best[last].mean() - logging[last].mean())), 2
+        ),
+        "worst day against the logging policy": f"{(loop / logging - 1).min():+.1%}",
+        "canaries": sum(row["status"] == "canary" for row in rows),
+        "promoted": sum(row["look"] == "promote" for row in rows),
+        "withdrawn": sum(row["look"] == "withdraw" for row in rows),
+    }
 
 
-def append(history: History, features: dict[str, np.ndarray], policy: Path, folder: Path) -> None:
-    """Writes what the logging policy showed to the event log, with its propensities."""
+def daily_levels(lived: Day, users: int, days: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean frequency level of the sessions of each day, and half its 95 % interval over users, [days]."""
+    table = session_table(lived.user, lived.time_ms, lived.session)
+    begin = EPOCH_MS + FIRST_DAYS * DAY_MS
+    before = table.start < begin
+    depth = user_means(table.user[before], table.depth[before], users)
+    revisit = user_means(table.user[before], table.revisit_ms[before], users)
+    level = levels_against(table, depth, revisit, 0.5)["frequency"]
+    day = (table.start - begin) // DAY_MS
+    means, halves = [], []
+    for number in range(days):
+        mine = (day == number) & np.isfinite(level)
+        by_user = user_means(table.user[mine], level[mine], users)
+        known = by_user[np.isfinite(by_user)]
+        means.append(known.mean())
+        halves.append(1.96 * known.std() / np.sqrt(len(known)))
+    return np.array(means), np.array(halves)
+
+
+def spoil(bundle: Path) -> None:
+    """Replace the policy in `bundle` by one with the negative Q."""
+    policy = Policy.load(str(bundle))
+    assert policy.critic is not None
+
+    def negative(network: QFunction) -> QFunction:
+        *hidden, (weight, bias) = network.net.layers
+        return QFunction(Mlp.from_layers([*hidden, (-weight, -bias)]), network.products.tolist(), network.widths[1])
+
+    critic = replace(
+        policy.critic,
+        networks=[negative(network) for network in policy.critic.networks],
+        kind_effects=[-effects for effects in policy.critic.kind_effects],
+        worth=None if policy.critic.worth is None else -policy.critic.worth,
+    )
+    storage.remove(str(bundle))
+    replace(policy, critic=critic).save(str(bundle))
+
+
+def describing_policy(world: Any) -> Policy:
+    """Random networks, which serve nobody: a server's folder takes the description of its log from a policy."""
+    items = ItemTable.from_table(world.items(), "items")
+    dim = items.embeddings.shape[1]
+    state = StateDefinition(feedback=world.feedback, user_features=dict(world.categories), action_dim=dim)
+    actor = DeterministicActor(mlp(state.width, [8], dim).requires_grad_(False), -np.ones(dim), np.ones(dim))
+    critic = Critic([QFunction(mlp(state.width + dim, [8], 1).requires_grad_(False), (), dim)])
+    scale = Normaliser(np.zeros(state.width), np.ones(state.width))
+    return Policy(actor, state, scale, items, critic=critic)
+
+
+def append(day: Day, features: dict[str, np.ndarray], feedback: Sequence[str], policy: Path, folder: Path) -> None:
+    """Write what the logging policy showed to the event log, with its propensities."""
     opened = Opened(str(policy), str(folder), ServeSettings())
-    for step in range(history.rows.shape[1]):
-        shown, back, now = [], [], int(time.time() * 1000)
-        for user, (time_ms, row) in enumerate(zip(history.time_ms[:, step], history.rows[:, step], strict=True)):
-            common = {"timestamp": int(time_ms), "given": int(time_ms), "received": now, "policy": "logging"}
-            common |= {"event_id": f"{opened.log_id}-{opened.log.next + user:x}", "user_number": user, "arm": "main"}
-            common |= {"items": [int(row)], "propensities": [float(history.propensity[user, step])]}
-            known = {name: values[user] for name, values in features.items() if values[user] is not None}
-            shown.append(Event(Kind.RECOMMENDED, **common, note=json.dumps(known) if known and not step else None))
-            values = history.feedback[user, step].tolist()
-            back.append(Event(Kind.FEEDBACK, **common, feedback=values, position=0, known=True))
-        opened.log.commit([*shown, *back])
+    described = set()
+    for start in range(0, len(day.user), 4096):
+        events, now = [], int(time.time() * 1000)
+        for at in range(start, min(start + 4096, len(day.user))):
+            user, stamp = int(day.user[at]), int(day.time_ms[at])
+            common = {"timestamp": stamp, "given": stamp, "received": now, "policy": "logging", "arm": "main"}
+            common |= {"event_id": f"{opened.log_id}-{opened.log.next + len(events):x}", "user_number": user}
+            common |= {"items": [int(day.row[at])], "propensities": [float(day.propensity[at])]}
+            known = {} if user in described else {name: values[user] for name, values in features.items()}
+            described.add(user)
+            note = json.dumps({name: value for name, value in known.items() if value is not None}) if known else None
+            events.append(Event(Kind.RECOMMENDED, **common, note=note))
+            events.append(Event(Kind.FEEDBACK, **common, feedback=day.feedback[at].tolist(), position=0, known=True))
+        opened.log.commit(events)
     opened.close()
 
 
@@ -190,11 +243,12 @@ def serving(policy: Path, state: Path) -> Iterator[int]:
         process.wait()
 
 
-class Platform:
-    """Asks the server what to show, and tells it what came of it; `simulator.servers.Server` over HTTP."""
+class OverHttp:
+    """Asks the server what to show, with the choice of `incumbent`, and sends the feedback."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, incumbent: CrowdServer, feedback: Sequence[str]) -> None:
         self._url, self._loop = f"http://127.0.0.1:{port}", asyncio.new_event_loop()
+        self._incumbent, self._feedback = incumbent, feedback
         self._session = self._loop.run_until_complete(self._open())
         self._events: list[str] = []
 
@@ -204,21 +258,27 @@ class Platform:
         return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=AT_ONCE), timeout=timeout)
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         self._loop.run_until_complete(self._session.close())
 
-    def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
-        """One item for each user, by POST /recommend. The server itself knows what a user has seen."""
-        bodies = [{"user": user, "k": 1, "timestamp": int(now)} for user, now in enumerate(time_ms)]
-        answers = self._all("/recommend", bodies)
-        self._events = [answer["event_id"] for answer in answers]
-        rows = np.array([answer["items"][0] for answer in answers])
-        assert excluded is None or not excluded[np.arange(len(rows)), rows].any(), "an item was shown twice"
-        return Choice(rows, np.array([answer["propensities"][0] for answer in answers]))
+    def show(self, users: np.ndarray, time_ms: np.ndarray, excluded: np.ndarray | None) -> Shown:
+        """Return one item for each of `users`, by POST /recommend."""
+        choice = self._incumbent.serve(time_ms, excluded)
+        bodies = [
+            {"user": user, "k": 1, "timestamp": int(time_ms[user]), "incumbent": [int(choice.rows[user])]}
+            for user in users.tolist()
+        ]
+        replies = self._all("/recommend", bodies)
+        self._events = [reply["event_id"] for reply in replies]
+        chances = [reply["propensities"][0] for reply in replies]
+        return Shown(
+            np.array([reply["items"][0] for reply in replies]),
+            np.array([np.nan if chance is None else chance for chance in chances]),
+        )
 
-    def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
+    def observe(self, feedback: np.ndarray) -> None:
         """POST /feedback."""
-        named = [dict(zip(FEEDBACK, values, strict=True)) for values in feedback.tolist()]
+        named = [dict(zip(self._feedback, values, strict=True)) for values in feedback.tolist()]
         self._all("/feedback", [{"event_id": e, "feedback": f} for e, f in zip(self._events, named, strict=True)])
 
     def _all(self, path: str, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -234,22 +294,18 @@ class Platform:
         return self._loop.run_until_complete(together())
 
 
-def write(output: Path, rows: list[dict[str, Any]]) -> None:
-    """levels.csv and loop.png."""
+def draw(file: Path, levels: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """Draw the levels by day."""
     import matplotlib.pyplot as plt
 
-    storage.write_csv(str(output / "levels.csv"), rows)
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-    nights = [row["night"] for row in rows]
-    styles = {"nutrition (best known)": ("C2", "--"), "loop": ("C0", "-"), "logging policy": ("0.4", "--")}
+    styles = {"best": ("C2", "--"), "loop": ("C0", "-"), "logging": ("0.4", "--")}
     for name, (colour, line) in styles.items():
-        value, half = (np.array([float(row[name].split(" ± ")[part]) for row in rows]) for part in (0, 1))
-        axes.plot(nights, value, line, color=colour, label=name, marker="o" if name == "loop" else None)
-        axes.fill_between(nights, value - half, value + half, color=colour, alpha=0.15, linewidth=0)
-        if name == "loop":
-            kept = [row["status"] != "promoted" for row in rows]
-            axes.plot(np.array(nights)[kept], value[kept], "o", color="white", markeredgecolor=colour, zorder=3)
-    axes.set(xlabel="night (hollow: the policy before was kept)", ylabel="frequency level", xticks=nights)
+        mean, half = levels[name]
+        days = np.arange(1, len(mean) + 1)
+        axes.plot(days, mean, line, color=colour, label=name)
+        axes.fill_between(days, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
+    axes.set(xlabel="day", ylabel="frequency level")
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.savefig(output / "loop.png", dpi=150)
+    figure.savefig(file, dpi=150)
     plt.close(figure)

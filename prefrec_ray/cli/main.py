@@ -17,7 +17,7 @@ from prefrec_ray.cli.evaluation import constrain, evaluate, report
 from prefrec_ray.cli.labels import import_labels, label, pairs
 from prefrec_ray.cli.nightly import nightly, rollback, status
 from prefrec_ray.cli.quickstart import quickstart, validate
-from prefrec_ray.cli.serving import compare, serve
+from prefrec_ray.cli.serving import compare, plan_test, serve
 from prefrec_ray.cli.training import export, train, tune
 from prefrec_ray.errors import find_user_error
 from prefrec_ray.runtime import TERMINATED, end_on_sigterm, terminated
@@ -77,6 +77,7 @@ PANELS: dict[str, dict[Callable[..., Any], tuple[str, ...]]] = {
     "Serving": {
         serve: ("prefrec serve RUN/policy --state STATE",),
         compare: ("prefrec compare STATE",),
+        plan_test: ("prefrec plan-test DATASET", "prefrec plan-test DATASET --gains 0.3 --shares 0.05,0.1 --days 7"),
         nightly: ("prefrec nightly loop.yaml",),
         status: ("prefrec status FOLDER",),
         rollback: ("prefrec rollback FOLDER",),

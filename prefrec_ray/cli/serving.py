@@ -1,4 +1,4 @@
-"""Commands for serving: `prefrec serve` and `compare`."""
+"""Commands for serving: `prefrec serve`, `compare` and `plan-test`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prefrec_ray.cli.console import Host, OwnConfig, Port, console, made, pasteable
-from prefrec_ray.errors import need
+from prefrec_ray.cli.console import Host, OwnConfig, Port, console, made, pasteable, progress
+from prefrec_ray.errors import UserError, need
 
 if TYPE_CHECKING:
     from prefrec_ray.serving.experiment.estimates import ArmEstimate
@@ -75,3 +75,75 @@ def _cell(estimate: ArmEstimate, sign: str = "") -> str:
     if not estimate.users:
         return "no users yet"
     return f"{estimate.value:{sign}.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
+
+
+def plan_test(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Prepared data set: folder or URI.")],
+    task: Annotated[str, typer.Option("--task", help="depth, frequency or mixture.")] = "frequency",
+    gains: Annotated[str, typer.Option("--gains", metavar="LIST", help="Gains to be seen, in levels.")] = "0.1,0.2,0.5",
+    shares: Annotated[
+        str, typer.Option("--shares", metavar="LIST", help="Shares of the users in the canary.")
+    ] = "0.05,0.2,0.5",
+    days: Annotated[
+        float, typer.Option("--days", min=0.01, max=366, help="Days of a user that count (loop.canary.days).")
+    ] = 3.0,
+    power: Annotated[float, typer.Option("--power", min=0.1, max=0.99, help="Probability that a gain is seen.")] = 0.8,
+) -> None:
+    """Show how many users and days a canary needs until a gain is seen, by simulation on the log."""
+    from rich.table import Table
+
+    from prefrec_ray.dataset import PreparedDataset
+    from prefrec_ray.engagement import MAX_LEVEL
+    from prefrec_ray.serving.experiment.compare import ALPHA
+    from prefrec_ray.serving.experiment.plan import MOST_USERS, outcomes_of_sessions, plan
+    from prefrec_ray.serving.settings import ServeSettings
+    from prefrec_ray.settings import TASKS
+
+    if task not in TASKS:
+        raise UserError(f"--task: found {task}; expected one of {', '.join(TASKS)}")
+    wanted = _numbers(gains, "--gains", 0.01, 5.0), _numbers(shares, "--shares", 0.001, 0.5)
+    feedback_days = ServeSettings.model_fields["feedback_hours"].default / 24
+    logged = outcomes_of_sessions(PreparedDataset.open(dataset).sessions(), task, days, seed=0)
+    if len(logged.levels) < 2:
+        raise UserError(f"{dataset}: found {len(logged.levels)} users with sessions in both halves; expected more")
+    mean = logged.levels.mean()
+    if mean + max(wanted[0]) >= MAX_LEVEL:
+        raise UserError(
+            f"--gains: found {max(wanted[0]):g}; expected less than {MAX_LEVEL - mean:.2f}, with which the mean level of "
+            f"{mean:.2f} becomes {MAX_LEVEL}"
+        )
+    with progress(console()) as report:
+        plans = plan(
+            logged,
+            *wanted,
+            days=days,
+            feedback_days=feedback_days,
+            power=power,
+            alpha=ALPHA,
+            seed=0,
+            progress=lambda done, total: report("simulate experiments: gains times shares", done, total),
+        )
+    table = Table(box=None, pad_edge=False)
+    for column in ("gain (levels)", "share", "users", "of them canary", "days"):
+        table.add_column(column, justify="right")
+    for one in plans:
+        users = f"more than {MOST_USERS:,}" if one.users is None else f"{one.users:,}"
+        canary = "" if one.users is None else f"{round(one.share * one.users):,}"
+        when = "more users than the log has" if one.days is None else f"{one.days:.0f}"
+        table.add_row(f"{one.gain:g}", f"{one.share:.0%}", users, canary, when)
+    console().print(
+        f"{task} level of {len(logged.levels):,} users in {days:g} days: mean {mean:.2f}, standard "
+        f"deviation {logged.levels.std():.2f}; {logged.users:,} users in the log"
+    )
+    console().print(table)
+
+
+def _numbers(text: str, option: str, low: float, high: float) -> list[float]:
+    """Return the numbers of a comma-separated list. Raises `UserError` for another form or range."""
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(low <= number <= high for number in found):
+        raise UserError(f"{option}: found {text!r}; expected numbers from {low:g} to {high:g}, separated by commas")
+    return found

@@ -12,7 +12,9 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from prefrec_ray import storage
+from prefrec_ray.engagement import SessionTable
 from prefrec_ray.errors import UserError
+from prefrec_ray.ids import codes
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
@@ -171,6 +173,20 @@ class PreparedDataset:
     def requests(self, split: Split, columns: list[str] | None = None) -> ray.data.Dataset:
         """Return the impressions of a split by user and time: state [n, S], action [n, A], item_id and others."""
         return self._view("requests", split, columns=columns)
+
+    def sessions(self) -> SessionTable:
+        """Return the sessions of all splits, read without Ray; `user` counts from 0, in the order of the files."""
+        columns = ["user_id", "session_index", "start", "exit", "depth", "revisit_ms"]
+        rows = pa.concat_tables([self.read(file, columns) for file in self.files("sessions")])
+        return SessionTable(
+            user=codes(rows["user_id"]),
+            session_index=rows["session_index"].to_numpy(),
+            start=rows["start"].to_numpy(),
+            exit=rows["exit"].to_numpy(),
+            depth=rows["depth"].to_numpy(),
+            revisit_ms=floats(rows["revisit_ms"]),
+            first_row=np.cumsum(rows["depth"].to_numpy()) - rows["depth"].to_numpy(),
+        )
 
     def preferences(self, task: Task, split: Literal["train", "validation"] = "train") -> ray.data.Dataset:
         """Return pairs of segments and their labels by scripted teachers."""

@@ -32,7 +32,7 @@ COMMANDS = [
         "evaluate",
         "constrain",
     ),
-    *("report", "serve", "compare", "nightly", "status", "rollback", "validate", "submit", "doctor"),
+    *("report", "serve", "compare", "plan-test", "nightly", "status", "rollback", "validate", "submit", "doctor"),
 ]
 
 

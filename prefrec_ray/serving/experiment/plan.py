@@ -1,0 +1,157 @@
+"""Size of a canary: the users and days until a gain is seen, by simulation on the outcomes of a log.
+
+Users are drawn from the log, with their outcomes under the policies that made it. A simulated canary adds the gain to
+its users' levels. The interval is the one by which `nightly` and `compare` decide, so that the plan contains the price
+of a look at every night.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.optimize import brentq
+
+from prefrec_ray.engagement import MAX_LEVEL, SessionTable, levels_against, user_means
+from prefrec_ray.serving.experiment.sequences import effect_interval
+from prefrec_ray.settings import Task
+
+DAY_MS = 86_400_000
+#: Simulated experiments per number of users.
+REPEATS = 40
+#: Largest number of users that is simulated. Larger numbers need hours, and a canary of this size is not rare.
+MOST_USERS = 200_000
+#: Ratio of neighbouring numbers of users.
+_STEP = 1.1
+_WEIGHT = 0.5
+
+
+@dataclass(frozen=True)
+class LoggedOutcomes:
+    """Levels of some of the `users` in their days, float64 [n], and the share who come back within d days, [D]."""
+
+    levels: np.ndarray
+    arrived: np.ndarray
+    users: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Users of both arms until a `gain` is seen with the wished power, and the days; None: more than can be had."""
+
+    gain: float
+    share: float
+    users: int | None
+    days: float | None
+
+
+def outcomes_of_sessions(table: SessionTable, task: Task, days: float, seed: int) -> LoggedOutcomes:
+    """Return the outcomes of the users in `table`, whose `user` counts from 0, in `days` from a random time on.
+
+    The time of each user is in the second half of the user's history, so that own averages come from the first half,
+    and early enough that the history contains the days. Users with a shorter history are excluded.
+    """
+    rng, count, length = np.random.default_rng(seed), int(table.user.max()) + 1, days * DAY_MS
+    first, last = np.full(count, np.inf), np.full(count, -np.inf)
+    np.minimum.at(first, table.user, table.start)
+    np.maximum.at(last, table.user, table.start)
+    middle = (first + last) / 2
+    begin = middle + rng.random(count) * (last - length - middle)
+    begin[last - length < middle] = np.inf
+    before = table.start < begin[table.user]
+    depth = user_means(table.user[before], table.depth[before].astype(np.float64), count)
+    revisit = user_means(table.user[before], table.revisit_ms[before], count)
+    came = np.full(count, np.inf)
+    np.minimum.at(came, table.user[~before], table.start[~before])
+    end = came[table.user] + length
+    mine = ~before & (table.start < end)
+    rest = np.maximum(end - table.exit, 1.0)
+    cut = mine & (np.isnan(table.revisit_ms) | (table.revisit_ms > rest))
+    pause = np.where(cut, np.fmax(rest, revisit[table.user]), table.revisit_ms)
+    level = levels_against(replace(table, revisit_ms=pause), depth, revisit, _WEIGHT)[task]
+    levels = user_means(table.user[mine], level[mine], count)
+    with np.errstate(invalid="ignore"):
+        waited = (came - begin) / DAY_MS
+    waited = waited[np.isfinite(waited)]
+    longest = math.ceil(waited.max()) if len(waited) else 0
+    arrived = np.array([(waited <= day).mean() for day in range(1, 1 + longest)])
+    return LoggedOutcomes(levels[np.isfinite(levels)], arrived, count)
+
+
+def plan(
+    logged: LoggedOutcomes,
+    gains: Iterable[float],
+    shares: Iterable[float],
+    days: float,
+    feedback_days: float,
+    power: float,
+    alpha: float,
+    seed: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Plan]:
+    """Return a plan for each gain (levels) and share.
+
+    A user counts `days` + `feedback_days` after the first session. `power`: probability that the interval at
+    confidence 1 - `alpha` lies above 0. `progress` counts plans.
+    """
+    cells = [(gain, share) for gain in gains for share in shares]
+    plans = []
+    for number, (gain, share) in enumerate(cells, 1):
+        users = users_until_seen(logged.levels, gain, share, power, alpha, seed)
+        plans.append(Plan(gain, share, users, _days(logged, users, days + feedback_days)))
+        progress(number, len(cells))
+    return plans
+
+
+def users_until_seen(
+    levels: np.ndarray, gain: float, share: float, power: float, alpha: float, seed: int
+) -> int | None:
+    """Return the number of users until the `gain` is seen with probability `power`; None above `MOST_USERS`."""
+    better = shifted(levels, gain)
+
+    def seen(users: int) -> bool:
+        rng = np.random.default_rng((seed, users))
+        found = 0
+        for _ in range(REPEATS):
+            rows, treated = rng.integers(0, len(levels), users), rng.random(users) < share
+            values = np.where(treated, better[rows], levels[rows]) / MAX_LEVEL
+            found += effect_interval(values, treated, np.full(users, share), alpha)[0] > 0
+        return found >= power * REPEATS
+
+    # The number that a test with one look needs, from which the search starts.
+    variance = levels.var() / share + levels.var() / (1 - share)
+    step = max(1, round(math.log(max(8.0 * variance / gain**2, 20.0), _STEP)))
+    most = math.floor(math.log(MOST_USERS, _STEP))
+    low, high = 0, min(step, most)
+    while not seen(round(_STEP**high)):
+        if high == most:
+            return None
+        low, high = high, min(high + 6, most)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if seen(round(_STEP**middle)) else (middle, high)
+    return round(_STEP**high)
+
+
+def shifted(levels: np.ndarray, gain: float) -> np.ndarray:
+    """Return `levels` plus a constant, within 0 to 5, so that the mean gain is `gain`.
+
+    Raises `ValueError` if the mean would leave this range.
+    """
+    if not 0 < levels.mean() + gain < MAX_LEVEL:
+        raise ValueError(f"found a gain of {gain:g} on a mean level of {levels.mean():.2f}; expected a mean below 5")
+
+    def surplus(constant: float) -> float:
+        return float(np.clip(levels + constant, 0, MAX_LEVEL).mean() - levels.mean() - gain)
+
+    return np.clip(levels + brentq(surplus, -MAX_LEVEL, MAX_LEVEL), 0, MAX_LEVEL)
+
+
+def _days(logged: LoggedOutcomes, users: int | None, final_days: float) -> float | None:
+    """Return the days until the outcomes of this number of users are final, from the arrivals of the log."""
+    if users is None:
+        return None
+    enough = np.flatnonzero(logged.arrived * logged.users >= users)
+    return float(enough[0] + 1 + final_days) if len(enough) else None
