@@ -108,9 +108,9 @@ def plan_test(
         raise UserError(f"{dataset}: found {len(logged.levels)} users with sessions in both halves; expected more")
     mean = logged.levels.mean()
     if mean + max(wanted[0]) >= MAX_LEVEL:
+        most = MAX_LEVEL - mean
         raise UserError(
-            f"--gains: found {max(wanted[0]):g}; expected less than {MAX_LEVEL - mean:.2f}, with which the mean level of "
-            f"{mean:.2f} becomes {MAX_LEVEL}"
+            f"--gains: found {max(wanted[0]):g}; expected less than {most:.2f}, {MAX_LEVEL} minus the mean level"
         )
     with progress(console()) as report:
         plans = plan(

@@ -97,8 +97,9 @@ def _do(
     elif step == "train":
         work.train(dataset, run)
     elif step == "evaluate":
-        before = folder.record().promoted[-loop.average + 1 :] if loop.average > 1 else ()
-        evaluation = work.evaluate(dataset, run, [folder.path(one, "run") for one in before])
+        promoted = folder.record().promoted
+        before = [folder.path(one, "run") for one in promoted[-loop.average + 1 :] if loop.average > 1]
+        evaluation = work.evaluate(dataset, run, before, folder.current if promoted else None)
         return _judged(night, evaluation, folder.path(night.night))
     elif step == "report":
         work.report(run, folder.path(night.night, "report.html"))

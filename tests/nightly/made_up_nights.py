@@ -140,7 +140,7 @@ class Steps:
         assert Path(dataset, "metadata.json").exists()
         save_policy(Path(run, "policy"))
 
-    def evaluate(self, dataset: str, run: str, before: Sequence[str]) -> Evaluation:
+    def evaluate(self, dataset: str, run: str, before: Sequence[str], current: str | None) -> Evaluation:
         self._call("evaluate")
         self.before = [int(Path(one).parent.name) for one in before]
         return self.result

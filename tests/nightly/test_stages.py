@@ -29,7 +29,7 @@ def test_each_step_runs_its_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     stages.train("dataset", run)
     (tmp_path / "run").mkdir()
     stages.train("dataset", run)
-    stages.evaluate("dataset", run, ["nights/1/run", "nights/2/run"])
+    stages.evaluate("dataset", run, ["nights/1/run", "nights/2/run"], None)
     stages.report(run, "report.html")
     stages.compact(7.0)
     (_, prepared, *_), (_, _, *first), (_, _, *second), *others = calls

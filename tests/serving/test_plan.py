@@ -60,7 +60,7 @@ def test_larger_gains_and_more_power_change_the_number_as_they_should() -> None:
 
 
 def test_outcomes_are_levels_of_a_users_days_against_earlier_averages() -> None:
-    """Sessions of 2 impressions every 12 hours for 20 days, then of 6 every 4 hours: depth level 3, frequency level 3."""
+    """Sessions of 2 impressions every 12 hours, then of 6 every 4 hours: both levels are at most 3."""
     hour = DAY_MS // 24
     starts = np.concatenate([np.arange(0, 20 * 24, 12), np.arange(20 * 24, 40 * 24, 4)]) * hour
     depth = np.where(starts < 20 * DAY_MS, 2, 6)
