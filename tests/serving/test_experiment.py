@@ -14,9 +14,10 @@ from prefrec_ray.guard_rails import guard_rails
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.serving.experiment.compare import CanaryComparison, Outcome, compare_canary
+from prefrec_ray.serving.experiment.estimates import Sample
 from prefrec_ray.serving.experiment.history import read_events
-from prefrec_ray.serving.experiment.outcomes import behavior
-from prefrec_ray.serving.experiment.participants import participants
+from prefrec_ray.serving.experiment.outcomes import UserOutcome, behavior
+from prefrec_ray.serving.experiment.participants import Participants, participants
 from prefrec_ray.serving.experiment.returns import restricted_mean
 from prefrec_ray.serving.settings import Arm, ServeSettings
 from prefrec_ray.serving.state.users import arm_of
@@ -201,6 +202,34 @@ def test_intervals_of_returns_contain_the_truth_at_most_looks() -> None:
                 missed += 1
                 break
     assert missed <= 20
+
+
+@pytest.mark.parametrize(
+    ("of_main", "limits", "first"),
+    [
+        (np.arange(1000.0) % 100, (0.0, 98.01), 200),  # the 99 % quantile of 0 to 99
+        (-(np.arange(1000.0) % 100), (-99.0, -0.99), 200),
+        (np.where(np.arange(1000) == 150, 7.0, 0.0), (0.0, 7.0), 400),  # all of the first hundred have 0
+        (np.zeros(1000), (-np.inf, np.inf), 0),
+        (np.arange(99.0), (-np.inf, np.inf), 0),
+    ],
+)
+def test_the_range_is_known_before_the_outcomes_that_count(
+    of_main: np.ndarray, limits: tuple[float, float], first: int
+) -> None:
+    """Every second user has the canary, and an outcome of 1e6 that has no influence on the range."""
+    users = 2 * len(of_main)
+    arm = np.arange(users) % 2 == 0
+    values = np.full(users, 1e6)
+    values[~arm] = of_main
+    number = np.arange(users)
+    who = Participants(number, 0 * number, number, number, arm.astype(int), np.full((users, 2), 0.5), 0)
+    sample = Sample.of_canary(who, UserOutcome(values), 1, users)
+    assert sample.limits == pytest.approx(limits)
+    assert sample.first == first
+    difference = sample.difference(0.05)
+    assert (difference.verdict == "more") == bool(first)
+    assert np.isfinite(difference.low) == bool(first)
 
 
 def test_unknown_feedback_and_kinds_are_one_line(tmp_path: Path) -> None:

@@ -38,9 +38,10 @@ class Sample:
     """Final outcomes of the users of the main arm and one canary, in the order of users.
 
     An outcome without limits is winsorised: its range is 0 to the quantile `RANGE_QUANTILE` of the first `RANGE_USERS`
-    users of the main arm, from their smallest outcome if it is negative. Users up to the last of these do not count in
-    intervals, which must not depend on outcomes of the same users twice. With too few users, or if all of the first
-    have the same outcome, the interval is unbounded.
+    users of the main arm, from their smallest outcome if it is negative. If this quantile is the smallest outcome, the
+    range ends at the largest one; if all are equal, twice as many users determine it, and so on. Users up to the last
+    of these do not count in intervals, because a range must be known before the outcomes. With fewer users, the
+    interval is unbounded.
     """
 
     values: np.ndarray  # float64 [n], within `limits` if they are known
@@ -118,9 +119,13 @@ class Sample:
 
 def _range(values: np.ndarray, treated: np.ndarray) -> tuple[Interval, int]:
     """Return the range of an outcome without limits, and the number of users up to the last that determined it."""
-    rows = np.flatnonzero(~treated)[:RANGE_USERS]
-    if len(rows) < RANGE_USERS:
-        return UNKNOWN, 0
-    of_main = values[rows]
-    low, high = min(0.0, float(of_main.min())), float(np.quantile(of_main, RANGE_QUANTILE))
-    return ((low, high), int(rows[-1]) + 1) if low < high else (UNKNOWN, 0)
+    rows = np.flatnonzero(~treated)
+    count = RANGE_USERS
+    while count <= len(rows):
+        of_main = values[rows[:count]]
+        low, high = min(0.0, float(of_main.min())), float(np.quantile(of_main, RANGE_QUANTILE))
+        high = high if high > low else float(of_main.max())
+        if high > low:
+            return (low, high), int(rows[count - 1]) + 1
+        count *= 2
+    return UNKNOWN, 0

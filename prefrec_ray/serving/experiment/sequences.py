@@ -125,14 +125,14 @@ def _lower(values: np.ndarray, least: np.ndarray, bet: np.ndarray, limits: Inter
     before the value.
     """
     low, high = limits
-    wanted = np.log(len(BETS) / alpha)
+    bets, wanted = [one * bet for one in BETS], np.log(len(BETS) / alpha)
 
     def surplus(mean: float) -> float:
         """Return the log capital against means up to `mean`, minus the capital that excludes them; it decreases."""
         distance = values - mean
         largest = _AT_RISK / (mean - least)
-        logs = [_log_product(1 + np.minimum(largest, one * bet) * distance) for one in BETS]
-        return float(np.logaddexp.reduce(logs) - wanted)
+        capitals = [_log_product(1 + np.minimum(largest, one) * distance) for one in bets]
+        return float(np.logaddexp.reduce(capitals) - wanted)
 
     start = low + 1e-9 * (high - low)
     if surplus(start) <= 0:
@@ -141,7 +141,7 @@ def _lower(values: np.ndarray, least: np.ndarray, bet: np.ndarray, limits: Inter
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
-    return float(brentq(function, low, high, xtol=1e-6 * (high - low), rtol=1e-9))
+    return float(brentq(function, low, high, xtol=1e-5 * (high - low)))
 
 
 def _log_product(factors: np.ndarray) -> float:
