@@ -6,8 +6,11 @@ Slow imports are inside functions: the process that only distributes tests does 
 import gc
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn
+from pkgutil import resolve_name
+from typing import Any, NoReturn
+from unittest.mock import patch
 
 import hypothesis
 import pytest
@@ -120,3 +123,34 @@ def tiny_dataset(ray_session: None, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("tiny") / "dataset"
     write_dataset(folder, users=20, requests=60, pairs=96, length=10)
     return str(folder)
+
+
+@pytest.fixture(scope="module")
+def short_fits(ray_session: None) -> Iterator[None]:
+    """Limit the updates of an evaluation's fits in Ray's workers, for tests that do not depend on their quality.
+
+    tests/users, test_preference.py and test_clone.py test the quality.
+    """
+    users, evaluation = "prefrec_ray.users", "prefrec_ray.evaluation"
+    limits = {
+        f"{users}.ensemble._fit": {f"{users}.fit.UPDATES": 50, f"{users}.specification.SIMULATIONS": 2},
+        f"{evaluation}.selection.preference._learn": {f"{evaluation}.selection.preference.UPDATES": 50},
+        f"{evaluation}.clone._fit": {f"{evaluation}.clone.UPDATES": 150},
+    }
+    with pytest.MonkeyPatch.context() as patched:
+        for task, constants in limits.items():
+            patched.setattr(task, _limited(task, constants))
+        yield
+
+
+def _limited(task: str, constants: dict[str, int]) -> Any:
+    """Return the Ray task `task` with these values of constants, which its worker sets."""
+    import ray
+
+    def run(*arguments: Any) -> Any:
+        with ExitStack() as limits:
+            for name, value in constants.items():
+                limits.enter_context(patch(name, value))
+            return resolve_name(task)._function(*arguments)
+
+    return ray.remote(num_cpus=1)(run)

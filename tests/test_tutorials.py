@@ -64,7 +64,7 @@ def moments(rng: np.random.Generator) -> np.ndarray:
 
 @pytest.mark.parametrize("log", [movies, pytest.param(music, marks=pytest.mark.slow)])
 def test_the_commands_of_the_readme(
-    ray_session: None,
+    short_fits: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

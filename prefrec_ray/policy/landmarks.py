@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 from prefrec_ray.mdp.cells import Cells
 
@@ -49,5 +48,7 @@ class Landmarks:
 
 def _basis(embeddings: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """Return the basis functions of the items [n, A] at L landmarks, float64 [n, L + A + 1]."""
+    from scipy.spatial.distance import cdist  # on demand: small catalogues have no landmarks
+
     one = np.ones((len(embeddings), 1))
     return np.concatenate([cdist(embeddings, landmarks) ** 3, one, embeddings], axis=1)

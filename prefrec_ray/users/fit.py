@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import CensoredData, ecdf
 from torch import Tensor, nn
 
 from prefrec_ray.policy.networks.adam import Adam
@@ -238,6 +237,8 @@ def away_loss(mean: Tensor, away: Tensor, censored: Tensor, noise: float) -> Ten
 
 def residual_quantiles(residual: np.ndarray, censored: np.ndarray) -> np.ndarray:
     """Return equally likely values of the residuals by the estimator of Kaplan and Meier (1958), ascending."""
+    from scipy.stats import CensoredData, ecdf  # most of a second of imports, in each process that trains
+
     curve = ecdf(CensoredData(uncensored=residual[~censored], right=residual[censored])).cdf
     chance = (np.arange(_RESIDUALS) + 0.5) / _RESIDUALS
     place = np.searchsorted(curve.probabilities, chance)

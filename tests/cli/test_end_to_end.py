@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 
 from prefrec_ray.cli.main import run
-from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation.clone import BehaviorClone, fit_clone
 
 CONFIG = """
 simulate:
@@ -38,6 +36,7 @@ tune:
   base: {hidden_sizes: [16], train_batch_size_per_learner: 64, preference_batch_size: 32, num_epochs: 0.2}
   search:
     gamma: {grid: [0.9, 0.97], methods: [PrefRec]}
+  max_concurrent: 1
   validation: {every: 1, estimators: [ncis]}
 evaluate:
   split: test
@@ -45,24 +44,8 @@ evaluate:
 """
 
 
-@pytest.fixture
-def fitted_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The behavior clone is a function of data set and seed (test_clone.py): fitted once here, not by six commands."""
-    known: dict[tuple[str, int], BehaviorClone] = {}
-
-    def fit(dataset: PreparedDataset, seed: int = 0) -> BehaviorClone:
-        key = (dataset.uri, seed)
-        if key not in known:
-            known[key] = fit_clone(dataset, seed)
-        return known[key]
-
-    for caller in ("run", "selection.validation"):
-        monkeypatch.setattr(f"prefrec_ray.evaluation.{caller}.fit_clone", fit)
-
-
 def test_from_nothing_to_a_report(
-    ray_session: None,
-    fitted_once: None,
+    short_fits: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

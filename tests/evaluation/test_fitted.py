@@ -15,7 +15,7 @@ from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.users.histories import read_histories
 
-FQE = FqeSettings(updates=600, networks=3)
+FQE = FqeSettings(gamma_session=0.5, updates=200, networks=3)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_records_are_of_the_same_kind_as_those_of_ncis(evaluated: tuple[Record, 
         assert getattr(fqe["right"], key) == getattr(dr["right"], key) == getattr(ncis["right"], key)
     assert fqe["right"].ess is None
     assert dr["imitation"].ess == pytest.approx(1)
-    assert fqe["left"].settings == {"gamma_session": 0.9, "updates": 600, "networks": 3, "split": "test", "seed": 0}
+    assert fqe["left"].settings == {"gamma_session": 0.5, "updates": 200, "networks": 3, "split": "test", "seed": 0}
     assert dr["left"].settings["residual_rms"] == clone.residual_rms
 
 

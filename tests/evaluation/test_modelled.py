@@ -128,7 +128,7 @@ def test_intervals_contain_what_unsupported_impressions_may_lose(evaluated: Eval
 
 
 def test_the_same_seed_says_the_same(
-    dataset: PreparedDataset, policies: dict[str, Policy], clone: BehaviorClone
+    dataset: PreparedDataset, policies: dict[str, Policy], clone: BehaviorClone, short_fits: None
 ) -> None:
     settings = EvaluateSettings(estimators=("model",), model=ModelSettings(models=2, users=10, requests=30))
     request = EvaluationRequest(dataset, {"right": policies["right"]}, ["frequency"], clone, settings)

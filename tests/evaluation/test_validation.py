@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +19,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.online import RollOut, evaluate_online
-from prefrec_ray.evaluation.selection import model_score, preference
+from prefrec_ray.evaluation.selection import model_score
 from prefrec_ray.evaluation.selection.validation import ValidationScorer
 from prefrec_ray.evaluation.settings import (
     EvaluateSettings,
@@ -36,28 +34,17 @@ from prefrec_ray.policy.networks.layers import Mlp
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate
 
-
-@pytest.fixture(scope="module", autouse=True)
-def short_fits() -> Iterator[None]:
-    """Fit scores by preference in 50 updates instead of 1,500: their quality is tested in test_preference.py."""
-
-    def learn(*arguments: Any) -> preference.PreferenceScore:
-        with pytest.MonkeyPatch.context() as in_worker:
-            in_worker.setattr(preference, "UPDATES", 50)
-            return preference._learn._function(*arguments)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(preference, "_learn", ray.remote(learn))
-        yield
+pytestmark = pytest.mark.usefixtures("short_fits")
 
 
 @pytest.fixture(scope="module")
 def simulated(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
     folder = tmp_path_factory.mktemp("simulated")
-    simulate(SimulateSettings(users=120, requests=80, items=60, seed=1), str(folder / "logs"))
+    simulate(SimulateSettings(users=60, requests=80, items=60, seed=1), str(folder / "logs"))
     settings = {
         "source": {"kind": "simulator", "path": str(folder / "logs")},
-        "validation_fraction": 0.1,
+        "train_fraction": 0.6,
+        "validation_fraction": 0.2,
         "preferences": {"pairs": 20, "validation_pairs": 20, "length": 20, "min_requests": 40, "tasks": ["frequency"]},
     }
     prepare(PrepareSettings.model_validate(settings), str(folder / "dataset"))
@@ -113,13 +100,7 @@ def test_when_a_trial_is_scored() -> None:
     assert due(2) == [False, True, False, True, True]
 
 
-@pytest.fixture
-def one_clone(scorer: ValidationScorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other scorers of the same data set take the clone of `scorer`: fitting the same one again takes seconds."""
-    monkeypatch.setattr("prefrec_ray.evaluation.selection.validation.fit_clone", lambda dataset, seed: scorer.clone)
-
-
-def test_the_first_estimator_chooses(simulated: PreparedDataset, one_clone: None) -> None:
+def test_the_first_estimator_chooses(simulated: PreparedDataset) -> None:
     scorer = ValidationScorer.prepare(simulated.uri, ValidationSettings(estimators=("ncis",)), ["depth"])
     assert scorer.metric == "validation/ncis"
     assert scorer.histories is None
@@ -140,9 +121,7 @@ def test_ncis_is_that_of_the_settings(simulated: PreparedDataset, scorer: Valida
     assert value != defaults.scores(policy, "frequency")["validation/ncis"]
 
 
-def test_preferences_are_those_of_the_teachers_named(
-    simulated: PreparedDataset, scorer: ValidationScorer, one_clone: None
-) -> None:
+def test_preferences_are_those_of_the_teachers_named(simulated: PreparedDataset, scorer: ValidationScorer) -> None:
     settings = ValidationSettings(estimators=("preference",))
     other = ValidationScorer.prepare(simulated.uri, settings, ["frequency"], ["any_users_sum"])
     own = replace(scorer, settings=settings)  # without its other estimators, which take seconds to fit

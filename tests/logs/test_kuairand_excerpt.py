@@ -81,7 +81,7 @@ def test_counts_at_every_step(ray_session: None, raw: pd.DataFrame, folder: Path
 
 
 def test_the_whole_way(
-    ray_session: None,
+    short_fits: None,
     raw: pd.DataFrame,
     folder: Path,
     tmp_path: Path,

@@ -31,7 +31,7 @@ def loop_yaml(folder: Path, **changes: Any) -> str:
     return str(file)
 
 
-def test_a_night_and_one_without_news(ray_session: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_night_and_one_without_news(short_fits: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     config = loop_yaml(tmp_path)
     sections = yaml.safe_load(Path(config).read_text())
     simulate(parse(SimulateSettings, sections["simulate"], "test"), f"{tmp_path}/logs")

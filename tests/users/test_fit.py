@@ -22,6 +22,12 @@ NAMES = [kind.name for kind in KINDS]
 LINEAR = Kind("linear", lambda inputs: np.zeros(inputs.width, dtype=bool), ())
 
 
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The laws are simple: batches of a quarter of the size find them."""
+    monkeypatch.setattr(fit, "BATCH", 256)
+
+
 def fitted(data: Histories, kind: str = "counts", seed: int = 0) -> Member:
     inputs, logged = inputs_of(data)
     return fit_member(

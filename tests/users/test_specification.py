@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 from logged_users import ITEMS, NORMALISER, STATE, histories, inputs_of
 
-from prefrec_ray.users import specification
+from prefrec_ray.users import fit, specification
 from prefrec_ray.users.fit import KINDS, fit_member
 from prefrec_ray.users.roll_out import Platform
 from prefrec_ray.users.specification import Specification, specification_test
 
 REQUESTS = 80
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The laws are simple: batches of a quarter of the size find them."""
+    monkeypatch.setattr(fit, "BATCH", 256)
 
 
 def result_of(cost_of_repeats: float, kind: str) -> Specification:
