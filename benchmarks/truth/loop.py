@@ -62,7 +62,9 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PREFREC_SERVE_TOKEN": ""}
 AT_ONCE = 64
 #: Days of the logging policy before the loop; users arrive within the first two weeks.
 FIRST_DAYS = 28
-CANARY = {"share": 0.1, "days": 2.0, "longest_days": 10.0}
+CANARY = {"share": 0.2, "days": 2.0, "longest_days": 10.0}
+#: Days after the last night, so that users of the last days have time to return.
+LAST_DAYS = 4
 DEFAULT = ("topics", "wearout", "overload", "regimes", "habit", "bubble")
 
 
@@ -96,9 +98,10 @@ def one_world(name: str, output: Path, users: int, days: int, harmful: bool) -> 
     cost = next(iter(world.controls.values()))
     knowing = OneOfBest(best.crowd, cost, generator(world.settings.seed, LOGGING, 0, 2))
     folder, rows, lived = LoopFolder(str(output / "loop")), [], {"loop": [first], "logging": [first], "best": [first]}
-    for day in range(1, days + 1):
+    for day in range(1, days + LAST_DAYS + 1):
         begun, end = time.monotonic(), EPOCH_MS + (FIRST_DAYS + day) * DAY_MS
-        subprocess.run([*COMMAND, "nightly", str(config)], env=ENVIRONMENT, check=False)
+        if day <= days:
+            subprocess.run([*COMMAND, "nightly", str(config)], env=ENVIRONMENT, check=False)
         night, record = folder.nights()[-1], folder.record()
         if harmful and day == 1 and record.canary is not None:
             spoil(Path(folder.bundle(record.canary)))
@@ -113,6 +116,8 @@ def one_world(name: str, output: Path, users: int, days: int, harmful: bool) -> 
         lived["loop"].append(today)
         lived["logging"].append(alone[0].until(end, alone[1]))
         lived["best"].append(best.until(end, knowing))
+        if day > days:
+            continue
         about = {"status": night.status, "verdict": night.verdict or "", "gain": night.gain}
         look = {} if night.look is None else {"look": night.look.decision, "users": night.look.users}
         share = 0.0 if record.canary is None else record.canary.share
@@ -143,7 +148,7 @@ def summary(name: str, output: Path, rows: list[dict[str, Any]], lived: dict[str
     storage.write_csv(str(output / "days.csv"), rows)
     draw(output / "days.png", levels)
     loop, logging, best = (levels[kind][0] for kind in ("loop", "logging", "best"))
-    last = slice(-3, None)  # sessions of the last days, of which many have no return yet
+    last = slice(-3, None)
     return {
         "world": name,
         "share of the best known gain, last three days": round(
