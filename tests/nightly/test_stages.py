@@ -1,17 +1,25 @@
 """The steps of a night call the stages, and with which arguments."""
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from platform_desk import Desk, make_policy
 
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.evaluation.results.records import Evaluation
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.nightly import work
+from prefrec_ray.nightly.release import look
+from prefrec_ray.nightly.settings import CanarySettings
 from prefrec_ray.nightly.work import Stages
 from prefrec_ray.runs.settings import TrainSettings
+from prefrec_ray.serving.folder.opened import arms_event
+from prefrec_ray.serving.requests.bodies import Feedback, Recommend
+from prefrec_ray.serving.settings import Canary
+from prefrec_ray.storage.alias import point
 
 
 def test_each_step_runs_its_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,3 +50,47 @@ def test_each_step_runs_its_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("compact", "one", 7.0),
         ("compact", "two", 7.0),
     ]
+
+
+@pytest.mark.parametrize(("effect", "decision"), [(3.0, "promote"), (1 / 3, "withdraw"), (1.0, "extend")])
+def test_a_look_at_the_log_of_a_server_decides_by_its_users(tmp_path: Path, effect: float, decision: str) -> None:
+    """Users come back every 12 hours before the canary, and `effect` times as often with it."""
+    for night in (1, 2):
+        make_policy(seed=night).save(str(tmp_path / f"nights/{night}"))
+    about = {"night": 2, "target": "nights/2", "share": 0.5, "began": 0}
+    point(str(tmp_path / "current"), "nights/1", canary=None)
+    hour, start, users = 3_600_000, 1_700_000_000_000, range(120)
+
+    def visits(desk: Desk, first: int, last: int, effect_of: Callable[[str], float]) -> None:
+        """Let every user come from hour `first` to hour `last`."""
+        due = {user: float(first) for user in users}
+        for clock in range(first, last):
+            now = [user for user in users if due[user] <= clock]
+            if not now:
+                continue
+            at = start + clock * hour
+            shown = desk.do(*(Recommend(user=user, k=1, timestamp=at) for user in now), clock=at)
+            bodies = [reply.body for reply in shown]
+            desk.do(*(Feedback(event_id=body["event_id"], feedback={}) for body in bodies), clock=at)
+            for user, body in zip(now, bodies, strict=True):
+                due[user] = clock + 12 / effect_of(body["arm"])
+
+    desk = Desk(tmp_path / "current", tmp_path / "state")
+    desk.engine.log.commit([arms_event(desk.engine.state, start)])
+    desk.engine.state.next += 1
+    visits(desk, 0, 240, lambda arm: 1.0)
+    desk.stop()
+    canary = Canary.model_validate(about)
+    source = {"source": {"kind": "events", "path": str(tmp_path / "state")}}
+    stages = Stages(PrepareSettings.model_validate(source), TrainSettings(), EvaluateSettings(), "loop.yaml")
+    settings = CanarySettings(days=3.0)
+    assert stages.compare(canary, str(tmp_path / "nights/2"), settings) is None  # the server was not reloaded
+    point(str(tmp_path / "current"), "nights/1", canary=about)
+    desk = Desk(tmp_path / "current", tmp_path / "state")
+    desk.engine.log.commit([arms_event(desk.engine.state, start + 240 * hour)])
+    desk.engine.state.next += 1
+    visits(desk, 240, 400, lambda arm: effect if arm == "night-2" else 1.0)
+    desk.stop()
+    found = look(canary, stages.compare(canary, str(tmp_path / "nights/2"), settings), settings)
+    assert found.decision == decision, found.line
+    assert (found.users + found.main_users, 45 < found.users < 75) == (120, True)
