@@ -37,7 +37,9 @@ RAILS = guard_rails(
 
 
 def compared(folder: Path, days: float = 3.0) -> CanaryComparison:
-    return compare_canary([str(folder)], "frequency", RAILS, days, items=ITEMS)
+    comparison = compare_canary([str(folder)], "a", "frequency", RAILS, days, items=ITEMS)
+    assert comparison is not None
+    return comparison
 
 
 def row_of(comparison: CanaryComparison, name: str) -> Outcome:
@@ -240,6 +242,7 @@ def test_unknown_feedback_and_kinds_are_one_line(tmp_path: Path) -> None:
         "share[cluster: news] >= 5 %": "found value 'news'; expected one of 0, 1",
     }.items():
         with pytest.raises(UserError, match=words):
-            compare_canary([folder], "depth", guard_rails([text]), 3.0, items=ITEMS)
+            compare_canary([folder], "a", "depth", guard_rails([text]), 3.0, items=ITEMS)
+    assert compare_canary([folder], "b", "depth", [], 3.0) is None
     with pytest.raises(UserError, match="found no items"):
-        compare_canary([folder], "depth", guard_rails(["exposure[cluster] <= 5 %"]), 3.0)
+        compare_canary([folder], "a", "depth", guard_rails(["exposure[cluster] <= 5 %"]), 3.0)
