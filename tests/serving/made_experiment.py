@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from prefrec_ray.logs.events.format import About, Event, Kind, write_about
 from prefrec_ray.logs.events.log import EventLog
@@ -91,11 +90,11 @@ class Platform:
         return clock + HOUR_MS * rng.exponential(self.pause) / habit / (self.sooner if treated else 1.0)
 
 
-def write_log(folder: Path, rows: Sequence[Event], until: int | None = None) -> Path:
+def write_log(folder: Path, rows: Sequence[Event], until: int | None = None, about: About = ABOUT) -> Path:
     """Write the rows that the server received up to the time `until`."""
     folder.mkdir()
-    write_about(str(folder), ABOUT)
-    log = EventLog(str(folder), pa.int64())
+    write_about(str(folder), about)
+    log = EventLog(str(folder), about.columns.field("items").type.value_type)
     seen = [row for row in rows if until is None or row.received <= until]
     for begin in range(0, len(seen), 4096):
         log.commit(seen[begin : begin + 4096])

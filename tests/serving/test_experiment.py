@@ -124,6 +124,27 @@ def test_a_share_that_falls_and_a_new_seed_start_again(tmp_path: Path) -> None:
     assert (assignment.seed, assignment.stages[0].timestamp) == (1, NOW + 5 * DAY_MS)
 
 
+def test_ids_may_be_text(tmp_path: Path) -> None:
+    """The arms in the log are those of whole numbers, so that half of the users count as moved."""
+
+    def texts(row: Event) -> Event:
+        if row.kind == Kind.ARMS:
+            return row
+        return dataclasses.replace(row, user=f"user {row.user_number}", user_number=None, items=[f"i{row.items[0]}"])
+
+    rows = [texts(row) for row in Platform(users=100).rows()]
+    about = ABOUT.model_copy(update={"item_ids": "string"})
+    folder = write_log(tmp_path / "state", rows, about=about)
+    items = ItemTable(np.array([f"i{item}" for item in ITEMS.ids]), ITEMS.embeddings, kind_codes=ITEMS.kind_codes)
+    comparison = compare_canary([str(folder)], "a", "frequency", RAILS, 3.0, items=items)
+    assert comparison is not None
+    who = participants(read_events([str(folder)], about), 3 * DAY_MS)
+    assert 30 < who.moved < 70
+    assert 30 < len(who.user) <= 100 - who.moved
+    assert sum(comparison.users.values()) + comparison.waiting == len(who.user)
+    assert 0 < row_of(comparison, "share[cluster: 0]").main.value < 1
+
+
 def test_users_without_history_count_but_not_in_levels(tmp_path: Path) -> None:
     rows = Platform(users=60).rows()
     new = set(range(0, 60, 3))

@@ -29,7 +29,7 @@ class ItemShares:
     def from_impressions(cls, events: Events, seen: Behavior, items: ItemTable, kind: np.ndarray) -> ItemShares:
         """Return the shares of the codes `kind` (int32 [I], -1: none) of `items`. Unknown items have no value."""
         ids = events.impressions.item
-        row = items.find(ids.unique().to_numpy())[codes(ids)[seen.row]]
+        row = items.find(ids.unique().to_numpy(zero_copy_only=False))[codes(ids)[seen.row]]
         code = np.where(row >= 0, kind[row], -1).astype(np.int64)
         impressions = np.bincount(seen.participant, minlength=len(seen.first_return.hours))
         known = code >= 0
