@@ -2,7 +2,8 @@
 
 A user counts once, with the outcome of the user's first `days` days in the arm. It is final when late feedback is
 refused, so that a later look adds users and changes no earlier one (participants.py, outcomes.py). Intervals are valid
-after every number of users, and at all looks at once (sequences.py).
+after every number of users, and at all looks at once (sequences.py). The row `hours to return` also counts
+users whose days have not passed, with an asymptotic interval (returns.py). Its guard-rail is decided by final outcomes.
 """
 
 from __future__ import annotations
