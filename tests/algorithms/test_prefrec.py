@@ -206,36 +206,33 @@ def test_many_learners_equal_one(tiny_dataset: str, build: Callable[..., PrefRec
         assert losses_of_others[name] == pytest.approx(loss, abs=1e-4), name
 
 
-def test_a_local_learner_equals_a_remote_one(tiny_dataset: str, build: Callable[..., PrefRec]) -> None:
-    final_weights = []
-    for learners in (0, 1):
-        algorithm = build(tiny_dataset, num_learners=learners)
-        for _ in range(2):
-            algorithm.train()
-        final_weights.append(weights(algorithm))
-        algorithm.stop()
-    for name, value in final_weights[0].items():
-        # The threads of the two differ, and with them the order of sums.
-        np.testing.assert_allclose(final_weights[1][name], value, atol=1e-4, err_msg=name)
-
-
-def test_a_learner_that_fails_as_its_state_is_saved_or_restored_ends_the_run(
+def test_a_remote_learner_equals_a_local_one_and_its_failure_ends_the_run(
     tiny_dataset: str, build: Callable[..., PrefRec], tmp_path: Any
 ) -> None:
-    """RLlib takes it out of service and goes on: with a checkpoint that lacks its state, or with other weights."""
+    """RLlib takes a learner that fails as its state is saved or restored out of service, and goes on.
+
+    The checkpoint would lack its state, or training would go on with other weights.
+    """
+    local, remote = (build(tiny_dataset, num_learners=learners) for learners in (0, 1))
+    for algorithm in (local, remote):
+        for _ in range(2):
+            algorithm.train()
+    remote_weights = weights(remote)
+    for name, value in weights(local).items():
+        # The threads of the two differ, and with them the order of sums.
+        np.testing.assert_allclose(remote_weights[name], value, atol=1e-4, err_msg=name)
+
     run = str(tmp_path / "run")
-    algorithm = build(tiny_dataset, num_learners=1)
-    algorithm.train()
-    save_checkpoint(algorithm, run, 1, [])
-    on_each_learner(algorithm.learner_group, [lambda learner: setattr(learner, "save_to_path", None)])
-    algorithm.train()
-    with pytest.raises(UserError, match="iteration 2: a learner failed while its state was saved"):
-        save_checkpoint(algorithm, run, 1, [])
-    assert [path.name for path in tmp_path.joinpath("run").iterdir()] == ["checkpoint_000001"]
+    save_checkpoint(remote, run, 1, [])
+    on_each_learner(remote.learner_group, [lambda learner: setattr(learner, "save_to_path", None)])
+    remote.train()
+    with pytest.raises(UserError, match="iteration 3: a learner failed while its state was saved"):
+        save_checkpoint(remote, run, 1, [])
+    assert [path.name for path in tmp_path.joinpath("run").iterdir()] == ["checkpoint_000002"]
     again = build(tiny_dataset, num_learners=1)
     on_each_learner(again.learner_group, [lambda learner: setattr(learner, "restore_from_path", None)])
     with pytest.raises(UserError, match="a learner failed while its state was restored"):
-        again.restore_from_path(f"{run}/checkpoint_000001")
+        again.restore_from_path(f"{run}/checkpoint_000002")
 
 
 def test_resumed_run_equals_one_never_stopped(tiny_dataset: str, build: Callable[..., PrefRec], tmp_path: Any) -> None:

@@ -24,16 +24,22 @@ CONFIG: dict[str, Any] = {
         "num_epochs": 1,
     },
 }
-#: A separate disk, visible only to this process and its children; the run's checkpoints do not fit at first.
+#: A separate disk, visible only to this process; the run's checkpoints do not fit at first.
 SCRIPT = """
-mount -t tmpfs -o size={small}k none {disk} || exit 77
-{prefrec} {disk}/run 2> {folder}/full
-echo $? > {folder}/status
-find {disk} -name '*.partial*' -o -name '*.claim*' > {folder}/left
-ls {disk}/run > {folder}/before
-mount -o remount,size=64m none {disk}
-{prefrec} {disk}/run --resume > {folder}/said || exit 1
-cp {disk}/run/policy/actor.npz {folder}/resumed.npz
+import subprocess, sys
+from pathlib import Path
+from prefrec_ray.cli.main import run
+
+disk, small, *train = sys.argv[1:]
+if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={small}k", "none", disk]).returncode:
+    sys.exit(77)
+run_folder = f"{disk}/run"
+assert run([*train, run_folder]) == 2
+assert not [path for kind in ("partial", "claim") for path in Path(disk).rglob(f"*.{kind}*")]
+print("saved", *sorted(path.name for path in Path(run_folder).glob("checkpoint_*")))
+subprocess.run(["mount", "-o", "remount,size=64m", "none", disk], check=True)
+assert run([*train, run_folder, "--resume"]) == 0
+Path("resumed.npz").write_bytes(Path(f"{run_folder}/policy/actor.npz").read_bytes())
 """
 
 
@@ -41,25 +47,20 @@ def test_a_run_on_a_full_disk_stops_and_goes_on(tiny_dataset: str, tmp_path: Pat
     config, disk = tmp_path / "run.yaml", tmp_path / "disk"
     config.write_text(yaml.safe_dump({"train": CONFIG}))
     disk.mkdir()
-    train = f"train {config} --dataset {tiny_dataset} --output"
-    assert run([*train.split(), f"{tmp_path}/whole"]) == 0
+    train = f"train {config} --dataset {tiny_dataset} --output".split()
+    assert run([*train, f"{tmp_path}/whole"]) == 0
     checkpoint = next((tmp_path / "whole").glob("checkpoint_*"))
     size = sum(file.stat().st_size for file in checkpoint.rglob("*") if file.is_file())
-    prefrec = f"{sys.executable} -m prefrec_ray.cli.main {train}"
+    command = ["unshare", "--mount", sys.executable, "-c", SCRIPT, str(disk), str(int(1.5 * size / 1024)), *train]
     environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
-    script = SCRIPT.format(disk=disk, folder=tmp_path, prefrec=prefrec, small=int(1.5 * size / 1024))
-    result = subprocess.run(["unshare", "--mount", "sh", "-c", script], env=environment, capture_output=True, text=True)
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     if result.returncode == 77 or "unshare" in result.stderr:
         pytest.skip("a disk of its own needs the right to mount one")
     assert result.returncode == 0, result.stderr
-    output = (tmp_path / "full").read_text()
-    lines = [line for line in output.splitlines() if line.startswith("prefrec: error:")]
-    assert len(lines) == 1
-    assert "Traceback" not in output
-    assert "no space left" in lines[0]
-    assert (tmp_path / "status").read_text().strip() == "2"
-    assert (tmp_path / "left").read_text() == ""
-    saved = [line for line in (tmp_path / "before").read_text().split() if line.startswith("checkpoint_")]
+    (error,) = [line for line in result.stderr.splitlines() if line.startswith("prefrec: error:")]
+    assert "Traceback" not in result.stderr
+    assert "no space left" in error
+    (saved,) = [line.split()[1:] for line in result.stdout.splitlines() if line.startswith("saved")]
     assert saved
-    assert f"resuming from iteration {int(saved[-1][-6:])}\n" in (tmp_path / "said").read_text()
+    assert f"resuming from iteration {int(saved[-1][-6:])}\n" in result.stdout
     assert (tmp_path / "resumed.npz").read_bytes() == (tmp_path / "whole/policy/actor.npz").read_bytes()

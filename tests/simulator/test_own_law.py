@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import ray
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.settings import parse
@@ -118,10 +119,9 @@ def test_a_log_follows_the_law_of_the_file(folder: Path) -> None:
     assert again == settings
 
 
-@pytest.mark.ray
-def test_commands_and_roll_outs_work_with_it(folder: Path) -> None:
+def test_commands_and_roll_outs_work_with_it(ray_session: None, folder: Path) -> None:
     root = str(Path(__file__).parents[2])
-    environment = {**os.environ, "PYTHONPATH": root}
+    environment = {**os.environ, "PYTHONPATH": root, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     done = subprocess.run([sys.executable, "-c", COMMANDS], cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads((folder / "logs" / "log.json").read_text())["item_features"] == ["color"]

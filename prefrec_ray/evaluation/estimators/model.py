@@ -39,8 +39,6 @@ from prefrec_ray.users.ensemble import Ensemble, fit_ensemble
 from prefrec_ray.users.histories import Histories, check_long_enough, read_histories
 from prefrec_ray.users.roll_out import Imagined, Platform, Server, Visit, logged_levels, roll_out, server_of_log
 
-#: No session is shorter, and no user comes back earlier.
-LEAST = {"mean_depth": 1.0, "mean_revisit_hours": 0.0}
 #: Standard deviations in half of a 95 % interval.
 _Z = 1.96
 #: Random numbers in memory at a time.

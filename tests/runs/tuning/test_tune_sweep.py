@@ -15,6 +15,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+import ray
 import yaml
 from ray import tune
 
@@ -122,7 +123,7 @@ def test_a_sweep_that_was_killed_ends_the_same(undisturbed: Path, tiny_dataset: 
         *(sys.executable, "-c", "from prefrec_ray.cli.main import main; main()"),
         *("tune", write(tmp_path, SECTION), "--dataset", tiny_dataset, "--output", str(output)),
     ]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     assert first.stdout is not None
     finished = []
