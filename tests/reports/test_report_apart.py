@@ -23,6 +23,9 @@ def write_own(folder: str, bundle: str, value: float, items: int) -> None:
     write_evaluation(f"{folder}/evaluation.json", Evaluation(records=records, served=served))
 
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+
 @pytest.fixture
 def evaluated(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder runs with the runs paper and robust, each with an evaluation of its own."""

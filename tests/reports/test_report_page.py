@@ -56,6 +56,12 @@ def drawn(unchanged_runs: Path) -> tuple[str, Page]:
     return written(unchanged_runs)
 
 
+@pytest.fixture
+def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the SVG of figures, for one test."""
+    monkeypatch.setattr("prefrec_ray.reports.html.svg", lambda figure: b"<svg/>")
+
+
 def test_the_page_holds_every_section_and_figure(drawn: tuple[str, Page]) -> None:
     _, document = drawn
     sections = ["Evaluation and its controls", "Items served by the policies", "Reward model", "Learning curves"]
@@ -93,7 +99,7 @@ def test_names_are_escaped(runs: Path) -> None:
     assert "<script>x" in document.texts["td"]
 
 
-def test_runs_without_evaluation_say_so(runs: Path) -> None:
+def test_runs_without_evaluation_say_so(runs: Path, unrendered: None) -> None:
     (runs / "evaluation.json").unlink()
     text, document = written(runs)
     assert "Not evaluated yet" in text
@@ -101,7 +107,7 @@ def test_runs_without_evaluation_say_so(runs: Path) -> None:
 
 
 def test_a_missing_data_set_is_said_and_a_present_one_drawn(
-    drawn: tuple[str, Page], runs: Path, monkeypatch: pytest.MonkeyPatch
+    drawn: tuple[str, Page], runs: Path, unrendered: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text, _ = drawn
     assert "no/such/dataset: the data set was removed" in text
@@ -139,7 +145,7 @@ class FakeDataset:
         return self.TABLES[file].select(columns)
 
 
-def test_a_policy_that_always_shows_the_best_is_told_to_be_a_risk(runs: Path) -> None:
+def test_a_policy_that_always_shows_the_best_is_told_to_be_a_risk(runs: Path, unrendered: None) -> None:
     file = runs / "evaluation.json"
     content = json.loads(file.read_text())
     policies = [record for record in content["records"] if record["role"] == "policy"]
