@@ -22,7 +22,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def result_of(cost_of_repeats: float, kind: str) -> Specification:
     """Fit a model of this kind to some users, and test it on others."""
-    training, held = (histories(400, REQUESTS, seed, cost_of_repeats) for seed in (0, 1))
+    training, held = (histories(200, REQUESTS, seed, cost_of_repeats) for seed in (0, 1))
     inputs, logged = inputs_of(training)
     (chosen,) = (one for one in KINDS if one.name == kind)
     member = fit_member(chosen, inputs, training, inputs.scaled(logged), seed=3)
