@@ -63,6 +63,9 @@ AT_ONCE = 64
 #: Days of the logging policy before the loop; users arrive within the first two weeks.
 FIRST_DAYS = 28
 CANARY = {"share": 0.2, "days": 2.0, "longest_days": 10.0}
+#: Small networks and batches, of which a log of 50,000 impressions makes some hundred updates.
+TRAIN = {"hidden_sizes": [64, 64], "train_batch_size_per_learner": 256, "preference_batch_size": 16}
+TRAIN |= {"critic_lr": 2e-3, "actor_lr": 1e-3, "value_lr": 2e-3, "num_epochs": 3}
 #: Days after the last night, so that users of the last days have time to return.
 LAST_DAYS = 4
 DEFAULT = ("topics", "wearout", "overload", "regimes", "habit", "bubble")
@@ -134,7 +137,7 @@ def sections(output: Path) -> dict[str, Any]:
     preferences = {"pairs": 6000, "validation_pairs": 2000, "tasks": ["frequency"]}
     return {
         "prepare": {"source": {"kind": "events", "path": str(output / "events")}, **split, "preferences": preferences},
-        "train": {"task": "frequency"},
+        "train": {"task": "frequency", "config": TRAIN},
         "evaluate": {"estimators": ["model"]},
         "loop": {"folder": str(output / "loop"), "canary": CANARY},
     }
