@@ -38,8 +38,9 @@ TRAINED = "run/policy"
 class Night(Settings):
     """One line of nights.json. `began` is UTC, `settings` a digest of the YAML's sections, `done` the finished steps.
 
-    `policy` is the bundle with this verdict, in the night's folder. `gain` and its 95 % interval are the difference to
-    the logging policy in levels, by the estimate behind the verdict.
+    `policy` is the bundle with this verdict, in the night's folder. It is `testable` by a canary if it is a candidate
+    apart from open guard-rails. `gain` and its 95 % interval are the difference to the logging policy in levels, by the
+    estimate behind the verdict.
     """
 
     night: int
@@ -48,6 +49,7 @@ class Night(Settings):
     status: Status = "unfinished"
     why: str = ""
     verdict: str | None = None
+    testable: bool = False
     policy: str = TRAINED
     gain: float | None = None
     gain_ci_low: float | None = None

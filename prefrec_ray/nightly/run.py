@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import chain, takewhile
 from typing import TYPE_CHECKING
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError, find_user_error
 from prefrec_ray.evaluation.results.records import Evaluation
-from prefrec_ray.evaluation.results.verdict import case_of
+from prefrec_ray.evaluation.results.verdict import case_of, decide
 from prefrec_ray.nightly.check import PARTS, NightCounts, Spans, feedback_problems, problems
 from prefrec_ray.nightly.folder import STEPS, LoopFolder, Night, Step
 from prefrec_ray.nightly.release import look
@@ -184,7 +185,11 @@ def _judged(night: Night, evaluation: Evaluation, home: str) -> Night:
     if verdict is None:
         return night.model_copy(update={"verdict": "inconclusive", "why": "No verdict on the policy."})
     update: dict[str, object] = {"verdict": verdict.verdict, "why": " ".join(verdict.reasons)}
-    record = case_of(evaluation, name).record
+    case = case_of(evaluation, name)
+    # A canary decides guard-rails that are open in models of users.
+    opened = not case.rails_that_are("broken") and decide(replace(case, rails=())).verdict == "candidate"
+    update["testable"] = verdict.verdict == "candidate" or opened
+    record = case.record
     if record is not None:
         low, high = record.gain_interval
         update |= {"gain": record.gain, "gain_ci_low": low, "gain_ci_high": high}
@@ -210,7 +215,7 @@ def _look(night: Night, folder: LoopFolder, loop: LoopSettings, work: Stages) ->
 def _release(night: Night, folder: LoopFolder, loop: LoopSettings, now: Callable[[], float]) -> Night:
     """Release a candidate. After a kill between current.json and nights.json, current.json is decisive."""
     record, verdict, status = folder.record(), night.verdict, "kept"
-    explored = loop.release == "canary" and loop.canary.explore and verdict == "inconclusive"
+    tested = night.testable or (loop.canary.explore and verdict == "inconclusive")
     if night.night in (*record.rolled_back, *record.withdrawn):
         verdict = f"{verdict} (rolled back)"
     elif night.night in record.promoted:
@@ -220,7 +225,7 @@ def _release(night: Night, folder: LoopFolder, loop: LoopSettings, now: Callable
     elif loop.release == "promote" and verdict == "candidate":
         folder.promote(night.night)
         status = "promoted"
-    elif loop.release == "canary" and (verdict == "candidate" or explored):
+    elif loop.release == "canary" and tested:
         folder.begin_canary(night.night, loop.canary.share, round(1000 * now()))
         status = "canary"
     elif verdict == "candidate":

@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from made_up_nights import Killed, Loop, made_comparison
+from made_up_nights import NAME, Killed, Loop, evaluation, made_comparison
 
 from prefrec_ray.cli.main import run as prefrec
+from prefrec_ray.evaluation.results.records import GuardRailRecord
+from prefrec_ray.evaluation.results.verdict import verdicts
+from prefrec_ray.guard_rails import Status
 from prefrec_ray.nightly.folder import LoopFolder
 from prefrec_ray.serving.experiment.compare import CanaryComparison
 
@@ -103,6 +106,21 @@ def test_an_inconclusive_policy_is_a_canary_only_if_the_loop_explores(loop: Loop
     assert (night.verdict, night.status) == ("inconclusive", status)
     loop.steps.compared = made_comparison(-0.5)
     assert loop.night(gain=-0.5).status == "kept"  # a policy that is estimated to lose is never shown
+
+
+@pytest.mark.parametrize(
+    ("of_rail", "verdict", "status"),
+    [("kept", "candidate", "canary"), ("open", "inconclusive", "canary"), ("broken", "do_not_ship", "kept")],
+)
+def test_a_canary_decides_guard_rails_that_models_leave_open(
+    loop: Loop, of_rail: Status, verdict: str, status: str
+) -> None:
+    rail = GuardRailRecord(rail="feedback.like >= -2 %", value=0.1, allowed=0.1, low=-0.1, high=0.1, status=of_rail)
+    result = evaluation(0.5).model_copy(update={"guard_rails": {NAME: (rail,)}})
+    loop.steps.log.append((1000, False))
+    loop.steps.result = result.model_copy(update={"verdicts": verdicts(result)})
+    night = loop.again()
+    assert (night.verdict, night.status) == (verdict, status)
 
 
 def test_rollback_withdraws_the_canary_first(loop: Loop, capsys: pytest.CaptureFixture[str]) -> None:
