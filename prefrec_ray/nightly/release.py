@@ -85,6 +85,8 @@ def _finite(number: float) -> float | None:
 def _decide(compared: CanaryComparison, settings: CanarySettings, share: float) -> tuple[Decision, str, float]:
     """Return the decision, the reason, and the share from now on."""
     objective = compared.objective
+    if not any(compared.users.values()):
+        return "extend", f"the days of no user have passed ({compared.waiting:,} wait)", share
     difference = f"difference of {objective.value:+.2f} [{objective.low:+.2f}, {objective.high:+.2f}] levels"
     by_status = {
         status: ", ".join(str(one.rail) for one in compared.rails if one.status == status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,7 @@ def test_a_candidate_becomes_a_canary_and_then_the_current_policy(loop: Loop) ->
         (made_comparison(0.5, like=0.05, days=28.0), "promote", "above 0, every guard-rail is kept"),
         (made_comparison(0.5, like=0.0), "extend", "open: feedback.like >= -2 %; share 10%"),
         (made_comparison(0.1, like=0.05), "extend", "difference of +0.10 [-0.10, +0.30] levels"),
+        (replace(made_comparison(0.5), users={"main": 0, "night-1": 0}), "extend", "the days of no user have passed"),
     ],
 )
 def test_the_first_line_of_the_table_that_applies_decides(
