@@ -6,7 +6,8 @@ Users live by the calendar: each comes back at the times of the world's law. For
 serves everybody. Then, every day: `prefrec nightly` on the event log, and a day of `prefrec serve OUTPUT/WORLD/loop/
 current` over HTTP. The logging policy is the incumbent, which serves the users without a canary until a policy is
 promoted. The same users also live the same days under the logging policy alone, and under the best known policy, which
-sees what is hidden. With `harmful`, the policy of the first canary is replaced by one with the negative Q.
+sees what is hidden. The server runs under `faketime` (a package of Debian), as it logs when it received an event. With
+`harmful`, the policy of the first canary is replaced by one with the negative Q.
 
 A day's level is the mean over sessions that begin on it, of their frequency levels against the user's own means in the
 first days. Writes OUTPUT/WORLD/days.csv and days.png.
@@ -112,7 +113,7 @@ def one_world(name: str, output: Path, users: int, days: int, harmful: bool) -> 
             today = life.until(end, logging)
             append(today, {}, world.feedback, output / "describing", events)
         else:
-            with serving(Path(folder.current), events) as port:
+            with serving(Path(folder.current), events, end) as port:
                 platform = OverHttp(port, logging, world.feedback)
                 today = life.until(end, platform)
                 platform.close()
@@ -218,10 +219,10 @@ def append(day: Day, features: dict[str, np.ndarray], feedback: Sequence[str], p
     opened = Opened(str(policy), str(folder), ServeSettings())
     described = set()
     for start in range(0, len(day.user), 4096):
-        events, now = [], int(time.time() * 1000)
+        events = []
         for at in range(start, min(start + 4096, len(day.user))):
             user, stamp = int(day.user[at]), int(day.time_ms[at])
-            common = {"timestamp": stamp, "given": stamp, "received": now, "policy": "logging", "arm": "main"}
+            common = {"timestamp": stamp, "given": stamp, "received": stamp, "policy": "logging", "arm": "main"}
             common |= {"event_id": f"{opened.log_id}-{opened.log.next + len(events):x}", "user_number": user}
             common |= {"items": [int(day.row[at])], "propensities": [float(day.propensity[at])]}
             known = {} if user in described else {name: values[user] for name, values in features.items()}
@@ -234,10 +235,12 @@ def append(day: Day, features: dict[str, np.ndarray], feedback: Sequence[str], p
 
 
 @contextmanager
-def serving(policy: Path, state: Path) -> Iterator[int]:
-    """`prefrec serve` on a free port, which it gives."""
-    command = [*COMMAND, "serve", str(policy), "--state", str(state), "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+def serving(policy: Path, state: Path, clock_ms: int) -> Iterator[int]:
+    """`prefrec serve` on a free port, which it gives. Its clock begins at `clock_ms`."""
+    at = time.strftime("@%Y-%m-%d %H:%M:%S", time.gmtime(clock_ms / 1000))
+    command = ["faketime", "-f", at, *COMMAND, "serve", str(policy), "--state", str(state), "--port", "0"]
+    environment = {**ENVIRONMENT, "TZ": "UTC", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         assert process.stdout is not None
         for line in process.stdout:
