@@ -85,9 +85,9 @@ def _finite(number: float) -> float | None:
 def _decide(compared: CanaryComparison, settings: CanarySettings, share: float) -> tuple[Decision, str, float]:
     """Return the decision, the reason, and the share from now on."""
     objective = compared.objective
-    if not any(compared.users.values()):
-        return "extend", f"the days of no user have passed ({compared.waiting:,} wait)", share
     difference = f"difference of {objective.value:+.2f} [{objective.low:+.2f}, {objective.high:+.2f}] levels"
+    if not math.isfinite(objective.value):
+        difference = f"no level yet of a user with earlier sessions ({compared.waiting:,} users wait)"
     by_status = {
         status: ", ".join(str(one.rail) for one in compared.rails if one.status == status)
         for status in ("broken", "open")
@@ -100,7 +100,7 @@ def _decide(compared: CanaryComparison, settings: CanarySettings, share: float) 
     if better and not by_status["open"]:
         return "promote", f"{difference}, above 0" + (", every guard-rail is kept" if compared.rails else ""), 0.0
     if compared.elapsed_days >= settings.longest_days:
-        missing = f"open: {by_status['open']}" if better else f"{difference} contains 0"
+        missing = f"open: {by_status['open']}" if better else f"{difference}, not above 0,"
         return "withdraw", f"{missing} after {settings.longest_days:g} days", 0.0
     if better:
         wider = min(2 * share, LARGEST_SHARE)

@@ -83,7 +83,8 @@ def made_comparison(value: float, half: float = 0.2, days: float = 5.0, **rails:
         rail, low, high = GuardRail.from_text(f"feedback.{name} >= -2 %"), margin - 0.01, margin + 0.01
         found.append(GuardRailResult(rail, low, high, rail.status(low, high)))
     users = {"main": 1900, **{f"night-{night}": 100 for night in range(1, 30)}}
-    objective = ArmEstimate(value, value - half, value + half, 2000)
+    middle = 0.0 if math.isnan(value) else value
+    objective = ArmEstimate(value, middle - half, middle + half, 2000)
     return CanaryComparison(users, 0, days, {}, objective, found, [])
 
 

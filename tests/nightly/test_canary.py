@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import math
 from pathlib import Path
 
 import pytest
@@ -51,14 +51,15 @@ def test_a_candidate_becomes_a_canary_and_then_the_current_policy(loop: Loop) ->
         (made_comparison(-0.5), "withdraw", "difference of -0.50 [-0.70, -0.30] levels, below 0"),
         (made_comparison(0.5, like=-0.05), "withdraw", "broken: feedback.like >= -2 %"),
         (made_comparison(-0.5, like=-0.05), "withdraw", "broken: feedback.like >= -2 %"),
-        (made_comparison(0.1, days=28.0), "withdraw", "contains 0 after 28 days"),
+        (made_comparison(0.1, days=28.0), "withdraw", "not above 0, after 28 days"),
         (made_comparison(0.5, like=0.0, days=28.0), "withdraw", "open: feedback.like >= -2 % after 28 days"),
         (made_comparison(0.5, like=0.05), "promote", "above 0, every guard-rail is kept"),
         (made_comparison(0.5), "promote", "above 0"),
         (made_comparison(0.5, like=0.05, days=28.0), "promote", "above 0, every guard-rail is kept"),
         (made_comparison(0.5, like=0.0), "extend", "open: feedback.like >= -2 %; share 10%"),
         (made_comparison(0.1, like=0.05), "extend", "difference of +0.10 [-0.10, +0.30] levels"),
-        (replace(made_comparison(0.5), users={"main": 0, "night-1": 0}), "extend", "the days of no user have passed"),
+        (made_comparison(math.nan, half=5.0), "extend", "no level yet of a user with earlier sessions (0 users wait)"),
+        (made_comparison(math.nan, half=5.0, like=-0.05), "withdraw", "broken: feedback.like >= -2 %"),
     ],
 )
 def test_the_first_line_of_the_table_that_applies_decides(
