@@ -19,8 +19,6 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
-#: Measures of users that need no name.
-USER_MEASURES = ("depth", "sessions", "hours_to_return")
 Status = Literal["kept", "open", "broken"]
 
 _FORM = re.compile(
@@ -35,8 +33,9 @@ _EXAMPLES = "'feedback.like >= -2 %', 'depth >= -5 %', 'exposure[maker] <= 10 %'
 class GuardRail:
     """A limit on one measure of a policy.
 
-    `measure`: `feedback`, one of `USER_MEASURES`, `exposure` or `share`. `name`: the feedback column or the kind of
-    items, empty for measures of users. `value`: the kind's value of a share. `limit`: a fraction, 0.05 for 5 %.
+    `measure`: `feedback`, `depth`, `sessions`, `hours_to_return`, `exposure` or `share`. `name`: the feedback column or
+    the kind of items, empty for measures of users. `value`: the kind's value of a share. `limit`: a fraction, 0.05 for
+    5 %.
     """
 
     measure: str

@@ -116,7 +116,15 @@ def test_a_roll_out_that_ends_before_support_can_be_seen_is_refused() -> None:
 
 def test_models_that_disagree_widen_all_intervals_by_the_same_share_of_the_gain() -> None:
     gains = np.array([[1.0, 0.2], [2.0, 0.4]])
-    assert disagreement(gains) == pytest.approx(1.96 * np.sqrt((0.5 + 0.02) / (1.5**2 + 0.3**2)))
-    assert disagreement(10 * gains) == pytest.approx(disagreement(gains))
-    assert disagreement(np.array([[1.0], [1.0]])) == 0.0
-    assert disagreement(np.zeros((2, 3))) == 0.0
+    both = np.ones(2)
+    assert disagreement(gains, both) == pytest.approx(1.96 * np.sqrt((0.5 + 0.02) / (1.5**2 + 0.3**2)))
+    assert disagreement(10 * gains, both) == pytest.approx(disagreement(gains, both))
+    assert disagreement(np.array([[1.0], [1.0]]), np.ones(1)) == 0.0
+    assert disagreement(np.zeros((2, 3)), np.ones(3)) == 0.0
+
+
+def test_models_may_disagree_on_a_subject_without_support() -> None:
+    gains = np.array([[1.0, -3.0], [1.2, 3.0], [0.8, 0.5], [1.0, 1.0]])
+    of_first = 1.96 * np.sqrt(np.var([1.0, 1.2, 0.8, 1.0], ddof=1))
+    assert disagreement(gains, np.array([0.9, 0.0])) == pytest.approx(of_first)
+    assert disagreement(gains, np.array([0.9, 0.5])) > 2 * of_first

@@ -115,7 +115,9 @@ def model_scores(request: EvaluationRequest, task: Task, modelled: Mapping[str, 
             f"{settings.model.requests} impressions of the log; expected more model.requests, or other estimators"
         )
     by_model = np.nanmean(levels[:, known], axis=1)  # [K, L]
-    between, gains = disagreement(by_model - by_model[:, :1]), by_model.mean(axis=0) - by_model[:, 0].mean()
+    support = np.array([modelled[subject.name].within for subject in subjects])
+    between = disagreement(by_model - by_model[:, :1], support)
+    gains = by_model.mean(axis=0) - by_model[:, 0].mean()
     errors, tested = [between], [0.0]  # of the logging policy
     for subject, gain in zip(subjects[1:], gains[1:], strict=True):
         own = modelled[subject.name]
@@ -176,16 +178,19 @@ def served_in(served: ServedItems, request: EvaluationRequest, imagined: Imagine
     return served.model_copy(update={**top_items(items), "counted": "roll-out", "ceiling": imagined.ceiling})
 
 
-def disagreement(gains: np.ndarray, half: float = _Z) -> float:
+def disagreement(gains: np.ndarray, support: np.ndarray, half: float = _Z) -> float:
     """Return the error of a gain as a share of it, from the gains [K, L] of L subjects in K models.
 
-    `half`: half-width of the interval in standard deviations, by default of 95 %.
-
     The truth differs from a model as the models, which are of different kinds, differ from each other. More models or
-    users do not reduce this error. It is pooled over the subjects.
+    users do not reduce this error. It is pooled over the subjects by their `support` [L]: what impressions without
+    support may lose is an error of its own. `half`: half-width of the interval in standard deviations, by default of
+    95 %.
     """
-    size = np.square(gains.mean(axis=0)).sum()
-    return float(half * np.sqrt(gains.var(axis=0, ddof=1).sum() / size)) if size else 0.0
+    size = (support * np.square(gains.mean(axis=0))).sum()
+    if not size:
+        return 0.0
+    relative = np.sqrt((support * gains.var(axis=0, ddof=1)).sum() / size)
+    return float(half * relative)
 
 
 def _own_units(one: Imagined, logging: Imagined, seed: int, error: float) -> dict[str, Any]:

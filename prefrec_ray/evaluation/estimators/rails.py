@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from scipy.special import ndtri, stdtrit
@@ -41,7 +41,8 @@ def rail_records(
         scale, between = np.ones((len(base), 1, 1)), 0.0
         if rail.relative:
             scale = _scale(base)
-            between = _disagreement([(values - base) * scale for values in measures.values()], missed)
+            changes = {name: (values - base) * scale for name, values in measures.items()}
+            between = _disagreement(changes, modelled, missed)
         for name, records in found.items():
             own = modelled[name]
             over = excess(rail, own.imagined, modelled[reference].imagined, feedback, items) * scale
@@ -74,11 +75,14 @@ def record_of(rail: GuardRail, values: np.ndarray, over: np.ndarray, error: floa
     )
 
 
-def _disagreement(changes: Sequence[np.ndarray], missed: float) -> float:
+def _disagreement(changes: Mapping[str, np.ndarray], modelled: Mapping[str, Modelled], missed: float) -> float:
     """Return the error of a change as a share of it, from the changes [K, n, 1] of all subjects."""
-    means = [_means(change[:, :, 0]) for change in changes]
-    known = [of_models for of_models in means if np.isfinite(of_models).all()]
-    return disagreement(np.stack(known, axis=1), float(ndtri(1 - missed / 2))) if known else 0.0
+    means = {name: _means(change[:, :, 0]) for name, change in changes.items()}
+    known = {name: of_models for name, of_models in means.items() if np.isfinite(of_models).all()}
+    if not known:
+        return 0.0
+    support = np.array([modelled[name].within for name in known])
+    return disagreement(np.stack(list(known.values()), axis=1), support, float(ndtri(1 - missed / 2)))
 
 
 def half_width(values: np.ndarray, missed: float) -> float:
