@@ -6,7 +6,7 @@ Users live by the calendar: each comes back at the times of the world's law. For
 serves everybody. Then, every day: `prefrec nightly` on the event log, and a day of `prefrec serve OUTPUT/WORLD/loop/
 current` over HTTP. The logging policy is the incumbent, which serves the users without a canary until a policy is
 promoted. The same users also live the same days under the logging policy alone, and under the best known policy, which
-sees what is hidden. The server runs under `faketime` (a package of Debian), as it logs when it received an event. With
+sees what is hidden. The server's clock is that of the world, by libfaketime, as it logs when it received an event. With
 `harmful`, the policy of the first canary is replaced by one with the negative Q.
 
 A day's level is the mean over sessions that begin on it, of their frequency levels against the user's own means in the
@@ -59,6 +59,8 @@ from prefrec_ray.simulator.write import start_of_log
 
 COMMAND = [sys.executable, "-m", "prefrec_ray.cli.main"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PREFREC_SERVE_TOKEN": ""}
+#: The library of Debian's package `libfaketime`.
+FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 #: Requests that wait for an answer at a time.
 AT_ONCE = 64
 #: Days of the logging policy before the loop; users arrive within the first two weeks.
@@ -238,8 +240,9 @@ def append(day: Day, features: dict[str, np.ndarray], feedback: Sequence[str], p
 def serving(policy: Path, state: Path, clock_ms: int) -> Iterator[int]:
     """`prefrec serve` on a free port, which it gives. Its clock begins at `clock_ms`."""
     at = time.strftime("@%Y-%m-%d %H:%M:%S", time.gmtime(clock_ms / 1000))
-    command = ["faketime", "-f", at, *COMMAND, "serve", str(policy), "--state", str(state), "--port", "0"]
-    environment = {**ENVIRONMENT, "TZ": "UTC", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    command = [*COMMAND, "serve", str(policy), "--state", str(state), "--port", "0"]
+    faketime = {"LD_PRELOAD": FAKETIME, "FAKETIME": at, "FAKETIME_DONT_FAKE_MONOTONIC": "1", "TZ": "UTC"}
+    environment = ENVIRONMENT | faketime
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         assert process.stdout is not None
