@@ -127,9 +127,11 @@ def test_acknowledged_events_survive_kill_9_and_count_once(bundle: Path, tmp_pat
                 return
 
         threads = [threading.Thread(target=load, args=(10 * turn + n,)) for n in range(4)]
+        known = len(acknowledged)
         for thread in threads:
             thread.start()
-        time.sleep(0.3 + 0.1 * (turn % 6))
+        while len(acknowledged) < known + 30 + 10 * (turn % 6):  # a busy machine takes longer
+            time.sleep(0.01)
         process.kill()
         for thread in threads:
             thread.join()
