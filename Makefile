@@ -75,8 +75,8 @@ bench: install
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m benchmarks
 
-# By hand, some 25 minutes on two cores: six nights on a simulated platform (docs/results/loop.md). LOOP="--users 400
-# --requests 40" is the smaller one of that page.
+# By hand, about an hour per world: days of canaries on simulated platforms (docs/results/loop.md). LOOP="--users 400
+# --days 12 --worlds topics" is the run of that page.
 loop: install
 	$(BIN)/python -m pip install --quiet --editable '.[serve]'
 	$(BIN)/python -m benchmarks loop bench/loop $(LOOP)
