@@ -31,6 +31,19 @@ def test_nights() -> None:
     assert [row[7] for row in rows] == [f"{night['estimated gain']:.2f}" for night in nights]
 
 
+def test_days_of_a_canary() -> None:
+    measured = []
+    for name in ("loop_canary", "loop_harmful"):
+        with (RESULTS / f"{name}.csv").open(newline="") as file:
+            measured.append(list(csv.DictReader(file)))
+    columns = ("day", "status", "look", "users", "logging", "loop")
+    expected = [
+        [*(row[column] for column in columns), harmful["loop"], row["best"]]
+        for row, harmful in zip(*measured, strict=True)
+    ]
+    assert table("loop", "day") == expected
+
+
 def test_crowd() -> None:
     """Share of labels on the true side, and the mean accuracy over seeds after the last epoch."""
     labels = json.loads((RESULTS / "crowd.json").read_text("utf-8"))["labels"]
