@@ -94,6 +94,25 @@ def behavior(events: Events, who: Participants, about: About, days_ms: int) -> B
     return Behavior(outcomes, sessions.first_return(), rows[later], one[later])
 
 
+def rest_of_days(table: SessionTable, end: np.ndarray) -> np.ndarray:
+    """Return the time from each session to the `end` [P] of the user's days, at least 1 ms, float64 [M]."""
+    return np.maximum(end[table.user] - table.exit, 1.0)
+
+
+def levels_in_days(
+    table: SessionTable, end: np.ndarray, own_depth: np.ndarray, own_revisit: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return the levels [M] by task of sessions in days that end at `end` [P], against the users' own means [P].
+
+    A pause that the end of the days cuts short counts as the user's own mean, or as the rest of the days if it is
+    longer.
+    """
+    rest = rest_of_days(table, end)
+    cut = np.isnan(table.revisit_ms) | (table.revisit_ms > rest)
+    pause = np.where(cut, np.fmax(rest, own_revisit[table.user]), table.revisit_ms)
+    return levels_against(replace(table, revisit_ms=pause), own_depth, own_revisit, _WEIGHT)
+
+
 def _rows(events: Events, who: Participants, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the impressions of participants before the times `end` (int64 [P]), by participant and time.
 
@@ -127,9 +146,7 @@ class _Sessions:
         table = self.table
         own_depth = self._means(table.depth, self.before)
         own_revisit = self._means(table.revisit_ms, self.waited)
-        # A pause that the end of the days cuts short counts as the user's own mean, or as the rest if it is longer.
-        pause = np.where(np.isnan(table.revisit_ms), np.fmax(self._rest, own_revisit[table.user]), table.revisit_ms)
-        levels = levels_against(replace(table, revisit_ms=pause), own_depth, own_revisit, _WEIGHT)
+        levels = levels_in_days(table, self.end, own_depth, own_revisit)
         # The same time before as the days: users without a session in it have none, new users are unknown.
         recent = self.before & (table.start >= (self.begin - self.days_ms)[table.user])
         known = np.where(np.isnan(own_depth), np.nan, 1.0)
@@ -160,8 +177,7 @@ class _Sessions:
 
     @property
     def _rest(self) -> np.ndarray:
-        """Return the time from each session to the end of the user's days, at least 1 ms, float64 [M]."""
-        return np.maximum(self.end[self.table.user] - self.table.exit, 1.0)
+        return rest_of_days(self.table, self.end)
 
     def _means(self, values: np.ndarray, which: np.ndarray) -> np.ndarray:
         return user_means(self.table.user[which], values[which].astype(np.float64), len(self.end))

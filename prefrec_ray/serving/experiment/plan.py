@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq
 
-from prefrec_ray.engagement import MAX_LEVEL, SessionTable, levels_against, user_means
+from prefrec_ray.engagement import MAX_LEVEL, SessionTable, user_means
+from prefrec_ray.serving.experiment.history import HOUR_MS
+from prefrec_ray.serving.experiment.outcomes import levels_in_days
 from prefrec_ray.serving.experiment.sequences import effect_interval
 from prefrec_ray.settings import Task
 
-DAY_MS = 86_400_000
+DAY_MS = 24 * HOUR_MS
 #: Simulated experiments per number of users.
 REPEATS = 40
 #: Largest number of users that is simulated. Larger numbers need hours, and a canary of this size is not rare.
 MOST_USERS = 200_000
 #: Ratio of neighbouring numbers of users.
 _STEP = 1.1
-_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,9 @@ def outcomes_of_sessions(table: SessionTable, task: Task, days: float, seed: int
     revisit = user_means(table.user[before], table.revisit_ms[before], count)
     came = np.full(count, np.inf)
     np.minimum.at(came, table.user[~before], table.start[~before])
-    end = came[table.user] + length
-    mine = ~before & (table.start < end)
-    rest = np.maximum(end - table.exit, 1.0)
-    cut = mine & (np.isnan(table.revisit_ms) | (table.revisit_ms > rest))
-    pause = np.where(cut, np.fmax(rest, revisit[table.user]), table.revisit_ms)
-    level = levels_against(replace(table, revisit_ms=pause), depth, revisit, _WEIGHT)[task]
+    end = came + length
+    mine = ~before & (table.start < end[table.user])
+    level = levels_in_days(table, end, depth, revisit)[task]
     levels = user_means(table.user[mine], level[mine], count)
     with np.errstate(invalid="ignore"):
         waited = (came - begin) / DAY_MS
