@@ -52,14 +52,12 @@ def measure(rail: GuardRail, imagined: Imagined, feedback: Sequence[str], items:
     return values[:, :, None]
 
 
-def excess(
-    rail: GuardRail, own: Imagined, reference: Imagined, feedback: Sequence[str], items: ItemTable
-) -> np.ndarray:
-    """Return measure - allowed value, float64 [K, n, V], paired by user and model with the `reference`."""
-    values = measure(rail, own, feedback, items)
-    if not rail.relative:
-        return values - rail.limit
-    return values - rail.allowed(1.0) * measure(rail, reference, feedback, items)
+def excess(rail: GuardRail, own: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Return measure - allowed value, float64 [K, n, V], from the measures of a policy and of its `reference`.
+
+    Both come from `measure`. They are paired by user and model if the limit is relative.
+    """
+    return own - (rail.allowed(1.0) * reference if rail.relative else rail.limit)
 
 
 def broken(
@@ -68,7 +66,8 @@ def broken(
     """Return the guard-rails that the mean over users breaks in at least one model."""
     found = []
     for rail in rails:
-        means = np.ma.masked_invalid(excess(rail, own, reference, feedback, items)).mean(axis=1).max(axis=1)
+        measures = (measure(rail, imagined, feedback, items) for imagined in (own, reference))
+        means = np.ma.masked_invalid(excess(rail, *measures)).mean(axis=1).max(axis=1)
         if any(rail.status(mean, mean) == "broken" for mean in means.compressed()):
             found.append(str(rail))
     return found

@@ -68,9 +68,8 @@ def test_a_policy_that_acts_like_the_reference_keeps_every_limit_and_its_opposit
     for text in ("feedback.like >= -2 %", "feedback.like <= 2 %", "depth >= -5 %", "hours_to_return <= 1 %"):
         rail = GuardRail.from_text(text)
         assert broken([rail], one, one, FEEDBACK, ITEMS) == []
-        np.testing.assert_allclose(
-            abs(excess(rail, one, one, FEEDBACK, ITEMS)[:, :, 0]), abs(rail.limit) * measured(text, one)[:, :, 0]
-        )
+        of_one = measured(text, one)
+        np.testing.assert_allclose(abs(excess(rail, of_one, of_one)[:, :, 0]), abs(rail.limit) * of_one[:, :, 0])
     forced = GuardRail.from_text("feedback.like >= 2 %")
     assert broken([forced], one, one, FEEDBACK, ITEMS) == [str(forced)]
 

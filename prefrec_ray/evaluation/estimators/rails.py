@@ -45,7 +45,7 @@ def rail_records(
             between = _disagreement(changes, modelled, missed)
         for name, records in found.items():
             own = modelled[name]
-            over = excess(rail, own.imagined, modelled[reference].imagined, feedback, items) * scale
+            over = excess(rail, measures[name], base) * scale
             error = 0.0
             if rail.relative:
                 change = _mean(((measures[name] - base) * scale)[:, :, 0])
