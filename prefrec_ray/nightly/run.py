@@ -187,8 +187,7 @@ def _judged(night: Night, evaluation: Evaluation, home: str) -> Night:
     update: dict[str, object] = {"verdict": verdict.verdict, "why": " ".join(verdict.reasons)}
     case = case_of(evaluation, name)
     # A canary decides guard-rails that are open in models of users.
-    opened = not case.rails_that_are("broken") and decide(replace(case, rails=())).verdict == "candidate"
-    update["testable"] = verdict.verdict == "candidate" or opened
+    update["testable"] = not case.rails_that_are("broken") and decide(replace(case, rails=())).verdict == "candidate"
     record = case.record
     if record is not None:
         low, high = record.gain_interval

@@ -187,7 +187,7 @@ class GuardRailRecord(Settings, allow_inf_nan=False):
 
     @property
     def text(self) -> str:
-        """Return the guard-rail and what was found."""
+        """Return the guard-rail with its measure and interval."""
         return f"{self.rail}: {self.found}"
 
 

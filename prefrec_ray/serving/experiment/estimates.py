@@ -93,12 +93,12 @@ class Sample:
         return offset + self._span * low, offset + self._span * high
 
     def _scaled(self, values: np.ndarray) -> np.ndarray:
-        """Return those of `values` [n] that count in intervals, as parts of the range, float64 [n - first]."""
+        """Return the `values` [n] that count in intervals, as parts of the range, float64 [n - first]."""
         return (values[self.first :] - self.limits[0]) / self._span
 
     @property
     def _adjusted(self) -> np.ndarray:
-        """Return the outcomes minus what outcomes before predict, apart from the mean, float64 [n]."""
+        """Return the outcomes minus their linear prediction from outcomes before, plus its mean, float64 [n]."""
         if self.before is None:
             return self.values
         known = np.isfinite(self.before)

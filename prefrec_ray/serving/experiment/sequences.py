@@ -23,7 +23,7 @@ PARTS = 0.9 * 0.5 ** np.arange(10)
 _AT_RISK = 0.9
 #: Weight, in users, of the mean of all users in the predicted outcome of an arm.
 _PRIOR_USERS = 10.0
-#: Users with a known outcome before the experiment from whom a line is fitted.
+#: Number of users with an outcome from before the experiment that the fit of a line needs.
 _LINE_USERS = 30
 #: Number of factors of the capital whose product is computed before the logarithm.
 _BLOCK = 16
