@@ -135,10 +135,7 @@ class LoopFolder:
 
     def record(self) -> NightRecord:
         """Return the record of promotions, empty in a new folder. Raises `UserError` for a damaged file."""
-        about = read_alias(self.current) or {}
-        if "promoted" not in about and storage.exists(self._older_record):
-            about["promoted"] = storage.read_json(self._older_record)
-        return parse(NightRecord, about, f"{self.current}.json")
+        return parse(NightRecord, read_alias(self.current) or {}, f"{self.current}.json")
 
     def promote(self, night: int) -> None:
         """Make the policy of `night` the current one. Called again, it changes nothing."""
@@ -235,7 +232,6 @@ class LoopFolder:
     def _write(self, record: NightRecord) -> None:
         target = self._target(record.promoted[-1]) if record.promoted else ""
         point(self.current, target, **record.model_dump(mode="json", exclude={"target"}))
-        storage.remove(self._older_record)
 
     def prune(self, keep: int) -> None:
         """Remove the files of old nights, except the newest `keep`, the current and previous policy, and the canary."""
@@ -246,11 +242,6 @@ class LoopFolder:
         for folder in storage.list_folders(storage.join(self.uri, "nights")):
             if folder not in names:
                 storage.remove(folder)
-
-    @property
-    def _older_record(self) -> str:
-        """Return the file with the nights that version 0.1.0 promoted."""
-        return storage.join(self.uri, "promoted.json")
 
     def _target(self, night: int) -> str:
         """Return the bundle of a night, relative to the folder of the loop."""

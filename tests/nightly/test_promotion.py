@@ -181,16 +181,3 @@ def test_a_night_that_was_promoted_before_a_kill_stays_promoted(
         loop.settings["release"] = "none"
     night = loop.again(digest="other" if change == "settings" else "same")
     assert (night.night, night.status, loop.promoted) == (2, "promoted", (1, 2))
-
-
-def test_a_loop_of_version_0_1_goes_on(loop: Loop) -> None:
-    """Its record is promoted.json, its alias a symbolic link."""
-    for _ in range(3):
-        loop.night()
-    (loop.path / "current.json").unlink()
-    (loop.path / "promoted.json").write_text("[1, 3]")
-    (loop.path / "current").symlink_to("nights/0003/run/policy")
-    assert (loop.current, loop.promoted) == (3, (1, 3))
-    assert loop.folder.back() == (3, 1, [])
-    assert (loop.current, loop.promoted) == (1, (1,))
-    assert sorted(file.name for file in loop.path.iterdir()) == ["current.json", "nights", "nights.json"]

@@ -36,21 +36,6 @@ def test_its_owner_keeps_more_in_the_same_file(tmp_path: Path) -> None:
     assert read_alias(alias) == {"target": "b"}
 
 
-def test_links_and_aliases_of_aliases_are_followed_to_the_end(tmp_path: Path) -> None:
-    targets(tmp_path)
-    (tmp_path / "link").symlink_to("a")
-    assert followed(str(tmp_path / "link")) == str(tmp_path / "a")
-    point(str(tmp_path / "current"), "link")
-    (tmp_path / "production").symlink_to(tmp_path / "current")
-    assert followed(str(tmp_path / "production")) == str(tmp_path / "a")
-    (tmp_path / "link.json").write_text('{"target": "b"}')  # a kill before the link is removed: the file counts
-    assert followed(str(tmp_path / "link")) == str(tmp_path / "b")
-    point(str(tmp_path / "link"), "production")  # the file takes the place of the link
-    assert not (tmp_path / "link").is_symlink()
-    with pytest.raises(UserError, match=r"/current: found an alias of itself; expected a folder$"):
-        followed(str(tmp_path / "current"))
-
-
 def test_a_damaged_alias_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "current.json").write_text('{"target": 3}')
     with pytest.raises(UserError, match=r"/current\.json: expected the key 'target' with the name of a folder$"):
