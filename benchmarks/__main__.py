@@ -40,9 +40,7 @@ SECTIONS = {
     "selection": "truth.estimators:selection",
     "estimators": "truth.estimators:main",
     "verdicts": "truth.verdicts:main",
-    "known": "truth.known:main",
     "crowd": "truth.crowd:main",
-    "asking": "truth.asking:main",
     "loop": "truth.loop:main",
     "results": "results:main",
 }

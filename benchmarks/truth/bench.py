@@ -1,6 +1,6 @@
 """The truth bench: `python -m benchmarks truth OUTPUT [--worlds NAME ...] [--methods ...] [--logs ...]`.
 
-For each world (benchmarks/truth/worlds/NAME.yaml, or a YAML of your own) and each of its logs, in OUTPUT/NAME/logN:
+For each world (of worlds.yaml, or a YAML of your own) and each of its logs, in OUTPUT/NAME/logN:
 simulated and prepared; PrefRec trained under the recipe `robust` and on the true satisfaction, in some worlds beside
 all methods of tune_configs/truth.yaml and `paper`; and all policies rolled out, PrefRec's also with the serving rule
 `best`. A log has users, items, preferences and a training seed of its own. What OUTPUT holds already is not done
@@ -9,8 +9,7 @@ again: a bench that was stopped goes on. At the end, or with --table alone, the 
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -20,17 +19,16 @@ import yaml
 
 from benchmarks.harness import prefrec, rows_in
 from benchmarks.truth import scores
-from prefrec_ray import storage
-from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.cli.config import open_section
-from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.policy import Policy
-from prefrec_ray.runtime import start_ray
 from prefrec_ray.settings import load_yaml
+from prefrec_ray.simulator.law import SimulatedWorld
 from prefrec_ray.simulator.settings import SimulateSettings
-from prefrec_ray.simulator.world import World
+from prefrec_ray.simulator.world import load_world
 
-WORLDS = Path(__file__).with_name("worlds")
+#: Sections of every world, and by world what it changes of them.
+SECTIONS = load_yaml(str(Path(__file__).with_name("worlds.yaml")))
+WORLDS: dict[str, dict[str, Any]] = SECTIONS.pop("worlds")
 SWEEP = Path(__file__).parents[2] / "tune_configs" / "truth.yaml"
 #: Where all methods are trained, and `paper`: users differ in both, and the second has most rules.
 ALL_METHODS = ("differing_changing", "all_at_once")
@@ -55,7 +53,7 @@ def main(
     """Runs what is missing, then scores everything."""
     if not table:
         # All worlds once before any is run again: what a bench that was stopped has done is of use.
-        for log, name in product(logs, worlds or sorted(file.stem for file in WORLDS.glob("*.yaml"))):
+        for log, name in product(logs, worlds or WORLDS):
             changes = {key: value for key, value in (("method", methods), ("task", tasks)) if value}
             run_log(name, log, output, changes, full=bool(methods) or name in ALL_METHODS)
     scored = scores.cells(output)
@@ -63,32 +61,46 @@ def main(
     return {"cells": scored}
 
 
-def world_of(name: str, users: int, requests: int, seed: int = 0) -> World:
-    """A world of the bench with so many users and requests; another `seed`, other users and items."""
-    settings = load_yaml(str(WORLDS / f"{name}.yaml"))["simulate"]
-    changed = {**settings, "users": users, "requests": requests, "seed": settings["seed"] + seed}
-    return World(SimulateSettings.model_validate(changed))
-
-
-def run_log(name: str, log: int, output: Path, changes: dict[str, Any], full: bool) -> None:
-    """All that one log of a world needs, in OUTPUT/NAME/logN; `full`: with all methods and `paper`.
+def sections_of(name: str) -> dict[str, Any]:
+    """Return `simulate` and `prepare` of a world of the bench, or of the YAML file at the path `name`.
 
     Raises `UserError`: a file that describes no world.
     """
-    file = WORLDS / f"{name}.yaml" if "/" not in name else Path(name)
-    for section in ("simulate", "prepare"):
-        open_section(str(file), section)
-    folder = output / file.stem / f"log{log}"
+    if name not in WORLDS:
+        for section in ("simulate", "prepare"):
+            open_section(name, section)
+        return load_yaml(name)
+    changes, prepare = dict(WORLDS[name]), SECTIONS["prepare"]
+    preferences = {**prepare["preferences"], **changes.pop("preferences", {})}
+    return {"simulate": {**SECTIONS["simulate"], **changes}, "prepare": {**prepare, "preferences": preferences}}
+
+
+def world_of(name: str, **changes: Any) -> SimulatedWorld:
+    """Return a world of the bench with `changes` of its settings."""
+    return load_world(SimulateSettings.model_validate({**sections_of(name)["simulate"], **changes}))
+
+
+def prepared(name: str, log: int, folder: Path, **sections: Any) -> tuple[Path, Path]:
+    """Simulate and prepare one log of a world, as far as `folder` lacks it. Return world.yaml and the data set.
+
+    sections: further sections of world.yaml. Raises `UserError` like `sections_of`.
+    """
+    world, logs, dataset = folder / "world.yaml", folder / "logs", folder / "dataset"
+    content = {**one_log(sections_of(name), log, logs), **sections}
     folder.mkdir(parents=True, exist_ok=True)
-    logs, dataset = folder / "logs", folder / "dataset"
-    sections = one_log(load_yaml(str(file)), log, logs)
-    world = folder / "world.yaml"
-    world.write_text(yaml.safe_dump(sections, sort_keys=False))
+    world.write_text(yaml.safe_dump(content, sort_keys=False))
     if not logs.exists() and not dataset.exists():
         prefrec("simulate", str(world), "--output", str(logs))
     if not dataset.exists():
         prefrec("prepare", str(world), "--output", str(dataset))
-    planned = sweeps(sections, {**changes, "seeds": [FIRST_SEED + log]}, full)
+    return world, dataset
+
+
+def run_log(name: str, log: int, output: Path, changes: dict[str, Any], full: bool) -> None:
+    """Make all policies of one log of a world, in OUTPUT/NAME/logN; `full`: with all methods and `paper`."""
+    folder = output / Path(name).stem / f"log{log}"
+    _, dataset = prepared(name, log, folder)
+    planned = sweeps({**changes, "seeds": [FIRST_SEED + log]}, full)
     for sweep, settings in planned.items():
         config = folder / f"{sweep}.yaml"
         config.write_text(yaml.safe_dump({"tune": settings}, sort_keys=False))
@@ -110,17 +122,12 @@ def one_log(sections: dict[str, Any], log: int, logs: Path) -> dict[str, Any]:
     }
 
 
-def sweeps(sections: dict[str, Any], changes: dict[str, Any], full: bool) -> dict[str, dict[str, Any]]:
+def sweeps(changes: dict[str, Any], full: bool) -> dict[str, dict[str, Any]]:
     """The sweeps of a world by name: `robust`, `truth` (PrefRec on the true satisfaction) and, if `full`, `paper`."""
     common = {**yaml.safe_load(SWEEP.read_text())["tune"], **changes}
-    preferences = PrepareSettings.model_validate(sections["prepare"]).preferences
-    # A recipe names the default teachers by itself.
-    named = preferences.teachers if "teachers" in preferences.model_fields_set else ()
 
     def sweep(recipe: str, method: list[str], **more: Any) -> dict[str, Any]:
-        defaults = TrainingSettings.model_validate({"recipe": recipe})
-        teachers = [t.name for t in named if (t.pairing, t.scoring) == (defaults.pairing, defaults.scoring)]
-        base = {**common["base"], **more, **({"teachers": teachers} if teachers else {})}
+        base = {**common["base"], **more}
         if recipe == "paper":
             base.pop("tau", None)  # Table 1's 0.001, as part of the recipe
         search = search_space(common.get("search", {}), method)
@@ -133,42 +140,6 @@ def sweeps(sections: dict[str, Any], changes: dict[str, Any], full: bool) -> dic
         "truth": {**truth, "task": [TRUTH_TASK]},
     }
     return {**planned, "paper": sweep("paper", ["PrefRec"])} if full else planned
-
-
-def extended(
-    output: Path,
-    name: str,
-    of_task: Callable[[Path, Any], Iterable[dict[str, Any]]],
-    worlds: Sequence[str] | None,
-    tasks: Sequence[str],
-) -> list[dict[str, Any]]:
-    """The rows of OUTPUT/`name` (CSV), and those of the logs and tasks that it lacks, written as they come."""
-    start_ray()
-    file = output / name
-    rows: list[dict[str, Any]] = rows_in(file)
-    for folder, missing in missing_tasks(output, rows, worlds, tasks):
-        for task in missing:
-            rows += of_task(folder, task)
-            storage.write_csv(str(file), rows)
-    return rows
-
-
-def trained_bundle(folder: Path, task: str, kind: str = "robust") -> Path:
-    """PrefRec's policy bundle of a task and kind, of the log in `folder`."""
-    (bundle,) = (folder / kind / "policies").glob(f"PrefRec_{task}_*")
-    return bundle
-
-
-def missing_tasks(
-    output: Path, rows: Sequence[dict[str, Any]], worlds: Sequence[str] | None, tasks: Sequence[str]
-) -> Iterator[tuple[Path, list[str]]]:
-    """Of each log of the `worlds` that the bench has done: its folder, and the tasks of which `rows` has none."""
-    for folder in sorted(file.parent for file in output.glob("*/log*/evaluation.json")):
-        own = folder.parent.name, folder.name
-        done = {row["task"] for row in rows if (row["world"], row["log"]) == own}
-        missing = [task for task in tasks if task not in done]
-        if missing and (not worlds or own[0] in worlds):
-            yield folder, missing
 
 
 def search_space(space: dict[str, Any], methods: list[str]) -> dict[str, Any]:
@@ -190,10 +161,7 @@ def run_sweep(config: Path, sweep: Path, dataset: str) -> None:
 
 def ended(trials: Path) -> bool:
     """Whether the sweep's table exists and no trial in it waits, as one does after an interruption."""
-    if not trials.exists():
-        return False
-    with trials.open() as file:
-        return all(row["status"] != "waiting" for row in csv.DictReader(file))
+    return trials.exists() and all(row["status"] != "waiting" for row in rows_in(trials))
 
 
 def copy_policies(folder: Path, tasks: Sequence[str]) -> None:
@@ -203,7 +171,7 @@ def copy_policies(folder: Path, tasks: Sequence[str]) -> None:
     """
     for bundle in (folder / "robust" / "policies").glob("PrefRec_*"):
         save_new(Policy.load(str(bundle)).under(rule="best"), folder / "best" / "policies" / bundle.name)
-    bundle = trained_bundle(folder, TRUTH_TASK, "truth")
+    (bundle,) = (folder / "truth" / "policies").glob(f"PrefRec_{TRUTH_TASK}_*")
     policy = Policy.load(str(bundle))
     for task in tasks:
         for_task = replace(policy, provenance={**policy.provenance, "task": task})

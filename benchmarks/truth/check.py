@@ -12,14 +12,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import markdown
-from benchmarks.truth.bench import WORLDS
+from benchmarks.truth.bench import DEVELOPMENT, VALIDATION, world_of
 from prefrec_ray.engagement import session_table, user_means
-from prefrec_ray.settings import TASKS, load_yaml
+from prefrec_ray.settings import TASKS
 from prefrec_ray.simulator.law import ROLLOUT, SimulatedWorld, generator
 from prefrec_ray.simulator.rollout import History, outcome, roll_out
 from prefrec_ray.simulator.servers import OneOfBest, RandomItems
-from prefrec_ray.simulator.settings import SimulateSettings
-from prefrec_ray.simulator.world import load_world
 
 #: Weight of depth in the mixture.
 WEIGHT = 0.5
@@ -28,10 +26,8 @@ WEIGHT = 0.5
 def main(worlds: Sequence[str] | None = None, users: int = 200, requests: int = 250) -> dict[str, Any]:
     """Print one row per world that has its own law."""
     rows = []
-    for file in sorted(WORLDS.glob("*.yaml")):
-        settings = SimulateSettings.model_validate(load_yaml(str(file))["simulate"])
-        if settings.world.law is not None and (worlds is None or file.stem in worlds):
-            rows.append({"world": file.stem, **levels(load_world(settings), users, requests)})
+    for name in worlds or (*DEVELOPMENT, *VALIDATION):
+        rows.append({"world": name, **levels(world_of(name), users, requests)})
     print(markdown(rows[0], [[v if isinstance(v, str) else f"{v:.2f}" for v in row.values()] for row in rows]))
     return {"rows": rows}
 

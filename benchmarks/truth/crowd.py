@@ -1,23 +1,23 @@
-"""A crowd of annotators with known reliabilities: is the truth recovered, and does a reward model learn as well?
+"""A crowd of annotators with known reliabilities: their labels against the truth, and rewards learned from the labels.
 
-`python -m benchmarks crowd DATASET WORK` takes a data set that was prepared from a simulated log. Its
-scripted teacher `within_user_mean` is the truth: 20 simulated annotators judge 5,000 of its pairs, their answers go
-through `prefrec import-labels`, and reward models trained on the aggregated labels are measured on the data set's own
-held-out labels, beside models trained on the truth.
+`python -m benchmarks crowd DATASET WORK` takes a data set that was prepared from a simulated log. Its scripted teacher
+`within_user_mean` is the truth on 5,000 of its pairs. 20 simulated annotators vote on them: a fixed number per pair,
+and as on the page of `prefrec label`, without HTTP: `Desk` chooses the next pair, and a pair ends at a posterior. Votes
+become labels as in `prefrec import-labels`. Reward models learn from the labels, and are measured on the data set's own
+held-out labels, next to models that learn from the truth.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.stats import spearmanr
 
 from prefrec_ray import storage
 from prefrec_ray.algorithms import PrefRecConfig
@@ -25,19 +25,27 @@ from prefrec_ray.algorithms.base.algorithm import on_each_learner
 from prefrec_ray.algorithms.base.diagnostics import reward_accuracy
 from prefrec_ray.algorithms.feed.preferences import load_buffer
 from prefrec_ray.algorithms.requests import reward_columns
-from prefrec_ray.annotation.aggregate import AGGREGATES
+from prefrec_ray.annotation.aggregate import AGGREGATES, VoteScores
+from prefrec_ray.annotation.page.desk import DRAWN, Desk, LabelSettings, exchanged
+from prefrec_ray.annotation.page.store import Store
 from prefrec_ray.annotation.questions import IDENTITY, pair_ids
-from prefrec_ray.annotation.store import import_labels
+from prefrec_ray.annotation.store import import_votes
+from prefrec_ray.annotation.votes import SCHEMA, WORDS
 from prefrec_ray.dataset import PreparedDataset, write_table
 from prefrec_ray.errors import UserError
 from prefrec_ray.runtime import start_ray
+from prefrec_ray.runtime.progress import silent
 
 TASK, TRUTH = "frequency", "within_user_mean"
 ANNOTATORS, PAIRS, SEEDS = 20, 5_000, 3
-VOTES = (5, 20)  # a pair
+#: Fixed numbers of votes on each pair.
+VOTES = (5, 20)
+#: As on the page: the largest number of votes on a pair, and the posterior at which it ends.
+PAGE = LabelSettings(votes=5, posterior=0.95, gold=0.0, repeats=0.0)
+#: Largest numbers of votes by the page: no limit, and a third of 3.5 per pair.
+BUDGETS = {"all": 10**9, "third": int(3.5 * PAIRS / 3)}
 LOWEST, HIGHEST = 0.55, 0.95
 SKIPPED = 0.03
-WORDS = np.array(["first", "tie", "second"])
 #: Settings of the reward models.
 SETTINGS = {
     "task": TASK,
@@ -46,92 +54,104 @@ SETTINGS = {
     "train_batch_size_per_learner": 64,
     "pretrain_updates": None,  # all epochs, to see what the labels hold: the recipe stops earlier
 }
+#: The label of P(second preferred).
+LABELS = {0.0: "first", 0.5: "tie", 1.0: "second"}
+
+#: Pair, annotator, label.
+Vote = tuple[int, str, str]
 
 
-@dataclass(frozen=True)
 class Crowd:
-    """Answers, one per row: pair [V] and annotator [V] from 0, answer [V] in words; `reliability` [A] made them."""
+    """Annotators whose reliabilities are spread evenly over [LOWEST, HIGHEST], in a random order."""
 
-    pair: np.ndarray
-    annotator: np.ndarray
-    answer: np.ndarray
-    reliability: np.ndarray
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.reliability = self.rng.permutation(np.linspace(LOWEST, HIGHEST, ANNOTATORS))
 
+    def vote(self, pair: int, truth: float, annotator: int) -> Vote:
+        """Return the vote on a pair with P(second preferred) `truth`: 0, 0.5 or 1.
 
-def answers(truth: np.ndarray, annotators: int, votes: int, seed: int) -> Crowd:
-    """Each pair is put to `votes` different annotators. `truth` [P] is P(second preferred): 0, 0.5 or 1.
+        It is the truth with the probability of the reliability, else the opposite, of a tie either side; or a skip.
+        """
+        if self.rng.random() < SKIPPED:
+            return pair, name(annotator), "skip"
+        wrong = float(self.rng.integers(2)) if truth == 0.5 else 1 - truth
+        right = self.rng.random() < self.reliability[annotator]
+        return pair, name(annotator), LABELS[truth if right else wrong]
 
-    Reliabilities are spread evenly over [LOWEST, HIGHEST]. Where the truth decides, an annotator says so with the
-    probability of the reliability, and the opposite otherwise; where it is a tie, tie or else either side.
-    """
-    rng = np.random.default_rng(seed)
-    reliability = rng.permutation(np.linspace(LOWEST, HIGHEST, annotators))
-    annotator = np.argsort(rng.random((len(truth), annotators)), axis=1)[:, :votes].ravel()
-    pair = np.repeat(np.arange(len(truth)), votes)
-    right = rng.random(len(pair)) < reliability[annotator]
-    wrong = np.where(truth[pair] == 0.5, rng.integers(0, 2, len(pair)), 1 - truth[pair])
-    answer = WORDS[(2 * np.where(right, truth[pair], wrong)).astype(int)]
-    return Crowd(pair, annotator, np.where(rng.random(len(pair)) < SKIPPED, "skip", answer), reliability)
+    def fixed(self, truth: dict[int, float], votes: int) -> list[Vote]:
+        """Return the votes of `votes` different annotators on each pair. truth: P(second preferred) by pair."""
+        return [
+            self.vote(pair, preferred, int(annotator))
+            for pair, preferred in truth.items()
+            for annotator in self.rng.permutation(ANNOTATORS)[:votes]
+        ]
 
+    def asked(
+        self, truth: dict[int, float], budget: int, settings: LabelSettings = PAGE, rescore: int = 500
+    ) -> list[Vote]:
+        """Return the votes on the questions of a `Desk`, until `budget` votes are made or no question is left.
 
-def quality(crowd: Crowd, truth: np.ndarray, label: np.ndarray, summary: dict[str, Any]) -> dict[str, float]:
-    """Accuracy on the decided pairs, of the mean annotator and of the preference labels [P]; rank of reliabilities."""
-    decided = truth != 0.5
-    answered = crowd.answer != "skip"
-    right = crowd.answer == WORDS[(2 * truth[crowd.pair]).astype(int)]
-    each = [
-        right[answered & decided[crowd.pair] & (crowd.annotator == a)].mean() for a in range(len(crowd.reliability))
-    ]
-    agreement_of = {row["annotator"]: 1 - row["disagreement"] for row in summary["annotators"]}
-    agreement = [agreement_of[name(a)] for a in range(len(crowd.reliability))]
-    return {
-        "mean_annotator": float(np.mean(each)),
-        "best_annotator": float(np.max(each)),
-        "aggregated": float((np.sign(label - 0.5) == np.sign(truth - 0.5))[decided].mean()),
-        "rank_correlation": float(spearmanr(agreement, crowd.reliability).statistic),
-        "alpha": float(summary["krippendorff_alpha"]),
-    }
+        rescore: votes after which scores are new; the page takes 20.
+        """
+        with TemporaryDirectory() as folder:
+            about = {"dataset": "", "secret": "", "signals": [], "settings": settings.model_dump(include=set(DRAWN))}
+            Store.create(folder, about, [(pair, "train", None, "[[], []]") for pair in truth])
+            desk = Desk(folder, settings, clock=lambda: 0.0)
+            for annotator in range(ANNOTATORS):
+                desk.store.invite(name(annotator), expires=1.0)
+            given: list[Vote] = []
+            idle = 0
+            while len(given) < budget and idle < 5 * ANNOTATORS:
+                annotator = int(self.rng.integers(ANNOTATORS))
+                question = desk.question(name(annotator))
+                idle = idle + 1 if question is None else 0
+                if question is None:
+                    continue
+                lease = question.lease
+                given.append(self.vote(lease.pair, truth[lease.pair], annotator))
+                desk.vote(name(annotator), lease.token, exchanged(given[-1][2], lease.flipped), seconds=1.0)
+                if len(given) % rescore == 0:
+                    desk.take(VoteScores.fit(desk.judged(), {}))
+            desk.store.close()
+            return given
 
 
 def name(annotator: int) -> str:
-    """Name of annotator number `annotator`."""
+    """Return the name of an annotator."""
     return f"annotator {annotator:02d}"
 
 
-def ask(pairs: pa.Table, crowd: Crowd, folder: Path) -> tuple[str, str]:
-    """Writes the questions (without what people would see) and the answers; returns both places."""
-    folder.mkdir(parents=True)
-    with (folder / "pairs.jsonl").open("w", encoding="utf-8") as stream:
-        stream.writelines(json.dumps(row) + "\n" for row in pairs.to_pylist())
-    ids = pairs["pair_id"].to_numpy()
-    with (folder / "answers.jsonl").open("w", encoding="utf-8") as stream:
-        for pair, annotator, answer in zip(crowd.pair, crowd.annotator, crowd.answer, strict=True):
-            row = {"pair_id": int(ids[pair]), "annotator": name(int(annotator)), "label": str(answer)}
-            stream.write(json.dumps(row) + "\n")
-    return str(folder), str(folder / "answers.jsonl")
+def labels_of(
+    votes: list[Vote], pairs: pa.Table, dataset: PreparedDataset, teacher: str, aggregate: str
+) -> dict[int, float]:
+    """Import votes as the labels `teacher`, and return P(second preferred) of each pair that has a vote."""
+    rows = [{"pair_id": pair, "annotator": who, "label": WORDS[label]} for pair, who, label in votes]
+    import_votes(pa.Table.from_pylist(rows, SCHEMA), teacher, pairs, "pairs", dataset, teacher, aggregate, silent)
+    table = dataset.read(dataset.people_path(teacher, "train"), ["pair_id", "label"])
+    return dict(zip(table["pair_id"].to_pylist(), table["label"].to_pylist(), strict=True))
 
 
-def true_pairs(dataset: PreparedDataset, task: str, teacher: str, count: int) -> tuple[pa.Table, np.ndarray]:
-    """The first `count` different training pairs of a scripted teacher, as questions, and their preference labels."""
+def quality(votes: list[Vote], truth: dict[int, float], label: dict[int, float]) -> dict[str, float]:
+    """Return the number of labelled pairs, votes per pair (skips count), and the share of labels on the true side."""
+    right = [np.sign(label[pair] - 0.5) == np.sign(truth[pair] - 0.5) for pair in label if truth[pair] != 0.5]
+    asked = len({pair for pair, _, _ in votes})
+    return {"pairs": len(label), "votes_per_pair": len(votes) / asked, "aggregated": float(np.mean(right))}
+
+
+def true_pairs(dataset: PreparedDataset, task: str, teacher: str, count: int) -> tuple[pa.Table, dict[int, float]]:
+    """Return the first `count` different training pairs of a scripted teacher, and P(second preferred) by pair."""
     table = dataset.read(dataset.path("preferences", task, "train.parquet"))
     table = table.filter(pc.equal(table["teacher"], teacher))
     ids = pair_ids(table.select(IDENTITY)).to_numpy()
     rows = np.sort(np.unique(ids, return_index=True)[1])[:count]
     table = table.take(pa.array(rows))
     columns = {"pair_id": ids[rows], "split": ["train"] * len(rows), **{n: table[n] for n in IDENTITY}}
-    return pa.table(columns), table["label"].to_numpy().astype(np.float64)
-
-
-def imported(dataset: PreparedDataset, teacher: str, pairs: pa.Table) -> np.ndarray:
-    """The preference labels of people, in the order of `pairs`; 0.5 for a pair that everybody skipped."""
-    table = dataset.read(dataset.people_path(teacher, "train"))
-    place = pc.index_in(pairs["pair_id"].combine_chunks(), table["pair_id"].combine_chunks())
-    label = table["label"].to_numpy()[place.fill_null(0).to_numpy()]
-    return np.where(place.is_valid().to_numpy(zero_copy_only=False), label, 0.5)
+    return pa.table(columns), dict(zip(ids[rows].tolist(), table["label"].to_pylist(), strict=True))
 
 
 def trained(dataset: PreparedDataset, teacher: str, scripted: str, seed: int, **settings: Any) -> list[float]:
-    """Accuracy within users, on the held-out labels of `scripted`, of a reward model trained on `teacher`, by epoch."""
+    """Return the accuracy within users by epoch, on held-out `scripted` labels, of a reward taught by `teacher`."""
     config = PrefRecConfig().offline_data(input_=dataset.uri).debugging(seed=seed)
     algorithm = config.training(teachers=(teacher,), **settings).build_algo()
     columns = reward_columns(algorithm.config.settings, dataset)
@@ -148,7 +168,7 @@ def trained(dataset: PreparedDataset, teacher: str, scripted: str, seed: int, **
 
 
 def small_copy(source: str, folder: Path) -> PreparedDataset:
-    """A data set that shares all files of `source` but the transitions, of which it has a few: rewards need none."""
+    """Make a data set that shares all files of `source` except transitions, of which it has few: rewards need none."""
     if folder.exists():
         raise UserError(f"{folder}: exists; expected a folder WORK that is new")
     folder.mkdir(parents=True)
@@ -166,26 +186,19 @@ def small_copy(source: str, folder: Path) -> PreparedDataset:
 
 
 def main(dataset: Path, work: Path) -> dict[str, Any]:
-    """Prints and writes how good the labels of each aggregate are, and the reward models that learned from them."""
+    """Print and return the quality of the labels, and the accuracy of rewards that learned from them."""
     start_ray(num_cpus=2)
     copy = small_copy(str(dataset), work / "dataset")
     pairs, truth = true_pairs(copy, TASK, TRUTH, PAIRS)
-    exact = Crowd(np.arange(len(truth)), np.zeros(len(truth), int), WORDS[(2 * truth).astype(int)], np.ones(1))
-    questions, answer_file = ask(pairs, exact, work / "truth")
-    import_labels(answer_file, questions, copy.uri, "truth", "mean", False, quiet)
-    labels: dict[str, dict[str, Any]] = {"truth": {}}
-    for votes in VOTES:
-        crowd = answers(truth, ANNOTATORS, votes, seed=0)
-        questions, answer_file = ask(pairs, crowd, work / f"votes{votes}")
-        for aggregate in AGGREGATES:
-            teacher = f"{aggregate}_{votes}_votes"
-            summary = import_labels(answer_file, questions, copy.uri, teacher, aggregate, False, quiet)
-            labels[teacher] = quality(crowd, truth, imported(copy, teacher, pairs), summary)
-    for teacher, about in labels.items():
-        about["accuracy"] = [trained(copy, teacher, TRUTH, seed, **SETTINGS) for seed in range(SEEDS)]
-        print(teacher, json.dumps(about), flush=True)
-    return {"training": SETTINGS, "labels": labels}
-
-
-def quiet(*_: Any) -> None:
-    """No progress is shown."""
+    sets = {"truth": ([(pair, "truth", LABELS[preferred]) for pair, preferred in truth.items()], "mean")}
+    for count in VOTES:
+        votes = Crowd(seed=0).fixed(truth, count)
+        sets |= {f"{aggregate}_{count}_votes": (votes, aggregate) for aggregate in AGGREGATES}
+    sets |= {f"page_{key}": (Crowd(seed=0).asked(truth, budget), "one-coin") for key, budget in BUDGETS.items()}
+    results: dict[str, Any] = {}
+    for teacher, (votes, aggregate) in sets.items():
+        label = labels_of(votes, pairs, copy, teacher, aggregate)
+        accuracy = [trained(copy, teacher, TRUTH, seed, **SETTINGS) for seed in range(SEEDS)]
+        results[teacher] = {**quality(votes, truth, label), "accuracy": accuracy}
+        print(teacher, json.dumps(results[teacher]), flush=True)
+    return {"training": SETTINGS, "labels": results}

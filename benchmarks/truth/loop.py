@@ -34,7 +34,7 @@ import numpy as np
 import yaml
 
 from benchmarks.harness import markdown
-from benchmarks.truth.bench import WORLDS
+from benchmarks.truth.bench import world_of
 from benchmarks.truth.calendar import Day, Life, Shown
 from prefrec_ray import storage
 from prefrec_ray.engagement import levels_against, session_table, user_means
@@ -50,11 +50,8 @@ from prefrec_ray.policy.networks.layers import Mlp, mlp
 from prefrec_ray.policy.networks.q import QFunction
 from prefrec_ray.serving.folder.opened import Opened
 from prefrec_ray.serving.settings import ServeSettings
-from prefrec_ray.settings import load_yaml
 from prefrec_ray.simulator.law import DAY_MS, EPOCH_MS, LOGGING, CrowdServer, generator
 from prefrec_ray.simulator.servers import OneOfBest
-from prefrec_ray.simulator.settings import SimulateSettings
-from prefrec_ray.simulator.world import load_world
 from prefrec_ray.simulator.write import start_of_log
 
 COMMAND = [sys.executable, "-m", "prefrec_ray.cli.main"]
@@ -91,8 +88,7 @@ def main(
 def one_world(name: str, output: Path, users: int, days: int, harmful: bool) -> dict[str, Any]:
     """Live all days of a world, and return its row of the table."""
     output.mkdir(parents=True)
-    settings = {**load_yaml(str(WORLDS / f"{name}.yaml"))["simulate"], "users": users}
-    world = load_world(SimulateSettings.model_validate(settings))
+    world = world_of(name, users=users)
     crowd, logging = start_of_log(world, 0, np.arange(users))
     life, events = Life(crowd), output / "events"
     describing_policy(world).save(str(output / "describing"))

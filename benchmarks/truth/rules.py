@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from benchmarks.harness import markdown, prefrec, rows_in
-from benchmarks.truth.bench import DEVELOPMENT, FIRST_SEED, VALIDATION, WORLDS, one_log
+from benchmarks.truth.bench import DEVELOPMENT, FIRST_SEED, VALIDATION, WORLDS, prepared
 from benchmarks.truth.scores import BEST
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
@@ -28,7 +27,7 @@ from prefrec_ray.evaluation.results.names import LOGGING_POLICY, RANDOM_ITEMS
 from prefrec_ray.evaluation.results.records import Evaluation, Record, read_evaluation
 from prefrec_ray.evaluation.selection.serving_rule import Grid, Rule, Tried, search
 from prefrec_ray.policy import Policy
-from prefrec_ray.settings import Task, load_yaml
+from prefrec_ray.settings import Task
 
 TASK: Task = "frequency"
 
@@ -40,7 +39,7 @@ def main(
     file = output / "rules.csv"
     rows: list[dict[str, Any]] = rows_in(file)
     own = (*DEVELOPMENT, *VALIDATION)
-    names = worlds or [*own, *sorted({file.stem for file in WORLDS.glob("*.yaml")} - set(own))]
+    names = worlds or [*own, *(name for name in WORLDS if name not in own)]
     for log, name in product(logs, () if table else names):
         if (name, str(log)) not in {(row["world"], str(row["log"])) for row in rows}:
             rows.append(row_of(name, log, output / name / f"log{log}"))
@@ -51,16 +50,9 @@ def main(
 
 def row_of(name: str, log: int, folder: Path) -> dict[str, Any]:
     """Run one log of a world in `folder`, and return its row."""
-    folder.mkdir(parents=True, exist_ok=True)
-    logs, dataset, run = folder / "logs", folder / "dataset", folder / "run"
-    sections = one_log(load_yaml(str(WORLDS / f"{name}.yaml")), log, logs)
-    world = folder / "world.yaml"
+    run = folder / "run"
     train = {"method": "PrefRec", "task": TASK, "seed": FIRST_SEED + log}
-    world.write_text(yaml.safe_dump({**sections, "train": train}, sort_keys=False))
-    if not dataset.exists():
-        if not logs.exists():
-            prefrec("simulate", str(world), "--output", str(logs))
-        prefrec("prepare", str(world), "--output", str(dataset))
+    world, dataset = prepared(name, log, folder, train=train)
     if not (run / "policy").exists():
         resume = ["--resume"] if run.exists() else []
         prefrec("train", str(world), "--dataset", str(dataset), "--output", str(run), *resume)

@@ -7,23 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.truth.bench import WORLDS
+from benchmarks.truth.bench import world_of
 from benchmarks.truth.platform import Reaction, Softmax
-from prefrec_ray.settings import load_yaml
 from prefrec_ray.simulator.law import generator
 from prefrec_ray.simulator.rollout import History, roll_out
-from prefrec_ray.simulator.settings import SimulateSettings
-from prefrec_ray.simulator.world import load_world
 
 USERS, REQUESTS = 60, 150
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
-
-
-def world_of(name: str) -> Any:
-    return load_world(SimulateSettings.model_validate(load_yaml(str(WORLDS / f"{name}.yaml"))["simulate"]))
 
 
 def simulated(world: Any) -> tuple[Any, History, list[Reaction]]:

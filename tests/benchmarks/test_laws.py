@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from benchmarks.truth.bench import DEVELOPMENT, VALIDATION, WORLDS
+from benchmarks.truth import bench
+from benchmarks.truth.bench import DEVELOPMENT, VALIDATION, world_of
 from benchmarks.truth.check import levels
-from prefrec_ray.settings import load_yaml
 from prefrec_ray.simulator.law import SimulatedWorld, generator
 from prefrec_ray.simulator.rollout import History, roll_out
-from prefrec_ray.simulator.settings import SimulateSettings
-from prefrec_ray.simulator.world import load_world
+from tests.benchmarks.test_laws_plainly import LAWS
 from tests.simulator.excluding import NeverExcluded
 
 REQUESTS = 60
-NAMES = sorted(file.stem for file in WORLDS.glob("*.py"))
-
-
-def world_of(name: str) -> SimulatedWorld:
-    return load_world(SimulateSettings.model_validate(load_yaml(str(WORLDS / f"{name}.yaml"))["simulate"]))
+NAMES = (*DEVELOPMENT, *VALIDATION)
 
 
 def history_of(world: SimulatedWorld, users: np.ndarray, seed: int = 0) -> History:
@@ -30,7 +27,7 @@ def history_of(world: SimulatedWorld, users: np.ndarray, seed: int = 0) -> Histo
 def test_the_halves_are_fixed_and_equally_large() -> None:
     assert not set(DEVELOPMENT) & set(VALIDATION)
     assert len(DEVELOPMENT) == len(VALIDATION)
-    assert set(NAMES) <= {*DEVELOPMENT, *VALIDATION}
+    assert {file.stem for file in (Path(bench.__file__).parent / "worlds").glob("*.py")} == set(NAMES) == set(LAWS)
     assert {"topics", "creators"} <= set(DEVELOPMENT)
 
 

@@ -18,11 +18,13 @@ from benchmarks.truth.bench import (
     copy_policies,
     ended,
     one_log,
+    sections_of,
     sweeps,
 )
 from benchmarks.truth.estimators import policies
 from benchmarks.truth.scores import GROUPS, KINDS, below, cells, less, mean, pick, table
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
+from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.tuning.settings import TuneSettings
@@ -121,15 +123,14 @@ def test_policies_of_a_log_are_found_where_the_log_is(output: Path) -> None:
 
 
 def test_a_log_has_seeds_of_its_own() -> None:
-    sections = yaml.safe_load((WORLDS / "tiring.yaml").read_text())
+    sections = sections_of("tiring")
     logs = [one_log(sections, log, Path(f"log{log}")) for log in range(3)]
     assert len({one["simulate"]["seed"] for one in logs}) == len({one["prepare"]["seed"] for one in logs}) == 3
     assert [one["prepare"]["source"]["path"] for one in logs] == ["log0", "log1", "log2"]
     assert sections["prepare"]["source"]["path"] == "logs"
     # Nor does a log of one world have the seed of another's.
-    files = list(WORLDS.glob("*.yaml"))
-    seeds = {yaml.safe_load(file.read_text())["simulate"]["seed"] + log for file in files for log in range(3)}
-    assert len(seeds) == 3 * len(files)
+    seeds = {sections_of(name)["simulate"]["seed"] + log for name in WORLDS for log in range(3)}
+    assert len(seeds) == 3 * len(WORLDS)
 
 
 def test_every_world_once_before_any_again_and_all_methods_in_some(
@@ -151,8 +152,7 @@ def test_every_world_once_before_any_again_and_all_methods_in_some(
 
 
 def test_a_world_has_all_methods_and_the_paper_or_prefrec_alone() -> None:
-    sections = yaml.safe_load((WORLDS / "tiring.yaml").read_text())
-    alone, full = (sweeps(sections, {"seeds": [11]}, full) for full in (False, True))
+    alone, full = (sweeps({"seeds": [11]}, full) for full in (False, True))
     assert {name: len(one["method"]) for name, one in alone.items()} == {"robust": 1, "truth": 1}
     assert {name: len(one["method"]) for name, one in full.items()} == {"robust": 8, "truth": 1, "paper": 1}
     assert {name: one["recipe"] for name, one in full.items()} == {
@@ -199,37 +199,24 @@ def test_an_interrupted_sweep_has_not_ended(tmp_path: Path) -> None:
     assert ended(file)
 
 
-def test_every_world_is_valid_and_has_its_teachers() -> None:
-    files = sorted(WORLDS.glob("*.yaml"))
+def test_every_world_is_valid() -> None:
     grouped = {world for group in GROUPS.values() for world in group}
     assert grouped > set(ALL_METHODS)
-    assert {file.stem for file in files} <= grouped | {*DEVELOPMENT, *VALIDATION}
-    assert {file.stem for file in files} >= grouped | {file.stem for file in WORLDS.glob("*.py")}
-    for file in files:
-        sections = yaml.safe_load(file.read_text())
-        parse(SimulateSettings, sections["simulate"], str(file))
-        prepared = parse(PrepareSettings, sections["prepare"], str(file))
-        teachers = {teacher.name for teacher in prepared.preferences.teachers}
-        for name, settings in sweeps(sections, {}, full=True).items():
-            tuned = parse(TuneSettings, settings, name)
-            chosen = tuned.base.get("teachers")
-            assert tuned.task == (["frequency"] if name == "truth" else ["depth", "frequency", "mixture"])
-            assert (chosen is None) == ({"any_users_sum", "within_user_mean"} <= teachers)
-            assert set(chosen or []) <= teachers
+    assert set(WORLDS) == grouped | {*DEVELOPMENT, *VALIDATION}
+    for name in WORLDS:
+        sections = sections_of(name)
+        parse(SimulateSettings, sections["simulate"], name)
+        parse(PrepareSettings, sections["prepare"], name)
+    for kind, settings in sweeps({}, full=True).items():
+        tuned = parse(TuneSettings, settings, kind)
+        assert tuned.task == (["frequency"] if kind == "truth" else ["depth", "frequency", "mixture"])
     assert all(name in SWEEP.read_text() for name in ALL_METHODS)
 
 
-def test_only_what_is_missing_of_logs_that_are_done_is_run(tmp_path: Path) -> None:
-    for log in ("stable/log0", "stable/log1", "tiring/log0", "drift/log0"):
-        (tmp_path / log).mkdir(parents=True)
-        if log != "stable/log1":  # it was stopped before
-            (tmp_path / log / "evaluation.json").write_text("{}")
-    rows = [{"world": "stable", "log": "log0", "task": "depth"}]
-    rows += [{"world": "tiring", "log": "log0", "task": task} for task in ("depth", "frequency")]
-
-    def unfinished(worlds: list[str] | None) -> dict[str, list[str]]:
-        missing = bench.missing_tasks(tmp_path, rows, worlds, ["depth", "frequency"])
-        return {str(folder.relative_to(tmp_path)): tasks for folder, tasks in missing}
-
-    assert unfinished(None) == {"drift/log0": ["depth", "frequency"], "stable/log0": ["frequency"]}
-    assert unfinished(["stable", "tiring"]) == {"stable/log0": ["frequency"]}
+def test_a_world_of_your_own_is_a_yaml_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(sections_of("differing_leaving")))
+    assert sections_of(str(file)) == sections_of("differing_leaving") != sections_of("stable")
+    file.write_text("simulate: {users: 10}\n")
+    with pytest.raises(UserError, match="section 'prepare' is missing"):
+        sections_of(str(file))
