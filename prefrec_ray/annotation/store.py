@@ -133,7 +133,7 @@ def write_labels(target: str, tables: dict[str, pa.Table], summary: dict[str, An
         except BaseException:
             storage.remove(folder)
             raise
-        for left in [*storage.list_folders(target), *storage.list_files(target, ".parquet")]:
+        for left in storage.list_folders(target):
             if left != folder:
                 storage.remove(left)
 

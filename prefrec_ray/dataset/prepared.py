@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from prefrec_ray import storage
 from prefrec_ray.engagement import SessionTable
@@ -61,12 +61,6 @@ class Metadata(Settings):
     world: dict[str, Any] | None = None
     dropped: dict[str, int] = Field(default_factory=dict)
     answers: list[int] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_fatigue(cls, data: Any) -> Any:
-        """Remove the estimate of fatigue, which earlier versions wrote."""
-        return {key: value for key, value in data.items() if key != "tiring"} if isinstance(data, dict) else data
 
 
 def read_table(file: str, columns: list[str] | None = None) -> pa.Table:
@@ -217,9 +211,8 @@ class PreparedDataset:
 
     def people_path(self, name: str, part: str) -> str:
         """Return the file with the votes of the annotators `name`; `part` is train, validation or votes."""
-        about = storage.read_json(self.path("people", name, "people.json"))
-        version = [str(about["version"])] if "version" in about else []  # imports of earlier versions have no version
-        return self.path("people", name, *version, f"{part}.parquet")
+        version = storage.read_json(self.path("people", name, "people.json"))["version"]
+        return self.path("people", name, str(version), f"{part}.parquet")
 
     def items(self) -> ItemTable:
         """Return the items and their embeddings."""

@@ -44,8 +44,7 @@ class RequestMeans:
 class TasteMeans:
     """Running means of `answers` (state group `tastes`), ordered by half-life.
 
-    The baseline of an impression is one of the columns of `RequestMeans`: the mean of the user's last few impressions,
-    or of all of them, as the definition sets it.
+    The baseline of an impression is one of the columns of `RequestMeans`: the mean of the user's last few impressions.
     """
 
     def __init__(self, definition: StateDefinition) -> None:
@@ -55,10 +54,9 @@ class TasteMeans:
         self.source = np.tile(np.arange(columns), len(half_lives))
         self.columns = definition.groups["tastes"]
         rates, shown = definition.feedback_half_lives, definition.item_half_lives
-        recent = definition.taste_baseline == "recent"
-        self._rates = _columns_of(closest(rates, RECENT if recent else max(rates)), feedback)
+        self._rates = _columns_of(closest(rates, RECENT), feedback)
         self._shown = None
-        if recent and shown:
+        if shown:
             self._shown = _columns_of(closest(shown, RECENT), definition.action_dim, start=feedback * len(rates))
 
     def answers(self, feedback: np.ndarray, embeddings: np.ndarray, means: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,6 @@ from prefrec_ray.settings import Settings, parse
 
 #: A table with one row per user, arrays by column name, or the number of users if they have no features.
 UserFeatures: TypeAlias = pa.Table | Mapping[str, np.ndarray] | int
-Baseline: TypeAlias = Literal["recent", "all"]
 
 _TIME = ("day_sin", "day_cos", "half_day_sin", "half_day_cos", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _RECENCY = ("since_exit", "since_request", "position", "new_session")
@@ -32,8 +31,7 @@ class StateDefinition:
 
     `user_features` contains the categories of each feature in column order; `unknown` is added to each.
     `feedback_kinds` contains the kind of each feedback column (default `number`), which sets its scale (columns.py).
-    Half-lives are in impressions, session half-lives in sessions; 0 is the last value. `taste_baseline` selects the
-    impressions with which `tastes` compares an impression (columns.py): the last few, or all, as in earlier versions.
+    Half-lives are in impressions, session half-lives in sessions; 0 is the last value.
     """
 
     feedback: tuple[str, ...]
@@ -43,7 +41,6 @@ class StateDefinition:
     feedback_half_lives: tuple[float, ...] = (0, 5, 20, 100, 500)
     item_half_lives: tuple[float, ...] = (0, 2, 8, 32, 128)
     taste_half_lives: tuple[float, ...] = (128,)
-    taste_baseline: Baseline = "recent"
     session_half_lives: tuple[float, ...] = (0, 2, 8, 32)
     feedback_kinds: Mapping[str, str] = field(default_factory=dict)
 
@@ -96,8 +93,7 @@ class StateDefinition:
         return features
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain lists and numbers for JSON. The key of the baseline is omitted if it has the old value."""
-        baseline = {} if self.taste_baseline == "all" else {"taste_baseline": self.taste_baseline}
+        """Return plain lists and numbers for JSON."""
         return {
             "feedback": list(self.feedback),
             "user_features": {name: list(categories) for name, categories in self.user_features.items()},
@@ -106,7 +102,6 @@ class StateDefinition:
             "feedback_half_lives": list(self.feedback_half_lives),
             "item_half_lives": list(self.item_half_lives),
             "taste_half_lives": list(self.taste_half_lives),
-            **baseline,
             "session_half_lives": list(self.session_half_lives),
             "feedback_kinds": dict(self.feedback_kinds),
         }
@@ -123,7 +118,6 @@ class StateDefinition:
             feedback_half_lives=tuple(written.feedback_half_lives),
             item_half_lives=tuple(written.item_half_lives),
             taste_half_lives=tuple(written.taste_half_lives),
-            taste_baseline=written.taste_baseline,
             session_half_lives=tuple(written.session_half_lives),
             feedback_kinds=written.feedback_kinds,
         )
@@ -155,10 +149,9 @@ class _StateSchema(Settings):
     session_gap_ms: NonNegativeInt
     feedback_half_lives: Annotated[list[NonNegativeFloat], Field(min_length=1)]
     item_half_lives: list[NonNegativeFloat]
-    taste_half_lives: list[NonNegativeFloat] = Field(default=[])  # absent in policies of earlier versions
-    taste_baseline: Baseline = "all"  # as in policies of earlier versions
+    taste_half_lives: list[NonNegativeFloat]
     session_half_lives: list[NonNegativeFloat]
-    feedback_kinds: dict[str, str] = Field(default={})
+    feedback_kinds: dict[str, str]
 
 
 def _text_columns(features: pa.Table | Mapping[str, Any], needed: Mapping[str, Any]) -> tuple[dict[str, Any], int]:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from prefrec_ray import storage
@@ -91,16 +90,3 @@ def test_a_first_import_that_is_stopped_is_no_teacher(tmp_path: Path, monkeypatc
     assert PreparedDataset(str(tmp_path), Metadata.model_construct()).people() == []
     write(tmp_path, 1.0)
     assert read(tmp_path) == [1.0, 1.0, 1.0]
-
-
-def test_labels_of_an_earlier_version_are_read_and_replaced(tmp_path: Path) -> None:
-    """They lie next to people.json, which names no version."""
-    folder = tmp_path / "people" / "crowd"
-    folder.mkdir(parents=True)
-    for part, table in labels(0.0).items():
-        pq.write_table(table, folder / f"{part}.parquet")
-    storage.write_json(str(folder / "people.json"), {"name": "crowd"})
-    assert read(tmp_path) == [0.0, 0.0, 0.0]
-    write(tmp_path, 1.0)
-    assert read(tmp_path) == [1.0, 1.0, 1.0]
-    assert sorted(p.name for p in folder.iterdir()) == ["1", "people.json"]

@@ -99,34 +99,6 @@ def test_order_of_users_does_not_matter():
         np.testing.assert_array_equal(again[shuffled.starts[place] : shuffled.starts[place] + lengths[u]], mine)
 
 
-def test_a_state_of_before_has_no_tastes():
-    written = DEFINITION.to_dict()
-    del written["taste_half_lives"]
-    before = StateDefinition.from_dict(written, "x")
-    rng = np.random.default_rng(0)
-    values = {"feedback": rng.random((9, 2), np.float32), "embeddings": rng.random((9, 3), np.float32)}
-    rows = HistoryRows(np.array([0]), np.arange(9) * 1000, np.zeros(9, np.int64), profile=np.ones((1, 7)), **values)
-    tastes = DEFINITION.groups["tastes"]
-    assert tastes.stop - tastes.start == 2 * 3
-    kept = np.delete(raw_states(DEFINITION, rows), tastes, axis=1)
-    np.testing.assert_array_equal(raw_states(before, rows), kept)
-
-
-def test_tastes_of_before_compare_a_request_with_all():
-    written = DEFINITION.to_dict()
-    del written["taste_baseline"]
-    before = StateDefinition.from_dict(written, "x")
-    assert before.to_dict() == written  # a tracker saved before is one of this definition
-    rng = np.random.default_rng(0)
-    clicks, shown = rng.random((9, 2), np.float32), rng.random((9, 3), np.float32)
-    rows = HistoryRows(np.array([0]), np.arange(9) * 1000, np.zeros(9, np.int64), clicks, shown, np.ones((1, 7)))
-    beyond = [clicks[i, 0] - plain_mean(list(clicks[:i, 0]), 500) for i in range(8)]
-    expected = plain_mean([one * shown[i, 0] for i, one in enumerate(beyond)], 128)
-    taste = raw_states(before, rows)[8, before.groups["tastes"].start]
-    assert taste == pytest.approx(expected, rel=1e-5)
-    assert abs(raw_states(DEFINITION, rows)[8, DEFINITION.groups["tastes"].start] - expected) > 0.01
-
-
 def test_tastes_see_what_an_item_draws_and_not_the_mood():
     """Feedback depends on the item's first coordinate, and more strongly on a mood that moves with the shown items."""
     steps, rng = 4000, np.random.default_rng(0)
@@ -143,12 +115,8 @@ def test_tastes_see_what_an_item_draws_and_not_the_mood():
         shown.astype(np.float32),
         np.ones((1, 7)),
     )
-    recent, all_of_it = (
-        raw_states(definition, rows)[1000:, definition.groups["tastes"]][:, :2].mean(axis=0)
-        for definition in (DEFINITION, replace(DEFINITION, taste_baseline="all"))
-    )
-    assert recent[0] > 2.0 * abs(recent[1])
-    assert all_of_it[1] > 10.0 * all_of_it[0]
+    direction = raw_states(DEFINITION, rows)[1000:, DEFINITION.groups["tastes"]][:, :2].mean(axis=0)
+    assert direction[0] > 2.0 * abs(direction[1])
 
 
 def test_no_rows():
