@@ -173,7 +173,7 @@ def moment_records(
     policies = {r["subject"]: Policy.load(r["bundle"]) for r in online if r["role"] == "policy"}
     policies[IMITATION] = clone.policy
     items = dataset.items()
-    ranking = items.ids[items.nearest(clone.mean_action[None], len(items), "nearest")[0]]
+    ranking = items.ids[items.nearest(clone.mean_action[None], len(items))[0]]
     files = dataset.files("requests", "test")
     users = np.unique(np.concatenate([dataset.read(file, ["user_id"])["user_id"] for file in files]))
     weight = dataset.metadata.mixture_weight

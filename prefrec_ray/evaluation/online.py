@@ -160,7 +160,7 @@ def _controls(dataset: PreparedDataset, of_world: Sequence[str]) -> dict[str, Ma
     """Return the logging policy, random items, the constant action and the controls of the world."""
     mean_action = tensor(dataset.read(dataset.files("transitions")[0], ["action"])["action"]).mean(axis=0)
     items = dataset.items()
-    ranking = items.ids[items.nearest(mean_action[None], len(items), "nearest")[0]]
+    ranking = items.ids[items.nearest(mean_action[None], len(items))[0]]
     return {
         LOGGING_POLICY: lambda crowd, rng: crowd.world.logging_policy(crowd, rng),
         RANDOM_ITEMS: lambda crowd, rng: RandomItems(crowd.world.settings.items, rng),

@@ -18,7 +18,6 @@ from prefrec_ray.mdp.kinds import CLUSTER, Kind, KindNames, clusters
 from prefrec_ray.storage.files import check_readable, write_bytes
 from prefrec_ray.storage.parquet import check_seal, read_footer, read_parquet, seal_parquet
 
-RULES = ("nearest", "dot")
 #: Text columns that a table of items may have, for pages of reports.
 ABOUT = ("title", "image")
 #: Largest catalogue in which the nearest items are found by comparison with all items.
@@ -121,25 +120,20 @@ class ItemTable:
         away = np.abs(self.embeddings[known] - other.embeddings[rows[known]])
         return bool(known.any() and away.max() <= _SAME * np.abs(self.embeddings).max())
 
-    def nearest(self, actions: np.ndarray, k: int, rule: str, excluded: ExcludedItems | None = None) -> np.ndarray:
-        """Return rows int64 [n, k] of the best items for `actions` [n, A], best first.
+    def nearest(self, actions: np.ndarray, k: int, excluded: ExcludedItems | None = None) -> np.ndarray:
+        """Return rows int64 [n, k] of the items with the smallest Euclidean distances to `actions` [n, A], in order.
 
-        `rule` is "nearest" (smallest Euclidean distance) or "dot" (largest dot product); items that are `excluded`
-        come last, in any order. Above `EXACT` items an index finds them, which misses fewer than one in 200. Memory is
-        bounded for any n. Raises `UserError` for another rule or a k outside 1..I.
+        Items that are `excluded` come last, in any order. Above `EXACT` items an index finds the items, which misses
+        fewer than one in 200. Memory is bounded for any n. Raises `UserError` for a k outside 1..I.
         """
-        if rule not in RULES:
-            raise UserError(f"serving rule: found '{rule}'; expected one of {', '.join(RULES)}")
         if not 1 <= k <= len(self):
             raise UserError(f"found k = {k}; expected 1 to {len(self)}, the number of items")
         if len(self) > EXACT:
             more = 0 if excluded is None else int(excluded.counts().max(initial=0))
             if k + more <= MOST_OF_INDEX:
-                rows = self._index(rule).search(actions, k + more)
+                rows = self._index.search(actions, k + more)
                 return rows if excluded is None else _first_allowed(rows, excluded.hits(rows, len(self)), k)
-        # One matrix product; for "dot" half the squares count 0.
-        squares = np.full((len(actions), 1), rule == "nearest")
-        left = np.concatenate([actions, squares], axis=1, dtype=np.float32)
+        left = np.concatenate([actions, np.ones((len(actions), 1))], axis=1, dtype=np.float32)
         best = np.empty((len(actions), k), dtype=np.int64)
         chunk = max(1, _SCORES_AT_ONCE // len(self))
         for start in range(0, len(actions), chunk):
@@ -149,15 +143,6 @@ class ItemTable:
                 loss[out.state, out.item] = np.inf
             best[start : start + chunk] = smallest(loss, k)
         return best
-
-    def distance(self, actions: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
-        """Return the Euclidean distance of each action [n, A] to its nearest item, float32 [n].
-
-        `rows` [n]: the nearest items, if known.
-        """
-        actions = np.asarray(actions, dtype=np.float32)
-        rows = self.nearest(actions, 1, "nearest")[:, 0] if rows is None else rows
-        return np.linalg.norm(actions - self.embeddings[rows], axis=1)
 
     def to_table(self) -> pa.Table:
         """Return a table for Parquet: item_id, embedding and the known optional columns.
@@ -242,14 +227,9 @@ class ItemTable:
         half_squares = 0.5 * np.einsum("ij,ij->i", self.embeddings, self.embeddings)
         return np.concatenate([-self.embeddings.T, half_squares[None]])
 
-    def _index(self, rule: str) -> ItemIndex:
-        if rule not in self._indices:
-            self._indices[rule] = ItemIndex.from_embeddings(self.embeddings, rule)
-        return self._indices[rule]
-
     @cached_property
-    def _indices(self) -> dict[str, ItemIndex]:
-        return {}
+    def _index(self) -> ItemIndex:
+        return ItemIndex(self.embeddings)
 
     def __getstate__(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -57,9 +57,6 @@ class ServingSettings(Settings):
         description="`q`, or the expected `feedback` that explains Q best; `auto`: chosen by roll-outs after training",
     )
     count: PositiveInt = Field(default=64, strict=True, description="number of `nearest` candidates")
-    metric: Literal["nearest", "dot"] = Field(
-        default="nearest", description="nearness by Euclidean distance, or by dot product"
-    )
 
     @property
     def automatic(self) -> bool:

@@ -28,13 +28,12 @@ def placed(policy: Policy, actions: np.ndarray) -> Placed:
     """Return the diagnostics of actions [n, A] of `policy`."""
     margin = SATURATION * 0.5 * (policy.high - policy.low)
     saturated = (actions <= policy.low + margin) | (actions >= policy.high - margin)
-    row = policy.items.nearest(actions, 1, policy.metric)[:, 0]
-    nearest = row if policy.metric == "nearest" else None
-    return Placed(saturated, row, policy.items.distance(actions, nearest))
+    row = policy.items.nearest(actions, 1)[:, 0]
+    return Placed(saturated, row, np.linalg.norm(actions - policy.items.embeddings[row], axis=1))
 
 
 def served_for(policy: Policy, actions: np.ndarray) -> np.ndarray:
     """Return the embeddings [n, A] of the items served for `actions` [n, A] of the policy."""
     if not policy.always_nearest:
         return actions  # already embeddings of items
-    return policy.items.embeddings[policy.items.nearest(actions, 1, policy.metric)[:, 0]]
+    return policy.items.embeddings[policy.items.nearest(actions, 1)[:, 0]]

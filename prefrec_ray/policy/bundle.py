@@ -102,11 +102,6 @@ class Policy:
         return self.serving.rule == "best" and self.serving.candidates == "nearest" and self.serving.count == 1
 
     @property
-    def metric(self) -> str:
-        """Return the rule of distance by which items are found for the actions of `act`."""
-        return self.serving.metric if self.always_nearest else "nearest"
-
-    @property
     def task(self) -> Task:
         """Return the task of the training. Raises `UserError` if it is missing in the provenance."""
         task = self.provenance.get("task")

@@ -138,7 +138,7 @@ class Distribution:
         recent: np.ndarray | None,
     ) -> Drawn:
         """Draw from the `count` candidates nearest to the action, then take the next nearest items."""
-        near = self.items.nearest(actions, max(k, count), self.serving.metric, out)
+        near = self.items.nearest(actions, max(k, count), out)
         if count == 1 or self.scorer is None:
             return Drawn(near[:, :k], np.ones((len(states), k)))
         candidates, wanted = near[:, :count], min(k, count)

@@ -82,7 +82,7 @@ def test_of_the_nearest_items_the_one_of_the_largest_q_is_served(build: Build, m
         proposed = net.actor(torch.tensor(states)).numpy()
     if method in ("IL", "SAC", "IQL"):  # by the density of the actor
         assert policy.critic is None
-        near = policy.items.nearest(proposed, 12, "nearest")
+        near = policy.items.nearest(proposed, 12)
         served = policy.items.rows(policy.recommend(states, 1)[:, 0])
         assert (near == served[:, None]).any(axis=1).all()
         if method == "IL":  # a Gaussian of one deviation: the nearest
@@ -132,11 +132,8 @@ def test_robust_policies_are_distributions_over_all_items(build: Build, method: 
 def test_one_key_of_serving_leaves_the_recipes_others(build: Build) -> None:
     robust = policy_of(build("PrefRec", recipe="robust", serving={"temperature": 0.5}).learner_group._learner.net)
     assert robust.serving == ServingSettings(temperature=0.5).resolved()
-    paper = policy_of(build("PrefRec", recipe="paper", serving={"metric": "dot"}).learner_group._learner.net)
-    assert (
-        paper.serving
-        == ServingSettings(rule="best", candidates="nearest", count=1, variety=0.0, metric="dot").resolved()
-    )
+    paper = policy_of(build("PrefRec", recipe="paper", serving={"count": 2}).learner_group._learner.net)
+    assert paper.serving == ServingSettings(rule="best", candidates="nearest", count=2, variety=0.0).resolved()
 
 
 def test_the_expected_feedback_of_the_log_is_fitted_to_q(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:

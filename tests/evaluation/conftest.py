@@ -21,7 +21,5 @@ def clone(dataset: PreparedDataset, ray_session: None) -> BehaviorClone:
 def policies(dataset: PreparedDataset) -> dict[str, Policy]:
     return {
         "right": direction(dataset, 0.8, provenance={"method": "TD3_BC"}),
-        "left": direction(
-            dataset, -0.8, serving=ServingSettings(rule="best", candidates="nearest", count=1, metric="dot")
-        ),
+        "left": direction(dataset, -0.8, serving=ServingSettings(rule="best", candidates="nearest", count=1)),
     }

@@ -95,7 +95,7 @@ def write_dataset(folder: Path, users: int, files: int = 4, seed: int = 0, effec
                 index = np.repeat(np.arange(len(depth)), depth)
                 states = rng.normal(size=(len(index), STATE.width)).astype(np.float32)
                 wish = np.tanh(states @ weight.T) + 0.3 * rng.normal(size=(len(index), ACTION_DIM))
-                shown = items.nearest(wish, 1, "nearest")[:, 0]
+                shown = items.nearest(wish, 1)[:, 0]
                 actions = items.embeddings[shown]
                 mean_first = np.bincount(index, actions[:, 0]) / depth
                 revisit = np.exp(13 - effect * mean_first + 0.3 * rng.normal(size=len(depth)))

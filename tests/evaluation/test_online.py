@@ -51,7 +51,6 @@ class Constant:
     """A policy that looks at nothing."""
 
     action: np.ndarray
-    rule: str = "nearest"
     items: ItemTable = field(default_factory=lambda: ITEMS)
     seen: list[np.ndarray] = field(default_factory=list)
 
@@ -66,7 +65,7 @@ class Constant:
         self.seen.append(states.copy())
         actions = np.tile(self.action, (len(states), 1)).astype(np.float32)
         excluded = None if exclude is None else ExcludedItems.from_mask(exclude)
-        return Served(self.items.ids[self.items.nearest(actions, k, self.rule, excluded)], np.ones((len(states), k)))
+        return Served(self.items.ids[self.items.nearest(actions, k, excluded)], np.ones((len(states), k)))
 
     def tracker(self, user_features: Any) -> StateTracker:
         return StateTracker(DEFINITION, Normaliser(np.zeros(245), np.full(245, 100.0)), self.items, user_features)
@@ -122,7 +121,11 @@ def write_metadata(folder: Path, world: dict[str, Any] | None) -> None:
 
 @pytest.fixture(scope="module")
 def records(ray_session: None, dataset: PreparedDataset) -> list[Record]:
-    policies = {"kale": Constant(-WORLD.directions[0], "dot"), "chocolate": Constant(WORLD.directions[0], "dot")}
+    along = WORLD.embeddings @ WORLD.directions[0]
+    policies = {
+        "kale": Constant(WORLD.embeddings[along.argmin()]),
+        "chocolate": Constant(WORLD.embeddings[along.argmax()]),
+    }
     return evaluate_online(
         dataset, policies, how=RollOut(requests=200), controls={"imitation": Constant(np.full(8, 0.1))}
     )
@@ -226,31 +229,10 @@ def test_a_policy_sees_the_states_of_the_log_that_it_makes():
     assert len(np.unique(history.rows)) == 1
 
 
-def test_nearest_and_dot_are_the_servers_to_choose_from():
-    traits = WORLD.traits(np.arange(3))
-    action, rng = -0.4 * WORLD.directions[0], np.random.default_rng(0)
-    rows = {
-        rule: PolicyServer(Constant(action, rule), traits.features, rng).serve(traits.start_ms, None).rows
-        for rule in ("nearest", "dot")
-    }
-    distance = np.linalg.norm(WORLD.embeddings - action.astype(np.float32), axis=1)
-    assert set(rows["nearest"]) == {distance.argmin()}
-    assert (
-        set(rows["dot"])
-        == {(WORLD.embeddings @ -WORLD.directions[0]).argmax()}
-        <= set(WORLD.clickbait[0].argsort()[:10])
-    )
-
-
-@pytest.mark.parametrize("rule", ["nearest", "dot"])
-def test_what_may_not_be_shown_makes_way_for_the_next(rule):
+def test_what_may_not_be_shown_makes_way_for_the_next():
     traits, action = WORLD.traits(np.arange(3)), -0.4 * WORLD.directions[0]
-    server = PolicyServer(Constant(action, rule), traits.features, np.random.default_rng(0))
-    order = (
-        np.linalg.norm(WORLD.embeddings - action, axis=1).argsort()
-        if rule == "nearest"
-        else (-WORLD.embeddings @ action).argsort()
-    )
+    server = PolicyServer(Constant(action), traits.features, np.random.default_rng(0))
+    order = np.linalg.norm(WORLD.embeddings - action, axis=1).argsort()
     excluded = np.zeros((3, 300), bool)
     excluded[1, order[0]] = excluded[2, order[[0, 1, 3]]] = True
     assert server.serve(traits.start_ms, excluded).rows.tolist() == order[[0, 1, 2]].tolist()

@@ -19,60 +19,45 @@ def table(count=50, dim=4, seed=0, ids=None):
     return ItemTable(ids, rng.uniform(-1, 1, (len(ids), dim)))
 
 
-def brute_force(embeddings, action, k, rule):
-    if rule == "nearest":
-        loss = [sum((float(a) - float(e)) ** 2 for a, e in zip(action, row, strict=True)) for row in embeddings]
-    else:
-        loss = [-sum(float(a) * float(e) for a, e in zip(action, row, strict=True)) for row in embeddings]
+def brute_force(embeddings, action, k):
+    loss = [sum((float(a) - float(e)) ** 2 for a, e in zip(action, row, strict=True)) for row in embeddings]
     return sorted(range(len(loss)), key=loss.__getitem__)[:k]
 
 
-@pytest.mark.parametrize("rule", ["nearest", "dot"])
 @pytest.mark.parametrize("k", [1, 3, 50])
 @pytest.mark.parametrize("at_once", [1, 7 * 50, 1 << 22])
-def test_nearest_equals_brute_force_whatever_the_chunk(monkeypatch, rule, k, at_once):
+def test_nearest_equals_brute_force_whatever_the_chunk(monkeypatch, k, at_once):
     monkeypatch.setattr(items, "_SCORES_AT_ONCE", at_once)
     catalogue = table()
     actions = np.random.default_rng(1).uniform(-1, 1, (20, 4)).astype(np.float32)
-    expected = [brute_force(catalogue.embeddings, action, k, rule) for action in actions]
-    assert catalogue.nearest(actions, k, rule).tolist() == expected
+    expected = [brute_force(catalogue.embeddings, action, k) for action in actions]
+    assert catalogue.nearest(actions, k).tolist() == expected
 
 
-@pytest.mark.parametrize("rule", ["nearest", "dot"])
 @pytest.mark.parametrize("k", [2, 30])
-def test_among_many_items_too(rule, k):
+def test_among_many_items_too(k):
     catalogue = table(count=9000)
     assert k * items._STRIDE**2 <= len(catalogue)
     actions = np.random.default_rng(1).uniform(-1, 1, (5, 4)).astype(np.float32)
-    expected = [brute_force(catalogue.embeddings, action, k, rule) for action in actions]
-    assert catalogue.nearest(actions, k, rule).tolist() == expected
+    expected = [brute_force(catalogue.embeddings, action, k) for action in actions]
+    assert catalogue.nearest(actions, k).tolist() == expected
     # Any of several equal items may be taken, but none twice.
     twins = ItemTable(np.arange(9000), np.repeat(catalogue.embeddings[:300], 30, axis=0))
-    rows = twins.nearest(actions, k, rule)
+    rows = twins.nearest(actions, k)
     assert all(len(set(row)) == k for row in rows.tolist())
-    assert set((rows // 30).ravel()) == {
-        row // 30 for a in actions for row in brute_force(twins.embeddings, a, 1, rule)
-    }
+    assert set((rows // 30).ravel()) == {row // 30 for a in actions for row in brute_force(twins.embeddings, a, 1)}
 
 
 def test_what_nearness_needs_of_the_items_is_made_once_and_stays_out_of_pickles(monkeypatch):
     catalogue, action = table(), np.zeros((1, 4), np.float32)
     size, squares = len(pickle.dumps(catalogue)), []
     monkeypatch.setattr(items.np, "einsum", lambda *a, einsum=np.einsum: squares.append(a) or einsum(*a))
-    for rule in ("nearest", "dot", "nearest"):
-        catalogue.nearest(action, 1, rule)
+    for _ in range(2):
+        catalogue.nearest(action, 1)
     assert len(squares) == 1
     assert len(pickle.dumps(catalogue)) == size
     again = pickle.loads(pickle.dumps(catalogue))
-    assert again.nearest(action, 50, "nearest").tolist() == catalogue.nearest(action, 50, "nearest").tolist()
-
-
-def test_distance_is_that_to_the_nearest_item():
-    catalogue = table()
-    actions = np.random.default_rng(2).uniform(-1, 1, (20, 4)).astype(np.float32)
-    expected = np.linalg.norm(actions[:, None] - catalogue.embeddings[None], axis=2).min(axis=1)
-    np.testing.assert_allclose(catalogue.distance(actions), expected, rtol=1e-5)
-    assert catalogue.distance(catalogue.embeddings).max() == 0.0
+    assert again.nearest(action, 50).tolist() == catalogue.nearest(action, 50).tolist()
 
 
 @pytest.mark.parametrize("ids", [np.array([30, -4, 7, 12]), np.array(["d", "a", "long name", "c"])])
@@ -123,10 +108,8 @@ def test_refuses_what_is_no_table():
         ItemTable(np.array([1, 2]), np.array([[0.0], [np.nan]]))
     with pytest.raises(UserError, match=r"2 ids and embeddings of shape \[3, 1\]"):
         ItemTable(np.array([1, 2]), np.zeros((3, 1)))
-    with pytest.raises(UserError, match="serving rule: found 'cosine'; expected one of nearest, dot"):
-        table().nearest(np.zeros((1, 4)), 1, "cosine")
     with pytest.raises(UserError, match="found k = 51; expected 1 to 50, the number of items"):
-        table().nearest(np.zeros((1, 4)), 51, "dot")
+        table().nearest(np.zeros((1, 4)), 51)
 
 
 @pytest.mark.parametrize("ids", [np.array([30, -4, 7]), np.array(["d", "a", "long name"])])

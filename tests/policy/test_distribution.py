@@ -238,7 +238,7 @@ def test_what_one_user_has_seen_is_no_matter_for_the_candidates_of_another() -> 
     out[400, 3:] = True  # the last may be shown three items only
     by_item = dict(zip(*(column[:, 0].tolist() for column in drawn(pi, states, 1)), strict=True))
     rows, known = (column[:, 0] for column in drawn(pi, states, 1, out, seed=1))
-    assert set(by_item) == set(rows[:400].tolist()) == set(pi.items.nearest(states[:1], 16, "nearest")[0].tolist())
+    assert set(by_item) == set(rows[:400].tolist()) == set(pi.items.nearest(states[:1], 16)[0].tolist())
     np.testing.assert_allclose(known[:400], [by_item[row] for row in rows[:400].tolist()], rtol=1e-6)
     assert rows[400] in (0, 1, 2)
 
@@ -286,9 +286,8 @@ def test_cells_hold_every_item_once_and_are_of_one_size() -> None:
         assert away[0] == away.min()
 
 
-@pytest.mark.parametrize("rule", ["nearest", "dot"])
 @pytest.mark.parametrize("kind", ["uniform", "gaussian", "clustered"])
-def test_the_index_finds_what_a_look_at_all_finds(kind: str, rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_index_finds_what_a_look_at_all_finds(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rng, count = np.random.default_rng(5), 60_000
     centres = rng.uniform(-1, 1, (300, 8))[rng.integers(0, 300, count)]
     embeddings = {
@@ -299,15 +298,15 @@ def test_the_index_finds_what_a_look_at_all_finds(kind: str, rule: str, monkeypa
     table = ItemTable(np.arange(count), embeddings)
     corners = np.sign(rng.normal(size=(100, 8)))
     actions = np.concatenate([corners, table.embeddings[:100] + 0.05 * rng.normal(size=(100, 8))]).astype(np.float32)
-    rows = table.nearest(actions, 64, rule)
+    rows = table.nearest(actions, 64)
     out = np.zeros((200, count), dtype=bool)
     np.put_along_axis(out, rows[:, ::2], True, axis=1)
-    rest = table.nearest(actions, 64, rule, ExcludedItems.from_mask(out))
+    rest = table.nearest(actions, 64, ExcludedItems.from_mask(out))
     assert not np.take_along_axis(out, rest, axis=1).any()
     monkeypatch.setattr("prefrec_ray.mdp.items.EXACT", 10**9)
     for indexed, exact in (
-        (rows, table.nearest(actions, 64, rule)),
-        (rest, table.nearest(actions, 64, rule, ExcludedItems.from_mask(out))),
+        (rows, table.nearest(actions, 64)),
+        (rest, table.nearest(actions, 64, ExcludedItems.from_mask(out))),
     ):
         shared = [len(set(a) & set(b)) / 64 for a, b in zip(indexed.tolist(), exact.tolist(), strict=True)]
         assert np.mean(shared) >= 0.995

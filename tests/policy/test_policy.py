@@ -36,8 +36,8 @@ STATE = StateDefinition(feedback=("like", "watch"), user_features={"country": ("
 LOW, HIGH = np.float32([-1, -1, 0]), np.float32([1, 2, 0.5])
 
 
-def nearest(count: int = 1, metric: str = "nearest", rule: str = "best") -> ServingSettings:
-    return ServingSettings(rule=rule, candidates="nearest", count=count, metric=metric, variety=0.0)
+def nearest(count: int = 1, rule: str = "best") -> ServingSettings:
+    return ServingSettings(rule=rule, candidates="nearest", count=count, variety=0.0)
 
 
 def make_policy(seed: int = 0, hidden: tuple[int, ...] = (16, 8), items: int = 40, **changes: object) -> Policy:
@@ -57,15 +57,13 @@ def make_states(rows: int, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(rows, STATE.width)).astype(np.float32)
 
 
-@pytest.mark.parametrize("metric", ["nearest", "dot"])
-def test_where_actions_lie(metric: str) -> None:
-    policy = make_policy(serving=nearest(metric=metric))
+def test_where_actions_lie() -> None:
+    policy = make_policy()
     actions = np.concatenate([policy.act(make_states(20)), np.float32([[-0.991, 1.986, 0.25], [-0.989, 1.984, 0.002]])])
     lie = placed(policy, actions)
     assert lie.saturated[-2:].tolist() == [[True, True, False], [False, False, True]]
     away = np.linalg.norm(actions[:, None] - policy.items.embeddings[None], axis=2)
-    near = -actions @ policy.items.embeddings.T if metric == "dot" else away
-    np.testing.assert_array_equal(lie.row, near.argmin(axis=1))
+    np.testing.assert_array_equal(lie.row, away.argmin(axis=1))
     np.testing.assert_allclose(lie.distance, away.min(axis=1), rtol=1e-6)
 
 
@@ -92,18 +90,18 @@ def test_act_gives_the_same_in_chunks_and_on_read_only_memory() -> None:
 
 
 @settings(deadline=None, max_examples=20)
-@given(seed=st.integers(0, 1000), k=st.integers(1, 40), rule=st.sampled_from(["nearest", "dot"]))
-def test_recommend_equals_brute_force(seed: int, k: int, rule: str) -> None:
-    policy, states = make_policy(seed, serving=nearest(metric=rule)), make_states(7, seed)
+@given(seed=st.integers(0, 1000), k=st.integers(1, 40))
+def test_recommend_equals_brute_force(seed: int, k: int) -> None:
+    policy, states = make_policy(seed), make_states(7, seed)
     recommended = policy.recommend(states, k)
     for action, ids in zip(policy.act(states), recommended, strict=True):
         embeddings = policy.items.embeddings.astype(np.float64)
-        score = embeddings @ action if rule == "dot" else -np.linalg.norm(embeddings - action, axis=1)
+        score = -np.linalg.norm(embeddings - action, axis=1)
         assert ids.tolist() == policy.items.ids[np.argsort(-score, kind="stable")[:k]].tolist()
 
 
 def test_a_bundle_comes_back_as_it_was(tmp_path: Path) -> None:
-    policy, states = make_policy(serving=nearest(metric="dot")), make_states(20)
+    policy, states = make_policy(), make_states(20)
     policy.save(str(tmp_path / "policy"))
     again = Policy.load(str(tmp_path / "policy"))
     assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == [
@@ -494,7 +492,7 @@ def test_a_wrong_policy_json_is_one_line(written: tuple[Path, dict[str, Any]], d
     ("place", "edit", "words"),
     [
         (("serving",), 3, "key 'serving': expected a mapping"),
-        (("serving", "metric"), "cosine", "key 'serving.metric': expected 'nearest' or 'dot', found 'cosine'"),
+        (("serving", "rule"), "dot", "key 'serving.rule': expected 'sample' or 'best', found 'dot'"),
         (
             ("serving", "temperature"),
             1e-300,

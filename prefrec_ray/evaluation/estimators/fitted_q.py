@@ -201,7 +201,7 @@ def _actions(
         drawn = items.embeddings[rng.integers(0, len(items), len(data.state))]
         return drawn, drawn
     if name == CONSTANT:
-        item = items.nearest(clone.mean_action[None], 1, policy.metric)[0, 0]
+        item = items.nearest(clone.mean_action[None], 1)[0, 0]
         constant, served = (np.broadcast_to(a, data.action.shape) for a in (clone.mean_action, items.embeddings[item]))
         return constant, served
     actions, served = acts or _acts(subject_of(name), data, request)

@@ -266,7 +266,7 @@ def server_of(name: str, request: EvaluationRequest, platform: Platform, number:
     if name == RANDOM_ITEMS:
         return lambda visit: _random(rng, len(visit.states), len(items), visit.seen)
     if name == CONSTANT:
-        ranking = items.nearest(request.clone.mean_action[None], len(items), "nearest")[0]
+        ranking = items.nearest(request.clone.mean_action[None], len(items))[0]
         return lambda visit: _first(ranking, len(visit.states), visit.seen)
     if name == CURRENT and request.current is not None:
         return policy_server(request.current, items, rng)

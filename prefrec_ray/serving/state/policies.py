@@ -222,7 +222,7 @@ def _extended(items: ItemTable, new: Mapping[ItemId, np.ndarray], codes: Codes) 
     if kinds is not None:
         # An added item is in the cluster of the nearest known item. Its categories and maker are not known.
         of_new = np.full((len(new), kinds.shape[1]), -1, np.int32)
-        of_new[:, 0] = kinds[items.nearest(embeddings[len(items) :], 1, "nearest")[:, 0], 0]
+        of_new[:, 0] = kinds[items.nearest(embeddings[len(items) :], 1)[:, 0], 0]
         kinds = np.concatenate([kinds, of_new])
     return ItemTable(ids, embeddings, logged, kind_codes=kinds, kind_names=items.kind_names)
 
