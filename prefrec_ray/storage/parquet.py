@@ -89,11 +89,7 @@ def seal_parquet(table: pa.Table, **options: Any) -> bytes:
 
 
 def open_sealed(uri: str) -> pq.ParquetFile:
-    """Open a file by `seal_parquet`, or by an earlier version without seals.
-
-    Raises `UserError` if it is missing or damaged. Without a seal, later reads may still raise `pa.ArrowException` or
-    `OSError`.
-    """
+    """Open a file by `seal_parquet`. Raises `UserError` if it is missing or damaged."""
     import pyarrow.parquet as pq
 
     content = check_seal(uri)
@@ -102,9 +98,9 @@ def open_sealed(uri: str) -> pq.ParquetFile:
 
 
 def check_seal(uri: str) -> bytes:
-    """Return the bytes of the file `uri`. Raises `UserError` if it is missing, or if its seal does not match."""
+    """Return the bytes of the sealed file `uri`. Raises `UserError` if it is missing, or its seal does not match."""
     content = read_bytes(uri)
-    if seal.intact(content) is False:
+    if not seal.intact(content):
         raise UserError(f"{uri}: damaged: its checksum differs; expected the file as it was written")
     return content
 

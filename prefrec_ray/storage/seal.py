@@ -22,10 +22,10 @@ def fill(content: bytes) -> bytes:
     return content[: place + 8] + _checksum(content, place) + content[place + 16 :]
 
 
-def intact(content: _Bytes) -> bool | None:
-    """Return True if the last seal in `content` matches the whole content, None without a seal."""
+def intact(content: _Bytes) -> bool:
+    """Return True if the last seal in `content` matches the whole content."""
     place = bytes(content).rfind(_PREFIX)
-    return None if place < 0 else _covered(content, place) == len(content)
+    return place >= 0 and _covered(content, place) == len(content)
 
 
 def sealed_length(content: _Bytes, head: int) -> int | None:

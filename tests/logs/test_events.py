@@ -14,7 +14,7 @@ import pytest
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import ROWS_OF_FILE
 from prefrec_ray.logs.events import log as log_module
-from prefrec_ray.logs.events.format import Event, Kind
+from prefrec_ray.logs.events.format import About, Event, Kind, write_about
 from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.logs.events.segments import compact, same
 from prefrec_ray.logs.readers import events
@@ -22,7 +22,6 @@ from prefrec_ray.logs.sources import EventsSource
 from prefrec_ray.mdp.items import ItemTable
 
 ABOUT = {
-    "schema_version": 1,
     "log_id": "0123abcd",
     "item_ids": "int64",
     "feedback": ["like", "watch"],
@@ -51,7 +50,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def write(folder: Path, rows: Sequence[Event], items: int = 9, **about: Any) -> str:
     folder.mkdir()
-    (folder / "log.json").write_text(json.dumps(ABOUT | about))
+    write_about(str(folder), About(**ABOUT | about))
     embeddings = np.random.default_rng(0).uniform(-1, 1, (items, 2)).astype(np.float32)
     ItemTable(np.arange(items), embeddings).save(str(folder / "items.parquet"))
     log = EventLog(str(folder), pa.int64())
@@ -170,10 +169,12 @@ def test_logs_with_ids_of_users_of_two_kinds_are_refused(tmp_path: Path, text_fi
 
 
 def test_what_is_no_log_of_this_version_is_one_line(tmp_path: Path) -> None:
-    a = write(tmp_path / "a", [row(0, 1)], schema_version=9)
+    a = write(tmp_path / "a", [row(0, 1)])
+    description = Path(a) / "log.json"
+    description.write_text(description.read_text().replace('"schema_version": 2', '"schema_version": 9'))
     with pytest.raises(UserError, match=r"log\.json: found schema version 9; expected 2"):
         table(a)
-    (Path(a) / "log.json").write_text("[]")
+    description.write_text("[]")
     with pytest.raises(UserError, match=r"log\.json: found schema version None; expected 2"):
         table(a)
     with pytest.raises(UserError, match=r"no folder of events \(log\.json is missing\)"):

@@ -141,7 +141,7 @@ def test_bad_files_are_named(tmp_path):
     with pytest.raises(UserError, match=r"items\.parquet: no such file"):
         ItemTable.load(missing)
     (tmp_path / "items.parquet").write_text("no Parquet")
-    with pytest.raises(UserError, match=r"items\.parquet: damaged: not readable as Parquet"):
+    with pytest.raises(UserError, match=r"items\.parquet: damaged: its checksum differs"):
         ItemTable.load(missing)
     with pytest.raises(UserError, match="x: column 'embedding' is missing; found item_id"):
         ItemTable.from_table(pa.table({"item_id": [1]}), "x")

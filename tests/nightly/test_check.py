@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.logs.contract import ROWS_OF_FILE
+from prefrec_ray.logs.events.format import About, write_about
 from prefrec_ray.logs.sources import EventsSource, FilesSource
 from prefrec_ray.nightly import check
 from prefrec_ray.nightly.check import FeedbackStatistics, NightCounts, problems
@@ -139,11 +139,12 @@ def test_an_event_log_is_counted_by_its_rows_and_others_by_time() -> None:
 
 
 def test_event_logs_are_known_by_their_ids(tmp_path: Path) -> None:
-    about = {"schema_version": 1, "item_ids": "int64", "feedback": [], "feedback_kinds": {}, "user_features": {}}
     for name, log_id in (("a", "0000000a"), ("b", "0000000b")):
         (tmp_path / name).mkdir()
-        content = json.dumps({**about, "log_id": log_id, "session_gap_ms": 1})
-        (tmp_path / name / "log.json").write_text(content)
+        about = About(
+            log_id=log_id, item_ids="int64", feedback=(), feedback_kinds={}, user_features={}, session_gap_ms=1
+        )
+        write_about(str(tmp_path / name), about)
 
     def logs(source: dict[str, Any]) -> tuple[str, ...]:
         prepared = PrepareSettings.model_validate({"source": source})

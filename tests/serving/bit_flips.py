@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import random
 import sys
-import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from platform_desk import Desk, make_policy
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events import log as log_module
-from prefrec_ray.logs.events.format import Event, Kind, schema
+from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.logs.events.segments import compact, same
 from prefrec_ray.serving.requests.bodies import Feedback, Recommend
 
@@ -29,7 +28,6 @@ NOW = 1_700_000_000_000
 KINDS = {
     "events, closed file": ("state/events/*.arrow", slice(1, -1)),
     "events, last file": ("state/events/*.arrow", slice(-1, None)),
-    "events, file of version 1": ("state/events/*.arrow", slice(1)),
     "events, compacted file": ("state/events/*.parquet", slice(None)),
     "snapshot": ("state/snapshots/*/**/*", slice(None)),
     "log.json": ("state/log.json", slice(None)),
@@ -39,7 +37,7 @@ KINDS = {
 
 
 def build(folder: Path) -> None:
-    """Make a policy, and the folder of a server: files of version 1, closed, compacted and open ones, a snapshot."""
+    """Make a policy, and the folder of a server: closed, compacted and open files, a snapshot."""
     make_policy().save(str(folder / "policy"))
     size, log_module.SEGMENT_BYTES = log_module.SEGMENT_BYTES, 12_000
     for turn in range(3):
@@ -51,23 +49,11 @@ def build(folder: Path) -> None:
             desk.one(body, clock + 10)
             desk.one(Feedback(event_id=f"own-{clock}", user=user, item=1, feedback={"watch": 0.25}), clock + 20)
         desk.engine.log.commit([Event(Kind.ITEM, clock, items=[50 + turn], embedding=[0.5, 0.25, turn / 4])])
-        if turn == 0:
-            _rewrite_as_version_1(folder / "state")
         desk.stop()
         if turn == 1:
             Desk(folder / "policy", folder / "state").stop(save=True)
             _compact_one(folder / "state")
     log_module.SEGMENT_BYTES = size
-
-
-def _rewrite_as_version_1(state: Path) -> None:
-    file = state / "events" / f"{0:015d}.arrow"
-    columns = schema(pa.int64())
-    batches = list(pa.ipc.open_stream(file.read_bytes()))
-    with file.open("wb") as sink, pa.ipc.new_stream(sink, columns) as writer:
-        for batch in batches:
-            body = pa.ipc.read_message(batch.serialize()).body
-            writer.write_batch(batch.cast(columns), custom_metadata={"crc32": str(zlib.crc32(body))})
 
 
 def _compact_one(state: Path) -> None:

@@ -224,7 +224,7 @@ def test_the_logs_of_several_servers_are_compared_as_one(state: Path, tmp_path: 
     one, both = compare([str(state)], days=2.0), compare([str(part) for part in parts], days=2.0)
     assert (one.waiting, one.canaries["a"].policies) == (both.waiting, both.canaries["a"].policies)
     assert one.canaries["a"].outcomes == both.canaries["a"].outcomes
-    note = json.dumps({"main": "main", "seed": 0, "arms": [{"arm": "main", "share": 1.0, "shadow": False}]})
+    note = json.dumps({"main": "main", "seed": 0, "arms": [{"arm": "main", "share": 1.0}]})
     EventLog(str(parts[1]), pa.int64()).commit([Event(Kind.ARMS, NOW, note=note)])
     with pytest.raises(UserError, match=r"part1: found arms .*; expected .* as in "):
         compare([str(part) for part in parts])

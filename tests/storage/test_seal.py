@@ -38,7 +38,7 @@ def test_a_flipped_bit_or_a_missing_byte_breaks_it(before: bytes, after: bytes, 
 
 
 def test_bytes_without_a_seal() -> None:
-    assert (seal.intact(b""), seal.intact(b"seal"), seal.intact(b"seal:")) == (None, None, False)
+    assert not any(seal.intact(content) for content in (b"", b"seal", b"seal:"))
     assert (seal.sealed_length(b"seal:xyz", 8), seal.sealed_length(b"seal", 4)) == (None, None)
 
 
@@ -56,23 +56,13 @@ def test_a_sealed_table_is_plain_parquet_and_no_flipped_bit_changes_it(tmp_path:
     file.write_bytes(whole)
     assert pq.read_table(file).equals(table)
     assert read_sealed(str(file)).equals(table)
-    mark = range(whole.rindex(b"seal:"), whole.rindex(b"seal:") + 5)  # without it the file is as of an earlier version
     for place in range(len(whole)):
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
-        if place in mark:
-            assert read_sealed(str(file)).equals(table)
-        else:
-            with pytest.raises(UserError, match=rf"^{file}: damaged: its checksum differs"):
-                read_sealed(str(file))
+        with pytest.raises(UserError, match=rf"^{file}: damaged: its checksum differs"):
+            read_sealed(str(file))
 
 
 def test_a_table_may_hold_what_looks_like_a_seal(tmp_path: Path) -> None:
     table = pa.table({"text": [f"seal:{'0' * 16}", "seal:0123456789abcdef"]})
     (tmp_path / "items.parquet").write_bytes(seal_parquet(table, compression="none"))
-    assert read_sealed(str(tmp_path / "items.parquet")).equals(table)
-
-
-def test_a_table_of_an_earlier_version_has_no_seal_and_is_read(tmp_path: Path) -> None:
-    table = pa.table({"item_id": [1, 2]})
-    pq.write_table(table, tmp_path / "items.parquet", write_page_checksum=True)
     assert read_sealed(str(tmp_path / "items.parquet")).equals(table)

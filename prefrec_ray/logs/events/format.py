@@ -19,8 +19,7 @@ from prefrec_ray.storage import seal
 #: Names in the log's folder: its description, the folder of its files, and the file of its items.
 FILE, SEGMENTS, ITEMS = "log.json", "events", "items.parquet"
 SUFFIX = ".arrow"
-#: Version of the files that this package writes. Servers of version 1 would cut them off.
-SCHEMA_VERSION: Literal[2] = 2
+SCHEMA_VERSION = 2
 #: The most recommendations of a group commit.
 COMMIT = 32
 
@@ -30,7 +29,6 @@ class Kind(IntEnum):
 
     RECOMMENDED = 1  # items recommended to a user, and the propensities of the draws
     FEEDBACK = 2  # feedback of a user on one item: an impression of the data set
-    SHADOWED = 3  # in logs of earlier versions: items that were drawn and not recommended
     ITEM = 4  # an item that was added
     WITHDRAWN = 5  # an item that was withdrawn
     ARMS = 6  # the arms from now on: JSON in `note`
@@ -104,7 +102,6 @@ def batch_of(events: Sequence[Event], first: int, columns: pa.Schema) -> pa.Reco
 class About(Settings):
     """Ids, feedback in the order of the rows' lists, its kinds, the categories of user features, session timeout."""
 
-    schema_version: Literal[1, 2] = SCHEMA_VERSION
     log_id: Annotated[str, Field(pattern="^[0-9a-f]{8}$")]
     item_ids: Literal["int64", "string"]
     feedback: tuple[str, ...]
@@ -119,9 +116,7 @@ class About(Settings):
 
     def check_same(self, other: About, where: str) -> None:
         """Raise `UserError`, which begins with `where`, if `other` describes other events."""
-        expected, found = (
-            about.model_dump(mode="json", exclude={"schema_version", "log_id"}) for about in (self, other)
-        )
+        expected, found = (about.model_dump(mode="json", exclude={"log_id"}) for about in (self, other))
         for key in expected:
             if expected[key] != found[key]:
                 raise UserError(f"{where}: {key}: found {found[key]}; expected {expected[key]}")
@@ -137,14 +132,13 @@ def read_about(folder: str) -> About:
         raise UserError(
             f"{folder}: no folder of events ({FILE} is missing); expected the folder of `prefrec serve --state`"
         )
-    intact = seal.intact(storage.read_bytes(file))
     value = storage.read_json(file)
-    version = value.get("schema_version") if isinstance(value, dict) else None
-    if version not in (1, SCHEMA_VERSION):
+    version = value.pop("schema_version", None) if isinstance(value, dict) else None
+    if version != SCHEMA_VERSION:
         raise UserError(f"{file}: found schema version {version}; expected {SCHEMA_VERSION}")
-    if intact is False or (intact is None and version == SCHEMA_VERSION):
+    if not seal.intact(storage.read_bytes(file)):
         raise UserError(f"{file}: damaged: its checksum differs; expected the file as it was written")
-    value.pop("seal", None)
+    del value["seal"]
     return parse(About, value, file)
 
 

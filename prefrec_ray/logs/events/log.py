@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.events import version_1
 from prefrec_ray.logs.events.format import SEGMENTS, SUFFIX, Event, Kind, batch_of, schema
 from prefrec_ray.logs.events.records import END, FileIndex, check_rest, encode, header, read_batch
 from prefrec_ray.logs.events.segments import content_of, first_row, list_segments, read_tables
@@ -87,12 +86,8 @@ class EventLog:
                 f" {self.next}: rows are missing"
             )
         if rest:
-            check_rest(content, index.end, self.schema, str(path))
+            check_rest(content, index.end, str(path))
             self._repair(path, rest, index)
-        elif version_1.begins(content, self.schema):
-            self.notes.append(f"{path}: has an earlier version; new rows go to a file of this version")
-            if index.rows == 0:  # the new file has the same name
-                os.truncate(path, 0)
         else:
             self._open(path)
 

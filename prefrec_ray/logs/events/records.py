@@ -1,7 +1,7 @@
 """Binary format of the event log: Arrow IPC streams of record batches, each message sealed (storage/seal.py).
 
 Any Arrow reader can open a file. A batch is one group commit. A seal covers all bytes of its message, so that no
-damaged byte reaches Arrow. Files of version 1, whose checksums cover less, are read by version_1.py.
+damaged byte reaches Arrow.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.events import version_1
 from prefrec_ray.storage import seal
 
 #: End mark of a file with a successor; it ends every stream of Arrow.
@@ -77,13 +76,7 @@ class FileIndex:
 
 def read_batches(content: pa.Buffer, columns: pa.Schema) -> Iterator[tuple[pa.RecordBatch, int]]:
     """Yield the batches of a file, each with the byte after it, up to the first damaged or unfinished batch."""
-    end = header_end(content, columns)
-    if version_1.begins(content, columns):
-        while found := version_1.read_batch(content, end, columns):
-            end = found[1]
-            yield found
-        return
-    end = end or content.size
+    end = header_end(content, columns) or content.size
     while following := _message_end(content, end):
         yield read_batch(content.slice(end, following - end), columns), following
         end = following
@@ -91,23 +84,18 @@ def read_batches(content: pa.Buffer, columns: pa.Schema) -> Iterator[tuple[pa.Re
 
 def read_batch(message: pa.Buffer, columns: pa.Schema) -> pa.RecordBatch:
     """Return the batch of a message that `read_batches` found. Raises `pa.ArrowInvalid` if it was damaged later."""
-    if _message_end(message, 0) == message.size:
-        return pa.ipc.read_record_batch(pa.ipc.read_message(message), columns)
-    found = version_1.read_batch(message, 0, columns)
-    if found is None or found[1] != message.size:
+    if _message_end(message, 0) != message.size:
         raise pa.ArrowInvalid("its checksum differs")
-    return found[0]
+    return pa.ipc.read_record_batch(pa.ipc.read_message(message), columns)
 
 
 def header_end(content: pa.Buffer, columns: pa.Schema) -> int:
     """Return the end of the header of a file, 0 if it is damaged, unfinished or has other columns."""
-    if version_1.begins(content, columns):
-        return len(version_1.header(columns))
     end = _message_end(content, 0) or 0
     return end if end and pa.ipc.read_schema(content.slice(0, end)).equals(columns) else 0
 
 
-def check_rest(content: pa.Buffer, end: int, columns: pa.Schema, where: str) -> None:
+def check_rest(content: pa.Buffer, end: int, where: str) -> None:
     """Check that no whole record follows the record that begins at `end`, since an interrupted write leaves none there.
 
     Raises `UserError`, which begins with `where`.
@@ -115,7 +103,7 @@ def check_rest(content: pa.Buffer, end: int, columns: pa.Schema, where: str) -> 
     view, at = memoryview(content)[end:].tobytes(), 0
     while (at := view.find(_CONTINUATION, at + 1)) >= 0:
         place = end + at
-        if place % _ALIGNMENT == 0 and (_message_end(content, place) or version_1.read_batch(content, place, columns)):
+        if place % _ALIGNMENT == 0 and _message_end(content, place):
             raise UserError(
                 f"{where}: damaged at byte {end}: found whole records after it; expected the file as it was written"
                 " (put it back from a copy)"

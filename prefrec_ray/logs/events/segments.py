@@ -90,11 +90,8 @@ def _tables(file: str, columns: pa.Schema, names: list[str] | None, at: int, sto
     rows = parquet.metadata.num_rows
     if stop is not None and at + rows < stop:
         raise UserError(f"{file}: rows are missing: found rows up to {at + rows}; expected rows up to {stop}")
-    try:
-        for batch in parquet.iter_batches(_ROWS, columns=names, use_threads=False):
-            yield pa.Table.from_batches([batch])
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{file}: damaged ({str(error).splitlines()[0]})") from error
+    for batch in parquet.iter_batches(_ROWS, columns=names, use_threads=False):
+        yield pa.Table.from_batches([batch])
 
 
 def _of_stream(
@@ -110,7 +107,7 @@ def _of_stream(
         at, end = at + batch.num_rows, following
         yield batch
     if stop is None:  # a running server may be writing the last record
-        check_rest(content, end, columns, file)
+        check_rest(content, end, file)
     elif at < stop:
         what = "rows are missing" if content.slice(end).to_pybytes() in (b"", END) else f"damaged at byte {end}"
         raise UserError(f"{file}: {what}: found rows up to {at}; expected rows up to {stop}")

@@ -47,8 +47,7 @@ class Assignment:
 
     def followed_by(self, note: dict[str, Any], number: int, timestamp: int) -> Assignment:
         """Return the assignment after the row `number`, with the JSON `note`, of kind ARMS."""
-        # Logs of earlier versions may have shadows: policies that drew items and did not show them.
-        shares = {one["arm"]: one["share"] for one in note["arms"] if not one.get("shadow")}
+        shares = {one["arm"]: one["share"] for one in note["arms"]}
         hours = note.get("feedback_hours", _FEEDBACK_HOURS)
         stage = Stage(number, timestamp, shares)
         canaries = list(shares)[1:]

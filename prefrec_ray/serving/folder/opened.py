@@ -13,7 +13,6 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import (
     FILE,
     ITEMS,
-    SCHEMA_VERSION,
     SEGMENTS,
     About,
     Event,
@@ -58,7 +57,7 @@ class Opened:
                     f"{storage.join(folder, FILE)}: missing, but {SEGMENTS}/ has {len(self.log)} rows; expected both"
                     " (put it back from a copy, or serve from another folder)"
                 )
-            if not known or self._about.schema_version != SCHEMA_VERSION:  # before a row of this version is written
+            if not known:
                 write_about(folder, self._about)
             self.state = self._restored(loaded, arms)
             self._closing = stack.pop_all()

@@ -1,6 +1,5 @@
 """Compaction: closed files of a log become Parquet, and no row is lost."""
 
-import json
 import os
 import signal
 import stat
@@ -19,12 +18,11 @@ from hypothesis import strategies as st
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events import log as log_module
 from prefrec_ray.logs.events import segments
-from prefrec_ray.logs.events.format import Event, Kind, batch_of, schema
+from prefrec_ray.logs.events.format import About, Event, Kind, batch_of, schema, write_about
 from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.logs.events.segments import compact, same
 
 ABOUT = {
-    "schema_version": 1,
     "log_id": "0123abcd",
     "item_ids": "int64",
     "feedback": ["like", "watch"],
@@ -54,7 +52,7 @@ def event(number: int) -> Event:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A log of several files."""
     monkeypatch.setattr(log_module, "SEGMENT_BYTES", 6_000)
-    (tmp_path / "log.json").write_text(json.dumps(ABOUT))
+    write_about(str(tmp_path), About(**ABOUT))
     log = EventLog(str(tmp_path), pa.int64())
     while log.next < ROWS:
         log.commit([event(log.next + n) for n in range(3)])
