@@ -1,8 +1,6 @@
-"""Questions for annotators: pairs of segments, and their folder with the histories, also as tasks for Label Studio.
+"""Questions for annotators: pairs of segments, and their file with the histories.
 
-FOLDER/pairs.jsonl        one pair per line: pair_id, split, user_0, start_0, user_1, start_1, length, segments
-FOLDER/label_studio.json  its tasks, to import
-FOLDER/label_studio.xml   its labelling config; written last
+FOLDER/pairs.jsonl  one pair per line: pair_id, split, user_0, start_0, user_1, start_1, length, segments
 """
 
 from __future__ import annotations
@@ -21,7 +19,6 @@ import pyarrow.compute as pc
 import ray
 
 from prefrec_ray import storage
-from prefrec_ray.annotation import label_studio
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, codes, first_rows
@@ -30,7 +27,7 @@ from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import PAIRINGS
 
-PAIRS, TASKS, CONFIG = "pairs.jsonl", "label_studio.json", "label_studio.xml"
+PAIRS = "pairs.jsonl"
 #: Columns that identify a pair; with `pair_id` and `split` the columns of a table of pairs.
 IDENTITY = ("user_0", "start_0", "user_1", "start_1", "length")
 #: The splits with users in questions.
@@ -157,7 +154,7 @@ def write_pairs(
 
     Returns the pairs. Raises `UserError`: too few users or pairs.
     """
-    with storage.staged(output, CONFIG) as folder:
+    with storage.staged(output, PAIRS) as folder:
         users = histories(dataset, progress)
         kept_out = min(round(count * held_out), count - 1)  # at least one pair for training
         counts = {"train": count - kept_out, "validation": kept_out}
@@ -168,17 +165,13 @@ def write_pairs(
 
 
 def write_questions(dataset: PreparedDataset, folder: str, pairs: pa.Table, progress: Progress) -> np.ndarray:
-    """Write the files of these pairs into an existing folder. Returns their segments as JSON texts, [P, 2]."""
+    """Write the file of these pairs into an existing folder. Returns their segments as JSON texts, [P, 2]."""
     segments = describe(dataset, pairs, progress)
-    rows = pairs.to_pylist()
-    lines, tasks = [], []
-    for row, (first, second) in zip(rows, segments, strict=True):
+    lines = []
+    for row, (first, second) in zip(pairs.to_pylist(), segments, strict=True):
         head = json.dumps(row, ensure_ascii=False).removesuffix("}")
         lines.append(f'{head}, "segments": [{first}, {second}]}}\n')
-        tasks.append(json.dumps(label_studio.task(row, json.loads(first), json.loads(second)), ensure_ascii=False))
     storage.write_text(storage.join(folder, PAIRS), "".join(lines))
-    storage.write_text(storage.join(folder, TASKS), "[\n" + ",\n".join(tasks) + "\n]\n")
-    storage.write_text(storage.join(folder, CONFIG), label_studio.CONFIG)
     return segments
 
 

@@ -1,4 +1,4 @@
-"""Reading of votes from a file (JSONL, CSV, Label Studio's JSON, JSON-MIN or CSV)."""
+"""Reading of votes from a file (JSONL or CSV)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,11 @@ from typing import Any
 import pyarrow as pa
 
 from prefrec_ray import storage
-from prefrec_ray.annotation import label_studio
 from prefrec_ray.errors import UserError
 
 COLUMNS = ("pair_id", "annotator", "label")
 #: P(second preferred) of a label in words; a skip has none.
 WORDS: dict[str, float | None] = {"first": 0.0, "second": 1.0, "tie": 0.5, "skip": None}
-
-#: Label Studio's CSV contains the tasks, with HTML that may exceed Python's default limit.
-csv.field_size_limit(1 << 30)
 
 #: label: P(second preferred); null if the annotator skipped the pair.
 SCHEMA = pa.schema([("pair_id", pa.int64()), ("annotator", pa.string()), ("label", pa.float32())])
@@ -30,8 +26,8 @@ def read_votes(uri: str, known: set[int]) -> pa.Table:
     """Return the votes in `uri` in order, one row each (`SCHEMA`). `known` are the ids of the questions.
 
     A label is first, second, tie or skip, or a number in [0, 1]: the probability that the second is better. Raises
-    `UserError`: a missing file or column, bad JSON, an unknown pair or label, a vote without an annotator, two votes of
-    an annotator on a pair, no vote.
+    `UserError`: a missing file or column, bad JSON or CSV, an unknown pair or label, a vote without an annotator, two
+    votes of an annotator on a pair, no vote.
     """
     votes: dict[tuple[int, str], tuple[float | None, str]] = {}
     for where, vote in _votes(uri):
@@ -61,43 +57,31 @@ def _votes(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the place and the contents of each vote in a file."""
     text = storage.read_text(uri).removeprefix("\ufeff")
     suffix = uri.rsplit(".", 1)[-1].lower()
-    if suffix in ("jsonl", "ndjson"):
+    if suffix == "jsonl":
         for number, line in enumerate(text.split("\n"), 1):
             if line.strip():
                 where = f"{uri}: line {number}"
-                yield where, _object(_parsed(line, where), where)
+                yield where, _object(line, where)
     elif suffix == "csv":
         reader = csv.DictReader(io.StringIO(text, newline=""))
         columns = reader.fieldnames or []
         for column in COLUMNS:
             if column not in columns:
                 raise UserError(f"{uri}: column '{column}' is missing; found {', '.join(columns) or 'none'}")
-        for row in reader:
-            yield f"{uri}: line {reader.line_num}", {column: row[column] for column in COLUMNS}
-    elif suffix == "json":
-        rows = _parsed(text, uri)
-        if not isinstance(rows, list):
-            raise UserError(
-                f"{uri}: expected a list (Label Studio's export as JSON or JSON-MIN), found {type(rows).__name__}"
-            )
-        if label_studio.is_export(rows):
-            yield from label_studio.votes(rows, uri)
-        else:
-            for number, row in enumerate(rows, 1):
-                where = f"{uri}: entry {number}"
-                yield where, _object(row, where)
+        try:
+            for row in reader:
+                yield f"{uri}: line {reader.line_num}", {column: row[column] for column in COLUMNS}
+        except csv.Error as error:
+            raise UserError(f"{uri}: line {reader.line_num}: not CSV ({error})") from error
     else:
-        raise UserError(f"{uri}: expected a file .jsonl, .csv or .json (Label Studio's export), found .{suffix}")
+        raise UserError(f"{uri}: expected a file .jsonl or .csv, found .{suffix}")
 
 
-def _parsed(text: str, where: str) -> Any:
+def _object(line: str, where: str) -> dict[str, Any]:
     try:
-        return json.loads(text)
+        value = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not JSON ({str(error).partition(': line')[0]})") from error
-
-
-def _object(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{where}: expected an object with {', '.join(COLUMNS)}, found {value!r}")
     return value

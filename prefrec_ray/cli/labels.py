@@ -30,7 +30,7 @@ def pairs(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the draw.")] = 0,
 ) -> None:
-    """Draw pairs of segments for annotators, as JSONL and as tasks of Label Studio."""
+    """Draw pairs of segments for annotators, as JSONL."""
     from prefrec_ray import runtime, storage
     from prefrec_ray.annotation.questions import write_pairs
     from prefrec_ray.dataset import PreparedDataset
@@ -51,9 +51,7 @@ def pairs(
 
 
 def import_labels(
-    labels: Annotated[
-        str, typer.Argument(metavar="LABELS", help="File of votes: .jsonl, .csv, or a .json export of Label Studio.")
-    ],
+    labels: Annotated[str, typer.Argument(metavar="LABELS", help="File of votes: .jsonl or .csv.")],
     pairs: Annotated[str, typer.Option("--pairs", metavar="FOLDER", help="Folder of `prefrec pairs`.")],
     dataset: Dataset,
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of these annotators as a teacher.")],

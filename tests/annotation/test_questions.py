@@ -1,10 +1,8 @@
-"""The questions: pairs that are allowed, everything an annotator sees against the log itself, Label Studio's files."""
+"""The questions: pairs that are allowed, everything an annotator sees against the log itself."""
 
 import json
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -66,57 +64,6 @@ def test_what_is_written_is_read_back(question_folder: Path) -> None:
     assert pair_ids(pairs).to_pylist() == ids
     assert len(set(ids)) == len(ids)
     assert max(ids) < 2**48
-
-
-class Text(HTMLParser):
-    """The cells of the tables of a page."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.cells: list[str] = []
-        self._tag = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: Any) -> None:
-        self._tag = tag
-
-    def handle_data(self, data: str) -> None:
-        if self._tag == "td":
-            self.cells.append(data)
-
-
-def test_label_studio_tasks_hold_the_pairs_and_the_page_shows_them(question_folder: Path) -> None:
-    tasks = json.loads((question_folder / "label_studio.json").read_text("utf-8"))
-    pairs = lines(question_folder)
-    # labelstud.io/guide/tasks: a list of objects with `data`, an object; ids and annotations are Label Studio's own.
-    assert [set(task) for task in tasks] == [{"data"}] * len(pairs)
-    for task, pair in zip(tasks, pairs, strict=True):
-        data = dict(task["data"])
-        for name, segment in zip(("first", "second"), pair["segments"], strict=True):
-            shown = [
-                text
-                for session in segment
-                for r in session["requests"]
-                for text in (r["item"], f"{r['feedback']['like']:g}", f"{r['feedback']['click']:g}")
-            ]
-            assert Text(data.pop(name)).cells == shown
-        assert data == {k: v for k, v in pair.items() if k != "segments"}
-
-
-def test_the_labelling_config_is_well_formed(question_folder: Path) -> None:
-    """The rules of Label Studio's configs: names, references, and values from the tasks."""
-    root = ElementTree.fromstring((question_folder / "label_studio.xml").read_text("utf-8"))
-    assert root.tag == "View"
-    shown = {tag.get("name"): tag.get("value") for tag in root.iter("HyperText")}
-    (data,) = {
-        frozenset(task["data"]) for task in json.loads((question_folder / "label_studio.json").read_text("utf-8"))
-    }
-    assert shown == {"first": "$first", "second": "$second"}
-    assert {value.removeprefix("$") for value in shown.values()} < data
-    (choices,) = root.iter("Choices")
-    assert (choices.get("name"), choices.get("toName"), choices.get("choice")) == ("label", "first", "single-radio")
-    assert [choice.get("alias") for choice in choices] == ["first", "second", "tie", "skip"]
-    assert all(choice.tag == "Choice" and choice.get("value") for choice in choices)
 
 
 def test_same_seed_same_files(question_folder: Path, dataset: PreparedDataset, tmp_path: Path) -> None:

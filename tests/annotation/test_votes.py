@@ -1,10 +1,8 @@
 """Answers in every supported format, and errors of one line with their position."""
 
 import csv
-import functools
 import io
 import json
-import operator
 from pathlib import Path
 from typing import Any
 
@@ -34,24 +32,6 @@ VOTES = [
 ]
 
 
-def studio_export() -> list[dict[str, Any]]:
-    """The same (and no number) as Label Studio exports it: users as objects and as ids, a skip as `was_cancelled`."""
-
-    def annotation(who: Any, *choices: str, cancelled: bool = False) -> dict[str, Any]:
-        result = {"id": "x", "from_name": "label", "to_name": "first", "type": "choices"}
-        results = [{**result, "value": {"choices": list(choices)}}] if choices else []
-        return {"id": 1, "completed_by": who, "result": results, "was_cancelled": cancelled, "lead_time": 3.2}
-
-    def task(pair: int, *annotations: dict[str, Any]) -> dict[str, Any]:
-        return {"id": pair, "data": {"pair_id": pair, "first": "<p>", "second": "<p>"}, "annotations": annotations}
-
-    return [
-        task(11, annotation({"id": 1, "email": "Ännchen"}, "first"), annotation({"id": 2, "email": "bo"}, "tie")),
-        task(12, annotation({"id": 2, "email": "bo"}, cancelled=True)),
-        task(2**48 - 1, annotation(7, "second")),
-    ]
-
-
 def rows(uri: Path) -> list[tuple[int, str, float | None]]:
     return [tuple(row.values()) for row in read_votes(str(uri), KNOWN).to_pylist()]
 
@@ -65,20 +45,17 @@ def write_csv(path: Path, answers: list[dict[str, Any]], columns: list[str]) -> 
 
 
 def test_every_format_says_the_same(tmp_path: Path) -> None:
-    lines, plain, export = tmp_path / "a.jsonl", tmp_path / "min.json", tmp_path / "export.json"
+    lines = tmp_path / "a.jsonl"
     lines.write_text("".join(json.dumps(row) + "\n\n" for row in GOOD), "utf-8")
-    plain.write_text(json.dumps(GOOD), "utf-8")
-    export.write_text(json.dumps(studio_export()), "utf-8")
     table = write_csv(tmp_path / "a.csv", GOOD, ["label", "annotator", "pair_id"])
     marked = tmp_path / "excel.csv"
     marked.write_text("\ufeff" + table.read_text("utf-8"), "utf-8")
-    long = [{**row, "first": "<p>" * 100_000} for row in GOOD]
-    with_tasks = write_csv(tmp_path / "studio.csv", long, ["first", "label", "annotator", "pair_id"])
+    more = [{**row, "comment": "a, b"} for row in GOOD]
+    with_comments = write_csv(tmp_path / "more.csv", more, ["comment", "label", "annotator", "pair_id"])
     old = tmp_path / "old.csv"
     old.write_text(table.read_text("utf-8").replace("\n", "\r"), "utf-8", newline="")
-    for file in (lines, plain, table, marked, with_tasks, old):
+    for file in (lines, table, marked, with_comments, old):
         assert rows(file) == VOTES
-    assert rows(export) == VOTES[:-1]
 
 
 def line(**changes: Any) -> str:
@@ -107,16 +84,7 @@ def line(**changes: Any) -> str:
         ("a.csv", "pair_id,who,label\n11,a,tie\n", ["column 'annotator' is missing; found pair_id, who, label"]),
         ("a.csv", "pair_id,annotator,label\n11,a,tie\n11,b,\n", ["line 3: label is missing"]),
         ("a.csv", "pair_id,annotator,label\n11,a\n", ["line 2: label is missing"]),
-        ("a.json", "{}", ["expected a list", "found dict"]),
-        ("a.json", "[", ["not JSON"]),
-        ("a.json", "[3]", ["entry 1: expected an object"]),
-        ("a.json", '[{"data": {"pair_id": 11}}]', ["task 1: key 'annotations' is missing"]),
-        (
-            "a.json",
-            '[{"data": {}, "annotations": [{"completed_by": 1, "result": []}]}]',
-            ["task 1: annotation 1: pair_id is missing"],
-        ),
-        ("a.json", '[{"data": {"pair_id": 11}, "annotations": [{}]}]', ["task 1: annotation 1: annotator is missing"]),
+        ("a.csv", "pair_id,annotator,label\n11,a," + "x" * 200_000, ["line 2: not CSV (field larger than"]),
         ("a.jsonl", line(pair_id=11.5), ["line 1: unknown pair_id 11.5"]),
         ("a.jsonl", line(pair_id=True), ["line 1: unknown pair_id True"]),
         ("a.jsonl", line()[:-1] + ', "pair_id": 1e999}', ["line 1: unknown pair_id inf"]),
@@ -124,7 +92,7 @@ def line(**changes: Any) -> str:
         ("a.jsonl", "[" * 100_000, ["line 1: not JSON"]),
         ("a.jsonl", line(annotator=["a", "b"]), ["line 1: annotator ['a', 'b']; expected a name or a number"]),
         ("a.jsonl", line(annotator="\ud800"), ["line 1: annotator '\\ud800'"]),
-        ("a.xlsx", "x", ["expected a file .jsonl, .csv or .json", "found .xlsx"]),
+        ("a.xlsx", "x", ["expected a file .jsonl or .csv", "found .xlsx"]),
     ],
 )
 def test_mistakes(tmp_path: Path, name: str, text: str, words: list[str]) -> None:
@@ -152,51 +120,6 @@ def test_names_are_taken_as_they_are(tmp_path: Path) -> None:
     assert "[red]e" in console.file.getvalue()
 
 
-def test_two_choices_in_one_annotation(tmp_path: Path) -> None:
-    export = studio_export()
-    export[0]["annotations"][0]["result"][0]["value"]["choices"] = ["first", "second"]
-    file = tmp_path / "export.json"
-    file.write_text(json.dumps(export))
-    with pytest.raises(UserError, match="task 1: annotation 1: found 2 choices, expected one"):
-        read_votes(str(file), KNOWN)
-
-
-RESULT = ["annotations", 0, "result", 0]
-
-
-@pytest.mark.parametrize(
-    ("place", "value", "words"),
-    [
-        ([*RESULT, "value"], None, "annotation 1: key 'value': "),
-        ([*RESULT, "value"], {}, "annotation 1: key 'value.choices' is missing"),
-        ([*RESULT, "value"], {"text": ["first"]}, "annotation 1: key 'value.choices' is missing"),
-        ([*RESULT, "value", "choices"], "first", "annotation 1: key 'value.choices': "),
-        ([*RESULT, "value", "choices"], [1], "annotation 1: key 'value.choices.0': "),
-        ([*RESULT, "value", "choices"], ["left"], "annotation 1: unknown label 'left'"),
-        (["annotations", 0, "result"], "first", "annotation 1: key 'result': "),
-        (["annotations", 0, "result"], ["first"], "annotation 1: key 'result.0': "),
-        (["annotations", 1, "completed_by"], {"name": "bo"}, "annotation 2: annotator is missing"),
-        (["annotations", 1, "completed_by"], {"email": ["bo"]}, r"annotation 2: annotator \['bo'\]; expected a name"),
-        (["annotations", 1], 7, "key 'annotations.1': "),
-        (["annotations"], None, "key 'annotations': "),
-        (["data"], [], "key 'data': "),
-    ],
-)
-def test_a_malformed_export(tmp_path: Path, place: list[Any], value: Any, words: str) -> None:
-    export = json.loads(json.dumps(studio_export()))
-    functools.reduce(operator.getitem, place[:-1], export[0])[place[-1]] = value
-    file = tmp_path / "export.json"
-    file.write_text(json.dumps(export))
-    with pytest.raises(UserError, match=rf"^{file}: task 1: {words}"):
-        read_votes(str(file), KNOWN)
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Every place in a JSON value, by the keys that lead to it."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
-    return [path, *(place for key, child in inner for place in places(child, (*path, key)))]
-
-
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from([11, "first"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -205,27 +128,18 @@ JSON = st.recursive(
 
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(place=st.sampled_from(places(json.loads(json.dumps(studio_export())))), value=JSON, gone=st.booleans())
-def test_whatever_is_wrong_with_an_export_is_one_line(
-    tmp_path: Path, place: tuple[Any, ...], value: Any, gone: bool
-) -> None:
+@given(vote=JSON | st.fixed_dictionaries({}, optional=dict.fromkeys(GOOD[0], JSON)))
+def test_whatever_is_wrong_with_a_vote_is_one_line(tmp_path: Path, vote: Any) -> None:
     """It is read, or refused by a line that begins with the file."""
-    whole = {"": json.loads(json.dumps(studio_export()))}
-    *before, last = ("", *place)
-    parent = functools.reduce(operator.getitem, before, whole)
-    if gone and place:
-        del parent[last]
-    else:
-        parent[last] = value
-    file = tmp_path / "export.json"
-    file.write_text(json.dumps(whole[""]), "utf-8")
+    file = tmp_path / "votes.jsonl"
+    file.write_text(f"{line()}\n{json.dumps(vote)}\n", "utf-8")
     try:
         read_votes(str(file), KNOWN)
-        line = f"{file}: read"
+        found = f"{file}: read"
     except UserError as error:
-        line = str(error)
-    assert line.startswith(f"{file}: ")
-    assert len(line.splitlines()) == 1
+        found = str(error)
+    assert found.startswith(f"{file}: ")
+    assert len(found.splitlines()) == 1
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Creation of a store, and its votes as preferences of the data set.
 
-STORE/pairs/          the questions, as `prefrec pairs` writes them: for `prefrec import-labels`, and Label Studio
+STORE/pairs/          the questions, as `prefrec pairs` writes them: for `prefrec import-labels`
 STORE/labels.sqlite   everything else; written last
 """
 
