@@ -13,6 +13,8 @@ import pyarrow as pa
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
+from prefrec_ray.logs.schemas import check_present
+from prefrec_ray.logs.values import visible
 
 COLUMNS = ("pair_id", "annotator", "label")
 #: P(second preferred) of a label in words; a skip has none.
@@ -33,7 +35,7 @@ def read_votes(uri: str, known: set[int]) -> pa.Table:
     for where, vote in _votes(uri):
         for column in COLUMNS:
             if vote.get(column) is None or vote[column] == "":
-                columns = ", ".join(sorted(vote)) or "nothing"
+                columns = ", ".join(map(visible, sorted(vote))) or "nothing"
                 raise UserError(f"{where}: {column} is missing; expected {', '.join(COLUMNS)}, found {columns}")
         pair, annotator = _pair(vote["pair_id"], known, where), _annotator(vote["annotator"], where)
         if (pair, annotator) in votes:
@@ -64,15 +66,12 @@ def _votes(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield where, _object(line, where)
     elif suffix == "csv":
         reader = csv.DictReader(io.StringIO(text, newline=""))
-        columns = reader.fieldnames or []
-        for column in COLUMNS:
-            if column not in columns:
-                raise UserError(f"{uri}: column '{column}' is missing; found {', '.join(columns) or 'none'}")
         try:
+            check_present(uri, COLUMNS, reader.fieldnames or [])
             for row in reader:
                 yield f"{uri}: line {reader.line_num}", {column: row[column] for column in COLUMNS}
         except csv.Error as error:
-            raise UserError(f"{uri}: line {reader.line_num}: not CSV ({error})") from error
+            raise UserError(f"{uri}: not CSV ({error})") from error
     else:
         raise UserError(f"{uri}: expected a file .jsonl or .csv, found .{suffix}")
 

@@ -138,7 +138,7 @@ def check_present(file: str, columns: Iterable[str], names: Sequence[str]) -> No
     """Raise `UserError` if one of `columns` is not in `names`, the columns of `file`."""
     for column in columns:
         if column not in names:
-            raise UserError(f"{file}: column '{column}' is missing; found {', '.join(map(visible, names))}")
+            raise UserError(f"{file}: column '{column}' is missing; found {', '.join(map(visible, names)) or 'none'}")
 
 
 def check_tables(source: ColumnsSource) -> None:

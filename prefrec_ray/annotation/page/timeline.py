@@ -17,6 +17,7 @@ from typing import Any
 from prefrec_ray import storage
 from prefrec_ray.annotation.questions import Segment
 from prefrec_ray.errors import UserError
+from prefrec_ray.logs.schemas import check_present
 from prefrec_ray.storage.parquet import read_parquet
 
 #: Endings of pictures, and their media types; no SVG, which may hold scripts.
@@ -82,9 +83,7 @@ def _read(file: str) -> dict[str, LabelItem]:
     items: dict[str, LabelItem] = {}
     for number, row in enumerate(_rows(file), 1):
         where = f"{file}: row {number}"
-        for name in ("item_id", "title"):
-            if name not in row:
-                raise UserError(f"{file}: column '{name}' is missing; found {', '.join(map(str, row))}")
+        check_present(file, ("item_id", "title"), list(map(str, row)))
         key = "" if row["item_id"] is None else str(row["item_id"])
         picture = str(row.get("picture") or "")
         if not key or key in items:
