@@ -81,10 +81,10 @@ loop: install
 	$(BIN)/python -m pip install --quiet --editable '.[serve]'
 	$(BIN)/python -m benchmarks loop bench/loop $(LOOP)
 
-# By hand: which pages of results are older than the code; with PAGE=crowd the commands of one page, again.
+# By hand: which pages of results are older than the code.
 results: install
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
-	$(BIN)/python -m benchmarks results --page "$(PAGE)"
+	$(BIN)/python -m benchmarks results
 
 # The page on which people compare histories, on the data of the quickstart: those that are there, or made first.
 label-demo: install

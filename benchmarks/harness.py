@@ -13,11 +13,14 @@ import inspect
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import GeneratorType
@@ -138,6 +141,30 @@ def prefrec(*arguments: str) -> None:
     done = subprocess.run([sys.executable, "-m", "prefrec_ray.cli.main", *arguments], stdout=subprocess.DEVNULL)
     if done.returncode:
         sys.exit(done.returncode)
+
+
+@contextmanager
+def serving(*arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[tuple[subprocess.Popen, int]]:
+    """Run `prefrec serve` or `prefrec label` on a free port; yield the process and the port."""
+    command = [sys.executable, "-m", "prefrec_ray.cli.main", *arguments, "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})})
+    try:
+        lines = iter(process.stdout or [])
+        port = next((match[1] for line in lines if (match := re.search(r"ing on \S+:(\d+) ", line))), None)
+        if port is None:
+            sys.exit(f"prefrec {arguments[0]} did not start")
+        yield process, int(port)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def post(url: str, body: Any = None) -> Any:
+    """Return the JSON of a reply. Raises `OSError` for another status than 200."""
+    content = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, content, {"content-type": "application/json"}, method="POST")
+    with urllib.request.urlopen(request) as reply:
+        return json.loads(reply.read())
 
 
 def make_data(name: str, world: dict[str, Any], dataset: str | None) -> None:

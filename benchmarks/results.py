@@ -1,7 +1,6 @@
-"""The pages of docs/results: commit of each measurement, changes of the code since, and a new run of its commands.
+"""The pages of docs/results: commit of each measurement, and changes of the code since.
 
-    python -m benchmarks results            one line per page: commit, date, number of later commits to its code
-    python -m benchmarks results --page P   runs the commands of the first block of docs/results/P.md, one by one
+`python -m benchmarks results` prints one line per page: commit, date, number of later commits to its code.
 
 The front matter of a page has the commit of the measurement, files next to the page, and the measured code:
 
@@ -12,7 +11,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,23 +66,9 @@ def measured(page: Path) -> Measured:
     return Measured(**(yaml.load(head[1], Loader=yaml.BaseLoader) if head else {})["measured"])
 
 
-def commands(page: Path) -> list[str]:
-    """The lines of the page's first block, without comments."""
-    block = re.search(r"^```\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
-    lines = block[1].replace("\\\n", " ").splitlines() if block else []
-    return [line for line in (re.sub(r"\s+#.*", "", line).strip() for line in lines) if line]
-
-
-def main(page: str = "") -> dict[str, Any]:
-    if not page:
-        pages = {path.stem: measured(path) for path in sorted(RESULTS.glob("*.md"))}
-        for name, one in pages.items():
-            print(f"{name:26} {one.commit}  {one.date or '?':10}  {one.changes} commits since")
-        return {"pages": {name: one.changes for name, one in pages.items()}}
-    seconds = {}
-    for command in commands(RESULTS / f"{page}.md"):
-        print(command, flush=True)
-        begin = time.monotonic()
-        subprocess.run(["bash", "-c", command], cwd=ROOT, check=True)
-        seconds[command] = round(time.monotonic() - begin, 1)
-    return {"page": page, "commit": git("rev-parse", "--short", "HEAD"), "seconds": seconds}
+def main() -> dict[str, Any]:
+    """Print the age of all pages."""
+    pages = {path.stem: measured(path) for path in sorted(RESULTS.glob("*.md"))}
+    for name, one in pages.items():
+        print(f"{name:26} {one.commit}  {one.date or '?':10}  {one.changes} commits since")
+    return {"pages": {name: one.changes for name, one in pages.items()}}

@@ -1,15 +1,15 @@
-"""The paper's size, whole: `python -m benchmarks paper_scale WORK [--millions 1 3 10 25] [--plot FILE]`.
+"""The paper's size, whole: `python -m benchmarks paper_scale WORK [--millions 1 3 10 25]`.
 
 Each size (the last is the paper's: 100,000 users, 25 million requests of 245 + 8 numbers) is simulated, prepared and
 trained on by the commands of tune_configs/paper_scale.yaml, each in a process of its own; its logs and data set are
 removed before the next. All sizes train for as many updates on transitions that are streamed; the last also as the
 paper does (3 million in the replay buffer, 3 + 5 epochs), evaluates that policy, and trains for one pass over all
-transitions under `robust`. Time, peak memory and disk of each; memory against the transitions seen in the last pass.
+transitions under `robust`. Time, peak memory and disk of each; WORK/memory.svg shows memory against the transitions
+seen in the last pass.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import statistics
@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks.harness import rows_in
 from benchmarks.scale.memory import GB, Memory, folder_gb, stage
 from prefrec_ray.reports.style import panel, svg
 
@@ -32,10 +33,7 @@ UPDATES, UPDATES_PER_ITERATION = 100, 10
 
 def progress_rows(file: Path) -> list[dict[str, str]]:
     """Return the iterations that a run has written; none while a row is being written."""
-    if not file.exists():
-        return []
-    with file.open() as stream:
-        return [row for row in csv.DictReader(stream) if row["time_total_s"]]
+    return [row for row in rows_in(file) if row["time_total_s"]]
 
 
 def seen(progress: Path) -> int:
@@ -61,7 +59,7 @@ def train(config: Path, dataset: Path, run: Path, *changes: str) -> tuple[dict[s
     return took, memory
 
 
-def stages(million: float, work: Path, whole: bool, plot: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:
+def stages(million: float, work: Path, whole: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     """All stages at one size, by name; with `whole` the paper's training and the pass over everything too."""
     folder = work / f"{million:g}"
     folder.mkdir(parents=True)
@@ -85,17 +83,10 @@ def stages(million: float, work: Path, whole: bool, plot: Path | None) -> Iterat
         evaluated, _ = stage(["evaluate", str(folder / "buffer" / "policy"), "--dataset", str(dataset)])
         yield "evaluate", {**evaluated, "requests": counts["test"]["requests"]}
         once, memory = train(config, dataset, folder / "stream", "recipe=robust", "num_epochs=1", *streamed)
-        yield "train on all, streamed", {**once, "trace": trace_rows(memory)}
-        if plot:
-            draw(memory, plot)
+        yield "train on all, streamed", once
+        draw(memory, work / "memory.svg")
     shutil.rmtree(logs)
     shutil.rmtree(dataset)
-
-
-def trace_rows(memory: Memory, count: int = 200) -> list[list[float]]:
-    """(transitions seen, GB of the processes' own memory, GB of the object store), thinned to about `count`."""
-    step = max(1, len(memory.samples) // count)
-    return [[place, round(own / GB, 3), round(shared / GB, 3)] for own, shared, place in memory.samples[::step]]
 
 
 def draw(memory: Memory, file: Path) -> None:
@@ -110,13 +101,12 @@ def draw(memory: Memory, file: Path) -> None:
     file.write_bytes(svg(figure))
 
 
-def main(work: Path, millions: Sequence[float] = (1, 3, 10, 25), plot: Path | None = None) -> Iterator[dict[str, Any]]:
+def main(work: Path, millions: Sequence[float] = (1, 3, 10, 25)) -> Iterator[dict[str, Any]]:
     """Prints a line a stage, after which the JSON is written again."""
     sizes: dict[str, dict[str, Any]] = {}
     for million in millions:
         at = sizes.setdefault(f"{million:g}", {})
-        for name, about in stages(million, work, million == millions[-1], plot):
+        for name, about in stages(million, work, million == millions[-1]):
             at[name] = about
-            shown = {key: value for key, value in about.items() if key != "trace"}
-            print(f"{million:g} million requests  {name:26} {shown}", flush=True)
+            print(f"{million:g} million requests  {name:26} {about}", flush=True)
             yield {"sizes": sizes}

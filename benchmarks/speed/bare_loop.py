@@ -63,18 +63,18 @@ class Arrays:
         columns = (np.concatenate([tensor(table[name]) for table in tables]) for name in ("obs", "action", "next_obs"))
         return Arrays(*(torch.from_numpy(column) for column in columns), preferences)
 
-    def batches(self, size: int, seed: int) -> Any:
+    def batches(self, size: int) -> Any:
         """Endless (obs, action, next_obs), each epoch in its own order; rows that fill no batch sit out."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(0)
         while True:
             order = torch.randperm(len(self.obs), generator=generator)
             for start in range(0, len(order) - size + 1, size):
                 rows = order[start : start + size]
                 yield self.obs[rows], self.action[rows], self.next_obs[rows]
 
-    def pairs(self, size: int, seed: int) -> Any:
+    def pairs(self, size: int) -> Any:
         """Endless numbers of pairs [size]."""
-        generator = np.random.default_rng(seed)
+        generator = np.random.default_rng(0)
         while True:
             order = generator.permutation(len(self.preferences))
             for start in range(0, len(order) - size + 1, size):
@@ -121,24 +121,22 @@ class Networks(nn.Module):
         self.optimizers[name].step()
 
 
-def plain_prefrec(arrays: Arrays, sizes: Sizes, seed: int) -> Callable[[], None]:
+def plain_prefrec(arrays: Arrays, sizes: Sizes) -> Callable[[], None]:
     """One call is one update of V, Q and actor and one of the reward on a whole batch of pairs (Algorithm 1)."""
     net = Networks(arrays, sizes, twin=False)
-    return prefrec_updates(
-        net, net.step, plain_reward(net, arrays, sizes, seed), arrays.batches(sizes.transitions, seed), sizes
-    )
+    return prefrec_updates(net, net.step, plain_reward(net, arrays, sizes), arrays.batches(sizes.transitions), sizes)
 
 
-def tuned_prefrec(arrays: Arrays, sizes: Sizes, seed: int) -> Callable[[], None]:
+def tuned_prefrec(arrays: Arrays, sizes: Sizes) -> Callable[[], None]:
     """The same update; each loss has the gradient of one network, and the pairs come in chunks."""
     net = Networks(arrays, sizes, twin=False)
-    update_reward = tuned_reward(net, arrays, sizes, seed)
-    return prefrec_updates(net, net.step_alone, update_reward, arrays.batches(sizes.transitions, seed), sizes)
+    update_reward = tuned_reward(net, arrays, sizes)
+    return prefrec_updates(net, net.step_alone, update_reward, arrays.batches(sizes.transitions), sizes)
 
 
-def plain_reward(net: Networks, arrays: Arrays, sizes: Sizes, seed: int) -> Callable[[], None]:
+def plain_reward(net: Networks, arrays: Arrays, sizes: Sizes) -> Callable[[], None]:
     """One call is one update of the reward (Eq. 4), all pairs in one batch."""
-    pairs, buffer, steps = arrays.pairs(sizes.pairs, seed), arrays.preferences, np.arange(arrays.preferences.length)
+    pairs, buffer, steps = arrays.pairs(sizes.pairs), arrays.preferences, np.arange(arrays.preferences.length)
 
     def update() -> None:
         chosen = next(pairs)
@@ -150,9 +148,9 @@ def plain_reward(net: Networks, arrays: Arrays, sizes: Sizes, seed: int) -> Call
     return update
 
 
-def tuned_reward(net: Networks, arrays: Arrays, sizes: Sizes, seed: int) -> Callable[[], None]:
+def tuned_reward(net: Networks, arrays: Arrays, sizes: Sizes) -> Callable[[], None]:
     """The same update, its gradient summed over chunks of pairs."""
-    pairs, buffer, steps = arrays.pairs(sizes.pairs, seed), arrays.preferences, np.arange(arrays.preferences.length)
+    pairs, buffer, steps = arrays.pairs(sizes.pairs), arrays.preferences, np.arange(arrays.preferences.length)
     parameters = list(net.reward.parameters())
 
     def update() -> None:
@@ -174,9 +172,9 @@ def tuned_reward(net: Networks, arrays: Arrays, sizes: Sizes, seed: int) -> Call
     return update
 
 
-def plain_iql(arrays: Arrays, sizes: Sizes, seed: int) -> Callable[[], None]:
+def plain_iql(arrays: Arrays, sizes: Sizes) -> Callable[[], None]:
     """One call is one update of V, twin Q and actor (Kostrikov et al. 2022) on rewards of the reward model."""
-    net, batches = Networks(arrays, sizes, twin=True), arrays.batches(sizes.transitions, seed)
+    net, batches = Networks(arrays, sizes, twin=True), arrays.batches(sizes.transitions)
 
     def update() -> None:
         obs, action, next_obs = next(batches)
@@ -218,8 +216,8 @@ def prefrec_updates(
 
 #: Constructors of the loops; the tuned ones have the product's optimizations.
 LOOPS: dict[str, Callable[[Arrays, Sizes], Callable[[], None]]] = {
-    "tuned bare PrefRec": lambda arrays, sizes: tuned_prefrec(arrays, sizes, seed=0),
-    "plain bare PrefRec": lambda arrays, sizes: plain_prefrec(arrays, sizes, seed=0),
-    "plain bare IQL": lambda arrays, sizes: plain_iql(arrays, sizes, seed=0),
-    "tuned bare reward": lambda arrays, sizes: tuned_reward(Networks(arrays, sizes, False), arrays, sizes, 0),
+    "tuned bare PrefRec": tuned_prefrec,
+    "plain bare PrefRec": plain_prefrec,
+    "plain bare IQL": plain_iql,
+    "tuned bare reward": lambda arrays, sizes: tuned_reward(Networks(arrays, sizes, twin=False), arrays, sizes),
 }

@@ -11,14 +11,15 @@ import asyncio
 import os
 import re
 import signal
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import numpy as np
 
+from benchmarks.harness import serving
 from prefrec_ray.annotation.page.access import Signer
 from prefrec_ray.annotation.page.store import Store
 
@@ -32,55 +33,34 @@ class Annotator:
 
     name: str
     link: str
-    cookie: str = ""
     acknowledged: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
 
-class Page:
-    """A connection that is kept, and the page on it."""
-
-    def __init__(self, port: int) -> None:
-        self._port, self.status, self.text, self.cookie = port, 0, "", ""
-
-    async def open(self) -> None:
-        """Connects."""
-        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
-
-    async def ask(self, method: str, path: str, body: str = "") -> None:
-        """One request and its answer, without following."""
-        kind = "content-type: application/x-www-form-urlencoded\r\n" if body else ""
-        head = f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncookie: {self.cookie}\r\n{kind}"
-        self._writer.write(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
-        lines = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        self.status = int(lines[0].split()[1])
-        headers = dict(line.lower().split(": ", 1) for line in lines[1:] if ": " in line)
-        cookies = [line.split(": ", 1)[1] for line in lines if line.lower().startswith("set-cookie")]
-        self.cookie = cookies[0].split(";")[0] if cookies else self.cookie
-        self.text = (await self._reader.readexactly(int(headers["content-length"]))).decode()
-
-    def hidden(self, field: str) -> str | None:
-        """The value of a hidden field."""
-        match = re.search(rf'name="{field}" value="([^"]+)"', self.text)
-        return match[1] if match else None
+def hidden(text: str, field: str) -> str | None:
+    """Return the value of a hidden field of a page."""
+    match = re.search(rf'name="{field}" value="([^"]+)"', text)
+    return match[1] if match else None
 
 
 async def annotate(who: Annotator, port: int, until: float, rng: np.random.Generator) -> None:
-    """Answers until the time is over, or nothing is left. Raises `OSError` if the server is gone."""
-    page = Page(port)
-    await page.open()
-    await page.ask("GET", who.link)
-    await page.ask("GET", "/")
-    while time.monotonic() < until and (token := page.hidden("question")) is not None:
-        await asyncio.sleep(rng.exponential(LOOK))
-        body = f"form={page.hidden('form')}&question={token}&label={LABELS[rng.integers(4)]}"
-        begin = time.monotonic()
-        await page.ask("POST", "/answer", body)
-        if page.status != 303:
-            raise AssertionError(f"{who.name}: {page.status}")
-        who.acknowledged.append(token)
-        await page.ask("GET", "/")
-        who.seconds.append(time.monotonic() - begin)
+    """Answer until the time is over, or nothing is left. Raises `aiohttp.ClientError` if the server is gone."""
+    # An unsafe jar accepts cookies of an address without a name.
+    jar = aiohttp.CookieJar(unsafe=True)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", cookie_jar=jar) as page:
+        async with page.get(who.link) as reply:  # it leads to /
+            text = await reply.text()
+        while time.monotonic() < until and (token := hidden(text, "question")) is not None:
+            await asyncio.sleep(rng.exponential(LOOK))
+            form = {"form": hidden(text, "form"), "question": token, "label": LABELS[rng.integers(4)]}
+            begin = time.monotonic()
+            async with page.post("/answer", data=form, allow_redirects=False) as reply:
+                if reply.status != 303:
+                    raise AssertionError(f"{who.name}: {reply.status}")
+            who.acknowledged.append(token)
+            async with page.get("/") as reply:
+                text = await reply.text()
+            who.seconds.append(time.monotonic() - begin)
 
 
 async def team(people: list[Annotator], port: int, seconds: float, kill: tuple[int, float] | None = None) -> None:
@@ -90,20 +70,10 @@ async def team(people: list[Annotator], port: int, seconds: float, kill: tuple[i
     if kill is not None:
         asyncio.get_running_loop().call_later(kill[1], os.kill, kill[0], signal.SIGKILL)
     for result in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(result, BaseException) and (kill is None or not isinstance(result, OSError | EOFError)):
+        if isinstance(result, BaseException) and (
+            kill is None or not isinstance(result, OSError | aiohttp.ClientError)
+        ):
             raise result
-
-
-async def start(store: str) -> tuple[asyncio.subprocess.Process, int]:
-    """The command as a process, and its port."""
-    dataset = Store(store).about["dataset"]
-    command = ["-m", "prefrec_ray.cli.main", "label", dataset, "--store", store, "--port", "0"]
-    process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.PIPE)
-    assert process.stdout is not None
-    while line := (await process.stdout.readline()).decode():
-        if match := re.search(r"labeling on \S+:(\d+) ", line):
-            return process, int(match[1])
-    raise RuntimeError("prefrec label did not start")
 
 
 def invited(store: str, count: int) -> list[Annotator]:
@@ -127,35 +97,24 @@ def lost_and_doubled(store: str, people: list[Annotator]) -> tuple[int, int]:
     return lost, len(votes) - len({(vote.pair, vote.annotator, vote.repeat) for vote in votes})
 
 
-async def _load(store: str, annotators: int, seconds: float) -> dict[str, Any]:
+def load(store: str, annotators: int, seconds: float) -> dict[str, Any]:
+    """`annotators` at once for some seconds: percentiles of an answer in ms, votes lost and doubled."""
     people = invited(store, annotators)
-    process, port = await start(store)
-    await team(people, port, seconds)
-    process.terminate()
-    await process.wait()
+    with serving("label", Store(store).about["dataset"], "--store", store) as (_, port):
+        asyncio.run(team(people, port, seconds))
     taken = np.array([second for who in people for second in who.seconds])
     lost, doubled = lost_and_doubled(store, people)
     p50, p95, p99 = (1000 * np.quantile(taken, (0.5, 0.95, 0.99))).round(1).tolist()
     return {"answers": len(taken), "ms_p50": p50, "ms_p95": p95, "ms_p99": p99, "lost": lost, "doubled": doubled}
 
 
-async def _kill(store: str, annotators: int, seconds: float) -> dict[str, int]:
-    people = invited(store, annotators)
-    process, port = await start(store)
-    await team(people, port, 60.0, (process.pid, seconds))
-    await process.wait()
-    lost, doubled = lost_and_doubled(store, people)
-    return {"acknowledged": sum(len(who.acknowledged) for who in people), "lost": lost, "doubled": doubled}
-
-
-def load(store: str, annotators: int, seconds: float) -> dict[str, Any]:
-    """`annotators` at once for some seconds: percentiles of an answer in ms, votes lost and doubled."""
-    return asyncio.run(_load(store, annotators, seconds))
-
-
 def kill(store: str, annotators: int, seconds: float) -> dict[str, int]:
     """The same, killed (-9) after some seconds: answers acknowledged until then, lost and doubled."""
-    return asyncio.run(_kill(store, annotators, seconds))
+    people = invited(store, annotators)
+    with serving("label", Store(store).about["dataset"], "--store", store) as (process, port):
+        asyncio.run(team(people, port, 60.0, (process.pid, seconds)))
+    lost, doubled = lost_and_doubled(store, people)
+    return {"acknowledged": sum(len(who.acknowledged) for who in people), "lost": lost, "doubled": doubled}
 
 
 def main(store: Path) -> dict[str, Any]:

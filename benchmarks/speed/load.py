@@ -18,14 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import markdown
+from benchmarks.harness import markdown, post, serving
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
@@ -41,17 +41,25 @@ SIZES = [256, 256, 256]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "PREFREC_SERVE_TOKEN": ""}
 
 
+def random_policy(
+    state: StateDefinition, items: ItemTable, sizes: Sequence[int], serving: ServingSettings | None = None
+) -> Policy:
+    """Return a policy of random networks with hidden layers of `sizes`."""
+    dim = items.embeddings.shape[1]
+    actor = DeterministicActor(mlp(state.width, sizes, dim).requires_grad_(False), -np.ones(dim), np.ones(dim))
+    critic = Critic([QFunction(mlp(state.width + dim, sizes, 1).requires_grad_(False), (), dim)])
+    scale = Normaliser(np.zeros(state.width), np.ones(state.width))
+    return Policy(actor, state, scale, items, serving or ServingSettings(), critic=critic)
+
+
 def make_policy(items: int, serving: ServingSettings) -> Policy:
-    """Random networks, and items at random places."""
+    """Return a policy for states of 245 numbers, and items at random places."""
     state = StateDefinition(
         feedback=("click", "like", "follow", "comment", "forward", "hate", "watch"),
         user_features={f"f{n}": tuple("abcde") for n in range(8)},
     )
-    rng, width = np.random.default_rng(0), state.width
-    actor = DeterministicActor(mlp(width, SIZES, 8).requires_grad_(False), -np.ones(8), np.ones(8))
-    critic = Critic([QFunction(mlp(width + 8, SIZES, 1).requires_grad_(False), (), 8)])
-    table = ItemTable(np.arange(items), rng.uniform(-1, 1, (items, 8)).astype(np.float32))
-    return Policy(actor, state, Normaliser(np.zeros(width), np.ones(width)), table, serving, critic=critic)
+    embeddings = np.random.default_rng(0).uniform(-1, 1, (items, 8)).astype(np.float32)
+    return random_policy(state, ItemTable(np.arange(items), embeddings), SIZES, serving)
 
 
 def wrk(port: int, connections: int, seconds: float, users: int, k: int, rate: float = 0) -> dict[str, Any]:
@@ -65,14 +73,6 @@ def wrk(port: int, connections: int, seconds: float, users: int, k: int, rate: f
     if done.returncode or done.stderr:
         sys.exit(f"wrk: {done.stderr.strip() or done.stdout.strip()}")
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def reloaded(port: int) -> float:
-    """Return the seconds of a POST /reload."""
-    before = time.perf_counter()
-    with urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/reload", method="POST")) as answer:
-        answer.read()
-    return time.perf_counter() - before
 
 
 def processor_seconds(process: int) -> float:
@@ -99,16 +99,13 @@ def main(
     measured: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         make_policy(items, ServingSettings(candidates=candidates, count=64)).save(f"{folder}/policy")
-        command = [sys.executable, "-m", "prefrec_ray.cli.main", "serve", f"{folder}/policy", "--port", "0"]
+        if not unpinned:
+            os.sched_setaffinity(0, {0})  # the server and its threads inherit it
         begin = time.monotonic()
-        server = subprocess.Popen(
-            [*command, "--state", f"{folder}/state"], stdout=subprocess.PIPE, text=True, env=os.environ | ONE_THREAD
-        )
-        try:
+        command = "serve", f"{folder}/policy", "--state", f"{folder}/state"
+        with serving(*command, environment=ONE_THREAD) as (server, port):
             if not unpinned:
-                os.sched_setaffinity(server.pid, {0})
                 os.sched_setaffinity(0, {1})
-            port = int(re.search(r":(\d+) ", server.stdout.readline())[1])
             measured["start_s"] = round(time.monotonic() - begin, 1)
             wrk(port, 32, 2, users, k)  # so that users have items that were shown before
             before = processor_seconds(server.pid)
@@ -120,12 +117,11 @@ def main(
             with ThreadPoolExecutor() as beside:
                 loaded = beside.submit(wrk, port, 64, seconds, users, k, rate)
                 time.sleep(seconds / 5)
-                measured["reload_s"] = reloaded(port)
+                before = time.perf_counter()
+                post(f"http://127.0.0.1:{port}/reload")
+                measured["reload_s"] = time.perf_counter() - before
                 measured["ms_p99_with_a_reload"] = loaded.result()["ms"]["p99"]
             status = Path(f"/proc/{server.pid}/status").read_text()
             measured["memory_mib"] = int(re.search(r"VmRSS:\s+(\d+)", status)[1]) // 1024
-        finally:
-            server.terminate()
-            server.wait()
     print(markdown(measured, [measured.values()]))
     return measured

@@ -23,7 +23,7 @@ from scipy.stats import spearmanr
 from benchmarks.harness import markdown
 from benchmarks.truth.bench import ALL_METHODS
 from benchmarks.truth.moments import moment_records
-from benchmarks.truth.scores import KINDS, online, pick
+from benchmarks.truth.scores import APART, KINDS, online, ordered, pick
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.results.names import CONSTANT, IMITATION, RANDOM_ITEMS, subject_title
@@ -52,8 +52,6 @@ TRUTHS: dict[str, tuple[float, tuple[str, ...]]] = {
 }
 #: Methods whose actions stay where items are.
 IN_DATA = ("IL", "IQL", "TD3_BC", "BCQ", IMITATION)
-#: Of the way from the logging policy to the best: policies nearer to each other are no pair.
-APART = 0.1
 
 
 def main(evaluation: Path, dataset: Path | None = None) -> dict[str, Any]:
@@ -144,13 +142,11 @@ def compared(scored: list[Line], name: str) -> dict[str, float]:
     """How one estimate orders the policies."""
     truth, score = (np.array([one[key] for one in scored]) for key in ("truth", name))
     robust = np.array([one["kind"] == "robust" for one in scored])
-    a, b = np.triu_indices(len(scored), 1)
-    apart = np.abs(truth[a] - truth[b]) > APART * (truth.max() - scored[0]["behaviour"])
-    right = np.sign(truth[a] - truth[b]) == np.sign(score[a] - score[b])
+    apart = APART * (truth.max() - scored[0]["behaviour"])
     return {
         "all": float(spearmanr(truth, score).statistic),
         "robust": float(spearmanr(truth[robust], score[robust]).statistic),
-        "pairs": float(right[apart].mean()),
+        "pairs": float(ordered(truth, score, apart).mean()),
     }
 
 

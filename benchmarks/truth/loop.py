@@ -15,38 +15,34 @@ first days. Writes OUTPUT/WORLD/days.csv and days.png.
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import json
 import os
-import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import numpy as np
 import yaml
 
-from benchmarks.harness import markdown
+from benchmarks.harness import markdown, post, serving
+from benchmarks.speed.load import random_policy
 from benchmarks.truth.bench import world_of
 from benchmarks.truth.calendar import Day, Life, Shown
 from prefrec_ray import storage
 from prefrec_ray.engagement import levels_against, session_table, user_means
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.nightly.folder import LoopFolder
 from prefrec_ray.policy import Policy
-from prefrec_ray.policy.networks.actors import DeterministicActor
-from prefrec_ray.policy.networks.critic import Critic
-from prefrec_ray.policy.networks.layers import Mlp, mlp
+from prefrec_ray.policy.networks.layers import Mlp
 from prefrec_ray.policy.networks.q import QFunction
 from prefrec_ray.serving.folder.opened import Opened
 from prefrec_ray.serving.settings import ServeSettings
@@ -111,10 +107,9 @@ def one_world(name: str, output: Path, users: int, days: int, harmful: bool) -> 
             today = life.until(end, logging)
             append(today, {}, world.feedback, output / "describing", events)
         else:
-            with serving(Path(folder.current), events, end) as port:
-                platform = OverHttp(port, logging, world.feedback)
-                today = life.until(end, platform)
-                platform.close()
+            command = "serve", folder.current, "--state", str(events)
+            with serving(*command, environment=by_clock(end)) as (_, port), ThreadPoolExecutor(AT_ONCE) as threads:
+                today = life.until(end, OverHttp(port, logging, world.feedback, threads))
         lived["loop"].append(today)
         lived["logging"].append(alone[0].until(end, alone[1]))
         lived["best"].append(best.until(end, knowing))
@@ -206,10 +201,7 @@ def describing_policy(world: Any) -> Policy:
     items = ItemTable.from_table(world.items(), "items")
     dim = items.embeddings.shape[1]
     state = StateDefinition(feedback=world.feedback, user_features=dict(world.categories), action_dim=dim)
-    actor = DeterministicActor(mlp(state.width, [8], dim).requires_grad_(False), -np.ones(dim), np.ones(dim))
-    critic = Critic([QFunction(mlp(state.width + dim, [8], 1).requires_grad_(False), (), dim)])
-    scale = Normaliser(np.zeros(state.width), np.ones(state.width))
-    return Policy(actor, state, scale, items, critic=critic)
+    return random_policy(state, items, [8])
 
 
 def append(day: Day, features: dict[str, np.ndarray], feedback: Sequence[str], policy: Path, folder: Path) -> None:
@@ -232,44 +224,20 @@ def append(day: Day, features: dict[str, np.ndarray], feedback: Sequence[str], p
     opened.close()
 
 
-@contextmanager
-def serving(policy: Path, state: Path, clock_ms: int) -> Iterator[int]:
-    """`prefrec serve` on a free port, which it gives. Its clock begins at `clock_ms`."""
+def by_clock(clock_ms: int) -> dict[str, str]:
+    """Return the environment of a process whose clock begins at `clock_ms`."""
     at = time.strftime("@%Y-%m-%d %H:%M:%S", time.gmtime(clock_ms / 1000))
-    command = [*COMMAND, "serve", str(policy), "--state", str(state), "--port", "0"]
     faketime = {"LD_PRELOAD": FAKETIME, "FAKETIME": at, "FAKETIME_DONT_FAKE_MONOTONIC": "1", "TZ": "UTC"}
-    environment = ENVIRONMENT | faketime
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if match := re.search(r"serving on http://\S+:(\d+) ", line):
-                yield int(match[1])
-                break
-        else:
-            sys.exit("prefrec serve did not start")
-    finally:
-        process.terminate()
-        process.wait()
+    return ENVIRONMENT | faketime
 
 
 class OverHttp:
     """Asks the server what to show, with the choice of `incumbent`, and sends the feedback."""
 
-    def __init__(self, port: int, incumbent: CrowdServer, feedback: Sequence[str]) -> None:
-        self._url, self._loop = f"http://127.0.0.1:{port}", asyncio.new_event_loop()
+    def __init__(self, port: int, incumbent: CrowdServer, feedback: Sequence[str], threads: Executor) -> None:
+        self._url, self._threads = f"http://127.0.0.1:{port}", threads
         self._incumbent, self._feedback = incumbent, feedback
-        self._session = self._loop.run_until_complete(self._open())
         self._events: list[str] = []
-
-    @staticmethod
-    async def _open() -> aiohttp.ClientSession:
-        timeout = aiohttp.ClientTimeout(total=None)
-        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=AT_ONCE), timeout=timeout)
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._loop.run_until_complete(self._session.close())
 
     def show(self, users: np.ndarray, time_ms: np.ndarray, excluded: np.ndarray | None) -> Shown:
         """Return one item for each of `users`, by POST /recommend."""
@@ -292,16 +260,7 @@ class OverHttp:
         self._all("/feedback", [{"event_id": e, "feedback": f} for e, f in zip(self._events, named, strict=True)])
 
     def _all(self, path: str, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        async def post(body: dict[str, Any]) -> dict[str, Any]:
-            async with self._session.post(self._url + path, json=body) as answer:
-                if answer.status != 200:
-                    sys.exit(f"{path}: status {answer.status}: {await answer.text()}")
-                return await answer.json()
-
-        async def together() -> list[dict[str, Any]]:
-            return await asyncio.gather(*map(post, bodies))
-
-        return self._loop.run_until_complete(together())
+        return list(self._threads.map(partial(post, self._url + path), bodies))
 
 
 def draw(file: Path, levels: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:

@@ -27,6 +27,8 @@ KINDS = ("robust", "best", "truth", "paper")
 COLUMNS = {"robust": "`robust`", "best": "`robust`, rule `best`", "truth": "true reward"}
 #: Controls with the true law that serve the best items.
 BEST = ("nutrition", "best known")
+#: Share of the best gain: policies nearer to each other are no pair.
+APART = 0.1
 #: The rows of the first table; a world that is in none is a row of its own.
 GROUPS = {
     "one direction is good for everybody": ("changing", "stable"),
@@ -114,6 +116,13 @@ def less(cells: list[Cell], method: str) -> str:
 def below(cells: list[Cell]) -> str:
     """How many cells are below the logging policy."""
     return f"{sum(cell['value'] < cell['behaviour'] for cell in cells)} of {len(cells)}" if cells else ""
+
+
+def ordered(truth: np.ndarray, estimate: np.ndarray, apart: float) -> np.ndarray:
+    """Return for each pair of policies that are more than `apart` apart in truth if the estimates order it alike."""
+    a, b = np.triu_indices(len(truth), 1)
+    right = np.sign(truth[a] - truth[b]) == np.sign(estimate[a] - estimate[b])
+    return right[np.abs(truth[a] - truth[b]) > apart]
 
 
 def pick(cells: list[Cell], **values: Any) -> list[Cell]:

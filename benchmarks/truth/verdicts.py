@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.harness import markdown
-from benchmarks.truth.scores import online, pick
+from benchmarks.truth.scores import APART, online, ordered, pick
 from prefrec_ray.dataset import PreparedDataset, floats
 from prefrec_ray.evaluation.online import world_settings
 from prefrec_ray.evaluation.results.names import CONSTANT, RANDOM_ITEMS
@@ -32,8 +32,6 @@ from prefrec_ray.users.histories import read_sessions
 REQUESTS = 250
 #: In levels: a policy this much above the logging policy is worth an A/B test.
 WORTH = 0.3
-#: Of the best gain: policies nearer to each other are no pair.
-APART = 0.1
 #: What a gain is over, in words, and its key.
 GAINS = {" over the logged items": "over_logged", " over the logging policy anew": "gain"}
 
@@ -171,9 +169,7 @@ def regret(group: list[dict[str, Any]]) -> float:
 def pairs(group: list[dict[str, Any]]) -> list[bool]:
     """Whether each pair that is apart in truth has the same order in estimates."""
     gains, estimates = (np.array([cell[key] for cell in group]) for key in ("gain", "estimate"))
-    a, b = np.triu_indices(len(group), 1)
-    apart = np.abs(gains[a] - gains[b]) > APART * gains.max()
-    return list(np.sign(gains[a] - gains[b])[apart] == np.sign(estimates[a] - estimates[b])[apart])
+    return ordered(gains, estimates, APART * gains.max()).tolist()
 
 
 def _share(values: list[bool]) -> str:

@@ -25,7 +25,7 @@ def test_close_to_the_bare_loop(ray_session: None, tmp_path: Path) -> None:
     config = prefrec_config(str(tmp_path / "dataset"), UPDATES, sizes)
     loaded = load_data(config.data_request)
     algorithm = config.offline_data(loaded_data=loaded).build_algo()
-    bare = repeated(tuned_prefrec(load_arrays(str(tmp_path / "dataset"), loaded), sizes, seed=0), UPDATES)
+    bare = repeated(tuned_prefrec(load_arrays(str(tmp_path / "dataset"), loaded), sizes), UPDATES)
     ratios = []
     try:
         while len(ratios) < ATTEMPTS and not (ratios and ratios[-1] > LEAST):
