@@ -13,11 +13,16 @@ The first four are relative to the current policy. The last two are shares of th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator
+
+from prefrec_ray.errors import UserError
+
+if TYPE_CHECKING:
+    from prefrec_ray.mdp.items import ItemTable
 
 Status = Literal["kept", "open", "broken"]
 
@@ -98,6 +103,26 @@ class GuardRail:
 def guard_rails(texts: Iterable[str]) -> list[GuardRail]:
     """Return the guard-rails of a setting."""
     return [GuardRail.from_text(text) for text in texts]
+
+
+def check_rails(rails: Iterable[GuardRail], feedback: Sequence[str], items: ItemTable | None) -> None:
+    """Raise `UserError` for a guard-rail on unknown feedback, an unknown kind of items, or an unknown value of it.
+
+    `items` None: the items and their kinds are not known.
+    """
+    for rail in rails:
+        try:
+            if rail.measure == "feedback" and rail.name not in feedback:
+                raise UserError(f"found feedback '{rail.name}'; expected one of {', '.join(feedback) or 'none'}")
+            if rail.relative:
+                continue
+            if items is None:
+                raise UserError("found no table of items; expected one with their kinds")
+            kind = items.kind(rail.name)
+            if rail.measure == "share":
+                kind.find(rail.value)
+        except UserError as error:
+            raise UserError(f"evaluate.guard_rails: '{rail}': {error}") from error
 
 
 def _valid(text: str) -> str:

@@ -76,7 +76,7 @@ PANELS: dict[str, dict[Callable[..., Any], tuple[str, ...]]] = {
     },
     "Serving": {
         serve: ("prefrec serve RUN/policy --state STATE",),
-        compare: ("prefrec compare STATE",),
+        compare: ("prefrec compare STATE", "prefrec compare STATE --config loop.yaml --output comparison.json"),
         plan_test: ("prefrec plan-test DATASET", "prefrec plan-test DATASET --gains 0.3 --shares 0.05,0.1 --days 7"),
         nightly: ("prefrec nightly loop.yaml",),
         status: ("prefrec status FOLDER",),

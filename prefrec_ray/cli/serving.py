@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,7 +11,12 @@ from prefrec_ray.cli.console import Host, OwnConfig, Port, console, made, pastea
 from prefrec_ray.errors import UserError, need
 
 if TYPE_CHECKING:
+    from prefrec_ray.guard_rails import GuardRail
+    from prefrec_ray.mdp.items import ItemTable
     from prefrec_ray.serving.experiment.estimates import ArmEstimate
+
+#: Sections of a loop from which a comparison takes guard-rails, days, and policies of canaries.
+_OF_CANARIES = ("evaluate", "loop", "serve")
 
 
 def serve(
@@ -37,18 +43,42 @@ def compare(
         list[str], typer.Argument(metavar="EVENTS", help="Folders of `prefrec serve --state`, one per server.")
     ],
     days: Annotated[
-        float, typer.Option("--days", min=0.01, max=366, help="Days of a user that count, from the first session on.")
-    ] = 7.0,
+        float | None,
+        typer.Option(
+            "--days",
+            min=0.01,
+            max=366,
+            show_default="loop.canary.days of the YAML, else 7",
+            help="Days of a user that count, from the first session on.",
+        ),
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            "--config",
+            metavar="CONFIG",
+            help="YAML with the section `evaluate` (guard-rails), and `loop` or `serve` (policies of the canaries).",
+        ),
+    ] = None,
     output: Annotated[str | None, typer.Option("--output", metavar="FILE", help="JSON file to write as well.")] = None,
 ) -> None:
     """Compare canaries with the main arm: levels, depth and return, with intervals that are valid at any time."""
     from rich.table import Table
 
     from prefrec_ray import storage
+    from prefrec_ray.cli.config import load_sections, parse_section
+    from prefrec_ray.guard_rails import guard_rails
     from prefrec_ray.serving.experiment.compare import compare
     from prefrec_ray.serving.settings import MAIN
 
-    comparison = compare(events, days)
+    settings = {}
+    if config is not None:
+        sections = load_sections(config)
+        settings = {name: parse_section(name, sections[name], config) for name in _OF_CANARIES if name in sections}
+    rails = guard_rails(settings["evaluate"].guard_rails) if "evaluate" in settings else []
+    if days is None:
+        days = settings["loop"].canary.days if "loop" in settings else 7.0
+    comparison = compare(events, days, rails=rails, items_of=_items_of(settings, rails))
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     by_canary = comparison.canaries
@@ -63,12 +93,32 @@ def compare(
             cells += [_cell(row.canary), f"{_cell(row.difference, '+')} {row.difference.verdict}"]
         table.add_row(*cells)
     console().print(table)
+    for arm, one in by_canary.items():
+        for found in one.rails:
+            note = f" ({found.note})" if found.note else ""
+            console().print(f"{arm}: {found.rail}: {found.status}{note}")
     console().print(f"{comparison.waiting:,} users wait for the end of their {days:g} days and for late feedback")
     if comparison.moved:
         console().print(f"{comparison.moved:,} users do not count, as their arm changed in their days")
     if output:
         storage.write_json(output, comparison.to_dict())
         made("comparison", output, pasteable("serve", "POLICY", "--state", events[0]))
+
+
+def _items_of(settings: dict[str, Any], rails: list[GuardRail]) -> Callable[[str], ItemTable | None]:
+    """Return a function from the name of a canary to the items of its policy, None if no guard-rail needs them."""
+    from prefrec_ray import storage
+    from prefrec_ray.nightly.folder import LoopFolder
+    from prefrec_ray.policy import Policy
+
+    bundles = {arm.name: arm.policy for arm in settings["serve"].canaries} if "serve" in settings else {}
+    if "loop" in settings:
+        folder = LoopFolder(storage.absolute(settings["loop"].folder))
+        canary = folder.record().canary
+        if canary is not None:
+            bundles[canary.arm] = folder.bundle(canary)
+    needed = any(not rail.relative for rail in rails)
+    return lambda arm: Policy.load(bundles[arm]).items if needed and arm in bundles else None
 
 
 def _cell(estimate: ArmEstimate, sign: str = "") -> str:

@@ -241,12 +241,14 @@ class KuaiRandSource(Settings):
 class EventsSource(Settings):
     """The folder of `prefrec serve --state`, during or after its run. An impression is an item with feedback.
 
-    `path`: one folder, or the folders of several servers; a user's impressions are then ordered by time. `without`:
-    positions (first, last) of excluded impressions; `prefrec nightly` sets it.
+    `path`: one folder, or the folders of several servers; a user's impressions are then ordered by time. `items`: a
+    table with features and titles of items; embeddings come from the log. `without`: positions (first, last) of
+    excluded impressions; `prefrec nightly` sets it.
     """
 
     kind: Literal["events"]
     path: str | Annotated[tuple[str, ...], Field(min_length=1)]
+    items: ItemsTable | None = None
     without: tuple[tuple[int, int], ...] = ()
 
     @property

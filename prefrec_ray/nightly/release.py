@@ -63,11 +63,12 @@ def look(canary: Canary, compared: CanaryComparison | None, settings: CanarySett
         why = "no server serves it yet (POST /reload)"
         return Look(night=canary.night, decision="extend", why=why, share=canary.share)
     decision, why, share = _decide(compared, settings, canary.share)
+    notes = dict.fromkeys(one.note for one in compared.rails if one.note)
     objective = compared.objective
     return Look(
         night=canary.night,
         decision=decision,
-        why=why,
+        why="; ".join([why, *notes]),
         users=compared.users.get(canary.arm, 0),
         main_users=compared.users.get(MAIN, 0),
         days=compared.elapsed_days,

@@ -21,7 +21,7 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.selection.serving_rule import Grid, can_choose, choose_rule
 from prefrec_ray.evaluation.selection.validation import ValidationScorer
-from prefrec_ray.guard_rails import GuardRail
+from prefrec_ray.guard_rails import GuardRail, check_rails
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import (
@@ -39,7 +39,6 @@ from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runtime.progress import Report, silent
 from prefrec_ray.storage.manifest import MANIFEST
 from prefrec_ray.users.histories import too_short
-from prefrec_ray.users.measures import check_rails
 
 #: Settings of a run; the first file in its folder.
 CONFIG = "config.json"

@@ -6,27 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from prefrec_ray.errors import UserError
 from prefrec_ray.guard_rails import GuardRail
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.users.roll_out import Imagined
 
 #: Makers that compete for the largest share: the most frequent ones.
 _FREQUENT = 20
-
-
-def check_rails(rails: Sequence[GuardRail], feedback: Sequence[str], items: ItemTable) -> None:
-    """Raise `UserError` for a guard-rail on unknown feedback, an unknown kind of items, or an unknown value of it."""
-    for rail in rails:
-        try:
-            if rail.measure == "feedback" and rail.name not in feedback:
-                raise UserError(f"found feedback '{rail.name}'; expected one of {', '.join(feedback) or 'none'}")
-            if rail.measure == "exposure":
-                items.kind(rail.name)
-            if rail.measure == "share":
-                items.kind(rail.name).find(rail.value)
-        except UserError as error:
-            raise UserError(f"evaluate.guard_rails: '{rail}': {error}") from error
 
 
 def measure(rail: GuardRail, imagined: Imagined, feedback: Sequence[str], items: ItemTable) -> np.ndarray:

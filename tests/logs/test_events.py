@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from prefrec_ray.dataset.prepare.items import with_kinds
 from prefrec_ray.errors import UserError
+from prefrec_ray.guard_rails import check_rails, guard_rails
 from prefrec_ray.logs.contract import ROWS_OF_FILE
 from prefrec_ray.logs.events import log as log_module
 from prefrec_ray.logs.events.format import About, Event, Kind, write_about
@@ -94,6 +96,24 @@ def test_two_logs_hold_the_rows_of_both(tmp_path: Path) -> None:
 def test_impressions_of_unknown_items_are_left_out(tmp_path: Path) -> None:
     rows = table(write(tmp_path / "a", [row(n, 1) for n in range(18)], items=5))
     assert rows["item_id"].to_pylist() == 2 * [0, 1, 2, 3, 4]
+
+
+def test_kinds_and_titles_of_items_come_from_a_table(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    a = write(tmp_path / "a", [row(n, 1) for n in range(18)], items=5)
+    lines = ["sku,topic,maker,name", "0,news|talk,7,Zero", "1,news,7,One", "3,pop,,Three", "99,jazz,8,Other"]
+    (tmp_path / "items.csv").write_text("\n".join(lines))
+    named = {"path": str(tmp_path / "items.csv"), "id": "sku", "features": ["topic", "maker"], "title": "name"}
+    log = events.open_log(EventsSource(kind="events", path=a, items=named))
+    assert caplog.messages == [f"{tmp_path}/items.csv: lacks 2 of the 5 items of the log"]
+    items = with_kinds(ItemTable.from_table(log.items), log.content)
+    assert items.about["title"].to_pylist() == ["Zero", "One", None, "Three", None]
+    found = {name: items.kind(name) for name in ("topic", "maker")}
+    news, pop = (found["topic"].find(value) for value in ("news", "pop"))
+    assert found["topic"].codes.tolist() == [news, news, -1, pop, -1]
+    assert found["maker"].codes.tolist() == [found["maker"].find("7")] * 2 + [-1] * 3
+    check_rails(guard_rails(["exposure[maker] <= 10 %", "share[topic: jazz] >= 5 %"]), log.feedback, items)
+    plain = events.open_log(EventsSource(kind="events", path=a))
+    assert same(log.interactions.table, plain.interactions.table)
 
 
 def test_a_log_is_the_same_in_whatever_files_it_lies(tmp_path: Path) -> None:

@@ -182,6 +182,35 @@ def test_compare_tells_a_better_arm_apart(state: Path, tmp_path: Path, capsys: p
     assert len(written["policies"]["a"]) == 1
 
 
+def test_compare_shows_and_stores_the_guard_rails_of_a_loop(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The kinds of items are from the policy of the canary, here in `serve.canaries`."""
+    policy = make_policy(items=3)
+    policy.save(str(tmp_path / "policy"))
+    rails = ["depth >= -5 %", "feedback.like >= -2 %", "exposure[cluster] <= 40 %"]
+    canaries = [{"name": "a", "policy": str(tmp_path / "policy"), "share": 0.5}]
+    sections = {"evaluate": {"guard_rails": rails}, "serve": {"canaries": canaries}, "loop": {"folder": "none"}}
+    sections["loop"]["canary"] = {"days": 2}
+    config, output = tmp_path / "loop.yaml", tmp_path / "out.json"
+    config.write_text(json.dumps(sections))
+    assert run(["compare", str(state), "--config", str(config), "--output", str(output)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    written = json.loads(output.read_text())
+    assert written["days"] == 2.0
+    expected = compare([str(state)], 2.0, rails=guard_rails(rails), items_of=lambda arm: policy.items).canaries["a"]
+    assert written["guard_rails"]["a"] == expected.to_dict()["rails"]
+    assert [one["status"] for one in written["guard_rails"]["a"]] == ["kept", "kept", "broken"]
+    assert [line for line in lines if line.startswith("a: ")] == [
+        "a: depth >= -5 %: kept",
+        "a: feedback.like >= -2 %: kept",
+        "a: exposure[cluster] <= 40 %: broken",
+    ]
+    config.write_text(json.dumps({"evaluate": {"guard_rails": rails}}))
+    assert run(["compare", str(state), "--config", str(config)]) == 2
+    assert "'exposure[cluster] <= 40 %': found no table of items" in capsys.readouterr().err
+
+
 def test_what_an_earlier_canary_did_to_the_same_users_is_no_matter(tmp_path: Path) -> None:
     state = simulated(tmp_path / "state", 3.0, 0.0)
     comparison = compare([str(state)], days=2.0)

@@ -13,13 +13,16 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.guard_rails import guard_rails
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.kinds import KindNames
+from prefrec_ray.nightly.release import look
+from prefrec_ray.nightly.settings import CanarySettings
 from prefrec_ray.serving.experiment.compare import CanaryComparison, Outcome, compare_canary
 from prefrec_ray.serving.experiment.estimates import Sample
 from prefrec_ray.serving.experiment.history import read_events
 from prefrec_ray.serving.experiment.outcomes import UserOutcome, behavior
 from prefrec_ray.serving.experiment.participants import Participants, participants
 from prefrec_ray.serving.experiment.returns import restricted_mean
-from prefrec_ray.serving.settings import Arm, ServeSettings
+from prefrec_ray.serving.settings import Arm, Canary, ServeSettings
 from prefrec_ray.serving.state.users import arm_of
 
 #: Item 1 is of kind 0, items 2 to 9 are of kind 1.
@@ -63,6 +66,25 @@ def test_an_equal_canary_breaks_no_guard_rail_and_a_harmful_one_does(tmp_path: P
     assert row_of(harmful, "share[cluster: 0]").canary.value == pytest.approx(0.02, abs=0.015)
     assert row_of(harmful, "exposure[cluster]").canary.value == pytest.approx(0.98, abs=0.015)
     assert row_of(harmful, "exposure[cluster]").difference.verdict == "more"
+
+
+def test_impressions_of_items_without_a_kind_are_reported(tmp_path: Path) -> None:
+    """Item 2 has no kind, and item 9 is not in the table: a seventh of the impressions that are not of item 1."""
+    kinds = np.array([[0], [-1], *[[1]] * 6])
+    items = ItemTable(np.arange(1, 9), np.eye(8), kind_codes=kinds, kind_names=(KindNames("topic", {"a": 0, "b": 1}),))
+    folder = write_log(tmp_path / "state", Platform(users=300, likes=0.5).rows())
+    rails = guard_rails(["exposure[topic] <= 60 %", "share[topic: a] >= 10 %", "depth >= -50 %"])
+    comparison = compare_canary([str(folder)], "a", "frequency", rails, 3.0, items=items)
+    assert comparison is not None
+    exposure, share, depth = comparison.rails
+    assert exposure.note == share.note
+    unknown, of, impressions = exposure.note.split(" ")[:3]
+    assert (of, exposure.note.endswith("impressions are of items without topic"), depth.note) == ("of", True, "")
+    part = int(unknown.replace(",", "")) / int(impressions.replace(",", ""))
+    assert part == pytest.approx(0.8 * 2 / 8, abs=0.03)
+    assert row_of(comparison, "exposure[topic]").canary.value == pytest.approx(0.8 * 6 / 8, abs=0.04)
+    canary = Canary(night=1, target="p", share=0.5, began=NOW)
+    assert exposure.note in look(canary, comparison, CanarySettings()).why
 
 
 def test_final_outcomes_stay_final_though_feedback_is_late(tmp_path: Path) -> None:
@@ -258,12 +280,12 @@ def test_the_range_is_known_before_the_outcomes_that_count(
 def test_unknown_feedback_and_kinds_are_one_line(tmp_path: Path) -> None:
     folder = str(write_log(tmp_path / "state", Platform(users=5).rows()))
     for text, words in {
-        "feedback.shares >= -2 %": "found shares; expected one of like",
+        "feedback.shares >= -2 %": "found feedback 'shares'; expected one of like",
         "exposure[maker] <= 5 %": "found kind 'maker'; expected one of cluster",
         "share[cluster: news] >= 5 %": "found value 'news'; expected one of 0, 1",
     }.items():
         with pytest.raises(UserError, match=words):
             compare_canary([folder], "a", "depth", guard_rails([text]), 3.0, items=ITEMS)
     assert compare_canary([folder], "b", "depth", [], 3.0) is None
-    with pytest.raises(UserError, match="found no items"):
+    with pytest.raises(UserError, match=r"'exposure\[cluster\] <= 5 %': found no table of items"):
         compare_canary([folder], "a", "depth", guard_rails(["exposure[cluster] <= 5 %"]), 3.0)

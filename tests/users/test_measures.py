@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.guard_rails import GuardRail
+from prefrec_ray.guard_rails import GuardRail, check_rails
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.kinds import KindNames
-from prefrec_ray.users.measures import broken, check_rails, excess, measure
+from prefrec_ray.users.measures import broken, excess, measure
 from prefrec_ray.users.roll_out import Imagined
 
 FEEDBACK = ("like", "share")

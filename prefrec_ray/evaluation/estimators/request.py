@@ -21,11 +21,10 @@ from prefrec_ray.evaluation.results.names import (
     subject_of,
 )
 from prefrec_ray.evaluation.settings import EvaluateSettings
-from prefrec_ray.guard_rails import guard_rails
+from prefrec_ray.guard_rails import check_rails, guard_rails
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.policy import Policy
 from prefrec_ray.settings import Task
-from prefrec_ray.users.measures import check_rails
 
 
 @dataclass(frozen=True)

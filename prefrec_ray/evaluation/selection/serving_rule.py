@@ -21,14 +21,13 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.request import adapted
 from prefrec_ray.evaluation.selection.model_score import SETTINGS, ModelScore, fit_score
 from prefrec_ray.evaluation.settings import ModelSettings
-from prefrec_ray.guard_rails import GuardRail
+from prefrec_ray.guard_rails import GuardRail, check_rails
 from prefrec_ray.mdp.exposure import WINDOWS
 from prefrec_ray.mdp.serving import UNCHOSEN, Scores, ServingSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.progress import Progress, silent, step
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import Task
-from prefrec_ray.users.measures import check_rails
 
 #: Temperatures and diversity penalties to try, each about three times the previous one, from nearly greedy to nearly
 #: even draws. The unit is a standard deviation of the scores over items, the same on any platform.

@@ -7,7 +7,10 @@ the order of the source. A position never changes, even if files of a log become
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,20 +21,39 @@ import ray.data
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.contract import ROWS_OF_FILE, Side
+from prefrec_ray.logs.contract import ROWS_OF_FILE, Side, part_of
 from prefrec_ray.logs.events.format import ITEMS, About, Kind, read_about
 from prefrec_ray.logs.events.segments import first_row, list_segments, read_tables
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.sources import EventsSource
+from prefrec_ray.logs.tables import content_of, item_table
 from prefrec_ray.storage.parquet import read_sealed
 
+_LOG = logging.getLogger(__name__)
 #: Positions, both inclusive.
 Span = tuple[int, int]
 
 
 def open_log(source: EventsSource, seed: int = 0, side: Side | None = None) -> Log:
-    """Return `open_events`; a server checked the rows, so `side` gets none, and `seed` is not used."""
-    return open_events(source)
+    """Return `open_events` with the kinds and titles of `source.items`, if given.
+
+    A server checked the rows, so `side` gets only bad rows of the table; `seed` is not used.
+    """
+    log = open_events(source)
+    if source.items is None:
+        return log
+    assert log.items is not None
+    ids = log.items["item_id"].combine_chunks()
+    with part_of(side, "items") as part:
+        table = item_table(source.items, ids.type, part)
+    row = pc.index_in(ids, table["item_id"].combine_chunks())
+    if row.null_count:
+        _LOG.warning("%s: lacks %d of the %d items of the log", source.items.path, row.null_count, len(ids))
+    items = log.items
+    for name in source.items.about:
+        items = items.append_column(name, table[name].take(row))
+    content = partial(content_of, table.select(["item_id", "tags"])) if source.items.features else None
+    return replace(log, items=items, content=content)
 
 
 def open_events(source: EventsSource, only: Sequence[Span] | None = None) -> Log:

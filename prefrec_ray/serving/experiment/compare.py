@@ -9,14 +9,14 @@ users whose days have not passed, with an asymptotic interval (returns.py). Its 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.guard_rails import GuardRail, Status
+from prefrec_ray.guard_rails import GuardRail, Status, check_rails
 from prefrec_ray.logs.events.format import About, read_about
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.serving.experiment.estimates import ArmEstimate, Sample
@@ -47,12 +47,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class GuardRailResult:
-    """A guard-rail, and the interval of the canary's measure minus the allowed value."""
+    """A guard-rail, and the interval of the canary's measure minus the allowed value.
+
+    `note`: the number of the canary's impressions of items whose kind is unknown, empty if it is 0 or not needed.
+    """
 
     rail: GuardRail
     low: float
     high: float
     status: Status
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,7 @@ class Comparison:
                 "policies": {arm: digests for one in each for arm, digests in one.policies.items()},
                 "means": means,
                 "differences": differences,
+                "guard_rails": {name: one.to_dict()["rails"] for name, one in self.canaries.items()},
             }
         )
 
@@ -120,15 +125,16 @@ def compare_canary(
 ) -> CanaryComparison | None:
     """Compare the arm `canary` in the event logs `folders`, one per server, with the main arm.
 
-    Returns None if the servers do not serve this arm now. `items` have the kinds of guard-rails. A few columns of all
-    events are in memory, about 60 bytes per event. Without users, every guard-rail is open. Raises `UserError` for a
-    folder that is not an event log, and for a guard-rail on feedback or items that are unknown.
+    Returns None if the servers do not serve this arm now. `items` have the kinds of guard-rails: the table of the
+    canary's policy, as in its evaluation. A few columns of all events are in memory, about 60 bytes per event. Without
+    users, every guard-rail is open. Raises `UserError` for a folder that is not an event log, and for a guard-rail on
+    feedback or items that are unknown.
     """
-    events, about = _opened(folders, rails)
+    events, about = _opened(folders)
     if canary not in list(events.shares)[1:]:
         return None
-    experiment = _Experiment.from_events(events, about, round(days * DAY_MS), rails, items)
-    return experiment.of_canary(list(events.shares).index(canary), task, rails, alpha)
+    experiment = _Experiment.from_events(events, about, round(days * DAY_MS))
+    return experiment.of_canary(list(events.shares).index(canary), task, rails, alpha, items)
 
 
 def compare(
@@ -137,26 +143,30 @@ def compare(
     task: Task = "frequency",
     rails: Sequence[GuardRail] = (),
     alpha: float = ALPHA,
-    items: ItemTable | None = None,
+    items_of: Callable[[str], ItemTable | None] = lambda arm: None,
 ) -> Comparison:
-    """Compare all canaries with the main arm, each as `compare_canary` does. Raises `UserError` without a canary."""
-    events, about = _opened(folders, rails)
+    """Compare all canaries with the main arm, each as `compare_canary` does.
+
+    `items_of` returns the items of a canary's policy. Raises `UserError` without a canary.
+    """
+    events, about = _opened(folders)
     arms = list(events.shares)
     if len(arms) < 2:
         raise UserError(f"{folders[0]}: found one arm; expected canaries (serve.canaries) to compare {MAIN} with")
-    experiment = _Experiment.from_events(events, about, round(days * DAY_MS), rails, items)
+    experiment = _Experiment.from_events(events, about, round(days * DAY_MS))
     who = experiment.who
-    canaries = {arm: experiment.of_canary(number, task, rails, alpha) for number, arm in enumerate(arms) if number}
+    canaries = {
+        arm: experiment.of_canary(number, task, rails, alpha, items_of(arm))
+        for number, arm in enumerate(arms)
+        if number
+    }
     return Comparison(days, len(who.arm) - experiment.final, who.moved, canaries)
 
 
-def _opened(folders: Sequence[str], rails: Sequence[GuardRail]) -> tuple[Events, About]:
+def _opened(folders: Sequence[str]) -> tuple[Events, About]:
     about = read_about(folders[0])
     for folder in folders[1:]:
         about.check_same(read_about(folder), f"{folder}: found another kind of log than {folders[0]}")
-    for rail in rails:
-        if rail.measure == "feedback" and rail.name not in about.feedback:
-            raise UserError(f"guard-rail {rail}: found {rail.name}; expected one of {', '.join(about.feedback)}")
     return read_events(folders, about), about
 
 
@@ -164,55 +174,50 @@ def _opened(folders: Sequence[str], rails: Sequence[GuardRail]) -> tuple[Events,
 class _Experiment:
     """Participants and their outcomes. Those of the first `final` participants are final."""
 
-    arms: list[str]
+    events: Events
+    about: About
     who: Participants
     final: int
-    elapsed_days: float
     days_ms: int
     seen: Behavior
-    shares: Mapping[str, ItemShares]  # by kind
-    codes: Mapping[GuardRail, int]  # of the values of shares
-    policies: Mapping[str, list[str]]
 
     @classmethod
-    def from_events(
-        cls, events: Events, about: About, days_ms: int, rails: Sequence[GuardRail], items: ItemTable | None
-    ) -> _Experiment:
+    def from_events(cls, events: Events, about: About, days_ms: int) -> _Experiment:
         who = participants(events, days_ms)
-        seen = behavior(events, who, about, days_ms)
-        shares: dict[str, ItemShares] = {}
-        codes: dict[GuardRail, int] = {}
-        for rail in rails:
-            if not rail.relative:
-                if items is None:
-                    raise UserError(f"guard-rail {rail}: found no items; expected a table with kinds of items")
-                kind = items.kind(rail.name)
-                if rail.measure == "share":
-                    codes[rail] = kind.find(rail.value)
-                if rail.name not in shares:
-                    shares[rail.name] = ItemShares.from_impressions(events, seen, items, kind.codes)
         final = int((who.begin + days_ms + events.feedback_ms < events.until).sum())
-        elapsed = (events.until - int(who.begin[0])) / DAY_MS if len(who.begin) else 0.0
-        return cls(list(events.shares), who, final, elapsed, days_ms, seen, shares, codes, _policies(events))
+        return cls(events, about, who, final, days_ms, behavior(events, who, about, days_ms))
 
-    def of_canary(self, canary: int, task: Task, rails: Sequence[GuardRail], alpha: float) -> CanaryComparison:
-        name, arm = self.arms[canary], self.who.arm
+    def of_canary(
+        self, canary: int, task: Task, rails: Sequence[GuardRail], alpha: float, items: ItemTable | None
+    ) -> CanaryComparison:
+        check_rails(rails, self.about.feedback, items)
+        arms, arm, begin = list(self.events.shares), self.who.arm, self.who.begin
+        shares: dict[str, ItemShares] = {}
+        if items is not None:
+            kinds = {rail.name for rail in rails if not rail.relative}
+            shares = {kind: ItemShares.from_impressions(self.events, self.seen, items, kind) for kind in kinds}
+        policies = _policies(self.events)
         each = alpha / (1 + len(rails))
         outcomes = [self._row(one, self._sample(values, canary), alpha) for one, values in self.seen.outcomes.items()]
         outcomes.append(self._returns(canary, alpha))
         for rail in rails:
             if rail.measure == "share":
-                outcome = self.shares[rail.name].of_value(self.codes[rail])
-                outcomes.append(self._row(_subject(rail), self._sample(outcome, canary), alpha))
+                sample = self._sample(shares[rail.name].of_value(rail.value), canary)
+                outcomes.append(self._row(_subject(rail), sample, alpha))
             elif rail.measure == "exposure":
-                outcomes.append(self._exposure(rail, canary, alpha))
+                outcomes.append(self._exposure(_subject(rail), shares[rail.name], canary, alpha))
         return CanaryComparison(
-            users={self.arms[one]: int((arm[: self.final] == one).sum()) for one in (0, canary)},
+            users={arms[one]: int((arm[: self.final] == one).sum()) for one in (0, canary)},
             waiting=int(np.isin(arm[self.final :], (0, canary)).sum()),
-            elapsed_days=self.elapsed_days,
-            policies={one: self.policies.get(one, []) for one in (MAIN, name)},
+            elapsed_days=(self.events.until - int(begin[0])) / DAY_MS if len(begin) else 0.0,
+            policies={one: policies.get(one, []) for one in (MAIN, arms[canary])},
             objective=self._sample(self.seen.outcomes[f"{task} level"], canary).difference(each),
-            rails=[self._result(rail, canary, each) for rail in rails],
+            rails=[
+                self._of_users(rail, canary, each)
+                if rail.relative
+                else self._of_items(rail, shares[rail.name], canary, each)
+                for rail in rails
+            ],
             outcomes=outcomes,
         )
 
@@ -237,37 +242,41 @@ class _Experiment:
             ArmEstimate(difference.value, *difference.interval(-horizon, horizon, alpha), main.users + other.users),
         )
 
-    def _exposure(self, rail: GuardRail, canary: int, alpha: float) -> Outcome:
+    def _exposure(self, name: str, shares: ItemShares, canary: int, alpha: float) -> Outcome:
         """Return the row of the largest share. The difference is between the ends of both intervals."""
-        main, other = (self._largest(rail, arm, alpha / 2) for arm in (0, canary))
+        main, other = (self._largest(shares, arm, alpha / 2) for arm in (0, canary))
         low, high = other.low - main.high, other.high - main.low
         difference = ArmEstimate(other.value - main.value, low, high, main.users + other.users)
-        return Outcome(_subject(rail), self._largest(rail, 0, alpha), self._largest(rail, canary, alpha), difference)
+        return Outcome(name, self._largest(shares, 0, alpha), self._largest(shares, canary, alpha), difference)
 
-    def _largest(self, rail: GuardRail, arm: int, alpha: float) -> ArmEstimate:
-        final = np.arange(len(self.who.arm)) < self.final
-        value, (low, high), users = self.shares[rail.name].largest(final & (self.who.arm == arm), alpha)
+    def _largest(self, shares: ItemShares, arm: int, alpha: float) -> ArmEstimate:
+        value, (low, high), users = shares.largest(self._final_users(arm), alpha)
         return ArmEstimate(value, low, high, users)
 
-    def _result(self, rail: GuardRail, canary: int, alpha: float) -> GuardRailResult:
-        if rail.measure == "exposure":
-            measured = self._largest(rail, canary, alpha)
-            low, high = measured.low - rail.limit, measured.high - rail.limit
-        elif rail.measure == "share":
-            measured = self._sample(self.shares[rail.name].of_value(self.codes[rail]), canary).mean(True, alpha)
-            low, high = measured.low - rail.limit, measured.high - rail.limit
-        else:
-            low, high = self._sample(self._of_users(rail), canary).against(rail.allowed(1.0), alpha)
-        return GuardRailResult(rail, low, high, rail.status(low, high))
+    def _final_users(self, arm: int) -> np.ndarray:
+        """Return a mask of the participants of an arm whose outcomes are final, bool [P]."""
+        return (np.arange(len(self.who.arm)) < self.final) & (self.who.arm == arm)
 
-    def _of_users(self, rail: GuardRail) -> UserOutcome:
-        """Return the outcome of a guard-rail that is relative to the main arm."""
+    def _of_items(self, rail: GuardRail, shares: ItemShares, canary: int, alpha: float) -> GuardRailResult:
+        """Return the result of a guard-rail on a share of the canary's impressions."""
+        if rail.measure == "exposure":
+            measured = self._largest(shares, canary, alpha)
+        else:
+            measured = self._sample(shares.of_value(rail.value), canary).mean(True, alpha)
+        low, high = measured.low - rail.limit, measured.high - rail.limit
+        return GuardRailResult(rail, low, high, rail.status(low, high), shares.note(self._final_users(canary)))
+
+    def _of_users(self, rail: GuardRail, canary: int, alpha: float) -> GuardRailResult:
+        """Return the result of a guard-rail that is relative to the main arm."""
         if rail.measure == "feedback":
-            return self.seen.outcomes[f"feedback.{rail.name}"]
-        if rail.measure == "hours_to_return":
+            outcome = self.seen.outcomes[f"feedback.{rail.name}"]
+        elif rail.measure == "hours_to_return":
             first = self.seen.first_return
-            return UserOutcome(first.hours, (0.0, self.days_ms / HOUR_MS), first.before)
-        return self.seen.outcomes[_OUTCOME_OF[rail.measure]]
+            outcome = UserOutcome(first.hours, (0.0, self.days_ms / HOUR_MS), first.before)
+        else:
+            outcome = self.seen.outcomes[_OUTCOME_OF[rail.measure]]
+        low, high = self._sample(outcome, canary).against(rail.allowed(1.0), alpha)
+        return GuardRailResult(rail, low, high, rail.status(low, high))
 
 
 def _subject(rail: GuardRail) -> str:
