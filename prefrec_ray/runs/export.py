@@ -90,11 +90,8 @@ class TrainedReward:
             return self.net(torch.from_numpy(inputs.astype(np.float32))).numpy()
 
 
-def load_reward(uri: str, sizes: tuple[int, int]) -> TrainedReward:
-    """Load the reward model of a run (its last checkpoint) or of one checkpoint.
-
-    Raises `UserError` if there is none, or if its states and actions have other `sizes`.
-    """
+def load_reward(uri: str) -> TrainedReward:
+    """Load the reward model of a run (its last checkpoint) or of one checkpoint. Raises `UserError` without one."""
     if storage.exists(storage.join(uri, MANIFEST)):
         module = load_module(uri)
     else:
@@ -108,11 +105,5 @@ def load_reward(uri: str, sizes: tuple[int, int]) -> TrainedReward:
     own = {name: module.model_config[name] for name in settings.model_fields if name in module.model_config}
     if not settings(**own).uses_preferences:
         raise UserError(f"{uri}: no learned reward; expected a run with a reward from preferences")
-    own_sizes = (module.observation_space.shape[0], module.action_space.shape[0])
-    if own_sizes != sizes:
-        raise UserError(
-            f"{uri}: found states and actions of {own_sizes[0]} and {own_sizes[1]} numbers, the data set has "
-            f"{sizes[0]} and {sizes[1]}; expected a run on this data set"
-        )
     columns = module.model_config["reward_columns"]
     return TrainedReward(module.reward.network.cpu(), None if columns is None else tuple(columns))

@@ -21,10 +21,6 @@ class TrainSettings(Settings):
     task: Task = "frequency"
     dataset: str | None = None
     seed: Seed = 0
-    start: str | None = Field(
-        default=None,
-        description="run of the same method, whose newest networks are trained on; null: new networks",
-    )
     checkpoint_every: int = Field(default=4, ge=1, description="iterations between checkpoints")
     keep_checkpoints: int = Field(default=2, ge=1)
     validation: ValidationSettings | None = Field(

@@ -14,7 +14,6 @@ from typing import Any
 from prefrec_ray import runtime, storage
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm, on_each_learner
 from prefrec_ray.algorithms.base.config import OfflineConfig
-from prefrec_ray.algorithms.base.module import NetworkWeights
 from prefrec_ray.algorithms.base.policy import policy_of
 from prefrec_ray.algorithms.methods import find_method
 from prefrec_ray.dataset import PreparedDataset
@@ -84,8 +83,6 @@ def start_run(
         try:
             scorer = _selector(settings, dataset, algorithm.offline_data.schedule.iterations, say)
             rows = _restore(algorithm, output, say) if resume else []
-            if settings.start is not None and not rows:
-                _begin_with(algorithm, settings.start)
             storage.make_folder(output)
             write_config(output, settings, dataset, algorithm.config)
             _train(algorithm, settings, output, rows, scorer, report, stage)
@@ -190,16 +187,6 @@ def policy_now(algorithm: OfflineAlgorithm) -> Policy:
     return on_each_learner(algorithm.learner_group, [lambda learner: policy_of(learner.net)])[0]
 
 
-def _begin_with(algorithm: OfflineAlgorithm, run: str) -> None:
-    """Load the networks, without optimizer states, of the newest complete checkpoint of `run`."""
-    with first_whole(reversed(checkpoints(run))) as newest:
-        if newest is None:
-            raise UserError(f"{run}: no complete checkpoint; expected a run with one (train.start)")
-        arrays = NetworkWeights.load(newest[1]).arrays
-    learners = max(1, algorithm.config.num_learners)
-    on_each_learner(algorithm.learner_group, [lambda learner: learner.begin_with(arrays, run)] * learners)
-
-
 def _restore(algorithm: OfflineAlgorithm, output: str, say: Callable[[str], None]) -> list[Row]:
     """Restore the algorithm from the newest complete checkpoint, and return the rows up to it."""
     # Half-written files of a killed run; no other process writes to this folder.
@@ -226,7 +213,7 @@ def _restore(algorithm: OfflineAlgorithm, output: str, say: Callable[[str], None
 def describe(settings: TrainSettings, dataset: str) -> dict[str, Any]:
     """Return the settings and data set that identify a run."""
     return {
-        **settings.model_dump(include={"method", "recipe", "task", "seed", "start", "config", "validation"}),
+        **settings.model_dump(include={"method", "recipe", "task", "seed", "config", "validation"}),
         "dataset": dataset,
     }
 

@@ -101,24 +101,6 @@ def test_a_task_that_is_not_prepared(tiny_dataset: str, tmp_path: Path) -> None:
         start_run(settings(task="mixture"), tiny_dataset, str(tmp_path / "run"))
 
 
-def test_a_run_begins_with_the_networks_of_another(tiny_dataset: str, tmp_path: Path) -> None:
-    """With rates too small to change them it ends with these: all of them, the reward and the targets too."""
-    first, second = str(tmp_path / "first"), str(tmp_path / "second")
-    start_run(settings(), tiny_dataset, first)
-    still = {**SHORT_RUN, **dict.fromkeys(("actor_lr", "critic_lr", "value_lr", "reward_lr", "tau"), 1e-30)}
-    start_run(settings(start=first, seed=1, config=still), tiny_dataset, second)
-    begun, ended = (NetworkWeights.load(checkpoints(run)[-1]).arrays for run in (first, second))
-    networks = [name for name in begun if not name.startswith("reward.") or "network" in name]
-    assert len(networks) > 10
-    for name in networks:
-        np.testing.assert_allclose(ended[name], begun[name], rtol=1e-2, atol=1e-3, err_msg=name)
-    with pytest.raises(UserError, match=r"nowhere: no complete checkpoint; expected a run with one"):
-        start_run(settings(start=str(tmp_path / "nowhere")), tiny_dataset, str(tmp_path / "third"))
-    wide = {**SHORT_RUN, "hidden_sizes": (9, 9)}
-    with pytest.raises(UserError, match=r"first: found networks of another method or size"):
-        start_run(settings(start=first, config=wide), tiny_dataset, str(tmp_path / "third"))
-
-
 def test_a_stopped_run_resumes_to_the_same_policy(
     tiny_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

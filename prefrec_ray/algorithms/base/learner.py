@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,7 +24,6 @@ from prefrec_ray.algorithms.feed.shards import ACTIONS, LABELS, OBS
 from prefrec_ray.algorithms.losses import actor_loss, behavior_cloning_loss, td_loss
 from prefrec_ray.algorithms.reward.model import RewardState, moments
 from prefrec_ray.algorithms.reward.update import autocast, mean_metrics, preference_gradient, update_metrics
-from prefrec_ray.errors import UserError
 from prefrec_ray.memory import keep_freed_memory
 from prefrec_ray.policy.networks.adam import Adam
 
@@ -175,16 +174,6 @@ class OfflineLearner(TorchLearner):
             labelled = {**batch, LABELS: self.net.reward.label(batch)}
             with torch.autocast(self.device.type, enabled=False):  # data stay float32 in any precision
                 return self._rotation.of_batch(labelled, self._transitions, self.update_index)
-
-    def begin_with(self, arrays: Mapping[str, np.ndarray], where: str) -> None:
-        """Start from networks of another run. Raises `UserError`, prefixed by `where`, if sizes differ."""
-        try:
-            self.net.load_state_dict({name: torch.tensor(array) for name, array in arrays.items()})
-        except RuntimeError as error:
-            problem = str(error).splitlines()[-1].strip()
-            raise UserError(
-                f"{where}: found networks of another method or size ({problem}); expected the same"
-            ) from error
 
     # --- the reward model ---------------------------------------------------------------------------------------------
 
