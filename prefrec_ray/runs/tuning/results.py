@@ -20,6 +20,7 @@ from prefrec_ray.runs.export import export_policy
 from prefrec_ray.runs.train import build_config, write_config, write_rows
 from prefrec_ray.runs.tuning.settings import TuneSettings
 from prefrec_ray.runs.tuning.space import train_settings
+from prefrec_ray.runs.tuning.trial import SweepPlan
 
 #: Columns of time, which differ from run to run; the last ones of the table.
 CLOCK = (
@@ -112,15 +113,16 @@ def best_settings(rows: Sequence[Row], settings: TuneSettings) -> dict[str, Best
     return {task: max(bests, key=lambda best: sign * best.mean) for task, bests in by_task.items() if bests}
 
 
-def write_best(output: str, rows: Sequence[Row], settings: TuneSettings, dataset: str) -> None:
+def write_best(plan: SweepPlan, rows: Sequence[Row]) -> None:
     """Write the best settings: SWEEP/best.yaml, or best_TASK.yaml for each of several tasks."""
+    settings = plan.settings
     for task, best in best_settings(rows, settings).items():
         row = best.rows[0]
         searched = {key: row[key] for key in settings.spaces_of(row["method"])}  # null is a value too
         config = {**settings.base, **searched}
         section = {
             **{key: row[key] for key in ("method", "recipe", "task")},
-            "dataset": dataset,
+            "dataset": plan.dataset,
             "seed": row["seed"],
             "config": {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()},
             "validation": settings.validation and settings.validation.model_dump(mode="json"),
@@ -128,21 +130,21 @@ def write_best(output: str, rows: Sequence[Row], settings: TuneSettings, dataset
         keys = "".join(f", {key} {value}" for key, value in searched.items())
         head = f"# {best.metric}: {best.mean:.6g} ({best.seeds}), {row['trial']}{keys}\n"
         name = "best.yaml" if len(settings.task) == 1 else f"best_{task}.yaml"
-        storage.write_text(storage.join(output, name), head + yaml.safe_dump({"train": section}, sort_keys=False))
+        storage.write_text(storage.join(plan.output, name), head + yaml.safe_dump({"train": section}, sort_keys=False))
 
 
-def write_run(output: str, ended: Any, settings: TuneSettings, dataset: str) -> None:
+def write_run(plan: SweepPlan, ended: Any) -> None:
     """Complete the trial's folder to a run like `prefrec train`, and export the policy of its best checkpoint.
 
     If a resume repeated an iteration, its last row counts.
     """
     trial = ended.config["trial"]
-    folder = storage.join(output, trial["name"])
-    run = train_settings(settings, trial)
+    folder = storage.join(plan.output, trial["name"])
+    run = train_settings(plan.settings, trial, plan.bf16)
     lines = storage.read_text(storage.join(folder, "result.json")).splitlines()
     rows = {row["training_iteration"]: row for row in map(json.loads, lines)}
     write_rows(folder, [{name: finite(row.get(name)) for name in row["reported"]} for _, row in sorted(rows.items())])
-    write_config(folder, run, dataset, build_config(run, dataset))
-    policy = storage.join(output, "policies", trial["name"])
+    write_config(folder, run, plan.dataset, build_config(run, plan.dataset))
+    policy = storage.join(plan.output, "policies", trial["name"])
     storage.remove(policy)
     export_policy(storage.join(folder, posixpath.basename(_kept(ended).checkpoint.path)), policy)

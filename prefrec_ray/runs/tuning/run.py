@@ -54,19 +54,28 @@ def sweep(
     reported, another process that tunes there.
     """
     with storage.claimed(output):
-        plan = prepare_sweep(settings, dataset, output, resume, report, where)
-        return run_sweep(plan, resume, report, say, show)
+        plan = _prepare(settings, dataset, output, resume, report, where)
+        SweepProgress.calls = report, say
+        trainable = tune.with_parameters(SweepTrial, plan=plan)
+        _tuner(plan, tune.with_resources(trainable, partial(resources, settings=plan.settings)), resume).fit()
+        report(STAGE, 100, 100)
+        system, path = storage.filesystem(plan.output)
+        ended = tune.ExperimentAnalysis(path, storage_filesystem=system).trials
+        rows = results.trial_rows(ended, plan.settings)
+        storage.write_csv(storage.join(plan.output, "trials.csv"), rows)
+        for trial in ended:
+            if trial.status == "TERMINATED" and trial.last_result.get("finished"):
+                results.write_run(plan, trial)
+        results.write_best(plan, rows)
+        show(rows)
+        _check(plan.output, rows, plan.settings.metric)
+    return rows
 
 
-def prepare_sweep(
-    settings: TuneSettings,
-    dataset: str,
-    output: str,
-    resume: bool = False,
-    progress: Progress = silent,
-    where: str = "tune",
+def _prepare(
+    settings: TuneSettings, dataset: str, output: str, resume: bool, progress: Progress, where: str
 ) -> SweepPlan:
-    """Check everything and load the shared data, as the first part of `sweep`."""
+    """Check everything, write sweep.json and load the shared data."""
     dataset, output = storage.absolute(dataset), storage.absolute(output)
     settings = checked(settings, where)
     description = {"dataset": dataset, "settings": settings.model_dump(mode="json")}
@@ -74,12 +83,11 @@ def prepare_sweep(
     if before:
         check_own(output)
     runtime.start_ray()
-    chosen = _chosen(settings)
+    # Trials that cover the data and rewards of every choice of a searcher, or all trials.
+    chosen = space.corners(settings) if settings.searcher == "optuna" else space.trials(settings)
     _check_fits(settings, chosen, where)
     bf16 = before.get("bf16") or _bf16(settings, chosen, where)
-    settings = space.with_precision(settings, bf16)
-    chosen = _chosen(settings)
-    runs = [space.train_settings(settings, trial) for trial in chosen]
+    runs = [space.train_settings(settings, trial, bf16) for trial in chosen]
     for run in runs:
         build_config(run, dataset, where).validate()
     scorer = None
@@ -93,38 +101,7 @@ def prepare_sweep(
     shares_rewards = settings.searcher == "random" or not space.draws_reward(settings)
     rewards = storage.join(output, "rewards")
     shared = share(runs, dataset, runs if shares_rewards else [], rewards, settings.resources, progress)
-    return SweepPlan(settings, dataset, shared, scorer, output)
-
-
-def run_sweep(
-    plan: SweepPlan,
-    resume: bool = False,
-    report: Report = silent,
-    say: Callable[[str], None] = lambda line: None,
-    show: Callable[[Sequence[Row]], None] = lambda rows: None,
-) -> list[Row]:
-    """Run the trials and write the results, as the second part of `sweep`."""
-    SweepProgress.calls = report, say
-    settings, output = plan.settings, plan.output
-    trainable = tune.with_resources(tune.with_parameters(SweepTrial, plan=plan), partial(resources, settings=settings))
-    _tuner(plan, trainable, resume).fit()
-    report(STAGE, 100, 100)
-    system, path = storage.filesystem(output)
-    ended = tune.ExperimentAnalysis(path, storage_filesystem=system).trials
-    rows = results.trial_rows(ended, settings)
-    storage.write_csv(storage.join(output, "trials.csv"), rows)
-    for trial in ended:
-        if trial.status == "TERMINATED" and trial.last_result.get("finished"):
-            results.write_run(output, trial, settings, plan.dataset)
-    results.write_best(output, rows, settings, plan.dataset)
-    show(rows)
-    _check(output, rows, settings.metric)
-    return rows
-
-
-def _chosen(settings: TuneSettings) -> list[space.Trial]:
-    """Return all trials, or trials that cover the data and rewards of every choice of a searcher."""
-    return space.corners(settings) if settings.searcher == "optuna" else space.trials(settings)
+    return SweepPlan(settings, dataset, shared, scorer, output, bf16)
 
 
 def _bf16(settings: TuneSettings, chosen: list[space.Trial], where: str) -> str:

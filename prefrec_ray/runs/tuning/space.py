@@ -79,8 +79,11 @@ def draw(space: Space, random: Callable[[], float]) -> Any:
     return low + random() * (high - low)
 
 
-def train_settings(settings: TuneSettings, chosen: Trial) -> TrainSettings:
-    """Return the settings with which `prefrec train` would run this trial."""
+def train_settings(settings: TuneSettings, chosen: Trial, bf16: str = "bf16") -> TrainSettings:
+    """Return the settings with which `prefrec train` would run this trial, with the precision `bf16` for bf16."""
+    config = {**settings.base, **chosen["config"]}
+    if config.get("precision") == "bf16":
+        config["precision"] = bf16
     return TrainSettings(
         method=chosen["method"],
         recipe=chosen["recipe"],
@@ -88,23 +91,8 @@ def train_settings(settings: TuneSettings, chosen: Trial) -> TrainSettings:
         seed=chosen["seed"],
         checkpoint_every=settings.checkpoint_every,
         keep_checkpoints=settings.keep_checkpoints,
-        config={**settings.base, **chosen["config"]},
+        config=config,
     )
-
-
-def with_precision(settings: TuneSettings, precision: str) -> TuneSettings:
-    """Return `settings` with `precision` in place of bf16."""
-
-    def settled(values: list[Any] | None) -> list[Any] | None:
-        return None if values is None else [precision if value == "bf16" else value for value in values]
-
-    changed: dict[str, Any] = {}
-    if settings.base.get("precision") == "bf16":
-        changed["base"] = {**settings.base, "precision": precision}
-    if (searched := settings.search.get("precision")) is not None:
-        values = {"grid": settled(searched.grid), "choice": settled(searched.choice)}
-        changed["search"] = {**settings.search, "precision": searched.model_copy(update=values)}
-    return settings.model_copy(update=changed)
 
 
 def _random(key: str, number: int) -> Callable[[], float]:

@@ -8,7 +8,9 @@ from typing import Any
 from prefrec_ray.cli.config import open_section
 from prefrec_ray.runs.tuning.results import write_best
 from prefrec_ray.runs.tuning.settings import TuneSettings
+from prefrec_ray.runs.tuning.shared import Shared
 from prefrec_ray.runs.tuning.space import trials
+from prefrec_ray.runs.tuning.trial import SweepPlan
 
 
 def test_null_of_the_best_trial_takes_the_place_of_a_value_of_base(tmp_path: Path) -> None:
@@ -19,7 +21,8 @@ def test_null_of_the_best_trial_takes_the_place_of_a_value_of_base(tmp_path: Pat
     section = {"method": ["PrefRec", "IL"], "search": search, "base": {"updates_per_iteration": 5}}
     settings = TuneSettings.model_validate({**section, "metric": "values/q_mean"})
     for method, keys in (("PrefRec", {"expectile": 0.6}), ("IL", {})):
-        write_best(str(tmp_path), [_row(trial, settings, method) for trial in trials(settings)], settings, "data")
+        plan = SweepPlan(settings, "data", Shared(), None, str(tmp_path), "bf16")
+        write_best(plan, [_row(trial, settings, method) for trial in trials(settings)])
         best = open_section(str(tmp_path / "best.yaml"), "train")
         assert best.method == method
         assert best.config == {"updates_per_iteration": None, **keys}

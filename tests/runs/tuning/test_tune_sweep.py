@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -22,7 +21,7 @@ from ray import tune
 from prefrec_ray import storage
 from prefrec_ray.cli.config import open_section
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.settings import ValidationSettings
+from prefrec_ray.evaluation.selection.validation import ValidationScorer
 from prefrec_ray.policy import Policy
 from prefrec_ray.reports.load import load_runs
 from prefrec_ray.runs.checkpoints import checkpoints
@@ -30,7 +29,7 @@ from prefrec_ray.runs.export import export_policy
 from prefrec_ray.runs.train import COLUMNS, start_run
 from prefrec_ray.runs.tuning import results, run
 from prefrec_ray.runs.tuning.results import CLOCK
-from prefrec_ray.runs.tuning.run import prepare_sweep, run_sweep, sweep
+from prefrec_ray.runs.tuning.run import sweep
 from prefrec_ray.runs.tuning.trial import SweepTrial
 
 SECTION: dict[str, Any] = {
@@ -269,19 +268,17 @@ def test_a_sweep_keeps_the_policies_that_train_keeps(
 ) -> None:
     output = tmp_path / "sweep"
     # The real scorer cannot read histories as short as these.
-    plan = prepare_sweep(
-        open_section(write(tmp_path, {**SECTION, "method": "IL", "seeds": [0]}), "tune"), tiny_dataset, str(output)
-    )
-    validated = {"metric": "validation/preference", "mode": "max", "validation": ValidationSettings(every=3)}
-    settings = plan.settings.model_copy(update=validated)
-    (row,) = run_sweep(replace(plan, settings=settings, scorer=first_is_best()))
+    monkeypatch.setattr(ValidationScorer, "prepare", lambda *arguments: first_is_best())
+    section = {**SECTION, "method": "IL", "seeds": [0], "metric": "validation/preference", "mode": "max"}
+    section["validation"] = {"every": 3, "estimators": ["preference"]}
+    settings = open_section(write(tmp_path, section), "tune")
+    (row,) = sweep(settings, tiny_dataset, str(output))
     assert row["training_iteration"] > row["policy_iteration"] == 3
     assert row["validation/preference"] == pytest.approx(1 / 3)
 
     # Training with best.yaml gives the same policy.
     best = open_section(str(output / "best.yaml"), "train")
     assert best.validation == settings.validation
-    monkeypatch.setattr("prefrec_ray.runs.train.ValidationScorer.prepare", lambda *arguments: first_is_best())
     start_run(best, tiny_dataset, str(tmp_path / "run"))
     kept, alone = (output / "policies" / row["trial"], tmp_path / "run" / "policy")
     assert (kept / "actor.npz").read_bytes() == (alone / "actor.npz").read_bytes()
