@@ -8,7 +8,6 @@ import pytest
 from matplotlib.figure import Figure
 from sweep_folder import UPDATES, score, settings, write_evaluation, write_sweep
 
-from prefrec_ray.reports.style import DARK
 from prefrec_ray.reports.sweep import figures as sweep_figures
 from prefrec_ray.reports.sweep.load import Sweep, load_sweep
 from prefrec_ray.reports.sweep.scores import measures
@@ -60,10 +59,6 @@ def figures_of(sweep: Sweep, task: str = "depth") -> dict[str, Figure]:
     return {caption: figure for figure, caption in sweep_figures.by_keys(sweep, measures(sweep)[0], task)}
 
 
-def heat_map(figure: Figure) -> np.ndarray:
-    return np.ma.filled(figure.axes[0].images[0].get_array(), np.nan)
-
-
 def test_one_gridded_number_is_a_line(tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     trials = write_sweep(folder, settings(method="PrefRec", search=EXPECTILES))
@@ -91,45 +86,23 @@ def test_one_gridded_word_has_even_steps_and_a_line_per_method_that_has_it(tmp_p
     assert {text.get_text() for text in axes.get_legend().get_texts()} == {"TD3_BC", "IQL"}
 
 
-def test_two_gridded_keys_are_a_heat_map(tmp_path: Path) -> None:
+def test_two_gridded_keys_are_a_line_per_value_of_the_second(tmp_path: Path) -> None:
     def status(trial: Trial) -> str:
         return "failed" if trial["config"] == {"gamma": 0.97, "expectile": 0.5} else "finished"
 
-    search = {"gamma": {"grid": [0.97, 0.8]}, "expectile": {"grid": [0.5, 0.9, 0.7]}}
+    search = {"gamma": {"grid": [0.97, 0.8]}, "expectile": {"grid": [0.5, 0.9]}}
     trials = write_sweep(tmp_path / "sweep", settings(method="PrefRec", search=search), status)
-    (figure,) = figures_of(load_sweep(f"{tmp_path}/sweep")).values()
-    axes = figure.axes[0]
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("gamma", "expectile")
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["0.8", "0.97"]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["0.5", "0.7", "0.9"]
-    expected = np.array([[mean_score(trials, gamma=g, expectile=e) for g in (0.8, 0.97)] for e in (0.5, 0.7, 0.9)])
-    expected[0, 1] = np.nan
-    np.testing.assert_allclose(heat_map(figure), expected)
-    assert axes.texts[1].get_text() == "–"
-    # Numbers keep their colors on a dark page: the cells do, too.
-    drawn = {text.get_color().upper() for text in axes.texts if text.get_text() != "–"}
-    assert len(drawn) == 2
-    assert not drawn & set(DARK)
-    assert figure.axes[1].yaxis.label.get_color() in DARK
-    (best,) = axes.patches
-    row, column = np.unravel_index(np.nanargmax(expected), expected.shape)
-    assert best.get_xy() == (column - 0.5, row - 0.5)
-
-
-def test_three_gridded_keys_are_a_heat_map_per_value_on_one_scale(tmp_path: Path) -> None:
-    search = {key: {"grid": values} for key, values in {"gamma": [0.8, 0.97], "expectile": [0.5, 0.7]}.items()}
-    search |= {"finetune_reward": {"grid": [True, False]}}
-    trials = write_sweep(tmp_path / "sweep", settings(method="PrefRec", search=search))
     figures = figures_of(load_sweep(f"{tmp_path}/sweep"))
-    assert list(figures) == [f"depth, finetune_reward={value}, by gamma and expectile" for value in (True, False)]
-    for figure, value in zip(figures.values(), (True, False), strict=True):
-        means = [
-            [mean_score(trials, gamma=g, expectile=e, finetune_reward=value) for g in (0.8, 0.97)] for e in (0.5, 0.7)
-        ]
-        np.testing.assert_allclose(heat_map(figure), means)
-    limits = {figure.axes[0].images[0].get_clim() for figure in figures.values()}
-    assert len(limits) == 1
-    assert sum(len(figure.axes[0].patches) for figure in figures.values()) == 1
+    assert list(figures) == ["depth, by gamma"]
+    axes = figures["depth, by gamma"].axes[0]
+    assert axes.get_xlabel() == "gamma"
+    lines = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    assert set(lines) == {"PrefRec expectile=0.5", "PrefRec expectile=0.9"}
+    for expectile, gammas in ((0.5, [0.8]), (0.9, [0.8, 0.97])):
+        line = lines[f"PrefRec expectile={expectile}"]
+        assert list(line.get_xdata()) == gammas
+        expected = [mean_score(trials, gamma=gamma, expectile=expectile) for gamma in gammas]
+        np.testing.assert_allclose(line.get_ydata(), expected)
 
 
 def mean_score(trials: list[Trial], **config: Any) -> float:
@@ -163,8 +136,8 @@ def test_a_search_shows_every_trial_and_the_best_finished_one(tmp_path: Path) ->
     assert [label.get_text() for label in gamma.get_xticklabels()] == ["0.9", "0.97"]
 
 
-def test_four_gridded_keys_are_dots_by_each_of_them(tmp_path: Path) -> None:
-    keys = ("gamma", "tau", "expectile", "actor_lr")
+def test_three_gridded_keys_are_dots_by_each_of_them(tmp_path: Path) -> None:
+    keys = ("gamma", "tau", "expectile")
     search = {key: {"grid": [0.001, 0.9]} for key in keys}
     write_sweep(tmp_path / "sweep", settings(method="PrefRec", task="depth", seeds=[0], search=search))
     assert list(figures_of(load_sweep(f"{tmp_path}/sweep"))) == [f"depth, by {key}" for key in keys]

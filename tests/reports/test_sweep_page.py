@@ -101,7 +101,7 @@ def test_a_sweep_of_which_nothing_finished_still_has_a_page(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("search", "keys", "images"),
     [
-        # Two learning curves for each of two tasks, and for two measures of each task one line, one heat map, two dots.
+        # Two curves for each of two tasks, and for two measures of each task a figure of lines or two of dots.
         ({"expectile": {"grid": [0.5, 0.9]}}, "expectile", 4 + 4),
         (
             {"pretrain_epochs": {"grid": [3, 0]}, "finetune_reward": {"grid": [True, False]}},

@@ -1,26 +1,22 @@
-"""Figures of a sweep: learning curves, and a score by the searched keys as a line, heat maps or dots."""
+"""Figures of a sweep: learning curves, and a score by the searched keys as lines or dots."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from prefrec_ray.evaluation.results.names import LOGGING_POLICY, subject_title
 from prefrec_ray.reports.load import Run
-from prefrec_ray.reports.style import COLOURS, GREY, INK, LINES, RC, legend, note, panel, wrapped
+from prefrec_ray.reports.style import COLOURS, GREY, INK, LINES, legend, note, panel
 from prefrec_ray.reports.sweep.load import FINISHED, STOPPED, Sweep, Trial, grouped, short
 from prefrec_ray.reports.sweep.scores import Measure, metric_of
 from prefrec_ray.reports.sweep.table import seed_mean
 
 BEST = COLOURS[1]
-#: Numbers on a heat map, whose colors are the same on a white and a dark page.
-ON_BRIGHT, ON_DEEP = "#101010", "#FDFDFD"
 Drawn = tuple[Figure, str]  # with its alternative text
 
 
@@ -62,8 +58,8 @@ def seed_curves(runs: Sequence[Run], column: str) -> tuple[np.ndarray, np.ndarra
 def by_keys(sweep: Sweep, measure: Measure, task: str) -> list[Drawn]:
     """Return the figures of a score by the searched keys.
 
-    One gridded key: a line per method and recipe. Two: a heat map. Three: a heat map per value of the third. More, or
-    drawn keys: the trials as dots, one figure per key.
+    One or two gridded keys: a line over the first key per method, recipe and value of the second. More, or drawn keys:
+    the trials as dots, one figure per key.
     """
     scored = [trial for trial in sweep.trials if trial.task == task and trial.name in measure.scores]
     by_recipe = grouped(scored, lambda trial: (sweep.method_name(trial.method), trial.recipe))
@@ -75,10 +71,10 @@ def by_keys(sweep: Sweep, measure: Measure, task: str) -> list[Drawn]:
         title = f"{label}, {task}" if len(by_recipe) > 1 else task
         keys = [key for key in trials[0].keys if len({trial.keys[key] for trial in trials}) > 1]
         grids = all(sweep.settings.search[key].kind == "grid" for key in keys)
-        if grids and len(keys) == 1:
-            lines.setdefault(keys[0], {})[label] = trials
-        elif grids and len(keys) in (2, 3):
-            drawn += _heat_maps(measure, title, keys, trials)
+        if grids and len(keys) in (1, 2):
+            for trial in trials:
+                name = " ".join([label, *(f"{key}={short(trial.keys[key])}" for key in keys[1:])])
+                lines.setdefault(keys[0], {}).setdefault(name, []).append(trial)
         else:
             drawn += [(_dots(sweep, measure, title, trials, key), f"{title}, by {key}") for key in keys]
     return [(_lines(measure, task, key, by_label), f"{task}, by {key}") for key, by_label in lines.items()] + drawn
@@ -129,40 +125,6 @@ def ordered(values: Sequence[Any]) -> list[Any]:
 
 def _numeric(values: Sequence[Any]) -> bool:
     return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-
-
-def _heat_maps(measure: Measure, title: str, keys: Sequence[str], trials: Sequence[Trial]) -> list[Drawn]:
-    """Draw means over seeds by the first two keys, one figure per value of the third key, on one scale of colours."""
-    cells = grouped(trials, lambda trial: tuple(trial.keys[key] for key in keys))
-    means = {at: float(np.mean([score.value for score in measure.select(seeds)])) for at, seeds in cells.items()}
-    columns, rows, *third = (ordered(values) for values in zip(*means, strict=True))
-    drawn = []
-    for rest in [(value,) for value in third[0]] if third else [()]:
-        grid = np.array([[means.get((column, row, *rest), np.nan) for column in columns] for row in rows])
-        name = ", ".join([title, *(f"{keys[2]}={short(value)}" for value in rest)])
-        figure, axes = panel(name, keys[0], keys[1], width=4.5, height=2.0 + 0.5 * len(rows))
-        axes.set_xticks(range(len(columns)), map(short, columns))
-        axes.set_yticks(range(len(rows)), map(short, rows))
-        _fill(figure, axes, measure, grid, list(means.values()))
-        drawn.append((figure, f"{name}, by {keys[0]} and {keys[1]}"))
-    return drawn
-
-
-def _fill(figure: Figure, axes: Axes, measure: Measure, grid: np.ndarray, means: Sequence[float]) -> None:
-    """Draw the cells of a heat map; `means` are the values of all heat maps on the same scale of colours."""
-    low, high = min(means), max(means)
-    image = axes.imshow(grid, cmap="viridis", aspect="auto", origin="lower", vmin=low, vmax=high)
-    for (row, column), value in np.ndenumerate(grid):
-        if np.isnan(value):
-            axes.text(column, row, "–", ha="center", va="center", color=GREY)
-            continue
-        colour = ON_BRIGHT if 2 * value > low + high else ON_DEEP
-        axes.text(column, row, measure.text(value), ha="center", va="center", color=colour, fontsize=9)
-        if value == measure.best(means):
-            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec=BEST, lw=3, clip_on=False))
-    axes.grid(visible=False)
-    with matplotlib.rc_context(RC):
-        figure.colorbar(image, ax=axes).set_label(wrapped(measure.metric.axis), size=9)
 
 
 def _dots(sweep: Sweep, measure: Measure, title: str, trials: Sequence[Trial], key: str) -> Figure:

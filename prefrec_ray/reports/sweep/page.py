@@ -23,7 +23,7 @@ from prefrec_ray.runs.columns import SCORES
 #: Policies that the first screen shows unfolded: the table of scores is the point of the page.
 SHOWN = 3
 POINTS = (
-    "Lines and cells: mean over seeds; bars: 95 % interval over seeds (Student's t); small dots: the seeds. In a "
+    "Lines: mean over seeds; bars: 95 % interval over seeds (Student's t); small dots: the seeds. In a "
     "search every dot is a trial. Orange: the best one; grey: stopped early by the scheduler, with its last value."
 )
 BAND = "Lines: mean over seeds, at most the eight best at the end; bands: from the lowest to the highest seed."
