@@ -69,19 +69,11 @@ class Lamp:
 
 
 @dataclass(frozen=True)
-class RailRow:
-    """One guard-rail: its text, the measure that was found, and its status."""
-
-    rail: str
-    found: str
-    status: str
-    colour: str
-    sign: str
-
-
-@dataclass(frozen=True)
 class Card:
-    """One policy. `colour` names the verdict, or `caution` if a candidate has one."""
+    """One policy. `colour` names the verdict, or `caution` if a candidate has one.
+
+    `rails` has a colour and a sign for each guard-rail, `items` a title and a share of the impressions.
+    """
 
     title: str
     about: str
@@ -90,19 +82,19 @@ class Card:
     cautions: Sequence[str]
     effects: Sequence[str]
     lamps: Sequence[Lamp]
-    rails: Sequence[RailRow]
+    rails: Sequence[tuple[GuardRailRecord, str, str]]
     rails_about: str
     reasons: Sequence[str]
     truth: str
     served: str
-    items: Sequence[tuple[str, str]]  # title, and share of the impressions
+    items: Sequence[tuple[str, str]]
 
 
 def card(evaluation: Evaluation, case: Case, verdict: PolicyVerdict, titles: Mapping[ItemId, str]) -> Card:
     """Return the card of one policy; `titles`: of items that have one."""
     own = [record for record in evaluation.records if record.subject == case.policy]
     served = evaluation.served.get(case.policy)
-    caution = always_best(own)
+    caution = always_best(evaluation, case.policy)
     cautious = caution and verdict.verdict == "candidate"
     reference = "current" if any(record.gain_over_current is not None for record in own) else "logging"
     return Card(
@@ -113,7 +105,7 @@ def card(evaluation: Evaluation, case: Case, verdict: PolicyVerdict, titles: Map
         cautions=[ALWAYS_BEST] if caution else [],
         effects=[effect.sentence for effect in effects(case)],
         lamps=[_lamp(light, evaluation, case, caution) for light in verdict.lights],
-        rails=[_rail_row(rail) for rail in case.rails],
+        rails=[(rail, RAIL_COLOURS[rail.status], SIGNS[RAIL_COLOURS[rail.status]]) for rail in case.rails],
         rails_about=f"Guard-rails: changes from the {reference} policy, or shares",
         reasons=verdict.reasons,
         truth=" ".join(_truth(record) for record in own if record.estimator == "online"),
@@ -143,8 +135,9 @@ def in_unit(key: str, *values: float) -> str:
     return f"{' to '.join(f'{value / (24 if days else 1):,.1f}' for value in values)} {'days' if days else 'h'}"
 
 
-def always_best(own: Sequence[Record]) -> bool:
+def always_best(evaluation: Evaluation, policy: str) -> bool:
     """Return whether a policy, by its records, always shows the items with the highest scores."""
+    own = (record for record in evaluation.records if record.subject == policy)
     return any((record.provenance or {}).get("rule") == "best" for record in own)
 
 
@@ -178,11 +171,6 @@ def _lamp(light: Light, evaluation: Evaluation, case: Case, caution: bool) -> La
     if (few or always) and colour == "green":
         colour = "amber"
     return Lamp(light.name, title, meaning, colour, SIGNS[colour], lines)
-
-
-def _rail_row(rail: GuardRailRecord) -> RailRow:
-    colour = RAIL_COLOURS[rail.status]
-    return RailRow(rail.rail, rail.found, rail.status, colour, SIGNS[colour])
 
 
 def _about(own: Sequence[Record]) -> str:

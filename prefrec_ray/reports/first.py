@@ -108,7 +108,7 @@ def _headline(held: Sequence[str]) -> str:
 def _chosen(evaluation: Evaluation) -> str:
     """Return the first candidate that draws its items, else the first candidate, else the first policy."""
     candidates = [name for name, one in evaluation.verdicts.items() if one.verdict == "candidate"]
-    drawing = [name for name in candidates if not _is_always_best(evaluation, name)]
+    drawing = [name for name in candidates if not always_best(evaluation, name)]
     return next(iter([*drawing, *candidates, *evaluation.verdicts]))
 
 
@@ -164,7 +164,7 @@ def _risks(evaluation: Evaluation, case: Case) -> Answer:
         )
     if case.cost is not None:
         lines.append(f"{case.policy}: {case.cost}.")
-    best = [name for name in evaluation.verdicts if _is_always_best(evaluation, name)]
+    best = [name for name in evaluation.verdicts if always_best(evaluation, name)]
     if best:
         lines.append(
             f"{', '.join(best)}: always the items with the highest scores. If users show fatigue, this harms, and the "
@@ -209,7 +209,3 @@ def _next(evaluation: Evaluation, case: Case, verdict: PolicyVerdict) -> Answer:
     else:
         text = "Test nothing yet. Collect a longer log, or evaluate more users (evaluate.model.users)."
     return Answer("What to do next?", [text], command=command)
-
-
-def _is_always_best(evaluation: Evaluation, name: str) -> bool:
-    return always_best([record for record in evaluation.records if record.subject == name])

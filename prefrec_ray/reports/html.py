@@ -46,13 +46,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]], classes: Sequence[
     return render("table", columns, list(zip(cells, classes or [""] * len(cells), strict=True)))
 
 
-def figures(items: Sequence[tuple[Figure, str]], captions: bool = True, wide: bool = False) -> Markup:
-    """Return figures with their alternative texts, side by side or each across the page (`wide`).
-
-    `captions`: whether the texts are visible.
-    """
+def figures(items: Sequence[tuple[Figure, str]], captions: bool = True) -> Markup:
+    """Return figures with their alternative texts, side by side. `captions`: whether the texts are visible."""
     drawn = [(base64.b64encode(adaptive(svg(figure))).decode("ascii"), text) for figure, text in items]
-    return render("figures", drawn, captions, wide)
+    return render("figures", drawn, captions)
 
 
 def details(summary: str, part: Markup) -> Markup:
