@@ -24,6 +24,7 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.tuning.settings import ResourceSettings
 from prefrec_ray.runtime.progress import Progress
+from prefrec_ray.runtime.tasks import run_tasks
 
 
 @dataclass(frozen=True)
@@ -83,23 +84,17 @@ def _pretrain_all(
         request = RewardRequest.from_settings(settings, dataset)
         if request is not None:
             data_of.setdefault(request, DataRequest.from_settings(settings, dataset))
-    pending: dict[Any, RewardRequest] = {}
+    saved = {request: storage.join(folder, _name(request)) for request in data_of}
+    missing = [request for request, place in saved.items() if not storage.exists(place)]
+    options = {"num_cpus": resources.cpus, "num_gpus": resources.gpus, "resources": resources.custom}
     device = "cuda" if resources.gpus else "cpu"
-    for request, data in data_of.items():
-        saved = storage.join(folder, _name(request))
-        if storage.exists(saved):
-            shared.rewards[request] = ray.put(_read(saved))
-        else:
-            task = _pretrain.options(num_cpus=resources.cpus, num_gpus=resources.gpus, resources=resources.custom)
-            pending[task.remote(request, shared.data[data], device, resources.gpus)] = request
-    while pending:
-        progress("pre-train rewards: rewards", len(shared.rewards), len(data_of))
-        (ready,), _ = ray.wait(list(pending))
-        request = pending.pop(ready)
-        shared.rewards[request] = ready
-        _write(storage.join(folder, _name(request)), ray.get(ready))
-    if data_of:
-        progress("pre-train rewards: rewards", len(data_of), len(data_of))
+
+    def submit(request: RewardRequest) -> ray.ObjectRef:
+        data = shared.data[data_of[request]]
+        return _pretrain.options(**options).remote(saved[request], request, data, device, resources.gpus)
+
+    run_tasks(submit, missing, "pre-train rewards: rewards", progress, (len(saved) - len(missing), len(saved)))
+    shared.rewards.update({request: ray.put(_read(place)) for request, place in saved.items()})
 
 
 def _label_all(shared: Shared, runs: Sequence[TrainSettings], dataset: PreparedDataset, progress: Progress) -> None:
@@ -118,7 +113,9 @@ def _label_all(shared: Shared, runs: Sequence[TrainSettings], dataset: PreparedD
         progress("label transitions: rewards", len(requests), len(requests))
 
 
-_pretrain = ray.remote(pretrain)
+@ray.remote
+def _pretrain(folder: str, request: RewardRequest, data: LoadedData, device: str, share: float) -> None:
+    _write(folder, pretrain(request, data, device, share))
 
 
 def _name(request: RewardRequest) -> str:
