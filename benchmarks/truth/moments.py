@@ -17,7 +17,7 @@ import numpy as np
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement import levels_against, session_table, user_means
 from prefrec_ray.evaluation.clone import fit_clone
-from prefrec_ray.evaluation.online import world_settings
+from prefrec_ray.evaluation.online import PolicyServer, world_settings
 from prefrec_ray.evaluation.results.names import CONSTANT, IMITATION, LOGGING_POLICY, RANDOM_ITEMS
 from prefrec_ray.evaluation.results.scores import bootstrap_interval
 from prefrec_ray.policy import Policy
@@ -25,7 +25,7 @@ from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.law import ROLLOUT, Choice, CrowdServer, generator
 from prefrec_ray.simulator.logging_policy import LoggingPolicy
 from prefrec_ray.simulator.rollout import History, roll_out
-from prefrec_ray.simulator.servers import FirstOf, PolicyServer, RandomItems
+from prefrec_ray.simulator.servers import FirstOf, RandomItems
 from prefrec_ray.simulator.settings import BLOCK
 from prefrec_ray.simulator.traits import Traits
 from prefrec_ray.simulator.world import World

@@ -17,18 +17,47 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.names import CONSTANT, LOGGING_POLICY, RANDOM_ITEMS, Role, Subject
 from prefrec_ray.evaluation.results.records import Record
 from prefrec_ray.evaluation.results.scores import RESAMPLES
+from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.progress import Progress, silent
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import TASKS, Split, Task, parse
-from prefrec_ray.simulator.law import ROLLOUT, CrowdServer, SimulatedCrowd, generator
+from prefrec_ray.simulator.crowd import FEEDBACK
+from prefrec_ray.simulator.law import ROLLOUT, Choice, CrowdServer, SimulatedCrowd, generator
 from prefrec_ray.simulator.rollout import Outcome, outcome, roll_out
-from prefrec_ray.simulator.servers import FirstOf, OneOfBest, PolicyServer, RandomItems, ServedPolicy
+from prefrec_ray.simulator.servers import FirstOf, OneOfBest, RandomItems
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.world import load_world
 
 Maker = Callable[[SimulatedCrowd, np.random.Generator], CrowdServer]
 
 USERS_A_TASK = 128
+
+
+class PolicyServer:
+    """Serves a policy, whose inputs are the columns of a log. `features`: the user features, as strings.
+
+    The ids of the policy's items are rows of the world's table.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        features: Mapping[str, np.ndarray],
+        rng: np.random.Generator,
+        feedback: Sequence[str] = FEEDBACK,
+    ) -> None:
+        self.policy, self.tracker, self.rng, self.feedback = policy, policy.tracker(features), rng, feedback
+
+    def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
+        """Return items by the policy's serving rule; see `CrowdServer`."""
+        seed = int(self.rng.integers(2**32))
+        exclude = None if excluded is None else excluded[:, self.policy.items.ids]
+        served = self.policy.serve(self.tracker.states(time_ms), 1, exclude, seed, self.tracker.recent())
+        return Choice(served.items[:, 0], served.propensities[:, 0])
+
+    def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
+        """Update the states of the users; see `CrowdServer`."""
+        self.tracker.observe(time_ms, rows, dict(zip(self.feedback, feedback.T, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -91,10 +120,10 @@ class _World:
 
 def evaluate_online(
     dataset: PreparedDataset,
-    policies: Mapping[str, ServedPolicy],
+    policies: Mapping[str, Policy],
     tasks: Sequence[Task] = TASKS,
     how: RollOut = RollOut(),
-    controls: Mapping[str, ServedPolicy] | None = None,
+    controls: Mapping[str, Policy] | None = None,
     progress: Progress = silent,
 ) -> list[Record]:
     """Roll out every policy from the first impression on, with new noise. Returns one record per task and subject.
@@ -110,13 +139,13 @@ def evaluate_online(
     world = _World.from_dataset(dataset, how)
     makers = _controls(dataset, list(load_world(world.settings).controls))
     subjects = [Subject(name, name, "control") for name in makers]
-    rolled: list[tuple[Role, Mapping[str, ServedPolicy]]] = [("policy", policies), ("control", controls or {})]
+    rolled: list[tuple[Role, Mapping[str, Policy]]] = [("policy", policies), ("control", controls or {})]
     for role, members in rolled:
         for name, policy in members.items():
             if name in makers:
                 raise UserError(f"policy name '{name}': another subject has this name; expected another name")
             makers[name] = _maker(policy)
-            subjects.append(Subject(name, str(getattr(policy, "provenance", {}).get("method", name)), role))
+            subjects.append(Subject(name, str(policy.provenance.get("method", name)), role))
     runtime.start_ray()
     outcomes = _roll_out_all(world, makers, progress)
     about = {"split": how.split, "requests": how.requests, "seed": how.seed}
@@ -135,7 +164,7 @@ def evaluate_online(
     ]
 
 
-def true_level(dataset: PreparedDataset, policy: ServedPolicy, task: Task, how: RollOut) -> float:
+def true_level(dataset: PreparedDataset, policy: Policy, task: Task, how: RollOut) -> float:
     """Return the value of `evaluate_online` for `policy`, computed in this process without controls.
 
     Users count even if they have no level under the logging policy. NaN if no user has a level.
@@ -174,7 +203,7 @@ def _one_of_best(control: str) -> Maker:
     return lambda crowd, rng: OneOfBest(crowd, crowd.world.controls[control], rng)
 
 
-def _maker(policy: ServedPolicy) -> Maker:
+def _maker(policy: Policy) -> Maker:
     return lambda crowd, rng: PolicyServer(policy, crowd.features, rng, crowd.world.feedback)
 
 

@@ -1,65 +1,15 @@
-"""Servers that choose the items: a policy, and controls with access to the hidden state."""
+"""Servers that choose the items without a policy: controls, some with access to the hidden state."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
-
 import numpy as np
 
-from prefrec_ray.mdp.items import ItemTable, smallest
-from prefrec_ray.mdp.tracker import StateTracker
-from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
+from prefrec_ray.mdp.items import smallest
+from prefrec_ray.simulator.crowd import Crowd
 from prefrec_ray.simulator.law import Choice, Cost, SimulatedCrowd
 
 BEST_ITEMS = 10  # number of items among which a control with the hidden state chooses
 FORESIGHT = 2.0  # of `nutrition`
-
-
-class ServedPolicy(Protocol):
-    """A policy that can be rolled out, such as `prefrec_ray.policy.Policy`."""
-
-    @property
-    def items(self) -> ItemTable:
-        """Return the items; their ids are rows of the world's table."""
-
-    def serve(
-        self,
-        states: np.ndarray,
-        k: int,
-        exclude: Any = None,
-        seed: int | None = None,
-        recent: np.ndarray | None = None,
-    ) -> Any:
-        """Return item ids and propensities [n, k] for states float32 [n, S], except for `exclude`, bool [n, I].
-
-        `recent`: kinds of the users' last impressions, from `StateTracker.recent`.
-        """
-
-    def tracker(self, user_features: Any) -> StateTracker:
-        """Return a tracker of the policy's states for n users without history."""
-
-
-class PolicyServer:
-    """Serves a policy, whose inputs are the columns of a log. `features`: the user features, as strings."""
-
-    def __init__(
-        self,
-        policy: ServedPolicy,
-        features: Mapping[str, np.ndarray],
-        rng: np.random.Generator,
-        feedback: Sequence[str] = FEEDBACK,
-    ) -> None:
-        self.policy, self.tracker, self.rng, self.feedback = policy, policy.tracker(features), rng, feedback
-
-    def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
-        seed = int(self.rng.integers(2**32))
-        exclude = None if excluded is None else excluded[:, self.policy.items.ids]
-        served = self.policy.serve(self.tracker.states(time_ms), 1, exclude, seed, self.tracker.recent())
-        return Choice(served.items[:, 0], served.propensities[:, 0])
-
-    def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
-        self.tracker.observe(time_ms, rows, dict(zip(self.feedback, feedback.T, strict=True)))
 
 
 class IgnoresFeedback:

@@ -18,7 +18,7 @@ from prefrec_ray import storage
 from prefrec_ray.dataset import Metadata, PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation import online
-from prefrec_ray.evaluation.online import RollOut, evaluate_online, true_level
+from prefrec_ray.evaluation.online import PolicyServer, RollOut, evaluate_online, true_level
 from prefrec_ray.evaluation.results.records import Record
 from prefrec_ray.mdp.bulk import HistoryRows, raw_states
 from prefrec_ray.mdp.excluded import ExcludedItems
@@ -30,7 +30,6 @@ from prefrec_ray.policy import Served
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.law import generator
 from prefrec_ray.simulator.rollout import Outcome, roll_out
-from prefrec_ray.simulator.servers import PolicyServer
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.traits import CATEGORIES
 from prefrec_ray.simulator.world import World
@@ -53,6 +52,7 @@ class Constant:
     action: np.ndarray
     items: ItemTable = field(default_factory=lambda: ITEMS)
     seen: list[np.ndarray] = field(default_factory=list)
+    provenance: dict[str, Any] = field(default_factory=dict)
 
     def serve(
         self,
@@ -122,13 +122,12 @@ def write_metadata(folder: Path, world: dict[str, Any] | None) -> None:
 @pytest.fixture(scope="module")
 def records(ray_session: None, dataset: PreparedDataset) -> list[Record]:
     along = WORLD.embeddings @ WORLD.directions[0]
-    policies = {
+    policies: dict[str, Any] = {
         "kale": Constant(WORLD.embeddings[along.argmin()]),
         "chocolate": Constant(WORLD.embeddings[along.argmax()]),
     }
-    return evaluate_online(
-        dataset, policies, how=RollOut(requests=200), controls={"imitation": Constant(np.full(8, 0.1))}
-    )
+    controls: dict[str, Any] = {"imitation": Constant(np.full(8, 0.1))}
+    return evaluate_online(dataset, policies, how=RollOut(requests=200), controls=controls)
 
 
 def by_subject(records: list[Record], task: str) -> dict[str, Record]:
@@ -254,6 +253,6 @@ def test_a_true_level_of_exactly_zero_is_zero(dataset: PreparedDataset, monkeypa
         return Outcome({"depth": zeros, "frequency": np.full(10, np.nan)}, {}, zeros, zeros, zeros)
 
     monkeypatch.setattr(online._World, "roll_out", nobody_ever_above_the_mean)
-    policy = Constant(np.zeros(8))
+    policy: Any = Constant(np.zeros(8))
     assert true_level(dataset, policy, "depth", RollOut(users=10)) == 0.0
     assert np.isnan(true_level(dataset, policy, "frequency", RollOut(users=10)))
