@@ -8,6 +8,7 @@ import time
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from prefrec_ray.cli.console import Config, console, made, pasteable, progress
 from prefrec_ray.errors import UserError
@@ -63,8 +64,6 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the current policy, the canary with the last look at it, and the last nights."""
-    from rich.table import Table
-
     from prefrec_ray import storage
     from prefrec_ray.nightly.folder import LoopFolder
 
@@ -92,9 +91,7 @@ def status(
         console().print(f"last look: {last.line}")
         for rail, state in last.rails.items():
             console().print(f"  {rail}: {state}")
-    table = Table(box=None, pad_edge=False)
-    for column in ("night", "began", "status", "why"):
-        table.add_column(column)
+    table = Table("night", "began", "status", "why", box=None, pad_edge=False)
     for night in nights[-_NIGHTS:]:
         why = night.look.line if night.status == "waiting" and night.look is not None else night.why
         table.add_row(str(night.night), night.began, night.status, why)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Column, Table
 
 from prefrec_ray.cli.console import Host, OwnConfig, Port, console, made, pasteable, progress
 from prefrec_ray.errors import UserError, need
@@ -63,8 +64,6 @@ def compare(
     output: Annotated[str | None, typer.Option("--output", metavar="FILE", help="JSON file to write as well.")] = None,
 ) -> None:
     """Compare canaries with the main arm: levels, depth and return, with intervals that are valid at any time."""
-    from rich.table import Table
-
     from prefrec_ray import storage
     from prefrec_ray.cli.config import load_sections, parse_section
     from prefrec_ray.guard_rails import guard_rails
@@ -79,11 +78,9 @@ def compare(
     if days is None:
         days = settings["loop"].canary.days if "loop" in settings else 7.0
     comparison = compare(events, days, rails=rails, items_of=_items_of(settings, rails))
-    table = Table(box=None, pad_edge=False)
-    table.add_column("")
     by_canary = comparison.canaries
     first = next(iter(by_canary.values()))
-    table.add_column(f"{MAIN} ({first.users[MAIN]:,} users)")
+    table = Table("", f"{MAIN} ({first.users[MAIN]:,} users)", box=None, pad_edge=False)
     for arm, one in by_canary.items():
         table.add_column(f"{arm} ({one.users[arm]:,} users)")
         table.add_column("difference")
@@ -140,8 +137,6 @@ def plan_test(
     power: Annotated[float, typer.Option("--power", min=0.1, max=0.99, help="Probability that a gain is seen.")] = 0.8,
 ) -> None:
     """Show how many users and days a canary needs until a gain is seen, by simulation on the log."""
-    from rich.table import Table
-
     from prefrec_ray.dataset import PreparedDataset
     from prefrec_ray.engagement import MAX_LEVEL
     from prefrec_ray.serving.experiment.compare import ALPHA
@@ -173,9 +168,8 @@ def plan_test(
             seed=0,
             progress=lambda done, total: report("simulate experiments: gains times shares", done, total),
         )
-    table = Table(box=None, pad_edge=False)
-    for column in ("gain (levels)", "share", "users", "of them canary", "days"):
-        table.add_column(column, justify="right")
+    names = ("gain (levels)", "share", "users", "of them canary", "days")
+    table = Table(*(Column(name, justify="right") for name in names), box=None, pad_edge=False)
     for one in plans:
         users = f"more than {MOST_USERS:,}" if one.users is None else f"{one.users:,}"
         canary = "" if one.users is None else f"{round(one.share * one.users):,}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from prefrec_ray.evaluation.results.names import subject_of
@@ -47,9 +47,7 @@ def summary(evaluation: Evaluation, task: str) -> Table:
     """Return a table with one row per subject, sorted by its first estimator in the order of `TITLES`, best first."""
     records = {name: {record.subject: record for record in evaluation.select(task, name)} for name in TITLES}
     records = {name: by_subject for name, by_subject in records.items() if by_subject}
-    table = Table(box=None, pad_edge=False)
-    for column in [f"{task} level", *(TITLES[estimator] for estimator in records), "kind"]:
-        table.add_column(column)
+    table = Table(f"{task} level", *(TITLES[name] for name in records), "kind", box=None, pad_edge=False)
     first: dict[str, Record] = {}
     for by_subject in records.values():
         for record in sorted(by_subject.values(), key=lambda record: -record.value):
@@ -144,11 +142,10 @@ def tried_table(chosen: Chosen) -> Table:
 
     The number of broken guard-rails follows if a rule breaks one.
     """
-    table = Table(box=None, pad_edge=False)
     broken = any(one.broken for one in chosen.tried)
-    names = ("temperature", "variety", "repetition", "window", "scores", "support", "level", "lowest gain")
-    for name in (*names, *(["broken guard-rails"] if broken else [])):
-        table.add_column(name, justify="right")
+    names = ["temperature", "variety", "repetition", "window", "scores", "support", "level", "lowest gain"]
+    names += ["broken guard-rails"] if broken else []
+    table = Table(*(Column(name, justify="right") for name in names), box=None, pad_edge=False)
     for number, one in enumerate(chosen.tried):
         rule = one.rule
         numbers = (rule.temperature, rule.variety, rule.repetition, rule.repetition_window)
@@ -161,9 +158,8 @@ def tried_table(chosen: Chosen) -> Table:
 
 def rails_table(evaluation: Evaluation) -> Table:
     """Return a table with one row per policy and guard-rail."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("policy", "guard-rail", "found", "status"):
-        table.add_column(name, no_wrap=name != "policy")
+    measured = (Column(name, no_wrap=True) for name in ("guard-rail", "found", "status"))
+    table = Table("policy", *measured, box=None, pad_edge=False)
     for policy, rails in evaluation.guard_rails.items():
         for rail in rails:
             table.add_row(Text(policy), Text(rail.rail), Text(rail.found), Text(rail.status, RAIL_STYLES[rail.status]))
