@@ -7,7 +7,6 @@ import logging
 import os
 import shlex
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,6 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import prefrec_ray
 from prefrec_ray import storage
@@ -76,7 +74,6 @@ def headers() -> dict[str, str]:
 
 def cluster_version(address: str) -> str:
     """Return the Ray version of the dashboard at `address`. Raises `UserError` like `connect`."""
-    _knock(address)
     status, answer = _get(address, "/api/version", headers())
     if status == 401:
         raise UserError(
@@ -95,31 +92,21 @@ def asks_for_token(address: str) -> bool:
     return _get(address, "/api/jobs/", {})[0] in (401, 403)
 
 
-def _knock(address: str) -> None:
-    """Raise `UserError` if nothing listens. A plain connection fails sooner than Ray's clients."""
-    try:
-        parts = urlsplit(address)
-    except ValueError:  # half an IPv6 address
-        parts = urlsplit("")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"{address}: found no address of a dashboard; expected a URL such as {DEFAULT_ADDRESS}")
-    try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        socket.create_connection((parts.hostname, port), timeout=PATIENCE).close()
-    except (OSError, ValueError) as error:
-        reason = "no answer" if isinstance(error, TimeoutError) else getattr(error, "strerror", None) or str(error)
-        raise UserError(
-            f"{address}: found no server ({reason}); expected a cluster's dashboard: "
-            f"is it up, and the port forwarded (ray dashboard, kubectl port-forward, ssh -L)?"
-        ) from error
-
-
 def _get(address: str, path: str, shown: dict[str, str]) -> tuple[int, Any]:
-    """Return status and JSON (None: not JSON) of the reply at `address`."""
+    """Return status and JSON (None: not JSON) of the reply at `address`. Raises `UserError` without a reply."""
     import requests
 
     try:
         response = requests.get(f"{address}{path}", headers=shown, timeout=PATIENCE)
+    except ValueError as error:  # not a URL, or another scheme than HTTP
+        raise UserError(
+            f"{address}: found no address of a dashboard; expected a URL such as {DEFAULT_ADDRESS}"
+        ) from error
+    except requests.ConnectionError as error:
+        raise UserError(
+            f"{address}: found no server; expected a cluster's dashboard: "
+            f"is it up, and the port forwarded (ray dashboard, kubectl port-forward, ssh -L)?"
+        ) from error
     except requests.RequestException as error:
         raise UserError(f"{address}: found no dashboard of Ray ({type(error).__name__}); expected its URL") from error
     try:

@@ -53,7 +53,6 @@ def simulate(settings: SimulateSettings, output: str, progress: Progress = silen
             "user_features": {name: list(categories) for name, categories in world.categories.items()},
             # Embeddings, if the items have them, are used instead of categories.
             "item_features": [] if "embedding" in items.column_names else items.column_names[1:],
-            "propensity": True,
             "reward": "satisfaction" if settings.truth else None,
             "world": settings.model_dump(mode="json"),
             "counts": {"users": settings.users, "items": settings.items, "interactions": sum(rows)},

@@ -10,7 +10,7 @@ from prefrec_ray.logs.readers.simulator import open_log
 from prefrec_ray.logs.sources import SimulatorSource
 
 OF_SERVER = {
-    "schema_version": 1,
+    "schema_version": 2,
     "log_id": "0123abcd",
     "item_ids": "int64",
     "feedback": ["like"],
@@ -27,13 +27,11 @@ OF_SERVER = {
         ("log", "found schema version None; expected 1"),
         ({"schema_version": 2}, "found schema version 2; expected 1"),
         ({"schema_version": 1}, "key 'feedback' is missing; expected a log of `prefrec simulate`"),
-        (OF_SERVER, "key 'reward' is missing; .* (kind: events reads the folder of a server)"),
+        (OF_SERVER, "found schema version 2; expected 1 (kind: events reads the folder of a server)"),
     ],
 )
 def test_another_log_json_is_one_line(tmp_path: Path, about: object, words: str) -> None:
     (tmp_path / "log.json").write_text(json.dumps(about))
     with pytest.raises(UserError) as caught:
         open_log(SimulatorSource(kind="simulator", path=str(tmp_path)))
-    begin, _, end = words.partition(".* ")
-    assert str(caught.value).startswith(f"{tmp_path}/log.json: {begin}")
-    assert str(caught.value).endswith(end)
+    assert str(caught.value) == f"{tmp_path}/log.json: {words}"

@@ -26,15 +26,13 @@ def open_log(source: SimulatorSource, seed: int = 0, side: Side | None = None) -
     log = storage.read_json(about)
     version = log.get("schema_version") if isinstance(log, dict) else None
     if version != SCHEMA_VERSION:
-        raise UserError(f"{about}: found schema version {version}; expected {SCHEMA_VERSION}")
-    missing = [key for key in ("feedback", "reward", "user_features", "world") if key not in log]
+        of_server = " (kind: events reads the folder of a server)" if version and "log_id" in log else ""
+        raise UserError(f"{about}: found schema version {version}; expected {SCHEMA_VERSION}{of_server}")
+    missing = [key for key in ("feedback", "reward", "user_features", "item_features", "world") if key not in log]
     if missing:
-        of_server = " (kind: events reads the folder of a server)" if "log_id" in log else ""
-        raise UserError(f"{about}: key '{missing[0]}' is missing; expected a log of `prefrec simulate`{of_server}")
+        raise UserError(f"{about}: key '{missing[0]}' is missing; expected a log of `prefrec simulate`")
     features = {name: tuple(categories) for name, categories in log["user_features"].items()}
-    # Logs of earlier versions have embeddings and no list of features.
-    item_features = log.get("item_features", [])
-    embedding = {"features": item_features} if item_features else {"embedding": "embedding"}
+    content = {"features": log["item_features"]} if log["item_features"] else {"embedding": "embedding"}
     columns = FilesSource(
         kind="files",
         path=storage.join(folder, "interactions"),
@@ -44,9 +42,9 @@ def open_log(source: SimulatorSource, seed: int = 0, side: Side | None = None) -
         time_unit="ms",
         feedback=log["feedback"],
         reward=log["reward"],
-        propensity="propensity" if log.get("propensity") else None,  # earlier versions logged none
+        propensity="propensity",
         users=UsersTable(path=storage.join(folder, "users.parquet"), features=list(features)) if features else None,
-        items=ItemsTable(path=storage.join(folder, "items.parquet"), **embedding),
+        items=ItemsTable(path=storage.join(folder, "items.parquet"), **content),
         duplicates="keep",
     )
     return replace(files.open_log(columns, seed, side), feedback_kinds={}, categories=features, world=log["world"])
