@@ -9,14 +9,17 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import parse_qsl
 
-from fastapi import FastAPI, Request, Response
-from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
-from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field, ValidationError
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from prefrec_ray import storage
 from prefrec_ray.annotation.aggregate import VoteScores
@@ -60,7 +63,7 @@ Form = TypeVar("Form", bound=_Form)
 
 
 class Labeling:
-    """Shared state of the routes: the desk, the signer, the items, the guidelines."""
+    """Routes of the page, and what they share: the desk, the signer, the items, the guidelines."""
 
     def __init__(self, desk: Desk, signer: Signer, items: Items, guide: str) -> None:
         self.desk, self.signer, self.items = desk, signer, items
@@ -125,6 +128,109 @@ class Labeling:
     async def _rescore(self) -> None:
         self.desk.take(await asyncio.to_thread(VoteScores.fit, self.desk.judged(), self.desk.gold))
 
+    def app(self, token: str | None) -> Starlette:
+        """Return the app; with a `token` it accepts any host, and requests with the token are the admin's."""
+
+        @asynccontextmanager
+        async def lifespan(app: Starlette) -> AsyncIterator[None]:
+            yield
+            self.desk.store.close()
+
+        return Starlette(
+            routes=[
+                Route("/", self._question),
+                Route("/enter/{invitation}", self._enter),
+                Route("/answer", self._vote, methods=["POST"]),
+                Route("/undo", self._undo, methods=["POST"]),
+                Route("/pictures/{name}", self._picture),
+                Route("/healthz", self._healthz),
+                Route("/admin", self._team),
+                Route("/admin/invite", self._invite, methods=["POST"]),
+                Route("/admin/withdraw", self._withdraw, methods=["POST"]),
+                Route("/admin/votes.jsonl", self._votes),
+                Mount("/static", StaticFiles(directory=str(_PACKAGE.joinpath("static")))),
+            ],
+            exception_handlers=dict.fromkeys((Problem, HTTPException, Exception), _error_page),
+            middleware=[Middleware(FormGuard, token=token)],
+            lifespan=lifespan,
+        )
+
+    async def _enter(self, request: Request) -> Response:
+        invited = self.signer.read("invitation", request.path_params["invitation"])
+        if invited is None or (invited[0] != ADMIN and not self.holds(*invited)):
+            raise Problem(401, ENDED)
+        is_admin = invited[0] == ADMIN
+        reply = RedirectResponse("/admin" if is_admin else "/", 303)
+        reply.set_cookie(
+            ADMIN_SESSION if is_admin else SESSION,
+            self.signer.sign("session", *invited),
+            httponly=True,
+            samesite="lax",
+            secure=request.url.scheme == "https",
+        )
+        return reply
+
+    async def _question(self, request: Request) -> Response:
+        name = self.annotator(request)
+        form = self.signer.form_token(request.cookies[SESSION])
+        return HTMLResponse(question_page(self.desk, name, self.items, self.guide, form))
+
+    async def _vote(self, request: Request) -> Response:
+        name = self.annotator(request)
+        sent = await self.form(request, _Vote, SESSION)
+        try:
+            self.desk.vote(name, sent.question, sent.label, sent.seconds)
+        except Stale:
+            raise Problem(409, STALE) from None
+        self.rescore()
+        return RedirectResponse("/", 303)
+
+    async def _undo(self, request: Request) -> Response:
+        name = self.annotator(request)
+        await self.form(request, _Form, SESSION)
+        self.desk.undo(name)
+        return RedirectResponse("/", 303)
+
+    async def _picture(self, request: Request) -> Response:
+        self.annotator(request)
+        file = self.items.picture(request.path_params["name"])
+        if file is None:
+            raise Problem(404, "no such picture")
+        return FileResponse(file[0], media_type=file[1])
+
+    async def _team(self, request: Request) -> Response:
+        self.check_admin(request)
+        return self.admin_page(request)
+
+    async def _invite(self, request: Request) -> Response:
+        self.check_admin(request)
+        sent = await self.form(request, _Invite, ADMIN_SESSION)
+        name = " ".join(sent.name.split())
+        if not _NAME.fullmatch(name):
+            raise Problem(422, f"name: found {name[:80]!r}; expected 1 to 64 letters, digits, spaces and .@+-")
+        self.desk.invite(name)
+        return self.admin_page(request, name)
+
+    async def _withdraw(self, request: Request) -> Response:
+        self.check_admin(request)
+        sent = await self.form(request, _Invite, ADMIN_SESSION)
+        if sent.name not in self.desk.store.people():
+            raise Problem(404, f"name: found {sent.name[:80]!r}; expected an annotator with an invitation")
+        self.desk.withdraw(sent.name)
+        return RedirectResponse("/admin", 303)
+
+    async def _votes(self, request: Request) -> Response:
+        self.check_admin(request)
+        lines = (
+            json.dumps({"pair_id": pair, "annotator": who, "label": label}, ensure_ascii=False) + "\n"
+            for pair, who, label in self.desk.store.labels()
+        )
+        headers = {"Content-Disposition": 'attachment; filename="votes.jsonl"'}
+        return Response("".join(lines), media_type="application/x-ndjson", headers=headers)
+
+    async def _healthz(self, request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
 
 def serve(
     folder: str, dataset: str, settings: LabelSettings, host: str, port: int, say: Callable[[str], None] = print
@@ -147,130 +253,19 @@ def serve(
             if settings.guidelines
             else _PACKAGE.joinpath("guidelines.md").read_text("utf-8")
         )
-        app = make_app(Labeling(desk, signer, Items(settings.items, signer.code), guide), token)
+        app = Labeling(desk, signer, Items(settings.items, signer.code), guide).app(token)
         url = url_of(host, listener)
         say(f"labeling on {url} (pairs: {len(desk.pairs):,}, votes: {desk.votes:,})")
         say(f"admin: {url}/enter/{signer.sign('invitation', ADMIN, time.time() + 3600 * ADMIN_HOURS)}")
         run_app(app, listener)
 
 
-def make_app(labeling: Labeling, token: str | None) -> FastAPI:
-    """Return the app; with a `token` it accepts any host, and requests with the token are the admin's."""
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
-        labeling.desk.store.close()
-
-    app = FastAPI(title="prefrec label", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    _add_pages(app, labeling)
-    _add_admin(app, labeling)
-    app.mount("/static", StaticFiles(directory=str(_PACKAGE.joinpath("static"))))
-    app.add_exception_handler(Problem, _of_problem)  # type: ignore[arg-type]
-    app.add_exception_handler(HTTPException, _of_http)  # type: ignore[arg-type]
-    app.add_exception_handler(Exception, lambda *_: _of_problem(None, Problem(500, "the request failed")))
-    app.add_middleware(FormGuard, token=token)
-    return app
-
-
-def _add_pages(app: FastAPI, labeling: Labeling) -> None:
-    @app.get("/enter/{invitation}")
-    async def enter(request: Request, invitation: str) -> Response:
-        invited = labeling.signer.read("invitation", invitation)
-        if invited is None or (invited[0] != ADMIN and not labeling.holds(*invited)):
-            raise Problem(401, ENDED)
-        is_admin = invited[0] == ADMIN
-        reply = RedirectResponse("/admin" if is_admin else "/", 303)
-        reply.set_cookie(
-            ADMIN_SESSION if is_admin else SESSION,
-            labeling.signer.sign("session", *invited),
-            httponly=True,
-            samesite="lax",
-            secure=request.url.scheme == "https",
-        )
-        return reply
-
-    @app.get("/")
-    async def question(request: Request) -> Response:
-        name = labeling.annotator(request)
-        form = labeling.signer.form_token(request.cookies[SESSION])
-        return HTMLResponse(question_page(labeling.desk, name, labeling.items, labeling.guide, form))
-
-    @app.post("/answer")
-    async def vote(request: Request) -> Response:
-        name = labeling.annotator(request)
-        sent = await labeling.form(request, _Vote, SESSION)
-        try:
-            labeling.desk.vote(name, sent.question, sent.label, sent.seconds)
-        except Stale:
-            raise Problem(409, STALE) from None
-        labeling.rescore()
-        return RedirectResponse("/", 303)
-
-    @app.post("/undo")
-    async def undo(request: Request) -> Response:
-        name = labeling.annotator(request)
-        await labeling.form(request, _Form, SESSION)
-        labeling.desk.undo(name)
-        return RedirectResponse("/", 303)
-
-    @app.get("/pictures/{name}")
-    async def picture(request: Request, name: str) -> Response:
-        labeling.annotator(request)
-        file = labeling.items.picture(name)
-        if file is None:
-            raise Problem(404, "no such picture")
-        return FileResponse(file[0], media_type=file[1])
-
-    @app.get("/healthz")
-    async def healthz() -> Response:
-        return Response('{"status":"ok"}', media_type="application/json")
-
-
-def _add_admin(app: FastAPI, labeling: Labeling) -> None:
-    @app.get("/admin")
-    async def admin(request: Request) -> Response:
-        labeling.check_admin(request)
-        return labeling.admin_page(request)
-
-    @app.post("/admin/invite")
-    async def invite(request: Request) -> Response:
-        labeling.check_admin(request)
-        sent = await labeling.form(request, _Invite, ADMIN_SESSION)
-        name = " ".join(sent.name.split())
-        if not _NAME.fullmatch(name):
-            raise Problem(422, f"name: found {name[:80]!r}; expected 1 to 64 letters, digits, spaces and .@+-")
-        labeling.desk.invite(name)
-        return labeling.admin_page(request, name)
-
-    @app.post("/admin/withdraw")
-    async def withdraw(request: Request) -> Response:
-        labeling.check_admin(request)
-        sent = await labeling.form(request, _Invite, ADMIN_SESSION)
-        if sent.name not in labeling.desk.store.people():
-            raise Problem(404, f"name: found {sent.name[:80]!r}; expected an annotator with an invitation")
-        labeling.desk.withdraw(sent.name)
-        return RedirectResponse("/admin", 303)
-
-    @app.get("/admin/votes.jsonl")
-    async def votes(request: Request) -> Response:
-        labeling.check_admin(request)
-        lines = (
-            json.dumps({"pair_id": pair, "annotator": who, "label": label}, ensure_ascii=False) + "\n"
-            for pair, who, label in labeling.desk.store.labels()
-        )
-        headers = {"Content-Disposition": 'attachment; filename="votes.jsonl"'}
-        return Response("".join(lines), media_type="application/x-ndjson", headers=headers)
-
-
-def _of_problem(_: Any, problem: Problem) -> Response:
-    detail = problem.detail
-    title = _TITLES.get(detail, "Something is wrong")
-    html = page("message.html", title=title, detail=detail, goes_on=detail not in (NO_SESSION, ENDED))
-    return HTMLResponse(html, problem.status)
-
-
-async def _of_http(_: Request, error: HTTPException) -> Response:
-    reply = _of_problem(None, Problem(error.status_code, str(error.detail)))
-    reply.headers.update(error.headers or {})
-    return reply
+def _error_page(_: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        problem = Problem(error.status_code, error.detail, error.headers)
+    else:
+        problem = error if isinstance(error, Problem) else Problem(500, "the request failed")
+    title = _TITLES.get(problem.detail, "Something is wrong")
+    goes_on = problem.detail not in (NO_SESSION, ENDED)
+    html = page("message.html", title=title, detail=problem.detail, goes_on=goes_on)
+    return HTMLResponse(html, problem.status, problem.headers)
