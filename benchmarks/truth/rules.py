@@ -108,11 +108,11 @@ def best_rule_of(policy: Policy, dataset: Path) -> tuple[Rule, float]:
 
     def attempt(rules: Sequence[Rule]) -> list[Tried]:
         levels = [true_level(data, policy.under(**rule._asdict()), TASK, how) for rule in rules]
-        return [Tried(rule, support=1.0, level=level, low=level) for rule, level in zip(rules, levels, strict=True)]
+        return [Tried(rule, support=1.0, gain=level, low=level) for rule, level in zip(rules, levels, strict=True)]
 
     own = Rule.from_policy(policy)
     tried = search(attempt, own, Grid())
-    return tried[0].rule, tried[0].level - next(one.level for one in tried if one.rule == own)
+    return tried[0].rule, tried[0].gain - next(one.gain for one in tried if one.rule == own)
 
 
 def in_words(rule: Rule) -> str:

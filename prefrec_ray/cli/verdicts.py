@@ -138,18 +138,18 @@ def _number(record: Record | None, key: str) -> str:
 
 
 def tried_table(chosen: Chosen) -> Table:
-    """Return a table of the tried rules, with support, level and lowest gain on validation users, best first.
+    """Return a table of the tried rules, with support, gain and lowest gain on validation users, best first.
 
     The number of broken guard-rails follows if a rule breaks one.
     """
     broken = any(one.broken for one in chosen.tried)
-    names = ["temperature", "variety", "repetition", "window", "scores", "support", "level", "lowest gain"]
+    names = ["temperature", "variety", "repetition", "window", "scores", "support", "gain", "lowest gain"]
     names += ["broken guard-rails"] if broken else []
     table = Table(*(Column(name, justify="right") for name in names), box=None, pad_edge=False)
     for number, one in enumerate(chosen.tried):
         rule = one.rule
         numbers = (rule.temperature, rule.variety, rule.repetition, rule.repetition_window)
-        cells = [*map("{:g}".format, numbers), rule.scores, f"{one.support:.0%}", f"{one.level:.2f}", f"{one.low:+.2f}"]
+        cells = [*map("{:g}".format, numbers), rule.scores, f"{one.support:.0%}", f"{one.gain:+.2f}", f"{one.low:+.2f}"]
         if broken:
             cells.append(str(len(one.broken)))
         table.add_row(*(Text(cell, "" if number else "bold green") for cell in cells))

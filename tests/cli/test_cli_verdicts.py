@@ -57,7 +57,7 @@ def test_one_row_a_guard_rail() -> None:
 
 def test_broken_guard_rails_are_a_column_of_tried_rules_if_there_are_any() -> None:
     rule = Rule(0.2, 1.0, 0.0, 30, "q")
-    tried = Tried(rule, support=0.8, level=1.2, low=0.1)
+    tried = Tried(rule, support=0.8, gain=0.2, low=0.1)
     for broken, width in (((), 8), (("depth >= -5 %",), 9)):
         table = tried_table(Chosen(make_policy(), [tried, replace(tried, broken=broken)]))
         assert len(table.columns) == width
@@ -79,7 +79,7 @@ def test_one_row_a_policy_best_first() -> None:
     assert texts[2] == (
         "lost: Gain over the logging policy by doubly robust: +0.30 [+0.20, +0.40] levels; only 20% of the states that "
         "it leads users to are supported by the log. For a policy that draws its items, prefrec constrain searches for "
-        "a serving rule with more support."
+        "a serving rule with a clear gain."
     )
     assert texts[0].startswith("[b]good (rule best, scores q): ")
     assert len(texts) == 4

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.estimators.model import Modelled, disagreement, model_scores, together
+from prefrec_ray.evaluation.estimators.model import Modelled, model_scores, together
 from prefrec_ray.evaluation.results.names import LOGGING_POLICY, Subject
-from prefrec_ray.evaluation.results.scores import bootstrap_interval, widened
+from prefrec_ray.evaluation.results.scores import bootstrap_interval, disagreement
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.settings import parse
 from prefrec_ray.users.roll_out import Imagined
@@ -50,20 +50,19 @@ def test_intervals_are_of_the_users_that_the_value_is_of() -> None:
     scores = model_scores(request(), "depth", {name: rolled(levels) for name, levels in each.items()})
     records = {record.subject: record for record in scores.records(seed=0)}
     kept = {name: levels[:, 15:] for name, levels in each.items()}
-    by_model = np.stack([(kept[name] - kept[LOGGING_POLICY]).mean(axis=1) for name in records], axis=1)
-    spread, size = by_model.var(axis=0, ddof=1).sum(), np.square(by_model.mean(axis=0)).sum()
     for name, record in records.items():
-        values, gains = kept[name].mean(axis=0), (kept[name] - kept[LOGGING_POLICY]).mean(axis=0)
+        values, gains = kept[name].mean(axis=0), (kept[name] - kept[LOGGING_POLICY]).mean(axis=1)
+        assert record.gains_by_model == pytest.approx(gains)
         assert record.value == pytest.approx(values.mean())
         for of, low, high in (
             (kept[name], record.ci_low, record.ci_high),
             (kept[name] - kept[LOGGING_POLICY], record.gain_ci_low, record.gain_ci_high),
         ):
             drawn = bootstrap_interval(of.mean(axis=0)[:, None], 0)
-            wide = [float(bound[0]) for bound in widened(*drawn, of.mean(axis=1)[:, None])]
-            error, mean = 1.96 * np.sqrt(spread / size) * abs(gains.mean()), of.mean()
-            assert low == pytest.approx(mean - np.hypot(mean - wide[0], error))
-            assert high == pytest.approx(mean + np.hypot(wide[1] - mean, error))
+            mean, spread = of.mean(), gains.std(ddof=1)
+            error = np.hypot(1.959964 * spread, 12.7062047 * spread / np.sqrt(2))  # of the gain: a level's is the same
+            assert low == pytest.approx(mean - np.hypot(mean - drawn[0][0], error))
+            assert high == pytest.approx(mean + np.hypot(drawn[1][0] - mean, error))
             assert low <= mean <= high
     assert (records["a"].users, records["a"].users_left_out) == (25, 15)
 
@@ -114,17 +113,22 @@ def test_a_roll_out_that_ends_before_support_can_be_seen_is_refused() -> None:
         parse(EvaluateSettings, {"model": {"requests": 24}}, "evaluate")
 
 
-def test_models_that_disagree_widen_all_intervals_by_the_same_share_of_the_gain() -> None:
-    gains = np.array([[1.0, 0.2], [2.0, 0.4]])
-    both = np.ones(2)
-    assert disagreement(gains, both) == pytest.approx(1.96 * np.sqrt((0.5 + 0.02) / (1.5**2 + 0.3**2)))
-    assert disagreement(10 * gains, both) == pytest.approx(disagreement(gains, both))
-    assert disagreement(np.array([[1.0], [1.0]]), np.ones(1)) == 0.0
-    assert disagreement(np.zeros((2, 3)), np.ones(3)) == 0.0
+def test_a_subject_on_which_models_disagree_has_a_wider_interval_than_others() -> None:
+    agreed = {name: np.full((2, USERS), level) for name, level in ((LOGGING_POLICY, 1.0), ("a", 1.5), ("b", 1.5))}
+    agreed["b"] += np.array([[-0.1], [0.1]])
+    records = model_scores(request(), "depth", {name: rolled(levels) for name, levels in agreed.items()}).records(
+        seed=0
+    )
+    halves = {record.subject: record.gain - record.gain_interval[0] for record in records}
+    assert halves["a"] == pytest.approx(0.0)
+    of_mean = 12.7062 * 0.1  # Student's t of one degree of freedom, standard error .1
+    assert halves["b"] == pytest.approx(np.hypot(of_mean, 1.96 * 0.1 * np.sqrt(2)), rel=1e-4)
 
 
-def test_models_may_disagree_on_a_subject_without_support() -> None:
-    gains = np.array([[1.0, -3.0], [1.2, 3.0], [0.8, 0.5], [1.0, 1.0]])
-    of_first = 1.96 * np.sqrt(np.var([1.0, 1.2, 0.8, 1.0], ddof=1))
-    assert disagreement(gains, np.array([0.9, 0.0])) == pytest.approx(of_first)
-    assert disagreement(gains, np.array([0.9, 0.5])) > 2 * of_first
+def test_a_truth_from_the_distribution_of_models_is_within_their_disagreement() -> None:
+    rng = np.random.default_rng(0)
+    models, truth = rng.normal(2.0, 0.3, (400, 4000)), rng.normal(2.0, 0.3, 4000)
+    for missed in (0.05, 0.2):
+        outside = abs(truth - models.mean(axis=0)) > disagreement(models, missed)
+        assert outside.mean() == pytest.approx(missed, abs=0.02)
+    assert disagreement(np.ones((1, 3))).tolist() == [0.0, 0.0, 0.0]

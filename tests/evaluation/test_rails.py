@@ -74,13 +74,13 @@ def test_a_measure_without_users_is_open() -> None:
     assert (found.status, found.value, found.found) == ("open", None, "not measured")
 
 
-def modelled(likes: float, within: float = 1.0) -> Modelled:
-    """A roll-out of 30 users in two models with a known mean of likes; users differ, models do not."""
-    users = likes * np.tile(np.linspace(0.5, 1.5, 30), (2, 1))
+def modelled(likes: float, apart: float = 0.0) -> Modelled:
+    """A roll-out of 30 users in two models whose means of likes are `apart`; users differ by the same factors."""
+    users = (likes + apart * np.array([[-0.5], [0.5]])) * np.linspace(0.5, 1.5, 30)
     nothing, ones = np.zeros(0), np.ones((2, 30))
     rows = np.zeros((2, 30, 4), np.int32)
     imagined = Imagined({}, ones, ones, nothing, nothing, 1, rows, users[:, :, None], ones)
-    return Modelled(imagined, within, nothing, {})
+    return Modelled(imagined, 1.0, nothing, {})
 
 
 def records(own: Modelled, *texts: str, **others: Modelled) -> Any:
@@ -107,12 +107,14 @@ def test_guard_rails_are_relative_to_the_logging_policy_or_the_current_policy() 
     assert records(modelled(0.36)) == ()
 
 
-def test_unsupported_impressions_may_lose_what_the_others_gain() -> None:
-    """Half of the impressions are unsupported, so that the change of +25 % may be 0."""
-    (found,) = records(modelled(0.5, within=0.5), "feedback.like >= 5 %")
-    assert found.status == "open"
-    assert found.low < 0.5 - 0.42 - 0.1
-    assert records(modelled(0.5), "feedback.like >= 5 %")[0].status == "kept"
+def test_the_interval_contains_the_disagreement_of_models() -> None:
+    """The models' means are .49 and .51: a standard deviation of .0141, and a standard error of .01."""
+    alike = records(modelled(0.5), "feedback.like >= 5 %")[0]
+    (found,) = records(modelled(0.5, apart=0.02), "feedback.like >= 5 %")
+    half = (alike.high - alike.low) / 2
+    of_models = math.hypot(stats.t.ppf(0.975, 1) * 0.01, 1.96 * 0.02 / math.sqrt(2))
+    assert (found.high - found.low) / 2 == pytest.approx(math.hypot(half, of_models), rel=1e-4)
+    assert (alike.status, found.status) == ("kept", "open")
 
 
 def test_a_measure_that_no_user_has_in_a_model_is_open() -> None:

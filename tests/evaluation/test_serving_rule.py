@@ -50,7 +50,7 @@ def plain(rule: Rule) -> Tried:
     away += abs(rule.repetition - LAW["repetition"])
     away += 0.1 * (rule.repetition > 0 and rule.repetition_window != LAW["repetition_window"])
     low = 2.0 - away + 0.1 * (rule.scores == "feedback")
-    return Tried(rule, support=1 - math.exp(-4 * rule.temperature - rule.variety), level=low + 1, low=low)
+    return Tried(rule, support=1 - math.exp(-4 * rule.temperature - rule.variety), gain=low + 1, low=low)
 
 
 @pytest.fixture
@@ -141,27 +141,42 @@ def test_the_chosen_policy_differs_in_its_rule_only(users: None) -> None:
     assert chosen == replace(policy, serving=serving, provenance={**policy.provenance, "rule_chosen": True})
 
 
-@pytest.mark.parametrize("share", [1.0, 0.9, 0.3])
-def test_the_lower_end_is_that_of_the_lowest_model(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two models and users with known levels; a user without a level in one model does not count there.
+def test_a_smaller_gain_is_chosen_only_if_the_larger_is_not_shown() -> None:
+    """Q gains more and models disagree on it; without a gain that is shown, the smallest possible loss is chosen."""
 
-    Impressions without support may lose what the others gain.
-    """
+    def attempt(rules: Sequence[Rule], shown: bool) -> list[Tried]:
+        return [
+            Tried(rule, support=0.0, gain=0.9, low=-0.1)
+            if rule.scores == "q"
+            else Tried(rule, support=1.0, gain=rule.temperature, low=rule.temperature / 2 if shown else -0.3)
+            for rule in rules
+        ]
+
+    grid = Grid(variety=[0.0], repetition=[0.0])
+    assert search(lambda rules: attempt(rules, shown=False), START, grid)[0].rule.scores == "q"
+    best = search(lambda rules: attempt(rules, shown=True), START, grid)[0]
+    assert (best.rule.scores, best.gain) == ("feedback", best.rule.temperature)
+    first, second = (Tried(START, support=1.0, gain=gain, low=low) for gain, low in ((0.5, 0.1), (0.4, 0.3)))
+    assert first.rank > second.rank > replace(first, low=-0.1).rank > replace(first, low=-0.2).rank
+
+
+def test_the_lower_end_contains_the_errors_of_users_and_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two models and users with known levels; a user without a level in one model does not count there."""
     levels = np.array([[2.0, 3.0, 4.0, 5.0], [1.0, 2.0, 3.0, np.nan]])
     own, logged = (SimpleNamespace(levels={"depth": of}, inputs=None) for of in (levels, np.ones_like(levels)))
     monkeypatch.setattr(model_score, "roll_out", lambda *_, **__: own)
     monkeypatch.setattr(model_score, "policy_server", lambda *_: None)
-    pasts = SimpleNamespace(share=lambda inputs: share)
+    pasts = SimpleNamespace(share=lambda inputs: 0.9)
     platform = SimpleNamespace(items=None, state=SimpleNamespace(feedback=()))
     score = ModelScore(platform, SimpleNamespace(members=[], pasts=pasts), logged)
     rolled = score.rolled(trained(), "depth")
     assert rolled.level == pytest.approx(np.mean([2, 3, 4, 5, 1, 2, 3]))
-    assert rolled.support == share
-    users = 1.96 * np.array([np.std([1, 2, 3, 4]) / 2, np.std([0, 1, 2]) / np.sqrt(3)])
-    lost = 2 * (1 - share) * np.array([2.5, 1.0])
-    assert rolled.low == pytest.approx(min(np.array([2.5, 1.0]) - np.hypot(users, lost)))
-    mean_gain = np.mean([1, 2, 3, 4, 0, 1, 2])
-    assert score(trained(), "depth") == pytest.approx(rolled.level - 2 * (1 - share) * mean_gain)
+    assert rolled.support == 0.9
+    assert rolled.gain == pytest.approx((2.5 + 1.0) / 2)
+    users = 1.96 * np.std([0.5, 1.5, 2.5, 4.0]) / 2
+    mean, further = 12.7062 * 0.75, 1.96 * np.std([2.5, 1.0], ddof=1)  # Student's t of one degree of freedom
+    assert rolled.low == pytest.approx(rolled.gain - math.sqrt(users**2 + mean**2 + further**2), rel=1e-4)
+    assert score(trained(), "depth") == rolled.level
 
 
 def test_a_run_exports_its_policy_under_the_best_rule(

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset.prepare.run import prepare
@@ -154,21 +153,3 @@ def test_the_model_of_users_scores(simulated: PreparedDataset, monkeypatch: pyte
     assert scores == scorer.scores(nearest, "frequency")
     assert list(scores) == ["validation/model"]
     assert -5 <= scores["validation/model"] <= 5
-
-
-def test_a_score_falls_by_what_unsupported_impressions_may_lose(
-    simulated: PreparedDataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(model_score, "SETTINGS", ModelSettings(models=2, users=8, requests=40))
-    score, policy = ray.get(model_score.fit_score(simulated.uri, "validation")), policy_on(simulated, 0)
-
-    def within(reach: float) -> model_score.ModelScore:
-        """Return the score if all inputs are supported between -`reach` and `reach`."""
-        bound = np.full(len(score.ensemble.pasts.low), reach)
-        pasts = replace(score.ensemble.pasts, low=-bound, high=bound)
-        return replace(score, ensemble=replace(score.ensemble, pasts=pasts))
-
-    supported = within(np.inf)
-    gain = supported.rolled(policy, "depth").gain
-    assert 0 < supported(policy, "depth") <= 5
-    assert within(-1.0)(policy, "depth") == pytest.approx(supported(policy, "depth") - 2 * abs(gain))

@@ -16,7 +16,6 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.importance_weights import Weighed
 from prefrec_ray.evaluation.estimators.logged_sessions import top_items
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.results.case import unsupported_error
 from prefrec_ray.evaluation.results.names import (
     CONSTANT,
     CURRENT,
@@ -27,7 +26,7 @@ from prefrec_ray.evaluation.results.names import (
     subject_of,
 )
 from prefrec_ray.evaluation.results.records import ServedItems, Support
-from prefrec_ray.evaluation.results.scores import Scores, bootstrap_interval, repetition_seed, widened
+from prefrec_ray.evaluation.results.scores import Scores, bootstrap_interval, disagreement, repetition_seed, widened
 from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import ItemTable
@@ -89,8 +88,8 @@ def model_scores(request: EvaluationRequest, task: Task, modelled: Mapping[str, 
     """Return the levels of one task. Verdicts use this estimator first.
 
     The value of a user is the mean level of simulated sessions, averaged over models. Intervals contain the
-    disagreement of models, what impressions without support may lose, and the error of back-tests. Users without a
-    level under any subject are excluded. Settings: `model` (models, users, requests). Raises `UserError` if no user
+    disagreement of models of different kinds and the error of back-tests. Users without a level under any subject are
+    excluded. Settings: `model` (models, users, requests). Raises `UserError` if no user
     remains, under all models or one, or in the log.
     """
     settings = request.settings
@@ -115,16 +114,13 @@ def model_scores(request: EvaluationRequest, task: Task, modelled: Mapping[str, 
             f"{settings.model.requests} impressions of the log; expected more model.requests, or other estimators"
         )
     by_model = np.nanmean(levels[:, known], axis=1)  # [K, L]
-    support = np.array([modelled[subject.name].within for subject in subjects])
-    between = disagreement(by_model - by_model[:, :1], support)
-    gains = by_model.mean(axis=0) - by_model[:, 0].mean()
-    errors, tested = [between], [0.0]  # of the logging policy
-    for subject, gain in zip(subjects[1:], gains[1:], strict=True):
-        own = modelled[subject.name]
-        found = backtest_error(logged - values[:, 0], modelled[LOGGING_POLICY].histories, own.histories)
-        of_gain = _Z * found / abs(gain) if gain else 0.0
-        errors.append(math.hypot(between, unsupported_error(own.within), of_gain))
-        tested.append(found)
+    gains = by_model - by_model[:, :1]
+    tested = [0.0]  # the logging policy's error
+    for subject in subjects[1:]:
+        histories = modelled[subject.name].histories
+        tested.append(backtest_error(logged - values[:, 0], modelled[LOGGING_POLICY].histories, histories))
+    sizes = np.abs(gains.mean(axis=0))
+    errors = np.divide(_Z * np.array(tested), sizes, out=np.zeros(len(sizes)), where=sizes > 0)
     return Scores(
         task=task,
         estimator="model",
@@ -135,20 +131,21 @@ def model_scores(request: EvaluationRequest, task: Task, modelled: Mapping[str, 
         counts={"users": int(known.sum()), "users_left_out": int((~known).sum())},
         settings={
             **settings.model.model_dump(),
-            "disagreement": between,
             "logged_level": float(np.nanmean(logged)),
             "split": settings.split,
             "seed": settings.seed,
         },
         networks=(by_model, by_model[:, :1]),
+        of_kinds=True,
         own=[
             {
                 **_own_units(one, imagined[0], settings.seed, error),
-                "settings": {"relative_error": error, "backtest_error": found},
+                "gains_by_model": tuple(map(float, of_models)),
+                "settings": {"relative_error": float(error), "backtest_error": found},
             }
-            for one, error, found in zip(imagined, errors, tested, strict=True)
+            for one, error, found, of_models in zip(imagined, errors, tested, gains.T, strict=True)
         ],
-        relative_error=np.array(errors),
+        relative_error=errors,
         current=len(subjects) - 1 if request.current is not None else None,
     )
 
@@ -178,25 +175,10 @@ def served_in(served: ServedItems, request: EvaluationRequest, imagined: Imagine
     return served.model_copy(update={**top_items(items), "counted": "roll-out", "ceiling": imagined.ceiling})
 
 
-def disagreement(gains: np.ndarray, support: np.ndarray, half: float = _Z) -> float:
-    """Return the error of a gain as a share of it, from the gains [K, L] of L subjects in K models.
-
-    The truth differs from a model as the models, which are of different kinds, differ from each other. More models or
-    users do not reduce this error. It is pooled over the subjects by their `support` [L]: what impressions without
-    support may lose is an error of its own. `half`: half-width of the interval in standard deviations, by default of
-    95 %.
-    """
-    size = (support * np.square(gains.mean(axis=0))).sum()
-    if not size:
-        return 0.0
-    relative = np.sqrt((support * gains.var(axis=0, ddof=1)).sum() / size)
-    return float(half * relative)
-
-
 def _own_units(one: Imagined, logging: Imagined, seed: int, error: float) -> dict[str, Any]:
     """Return the fields of a subject's record in the users' own units; no time to the next session if no user returns.
 
-    The 95 % intervals contain the errors of users, models and gains, as for levels.
+    The 95 % intervals contain the same errors as those of levels. `error`: that of the back-test, as a share of a gain.
     """
     fields: dict[str, Any] = {"sessions": one.sessions}
     # The last number is a bound of the mean: no session is shorter, and no user comes back earlier.
@@ -209,8 +191,9 @@ def _own_units(one: Imagined, logging: Imagined, seed: int, error: float) -> dic
             users, models = (np.ma.masked_invalid(values).mean(axis=axis).compressed() for axis in (0, 1))
             low, high = widened(*bootstrap_interval(users, seed), models)
             mean = float(np.nanmean(values))
-            of_gain = error * (mean - float(np.nanmean(logged)))
-            bounds = max(least, mean - math.hypot(mean - low, of_gain)), mean + math.hypot(high - mean, of_gain)
+            changes = np.ma.masked_invalid(values).mean(axis=1) - np.ma.masked_invalid(logged).mean(axis=1)
+            of_models = math.hypot(float(disagreement(changes.compressed())), error * float(changes.mean()))
+            bounds = max(least, mean - math.hypot(mean - low, of_models)), mean + math.hypot(high - mean, of_models)
             fields |= {name: mean, f"{name}_ci": bounds}
     return fields
 

@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.special import ndtri, stdtrit
+from scipy.special import stdtrit
 
-from prefrec_ray.evaluation.estimators.model import Modelled, disagreement
+from prefrec_ray.evaluation.estimators.model import Modelled
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.results.case import unsupported_error
 from prefrec_ray.evaluation.results.names import CURRENT, LOGGING_POLICY
 from prefrec_ray.evaluation.results.records import GuardRailRecord
+from prefrec_ray.evaluation.results.scores import disagreement
 from prefrec_ray.guard_rails import GuardRail, guard_rails
 from prefrec_ray.users.measures import excess, measure
 
@@ -26,9 +26,9 @@ def rail_records(
     """Return the guard-rails of the settings by policy, relative to the current policy or else the logging policy.
 
     The intervals of one policy are simultaneous: the error is divided by the number of guard-rails (Bonferroni). They
-    contain the differences between users and between models. Relative guard-rails also contain the relative
-    disagreement of models, pooled over subjects, and what impressions without support may lose. For a relative limit
-    only the change matters, so that each model is scaled to the mean of the reference over models.
+    contain the differences between users and between models. Relative guard-rails also contain the disagreement of
+    models on the change. For a relative limit only the change matters, so that each model is scaled to the mean of the
+    reference over models.
     """
     rails = guard_rails(request.settings.guard_rails)
     reference = LOGGING_POLICY if request.current is None else CURRENT
@@ -38,18 +38,13 @@ def rail_records(
         missed = _MISSED / len(rails)
         measures = {name: measure(rail, one.imagined, feedback, items) for name, one in modelled.items()}
         base = measures[reference]
-        scale, between = np.ones((len(base), 1, 1)), 0.0
-        if rail.relative:
-            scale = _scale(base)
-            changes = {name: (values - base) * scale for name, values in measures.items()}
-            between = _disagreement(changes, modelled, missed)
+        scale = _scale(base) if rail.relative else np.ones((len(base), 1, 1))
         for name, records in found.items():
-            own = modelled[name]
             over = excess(rail, measures[name], base) * scale
             error = 0.0
             if rail.relative:
-                change = _mean(((measures[name] - base) * scale)[:, :, 0])
-                error = math.hypot(between, unsupported_error(own.within)) * abs(change)
+                changes = _means(((measures[name] - base) * scale)[:, :, 0])
+                error = float(disagreement(changes[np.isfinite(changes)], missed))
             records.append(record_of(rail, measures[name] * scale, over, error, missed))
     return {name: tuple(records) for name, records in found.items() if records}
 
@@ -73,16 +68,6 @@ def record_of(rail: GuardRail, values: np.ndarray, over: np.ndarray, error: floa
     return GuardRailRecord(
         rail=str(rail), value=value, allowed=value - max(means), low=low, high=high, status=rail.status(low, high)
     )
-
-
-def _disagreement(changes: Mapping[str, np.ndarray], modelled: Mapping[str, Modelled], missed: float) -> float:
-    """Return the error of a change as a share of it, from the changes [K, n, 1] of all subjects."""
-    means = {name: _means(change[:, :, 0]) for name, change in changes.items()}
-    known = {name: of_models for name, of_models in means.items() if np.isfinite(of_models).all()}
-    if not known:
-        return 0.0
-    support = np.array([modelled[name].within for name in known])
-    return disagreement(np.stack(list(known.values()), axis=1), support, float(ndtri(1 - missed / 2)))
 
 
 def half_width(values: np.ndarray, missed: float) -> float:

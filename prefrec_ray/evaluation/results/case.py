@@ -6,9 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from prefrec_ray.engagement import MAX_LEVEL
 from prefrec_ray.evaluation.results.names import BLIND, LOGGING_POLICY, shuffled
 from prefrec_ray.evaluation.results.records import GuardRailRecord, Record, ServedItems, SpecificationRecord, Support
+from prefrec_ray.evaluation.results.scores import error_of_kinds
 from prefrec_ray.guard_rails import Status
 from prefrec_ray.settings import Task
 
@@ -57,8 +60,7 @@ class Case:
             return False
         if record.reaches_end is not None:
             return not record.reaches_end
-        below, above = (of_users(record, abs(record.value - end)) for end in (record.ci_low, record.ci_high))
-        return record.value - below > 0 and record.value + above < MAX_LEVEL
+        return record.ci_low > 0 and record.ci_high < MAX_LEVEL
 
     @property
     def misspecified(self) -> SpecificationRecord | None:
@@ -74,16 +76,18 @@ class Case:
 
     @property
     def unsupported(self) -> bool:
-        """Return whether the gain is above 0 only without the error of impressions that the log does not support."""
+        """Return whether the gain is above 0 only without an error that more users do not reduce.
+
+        With `model` this is the disagreement of models of users and the error of the back-test. Other estimators lack
+        it: for them impressions without support may lose as much as the others gain.
+        """
         record = self.record
         if record is None or self.support is None or record.gain <= 0:
             return False
         low = record.gain_interval[0]
-        half = record.gain - low
-        if record.estimator != "model":  # its interval does not contain the error
-            return low > 0 and record.gain <= math.hypot(half, unsupported_error(self.support.states) * record.gain)
-        disagreement = float(record.settings.get("disagreement", 0.0)) * record.gain
-        return low <= 0 and record.gain > math.hypot(of_users(record, half), disagreement)
+        if record.estimator == "model":
+            return low <= 0 and record.gain > of_users(record)
+        return low > 0 and record.gain <= math.hypot(record.gain - low, 2 * (1 - self.support.states) * record.gain)
 
     @property
     def miss(self) -> float:
@@ -133,16 +137,8 @@ class Case:
         return [record for record in self.peers if record.subject in (*BLIND, *own)]
 
 
-def of_users(record: Record, half: float) -> float:
-    """Return the part of an interval's half-width that is not the model's relative error of the gain."""
-    error = float(record.settings.get("relative_error", 0.0))
-    return math.sqrt(max(half**2 - (error * record.gain) ** 2, 0.0))
-
-
-def unsupported_error(share: float) -> float:
-    """Return the error of a gain, as a share of the gain, if only this share of the impressions is supported.
-
-    The log does not show the effect of the other impressions. If they lose as much as the others gain, the gain is
-    smaller by 2 (1 - share) of itself.
-    """
-    return 2.0 * (1.0 - share)
+def of_users(record: Record) -> float:
+    """Return the distance of a gain from its lower end without the errors of models, in levels."""
+    error = float(record.settings.get("relative_error", 0.0)) * record.gain
+    kinds = float(error_of_kinds(np.array(record.gains_by_model)))
+    return math.sqrt(max((record.gain - record.gain_interval[0]) ** 2 - error**2 - kinds**2, 0.0))

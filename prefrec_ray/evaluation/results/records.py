@@ -25,8 +25,9 @@ class Record(Settings, allow_inf_nan=False):
 
     `value` is a mean level, `behaviour` the logging policy's level by the same estimator. ci_low to ci_high is the 95 %
     interval of the value, clipped to 0 to 5. gain_ci_low to gain_ci_high is the interval of value - behavior, from the
-    same bootstrap samples, clipped to -5 to 5. `reaches_end`: the interval of the value reached 0 or 5 before a model's
-    relative error was added and before it was clipped (null in files of earlier versions). `ess`, the effective sample
+    same bootstrap samples, clipped to -5 to 5. `reaches_end`: the interval of the value reached 0 or 5 before the
+    errors of models were added and before it was clipped (null in files of earlier versions). `gains_by_model`: the
+    gain in each model of users (`model`). `ess`, the effective sample
     size, is a share of the sessions (`ncis`, `weights`) or of the impressions (`dr`), else null. Policies other than
     the `best` by value have the paired interval of best - value. `gain_over_current`, with its paired interval, is the
     value minus the value of the current policy, if there is one. `online` contains true means in addition to the level.
@@ -46,6 +47,7 @@ class Record(Settings, allow_inf_nan=False):
     behaviour: float
     gain_ci_low: float | None = None
     gain_ci_high: float | None = None
+    gains_by_model: tuple[float, ...] = ()
     users: int
     users_left_out: int = 0
     sessions: int

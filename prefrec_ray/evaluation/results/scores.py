@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 from prefrec_ray.engagement import MAX_LEVEL
 from prefrec_ray.evaluation.results.names import Subject
@@ -22,7 +22,7 @@ class Scores:
     """Scores of one estimator on one task: U users, L subjects, K networks.
 
     `networks`: means over users for each network, of the subjects and of the logging policy. Intervals contain their
-    scatter.
+    scatter. `of_kinds`: networks are models of different kinds, and intervals contain their disagreement.
     """
 
     task: Task
@@ -35,6 +35,7 @@ class Scores:
     settings: Mapping[str, Any]
     networks: tuple[np.ndarray, np.ndarray] | None = None  # [K, L], [K, 1]
     own: Sequence[Mapping[str, Any]] = ()  # fields of each subject's record; `settings` are added to the common ones
+    of_kinds: bool = False
     relative_error: np.ndarray | None = None  # [L], of a gain; intervals contain it
     current: int | None = None  # column of the current policy, with which policies are compared
 
@@ -79,7 +80,7 @@ class Scores:
         """Return low and high bounds [D, L], and a mask [L] of values with an interval that reaches 0 or MAX_LEVEL.
 
         The rows are the values, the gains over the logging policy, the lead of the best subject, and the gains over the
-        current policy if there is one. The mask is computed before `relative_error` is added.
+        current policy if there is one. The mask is computed before the errors of models are added.
 
         Bounds are clipped to the possible range. The true value lies in this range, so that clipping does not change
         the coverage. With only one user a resample is always this user, and the bounds are the whole range.
@@ -92,20 +93,26 @@ class Scores:
         low, high = (bound.reshape(len(columns), -1) for bound in drawn)
         if len(self.values) < 2:
             low, high = low - MAX_LEVEL, high + MAX_LEVEL
+        means = np.stack([column.mean(axis=0) for column in columns])
+        errors = np.zeros_like(means)
         if self.networks is not None:
             own, logging = self.networks
             repeated = [own, own - logging, own[:, [best]] - own]
             if self.current is not None:
                 repeated.append(own - own[:, [self.current]])
-            low, high = widened(low, high, np.stack(repeated, axis=1))
+            by_network = np.stack(repeated, axis=1)
+            if self.of_kinds:
+                errors = error_of_kinds(by_network)
+            else:
+                low, high = widened(low, high, by_network)
         reaches = ~((low[0] > 0) & (high[0] < MAX_LEVEL))  # also True for NaN
         if self.relative_error is not None:
-            means = np.stack([column.mean(axis=0) for column in columns])
-            errors = [self.relative_error] * 3
+            shares = [self.relative_error] * 3
             if self.current is not None:
-                errors.append(np.maximum(self.relative_error, self.relative_error[self.current]))
-            error = np.stack(errors) * np.abs(np.stack([means[1], *means[1:]]))
-            low, high = means - np.hypot(means - low, error), means + np.hypot(high - means, error)
+                shares.append(np.maximum(self.relative_error, self.relative_error[self.current]))
+            errors = np.hypot(errors, np.stack(shares) * np.abs(means))
+        errors[0] = errors[1]  # a level is the logging policy's, which the log shows, and a gain
+        low, high = means - np.hypot(means - low, errors), means + np.hypot(high - means, errors)
         least, most = np.array([[0]] + [[-MAX_LEVEL]] * (len(columns) - 1)), MAX_LEVEL
         return low.clip(least, most), high.clip(least, most), reaches
 
@@ -141,11 +148,30 @@ def widened(low: np.ndarray, high: np.ndarray, repeated: np.ndarray) -> tuple[np
     of the training users from other users is an error common to all repetitions, for which division by sqrt(K) is too
     optimistic. It is at most half of the scatter; Student's t compensates for it.
     """
-    count, mean = len(repeated), repeated.mean(axis=0)
-    if count < 2:
-        return low, high
-    half = stdtrit(count - 1, 0.975) * repeated.std(axis=0, ddof=1) / np.sqrt(count)
+    mean, half = repeated.mean(axis=0), mean_error(repeated)
     return mean - np.hypot(mean - low, half), mean + np.hypot(high - mean, half)
+
+
+def mean_error(repeated: np.ndarray) -> np.ndarray:
+    """Return the half-width [...] of the 95 % interval of the mean of `repeated` [K, ...]; 0 for one repetition."""
+    count = len(repeated)
+    if count < 2:
+        return np.zeros(repeated.shape[1:])
+    return stdtrit(count - 1, 0.975) * repeated.std(axis=0, ddof=1) / np.sqrt(count)
+
+
+def disagreement(by_model: np.ndarray, missed: float = 0.05) -> np.ndarray:
+    """Return the half-width [...] of the interval of a truth that differs from models as they differ from each other.
+
+    `by_model` [K, ...]: means in K models of different kinds. More models or users do not reduce this error. `missed`:
+    probability that the truth, a further draw from the normal distribution of the models, is outside of it.
+    """
+    return ndtri(1 - missed / 2) * by_model.std(axis=0, ddof=1) if len(by_model) > 1 else np.zeros(by_model.shape[1:])
+
+
+def error_of_kinds(by_model: np.ndarray) -> np.ndarray:
+    """Return the half-width [...] of the 95 % interval around the mean of models of different kinds [K, ...]."""
+    return np.hypot(mean_error(by_model), disagreement(by_model))
 
 
 def repetition_seed(seed: int, number: int) -> int:

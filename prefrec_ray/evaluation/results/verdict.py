@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
+import numpy as np
+
 from prefrec_ray.engagement import MAX_LEVEL
 from prefrec_ray.evaluation.results.case import FEW_ITEMS, OWN_UNITS, Case, of_users
 from prefrec_ray.evaluation.results.names import LOGGING_POLICY, is_control, length_only
 from prefrec_ray.evaluation.results.records import Evaluation, Light, PolicyVerdict, Record, ServedItems
+from prefrec_ray.evaluation.results.scores import error_of_kinds
 
 Verdict = Literal["candidate", "no_difference", "inconclusive", "do_not_ship"]
 
@@ -107,9 +110,10 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
         effect = "the log does not show the effect on users"
         return "inconclusive", [f"{_few(case.served, 'its impressions')}{comparison}: {effect}."]
     if case.unsupported and support is not None:
+        known = f"models of users disagree ({_by_model(record)}), and " if record.gains_by_model else "only "
         return "inconclusive", [
-            f"{gain}; only {support.text} of the states that it leads users to are supported by the log. For a policy "
-            "that draws its items, prefrec constrain searches for a serving rule with more support."
+            f"{gain}; {known}{support.text} of the states that it leads users to are supported by the log. For a "
+            "policy that draws its items, prefrec constrain searches for a serving rule with a clear gain."
         ]
     if low <= 0:
         return "no_difference", [f"{gain}, an interval that contains 0."]
@@ -146,10 +150,16 @@ def _over_current(record: Record) -> str:
 def _above(record: Record, control: Record) -> bool:
     """Return whether the policy's gain is above the control's gain.
 
-    Both gains have the relative error of the same model, so that it applies to their difference.
+    Both gains are from the same models, so that errors of models apply to their difference.
     """
     error, lead = float(record.settings.get("relative_error", 0.0)), record.gain - control.gain
-    return lead > math.hypot(of_users(record, record.gain - record.gain_interval[0]), error * lead)
+    leads = np.subtract(record.gains_by_model, control.gains_by_model or 0.0)
+    return lead > math.hypot(of_users(record), float(error_of_kinds(leads)), error * lead)
+
+
+def _by_model(record: Record) -> str:
+    """Return the smallest and the largest gain in any model of users."""
+    return f"{min(record.gains_by_model):+z.2f} to {max(record.gains_by_model):+z.2f}"
 
 
 def _by_length(case: Case) -> str:
@@ -185,7 +195,10 @@ def _lights(case: Case) -> tuple[Light, ...]:
     if support is not None:
         text = f"{support.text} of states"
         ess = "" if support.ess is None else f"; effective sample {support.ess:.1%} of sessions"
-        lights["support"] = ("red" if case.unsupported else "green", text + ess)
+        models = (
+            f"; {_by_model(record)} levels by model of users" if record is not None and record.gains_by_model else ""
+        )
+        lights["support"] = ("red" if case.unsupported else "green", text + ess + models)
     if case.served is not None:
         text = f"{case.served.distinct_items:,} items; {_few(case.served, 'impressions')}"
         lights["catalogue"] = ("red" if case.concentrated else "green", text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,7 +13,7 @@ import ray
 from prefrec_ray import runtime
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.estimators.model import platform_of, policy_server
-from prefrec_ray.evaluation.results.case import unsupported_error
+from prefrec_ray.evaluation.results.scores import error_of_kinds
 from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.guard_rails import GuardRail
 from prefrec_ray.policy import Policy
@@ -22,9 +23,9 @@ from prefrec_ray.users.histories import check_long_enough, read_histories
 from prefrec_ray.users.measures import broken
 from prefrec_ray.users.roll_out import Imagined, Platform, roll_out, server_of_log
 
-#: Smaller than in an evaluation, because many policies are scored. Roll-outs are as long as in an evaluation, because
-#: support decreases with their length.
-SETTINGS = ModelSettings(models=2, users=40)
+#: Fewer users than in an evaluation, because many policies are scored. Models are of all kinds, because their
+#: disagreement counts, and roll-outs are as long as in an evaluation, because errors grow with their length.
+SETTINGS = ModelSettings(users=30)
 ROWS = 150_000
 #: Seed of the models' weights and users. It differs from the seeds of evaluations, so that an evaluation is independent
 #: of the choice.
@@ -59,25 +60,25 @@ class ModelScore:
     rails: Sequence[GuardRail] = ()
 
     def __call__(self, policy: Policy, task: Task) -> float:
-        """Return the mean level, minus the error from impressions without support (support.py)."""
-        rolled = self.rolled(policy, task)
-        return rolled.level - unsupported_error(rolled.support) * abs(rolled.gain)
+        """Return the mean level."""
+        return self.rolled(policy, task).level
 
     def rolled(self, policy: Policy, task: Task) -> Rolled:
         """Roll out the policy.
 
-        The lower end is the lowest over models, each with the same users and random numbers. It contains the error from
-        impressions without support.
+        The lower end of the 95 % interval of the gain contains the errors of users, of the mean over models, and of
+        models of different kinds, as in an evaluation.
         """
         server = policy_server(policy, self.platform.items, np.random.default_rng(1))
         imagined = roll_out(self.platform, self.ensemble.members, server, seed=0)
         levels = imagined.levels[task]
         gains = levels - self.logging.levels[task]
-        errors = np.nanstd(gains, axis=1) / np.sqrt(np.maximum(1, np.isfinite(gains).sum(axis=1)))
-        support, means = self.ensemble.pasts.share(imagined.inputs), np.nanmean(gains, axis=1)
-        low = np.nanmin(means - np.hypot(_ERRORS * errors, unsupported_error(support) * means))
+        by_user, by_model = (np.ma.masked_invalid(gains).mean(axis=axis).compressed() for axis in (0, 1))
+        gain, of_users = by_model.mean(), _ERRORS * by_user.std() / np.sqrt(len(by_user))
+        low = gain - math.hypot(of_users, error_of_kinds(by_model))
+        support = self.ensemble.pasts.share(imagined.inputs)
         lost = broken(self.rails, imagined, self.logging, self.platform.state.feedback, self.platform.items)
-        return Rolled(float(np.nanmean(levels)), float(np.nanmean(gains)), float(low), support, lost)
+        return Rolled(float(np.nanmean(levels)), float(gain), float(low), support, lost)
 
 
 def fit_score(uri: str, split: str, limits: ModelSettings = SETTINGS, rails: Sequence[GuardRail] = ()) -> ray.ObjectRef:

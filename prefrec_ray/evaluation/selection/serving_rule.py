@@ -2,10 +2,10 @@
 
 Temperature, penalties on items like recent ones, and the scores (Q or expected feedback) decide what a policy draws.
 Which rule users prefer differs between platforms, and no statistic of the log determines it. Rules are therefore
-compared on validation users, in models of different classes. The value of a rule is the lower end of its gain over the
-logging policy in the model with the lowest end: classes disagree if the log does not determine what a rule does to
-users. The lower end falls with impressions that the log does not support. A rule that breaks fewer guard-rails comes
-first: a guard-rail is broken here if the mean over users breaks it in one model.
+compared on validation users, in models of different kinds, which disagree if the log does not determine what a rule
+does to users. The best rule has the largest gain over the logging policy among the rules whose interval is above 0, or
+else the interval with the highest lower end. A rule that breaks fewer guard-rails comes first: a guard-rail is broken
+here if the mean over users breaks it in one model.
 """
 
 from __future__ import annotations
@@ -53,21 +53,22 @@ class Rule(NamedTuple):
 
 @dataclass(frozen=True)
 class Tried:
-    """A rule with its support by the log, its mean level, and the lower end of its gain over the logging policy.
+    """A rule with its support by the log, and its gain over the logging policy with the lower end of the interval.
 
     `broken`: the guard-rails that it breaks in a model of users.
     """
 
     rule: Rule
     support: float
-    level: float
+    gain: float
     low: float
     broken: Sequence[str] = ()
 
     @property
-    def rank(self) -> tuple[int, float]:
+    def rank(self) -> tuple[int, bool, float]:
         """Return the key of the order of rules, larger for a better rule."""
-        return -len(self.broken), self.low
+        shown = self.low > 0
+        return -len(self.broken), shown, self.gain if shown else self.low
 
 
 @dataclass(frozen=True)
@@ -188,4 +189,4 @@ def choose_rule(
 def _try(score: ModelScore, policy: Policy, task: Task, rule: Rule) -> Tried:
     """Roll out the policy under a rule."""
     rolled = score.rolled(policy.under(**rule._asdict()), task)
-    return Tried(rule, rolled.support, rolled.level, rolled.low, rolled.broken)
+    return Tried(rule, rolled.support, rolled.gain, rolled.low, rolled.broken)
