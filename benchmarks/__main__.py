@@ -37,6 +37,7 @@ SECTIONS = {
     "truth": "truth.bench:main",
     "laws": "truth.check:main",
     "rules": "truth.rules:main",
+    "disagreement": "truth.disagreement:main",
     "selection": "truth.estimators:selection",
     "estimators": "truth.estimators:main",
     "verdicts": "truth.verdicts:main",
