@@ -14,7 +14,6 @@ from prefrec_ray.guard_rails import guard_rails
 
 if TYPE_CHECKING:
     from prefrec_ray.evaluation.results.records import Evaluation
-    from prefrec_ray.evaluation.run import EvaluationRun
 
 #: Exit status of `--strict` if a verdict is not `candidate`; status 2 is a user error.
 NOT_ALL_CANDIDATES = 1
@@ -82,13 +81,13 @@ def evaluate(
     for line in reasons(evaluation):
         console().print(line)
     folder = posixpath.dirname(run.file) or "."
-    then = next_command(evaluation, run, dataset, config) or pasteable("report", folder if output else run.folder)
+    then = next_command(evaluation, dataset, config) or pasteable("report", folder if output else run.folder)
     made("evaluation", run.file, then)
     if strict and any(verdict.verdict != "candidate" for verdict in evaluation.verdicts.values()):
         raise typer.Exit(NOT_ALL_CANDIDATES)
 
 
-def next_command(evaluation: Evaluation, run: EvaluationRun, dataset: str, config: str | None) -> str | None:
+def next_command(evaluation: Evaluation, dataset: str, config: str | None) -> str | None:
     """Return the `prefrec constrain` command for the best policy that lacks support, or None."""
     from prefrec_ray import storage
     from prefrec_ray.evaluation.results.verdict import case_of

@@ -16,7 +16,6 @@ from prefrec_ray.cli.main import run
 from prefrec_ray.cli.verdicts import rails_table, reasons, tried_table, verdict_table
 from prefrec_ray.evaluation.results.records import Evaluation, GuardRailRecord, Record, Support
 from prefrec_ray.evaluation.results.verdict import verdicts
-from prefrec_ray.evaluation.run import EvaluationRun
 from prefrec_ray.evaluation.selection.serving_rule import Chosen, Rule, Tried
 from prefrec_ray.mdp.serving import ServingSettings
 
@@ -107,22 +106,21 @@ def test_a_policy_without_support_is_followed_by_the_command_that_constrains_it(
     policy, dataset = str(tmp_path / "my run" / "policy"), "data of may"
     drawing = make_policy(serving=ServingSettings(), provenance={"task": "depth", "method": "PrefRec"})
     drawing.save(policy)
-    run = EvaluationRun([policy], dataset)
     unsure = judged(unsure=("lost",), bundle=policy)
     output = str(tmp_path / "my run" / "constrained")
     for place in (output, f"{output}_2"):
         words = ["prefrec", "constrain", policy, "--dataset", dataset, "--output", place]
-        command = next_command(unsure, run, dataset, config)
+        command = next_command(unsure, dataset, config)
         assert command is not None
         assert shlex.split(command) == [*words, *(["--config", config] if config else [])]
         Path(place).mkdir()
-    assert next_command(judged(line("lost", 0.4)), run, dataset, config) is None
+    assert next_command(judged(line("lost", 0.4)), dataset, config) is None
     chosen = replace(drawing, provenance={**drawing.provenance, "rule_chosen": True})
     for number, other in enumerate((chosen, drawing.under(rule="best"))):
         bundle = str(tmp_path / f"{number}" / "policy")
         other.save(bundle)
         fixed = judged(unsure=("lost",), bundle=bundle)
-        assert next_command(fixed, EvaluationRun([bundle], dataset), dataset, None) is None
+        assert next_command(fixed, dataset, None) is None
 
 
 @pytest.fixture
