@@ -13,17 +13,3 @@ from prefrec_ray.dataset.prepared import (
     tensor_array,
     write_table,
 )
-
-__all__ = [
-    "SCHEMA_VERSION",
-    "Metadata",
-    "PreparedDataset",
-    "check_complete",
-    "file_rows",
-    "floats",
-    "read_table",
-    "stored",
-    "tensor",
-    "tensor_array",
-    "write_table",
-]

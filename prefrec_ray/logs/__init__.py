@@ -15,17 +15,6 @@ from prefrec_ray.logs.sources import (
     Source,
 )
 
-__all__ = [
-    "CompleteJourneySource",
-    "EventsSource",
-    "FilesSource",
-    "KuaiRandSource",
-    "RayDataSource",
-    "SimulatorSource",
-    "Source",
-    "open_log",
-]
-
 if TYPE_CHECKING:  # settings import this module for its sources, and Ray Data takes seconds to import
     from prefrec_ray.logs.contract import Side
     from prefrec_ray.logs.log import Log
