@@ -19,4 +19,6 @@ def made_record(subject: str, value: float, role: str = "policy", half: float = 
         "sessions": 4000,
         "settings": {},
     }
-    return Record.model_validate({**fields, **changes})
+    fields |= changes
+    bounds = {f"gain_{bound}": fields[bound] - fields["behaviour"] for bound in ("ci_low", "ci_high")}
+    return Record.model_validate({"reaches_end": not 0 < fields["ci_low"] <= fields["ci_high"] < 5, **bounds, **fields})

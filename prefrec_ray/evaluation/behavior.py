@@ -93,10 +93,8 @@ def fit_behavior(data: Histories, items: ItemTable, seed: int) -> BehaviorModel:
         towards = net(torch.from_numpy(data.state[at]))
         own = (towards * seen[data.row[at]]).sum(dim=1, keepdim=True)
         logits = torch.cat([own, towards @ seen[others].T], dim=1)
-        optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - update / updates)
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(logits, torch.zeros(BATCH, dtype=torch.long)).backward()
-        optimizer.step()
+        loss = nn.functional.cross_entropy(logits, torch.zeros(BATCH, dtype=torch.long))
+        optimizer.descend(loss, LEARNING_RATE * (1 - update / updates))
     model = BehaviorModel(net.requires_grad_(False), np.log(shown / shown.sum()), items.embeddings)
     held_rows = rng.permutation(np.flatnonzero(held))[:HELD_OUT_ROWS]
     return calibrated(model, data.state[held_rows], data.row[held_rows]) if len(held_rows) else model

@@ -76,16 +76,14 @@ def _fit(uri: str, seed: int) -> BehaviorClone:
     for update, (states, actions) in enumerate(_batches(dataset, rng)):
         if update % CHECK_EVERY == 0:
             with torch.inference_mode():
-                loss = loss_on(*held_out).item()
-            looks = 0 if loss < lowest else looks + 1
-            if loss < lowest:
-                lowest, best = loss, exported(net)
+                held = loss_on(*held_out).item()
+            looks = 0 if held < lowest else looks + 1
+            if held < lowest:
+                lowest, best = held, exported(net)
             if looks > PATIENCE or update == UPDATES:
                 break
-        optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - update / UPDATES)
-        optimizer.zero_grad()
-        loss_on(torch.from_numpy(states), torch.from_numpy(actions)).backward()
-        optimizer.step()
+        loss = loss_on(torch.from_numpy(states), torch.from_numpy(actions))
+        optimizer.descend(loss, LEARNING_RATE * (1 - update / UPDATES))
         total += actions.sum(axis=0, dtype=np.float64)
         rows += len(actions)
     policy = Policy(

@@ -76,9 +76,9 @@ class EvaluationRun:
         known = (before.get("inputs") if isinstance(before, dict) else None) or {}
         changed = [name for name, value in self.inputs.items() if known.get(name) != value]
         if changed:
-            what = f"with other {changed[0]}" if known else "by an earlier version"
             raise UserError(
-                f"{self.file}: contains an evaluation {what}; name a new file by --output FILE, or remove it"
+                f"{self.file}: contains an evaluation with other {changed[0]}; name a new file by --output FILE, or "
+                "remove it"
             )
 
 

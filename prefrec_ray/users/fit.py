@@ -20,8 +20,7 @@ from prefrec_ray.policy.networks.layers import mlp, polyak_update, target_copy
 from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.inputs import Inputs
 from prefrec_ray.users.intercepts import Spread, intercepts, spread_of
-from prefrec_ray.users.member import Member
-from prefrec_ray.users.quantiles import Bins
+from prefrec_ray.users.member import Bins, Member
 
 BATCH = 1024
 #: Updates between two evaluations on held-out users, and evaluations without an improvement after which a fit ends.
@@ -137,9 +136,7 @@ def _fit(
     optimizer = Adam(groups, LEARNING_RATE)
     average, best, weights, since = target_copy(network), np.inf, deepcopy(network.state_dict()), 0
     for update in range(1, UPDATES + 1):
-        optimizer.zero_grad()
-        loss(rows[rng.integers(0, len(rows), BATCH)]).backward()
-        optimizer.step()
+        optimizer.descend(loss(rows[rng.integers(0, len(rows), BATCH)]))
         polyak_update(average, network, max(AVERAGED, 1 / update))
         if update % EVERY == 0:
             current = deepcopy(network.state_dict())

@@ -19,15 +19,55 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from prefrec_ray.ids import run_lengths
 from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.inputs import Inputs
 from prefrec_ray.users.intercepts import Known, Spread, intercepts
-from prefrec_ray.users.quantiles import Bins
 
 #: A time away is at most exp(_LONGEST), about a thousand times, the mean.
 _LONGEST = 7.0
 #: Impressions of one forward pass.
 _CHUNK = 8192
+#: Bins of a feedback column, and the largest number of values from which they are made and drawn.
+BINS = 16
+_KEPT = 50_000
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Quantile bins of a number, with which a classifier can draw from any distribution.
+
+    The bins are of ascending `values` [n]. Bin k starts at `first[k]`; `edges` [K] are the lowest values of the bins.
+    """
+
+    values: np.ndarray
+    edges: np.ndarray
+    first: np.ndarray
+
+    @classmethod
+    def from_values(cls, values: np.ndarray, rng: np.random.Generator) -> Bins:
+        """Create bins with equal shares of `values` (at least one value), or one bin per value if there are few."""
+        kept = np.sort(values if len(values) <= _KEPT else rng.choice(values, _KEPT, replace=False))
+        unique = np.unique(kept)
+        edges = unique if len(unique) <= BINS else np.unique(kept[np.arange(BINS) * len(kept) // BINS])
+        return cls(kept, edges, np.searchsorted(kept, edges))
+
+    def __len__(self) -> int:
+        return len(self.edges)
+
+    def code(self, values: np.ndarray) -> np.ndarray:
+        """Return the bin of each value, int64 [n]. Values below the lowest edge are in the first bin."""
+        return np.maximum(np.searchsorted(self.edges, values, side="right") - 1, 0)
+
+    def draw(self, logits: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """Draw values [n]: a bin by the softmax of `logits` [n, K], then any of its values.
+
+        `uniform` [2, n] is below 1.
+        """
+        weights = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64).cumsum(axis=1)
+        bins = (weights <= (uniform[0] * weights[:, -1])[:, None]).sum(axis=1).clip(0, len(self) - 1)
+        count = run_lengths(self.first, len(self.values))[bins]
+        return self.values[self.first[bins] + (uniform[1] * count).astype(np.int64)]
 
 
 class Outcomes(NamedTuple):

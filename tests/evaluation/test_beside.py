@@ -92,7 +92,7 @@ def test_an_evaluation_does_not_overwrite_another_one(tmp_path: Path) -> None:
         replace(other, output=f"{tmp_path}/{name}.json").check_file()
         replace(other, replace=True).check_file()
     (tmp_path / "evaluation.json").write_text('{"schema_version": 1, "records": []}')
-    with pytest.raises(UserError, match="contains an evaluation by an earlier version; name a new file"):
+    with pytest.raises(UserError, match="contains an evaluation with other policies; name a new file"):
         first.check_file()
 
 

@@ -11,10 +11,11 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.names import subject_of, subject_title
 from prefrec_ray.evaluation.results.records import Evaluation, ServedItems, read_evaluation, write_evaluation
 
-#: A record of an older version: no paired intervals, older names of roles and subjects.
+#: A record with only the required fields.
 RECORD = {
     **{"method": "IQL", "task": "depth", "estimator": "ncis", "subject": "shuffled:imitation", "role": "placebo"},
     **{"value": 1, "ci_low": 0.5, "ci_high": 1.5, "behaviour": 0.9, "ess": 0.8, "users": 3, "sessions": 9},
+    **{"gain_ci_low": -0.4, "gain_ci_high": 0.6},
     "settings": {"sigma": 2.0},
 }
 SERVED = {"p": {"requests": 8, "distinct_items": 2, "top_items": [{"item_id": "a", "share": 0.75}]}}
@@ -31,7 +32,7 @@ def written(folder: Path, content: Any) -> str:
     return str(file)
 
 
-def test_an_older_file_is_read(tmp_path: Path) -> None:
+def test_a_file_is_read(tmp_path: Path) -> None:
     evaluation = read_evaluation(written(tmp_path, FILE))
     (record,) = evaluation.select("depth", "ncis")
     assert (record.title, record.kind, record.policy) == (

@@ -45,6 +45,8 @@ def record(subject: str, role: str, value: float, estimator: str = "ncis", **cha
         "value": value,
         "ci_low": value - 0.1,
         "ci_high": value + 0.1,
+        "gain_ci_low": value - 1.3,
+        "gain_ci_high": value - 1.1,
         "ess": 0.8 if estimator == "ncis" else None,
         "behaviour": 1.2,
         "users": 300,

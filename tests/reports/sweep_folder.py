@@ -138,6 +138,7 @@ def write_evaluation(
 def record(subject: str, task: str, estimator: str, role: str, value: float, half: float = 0.1) -> dict[str, Any]:
     """A record of evaluation.json."""
     interval = {"ci_low": value - half, "ci_high": value + half}
+    interval |= {"gain_ci_low": value - half - 1.0, "gain_ci_high": value + half - 1.0}
     provenance = {
         "method": subject.partition(" ")[0],
         "task": task,

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.users.quantiles import BINS, Bins
+from prefrec_ray.users.member import BINS, Bins
 
 
 @settings(max_examples=50, deadline=None)

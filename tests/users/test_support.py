@@ -8,8 +8,8 @@ from logged_users import ITEMS, histories, inputs_of
 
 from prefrec_ray.mdp.exposure import exposures
 from prefrec_ray.users import WARM
+from prefrec_ray.users.ensemble import WITHIN, LoggedPasts
 from prefrec_ray.users.roll_out import KEPT_EVERY
-from prefrec_ray.users.support import WITHIN, LoggedPasts
 
 
 def test_other_users_of_the_log_are_supported_and_a_corner_of_the_catalogue_is_not() -> None:

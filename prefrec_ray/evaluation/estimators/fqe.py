@@ -130,10 +130,8 @@ def fit_q(
         with torch.no_grad():
             after = target(pairs_of(data.state[row + 1], policy_actions[row + 1])).clamp(low, high)
             wanted = torch.from_numpy(reward[drawn]) + torch.from_numpy(discount[drawn]) * after
-        optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - update / settings.updates)
-        optimizer.zero_grad()
-        nn.functional.mse_loss(net(pairs_of(data.state[row], data.action[row])), wanted).backward()
-        optimizer.step()
+        loss = nn.functional.mse_loss(net(pairs_of(data.state[row], data.action[row])), wanted)
+        optimizer.descend(loss, LEARNING_RATE * (1 - update / settings.updates))
         polyak_update(target, net, TAU)
     return FittedQFunction(net, mean, scale)
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prefrec_ray.engagement import MAX_LEVEL
 from prefrec_ray.evaluation.results.names import BLIND, LOGGING_POLICY, shuffled
 from prefrec_ray.evaluation.results.records import GuardRailRecord, Record, ServedItems, SpecificationRecord, Support
 from prefrec_ray.evaluation.results.scores import error_of_kinds
@@ -56,11 +55,7 @@ class Case:
         if record is None:
             return False
         numbers = (record.value, record.ci_low, record.ci_high, *record.gain_interval)
-        if not all(map(math.isfinite, numbers)):
-            return False
-        if record.reaches_end is not None:
-            return not record.reaches_end
-        return record.ci_low > 0 and record.ci_high < MAX_LEVEL
+        return all(map(math.isfinite, numbers)) and not record.reaches_end
 
     @property
     def misspecified(self) -> SpecificationRecord | None:

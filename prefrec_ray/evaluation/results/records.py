@@ -26,12 +26,11 @@ class Record(Settings, allow_inf_nan=False):
     `value` is a mean level, `behaviour` the logging policy's level by the same estimator. ci_low to ci_high is the 95 %
     interval of the value, clipped to 0 to 5. gain_ci_low to gain_ci_high is the interval of value - behavior, from the
     same bootstrap samples, clipped to -5 to 5. `reaches_end`: the interval of the value reached 0 or 5 before the
-    errors of models were added and before it was clipped (null in files of earlier versions). `gains_by_model`: the
-    gain in each model of users (`model`). `ess`, the effective sample
-    size, is a share of the sessions (`ncis`, `weights`) or of the impressions (`dr`), else null. Policies other than
-    the `best` by value have the paired interval of best - value. `gain_over_current`, with its paired interval, is the
-    value minus the value of the current policy, if there is one. `online` contains true means in addition to the level.
-    `bundle` and `provenance` identify the policy, also for its controls.
+    errors of models were added and before it was clipped. `gains_by_model`: the gain in each model of users (`model`).
+    `ess`, the effective sample size, is a share of the sessions (`ncis`, `weights`) or of the impressions (`dr`), else
+    null. Policies other than the `best` by value have the paired interval of best - value. `gain_over_current`, with
+    its paired interval, is the value minus the value of the current policy, if there is one. `online` contains true
+    means in addition to the level. `bundle` and `provenance` identify the policy, also for its controls.
     """
 
     method: str
@@ -42,11 +41,11 @@ class Record(Settings, allow_inf_nan=False):
     value: float
     ci_low: float
     ci_high: float
-    reaches_end: bool | None = None
+    reaches_end: bool = False
     ess: float | None = None
     behaviour: float
-    gain_ci_low: float | None = None
-    gain_ci_high: float | None = None
+    gain_ci_low: float
+    gain_ci_high: float
     gains_by_model: tuple[float, ...] = ()
     users: int
     users_left_out: int = 0
@@ -87,10 +86,8 @@ class Record(Settings, allow_inf_nan=False):
 
     @property
     def gain_interval(self) -> tuple[float, float]:
-        """Return the 95 % interval of the gain: the paired interval if present."""
-        if self.gain_ci_low is not None and self.gain_ci_high is not None:
-            return self.gain_ci_low, self.gain_ci_high
-        return self.ci_low - self.behaviour, self.ci_high - self.behaviour
+        """Return the paired 95 % interval of the gain."""
+        return self.gain_ci_low, self.gain_ci_high
 
 
 def placebo_bias(records: Sequence[Record]) -> dict[str, float]:

@@ -129,10 +129,8 @@ def _fit(known: torch.Tensor, wanted: torch.Tensor, seed: int) -> nn.Module:
     optimizer = Adam(net.parameters())
     for update in range(UPDATES):
         drawn = torch.from_numpy(rng.integers(0, len(known), BATCH))
-        optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - update / UPDATES)
-        optimizer.zero_grad()
-        nn.functional.mse_loss(net(known[drawn]), wanted[drawn]).backward()
-        optimizer.step()
+        loss = nn.functional.mse_loss(net(known[drawn]), wanted[drawn])
+        optimizer.descend(loss, LEARNING_RATE * (1 - update / UPDATES))
     return net
 
 

@@ -72,14 +72,10 @@ def fit_answers(
     optimizer = Adam(network.parameters())
     updates = min(UPDATES, -(-PASSES * len(states) // BATCH))
     for update in range(updates):
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * (1 - update / updates)
         rows = rng.integers(0, len(states), BATCH)
         seen, item, answer = (torch.from_numpy(part[rows].astype(np.float32)) for part in (states, actions, wanted))
         loss = (network(seen, item) - answer).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        optimizer.descend(loss, LEARNING_RATE * (1 - update / updates))
     return network.requires_grad_(False)
 
 
