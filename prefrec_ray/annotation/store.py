@@ -112,7 +112,7 @@ def import_votes(
     return summary
 
 
-def write_labels(target: str, tables: dict[str, pa.Table], summary: dict[str, Any], replace: bool = True) -> None:
+def write_labels(target: str, tables: dict[str, pa.Table], summary: dict[str, Any], replace: bool) -> None:
     """Write `tables` and people.json into the folder `target`, and replace its contents.
 
     Raises `FileExistsError` if it contains labels, unless `replace` is set: a run may be about to read them. New labels

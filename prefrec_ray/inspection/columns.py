@@ -102,16 +102,13 @@ def csv_format(file: str) -> CsvFormat:
     return max(forms, key=lambda form: len(schema(file, form))) if is_csv(file) else forms[0]
 
 
-def flat_columns(file: str, form: CsvFormat) -> list[str]:
-    """Return the names of the columns with one value per row (no lists, no structures)."""
-    return [field.name for field in schema(file, form) if not pa.types.is_nested(field.type)]
-
-
-def sample(files: Sequence[str], columns: list[str], form: CsvFormat) -> pa.Table:
+def sample(files: Sequence[str], form: CsvFormat) -> pa.Table:
     """Return the first rows of some fragments (row groups of Parquet, CSV files), evenly spread over `files`.
 
-    Raises `UserError` without rows, and for two columns of one name.
+    The table has the columns with one value per row (no lists, no structures). Raises `UserError` without rows, and for
+    two columns of one name.
     """
+    columns = [field.name for field in schema(files[0], form) if not pa.types.is_nested(field.type)]
     for name in columns:
         if columns.count(name) > 1:
             raise UserError(f"{files[0]}: column '{name}' occurs {columns.count(name)} times; expected once")

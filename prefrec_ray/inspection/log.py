@@ -13,7 +13,7 @@ from pyarrow import fs
 from prefrec_ray import runtime, storage
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.errors import UserError
-from prefrec_ray.inspection.columns import ID, ITEM, USER, Column, csv_format, flat_columns, profile, sample
+from prefrec_ray.inspection.columns import ID, ITEM, USER, Column, csv_format, profile, sample
 from prefrec_ray.inspection.counts import Counts, RefusedRows, count
 from prefrec_ray.inspection.proposal import proposal, source_lines
 from prefrec_ray.inspection.roles import Roles, check_header, guess_roles
@@ -143,8 +143,8 @@ def _choose(files: list[str], where: str) -> tuple[list[str], Roles, pa.Table, C
         form = forms[group[0]]
         try:
             check_header(schema(group[0], form).names, group[0])
-            table = sample(group, flat_columns(group[0], form), form)
-            roles = guess_roles(table, profile(table), group[0] if len(groups) > 1 else where)
+            table = sample(group, form)
+            roles = guess_roles(table, group[0] if len(groups) > 1 else where)
         except UserError as error:
             problems.append(error)
             continue
@@ -166,7 +166,7 @@ def find_tables(files: Sequence[str], source: Mapping[str, Any], log: pa.Table) 
     for file in files:
         form = csv_format(file)
         try:
-            table = sample([file], flat_columns(file, form), form)
+            table = sample([file], form)
         except UserError:
             continue  # empty
         columns = profile(table)

@@ -17,6 +17,7 @@ from prefrec_ray.inspection.columns import (
     USER,
     Column,
     is_plain,
+    profile,
     rank,
     time_formats,
     time_unit,
@@ -60,8 +61,9 @@ def check_header(names: Sequence[str], where: str) -> None:
         raise UserError(f"{where}: no header: the first line is {first}; expected names, or column_names in a YAML")
 
 
-def guess_roles(table: pa.Table, columns: Sequence[Column], where: str) -> Roles:
-    """Guess the roles of the `columns` of a sample. Raises `UserError` without a user, an item or a time."""
+def guess_roles(table: pa.Table, where: str) -> Roles:
+    """Guess the roles of the columns of a sample. Raises `UserError` without a user, an item or a time."""
+    columns = profile(table)
     units = {c.name: unit for c in columns if (unit := time_unit(table[c.name])) is not None}
     time = _best([c for c in columns if c.name in units], TIME)
     if time is None:  # no name fits: the column with most values

@@ -122,7 +122,7 @@ def diagnose(
     return diagnoses
 
 
-def diagnose_dataset(dataset: PreparedDataset, tasks: Sequence[str] | None = None) -> list[Diagnosis]:
+def diagnose_dataset(dataset: PreparedDataset) -> list[Diagnosis]:
     """Run `diagnose` with the data set's segment length on training and validation users (about a million sessions).
 
     Raises `UserError` if fewer than two users have enough impressions.
@@ -132,7 +132,7 @@ def diagnose_dataset(dataset: PreparedDataset, tasks: Sequence[str] | None = Non
     sizes = {key: keys[key] for key in ("length", "min_requests") if key in keys}
     settings = parse(PreferenceSettings, sizes, f"{dataset.uri}: metadata.json: preferences")
     histories = load_histories(dataset, settings.min_requests)
-    return diagnose(histories, tasks or about.tasks, settings.length, about.mixture_weight, about.seed)
+    return diagnose(histories, about.tasks, settings.length, about.mixture_weight, about.seed)
 
 
 def load_histories(dataset: PreparedDataset, min_requests: int, limit: int = _SESSIONS) -> SampledSessions:

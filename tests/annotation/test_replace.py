@@ -30,7 +30,7 @@ def read(folder: Path) -> list[float]:
 
 
 def write(folder: Path, value: float) -> None:
-    store.write_labels(str(folder / "people" / "crowd"), labels(value), {"name": "crowd", "ties": value})
+    store.write_labels(str(folder / "people" / "crowd"), labels(value), {"name": "crowd", "ties": value}, True)
 
 
 class Steps:

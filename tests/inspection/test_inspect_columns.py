@@ -11,7 +11,7 @@ import pytest
 from inspect_logs import clickstream, write
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.inspection.columns import csv_format, flat_columns, profile, sample
+from prefrec_ray.inspection.columns import csv_format, profile, sample
 from prefrec_ray.inspection.log import inspect_log
 from prefrec_ray.logs.schemas import PLAIN
 
@@ -20,8 +20,7 @@ from prefrec_ray.logs.schemas import PLAIN
 def test_profiles_are_those_of_pandas(tmp_path: Path, name: str) -> None:
     frame = clickstream(20)
     file = str(write(frame, tmp_path / name))
-    form = csv_format(file)
-    table = sample([file], flat_columns(file, form), form)
+    table = sample([file], csv_format(file))
     profiles = {column.name: column for column in profile(table)}
     assert list(profiles) == list(frame.columns)
     for column in frame:
@@ -39,17 +38,17 @@ def test_profiles_are_those_of_pandas(tmp_path: Path, name: str) -> None:
 def test_text_in_one_file_makes_a_column_text(tmp_path: Path) -> None:
     frame = pd.DataFrame({"a": [1, 2], "flag": ["true", "false"]})
     files = [str(write(frame, tmp_path / "1.csv")), str(write(frame.assign(a=["x", "2"]), tmp_path / "2.csv"))]
-    table = sample(files, ["a", "flag"], csv_format(files[0]))
+    table = sample(files, csv_format(files[0]))
     assert table["a"].to_pylist() == ["1", "2", "x", "2"]
     assert table.schema.field("flag").type == pa.bool_()
     mixed = [str(write(frame, tmp_path / "3.parquet")), str(write(frame.assign(a=["x", "2"]), tmp_path / "4.parquet"))]
-    assert sample(mixed, ["a"], csv_format(mixed[0]))["a"].to_pylist() == ["1", "2", "x", "2"]
+    assert sample(mixed, csv_format(mixed[0]))["a"].to_pylist() == ["1", "2", "x", "2"]
 
 
 def test_a_sample_is_spread_over_files_and_row_groups(tmp_path: Path) -> None:
     frame = pd.DataFrame({"k": np.arange(1000)})
     pq.write_table(pa.Table.from_pandas(frame), tmp_path / "a.parquet", row_group_size=10)
-    values = sample([str(tmp_path / "a.parquet")], ["k"], csv_format("a.parquet"))["k"].to_numpy()
+    values = sample([str(tmp_path / "a.parquet")], csv_format("a.parquet"))["k"].to_numpy()
     assert 20 <= len(values) <= 200
     assert (values.min(), values.max()) == (0, 999)
 
@@ -57,15 +56,15 @@ def test_a_sample_is_spread_over_files_and_row_groups(tmp_path: Path) -> None:
 def test_separators_and_nested_columns(tmp_path: Path) -> None:
     for sign in (";", "\t", "|", ","):
         file = str(write(pd.DataFrame({"a": [1], "b": [2], "c": [3]}), tmp_path / f"{ord(sign)}.csv", sep=sign))
-        assert flat_columns(file, csv_format(file)) == ["a", "b", "c"]
+        assert sample([file], csv_format(file)).column_names == ["a", "b", "c"]
     pq.write_table(pa.table({"a": [1], "e": [[0.5]]}), tmp_path / "e.parquet")
-    assert flat_columns(str(tmp_path / "e.parquet"), csv_format("e.parquet")) == ["a"]
+    assert sample([str(tmp_path / "e.parquet")], csv_format("e.parquet")).column_names == ["a"]
 
 
 def test_no_rows_at_all(tmp_path: Path) -> None:
     file = str(write(pd.DataFrame({"a": []}), tmp_path / "a.csv"))
     with pytest.raises(UserError, match=r"a.csv: the log is empty; expected interactions"):
-        sample([file], ["a"], csv_format(file))
+        sample([file], csv_format(file))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +92,7 @@ def test_columns_of_one_name(tmp_path: Path, header: str, words: str) -> None:
 )
 def test_forms_of_columns_that_arrow_does_not_count(tmp_path: Path, values: pa.Array, kind: pa.DataType) -> None:
     pq.write_table(pa.table({"x": values}), tmp_path / "a.parquet")
-    (column,) = profile(sample([str(tmp_path / "a.parquet")], ["x"], PLAIN))
+    (column,) = profile(sample([str(tmp_path / "a.parquet")], PLAIN))
     assert (column.kind, column.distinct, column.empty) == (kind, 1, 0.5)
 
 

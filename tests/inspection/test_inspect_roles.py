@@ -9,7 +9,7 @@ import pytest
 from inspect_logs import clickstream, lastfm, movielens
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.inspection.columns import narrowest, profile, time_unit, words
+from prefrec_ray.inspection.columns import narrowest, time_unit, words
 from prefrec_ray.inspection.roles import guess_roles
 
 ABSENT = dict.fromkeys(["time_unit", "time_format", "session", "dwell", "dwell_unit", "reward", "propensity"])
@@ -18,7 +18,7 @@ ABSENT = dict.fromkeys(["time_unit", "time_format", "session", "dwell", "dwell_u
 def roles(frame: pd.DataFrame) -> SimpleNamespace:
     """Return the keys of the source (None: absent), the kind of each feedback, and the doubts and other columns."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    guess = guess_roles(table, profile(table), "log")
+    guess = guess_roles(table, "log")
     feedback = {f["column"]: f.get("kind", "number") for f in guess.source.get("feedback", {}).values()}
     keys = ABSENT | guess.source | {"feedback": feedback}
     return SimpleNamespace(**keys, doubts=guess.doubts, others=guess.others, describe=guess.describe)

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from prefrec_ray.inspection.columns import profile, time_formats, time_unit
+from prefrec_ray.inspection.columns import time_formats, time_unit
 from prefrec_ray.inspection.proposal import source_lines
 from prefrec_ray.inspection.roles import guess_roles
 
@@ -31,7 +31,7 @@ def test_one_day_above_twelve_decides() -> None:
 def test_a_doubt_is_said_in_the_yaml() -> None:
     times = pd.date_range("2024-01-02", periods=40, freq="h").strftime(US)
     table = pa.table({"user": [1, 2] * 20, "item": [*range(20)] * 2, "time": times.tolist()})
-    roles = guess_roles(table, profile(table), "log")
+    roles = guess_roles(table, "log")
     lines = source_lines(roles.source, roles.doubts)
     (line,) = [line for line in lines if line.startswith("time_format")]
     assert line.endswith(f"'{US}'  # or '{EUROPE}': which?")
