@@ -181,7 +181,7 @@ class EventLog:
         if path.suffix == SUFFIX:
             with suppress(FileNotFoundError):  # it may become a Parquet file in the meantime
                 return self._read_stream(path, number - first_row(path))
-        return next(read_tables([str(path)], self.schema, number, number + 1, rows=1)).to_pylist()[0]
+        return next(read_tables([str(path)], self.schema, number, number + 1)).to_pylist()[0]
 
     def _read_stream(self, path: Path, row: int) -> dict[str, Any]:
         if path not in self._indices:
@@ -201,14 +201,11 @@ class EventLog:
                 raise UserError(f"{where} {begin} ({error}); expected row {first_row(path) + row}") from error
         return batch.slice(row - first, 1).to_pylist()[0]
 
-    def tables(self, since: int = 0, rows: int = 1 << 16) -> Iterator[pa.Table]:
-        """Yield the rows from number `since` on, in tables of at most `rows` rows.
-
-        Raises `UserError` if rows are missing or damaged.
-        """
+    def tables(self, since: int = 0) -> Iterator[pa.Table]:
+        """Yield the rows from number `since` on, as `read_tables` does."""
         end = self.next  # read first: another thread may begin a file that the list below lacks
         files = [str(path) for path in self._paths]
-        yield from read_tables(files, self.schema, since, end, rows=rows)
+        yield from read_tables(files, self.schema, since, end)
 
     def close(self) -> None:
         """Close the file."""

@@ -54,12 +54,11 @@ def read_tables(
     since: int = 0,
     end: int | None = None,
     names: list[str] | None = None,
-    rows: int = _ROWS,
 ) -> Iterator[pa.Table]:
     """Yield the rows of `files`, which follow each other, from number `since` up to `end` (None: all whole rows).
 
-    Each table has at most `rows` rows, and only the columns `names` (None: all). Raises `UserError` if rows are missing
-    or damaged.
+    Each table has at most `_ROWS` rows, and only the columns `names` (None: all). Raises `UserError` if rows are
+    missing or damaged.
     """
     ends = [*map(first_row, files[1:]), end][: len(files)]
     for file, stop in zip(files, ends, strict=True):
@@ -68,8 +67,8 @@ def read_tables(
         at = first_row(file)
         for table in _tables(file, columns, names, at, stop):
             low, high = max(0, since - at), len(table) if stop is None else min(len(table), stop - at)
-            for first in range(low, high, rows):
-                yield table.slice(first, min(rows, high - first))
+            for first in range(low, high, _ROWS):
+                yield table.slice(first, min(_ROWS, high - first))
             at += len(table)
 
 

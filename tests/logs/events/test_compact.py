@@ -52,6 +52,7 @@ def event(number: int) -> Event:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A log of several files."""
     monkeypatch.setattr(log_module, "SEGMENT_BYTES", 6_000)
+    monkeypatch.setattr(segments, "_ROWS", 4)
     write_about(str(tmp_path), About(**ABOUT))
     log = EventLog(str(tmp_path), pa.int64())
     while log.next < ROWS:
@@ -66,7 +67,7 @@ def names(folder: Path) -> list[str]:
 
 
 def whole(log: EventLog, since: int = 0) -> pa.Table:
-    return pa.concat_tables(log.tables(since, rows=4))
+    return pa.concat_tables(log.tables(since))
 
 
 def test_a_log_without_its_last_file_is_refused(folder: Path) -> None:

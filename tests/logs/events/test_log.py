@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events import log as log_module
+from prefrec_ray.logs.events import segments
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.logs.events.format import schema as log_schema
 from prefrec_ray.logs.events.log import EventLog
@@ -21,6 +22,11 @@ from prefrec_ray.logs.events.records import header
 from prefrec_ray.logs.events.segments import read_tables
 
 HEADER = len(header(log_schema(pa.int64())))
+
+
+@pytest.fixture(autouse=True)
+def small_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "_ROWS", 4)
 
 
 def event(number: int) -> Event:
@@ -49,7 +55,7 @@ def fill(folder: Path, sizes: list[int]) -> list[int]:
 
 
 def numbers(log: EventLog, since: int = 0) -> list[int]:
-    rows = [row for table in log.tables(since, 4) for row in table.to_pylist()]
+    rows = [row for table in log.tables(since) for row in table.to_pylist()]
     return [row["timestamp"] - 1_000 for row in rows if row["kind"] == 2]
 
 
