@@ -47,11 +47,9 @@ class ExcludedItems:
         kept = place[self.state] >= 0
         return ExcludedItems(len(states), place[self.state[kept]], self.item[kept])
 
-    def counts(self, weights: np.ndarray | None = None) -> np.ndarray:
-        """Return the number of excluded items per state, [n], or the sum of their `weights` [I]."""
-        if weights is None:
-            return np.diff(np.searchsorted(self.state, np.arange(self.states + 1)))
-        return np.bincount(self.state, weights[self.item], minlength=self.states)
+    def counts(self) -> np.ndarray:
+        """Return the number of excluded items per state, int64 [n]."""
+        return np.bincount(self.state, minlength=self.states)
 
     def hits(self, rows: np.ndarray, items: int) -> np.ndarray:
         """Return a mask of the `rows` [n, m] (of a table of `items` items) that are excluded in their state."""

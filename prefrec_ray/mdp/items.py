@@ -37,17 +37,15 @@ _SAME = 1e-3
 class ItemTable:
     """Items in the order of `ids` [I] (int64 or str); `embeddings` float32 [I, A].
 
-    `logged` [I], if known: number of impressions of each item in the training users' log, at least 0, not all 0.
     `kind_codes` int32 [I, K], if known: a code of the item for each kind (mdp/kinds.py), -1 if unknown; the first kind
     is the cluster. `kind_names`: the names of the K kinds and of their values, empty if unknown.
     `about`: one row per item with the known columns of `ABOUT`, as text (null: unknown), for pages of reports.
 
-    Raises `UserError` for ids of another type, repeated ids, and embeddings, counts or texts with other shapes.
+    Raises `UserError` for ids of another type, repeated ids, and embeddings, kinds or texts with other shapes.
     """
 
     ids: np.ndarray
     embeddings: np.ndarray
-    logged: np.ndarray | None = None
     about: pa.Table | None = None
     kind_codes: np.ndarray | None = None
     kind_names: tuple[KindNames, ...] = ()
@@ -64,13 +62,6 @@ class ItemTable:
         repeated = np.flatnonzero(sorted_ids[1:] == sorted_ids[:-1])
         if len(repeated):
             raise UserError(f"items: item_id {sorted_ids[repeated[0]]!s} occurs more than once")
-        if self.logged is not None:
-            logged = np.asarray(self.logged, dtype=np.float32)
-            if logged.shape != self.ids.shape or not (np.isfinite(logged) & (logged >= 0)).all() or not logged.any():
-                raise UserError(
-                    f"items: column 'logged' is not a count per item ({len(self)}) with at least one above 0"
-                )
-            object.__setattr__(self, "logged", logged)
         if self.kind_codes is not None:
             codes = np.asarray(self.kind_codes, dtype=np.int32)
             if codes.ndim != 2 or len(codes) != len(self) or (codes < -1).any():
@@ -147,17 +138,16 @@ class ItemTable:
     def to_table(self) -> pa.Table:
         """Return a table for Parquet: item_id, embedding and the known optional columns.
 
-        item_id (int64 or string), embedding (fixed_size_list<float32>), logged (float32), kinds
-        (fixed_size_list<int32>), title and image (string). The metadata of the schema have the names of kinds, as JSON.
+        item_id (int64 or string), embedding (fixed_size_list<float32>), kinds (fixed_size_list<int32>), title and
+        image (string). The metadata of the schema have the names of kinds, as JSON.
         """
         embedding = pa.FixedSizeListArray.from_arrays(pa.array(self.embeddings.ravel()), self.embeddings.shape[1])
-        logged = {} if self.logged is None else {"logged": pa.array(self.logged)}
         kinds = {}
         if self.kind_codes is not None:
             codes = pa.array(self.kind_codes.ravel())
             kinds = {"kinds": pa.FixedSizeListArray.from_arrays(codes, self.kind_codes.shape[1])}
         about = {} if self.about is None else {name: self.about[name] for name in self.about.column_names}
-        table = pa.table({"item_id": pa.array(self.ids), "embedding": embedding, **logged, **kinds, **about})
+        table = pa.table({"item_id": pa.array(self.ids), "embedding": embedding, **kinds, **about})
         names = {"kinds": json.dumps(self.kind_names)} if self.kind_names else None
         return table.replace_schema_metadata(names)
 
@@ -179,11 +169,10 @@ class ItemTable:
         if isinstance(embedding, pa.ChunkedArray):  # some pyarrow versions keep one chunk
             embedding = pa.concat_arrays(embedding.chunks) if embedding.num_chunks else pa.array([], kind)
         values = embedding.flatten().to_numpy(zero_copy_only=False)
-        logged = table["logged"].to_numpy() if "logged" in table.column_names else None
         ids = _plain_ids(table["item_id"].to_numpy(), where)
         texts = {name: table[name].cast(pa.string()) for name in ABOUT if name in table.column_names}
         embeddings, about = values.reshape(table.num_rows, kind.list_size), pa.table(texts) if texts else None
-        return cls(ids, embeddings, logged, about, _kind_codes(table, where), _kind_names(table, where))
+        return cls(ids, embeddings, about, _kind_codes(table, where), _kind_names(table, where))
 
     def save(self, uri: str) -> None:
         """Write the table to the Parquet file `uri`, sealed."""

@@ -31,9 +31,8 @@ class ServingSettings(Settings):
     rule: Literal["sample", "best"] = Field(
         default="sample", description="`sample`: by softmax of scores; `best`: highest scores"
     )
-    candidates: Literal["nearest", "catalogue", "logged"] = Field(
-        default="catalogue",
-        description="items near the actor's action; all items; all items, weighted by their frequency in the log",
+    candidates: Literal["nearest", "catalogue"] = Field(
+        default="catalogue", description="items near the actor's action, or all items"
     )
     temperature: Annotated[Scale, Field(strict=True)] | Literal["auto"] = Field(
         default="auto",

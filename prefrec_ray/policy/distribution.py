@@ -32,9 +32,9 @@ class Drawn(NamedTuple):
 class Distribution:
     """Distribution over `items` under the rule `serving`, by the scores of `scorer` (None: by distance to an action).
 
-    `sample` is Plackett-Luce: the weight of an item is exp(score / scale), times its share in the log if candidates are
-    `logged`. The scale is `temperature` standard deviations of the scores over the items of a state; penalties for
-    items like recent ones are subtracted (weighing.py). Scores of hundreds of items are interpolated (landmarks.py).
+    `sample` is Plackett-Luce: the weight of an item is exp(score / scale). The scale is `temperature` standard
+    deviations of the scores over the items of a state; penalties for items like recent ones are subtracted
+    (weighing.py). Scores of hundreds of items are interpolated (landmarks.py).
     Above `EXACT` items, the draw and `best` have two steps (two_steps.py). Propensities belong to the actual draw.
     """
 
@@ -42,17 +42,6 @@ class Distribution:
     serving: ServingSettings
     scorer: ItemScorer | None
     likeness: RecentItems | None = None
-
-    @cached_property
-    def weights(self) -> np.ndarray:
-        """Return the prior weight of each item, float64 [I]."""
-        if self.serving.candidates != "logged":
-            return np.ones(len(self.items))
-        if self.items.logged is None:
-            raise UserError(
-                "serving: found candidates 'logged'; expected an item table with numbers of impressions (logged)"
-            )
-        return self.items.logged.astype(np.float64)
 
     def draw(
         self,
@@ -151,16 +140,11 @@ class Distribution:
         return Drawn(rows, np.concatenate([known, np.ones((len(states), k - wanted))], axis=1))
 
     def _best(self, states: np.ndarray, k: int, out: ExcludedItems | None, recent: np.ndarray | None) -> np.ndarray:
-        logits, _ = self._weigh(states, recent=recent)
-        logits[:, self.weights == 0] = -np.inf
-        if out is not None:
-            logits[out.state, out.item] = -np.inf
-        return smallest(-logits, k)
+        return smallest(-self._logits(states, out, recent), k)
 
     def _logits(self, states: np.ndarray, out: ExcludedItems | None, recent: np.ndarray | None) -> np.ndarray:
         """Return the logarithms [n, I] of the weights of all items."""
-        with np.errstate(divide="ignore"):
-            logits = self._weigh(states, recent=recent)[0] + np.log(self.weights)
+        logits, _ = self._weigh(states, recent=recent)
         if out is not None:
             logits[out.state, out.item] = -np.inf
         return logits
@@ -186,23 +170,15 @@ class Distribution:
 
     @cached_property
     def _two_steps(self) -> TwoSteps:
-        return TwoSteps(self.items.cells, self.weights, self._weigh)
-
-    @cached_property
-    def _shown(self) -> np.ndarray:
-        """Return a mask of the items with a positive prior weight, bool [I]."""
-        return self.weights > 0
-
-    @cached_property
-    def _total(self) -> int:
-        return int(np.count_nonzero(self._shown))
+        return TwoSteps(self.items.cells, self._weigh)
 
     def _check(self, k: int, excluded: ExcludedItems | None, n: int) -> np.ndarray:
         """Check k, and return the number of remaining items per state, int64 [n]."""
-        if not 1 <= k <= self._total:
-            raise UserError(f"found k = {k}; expected 1 to {self._total}, the number of items")
+        total = len(self.items)
+        if not 1 <= k <= total:
+            raise UserError(f"found k = {k}; expected 1 to {total}, the number of items")
         if excluded is None or not n:
-            return np.full(n, self._total)
+            return np.full(n, total)
         left = self.left(excluded)
         if left.min() < k:
             raise UserError(
@@ -212,4 +188,4 @@ class Distribution:
 
     def left(self, excluded: ExcludedItems) -> np.ndarray:
         """Return the number of remaining items per state, int64 [n]."""
-        return self._total - excluded.counts(self._shown).astype(np.int64)
+        return len(self.items) - excluded.counts()

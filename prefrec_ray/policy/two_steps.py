@@ -21,12 +21,11 @@ TRIED = 64
 class TwoSteps:
     """Two-step draw of items from `cells`. `recent`: as in `Weighing`.
 
-    First a cell is drawn, by the prior weight of its remaining items times the weight of its representative; then one
-    of its items, by its own weight. `weights` float64 [I]: prior weights.
+    First a cell is drawn, by the number of its remaining items times the weight of its representative; then one of its
+    items, by its own weight.
     """
 
     cells: Cells
-    weights: np.ndarray
     weigh: Weighing
 
     def draw(
@@ -40,16 +39,16 @@ class TwoSteps:
         """Draw k items for each state; return rows int64 [n, k] and probabilities given the earlier rows, [n, k]."""
         n, cells, every = len(states), self.cells, np.arange(len(states))
         appeal, scale = self._appeal(states, recent)
-        mass = self._mass(n, out)
+        remaining = self._remaining(n, out)
         rows, known = np.empty((n, k), np.int64), np.empty((n, k))
         for position in range(k):
-            cell, of_cell = draw(appeal * mass, rng)
+            cell, of_cell = draw(appeal * remaining, rng)
             left = self._left(cell, out, rows[:, :position])
             weight = self._in_cell(states, cell, left, scale, recent)
             column, of_item = draw(weight, rng)
             rows[:, position], known[:, position] = cells.members[cell][every, column], of_cell * of_item
-            left[every, column] = 0.0
-            mass[every, cell] = left.sum(axis=1)
+            left[every, column] = False
+            remaining[every, cell] = left.sum(axis=1)
         return rows, known
 
     def best(
@@ -58,16 +57,15 @@ class TwoSteps:
         """Return rows int64 [n, k] of the items with the largest scores, largest first.
 
         Only items of the `TRIED` cells with the best representatives are scored (more cells if k items need them).
-        Items of weight 0 are skipped.
         """
         logits, scale = self.weigh(states, self.cells.representatives, recent)
-        left = self._counts_left(len(states), out)
+        left = self._remaining(len(states), out)
         logits[left == 0] = -np.inf
         order = np.argsort(-logits, axis=1)
         short = np.cumsum(np.take_along_axis(left, order, axis=1), axis=1) < k
         cell = order[:, : max(TRIED, 1 + int(short.sum(axis=1).max()))]
         members = self.cells.members[cell]
-        may = (members >= 0) & self._shown[members]
+        may = members >= 0
         if out is not None:  # by cells, as `ExcludedItems.hits` would take a third longer
             tried = np.full(logits.shape, -1)
             np.put_along_axis(tried, cell, np.arange(cell.shape[1])[None], axis=1)
@@ -84,7 +82,7 @@ class TwoSteps:
     ) -> np.ndarray:
         """Return the probabilities, float64 [n], that the items `rows` [n] are drawn first."""
         appeal, scale = self._appeal(states, recent)
-        first = appeal * self._mass(len(states), out)
+        first = appeal * self._remaining(len(states), out)
         cell = self.cells.cell[rows]
         weight = self._in_cell(states, cell, self._left(cell, out, rows[:, None][:, :0]), scale, recent)
         own = np.take_along_axis(weight, self.cells.place[rows][:, None], axis=1)[:, 0]
@@ -98,34 +96,22 @@ class TwoSteps:
         # The floor keeps rounding from making a cell impossible.
         return np.maximum(np.exp(logits - logits.max(axis=1, keepdims=True)), 1e-300), scale
 
-    def _mass(self, n: int, out: ExcludedItems | None) -> np.ndarray:
-        """Return the weight of the remaining items of each cell, [n, M]."""
-        mass = self._rest(self._masses, self.weights, n, out)
-        if not self._whole:  # rounding: the excluded weights may differ from the sum of the cell
-            mass = np.where(self._counts_left(n, out) > 0, np.maximum(mass, np.finfo(np.float64).tiny), 0.0)
-        return mass
-
-    def _counts_left(self, n: int, out: ExcludedItems | None) -> np.ndarray:
-        """Return the number of remaining items of each cell, [n, M]."""
-        return self._rest(self._counts, self._shown, n, out)
-
-    def _rest(self, sums: np.ndarray, each: np.ndarray, n: int, out: ExcludedItems | None) -> np.ndarray:
-        """Return the `sums` [M] per cell minus the values `each` [I] of the excluded items, [n, M]."""
-        rest = np.tile(sums, (n, 1))
+    def _remaining(self, n: int, out: ExcludedItems | None) -> np.ndarray:
+        """Return the number of items of each cell that are not excluded, int64 [n, M]."""
+        count = np.tile(self._sizes, (n, 1))
         if out is not None and len(out.item):
-            place = out.state * rest.shape[1] + self.cells.cell[out.item]
-            rest -= np.bincount(place, each[out.item], rest.size).reshape(rest.shape)
-        return rest
+            place = out.state * count.shape[1] + self.cells.cell[out.item]
+            count -= np.bincount(place, minlength=count.size).reshape(count.shape)
+        return count
 
     def _left(self, cell: np.ndarray, out: ExcludedItems | None, drawn: np.ndarray) -> np.ndarray:
-        """Return the weights [n, W] of the members of one `cell` [n] per state; 0 if excluded or `drawn` [n, m]."""
-        members = self.cells.members[cell]
-        weights = np.where(members >= 0, self.weights[members], 0.0)
+        """Return a mask [n, W] of the members of one `cell` [n] per state that are not excluded or `drawn` [n, m]."""
+        left = self.cells.members[cell] >= 0
         gone = np.arange(len(cell)).repeat(drawn.shape[1]), drawn.ravel()
         for state, item in (gone, *([(out.state, out.item)] if out else [])):
             here = self.cells.cell[item] == cell[state]
-            weights[state[here], self.cells.place[item[here]]] = 0.0
-        return weights
+            left[state[here], self.cells.place[item[here]]] = False
+        return left
 
     def _in_cell(
         self,
@@ -135,30 +121,12 @@ class TwoSteps:
         scale: np.ndarray,
         recent: np.ndarray | None,
     ) -> np.ndarray:
-        """Return the weights [n, W] of the members of one `cell` [n] per state, up to a factor.
-
-        `left` [n, W] are their remaining prior weights.
-        """
+        """Return the weights [n, W] of the members of one `cell` [n] per state, up to a factor; 0 if not `left`."""
         logits = self.weigh(states, self.cells.members[cell], recent, scale)[0].astype(np.float64)
-        logits[left == 0] = -np.inf
-        return left * np.exp(logits - logits.max(axis=1, keepdims=True))
+        logits[~left] = -np.inf
+        return np.exp(logits - logits.max(axis=1, keepdims=True))
 
     @cached_property
-    def _masses(self) -> np.ndarray:
-        """Return the weight of all items of each cell, [M]."""
-        return np.bincount(self.cells.cell, self.weights, len(self.cells.members))
-
-    @cached_property
-    def _counts(self) -> np.ndarray:
-        """Return the number of items with a positive prior weight per cell, [M]."""
-        return np.bincount(self.cells.cell, self._shown, len(self.cells.members))
-
-    @cached_property
-    def _shown(self) -> np.ndarray:
-        """Return a mask of the items with a positive prior weight, bool [I]."""
-        return self.weights > 0
-
-    @cached_property
-    def _whole(self) -> bool:
-        """Return True if sums of weights are exact."""
-        return bool((self.weights == np.floor(self.weights)).all() and self.weights.sum() < 2**53)
+    def _sizes(self) -> np.ndarray:
+        """Return the number of items of each cell, int64 [M]."""
+        return np.bincount(self.cells.cell, minlength=len(self.cells.members))

@@ -41,16 +41,12 @@ class Linear:
         return np.einsum("na,nka->nk", states, candidates, optimize=True)
 
 
-def items_of(count: int, seed: int = 0, logged: bool = False) -> ItemTable:
-    rng = np.random.default_rng(seed)
-    return ItemTable(
-        np.arange(count) + 100, rng.uniform(-1, 1, (count, 3)), rng.integers(0, 9, count) if logged else None
-    )
+def items_of(count: int, seed: int = 0) -> ItemTable:
+    return ItemTable(np.arange(count) + 100, np.random.default_rng(seed).uniform(-1, 1, (count, 3)))
 
 
-def distribution(items: int, logged: bool = False, **serving: object) -> Distribution:
-    options = {"candidates": "logged" if logged else "catalogue", **serving}
-    return Distribution(items_of(items, logged=logged), ServingSettings(**options).resolved(), Linear())
+def distribution(items: int, **serving: object) -> Distribution:
+    return Distribution(items_of(items), ServingSettings(**serving).resolved(), Linear())
 
 
 def drawn(pi: Distribution, states: np.ndarray, k: int, out: np.ndarray | None = None, seed: int = 0) -> tuple:
@@ -116,21 +112,15 @@ def test_items_that_draw_the_same_answers_are_worth_the_same(count: int, rule: s
 
 
 @pytest.mark.parametrize(
-    ("count", "logged", "read", "exact"),
-    [
-        (40, False, False, EXACT),
-        (40, True, True, EXACT),
-        (1_000, True, True, EXACT),
-        (1_000, True, False, 100),
-        (1_000, True, True, 100),
-    ],
+    ("count", "read", "exact"),
+    [(40, False, EXACT), (40, True, EXACT), (1_000, True, EXACT), (1_000, False, 100), (1_000, True, 100)],
 )
 def test_items_are_drawn_as_often_as_their_propensity_says(
-    count: int, logged: bool, read: bool, exact: int, monkeypatch: pytest.MonkeyPatch
+    count: int, read: bool, exact: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By all scores and in two steps, with excluded items, by Q or by expected feedback that explains it."""
     monkeypatch.setattr("prefrec_ray.policy.distribution.EXACT", exact)
-    pi, draws = distribution(count, logged, temperature=0.3), DRAWS if count < 1_000 else DRAWS // 6
+    pi, draws = distribution(count, temperature=0.3), DRAWS if count < 1_000 else DRAWS // 6
     pi = replace(pi, scorer=saturated(pi.items)) if read else pi
     state = np.float32([[0.5, -0.2, 0.1]])
     out = np.random.default_rng(1).random((1, count)) < 0.3
@@ -185,7 +175,7 @@ def test_two_steps_come_near_to_the_softmax_of_all_scores(temperature: float, mo
 @given(
     seed=st.integers(0, 1000),
     count=st.sampled_from([30, ALL_SCORED + 1, 800]),
-    candidates=st.sampled_from(["nearest", "catalogue", "logged"]),
+    candidates=st.sampled_from(["nearest", "catalogue"]),
     rule=st.sampled_from(["sample", "best"]),
     exact=st.sampled_from([EXACT, ALL_SCORED]),
     temperature=st.sampled_from([1e-3, 0.5, 1e3]),
@@ -211,17 +201,15 @@ def check_what_is_shown(
 ) -> None:
     """For some states, items that may not be shown and k's, up to all that are left."""
     serving = {"candidates": candidates, "rule": rule, "temperature": temperature, "count": 16}
-    pi = distribution(count, logged=candidates == "logged", **serving)
+    pi = distribution(count, **serving)
     rng = np.random.default_rng(seed)
     states = rng.normal(size=(3, 3)).astype(np.float32)
-    allowed = pi.weights > 0
     out = rng.random((3, count)) < share
-    out[:, np.flatnonzero(allowed)[0]] = False
-    left = (~out & allowed).sum(axis=1).min()
+    out[:, 0] = False
+    left = (~out).sum(axis=1).min()
     k = data.draw(st.sampled_from(sorted({1, min(2, left), left})))
     rows, known = drawn(pi, states, k, out, seed)
     assert not np.take_along_axis(out, rows, axis=1).any()
-    assert allowed[rows].all()
     assert all(len(set(row)) == k for row in rows.tolist())
     assert ((known > 0) & (known <= 1 + 1e-12)).all()
     assert (known[:, 0] == 1).all() == (rule == "best" or known[:, 0].min() == 1)
@@ -252,18 +240,16 @@ def test_the_best_are_those_of_the_largest_score() -> None:
 
 
 @pytest.mark.parametrize("scorer", [Linear(), make_critic(0)])
-@pytest.mark.parametrize("logged", [False, True])
-def test_the_best_of_a_large_catalogue_are_found_in_two_steps(scorer: Linear | Critic, logged: bool) -> None:
+def test_the_best_of_a_large_catalogue_are_found_in_two_steps(scorer: Linear | Critic) -> None:
     """Nearly all of the ten largest scores are found for any excluded items; the loss is below .01 deviations."""
-    pi = replace(distribution(12_000, logged, rule="best"), scorer=scorer)
+    pi = replace(distribution(12_000, rule="best"), scorer=scorer)
     rng = np.random.default_rng(4)
     states = rng.normal(size=(200, scorer.networks[0].widths[0] if isinstance(scorer, Critic) else 3))
     states, out = states.astype(np.float32), rng.random((200, 12_000)) < 0.3
     rows, known = drawn(pi, states, 10, out)
     assert (known == 1).all()
     scores = scorer.scores(states, np.broadcast_to(pi.items.embeddings, (200, 12_000, 3)))
-    may = ~out & (pi.weights > 0)
-    largest = np.argsort(np.where(may, -scores, np.inf), axis=1)[:, :10]
+    largest = np.argsort(np.where(~out, -scores, np.inf), axis=1)[:, :10]
     shared = [len(set(a) & set(b)) / 10 for a, b in zip(rows.tolist(), largest.tolist(), strict=True)]
     assert np.mean(shared) > 0.99
     found, best = (np.take_along_axis(scores, of, axis=1) for of in (rows, largest))

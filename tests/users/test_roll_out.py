@@ -18,8 +18,6 @@ from prefrec_ray.users.inputs import DOSES
 from prefrec_ray.users.member import Outcomes
 from prefrec_ray.users.roll_out import KEPT_EVERY, Platform, Visit, logged_levels, roll_out
 
-LOGGED = ServingSettings(candidates="logged", variety=0.0)
-
 
 class Clockwork:
     """Users whose every third request ends a session, after which they stay away for `share` of their mean time."""
@@ -128,24 +126,16 @@ def test_some_users_of_histories() -> None:
     np.testing.assert_array_equal(some.mean_depth, data.mean_depth[[3, 1]])
 
 
-@pytest.mark.parametrize(
-    "serving", [DETERMINISTIC, ServingSettings(variety=0.0), LOGGED], ids=lambda rule: rule.candidates
-)
+@pytest.mark.parametrize("serving", [DETERMINISTIC, ServingSettings(variety=0.0)], ids=lambda rule: rule.candidates)
 def test_who_has_seen_all_that_may_be_shown_sees_it_again(serving: ServingSettings) -> None:
     """The roll-out is longer than the catalogue, and the log has no repeats."""
     data = histories(users=8, requests=20)
     data.row[:] = np.tile(np.arange(20), 8)
-    logged = np.where(np.arange(len(ITEMS)) < 10, 1.0, 0.0)
     bounds = np.ones(2, np.float32)
     actor = DeterministicActor(
         Mlp.from_layers([(np.zeros((2, STATE.width), np.float32), np.zeros(2, np.float32))]), -bounds, bounds
     )
-    items = replace(ITEMS, logged=logged)
-    policy = Policy(actor, STATE, NORMALISER, items, serving, deviation=1.0)
-    server = policy_server(policy, items, np.random.default_rng(0))
+    policy = Policy(actor, STATE, NORMALISER, ITEMS, serving, deviation=1.0)
+    server = policy_server(policy, ITEMS, np.random.default_rng(0))
     outcome = roll_out(platform(data, requests=2 * len(ITEMS)), [Clockwork(0.5)], server, seed=0)
-    if serving.candidates == "logged":
-        assert outcome.counts[10:].sum() == 0
-        assert outcome.counts[:10].min() >= 3
-    else:
-        assert outcome.counts.tolist() == [2 * 3] * len(ITEMS)
+    assert outcome.counts.tolist() == [2 * 3] * len(ITEMS)

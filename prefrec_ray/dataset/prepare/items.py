@@ -72,14 +72,6 @@ def list_items(buckets: list[int], folder: str, progress: Progress) -> ConsumedI
     return consumed
 
 
-def with_counts(items: ItemTable, consumed: ConsumedItems) -> ItemTable:
-    """Return `items` with the number of impressions of each among training users."""
-    logged = np.zeros(len(items), dtype=np.float32)
-    ids = consumed.items["item_id"].to_numpy(zero_copy_only=False)
-    logged[items.rows(ids)] = consumed.items["count"].to_numpy()
-    return replace(items, logged=logged)
-
-
 def with_kinds(items: ItemTable, content_of: ContentOf | None) -> ItemTable:
     """Return `items` with their kinds: the cluster of the embedding, and the kinds by their content if it is known."""
     kinds = [Kind.from_clusters(clusters(items.embeddings))]

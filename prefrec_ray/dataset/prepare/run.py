@@ -17,7 +17,7 @@ import ray
 
 from prefrec_ray import runtime, storage
 from prefrec_ray.dataset import SCHEMA_VERSION, Metadata, PreparedDataset
-from prefrec_ray.dataset.prepare.items import items_of_log, learn_items, list_items, with_counts, with_kinds
+from prefrec_ray.dataset.prepare.items import items_of_log, learn_items, list_items, with_kinds
 from prefrec_ray.dataset.prepare.preferences import write_preferences
 from prefrec_ray.dataset.prepare.rows import RowRules
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
@@ -104,13 +104,13 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
         write_preferences(users, settings.preferences, settings.mixture_weight, settings.seed, folder, progress)
     buckets = np.unique(users.bucket).tolist()
     if like is None:
-        consumed = list_items(buckets, folder, progress)
         if items is None:
+            consumed = list_items(buckets, folder, progress)
             items = learn_items(log, consumed, settings.action_dim, buckets, folder, progress)
             if isinstance(source, ColumnsSource) and source.items and log.about is not None:
                 _check_ids(source.items, log.about["item_id"], pa.array(items.ids), "items", source.item)
         with step(progress, "find kinds of items"):
-            items = with_kinds(with_counts(items, consumed), log.content)
+            items = with_kinds(items, log.content)
     assert items is not None
     items.save(storage.join(folder, "items.parquet"))
 

@@ -84,7 +84,7 @@ def has_policy(main: str) -> bool:
 
 def _key(items: ItemTable) -> str:
     """Return a key of all columns that serving uses."""
-    return _hash(items.ids, items.embeddings, items.logged, items.kind_codes)
+    return _hash(items.ids, items.embeddings, items.kind_codes)
 
 
 def _hash(*parts: Any, size: int = 8) -> str:
@@ -202,7 +202,7 @@ def check_embedding(
 
 
 def _extended(items: ItemTable, new: Mapping[ItemId, np.ndarray], codes: Codes) -> ItemTable:
-    """Return `items` plus `new`, whose number of impressions is the mean over the items in the log.
+    """Return `items` plus `new`.
 
     Raises `UserError` if the new embeddings have another length.
     """
@@ -213,9 +213,6 @@ def _extended(items: ItemTable, new: Mapping[ItemId, np.ndarray], codes: Codes) 
                 f"item {item}: found an added embedding of {len(embedding)} numbers; expected {width}, or"
                 " another state folder"
             )
-    logged = items.logged
-    if logged is not None:
-        logged = np.concatenate([logged, np.full(len(new), logged[logged > 0].mean(), np.float32)])
     ids = np.concatenate([items.ids, codes.array(new)])
     embeddings = np.concatenate([items.embeddings, np.stack(list(new.values())).astype(np.float32)])
     kinds = items.kind_codes
@@ -224,13 +221,10 @@ def _extended(items: ItemTable, new: Mapping[ItemId, np.ndarray], codes: Codes) 
         of_new = np.full((len(new), kinds.shape[1]), -1, np.int32)
         of_new[:, 0] = kinds[items.nearest(embeddings[len(items) :], 1)[:, 0], 0]
         kinds = np.concatenate([kinds, of_new])
-    return ItemTable(ids, embeddings, logged, kind_codes=kinds, kind_names=items.kind_names)
+    return ItemTable(ids, embeddings, kind_codes=kinds, kind_names=items.kind_names)
 
 
 def _selected(items: ItemTable, kept: np.ndarray) -> ItemTable:
-    logged = None if items.logged is None else items.logged[kept]
-    if logged is not None and not logged.any():
-        logged = np.ones(len(logged), np.float32) if len(logged) else None
     kinds = None if items.kind_codes is None else items.kind_codes[kept]
     ids, embeddings = items.ids[kept], items.embeddings[kept]
-    return replace(items, ids=ids, embeddings=embeddings, logged=logged, about=None, kind_codes=kinds)
+    return replace(items, ids=ids, embeddings=embeddings, about=None, kind_codes=kinds)

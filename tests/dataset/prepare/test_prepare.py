@@ -122,13 +122,6 @@ def test_requests(dataset: PreparedDataset, requests: pd.DataFrame, log: pd.Data
     np.testing.assert_array_equal(np.stack(rows.action), items.embeddings[items.rows(rows.item_id.to_numpy(object))])
 
 
-def test_items_say_how_often_training_users_were_shown_them(dataset: PreparedDataset, requests: pd.DataFrame) -> None:
-    items, train = dataset.items(), requests[requests.split == "train"]
-    counts = train.item_id.value_counts().reindex(items.ids, fill_value=0)
-    np.testing.assert_array_equal(items.logged, counts.to_numpy())
-    assert 0 < counts.sum() < len(requests)
-
-
 def test_what_training_users_answer_to_items(dataset: PreparedDataset) -> None:
     table = pa.concat_tables([dataset.read(file) for file in dataset.files("requests", "train")])
     states, actions, feedback = (tensor(table[name]) for name in ("state", "action", "feedback"))
