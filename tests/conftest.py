@@ -30,7 +30,7 @@ LONGEST = (
     "test_modelled.py",
     "test_kuairand_excerpt.py",
     "test_own_method.py",
-    "test_action_constraint.py",
+    "test_exported_policies.py",
     "test_tutorials.py",
     "test_fitted.py",
     "test_specification.py",

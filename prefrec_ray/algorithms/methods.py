@@ -13,6 +13,7 @@ from prefrec_ray.algorithms.settings import (
     CloningSettings,
     ExpectileSettings,
     IQLSettings,
+    TD3BCSettings,
     TD3Settings,
     TrainingSettings,
 )
@@ -28,7 +29,7 @@ SETTINGS: dict[str, type[TrainingSettings]] = {
     "DDPG": TrainingSettings,
     "TD3": TD3Settings,
     "SAC": TrainingSettings,
-    "TD3_BC": TD3Settings,
+    "TD3_BC": TD3BCSettings,
     "BCQ": BCQSettings,
     "IQL": IQLSettings,
     "IL": CloningSettings,

@@ -13,7 +13,7 @@ from torch.nn import functional
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.module import OfflineModule
-from prefrec_ray.algorithms.losses import gaussian_log_density
+from prefrec_ray.algorithms.losses import actor_loss, gaussian_log_density
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.policy.networks.actors import GaussianActor
 from prefrec_ray.policy.networks.layers import mlp, polyak_update, target_copy
@@ -74,7 +74,7 @@ class SACLearner(OfflineLearner):
         metrics = self.update_q(batch, reward, next_value)
         policy, log_density = net.sample(obs, self.noise(width, draw=1))
         soft_q = torch.minimum(*(q(obs, policy) for q in net.q)) - alpha * log_density
-        metrics |= self.update_actor(self.policy_gradient_loss(soft_q, policy, action))
+        metrics |= self.update_actor(actor_loss(soft_q))
 
         # The target entropy is -A: log pi + (-A) -> 0.
         temperature_loss = -net.temperature.log * (log_density.detach().mean() - width)

@@ -124,12 +124,6 @@ class TrainingSettings(Settings):
         le=1,
         description="share of a mini-batch whose embeddings, in the action and the state, are rotated at random",
     )
-    action_constraint: Literal["none", "behaviour_anchor"] = by_recipe(
-        "none", description="term that keeps the actor near logged actions; `behaviour_anchor`: as in TD3+BC"
-    )
-    bc_alpha: PositiveFloat = Field(
-        default=2.5, description="weight α of Q against behavior cloning, in `behaviour_anchor` and TD3_BC"
-    )
     serving: ServingSettings = by_recipe(
         ServingSettings(rule="best", candidates="nearest", count=1, variety=0.0),
         ServingSettings(),
@@ -237,13 +231,19 @@ class IQLSettings(ExpectileSettings):
 
 
 class TD3Settings(TrainingSettings):
-    """Settings of TD3 (Fujimoto et al. 2018) and TD3_BC."""
+    """Settings of TD3 (Fujimoto et al. 2018)."""
 
     target_noise: float = Field(
         default=0.2, ge=0, description="standard deviation of the target action's noise, in half-widths of the bounds"
     )
     noise_clip: float = Field(default=0.5, ge=0, description="maximum of this noise")
     policy_delay: PositiveInt = Field(default=2, description="updates of Q per update of actor and target networks")
+
+
+class TD3BCSettings(TD3Settings):
+    """Settings of TD3_BC (Fujimoto and Gu 2021)."""
+
+    bc_alpha: PositiveFloat = Field(default=2.5, description="weight α of Q against behavior cloning")
 
 
 class BCQSettings(TrainingSettings):

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.module import OfflineModule
-from prefrec_ray.algorithms.settings import TD3Settings
+from prefrec_ray.algorithms.losses import actor_loss, behavior_cloning_loss
+from prefrec_ray.algorithms.settings import TD3BCSettings, TD3Settings
 from prefrec_ray.policy.networks.actors import DeterministicActor
 from prefrec_ray.policy.networks.layers import polyak_update, target_copy
 
@@ -80,11 +81,12 @@ class TD3(OfflineAlgorithm):
 
 
 class TD3BCLearner(TD3Learner):
-    """TD3's update with the actor loss of TD3+BC, for any action_constraint."""
+    """TD3's update with the actor loss of TD3+BC."""
 
     def policy_gradient_loss(self, q: Tensor, policy: Tensor, action: Tensor) -> Tensor:
-        """Return -lambda Q1(s, pi(s)) + (pi(s) - a)^2."""
-        return self.td3_bc_loss(q, policy, action)
+        """Return -lambda Q1(s, pi(s)) + (pi(s) - a)^2, with the mean |Q1| in lambda over all learners (Eq. 5)."""
+        scale = self.mean_over_learners(q.detach().abs().mean()).clamp(min=1e-8)
+        return (self.config.bc_alpha / scale) * actor_loss(q) + behavior_cloning_loss(policy, action)
 
 
 class TD3_BC(OfflineAlgorithm):
@@ -93,9 +95,9 @@ class TD3_BC(OfflineAlgorithm):
     actor:  -lambda mean Q1(s, pi(s)) + mean (pi(s) - a)^2,  lambda = bc_alpha / mean |Q1(s, pi(s))|
 
     Reference: Fujimoto and Gu 2021, "A Minimalist Approach to Offline Reinforcement Learning", Eq. 5. Settings:
-    `TD3Settings`, and `bc_alpha` (2.5 in the paper).
+    `TD3BCSettings` (`bc_alpha`, 2.5 in the paper, and the settings of TD3).
     """
 
-    Settings = TD3Settings
+    Settings = TD3BCSettings
     Module = TD3Module
     Learner = TD3BCLearner

@@ -156,7 +156,7 @@ class OfflineConfig(AlgorithmConfig):
             "provenance": {
                 "method": self.algo_class.method_name,
                 "dataset": dataset.uri,
-                **settings.model_dump(include={"recipe", "task", "seed", "action_constraint"}),
+                **settings.model_dump(include={"recipe", "task", "seed"}),
             },
         }
 

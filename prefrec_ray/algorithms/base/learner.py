@@ -21,7 +21,7 @@ from prefrec_ray.algorithms.feed.batches import TransitionPlan, to_device
 from prefrec_ray.algorithms.feed.device import Feed, Segments
 from prefrec_ray.algorithms.feed.preferences import PreferencePlan
 from prefrec_ray.algorithms.feed.shards import ACTIONS, LABELS, OBS
-from prefrec_ray.algorithms.losses import actor_loss, behavior_cloning_loss, td_loss
+from prefrec_ray.algorithms.losses import actor_loss, td_loss
 from prefrec_ray.algorithms.reward.model import RewardState, moments
 from prefrec_ray.algorithms.reward.update import autocast, mean_metrics, preference_gradient, update_metrics
 from prefrec_ray.memory import keep_freed_memory
@@ -77,20 +77,11 @@ class OfflineLearner(TorchLearner):
         return {"losses/actor_loss": loss.detach()}
 
     def policy_gradient_loss(self, q: Tensor, policy: Tensor, action: Tensor) -> Tensor:
-        """Return the loss of an actor that maximizes `q` [B] by its actions `policy` [B, A]; `action` [B, A] is logged.
+        """Return the loss of an actor that maximizes `q` [B] by its actions `policy` [B, A]: -Q (Eq. 10).
 
-        -Q (Eq. 10), or `td3_bc_loss` under action_constraint: behaviour_anchor.
+        `action` [B, A] is logged, for methods with a constraint to the data.
         """
-        constrained = self.config.action_constraint == "behaviour_anchor"
-        return self.td3_bc_loss(q, policy, action) if constrained else actor_loss(q)
-
-    def td3_bc_loss(self, q: Tensor, policy: Tensor, action: Tensor) -> Tensor:
-        """Return -lambda Q + (policy - action)^2 with lambda = bc_alpha / mean |Q| over all learners.
-
-        Eq. 5 of TD3+BC (Fujimoto and Gu 2021).
-        """
-        scale = self.mean_over_learners(q.detach().abs().mean()).clamp(min=1e-8)
-        return (self.config.bc_alpha / scale) * actor_loss(q) + behavior_cloning_loss(policy, action)
+        return actor_loss(q)
 
     def mean_over_learners(self, value: Tensor) -> Tensor:
         """Return the mean over the whole batch, from a mean over this learner's rows."""
