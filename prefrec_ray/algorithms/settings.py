@@ -130,9 +130,9 @@ class TrainingSettings(Settings):
         description="how items are chosen",
     )
 
-    precision: Literal["float32", "bf16", "bf16_always"] = Field(
+    precision: Literal["float32", "bf16"] = Field(
         default="float32",
-        description="precision of matrix products; `bf16`: only if the processor or GPU is faster in bf16",
+        description="precision of matrix products; `bf16` is slow on processors that emulate it",
         json_schema_extra=_OF_REWARD,
     )
     transitions: Literal["auto", "materialised", "streaming"] = Field(
