@@ -143,8 +143,8 @@ class Distribution:
         return smallest(-self._logits(states, out, recent), k)
 
     def _logits(self, states: np.ndarray, out: ExcludedItems | None, recent: np.ndarray | None) -> np.ndarray:
-        """Return the logarithms [n, I] of the weights of all items."""
-        logits, _ = self._weigh(states, recent=recent)
+        """Return the logarithms, float64 [n, I], of the weights of all items."""
+        logits = self._weigh(states, recent=recent)[0].astype(np.float64)
         if out is not None:
             logits[out.state, out.item] = -np.inf
         return logits

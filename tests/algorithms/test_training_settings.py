@@ -91,5 +91,6 @@ def test_any_value_is_taken_or_refused_in_one_line(name: str, value: object) -> 
     except UserError as error:
         refused = str(error)
     if refused is not None:
-        assert refused.startswith(f"a.yaml: train: key 'config.{name}")
+        assert refused.startswith("a.yaml: train: key 'config.")
+        assert name in refused
         assert "\n" not in refused

@@ -128,11 +128,14 @@ def test_items_are_drawn_as_often_as_their_propensity_says(
     expected = pi.probabilities(np.tile(state, (count, 1)), np.arange(count), np.tile(out, (count, 1)))
     assert expected.sum() == pytest.approx(1)
     assert (expected[out[0]] == 0).all()
-    np.testing.assert_allclose(known[:, 0], expected[rows[:, 0]], rtol=1e-6)
+    np.testing.assert_allclose(known[:, 0], expected[rows[:, 0]], rtol=1e-5)  # float32 products of other shapes
     served = np.bincount(rows[:, 0], minlength=count)
     assert (served[expected == 0] == 0).all()
-    likely = expected > 0
-    assert chisquare(served[likely], expected[likely] / expected[likely].sum() * draws).pvalue > 0.01
+    # Items that are rarely drawn are one cell, as the test holds only for cells of some draws.
+    frequent = expected * draws >= 5
+    counts, likely = (np.append(part[frequent], part[~frequent].sum()) for part in (served, expected))
+    counts, likely = counts[likely > 0], likely[likely > 0]
+    assert chisquare(counts, likely / likely.sum() * draws).pvalue > 0.01
 
 
 def test_the_second_position_is_drawn_from_what_is_left() -> None:
