@@ -19,8 +19,8 @@ from prefrec_ray.dataset.prepare.rows import RowRules
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.dataset.prepare.users import split_by_user
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs import open_log
 from prefrec_ray.logs.contract import SideFiles
+from prefrec_ray.logs.log import open_log
 from prefrec_ray.logs.sources import SimulatorSource
 from prefrec_ray.runtime import start_ray
 from prefrec_ray.runtime.progress import silent

@@ -17,11 +17,11 @@ from prefrec_ray.inspection.columns import ID, ITEM, USER, Column, csv_format, p
 from prefrec_ray.inspection.counts import Counts, RefusedRows, count
 from prefrec_ray.inspection.proposal import proposal, source_lines
 from prefrec_ray.inspection.roles import Roles, check_header, guess_roles
-from prefrec_ray.logs import FilesSource, KuaiRandSource, SimulatorSource, Source, open_log
 from prefrec_ray.logs.contract import Reason, summary
 from prefrec_ray.logs.listing import is_csv, list_inputs
-from prefrec_ray.logs.log import Log
+from prefrec_ray.logs.log import Log, open_log
 from prefrec_ray.logs.schemas import CsvFormat, schema
+from prefrec_ray.logs.sources import FilesSource, KuaiRandSource, SimulatorSource, Source
 from prefrec_ray.logs.tables import MAX_CATEGORIES, SEPARATOR
 from prefrec_ray.logs.values import is_list, is_text
 from prefrec_ray.settings import parse

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from scipy import sparse
 
-from prefrec_ray.logs.contract import Place
-from prefrec_ray.logs.sources import ColumnsSource, FeedbackColumn
+from prefrec_ray.logs.contract import Place, Side
+from prefrec_ray.logs.sources import ColumnsSource, FeedbackColumn, Source
 from prefrec_ray.logs.times import to_milliseconds
 from prefrec_ray.logs.values import check_range, finite, refuse, shown, to_ids, to_numbers
 
@@ -85,6 +86,18 @@ class Log:
     has_reward: bool = False  # the log has a reward column, which is not part of the state
     has_propensity: bool = False  # the log has the logging policy's propensity of the item
     world: dict[str, Any] | None = None  # the simulator's settings, for roll-outs
+
+
+def open_log(source: Source, seed: int, side: Side | None = None) -> Log:
+    """Return the log that `source` describes; only schemas and small tables are read yet.
+
+    `seed` orders rows if the log does not order them (the lines of a basket). Raises `UserError` for a missing file or
+    column and for a wrong type. Rows that break the contract go to `side` when they are read; without `side` the first
+    such row is a `UserError`.
+    """
+    reader = import_module(f"prefrec_ray.logs.readers.{source.kind}")
+    log: Log = reader.open_log(source, seed, side)
+    return log
 
 
 def to_canonical(table: pa.Table, place: Place, source: ColumnsSource, id_types: Mapping[str, pa.DataType]) -> pa.Table:

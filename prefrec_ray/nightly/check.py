@@ -22,8 +22,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from prefrec_ray.logs import EventsSource, Source, open_log
 from prefrec_ray.logs.contract import ROWS_OF_FILE
+from prefrec_ray.logs.log import open_log
+from prefrec_ray.logs.sources import EventsSource, Source
 from prefrec_ray.settings import Settings
 
 #: Positions in a log, both inclusive.

@@ -18,9 +18,9 @@ from prefrec_ray.evaluation.results.records import Evaluation
 from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.guard_rails import guard_rails
-from prefrec_ray.logs import EventsSource
 from prefrec_ray.logs.events.format import read_about
 from prefrec_ray.logs.events.segments import compact
+from prefrec_ray.logs.sources import EventsSource
 from prefrec_ray.nightly.average import average
 from prefrec_ray.nightly.check import NightCounts, Spans, count, ranges
 from prefrec_ray.nightly.settings import CanarySettings

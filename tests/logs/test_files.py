@@ -12,13 +12,12 @@ import pytest
 
 from prefrec_ray.errors import UserError, find_user_error
 from prefrec_ray.inspection.log import inspect_log
-from prefrec_ray.logs import FilesSource, open_log
 from prefrec_ray.logs.contract import Place
 from prefrec_ray.logs.fragments import batches
-from prefrec_ray.logs.log import Log, to_canonical
+from prefrec_ray.logs.log import Log, open_log, to_canonical
 from prefrec_ray.logs.readers.files import types_in_files
 from prefrec_ray.logs.schemas import BLOCK_BYTES, schema
-from prefrec_ray.logs.sources import UsersTable
+from prefrec_ray.logs.sources import FilesSource, UsersTable
 from prefrec_ray.logs.tables import user_table
 from prefrec_ray.settings import parse
 

@@ -15,8 +15,8 @@ from prefrec_ray.evaluation.clone import fit_clone
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.settings import EvaluateSettings
-from prefrec_ray.logs import KuaiRandSource, open_log
-from prefrec_ray.logs.log import Log
+from prefrec_ray.logs.log import Log, open_log
+from prefrec_ray.logs.sources import KuaiRandSource
 from prefrec_ray.settings import parse
 
 LOG_HEADER = (

@@ -12,7 +12,8 @@ from plain_kuairand import check_sessions, plain_sessions
 from prefrec_ray.cli.main import run
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
-from prefrec_ray.logs import KuaiRandSource, open_log
+from prefrec_ray.logs.log import open_log
+from prefrec_ray.logs.sources import KuaiRandSource
 from prefrec_ray.settings import parse
 
 FOLDER = os.environ.get("PREFREC_KUAIRAND_DIR", "")

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from prefrec_ray.errors import UserError, find_user_error
-from prefrec_ray.logs import RayDataSource, open_log
 from prefrec_ray.logs.contract import SideFiles
-from prefrec_ray.logs.log import Log
+from prefrec_ray.logs.log import Log, open_log
 from prefrec_ray.logs.readers.ray_data import _in_one_line, resolved
+from prefrec_ray.logs.sources import RayDataSource
 from prefrec_ray.settings import parse
 
 COLUMNS = {"kind": "ray_data", "user": "u", "item": "i", "time": "t", "time_unit": "s", "feedback": ["like"]}

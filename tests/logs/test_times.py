@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs import FilesSource
 from prefrec_ray.logs.contract import BadRows, Place
+from prefrec_ray.logs.sources import FilesSource
 from prefrec_ray.logs.times import to_milliseconds
 from prefrec_ray.settings import parse
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs import open_log
+from prefrec_ray.logs.log import open_log
 from prefrec_ray.logs.sources import SimulatorSource
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator.crowd import FEEDBACK

@@ -24,9 +24,8 @@ from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.dataset.prepare.states import Context, feedback_network_of, fit_normaliser, write_states
 from prefrec_ray.dataset.prepare.users import LogUsers, split_by_user
 from prefrec_ray.errors import UserError, unwrapped_errors
-from prefrec_ray.logs import open_log
 from prefrec_ray.logs.contract import SideFiles
-from prefrec_ray.logs.log import Log
+from prefrec_ray.logs.log import Log, open_log
 from prefrec_ray.logs.schemas import check_tables
 from prefrec_ray.logs.sources import ColumnsSource, ItemsTable, UsersTable
 from prefrec_ray.mdp.items import ItemTable

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from prefrec_ray.logs import Source
+from prefrec_ray.logs.sources import Source
 from prefrec_ray.preferences import PreferenceSettings
 from prefrec_ray.settings import Count, Seed, Settings
 
