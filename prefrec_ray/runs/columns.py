@@ -1,17 +1,12 @@
-"""The columns of progress.csv, and live metrics of a run: gauges on Ray's Prometheus endpoint, and lines of JSON.
+"""The columns of progress.csv, and live metrics of a run: gauges on Ray's Prometheus endpoint.
 
 Every number in a row of progress.csv becomes a gauge `prefrec_<column>` of the node that trains, with the tags run,
-method and task (cluster/grafana.json draws them). With PREFREC_LOG=json in the environment each row is also a line of
-JSON on stderr, which Ray keeps in the log of the worker.
+method and task (cluster/grafana.json draws them).
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import sys
-import time
 from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -64,10 +59,6 @@ def publish(row: Mapping[str, Any], run: str, method: str, task: str) -> None:
     for column, value in row.items():
         if isinstance(value, int | float) and not isinstance(value, bool):
             _gauge(column).set(float(value), tags)
-    if os.environ.get("PREFREC_LOG") == "json":
-        figures = {column: value for column, value in row.items() if value is not None}
-        line = {"time": round(time.time(), 3), "event": "iteration", **tags, **figures}
-        print(json.dumps(line), file=sys.stderr, flush=True)
 
 
 def finite(value: Any) -> Any:

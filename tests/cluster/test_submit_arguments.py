@@ -191,7 +191,6 @@ OPEN = {
     "NCCL_SOCKET_IFNAME": "eth0",
     "NO_PROXY": "localhost,.internal,10.0.0.0/8",
     "OMP_NUM_THREADS": "2",
-    "PREFREC_LOG": "json",
     "PYTHONPATH": "/srv/my-methods:/srv/more",
     "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True,max_split_size_mb:128",
     "RAY_AUTH_MODE": "token",

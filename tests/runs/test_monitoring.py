@@ -1,4 +1,4 @@
-"""Operators see a run: gauges on the node's Prometheus endpoint, lines of JSON."""
+"""Operators see a run: gauges on the node's Prometheus endpoint."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from urllib.request import urlopen
 
-import pytest
 import ray
 
 from prefrec_ray.runs.columns import gauge_name, publish
@@ -45,16 +44,3 @@ def test_the_dashboard_draws_what_runs_publish() -> None:
     assert drawn <= published
     places = [tuple(panel["gridPos"].values()) for panel in dashboard["panels"]]
     assert len(set(places)) == len(places)
-
-
-def test_lines_of_json_only_when_asked_for(
-    ray_session: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    publish(ROW, "run8", "IL", "depth")
-    assert capsys.readouterr().err == ""
-    monkeypatch.setenv("PREFREC_LOG", "json")
-    publish(ROW, "run8", "IL", "depth")
-    line = json.loads(capsys.readouterr().err)
-    assert abs(line.pop("time") - time.time()) < 60
-    expected = {name: value for name, value in ROW.items() if value is not None}
-    assert line == {"event": "iteration", "run": "run8", "method": "IL", "task": "depth", **expected}
