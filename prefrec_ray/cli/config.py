@@ -23,21 +23,13 @@ SECTIONS = {
 
 
 def load_sections(uri: str) -> dict[str, Any]:
-    """Return the sections of the YAML file at `uri`; `evaluate.ncis` is the default of their `validation.ncis`.
-
-    Raises `UserError` for an unknown section or an empty file.
-    """
+    """Return the sections of the YAML file at `uri`. Raises `UserError` for an unknown section or an empty file."""
     sections = load_yaml(uri)
     for name in sections:
         if name not in SECTIONS:
             raise UserError(f"{uri}: unknown section '{name}'; {nearest(str(name), list(SECTIONS))}")
     if not sections:
         raise UserError(f"{uri}: empty; expected one or more of the sections {', '.join(SECTIONS)}")
-    ncis = _inner(sections, "evaluate").get("ncis")
-    for name in ("train", "tune"):
-        validation = _inner(sections, name).get("validation")
-        if ncis is not None and isinstance(validation, dict):
-            validation.setdefault("ncis", ncis)
     return sections
 
 
@@ -95,11 +87,6 @@ def override(name: str, section: dict[str, Any], texts: Sequence[str]) -> dict[s
     if isinstance(config, dict | None):
         changed["config"] = {**(config or {}), **{key: value for key, value in values.items() if key not in fields}}
     return changed
-
-
-def _inner(sections: dict[str, Any], name: str) -> dict[str, Any]:
-    section = sections.get(name)
-    return section if isinstance(section, dict) else {}
 
 
 def _model(name: str) -> type[Settings]:

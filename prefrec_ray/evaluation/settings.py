@@ -97,7 +97,7 @@ class ValidationSettings(Settings):
     """Scores of policies on validation users during training: by estimators, and by true levels in the simulator.
 
     `every`: iterations between scores (the last iteration always has one); null: only at the end. `estimators`: the
-    first one selects a run's best checkpoint. `ncis`: by default the value in the section `evaluate` of the YAML.
+    first one selects a run's best checkpoint.
     """
 
     every: int | None = Field(default=None, ge=1)

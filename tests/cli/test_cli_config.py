@@ -93,15 +93,3 @@ def test_what_is_no_mapping_is_one_line_with_overrides_too(
     with pytest.raises(UserError) as caught:
         open_section(written(tmp_path, f"train: {section}\n"), "train", [text, "tau=0.1"])
     assert str(caught.value).endswith(message)
-
-
-def test_ncis_of_evaluate_is_that_of_validation_too(tmp_path: Path) -> None:
-    text = (
-        "evaluate: {{ncis: {{sigma: 3}}}}\ntrain: {{validation: {}}}\ntune: {{method: IL, validation: {{every: 1}}}}\n"
-    )
-    file = written(tmp_path, text.format("{every: 2}"))
-    assert open_section(file, "train").validation.ncis.sigma == 3
-    assert open_section(file, "tune").validation.ncis.sigma == 3
-    own = written(tmp_path, text.format("{ncis: {sigma: 5}}"))
-    assert open_section(own, "train").validation.ncis.sigma == 5
-    assert open_section(written(tmp_path, "train: {validation: {every: 2}}\n"), "train").validation.ncis.sigma == 2
