@@ -19,7 +19,7 @@ from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, Model
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.nightly.settings import LoopSettings
 from prefrec_ray.preferences import PreferenceSettings, TeacherSettings
-from prefrec_ray.serving.settings import Arm, ServeSettings
+from prefrec_ray.serving.settings import Arm, IncumbentSettings, ServeSettings
 from prefrec_ray.settings import RECIPES
 from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
 
@@ -41,6 +41,7 @@ AFTER: dict[str, type[BaseModel]] = {
     "evaluate.fqe": FqeSettings,
     "serve": ServeSettings,
     "serve.canaries": Arm,
+    "serve.incumbent": IncumbentSettings,
     "loop": LoopSettings,
     "label": LabelSettings,
     "simulate": SimulateSettings,

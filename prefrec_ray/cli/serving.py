@@ -125,7 +125,9 @@ def _cell(estimate: ArmEstimate, sign: str = "") -> str:
 
 
 def plan_test(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Prepared data set: folder or URI.")],
+    dataset: Annotated[
+        str, typer.Argument(metavar="DATASET", help="Prepared data set, or folder of `prefrec serve --state`.")
+    ],
     task: Annotated[str, typer.Option("--task", help="depth, frequency or mixture.")] = "frequency",
     gains: Annotated[str, typer.Option("--gains", metavar="LIST", help="Gains to be seen, in levels.")] = "0.1,0.2,0.5",
     shares: Annotated[
@@ -137,9 +139,12 @@ def plan_test(
     power: Annotated[float, typer.Option("--power", min=0.1, max=0.99, help="Probability that a gain is seen.")] = 0.8,
 ) -> None:
     """Show how many users and days a canary needs until a gain is seen, by simulation on the log."""
+    from prefrec_ray import storage
     from prefrec_ray.dataset import PreparedDataset
     from prefrec_ray.engagement import MAX_LEVEL
+    from prefrec_ray.logs.events.format import FILE
     from prefrec_ray.serving.experiment.compare import ALPHA
+    from prefrec_ray.serving.experiment.history import read_sessions
     from prefrec_ray.serving.experiment.plan import MOST_USERS, outcomes_of_sessions, plan
     from prefrec_ray.serving.settings import ServeSettings
     from prefrec_ray.settings import TASKS
@@ -148,7 +153,9 @@ def plan_test(
         raise UserError(f"--task: found {task}; expected one of {', '.join(TASKS)}")
     wanted = _numbers(gains, "--gains", 0.01, 5.0), _numbers(shares, "--shares", 0.001, 0.5)
     feedback_days = ServeSettings.model_fields["feedback_hours"].default / 24
-    logged = outcomes_of_sessions(PreparedDataset.open(dataset).sessions(), task, days, seed=0)
+    is_log = storage.exists(storage.join(dataset, FILE))
+    sessions = read_sessions(dataset) if is_log else PreparedDataset.open(dataset).sessions()
+    logged = outcomes_of_sessions(sessions, task, days, seed=0)
     if len(logged.levels) < 2:
         raise UserError(f"{dataset}: found {len(logged.levels)} users with sessions in both halves; expected more")
     mean = logged.levels.mean()

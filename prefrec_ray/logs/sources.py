@@ -17,6 +17,7 @@ RESERVED = (
 #: Names of columns; a single name is a list of one.
 Columns = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 TimeUnit = Literal["s", "ms", "us", "ns", "iso"]
+FeedbackKind = Literal["number", "binary", "count", "seconds", "ratio"]
 
 
 class SimulatorSource(Settings):
@@ -106,7 +107,7 @@ class FeedbackColumn(Settings):
     """
 
     column: str
-    kind: Literal["number", "binary", "count", "seconds", "ratio"] = "number"
+    kind: FeedbackKind = "number"
     missing: Annotated[float, Field(allow_inf_nan=False)] | None = None
 
 

@@ -20,7 +20,7 @@ from prefrec_ray.serving.folder.snapshots import Snapshot
 from prefrec_ray.serving.metrics import Metrics
 from prefrec_ray.serving.requests.bodies import DeleteItems, PutItems
 from prefrec_ray.serving.requests.engine import Command, Engine, Reply
-from prefrec_ray.serving.settings import ServeSettings, with_canary
+from prefrec_ray.serving.settings import ServeSettings, read_release
 from prefrec_ray.serving.state.policies import Loaded, Shelf, check_embedding, load_policies
 from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.serving.state.users import arm_of
@@ -139,8 +139,8 @@ class Server:
             old = self.state
             try:
                 tables = [one.policy.items for one in old.loaded]
-                arms = await self._disk.aside(with_canary, self._opened.policy, self._opened.settings)
-                loaded = await self._disk.aside(load_policies, self._opened.policy, arms, tables)
+                main, arms = await self._disk.aside(read_release, self._opened.policy, self._opened.settings)
+                loaded = await self._disk.aside(load_policies, main, arms, tables)
                 await self._disk.aside(self._opened.check, loaded)
                 state = await self._disk.aside(self._new_state, loaded, arms, old)
                 dealt = await self._disk.aside(arm_of, state.users.ids, arms)

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from prefrec_ray import storage
 from prefrec_ray.errors import UserError
+from prefrec_ray.logs.sources import RESERVED, FeedbackKind, ItemsTable
 from prefrec_ray.settings import Count, Seed, Settings, parse
 from prefrec_ray.storage.alias import beside, read_alias
 
@@ -27,6 +29,26 @@ class Arm(Settings):
     )
 
 
+class IncumbentSettings(Settings):
+    """What a server logs before the first policy, when the platform's own recommender chooses all items."""
+
+    items: ItemsTable = Field(description="table of the items, with embeddings ([columns](data.md#items))")
+    feedback: dict[str, FeedbackKind] = Field(min_length=1, description="kinds of feedback by name")
+    user_features: dict[str, tuple[str, ...]] = Field(default={}, description="categories of each feature of a user")
+    session_gap_minutes: Annotated[float, Field(gt=0, le=100 * 366 * 24 * 60)] = Field(
+        default=30.0, description="pause that ends a session, as in `prepare`"
+    )
+
+    @model_validator(mode="after")
+    def _has_embeddings_and_names(self) -> IncumbentSettings:
+        if not self.items.embedding:
+            raise ValueError("items: key 'embedding' is missing; expected the column of the items' embeddings")
+        for name in self.feedback:
+            if name in RESERVED:
+                raise ValueError(f"feedback '{name}': this name is taken; expected another name")
+        return self
+
+
 class ServeSettings(Settings):
     """The section `serve`: arms in addition to the main policy, and limits of the server."""
 
@@ -40,6 +62,9 @@ class ServeSettings(Settings):
     )
     snapshot_events: Count = Field(default=1_000_000, description="events between two snapshots of user states")
     seed: Seed = Field(default=0, description="seed of the assignment of users to arms")
+    incumbent: IncumbentSettings | None = Field(
+        default=None, description="items and feedback to log before the loop has a policy"
+    )
 
     @model_validator(mode="after")
     def _arms_fit(self) -> ServeSettings:
@@ -69,14 +94,23 @@ class Canary(Settings):
         return f"night-{self.night}"
 
 
-def with_canary(policy: str, settings: ServeSettings) -> ServeSettings:
-    """Return the settings with the canary of the loop whose alias is `policy`, if it has one now.
+def read_release(policy: str, settings: ServeSettings) -> tuple[str | None, ServeSettings]:
+    """Return the bundle of the main arm, None before the first one, and the settings with the canary of the loop.
 
-    Raises `UserError` for a damaged alias, and if the settings have canaries too.
+    `policy` is a bundle, or the alias of a loop. The alias is read once, so that both belong to the same transition.
+    Raises `UserError` for a damaged alias, if the settings have canaries in addition to the loop's, and without a
+    policy, canary and incumbent.
     """
-    about = read_alias(policy) or {}
+    about = read_alias(policy)
+    if about is None:
+        return (policy if storage.exists(policy) or settings.incumbent is None else None), settings
+    main = beside(policy, about["target"]) if about["target"] else None
     if about.get("canary") is None:
-        return settings
+        if main is None and not settings.canaries and settings.incumbent is None:
+            raise UserError(
+                f"{policy}: points to no policy yet; expected a canary or a promoted policy, or serve.incumbent"
+            )
+        return main, settings
     if settings.canaries:
         raise UserError(
             f"{policy}: found a canary of the loop and serve.canaries; expected one of them (wait until the loop's "
@@ -84,4 +118,4 @@ def with_canary(policy: str, settings: ServeSettings) -> ServeSettings:
         )
     canary = parse(Canary, about["canary"], f"{policy}.json", "canary.")
     arm = Arm(name=canary.arm, policy=beside(policy, canary.target), share=canary.share)
-    return settings.model_copy(update={"canaries": (arm,), "seed": (settings.seed + canary.night) % 2**32})
+    return main, settings.model_copy(update={"canaries": (arm,), "seed": (settings.seed + canary.night) % 2**32})

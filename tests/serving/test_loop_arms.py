@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
 import pytest
 from platform_desk import Desk, make_policy, with_server
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.serving.requests.bodies import Feedback, Recommend
 from prefrec_ray.serving.server import Server
+from prefrec_ray.serving.settings import ServeSettings
+from prefrec_ray.settings import parse
 from prefrec_ray.storage.alias import point
 from prefrec_ray.web.problems import Problem
 
@@ -103,9 +107,52 @@ def test_before_a_promotion_the_incumbent_serves_the_other_users(loop: Path, tmp
     desk.stop()
 
 
+def incumbent(folder: Path, ids: list[object]) -> dict[str, Any]:
+    """Return settings for a platform without a policy, with the items and states of `make_policy`."""
+    items = make_policy(items=len(ids)).items
+    columns = {f"e{number}": column for number, column in enumerate(items.embeddings.T)}
+    pa.csv.write_csv(pa.table({"id": pa.array(ids), **columns}), folder / "items.csv")
+    table = {"path": str(folder / "items.csv"), "id": "id", "embedding": list(columns)}
+    features = {"country": ("de", "fr")}
+    return {"items": table, "feedback": {"like": "binary", "watch": "ratio"}, "user_features": features}
+
+
+def test_a_platform_without_a_policy_is_logged_until_its_first_canary(loop: Path, tmp_path: Path) -> None:
+    async def act(server: Server) -> None:
+        shown = [await server.do(Recommend(user=user, k=2, incumbent=[7, 3, 5])) for user in range(40)]
+        assert all(reply.body["items"] == [7, 3] for reply in shown)
+        feedback = Feedback(event_id=shown[0].body["event_id"], item=7, feedback={"like": 1, "watch": 0.5})
+        assert (await server.do(feedback)).outcome == "counted"
+        assert not (await server.reload())["changed"]
+        released(loop, None, 2, share=0.5)
+        assert set((await server.reload())["policies"]) == {"main", "night-2"}
+        assert {*arms(server)} == {"main", "night-2"}
+        row = server.state.users.find(0)
+        assert row is not None
+        assert server.state.users.last(row) > 0
+
+    with_server(loop, tmp_path / "state", act, incumbent=incumbent(tmp_path, list(range(40))))
+
+
+def test_an_incumbent_with_items_that_cannot_be_read_is_one_line(loop: Path, tmp_path: Path) -> None:
+    settings = incumbent(tmp_path, ["007", "8"])
+    desk = Desk(loop, tmp_path / "state", incumbent=settings)
+    assert desk.engine.state.codes.ids.tolist() == ["007", "8"]  # leading zeros: text
+    desk.stop()
+    settings["items"]["embedding"] = ["vector"]
+    with pytest.raises(UserError, match=r"items\.csv: column 'vector' is missing; found id, e0, e1, e2"):
+        Desk(loop, tmp_path / "other", incumbent=settings)
+    del settings["items"]["embedding"]
+    settings["items"]["features"] = ["e0"]
+    with pytest.raises(UserError, match=r"key 'incumbent': items: key 'embedding' is missing"):
+        parse(ServeSettings, {"incumbent": settings}, "serve")
+
+
 def test_a_loop_without_a_policy_or_with_other_canaries_is_one_line(loop: Path, tmp_path: Path) -> None:
     released(loop, None)
-    with pytest.raises(UserError, match=r"current: points to no policy yet; expected a canary or a promoted policy"):
+    with pytest.raises(
+        UserError, match=r"current: points to no policy yet; expected a canary or a promoted policy, or"
+    ):
         Desk(loop, tmp_path / "state")
     released(loop, 1, 2)
     other = {"name": "own", "policy": str(tmp_path / "nights/3"), "share": 0.1}

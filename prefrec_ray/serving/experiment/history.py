@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from prefrec_ray.engagement import SessionTable, session_numbers, session_table
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import codes
-from prefrec_ray.logs.events.format import About, Kind
+from prefrec_ray.logs.events.format import About, Kind, read_about
 from prefrec_ray.logs.events.segments import list_segments, read_tables
 from prefrec_ray.serving.settings import ServeSettings
 
@@ -126,6 +127,17 @@ def read_events(folders: Sequence[str], about: About) -> Events:
         recommendations=_recommendations(rows.filter(recommended)),
         until=pc.max(times).as_py() or 0,
     )
+
+
+def read_sessions(folder: str) -> SessionTable:
+    """Return the sessions in a log; `user` counts from 0. Raises `UserError` as `read_events`, and without feedback."""
+    about = read_about(folder)
+    seen = read_events([folder], about).impressions
+    if not len(seen.user):
+        raise UserError(f"{folder}: no feedback yet; expected impressions with feedback")
+    order = np.lexsort((seen.number, seen.timestamp, seen.user))
+    user, timestamp = np.unique(seen.user, return_inverse=True)[1][order], seen.timestamp[order]
+    return session_table(user, timestamp, session_numbers(user, timestamp, about.session_gap_ms), seen.dwell_ms[order])
 
 
 def _impressions(rows: pa.Table, width: int) -> Impressions:

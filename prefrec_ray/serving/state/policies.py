@@ -10,14 +10,20 @@ from hashlib import blake2b
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
+from prefrec_ray.logs.listing import is_csv
+from prefrec_ray.logs.schemas import PLAIN, check_columns, padded_columns
 from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.normaliser import Normaliser
+from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.policy import Policy
-from prefrec_ray.serving.settings import INCUMBENT, MAIN, ServeSettings
-from prefrec_ray.storage.alias import read_alias
+from prefrec_ray.policy.networks.actors import DeterministicActor
+from prefrec_ray.policy.networks.layers import Mlp
+from prefrec_ray.serving.settings import INCUMBENT, MAIN, IncumbentSettings, ServeSettings
 
 ItemId = int | str
 
@@ -41,18 +47,14 @@ class Loaded:
         return _hash(definition, self.policy.items.ids, self.policy.items.embeddings, self.policy.items.kind_codes)
 
 
-def load_policies(main: str, settings: ServeSettings, tables: Sequence[ItemTable] = ()) -> list[Loaded]:
-    """Return the policies of all arms: the main one, then canaries. Raises `UserError` if their feedback differs.
+def load_policies(main: str | None, settings: ServeSettings, tables: Sequence[ItemTable] = ()) -> list[Loaded]:
+    """Return the policies of all arms: the bundle `main`, then canaries. Raises `UserError` if their feedback differs.
 
-    The main arm is the incumbent if the alias `main` points to no policy yet and there is a canary.
-
-    Equal tables of items become one object, with its index; an equal table in `tables` is reused.
+    The main arm is the incumbent if `main` is None; its states and items are those of the canary, or else of the
+    settings. Equal tables of items become one object, with its index; an equal table in `tables` is reused.
     """
-    places = {arm.name: arm.policy for arm in settings.canaries}
-    if has_policy(main):
-        places = {MAIN: main, **places}
-    elif not places:
-        raise UserError(f"{main}: points to no policy yet; expected a canary or a promoted policy")
+    places = {} if main is None else {MAIN: main}
+    places |= {arm.name: arm.policy for arm in settings.canaries}
     known = {_key(table): table for table in tables}
     loaded = []
     for name, place in places.items():
@@ -60,8 +62,9 @@ def load_policies(main: str, settings: ServeSettings, tables: Sequence[ItemTable
         policy = Policy.load(uri)
         policy = replace(policy, items=known.setdefault(_key(policy.items), policy.items))
         loaded.append(Loaded(name, policy, _hash(*map(storage.read_bytes, storage.list_files(uri)), size=6)))
-    if MAIN not in places:
-        loaded.insert(0, replace(loaded[0], arm=MAIN, digest=INCUMBENT))
+    if main is None:
+        policy = loaded[0].policy if loaded else _without_networks(settings.incumbent)
+        loaded.insert(0, Loaded(MAIN, policy, INCUMBENT))
     first = loaded[0].policy
     for other in loaded[1:]:
         for what, of_first, of_other in (
@@ -72,14 +75,32 @@ def load_policies(main: str, settings: ServeSettings, tables: Sequence[ItemTable
             ("type of item ids", first.items.ids.dtype.kind, other.policy.items.ids.dtype.kind),
         ):
             if of_first != of_other:
-                raise UserError(f"{places[other.arm]}: found {what} {of_other}; expected {of_first} as in {main}")
+                raise UserError(f"{places[other.arm]}: found {what} {of_other}; expected {of_first} as in the main arm")
     return loaded
 
 
-def has_policy(main: str) -> bool:
-    """Return False if `main` is the alias of a loop without a promoted policy."""
-    about = read_alias(main)
-    return about is None or about["target"] != ""
+def _without_networks(settings: IncumbentSettings | None) -> Policy:
+    """Return a policy with the states and items of the settings, which serves nobody."""
+    from prefrec_ray.logs.tables import item_table  # imports Ray Data
+
+    assert settings is not None
+    table = settings.items
+    file, columns = check_columns(table, PLAIN)
+    whole = pa.types.is_integer(columns.field(table.id).type)
+    if whole and is_csv(file):
+        whole = not padded_columns(file, [table.id])
+    items = ItemTable.from_table(item_table(table, pa.int64() if whole else pa.string()), table.path)
+    state = StateDefinition(
+        feedback=tuple(settings.feedback),
+        user_features=settings.user_features,
+        action_dim=items.embeddings.shape[1],
+        session_gap_ms=round(settings.session_gap_minutes * 60_000),
+        feedback_kinds=settings.feedback,
+    )
+    actions = np.zeros(state.action_dim, np.float32)
+    network = Mlp.from_layers([(np.zeros((state.action_dim, state.width), np.float32), actions)])
+    scale = Normaliser(np.zeros(state.width), np.ones(state.width))
+    return Policy(DeterministicActor(network, actions - 1, actions + 1), state, scale, items)
 
 
 def _key(items: ItemTable) -> str:
