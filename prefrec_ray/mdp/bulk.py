@@ -1,4 +1,4 @@
-"""States of whole histories at once. Time and memory are linear in the number of rows."""
+"""States and transitions of whole histories at once. Time and memory are linear in the number of rows."""
 
 from __future__ import annotations
 
@@ -98,3 +98,14 @@ def running_means(
         active *= decay
         active += values[row].take(source, axis=1)
         weight = weight * decay + 1.0
+
+
+def transition_rows(user_starts: np.ndarray, n: int) -> np.ndarray:
+    """Return rows i (int64, ascending) such that i and i + 1 are impressions of one user, also across sessions.
+
+    `user_starts` are the first rows of the users among `n` rows sorted by (user, timestamp).
+    """
+    followed = np.ones(n, dtype=bool)
+    followed[np.asarray(user_starts, dtype=np.int64)[1:] - 1] = False
+    followed[n - 1 :] = False
+    return np.flatnonzero(followed)

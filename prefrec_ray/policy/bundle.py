@@ -16,17 +16,14 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
-from prefrec_ray.mdp.recent import RecentItems
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.mdp.state import StateDefinition, UserFeatures
 from prefrec_ray.mdp.tracker import StateTracker
-from prefrec_ray.policy.description import SCHEMA_VERSION, Description
-from prefrec_ray.policy.distribution import Distribution, Drawn
-from prefrec_ray.policy.exclude import Exclude, excluded_items
-from prefrec_ray.policy.networks.actors import Actor, DeterministicActor, GaussianActor
-from prefrec_ray.policy.networks.bundled import load_actor, save_actor
+from prefrec_ray.policy.distribution import Distribution, Drawn, Exclude, excluded_items
+from prefrec_ray.policy.networks.actors import Actor, Density, DeterministicActor, GaussianActor
+from prefrec_ray.policy.networks.bundled import SCHEMA_VERSION, Description, load_actor, save_actor
 from prefrec_ray.policy.networks.critic import Critic
-from prefrec_ray.policy.networks.density import Density
+from prefrec_ray.policy.weighing import RecentItems
 from prefrec_ray.settings import TASKS, Task, parse
 from prefrec_ray.storage import manifest
 
@@ -294,14 +291,13 @@ class Policy:
                 f"{path}: found schema version {version}; expected {SCHEMA_VERSION} for this version of prefrec_ray"
             )
         stored = parse(Description, value, path)
-        chooser = stored.critic
         try:
             actor = load_actor(storage.join(uri, "actor.npz"), stored.actor)
             items = ItemTable.load(storage.join(uri, "items.parquet"))
             state = StateDefinition.from_dict(stored.state, path)
             critic = None
-            if chooser:
-                critic = Critic.load(storage.join(uri, "critic.npz"), chooser, actor.widths)
+            if stored.critic:
+                critic = Critic.load(storage.join(uri, "critic.npz"), stored.critic, actor.widths)
             normaliser = Normaliser.from_dict(stored.normaliser, path)
             policy = cls(
                 actor,

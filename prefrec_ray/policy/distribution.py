@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -12,11 +13,12 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import EXACT, ItemTable, smallest
 from prefrec_ray.mdp.plackett_luce import log_sum_exp, plackett_luce
-from prefrec_ray.mdp.recent import RecentItems
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy.two_steps import TRIED, TwoSteps
-from prefrec_ray.policy.weighing import ItemScorer, Weighing
+from prefrec_ray.policy.weighing import ItemScorer, RecentItems, Weighing
 
+#: Excluded items: n arrays of ids, or bool [n, I].
+Exclude: TypeAlias = Sequence[np.ndarray] | np.ndarray | None
 #: Numbers of one chunk of rows in memory: scores and masks.
 _AT_ONCE = 1 << 20
 
@@ -189,3 +191,26 @@ class Distribution:
     def left(self, excluded: ExcludedItems) -> np.ndarray:
         """Return the number of remaining items per state, int64 [n]."""
         return len(self.items) - excluded.counts()
+
+
+def excluded_items(exclude: Exclude, items: ItemTable, n: int) -> ExcludedItems | None:
+    """Return the excluded rows of `items` for each of n states; unknown ids are ignored.
+
+    Raises `UserError` for a mask of another shape, and for another number of arrays.
+    """
+    if exclude is None:
+        return None
+    if isinstance(exclude, np.ndarray) and exclude.dtype == bool:
+        if exclude.shape != (n, len(items)):
+            raise UserError(
+                f"exclude: found a mask of shape {list(exclude.shape)}; expected [{n}, {len(items)}], one "
+                f"column per item in the order of policy.items.ids"
+            )
+        return ExcludedItems.from_mask(exclude)
+    if len(exclude) != n:
+        raise UserError(f"exclude: found {len(exclude)} arrays of ids; expected {n}, one for each state")
+    lengths = [len(ids) for ids in exclude]
+    if not any(lengths):
+        return ExcludedItems.from_rows([np.zeros(0, np.int64)] * n)
+    rows = items.find(np.concatenate([np.asarray(ids) for ids in exclude if len(ids)]))
+    return ExcludedItems.from_rows(np.split(rows, np.cumsum(lengths)[:-1]))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from prefrec_ray.mdp.transitions import transition_rows
+from prefrec_ray.mdp.bulk import transition_rows
 
 
 @pytest.mark.parametrize("lengths", [[1], [5], [1, 1, 1], [3, 1, 4], [2, 2], [1, 6, 1]])

@@ -20,9 +20,8 @@ from prefrec_ray.mdp.plackett_luce import plackett_luce
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy.distribution import Distribution
 from prefrec_ray.policy.landmarks import ALL_SCORED
-from prefrec_ray.policy.networks.actors import GaussianActor
+from prefrec_ray.policy.networks.actors import Density, GaussianActor
 from prefrec_ray.policy.networks.critic import Critic
-from prefrec_ray.policy.networks.density import Density
 from prefrec_ray.policy.networks.expected_feedback import ExpectedFeedback
 from prefrec_ray.policy.networks.layers import mlp
 from prefrec_ray.policy.networks.q import QFunction

@@ -31,6 +31,7 @@ from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.networks.expected_feedback import ExpectedFeedback
 from prefrec_ray.policy.networks.layers import Mlp
 from prefrec_ray.policy.networks.q import QFunction
+from prefrec_ray.storage.parquet import seal_parquet
 
 STATE = StateDefinition(feedback=("like", "watch"), user_features={"country": ("de", "fr")}, action_dim=3)
 LOW, HIGH = np.float32([-1, -1, 0]), np.float32([1, 2, 0.5])
@@ -449,7 +450,7 @@ def test_items_that_no_file_of_this_size_can_hold_are_not_read(tmp_path: Path, m
     make_policy().save(str(tmp_path / "policy"))
     table = ItemTable(np.zeros(1, np.int64), np.zeros((1, 3), np.float32)).to_table().take(np.zeros(10**6, np.int64))
     file = tmp_path / "policy" / "items.parquet"
-    pq.write_table(table, file)
+    file.write_bytes(seal_parquet(table))
     monkeypatch.setattr(pq, "read_table", lambda *_, **__: pytest.fail("the rows were read"))
     with pytest.raises(UserError, match=rf"parquet: found 1,000,000 rows in {file.stat().st_size:,} bytes; expected"):
         Policy.load(str(tmp_path / "policy"))
@@ -509,11 +510,18 @@ def test_a_wrong_policy_json_is_one_line(written: tuple[Path, dict[str, Any]], d
         (("provenance",), ["depth"], "key 'provenance': expected a mapping"),
         (("actor",), None, "key 'actor'"),
         (("actor", "kind"), "rnn", "actor of kind 'rnn'; expected one of "),
-        (("actor", "kind"), ["mlp"], "key 'kind': expected a text"),
-        (("actor", "low", 0), "x", r"key 'low.0': expected a number"),
+        (("actor", "kind"), ["mlp"], "key 'actor.kind': expected a text"),
+        (("actor", "low", 0), "x", "key 'actor.low.0': expected a number"),
         (("actor", "low", 0), -1e39, "expected low < high, both in the range of float32"),
         (("actor", "low", 0), 7.0, "expected low < high, both in"),
-        (("actor", "layer_sizes"), [3], "key 'layer_sizes': expected a mapping"),
+        (("actor", "high"), None, "key 'actor.high': expected a list"),
+        (("actor", "layer_sizes"), [3], "key 'actor.layer_sizes': expected a mapping"),
+        (
+            ("actor", "layer_sizes"),
+            {"layers": [5]},
+            "key 'actor.layer_sizes.layers': list should have at least 2 items",
+        ),
+        (("actor", "layer_sizes"), {"layers": [5, -2]}, "key 'actor.layer_sizes.layers.1': expected greater than 0"),
         (("state",), "state", "key 'state': expected a mapping"),
         (("state", "feedback"), "like", "key 'state.feedback': expected a list"),
         (("state", "feedback"), ["like"], rf"the actor takes {STATE.width} numbers, its states have "),

@@ -23,7 +23,7 @@ from prefrec_ray.algorithms.reward.model import RewardState, reward_network
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import first_rows, run_lengths
-from prefrec_ray.mdp.transitions import transition_rows
+from prefrec_ray.mdp.bulk import transition_rows
 
 #: Smallest number of impressions per task: for fewer, starting a task takes longer than its work.
 REQUESTS_A_TASK = 1_000_000

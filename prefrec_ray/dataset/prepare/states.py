@@ -22,12 +22,11 @@ from prefrec_ray.dataset import tensor_array, write_table
 from prefrec_ray.dataset.prepare.shuffle import Destinations, write_shard
 from prefrec_ray.dataset.prepare.users import LogUsers, read_bucket
 from prefrec_ray.ids import codes, first_rows, run_lengths
-from prefrec_ray.mdp.bulk import HistoryRows, raw_states
+from prefrec_ray.mdp.bulk import HistoryRows, raw_states, transition_rows
 from prefrec_ray.mdp.columns import scaled_feedback
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Moments, Normaliser
 from prefrec_ray.mdp.state import StateDefinition, UserFeatures
-from prefrec_ray.mdp.transitions import transition_rows
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import SPLITS

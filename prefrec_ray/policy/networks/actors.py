@@ -1,8 +1,9 @@
-"""Actors: trained by the methods, stored in policy bundles and used for serving."""
+"""Actors of the methods, for training, bundles and serving; and their density, which scores items."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -178,3 +179,29 @@ class Constant(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.value
+
+
+@dataclass(frozen=True)
+class Density:
+    """log of pi(a | s), up to a constant of the state.
+
+    A `GaussianActor` has its own density. For a deterministic actor it is a Gaussian with standard deviation
+    `deviation` around the action: the squared error of behavior cloning is its log-density.
+    """
+
+    actor: DeterministicActor
+    deviation: float | None = None
+    #: Scores are not divided by their standard deviation over the items, because a log density has a scale.
+    standardised: ClassVar[bool] = False
+
+    def effects(self, kinds: np.ndarray) -> None:
+        """Return None: kinds of items add nothing to a density."""
+
+    def scores(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        """Return scores float32 [n, k] of k actions for each state: float32 [n, S] and [n, k, A]."""
+        with torch.inference_mode():
+            state, actions = torch.from_numpy(states), torch.tensor(candidates)
+            if isinstance(self.actor, GaussianActor):
+                return self.actor.log_density(state, actions).numpy()
+            squares = (actions - self.actor(state)[:, None]).square().sum(-1)
+            return (-0.5 * squares / self.deviation**2).numpy()  # type: ignore[operator]

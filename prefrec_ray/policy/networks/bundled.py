@@ -1,4 +1,4 @@
-"""Actors in a policy bundle: their arrays as npz, the rest as JSON."""
+"""Files of a policy bundle: the schema of policy.json, and actors as npz and JSON."""
 
 from __future__ import annotations
 
@@ -6,24 +6,54 @@ from typing import Annotated, Any, Self
 
 import numpy as np
 from annotated_types import MinLen
-from pydantic import ConfigDict, FiniteFloat, PositiveInt, model_validator
+from pydantic import ConfigDict, Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor
 
 from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.serving import Scale, ServingSettings
 from prefrec_ray.policy.networks.actors import Actor, BoundedGaussianActor, DeterministicActor, GaussianActor
 from prefrec_ray.policy.networks.arrays import read_networks, write_networks
 from prefrec_ray.policy.networks.candidates import CandidateActor
 from prefrec_ray.policy.networks.layers import Mlp, to_array
-from prefrec_ray.settings import Settings, parse
+from prefrec_ray.settings import Settings
 
+SCHEMA_VERSION = 3
 _KINDS = (DeterministicActor, GaussianActor, BoundedGaussianActor, CandidateActor)
 ACTORS: dict[str, type[Actor]] = {actor.kind: actor for actor in _KINDS}
 
 
-class ActorDescription(Settings):
-    """Schema of an actor in policy.json."""
-
+class _Section(Settings):
     model_config = ConfigDict(strict=True)
+
+
+class AnswersDescription(_Section):
+    """Shape of the network of expected feedback, and the weight of each kind of feedback."""
+
+    layer_sizes: Annotated[list[PositiveInt], MinLen(2)]
+    products: list[list[NonNegativeInt]]
+    worth: list[Annotated[float, Field(ge=-1e15, le=1e15)]]  # of scores, whose squares are float32
+
+    @model_validator(mode="after")
+    def _a_worth_each(self) -> Self:
+        if len(self.worth) != self.layer_sizes[-1]:
+            raise ValueError(
+                f"worth: found {len(self.worth)} numbers; expected {self.layer_sizes[-1]}, one per kind of feedback"
+            )
+        return self
+
+
+class CriticDescription(_Section):
+    """Shape of critic.npz."""
+
+    layer_sizes: list[Annotated[list[PositiveInt], MinLen(2)]]
+    products: list[list[NonNegativeInt]]
+    rescaled: bool = False
+    kind_effects: list[NonNegativeInt] = Field(default=[])
+    answers: AnswersDescription | None = None
+
+
+class ActorDescription(_Section):
+    """Shape of actor.npz."""
 
     kind: str
     layer_sizes: dict[str, Annotated[list[PositiveInt], MinLen(2)]]
@@ -39,6 +69,19 @@ class ActorDescription(Settings):
         return self
 
 
+class Description(_Section):
+    """Contents of policy.json."""
+
+    schema_version: int
+    serving: ServingSettings
+    state: dict[str, Any]
+    normaliser: dict[str, Any]
+    provenance: dict[str, Any]
+    actor: ActorDescription
+    critic: CriticDescription | None = None
+    deviation: Scale | None = None
+
+
 def save_actor(uri: str, actor: Actor) -> dict[str, Any]:
     """Write the arrays of `actor` to `uri` (npz, no pickle). Returns the other arguments of `load_actor`, for JSON."""
     networks = {name: part.layers for name, part in actor.parts.items() if isinstance(part, Mlp)}
@@ -51,13 +94,11 @@ def save_actor(uri: str, actor: Actor) -> dict[str, Any]:
     }
 
 
-def load_actor(uri: str, description: Any) -> Actor:
+def load_actor(uri: str, parsed: ActorDescription) -> Actor:
     """Load the result of `save_actor`.
 
-    Raises `UserError` for a missing file, a file of other arrays, an unknown kind, other widths than described, and an
-    invalid description.
+    Raises `UserError` for a missing file, a file of other arrays, an unknown kind, and other widths than described.
     """
-    parsed = parse(ActorDescription, description, f"{uri}: actor of policy.json")
     kind = ACTORS.get(parsed.kind)
     if kind is None:
         raise UserError(f"{uri}: found an actor of kind '{parsed.kind}'; expected one of {', '.join(ACTORS)}")

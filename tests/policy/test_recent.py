@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from prefrec_ray.mdp.recent import RecentItems
 from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.policy.weighing import RecentItems
 from tests.policy.test_policy import STATE, make_critic, make_policy, make_states
 
 
