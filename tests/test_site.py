@@ -49,7 +49,7 @@ def test_what_is_made_from_code_is_there(site: Path) -> None:
         ("A/B test", {"evaluation", "deploy", "nightly"}),
         ("install", {"index", "quickstart", "cli", "cluster"}),
         ("cold start", {"data", "deploy"}),
-        ("GPU", {"training", "scaling", "cluster"}),
+        ("GPU", {"training", "cluster"}),
         ("slate", {"serving", "deploy", "glossary"}),
         ("privacy", {"data", "deploy"}),
     ],
