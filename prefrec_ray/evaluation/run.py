@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import posixpath
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,13 +24,16 @@ from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.progress import Progress, silent, step
 from prefrec_ray.users.histories import too_short
 
+_LOG = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class EvaluationRun:
     """Inputs and output of an evaluation: `policies` are bundles, or sweeps for all their bundles.
 
     `online`: also roll out in the simulator that made the logs. `output`: a file; None for evaluation.json in the
-    folder of the policies. `replace`: overwrite another evaluation in this file.
+    folder of the policies. `replace`: overwrite another evaluation in this file. `needs_current`: False excludes a
+    current policy with other states or embeddings, with a warning.
     """
 
     policies: Sequence[str]
@@ -38,6 +42,7 @@ class EvaluationRun:
     online: bool = False
     output: str | None = None
     replace: bool = False
+    needs_current: bool = True
 
     @cached_property
     def bundles(self) -> list[str]:
@@ -100,8 +105,14 @@ def run_evaluation(run: EvaluationRun, progress: Progress = silent) -> Evaluatio
     current = None
     if run.settings.current is not None:
         bundle = storage.followed(run.settings.current)  # once: an alias may change
-        current = adapted(Policy.load(bundle), dataset, items, f"evaluate.current: policy {bundle}")
-        bundles = {**bundles, CURRENT: (bundle, current)}
+        try:
+            current = adapted(Policy.load(bundle), dataset, items, f"evaluate.current: policy {bundle}")
+            bundles = {**bundles, CURRENT: (bundle, current)}
+        except UserError as error:
+            if run.needs_current:
+                raise
+            _LOG.warning("not compared with the current policy: %s", error)
+            run = replace(run, settings=run.settings.model_copy(update={"current": None}))
     storage.make_room(run.file)  # before the work, so that a missing permission is reported early
     with step(progress, "start Ray"):
         runtime.start_ray()

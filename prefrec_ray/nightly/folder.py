@@ -13,6 +13,9 @@ transition is complete or has not happened: no canary -> canary -> promoted or w
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -33,6 +36,8 @@ Step = Literal["check", "look", "prepare", "train", "evaluate", "report", "relea
 STEPS: tuple[Step, ...] = ("check", "look", "prepare", "train", "evaluate", "report", "release")
 #: The policy that a night trains, in its folder.
 TRAINED = "run/policy"
+#: Seconds to wait for a rollback or a night that changes the files of the loop.
+_PATIENCE = 60.0
 
 
 class Night(Settings):
@@ -128,10 +133,11 @@ class LoopFolder:
 
     def write(self, night: Night) -> None:
         """Write the line of a night, new or changed; the file is replaced in one write."""
-        nights = {one.night: one for one in self.nights()} | {night.night: night}
-        lines = [json.dumps(one.model_dump(mode="json"), allow_nan=False) + "\n" for one in nights.values()]
-        file = storage.make_room(storage.join(self.uri, "nights.json"))
-        storage.write_text(file, "".join(lines))
+        with self._claimed():
+            nights = {one.night: one for one in self.nights()} | {night.night: night}
+            lines = [json.dumps(one.model_dump(mode="json"), allow_nan=False) + "\n" for one in nights.values()]
+            file = storage.make_room(storage.join(self.uri, "nights.json"))
+            storage.write_text(file, "".join(lines))
 
     def record(self) -> NightRecord:
         """Return the record of promotions, empty in a new folder. Raises `UserError` for a damaged file."""
@@ -139,24 +145,28 @@ class LoopFolder:
 
     def promote(self, night: int) -> None:
         """Make the policy of `night` the current one. Called again, it changes nothing."""
-        with storage.claimed(self.current):
+        with self._claimed():
             record = self.record()
             if night not in record.released:
                 self._write(record.model_copy(update={"promoted": (*record.promoted, night)}))
 
     def begin_canary(self, night: int, share: float, began: int) -> None:
         """Make the policy of `night` the canary. Called again, it changes nothing."""
-        with storage.claimed(self.current):
+        with self._claimed():
             record = self.record()
             if record.canary is None and night not in record.released:
                 canary = Canary(night=night, target=self._target(night), share=share, began=began)
                 self._write(record.model_copy(update={"canary": canary}))
 
-    def carry_out(self, look: Look) -> None:
-        """Promote, withdraw or extend the canary, and correct the line of its night. Repeatable after a kill."""
-        with storage.claimed(self.current):
+    def carry_out(self, look: Look) -> bool:
+        """Promote, withdraw or extend the canary, and correct the line of its night. Repeatable after a kill.
+
+        Returns False if this canary has ended.
+        """
+        with self._claimed():
             record = self.record()
-            if record.canary is not None and record.canary.night == look.night:
+            found = record.canary is not None and record.canary.night == look.night
+            if record.canary is not None and found:
                 changes: dict[str, object] = {"canary": None}
                 if look.decision == "promote":
                     changes["promoted"] = (*record.promoted, look.night)
@@ -166,18 +176,15 @@ class LoopFolder:
                     changes["canary"] = record.canary.model_copy(update={"share": look.share})
                 self._write(record.model_copy(update=changes))
         self._mark_released()
+        return found
 
     def withdraw(self) -> int | None:
         """Withdraw the canary by hand. Returns its night, or None without a canary; raises `UserError` like `back`."""
         self._check_exists()
-        with storage.claimed(self.current):
-            record = self.record()
-            if record.canary is None:
-                return None
-            night = record.canary.night
-            self._write(record.model_copy(update={"canary": None, "withdrawn": (*record.withdrawn, night)}))
-        self._mark_released()
-        return night
+        while (canary := self.record().canary) is not None:
+            if self.carry_out(Look(night=canary.night, decision="withdraw", why="by hand", share=0.0)):
+                return canary.night
+        return None
 
     def _mark_released(self) -> None:
         """Set the status of nights whose canary has ended."""
@@ -193,7 +200,7 @@ class LoopFolder:
         Raises `UserError` if there is none; then nothing is changed.
         """
         self._check_exists()
-        with storage.claimed(self.current):
+        with self._claimed():
             record = self.record()
             *before, current = record.promoted or (None,)
             if current is None:
@@ -232,6 +239,21 @@ class LoopFolder:
     def _write(self, record: NightRecord) -> None:
         target = self._target(record.promoted[-1]) if record.promoted else ""
         point(self.current, target, **record.model_dump(mode="json", exclude={"target"}))
+
+    @contextmanager
+    def _claimed(self) -> Iterator[None]:
+        """Keep other processes from changing current.json and nights.json. Waits for them: a change takes seconds."""
+        limit = time.monotonic() + _PATIENCE
+        with ExitStack() as stack:
+            while True:
+                try:
+                    stack.enter_context(storage.claimed(self.current))
+                    break
+                except UserError:
+                    if time.monotonic() > limit:
+                        raise
+                    time.sleep(0.1)
+            yield
 
     def prune(self, keep: int) -> None:
         """Remove the files of old nights, except the newest `keep`, the current and previous policy, and the canary."""

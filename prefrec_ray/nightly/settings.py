@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import Field, PositiveInt
 
 from prefrec_ray.settings import Count, Settings
 
@@ -45,13 +45,6 @@ class LoopSettings(Settings):
         default=None,
         description="days without a write after which files of the event log become Parquet; null: never",
     )
-    accept: tuple[Annotated[NonNegativeInt, Field(ge=1)], ...] = Field(
+    accept: tuple[PositiveInt, ...] = Field(
         default=(), description="refused nights with impressions that are used anyway"
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _renamed(cls, value: Any) -> Any:
-        if isinstance(value, dict) and "promote" in value:
-            raise ValueError("found the key 'promote'; expected its new name 'release' (canary, promote or none)")
-        return value

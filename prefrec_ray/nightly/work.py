@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
 from prefrec_ray import runtime, storage
-from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset.prepare.run import prepare
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
-from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.estimators.request import adapted
 from prefrec_ray.evaluation.results.records import Evaluation
 from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
 from prefrec_ray.evaluation.settings import EvaluateSettings
@@ -31,8 +27,6 @@ from prefrec_ray.runs.train import start_run
 from prefrec_ray.runtime.progress import Report, silent, step
 from prefrec_ray.serving.experiment.compare import CanaryComparison, compare_canary
 from prefrec_ray.serving.settings import Canary
-
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -98,26 +92,11 @@ class Stages:
         """Run `prefrec evaluate` on the mean Q of the last nights, also against the `current` policy if not None."""
         own, *earlier = (storage.join(one, "policy") for one in (run, *before))
         bundle = average(own, earlier, dataset, storage.join(run, "averaged"))
-        settings = self.evaluate_.model_copy(update={"current": self._comparable(current, dataset)})
-        # The evaluation of a night that was killed is replaced.
+        settings = self.evaluate_.model_copy(update={"current": current and storage.followed(current)})
+        # The evaluation of a night that was killed is replaced. The logging policy contains the current one.
         file = storage.join(run, "evaluation.json")
-        wanted = EvaluationRun([bundle], dataset, settings, output=file, replace=True)
+        wanted = EvaluationRun([bundle], dataset, settings, output=file, replace=True, needs_current=False)
         return run_evaluation(wanted, self.progress)
-
-    def _comparable(self, current: str | None, dataset: str) -> str | None:
-        """Return the bundle of the current policy, or None if its states or embeddings are not those of the data set.
-
-        The new policy is then compared with the logging policy, which contains the current one.
-        """
-        if current is None:
-            return None
-        opened, bundle = PreparedDataset.open(dataset), storage.followed(current)
-        try:
-            adapted(Policy.load(bundle), opened, opened.items(), bundle)
-        except UserError as error:
-            _LOG.warning("not compared with the current policy: %s", error)
-            return None
-        return bundle
 
     def report(self, run: str, file: str) -> None:
         """Run `prefrec report`."""

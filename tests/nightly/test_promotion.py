@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+import time
 
 import pytest
 from made_up_nights import Killed, Loop, save_policy, several
 
+from prefrec_ray import storage
 from prefrec_ray.cli.main import run as prefrec
 from prefrec_ray.errors import UserError
 from prefrec_ray.nightly.folder import LoopFolder
@@ -181,3 +184,21 @@ def test_a_night_that_was_promoted_before_a_kill_stays_promoted(
         loop.settings["release"] = "none"
     night = loop.again(digest="other" if change == "settings" else "same")
     assert (night.night, night.status, loop.promoted) == (2, "promoted", (1, 2))
+
+
+def test_a_promotion_waits_for_a_rollback(loop: Loop) -> None:
+    """The rollback loads policies for longer than a claim is waited for elsewhere."""
+    loop.night()
+    begun = threading.Event()
+
+    def roll_back() -> None:
+        with storage.claimed(loop.folder.current):
+            begun.set()
+            time.sleep(storage.claims.PATIENCE + 0.5)
+
+    rollback = threading.Thread(target=roll_back)
+    rollback.start()
+    assert begun.wait(5)
+    night = loop.night()
+    rollback.join()
+    assert (night.status, loop.promoted) == ("promoted", (1, 2))

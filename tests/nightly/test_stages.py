@@ -10,6 +10,7 @@ from platform_desk import Desk, make_policy
 
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.evaluation.results.records import Evaluation
+from prefrec_ray.evaluation.run import EvaluationRun
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.nightly import work
 from prefrec_ray.nightly.release import look
@@ -29,7 +30,8 @@ def test_each_step_runs_its_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             work, stage, lambda *given, stage=stage, **named: calls.append((stage, *given)) or SimpleNamespace()
         )
     monkeypatch.setattr(work.runtime, "start_ray", lambda: None)
-    monkeypatch.setattr(work, "run_evaluation", lambda *_: Evaluation(records=()))
+    evaluations: list[EvaluationRun] = []
+    monkeypatch.setattr(work, "run_evaluation", lambda run, _: evaluations.append(run) or Evaluation(records=()))
     settings = PrepareSettings.model_validate({"source": {"kind": "events", "path": ["one", "two"]}, "seed": 5})
     run = str(tmp_path / "run")
     stages = Stages(settings, TrainSettings(), EvaluateSettings(), "loop.yaml", lambda *_: None)
@@ -40,6 +42,8 @@ def test_each_step_runs_its_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     stages.evaluate("dataset", run, ["nights/1/run", "nights/2/run"], None)
     stages.report(run, "report.html")
     stages.compact(7.0)
+    (evaluated,) = evaluations
+    assert (evaluated.replace, evaluated.needs_current) == (True, False)
     (_, prepared, *_), (_, _, *first), (_, _, *second), *others = calls
     assert prepared.source.without == ((3, 9),)
     assert first[:3] == ["dataset", run, False]
