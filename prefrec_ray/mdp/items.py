@@ -165,10 +165,7 @@ class ItemTable:
         kind = table["embedding"].type
         if not pa.types.is_fixed_size_list(kind) or not pa.types.is_floating(kind.value_type):
             raise UserError(f"{where}: column 'embedding' is {kind}; expected fixed_size_list<float>")
-        embedding = table["embedding"].combine_chunks()
-        if isinstance(embedding, pa.ChunkedArray):  # some pyarrow versions keep one chunk
-            embedding = pa.concat_arrays(embedding.chunks) if embedding.num_chunks else pa.array([], kind)
-        values = embedding.flatten().to_numpy(zero_copy_only=False)
+        values = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
         ids = _plain_ids(table["item_id"].to_numpy(), where)
         texts = {name: table[name].cast(pa.string()) for name in ABOUT if name in table.column_names}
         embeddings, about = values.reshape(table.num_rows, kind.list_size), pa.table(texts) if texts else None
@@ -269,8 +266,7 @@ def _kind_codes(table: pa.Table, where: str) -> np.ndarray | None:
     kind = column.type
     if not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.int32() or column.null_count:
         raise UserError(f"{where}: column 'kinds' is {kind}; expected fixed_size_list<int32> without nulls")
-    codes = pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
-    return codes.flatten().to_numpy().reshape(table.num_rows, kind.list_size)
+    return column.flatten().to_numpy().reshape(table.num_rows, kind.list_size)
 
 
 def _kind_names(table: pa.Table, where: str) -> tuple[KindNames, ...]:

@@ -50,17 +50,16 @@ class Distribution:
         states: np.ndarray,
         actions: np.ndarray,
         k: int,
-        excluded: ExcludedItems | np.ndarray | None,
+        excluded: ExcludedItems | None,
         rng: np.random.Generator,
         recent: np.ndarray | None = None,
     ) -> Drawn:
         """Draw k items for each of n `states` [n, S]; `actions` [n, A] are the actor's actions.
 
-        `excluded`: items as pairs or bool [n, I]; None excludes none. `recent`: kinds of the users' last impressions,
-        int32 [n, MEMORY, K] (mdp/exposure.py); None: no impressions. Raises `UserError` if k is not between 1
-        and the number of remaining items.
+        `excluded`: None excludes no item. `recent`: kinds of the users' last impressions, int32 [n, MEMORY, K]
+        (mdp/exposure.py); None: no impressions. Raises `UserError` if k is not between 1 and the number of remaining
+        items.
         """
-        excluded = ExcludedItems.from_mask(excluded) if isinstance(excluded, np.ndarray) else excluded
         left = self._check(k, excluded, len(states))
         chunk = max(1, _AT_ONCE // (self._scored * 8))
         parts = []
@@ -155,11 +154,10 @@ class Distribution:
         self,
         states: np.ndarray,
         rows: np.ndarray,
-        excluded: ExcludedItems | np.ndarray | None = None,
+        excluded: ExcludedItems | None = None,
         recent: np.ndarray | None = None,
     ) -> np.ndarray:
         """Return the probabilities [n] that the items `rows` [n] are drawn first under `sample` from all items."""
-        excluded = ExcludedItems.from_mask(excluded) if isinstance(excluded, np.ndarray) else excluded
         if self._exact:
             logits = self._logits(states, excluded, recent)
             return np.exp(np.take_along_axis(logits, rows[:, None], axis=1)[:, 0] - log_sum_exp(logits))
