@@ -130,9 +130,9 @@ class TrainingSettings(Settings):
         description="how items are chosen",
     )
 
-    precision: Literal["float32", "bf16"] = Field(
+    precision: Literal["float32", "bf16", "bf16_always"] = Field(
         default="float32",
-        description="precision of matrix products; `bf16` is slow on processors that emulate it",
+        description="precision of matrix products; `bf16`: only if the processor or GPU is faster in bf16",
         json_schema_extra=_OF_REWARD,
     )
     transitions: Literal["auto", "materialised", "streaming"] = Field(

@@ -140,7 +140,7 @@ def write_run(plan: SweepPlan, ended: Any) -> None:
     """
     trial = ended.config["trial"]
     folder = storage.join(plan.output, trial["name"])
-    run = train_settings(plan.settings, trial)
+    run = train_settings(plan.settings, trial, plan.bf16)
     lines = storage.read_text(storage.join(folder, "result.json")).splitlines()
     rows = {row["training_iteration"]: row for row in map(json.loads, lines)}
     write_rows(folder, [{name: finite(row.get(name)) for name in row["reported"]} for _, row in sorted(rows.items())])

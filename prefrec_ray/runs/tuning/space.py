@@ -79,8 +79,11 @@ def draw(space: Space, random: Callable[[], float]) -> Any:
     return low + random() * (high - low)
 
 
-def train_settings(settings: TuneSettings, chosen: Trial) -> TrainSettings:
-    """Return the settings with which `prefrec train` would run this trial."""
+def train_settings(settings: TuneSettings, chosen: Trial, bf16: str = "bf16") -> TrainSettings:
+    """Return the settings with which `prefrec train` would run this trial, with the precision `bf16` for bf16."""
+    config = {**settings.base, **chosen["config"]}
+    if config.get("precision") == "bf16":
+        config["precision"] = bf16
     return TrainSettings(
         method=chosen["method"],
         recipe=chosen["recipe"],
@@ -88,7 +91,7 @@ def train_settings(settings: TuneSettings, chosen: Trial) -> TrainSettings:
         seed=chosen["seed"],
         checkpoint_every=settings.checkpoint_every,
         keep_checkpoints=settings.keep_checkpoints,
-        config={**settings.base, **chosen["config"]},
+        config=config,
     )
 
 

@@ -33,13 +33,17 @@ _ENDED = ("TERMINATED", "ERROR")
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """Settings and data that all trials of a sweep share. `output`: the URI of its folder."""
+    """Settings and data that all trials of a sweep share.
+
+    `output`: the URI of its folder. `bf16`: the precision of trials with `bf16`.
+    """
 
     settings: TuneSettings
     dataset: str
     shared: Shared
     scorer: ValidationScorer | None
     output: str
+    bf16: str
 
 
 class SweepTrial(tune.Trainable):
@@ -63,7 +67,7 @@ class SweepTrial(tune.Trainable):
 
     def _build(self, config: dict[str, Any]) -> None:
         plan = self.plan
-        run = train_settings(plan.settings, config["trial"])
+        run = train_settings(plan.settings, config["trial"], plan.bf16)
         algorithm_config = plan.shared.give(build_config(run, plan.dataset))
         if plan.settings.resources.gpus and not algorithm_config.num_learners:
             algorithm_config.learners(num_gpus_per_learner=plan.settings.resources.gpus)
