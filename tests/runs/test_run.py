@@ -202,7 +202,7 @@ BAD = [
     ),
     ({"method": "TD3", "config": {"policy_delay": 0}}, "key 'config.policy_delay': expected greater than 0, found 0"),
     ({"config": {"hidden_sizes": ["a"]}}, "key 'config.hidden_sizes.0': expected a whole number, found 'a'"),
-    ({"config": {"serving": {"metric": "l1"}}}, "key 'config.serving.metric': expected 'nearest' or 'dot', found 'l1'"),
+    ({"config": {"serving": {"rule": "l1"}}}, "key 'config.serving.rule': expected"),
 ]
 
 
