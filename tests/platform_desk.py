@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
 
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
@@ -51,6 +53,16 @@ def make_policy(
     options = {"serving": ServingSettings(), "critic": critic, **changes}
     low, high = -np.ones(dim, np.float32), np.ones(dim, np.float32)
     return Policy(DeterministicActor(Mlp.from_layers(layers), low, high), state, scale, table, **options)
+
+
+def incumbent_settings(folder: Path, ids: list[object]) -> dict[str, Any]:
+    """Return `serve.incumbent` with the items and states of `make_policy`."""
+    items = make_policy(items=len(ids)).items
+    columns = {f"e{number}": column for number, column in enumerate(items.embeddings.T)}
+    pa.csv.write_csv(pa.table({"id": pa.array(ids), **columns}), folder / "items.csv")
+    table = {"path": str(folder / "items.csv"), "id": "id", "embedding": list(columns)}
+    features = {"country": ("de", "fr")}
+    return {"items": table, "feedback": {"like": "binary", "watch": "ratio"}, "user_features": features}
 
 
 class Desk:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -15,8 +15,10 @@ from prefrec_ray.storage.alias import beside, read_alias
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 #: The arm of the policy that the command names.
 MAIN = "main"
-#: In the place of a policy's digest: the recommender that the platform had before any policy of this project.
-INCUMBENT = "incumbent"
+#: What serves users before the first policy, in the place of a policy's digest: the items of the request, which the
+#: platform's own recommender chose, or draws of the server from a known distribution over the items.
+LogPolicy = Literal["incumbent", "random", "popularity"]
+INCUMBENT, _, POPULARITY = LOG_POLICIES = get_args(LogPolicy)
 
 
 class Arm(Settings):
@@ -30,7 +32,7 @@ class Arm(Settings):
 
 
 class IncumbentSettings(Settings):
-    """What a server logs before the first policy, when the platform's own recommender chooses all items."""
+    """What a server logs before the first policy."""
 
     items: ItemsTable = Field(description="table of the items, with embeddings ([columns](data.md#items))")
     feedback: dict[str, FeedbackKind] = Field(min_length=1, description="kinds of feedback by name")
@@ -62,6 +64,11 @@ class ServeSettings(Settings):
     )
     snapshot_events: Count = Field(default=1_000_000, description="events between two snapshots of user states")
     seed: Seed = Field(default=0, description="seed of the assignment of users to arms")
+    log_policy: LogPolicy = Field(
+        default="incumbent",
+        description="what users get before the first promotion: the items of the request; uniform draws; or draws in "
+        "proportion to 1 + the positive impressions in the server's log",
+    )
     incumbent: IncumbentSettings | None = Field(
         default=None, description="items and feedback to log before the loop has a policy"
     )

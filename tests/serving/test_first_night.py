@@ -71,9 +71,8 @@ def test_the_first_night_trains_on_the_log_of_the_incumbent(
     config, now = write_loop(tmp_path), round(time.time() * 1000)
     loop = LoopFolder(str(tmp_path / "loop"))
     with serving(loop.current, tmp_path / "log", "--config", str(config)) as server:
-        assert (
-            server.output[0] == f"{loop.current}: no policy yet; users without a canary get the items of `incumbent`\n"
-        )
+        note = f"{loop.current}: no policy yet; users without a canary get items by incumbent\n"
+        assert server.output[0] == note
         with ThreadPoolExecutor(6) as pool:
             count = sum(pool.map(lambda user: live(server.client(), user, now), range(USERS)))
 

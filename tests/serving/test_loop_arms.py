@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
 import pytest
-from platform_desk import Desk, make_policy, with_server
+from platform_desk import Desk, incumbent_settings, make_policy, with_server
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.serving.requests.bodies import Feedback, Recommend
@@ -107,16 +105,6 @@ def test_before_a_promotion_the_incumbent_serves_the_other_users(loop: Path, tmp
     desk.stop()
 
 
-def incumbent(folder: Path, ids: list[object]) -> dict[str, Any]:
-    """Return settings for a platform without a policy, with the items and states of `make_policy`."""
-    items = make_policy(items=len(ids)).items
-    columns = {f"e{number}": column for number, column in enumerate(items.embeddings.T)}
-    pa.csv.write_csv(pa.table({"id": pa.array(ids), **columns}), folder / "items.csv")
-    table = {"path": str(folder / "items.csv"), "id": "id", "embedding": list(columns)}
-    features = {"country": ("de", "fr")}
-    return {"items": table, "feedback": {"like": "binary", "watch": "ratio"}, "user_features": features}
-
-
 def test_a_platform_without_a_policy_is_logged_until_its_first_canary(loop: Path, tmp_path: Path) -> None:
     async def act(server: Server) -> None:
         shown = [await server.do(Recommend(user=user, k=2, incumbent=[7, 3, 5])) for user in range(40)]
@@ -131,11 +119,11 @@ def test_a_platform_without_a_policy_is_logged_until_its_first_canary(loop: Path
         assert row is not None
         assert server.state.users.last(row) > 0
 
-    with_server(loop, tmp_path / "state", act, incumbent=incumbent(tmp_path, list(range(40))))
+    with_server(loop, tmp_path / "state", act, incumbent=incumbent_settings(tmp_path, list(range(40))))
 
 
 def test_an_incumbent_with_items_that_cannot_be_read_is_one_line(loop: Path, tmp_path: Path) -> None:
-    settings = incumbent(tmp_path, ["007", "8"])
+    settings = incumbent_settings(tmp_path, ["007", "8"])
     desk = Desk(loop, tmp_path / "state", incumbent=settings)
     assert desk.engine.state.codes.ids.tolist() == ["007", "8"]  # leading zeros: text
     desk.stop()

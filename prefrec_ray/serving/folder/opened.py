@@ -24,7 +24,7 @@ from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.logs.events.segments import list_segments
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.serving.folder.snapshots import restore
-from prefrec_ray.serving.settings import INCUMBENT, MAIN, ServeSettings, read_release
+from prefrec_ray.serving.settings import LOG_POLICIES, MAIN, ServeSettings, read_release
 from prefrec_ray.serving.state.policies import Loaded, load_policies
 from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.storage.parquet import read_sealed, seal_parquet
@@ -45,8 +45,8 @@ class Opened:
         self.notes: list[str] = []
         main, arms = read_release(policy, settings)
         loaded = load_policies(main, arms)
-        if loaded[0].digest == INCUMBENT:
-            self.notes.append(f"{policy}: no policy yet; users without a canary get the items of `incumbent`")
+        if loaded[0].digest in LOG_POLICIES:
+            self.notes.append(f"{policy}: no policy yet; users without a canary get items by {settings.log_policy}")
         with ExitStack() as stack:
             stack.enter_context(storage.claimed(folder))
             storage.make_folder(folder)

@@ -16,7 +16,7 @@ from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.storage.manifest import damage, seal
 
 FOLDER = "snapshots"
-_DESCRIPTION, _ARRAYS, _VERSION = "state.json", "arrays.npz", 1
+_DESCRIPTION, _ARRAYS, _VERSION = "state.json", "arrays.npz", 2
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,12 @@ class Snapshot:
         """Return a snapshot of `state`; everything that changes is copied."""
         users, arrays = state.users.save()
         answered = state.answered.save()
-        arrays = {**arrays, "bits": answered.pop("bits").copy(), "put": np.array(list(state.put.values()), np.float32)}
+        arrays = {
+            **arrays,
+            "bits": answered.pop("bits").copy(),
+            "put": np.array(list(state.put.values()), np.float32),
+            "positive": state.popularity.counts(len(state.codes)),
+        }
         described = {
             "schema_version": _VERSION,
             "next": state.next,
@@ -100,6 +105,8 @@ def restore(folder: str, state: ServedState, rows: int) -> str | None:
     state.withdraw_items(described["withdrawn"])
     # Codes depend on the bundles and on the order in which items were added, so items are found by their ids.
     before = np.concatenate([state.codes.base.ids, state.codes.array(described["more"])])
-    state.users.load(described, {**arrays, "seen": state.codes.find(before)[arrays["seen"]].astype(np.int32)})
+    codes = state.codes.find(before)
+    state.users.load(described, {**arrays, "seen": codes[arrays["seen"]].astype(np.int32)})
+    state.popularity.add(codes[codes >= 0], arrays["positive"][codes >= 0])
     state.next = described["next"]
     return None

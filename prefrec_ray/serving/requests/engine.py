@@ -13,17 +13,15 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.serving.requests.bodies import Feedback, Recommend
+from prefrec_ray.serving.requests.draw import draw_items
 from prefrec_ray.serving.requests.feedback import Recommendations, item_of, user_of, values_of
 from prefrec_ray.serving.settings import INCUMBENT
 from prefrec_ray.serving.state.counted_feedback import Key
-from prefrec_ray.serving.state.policies import ItemId
 from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.serving.state.users import UserId
 from prefrec_ray.web.problems import Problem
 
 Command = Recommend | Feedback
-#: Items and propensities.
-Drawn = tuple[list[ItemId], list[float]]
 
 #: Most ms by which a client's clock may be ahead. A user's events are logged in time order.
 _AHEAD = 600_000
@@ -238,51 +236,6 @@ class Engine:
         plan.given.append(Given(row, event, code, key))
         outcome = "counted" if known else "unknown item"
         return Reply({**reply, "status": "counted"}, event.arm or "", outcome)
-
-
-def draw_items(
-    state: ServedState, bodies: Sequence[Recommend], rows: np.ndarray, now: np.ndarray, rng: np.random.Generator
-) -> list[Drawn]:
-    """Return items and propensities for each of n HTTP requests, drawn by the policy of the user's arm.
-
-    `rows` int64 [n] are the rows of the users, `now` int64 [n] the times in ms. The lists are shorter than `k` if fewer
-    items are left.
-    """
-    drawn: list[Drawn] = [([], []) for _ in bodies]
-    arm, wanted = state.users.arm[rows], np.array([body.k for body in bodies])
-    seen = [
-        np.concatenate([state.users.seen(row), state.codes.find(state.codes.array(body.exclude))])
-        for body, row in zip(bodies, rows.tolist(), strict=True)
-    ]
-    for number in np.unique(arm).tolist():
-        mine = np.flatnonzero(arm == number)
-        if state.loaded[number].digest == INCUMBENT:
-            for at in mine.tolist():
-                shown = (bodies[at].incumbent or [])[: bodies[at].k]
-                drawn[at] = shown, [float("nan")] * len(shown)
-            continue
-        shelf, tracker = state.shelves[number], state.trackers[number]
-        if not len(shelf.policy.items):
-            continue
-        states = tracker.states(now[mine], users=rows[mine])
-        recent = tracker.recent(rows[mine]) if shelf.policy.penalises_repetition else None
-        out = shelf.excluded([seen[at] for at in mine.tolist()])
-        left = shelf.policy.left(out)
-        # A short draw is the beginning of a long one. So all states draw the same number at once, and are cut off;
-        # states with fewer items left draw separately.
-        k = int(wanted[mine].max())
-        few = np.flatnonzero((left < k) & (left > 0))
-        for group in (np.flatnonzero(left >= k), *few[:, None]):
-            if not len(group):
-                continue
-            seed = int(rng.integers(2**63))
-            seen_kinds = None if recent is None else recent[group]
-            most = min(k, int(left[group].min()))
-            of_group = shelf.policy.draw(states[group], most, out.take(group), seed, seen_kinds)
-            ids, chances = shelf.policy.items.ids[of_group.rows].tolist(), of_group.propensities.tolist()
-            for at, one, chance in zip(mine[group].tolist(), ids, chances, strict=True):
-                drawn[at] = one[: wanted[at]], chance[: wanted[at]]
-    return drawn
 
 
 def _user_columns(user: UserId) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.networks.actors import DeterministicActor
 from prefrec_ray.policy.networks.layers import Mlp
-from prefrec_ray.serving.settings import INCUMBENT, MAIN, IncumbentSettings, ServeSettings
+from prefrec_ray.serving.settings import MAIN, IncumbentSettings, ServeSettings
 
 ItemId = int | str
 
@@ -32,8 +32,8 @@ ItemId = int | str
 class Loaded:
     """A policy of an arm, from its bundle; `digest` is the digest of the bundle's files.
 
-    The digest `INCUMBENT` marks an arm that shows what the platform's own recommender chose. Its `policy` only defines
-    states and items.
+    A digest in `LOG_POLICIES` marks the main arm before the first promotion. Its `policy` then only defines states and
+    items.
     """
 
     arm: str
@@ -50,8 +50,8 @@ class Loaded:
 def load_policies(main: str | None, settings: ServeSettings, tables: Sequence[ItemTable] = ()) -> list[Loaded]:
     """Return the policies of all arms: the bundle `main`, then canaries. Raises `UserError` if their feedback differs.
 
-    The main arm is the incumbent if `main` is None; its states and items are those of the canary, or else of the
-    settings. Equal tables of items become one object, with its index; an equal table in `tables` is reused.
+    If `main` is None, the main arm is `settings.log_policy`; its states and items are those of the canary, or else of
+    the settings. Equal tables of items become one object, with its index; an equal table in `tables` is reused.
     """
     places = {} if main is None else {MAIN: main}
     places |= {arm.name: arm.policy for arm in settings.canaries}
@@ -64,7 +64,7 @@ def load_policies(main: str | None, settings: ServeSettings, tables: Sequence[It
         loaded.append(Loaded(name, policy, _hash(*map(storage.read_bytes, storage.list_files(uri)), size=6)))
     if main is None:
         policy = loaded[0].policy if loaded else _without_networks(settings.incumbent)
-        loaded.insert(0, Loaded(MAIN, policy, INCUMBENT))
+        loaded.insert(0, Loaded(MAIN, policy, settings.log_policy))
     first = loaded[0].policy
     for other in loaded[1:]:
         for what, of_first, of_other in (

@@ -15,9 +15,10 @@ from prefrec_ray.ids import first_rows, run_lengths
 from prefrec_ray.logs.events.format import Kind
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.policy import Policy
-from prefrec_ray.serving.settings import ServeSettings
+from prefrec_ray.serving.settings import POPULARITY, ServeSettings
 from prefrec_ray.serving.state.counted_feedback import Answered
 from prefrec_ray.serving.state.policies import Codes, ItemId, Loaded, Shelf
+from prefrec_ray.serving.state.popularity import Popularity
 from prefrec_ray.serving.state.users import ServedUsers, UserId
 
 
@@ -33,6 +34,7 @@ class ServedState:
         for one in loaded[1:]:
             self.codes.add(one.policy.items.ids)
         self.users = ServedUsers(settings)
+        self.popularity = Popularity()
         self.answered = Answered(round(settings.feedback_hours * 3_600_000))
         #: Trackers by the key of their states: policies with equal states share one.
         self.observers: dict[str, StateTracker] = {}
@@ -46,6 +48,7 @@ class ServedState:
         """Continue with the users and items of `old`, whose policies have equal states except for their scales."""
         self.next, self.codes, self.users, self.answered = old.next, old.codes, old.users, old.answered
         self.put, self.withdrawn, self.observers = old.put, old.withdrawn, old.observers
+        self.popularity = old.popularity
         self.trackers = self._scaled()
 
     def _scaled(self) -> list[StateTracker]:
@@ -83,6 +86,14 @@ class ServedState:
     def new_shelf(self, number: int) -> Shelf:
         """Return the items of an arm, with added and withdrawn items."""
         return Shelf(self.loaded[number].policy, dict(self.put), set(self.withdrawn), self.codes)
+
+    def weights(self, number: int) -> np.ndarray:
+        """Return weights above 0, float64, of the items of an arm from whose known distribution the server draws."""
+        rows = self.shelves[number].rows
+        weights = np.ones(len(self.shelves[number].policy.items))
+        if self.loaded[number].digest == POPULARITY:
+            weights[rows[rows >= 0]] += self.popularity.counts(len(rows))[rows >= 0]
+        return weights
 
     def place(self, shelves: list[Shelf]) -> None:
         """Replace the items of all arms."""
@@ -146,6 +157,7 @@ class ServedState:
     ) -> None:
         """Apply the feedback [m, F] of the rows `users` [m] on items with the `codes` [m], in this order."""
         columns = dict(zip(self.policy.state.feedback, feedback.T, strict=True))
+        self.popularity.add(codes[(feedback > 0).any(axis=1)])
         # Policies with equal states know the same items.
         shelves = {one.states: shelf for one, shelf in zip(self.loaded, self.shelves, strict=True)}
         turns = _turns(users)
