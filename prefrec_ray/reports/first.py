@@ -172,7 +172,7 @@ def _risks(evaluation: Evaluation, case: Case) -> Answer:
         )
     lost = [name for name in evaluation.verdicts if case_of(evaluation, name).unsupported]
     if lost:
-        lines.append(f"{', '.join(lost)}: leads users to states that the log does not contain. The effect is unknown.")
+        lines.append(f"{', '.join(lost)}: the log does not determine the effect on users.")
     lines.append(
         "No estimate contains effects that a log does not show, such as a season, a competitor, or users who leave "
         "for good."
@@ -192,7 +192,7 @@ def _next(evaluation: Evaluation, case: Case, verdict: PolicyVerdict) -> Answer:
         )
         command = f"prefrec serve {policy} --state STATE\nprefrec compare STATE --days 7"
     elif case.unsupported:
-        text = f"Test nothing yet. Find a serving rule of {case.policy} with more support by the log, then evaluate it."
+        text = f"Test nothing yet. Find a serving rule of {case.policy} with a clear gain, then evaluate it."
         command = f"prefrec constrain {policy} --dataset {dataset} --output {output}"
     elif case.rails_that_are("broken"):
         text = (

@@ -24,9 +24,10 @@ CHECKS = {
     "support": (
         "Support",
         "A state describes a user before an impression. Support is the share of the states under this "
-        "policy that are similar to states in the log. The log does not show how users react in other states. The "
-        "effective sample is the effective share of the logged sessions if each is weighted by the probability that "
-        "this policy shows the same items.",
+        "policy that are similar to states in the log. In other states the reaction is extrapolated. Models of "
+        "users of different kinds disagree if the log does not determine it: their smallest and largest gain follow. "
+        "The effective sample is the effective share of the logged sessions if each is weighted by the probability "
+        "that this policy shows the same items.",
     ),
     "catalogue": (
         "Items shown",

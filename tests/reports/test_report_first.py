@@ -91,7 +91,7 @@ def test_how_items_are_drawn_is_part_of_what_a_policy_is() -> None:
 def test_a_gain_that_depends_on_unsupported_states_is_a_risk(judged: tuple[str, Page]) -> None:
     _, document = judged
     assert "+0.50 [-0.39, +1.39] levels" in document.texts["p"]
-    assert f"{LOST}: leads users to states that the log does not contain. The effect is unknown." in document.texts["p"]
+    assert f"{LOST}: the log does not determine the effect on users." in document.texts["p"]
 
 
 def test_the_facts_say_what_when_and_how_sure(judged: tuple[str, Page]) -> None:
