@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-# Files side by side, as tests wait for processes they start: two for tests that start Ray, which has processes itself.
+# Test files run in parallel, because tests wait for processes that they start. Ray has processes itself: two files then.
 PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
 .PHONY: install quickstart style types quick check test hosts docs package constraints proofs mutants bench loop results label-demo clean
@@ -13,7 +13,7 @@ $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev,examples]'
-	@# On all processors, where pip uses one; a file of another version of Python is left.
+	@# Compiles on all processors (pip uses one); files of another version of Python may fail.
 	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib prefrec_ray || true
 	touch $@
 
@@ -29,18 +29,18 @@ style: install
 types: install
 	$(BIN)/mypy
 
-# After every change: style, types and the tests that start no Ray; types beside the tests, which do not fill two cores.
+# After every change: style, types and the tests without Ray. Types run in parallel: these tests do not fill two cores.
 check: style
 	$(MAKE) --no-print-directory -j 2 types quick
 
 quick: install
 	$(PYTEST) -n 3 -m 'not ray and not slow and not cluster'
 
-# Before every merge, and in CI: everything but hosts of one's own and the slow proofs.
+# Before every merge, and in CI: all tests except clusters on several hosts and the slow proofs.
 test: check
 	$(PYTEST) -n 2 -m 'ray and not slow and not cluster'
 
-# In CI beside `make test`: a cluster launched over ssh on hosts made from namespaces (as root; docs/testing.md).
+# In CI next to `make test`: a cluster launched over ssh on hosts made from namespaces (as root; docs/testing.md).
 hosts: install
 	$(BIN)/python -m pytest -m 'cluster and not slow' tests/cluster
 
@@ -52,7 +52,7 @@ docs: install
 package:
 	.ci/package $(PYTHON) $(TAG)
 
-# By hand, when a dependency is to be newer: versions for nodes and images.
+# By hand, to take newer dependencies: versions for nodes and images.
 constraints: install
 	$(BIN)/python -m pip install --quiet 'uv>=0.5,<1'
 	sed -n '/^#/p' constraints.txt > constraints.new
@@ -60,33 +60,33 @@ constraints: install
 	    --extra people --extra serve --extra onnx --extra search --extra mlflow --extra examples >> constraints.new
 	mv constraints.new constraints.txt
 
-# By hand, some hours on two cores; each prints what it measured (docs/results/verification.md).
+# By hand; each proof prints its figures (docs/results/verification.md).
 proofs: install
 	$(BIN)/python -m pytest -m slow -s
 
-# By hand: are the tests of the core any good? (docs/results/verification.md#mutants)
+# By hand: changes the core line by line, to find changes that no test notices (docs/results/verification.md#mutants).
 mutants: install
 	$(BIN)/python -m pip install --quiet --editable '.[mutants]'
 	$(BIN)/mutmut run --max-children 2
 	$(BIN)/mutmut results
 
-# Some 17 minutes on two cores; D3RLPY=python of an environment with d3rlpy adds it to the peers.
+# About 17 minutes on two cores. D3RLPY=PYTHON, of an environment with d3rlpy, adds d3rlpy.
 bench: install
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m benchmarks
 
-# By hand, about an hour per world: days of canaries on simulated platforms (docs/results/loop.md). LOOP="--users 400
-# --days 12 --worlds topics" is the run of that page.
+# By hand, about an hour per world: days of canaries on simulated platforms. LOOP="--worlds topics --users 300 --days 6"
+# is the run of docs/results/loop.md.
 loop: install
 	$(BIN)/python -m pip install --quiet --editable '.[serve]'
 	$(BIN)/python -m benchmarks loop bench/loop $(LOOP)
 
-# By hand: which pages of results are older than the code.
+# By hand: lists pages of results that are older than the code.
 results: install
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m benchmarks results
 
-# The page on which people compare histories, on the data of the quickstart: those that are there, or made first.
+# The labeling page on the data of the quickstart, which are made first if they are missing.
 label-demo: install
 	test -d quickstart/dataset || test -d label-demo/dataset || { mkdir -p label-demo && \
 		sed 's#quickstart/#label-demo/#' prefrec_ray/cli/quickstart.yaml > label-demo/data.yaml && \

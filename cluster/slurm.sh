@@ -21,7 +21,7 @@ config=${1:?usage: sbatch slurm.sh CONFIG COMMAND [ARGUMENTS]}
 command=${2:?usage: sbatch slurm.sh CONFIG COMMAND [ARGUMENTS]}
 shift 2
 
-# A token for this job alone, readable by this user alone; at the end the hosts' Ray ends before it goes.
+# A token of this job, which only this user can read. It is removed after Ray has ended on all hosts.
 folder=$HOME/.prefrec/$SLURM_JOB_ID
 (umask 077 && mkdir -p "$folder" && openssl rand -hex 32 > "$folder/token")
 end() {

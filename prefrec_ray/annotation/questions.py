@@ -1,4 +1,4 @@
-"""Questions for annotators: pairs of segments, and their file with the histories.
+"""Questions for annotators: random pairs of segments, and the file that describes them.
 
 FOLDER/pairs.jsonl  one pair per line: pair_id, split, user_0, start_0, user_1, start_1, length, segments
 """
@@ -32,7 +32,7 @@ PAIRS = "pairs.jsonl"
 IDENTITY = ("user_0", "start_0", "user_1", "start_1", "length")
 #: The splits with users in questions.
 SPLITS = ("train", "validation")
-#: Draws at a time for every pair, because repeated pairs count once.
+#: Draws per pair. Repeated pairs count once, so that more pairs are drawn than needed.
 _DRAWS = 2
 #: The sessions of a segment: session, start (ISO 8601, UTC), depth (including impressions outside of the segment),
 #: gap_ms (to the user's next session, or None), and requests: item and feedback of each impression.
@@ -41,7 +41,7 @@ Segment = list[dict[str, Any]]
 
 @dataclass(frozen=True, eq=False)
 class SplitUsers:
-    """Users of one split, by id, and their numbers of impressions."""
+    """Ids of the users of one split, and their numbers of impressions."""
 
     ids: pa.Array  # int64 or string [U], ascending
     requests: np.ndarray  # int64 [U]
@@ -77,9 +77,9 @@ def _requests_of_users(uri: str, file: str) -> pa.Table:
 def draw_pairs(
     users: SplitUsers, split: str, pairing: str, length: int, count: int, seed: int, pool: int = 1
 ) -> pa.Table:
-    """Return `count` different pairs of segments of `length` impressions: pair_id, split and `IDENTITY`.
+    """Return different pairs of segments of `length` impressions (pair_id, split, `IDENTITY`).
 
-    With a `pool`, up to `pool` times `count` pairs. Users with more than twice `length` impressions are compared.
+    There are at least `count` and at most `pool * count` pairs, of users with more than twice `length` impressions.
     Raises `UserError` if there are fewer than two such users, or fewer than `count` pairs.
     """
     eligible = np.flatnonzero(users.requests > 2 * length)
@@ -108,10 +108,10 @@ def draw_pairs(
 def fill_segments(
     values: np.ndarray, submit: Callable[[str], Any], files: Sequence[str], stage: str, progress: Progress
 ) -> np.ndarray:
-    """Return `values` [P, 2, ...], one for each segment of P pairs, set from the results of one task per file.
+    """Fill `values` [P, 2, ...], one for each segment of P pairs, by one task per file, and return it.
 
-    `submit(file)` starts a task and returns its reference. The task returns (side, numbers of pairs [n], values
-    [n, ...]) for each side of the pairs whose user is in the file.
+    `submit(file)` starts a task and returns its reference. The task returns one tuple per side: the side, the pairs
+    whose user on this side is in the file (their numbers, [n]), and the values of these segments [n, ...].
     """
     for part in run_tasks(submit, files, stage, progress):
         for side, pair, value in part:
@@ -150,9 +150,9 @@ def write_pairs(
     seed: int,
     progress: Progress,
 ) -> pa.Table:
-    """Write FOLDER `output` with `count` random pairs, a share `held_out` of them from validation users.
+    """Write the folder `output` with `count` random pairs, a share `held_out` of them from validation users.
 
-    Returns the pairs. Raises `UserError`: too few users or pairs.
+    Returns the pairs. Raises `UserError` for too few users or pairs.
     """
     with storage.staged(output, PAIRS) as folder:
         users = histories(dataset, progress)
@@ -165,7 +165,7 @@ def write_pairs(
 
 
 def write_questions(dataset: PreparedDataset, folder: str, pairs: pa.Table, progress: Progress) -> np.ndarray:
-    """Write the file of these pairs into an existing folder. Returns their segments as JSON texts, [P, 2]."""
+    """Write the file of `pairs` into an existing folder. Returns their segments as JSON texts, [P, 2]."""
     segments = describe(dataset, pairs, progress)
     lines = []
     for row, (first, second) in zip(pairs.to_pylist(), segments, strict=True):
@@ -176,7 +176,7 @@ def write_questions(dataset: PreparedDataset, folder: str, pairs: pa.Table, prog
 
 
 def read_pairs(folder: str) -> pa.Table:
-    """Return the pairs of a folder of `write_pairs` (pair_id, split, `IDENTITY`), without the segments' contents.
+    """Return the pairs in a folder made by `write_pairs` (pair_id, split, `IDENTITY`), without their segments.
 
     Raises `UserError` for another folder, and for a changed file.
     """
@@ -198,7 +198,7 @@ def read_pairs(folder: str) -> pa.Table:
 def describe(dataset: PreparedDataset, pairs: pa.Table, progress: Progress) -> np.ndarray:
     """Return both segments (`Segment`) of every pair as JSON texts, [P, 2]; one task per file.
 
-    Raises `UserError` for a data set with impressions without feedback.
+    Raises `UserError` if the data set has no feedback of impressions.
     """
     shared = ray.put(pairs)
     return fill_segments(
@@ -256,7 +256,7 @@ def _segment(table: pa.Table, names: tuple[str, ...], sessions: dict[tuple[Any, 
     impressions = zip(rows, feedback, strict=True)
     for session, group in groupby(impressions, key=lambda pair: (pair[0]["user_id"], pair[0]["session_index"])):
         requests = [
-            # The shortest decimal that is this float32.
+            # str() of a float32 is its shortest decimal.
             {"item": row["item_id"], "feedback": {n: float(str(v)) for n, v in zip(names, values, strict=True)}}
             for row, values in group
         ]

@@ -1,4 +1,4 @@
-"""Reading of votes from a file (JSONL or CSV)."""
+"""Reader of annotators' votes (JSONL or CSV)."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def read_votes(uri: str, known: set[int]) -> pa.Table:
     """Return the votes in `uri` in order, one row each (`SCHEMA`). `known` are the ids of the questions.
 
     A label is first, second, tie or skip, or a number in [0, 1]: the probability that the second is better. Raises
-    `UserError`: a missing file or column, bad JSON or CSV, an unknown pair or label, a vote without an annotator, two
-    votes of an annotator on a pair, no vote.
+    `UserError`: a missing file or column, invalid JSON or CSV, an unknown pair or label, a vote without an annotator,
+    two votes of an annotator on a pair, a file without votes.
     """
     votes: dict[tuple[int, str], tuple[float | None, str]] = {}
     for where, vote in _votes(uri):

@@ -17,7 +17,7 @@ COMMANDS = {
     "nightly": "loop",
     **dict.fromkeys(("constrain", "export", "report")),
 }
-#: Command -> its parameter with the paths to read, if they are not all in the YAML.
+#: Command -> its parameter with paths that the command reads.
 READS = {"evaluate": "policies", "constrain": "policy", "export": "checkpoint", "report": "runs"}
 Address = Annotated[
     str,
@@ -27,7 +27,7 @@ Address = Annotated[
 ]
 Env = Annotated[
     list[str] | None,
-    typer.Option("--env", metavar="NAME", help="Harmless environment variable to pass on; may be repeated."),
+    typer.Option("--env", metavar="NAME", help="Environment variable to pass on, not a secret; may be repeated."),
 ]
 
 
@@ -83,9 +83,9 @@ def submit(
 
 
 def job_line(name: str, config: str | None, arguments: Sequence[str]) -> list[str]:
-    """Return the words of the command on the cluster. The YAML is in the working folder there, under its own name."""
+    """Return the words of the command on the cluster, where the YAML has the same name in the working folder."""
     yaml = [] if config is None else [config.rpartition("/")[2]]
-    if name == "evaluate":  # with its YAML as an option
+    if name == "evaluate":  # its YAML is an option
         return [name, *arguments, "--config", *yaml]
     return [name, *yaml, *arguments]
 

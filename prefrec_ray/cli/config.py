@@ -9,7 +9,7 @@ from typing import Any
 from prefrec_ray.errors import UserError, nearest
 from prefrec_ray.settings import Settings, load_yaml, parse, read_yaml
 
-#: Module and class of the settings of each section, imported on demand: Ray and PyTorch take seconds.
+#: Module and class of the settings of each section, imported on demand, since imports of Ray and PyTorch take seconds.
 SECTIONS = {
     "simulate": ("prefrec_ray.simulator.settings", "SimulateSettings"),
     "prepare": ("prefrec_ray.dataset.prepare.settings", "PrepareSettings"),
@@ -70,10 +70,10 @@ def dataset_of(given: str | None, settings: Any, where: str) -> str:
 
 
 def override(name: str, section: dict[str, Any], texts: Sequence[str]) -> dict[str, Any]:
-    """Return a copy of `section` with each text `key=value` set: a key of the section, or else a key of its `config`.
+    """Return a copy of `section` with the values of `texts`, each `key=value` with a value in YAML.
 
-    Values are YAML: `gamma=0.9`, `hidden_sizes=[64,64]`, `finetune_reward=false`. A `config` that is not a mapping is
-    not changed.
+    Keys that the section does not have are set in its `config`, unless this is not a mapping. Raises `UserError` for a
+    text without a key or `=`.
     """
     fields = _model(name).model_fields
     values: dict[str, Any] = {}
@@ -95,7 +95,7 @@ def _model(name: str) -> type[Settings]:
 
 
 def _scalar(text: str, where: str) -> Any:
-    """Return a YAML value. `1e-4` is accepted as a number, which is `1.0e-4` in YAML 1.1."""
+    """Return a YAML value. `1e-4` is a number here; in YAML 1.1 it is a text, and only `1.0e-4` is a number."""
     value = read_yaml(text, where)
     if isinstance(value, str):
         try:

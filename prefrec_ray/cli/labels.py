@@ -18,9 +18,7 @@ def pairs(
     count: Annotated[int, typer.Option("--count", min=1, help="Number of pairs.")] = 1000,
     held_out: Annotated[
         float,
-        typer.Option(
-            "--held-out", min=0, max=0.9, help="Share of pairs of validation users, held out to measure accuracy."
-        ),
+        typer.Option("--held-out", min=0, max=0.9, help="Share of pairs of validation users, to measure accuracy."),
     ] = 0.1,
     pairing: Annotated[
         str, typer.Option("--pairing", help="Segments to compare: within_user or any_users.")
@@ -63,10 +61,10 @@ def import_labels(
         ),
     ] = "majority",
     replace: Annotated[
-        bool, typer.Option("--replace", help="Replace the preferences imported before as NAME.")
+        bool, typer.Option("--replace", help="Replace the preferences that were imported as NAME.")
     ] = False,
 ) -> None:
-    """Make preferences from votes of annotators, and measure their agreement."""
+    """Convert annotators' votes to preferences, and measure the agreement of annotators."""
     from prefrec_ray import runtime, storage
     from prefrec_ray.annotation.store import import_labels
 

@@ -22,9 +22,9 @@ from prefrec_ray.logs.values import is_list, is_number, padded, plain_schema, vi
 
 #: CSV is read block by block; types come from the first block.
 BLOCK_BYTES = 1 << 20
-#: Footers and first blocks are small, so that most of the time is spent waiting for storage.
+#: Threads that read footers and first blocks. These are small: most of the time is spent waiting for storage.
 THREADS = 16
-#: The first bytes of files that are not CSV, and advice.
+#: First bytes of files that are not CSV -> the format, and a name or reader for it.
 _NOT_CSV = {
     b"PAR1": "Parquet by its content; expected a name that ends in .parquet",
     b"\x1f\x8b": "gzip by its content; expected a name that ends in .csv.gz",
@@ -78,13 +78,13 @@ PLAIN = CsvFormat()
 
 
 def schema(file: str, form: CsvFormat = PLAIN) -> pa.Schema:
-    """Return names and types of a file's columns, then of its Hive partitions. The first block gives types of CSV."""
+    """Return names and types of a file's columns, then of its Hive partitions. CSV types come from the first block."""
     own = own_schema(file, form)
     return pa.schema([*own, *_partition_fields(file, set(own.names))])
 
 
 def own_schema(file: str, form: CsvFormat) -> pa.Schema:
-    """Return `schema` without the partitions."""
+    """Return names and types of a file's columns, without its partitions."""
     system, path = storage.filesystem(file)
     with readable(file):
         if not is_csv(file):
@@ -96,10 +96,7 @@ def own_schema(file: str, form: CsvFormat) -> pa.Schema:
 
 
 def _check_text(head: bytes, file: str) -> None:
-    """Check that the first bytes of a CSV file are text, since Arrow reports other lines by tracebacks.
-
-    Raises `UserError`.
-    """
+    """Raise `UserError` if the first bytes of a CSV file are not text. (Arrow reports such files by a traceback.)"""
     for first, what in _NOT_CSV.items():
         if head.startswith(first):
             raise UserError(f"{file}: {what}")
@@ -127,7 +124,10 @@ def schemas(files: list[str], form: CsvFormat = PLAIN) -> list[pa.Schema]:
 
 
 def padded_columns(file: str, columns: list[str], form: CsvFormat = PLAIN) -> set[str]:
-    """Return columns of a CSV file that have integers with leading zeros in the first block; such ids are text."""
+    """Return those of `columns` that have integers with leading zeros in the first block of a CSV file.
+
+    Such ids are text.
+    """
     in_file = [name for name in columns if name not in partition_values(file)]
     with form.open(file, [], in_file) as reader:
         first = next(iter(reader), None)
@@ -142,9 +142,9 @@ def check_present(file: str, columns: Iterable[str], names: Sequence[str]) -> No
 
 
 def check_tables(source: ColumnsSource) -> None:
-    """Check that a table of users or items exists, has all columns, and can contain the embeddings.
+    """Check that the tables of users and items exist, have all columns, and can contain the embeddings.
 
-    Uses only names and types. Raises `UserError`.
+    Reads only names and types. Raises `UserError`.
     """
     form = CsvFormat(source.delimiter if isinstance(source, FilesSource) else None)
     if source.users:
@@ -171,7 +171,7 @@ def check_columns(table: UsersTable | ItemsTable, form: CsvFormat) -> tuple[str,
 
 
 def may_embed(kind: pa.DataType, lists: bool) -> bool:
-    """Return True if a column may contain embeddings, as `lists` of numbers or as single numbers."""
+    """Return True if a column of type `kind` may contain embeddings: lists of numbers if `lists`, else numbers."""
     return (is_list(kind) and is_number(kind.value_type)) if lists else is_number(kind) or pa.types.is_null(kind)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from scipy.special import ndtr
 
-# With six feedback columns these make the state 245 wide: 66 + 13 * 6 + 89 categories + 12 unknowns.
+# With six feedback columns the state has 245 numbers: 66 + 13 * 6 + 89 categories + 12 unknowns.
 CATEGORIES: dict[str, tuple[str, ...]] = {
     "age": ("under 18", "18-24", "25-34", "35-44", "45-54", "55-64", "65 and over"),
     "gender": ("female", "male", "other"),
@@ -28,9 +28,9 @@ UNKNOWN_SHARE = 0.02  # share of missing values
 
 @dataclass(frozen=True)
 class Traits:
-    """Hidden traits of n users; every field is an array [n], except for `turn` [n, 8]."""
+    """Hidden traits of n users. Every field is an array [n], except `turn` [n, 8] and `features`."""
 
-    exposure: np.ndarray  # of the satisfaction dynamics, before the first impression
+    exposure: np.ndarray  # state of the satisfaction dynamics before the first impression
     sensitivity: np.ndarray
     patience: np.ndarray  # added to the log-odds that a session continues
     generosity: np.ndarray  # added to the log-odds of likes and other active feedback
@@ -38,7 +38,7 @@ class Traits:
     start_ms: np.ndarray  # time of the first impression
     requests: np.ndarray  # number of the user's impressions in the log
     taste: np.ndarray  # the direction that is clickbait for the user, int64
-    turn: np.ndarray  # unit vector at right angles to it, towards which it turns; 0 without drift
+    turn: np.ndarray  # unit vector, orthogonal to this direction, towards which it turns; 0 without drift
     features: dict[str, np.ndarray]  # name -> strings, None if unknown
 
     def take(self, rows: np.ndarray) -> Traits:
@@ -60,8 +60,9 @@ class Traits:
 def draw_features(hints: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Return one string per user and feature (object arrays [n], None if unknown).
 
-    `hints` maps features to standard normal traits [n]: such a feature is the trait plus noise of equal variance, in
-    bands of equal probability. All others are independent of the user; low categories are more common (1 / rank).
+    `hints` maps features to standard normal traits [n]. Such a feature is the band of the trait plus noise of equal
+    variance; bands have equal probabilities. All other features are independent of the traits, with category
+    probabilities proportional to 1 / rank.
     """
     (count,) = {len(trait) for trait in hints.values()}
     features = {}

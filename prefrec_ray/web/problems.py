@@ -29,13 +29,13 @@ class Problem(Exception):
         self.status, self.detail, self.headers = status, " ".join(detail.split()), headers
 
     def body(self) -> dict[str, Any]:
-        """Return the members of the JSON object. The type adds nothing to the status."""
+        """Return the members of the JSON object. The type `about:blank` means: only the status defines the problem."""
         title = HTTPStatus(self.status).phrase
         return {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail}
 
 
 def of_validation(error: ValidationError, model: type[BaseModel]) -> Problem:
-    """Return the first error of a body: 400 for invalid JSON, 422 for JSON that does not match `model`."""
+    """Return the first error in a body as a problem: 400 for invalid JSON, 422 for JSON that does not match `model`."""
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return Problem(400, first["msg"])
@@ -51,9 +51,10 @@ def has_token(headers: Headers, token: str | None) -> bool:
 
 
 def check_host(headers: Headers, variable: str) -> None:
-    """Check that `Host` is this machine. A server without a token needs it: other names may point here (DNS rebinding).
+    """Check that the header `Host` names this machine, on a server without a token.
 
-    Raises `Problem` (403), which names the `variable` of the token.
+    A page of another site may send requests to a name that points to this machine (DNS rebinding). Raises `Problem`
+    (403), which names the environment `variable` of the token.
     """
     host = headers.get(b"host", b"").decode("latin-1").rpartition(":")
     name = host[0] if host[2].isdigit() else "".join(host)
@@ -62,10 +63,10 @@ def check_host(headers: Headers, variable: str) -> None:
 
 
 def check_origin(method: str, headers: Headers) -> None:
-    """Check that no page of another site made a browser send this HTTP request, if it changes something.
+    """Raise `Problem` (403) for a changing HTTP request that a browser sends for a page of another site.
 
-    The rule of Go's `http.CrossOriginProtection` applies: `Sec-Fetch-Site` if a browser sends it, else `Origin`
-    compared with `Host`. Other programs send neither. Raises `Problem` (403).
+    By the rule of Go's `http.CrossOriginProtection`: `Sec-Fetch-Site` decides if it is sent, otherwise a comparison of
+    `Origin` with `Host`. Programs other than browsers send neither.
     """
     site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
     if method in _READING or site in (b"same-origin", b"none") or (site is None and origin is None):
@@ -81,9 +82,8 @@ def check_origin(method: str, headers: Headers) -> None:
 def check_body(headers: Headers, most: int, kind: bytes) -> None:
     """Check the headers of a body.
 
-    Raises `Problem`: more than `most` bytes (413), a content type other than `kind` (415).
-
-    A content type without a body is checked too: browsers send forms and text to other sites without asking first.
+    Raises `Problem`: more than `most` bytes (413), a content type other than `kind` (415). The content type is also
+    checked without a body. (Browsers send forms and plain text to other sites without a CORS preflight.)
     """
     length = headers.get(b"content-length", b"0")
     if not length.isdigit() or int(length[:20]) > most:
@@ -110,7 +110,7 @@ def limited(receive: Receive, most: int) -> Receive:
 
 
 def as_get(scope: Scope) -> Scope:
-    """Return the scope of a `GET` for the scope of a `HEAD`. The server keeps the old scope and sends no body."""
+    """Return `scope` with the method `GET` instead of `HEAD`. The HTTP server keeps the old scope and sends no body."""
     return {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
 
 

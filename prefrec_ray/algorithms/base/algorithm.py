@@ -34,15 +34,15 @@ class OfflineAlgorithm(Algorithm):
     """A method is a subclass with three attributes: `Settings` (fields), `Module` (networks), `Learner` (losses).
 
     The subclass gets a `Config` with these settings and a `method_name`: the name of the class, or `module:Class`
-    outside this package. `methods.find_method` registers it with Tune under this name after the import of its module.
-    Tune would pickle a copy of a class that is registered earlier.
+    outside this package. `methods.find_method` imports the class, then registers it with Tune under this name. (Tune
+    pickles a copy of a class that is registered during its import.)
 
-    One iteration is one pass over the preferences (phase "pretrain") or some updates on transitions ("train").
+    One iteration is one pass over the preferences (phase "pretrain") or several updates on transitions ("train").
 
     Results contain, in addition to RLlib's: phase, epoch, progress (0 to 1), updates, transitions (pairs in the phase
-    "pretrain") and their rate per second, the groups losses, reward, values and policy (docs/training.md), and each
-    further metric that the learner's `update_policy` returns. `report` has the same metrics by column. `done` is true
-    at the end of the run.
+    "pretrain") and their rate per second, the groups losses, reward, values and policy (docs/training.md), and all
+    other metrics that the learner's `update_policy` returns. `report` has the same metrics by column. `done` is true at
+    the end of the run.
     """
 
     Settings: ClassVar[type[TrainingSettings]] = TrainingSettings
@@ -67,14 +67,14 @@ class OfflineAlgorithm(Algorithm):
         return cls.Config()
 
     def _setup_logdir(self) -> None:
-        """Make no log folder outside a sweep, since Tune's folder in the home folder would stay empty or fail."""
+        """Make a log folder only in a sweep: Tune's default is in the home folder, where it stays empty or fails."""
         if self._storage:
             super()._setup_logdir()
         else:
             self._logdir = tempfile.gettempdir()
 
     def setup(self, config: Any) -> None:
-        """Build RLlib's parts, then set a shared pre-trained reward on the learners."""
+        """Build RLlib's parts, then load a shared pre-trained reward into the learners."""
         super().setup(config)
         self._items = self.offline_data.dataset.items()
         #: Metrics of the last iteration by their column in progress.csv, such as "losses/qf_loss".
@@ -126,8 +126,8 @@ class OfflineAlgorithm(Algorithm):
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
         """Write RLlib's checkpoint. In a local folder, also write the weights as plain arrays, and a manifest.
 
-        A relative `path` starts at the working folder (RLlib refuses it). Raises `UserError` if a weight is not finite
-        or a learner fails.
+        A relative `path` is relative to the working folder (RLlib refuses such paths). Raises `UserError` if a weight
+        is not finite or a learner fails.
         """
         weights = on_each_learner(self.learner_group, [lambda learner: NetworkWeights.from_module(learner.net)])[0]
         weights.check(f"iteration {self.iteration}")
@@ -153,8 +153,8 @@ class OfflineAlgorithm(Algorithm):
     def _check_learners(self, done: str) -> None:
         """Raise `UserError` if a learner failed.
 
-        RLlib silently drops a learner that fails here. A checkpoint without its state looks complete, and training
-        would continue from other weights.
+        RLlib silently drops a learner that fails here. A checkpoint without its state would look complete, and a
+        resumed run would start from other weights.
         """
         group = self.learner_group
         if not group.is_local and group._worker_manager.num_healthy_actors() < self._learners():
@@ -225,7 +225,7 @@ def _config_class(method: type[OfflineAlgorithm]) -> type[OfflineConfig]:
     def start(self: OfflineConfig, algo_class: type | None = None) -> None:
         OfflineConfig.__init__(self, algo_class or method)
 
-    # pickle finds the class by this name.
+    # The module and name by which pickle finds the class.
     place = {"__module__": method.__module__, "__qualname__": f"{method.__qualname__}.Config"}
     return type("Config", (OfflineConfig,), {**place, "Settings": method.Settings, "__init__": start})
 
@@ -239,7 +239,7 @@ def _named(metrics: Mapping[str, Any], group: str = "") -> dict[str, float]:
 
 
 def on_each_learner(group: Any, calls: list[Any]) -> list[Any]:
-    """Run call i on learner i and return the results; raise the error of a learner."""
+    """Run call i on learner i and return the results. Raises the error of a learner that fails."""
     if group.is_local:
         return [calls[0](group._learner)]
     return ray.get([worker.apply.remote(call) for worker, call in zip(group._workers, calls, strict=False)])

@@ -1,4 +1,4 @@
-"""HTTP routes of the labeling page: pages, forms, cookies, and permissions; and its process."""
+"""HTTP server of the labeling page: routes, forms, cookies and permissions."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from prefrec_ray.web.problems import Problem, of_validation
 from prefrec_ray.web.run import checked_token, listening, run_app, url_of
 
 SESSION, ADMIN_SESSION = "prefrec_label", "prefrec_label_admin"
-#: Hours until the admin's link expires, which the command prints.
+#: Hours until the admin's link, which the command prints, expires.
 ADMIN_HOURS = 12
 _NAME = re.compile(r"[^\W_][\w .@+-]{0,63}")
 
 NO_SESSION = "Open the link that you were sent. If it has ended, ask for a new one."
 ENDED = "It has expired, was withdrawn, or was never valid. Ask for a new one."
-STALE = "The answer was not saved: it belongs to another question than your current one."
+STALE = "The answer was not saved, because it does not belong to your current question."
 #: Titles of problems with their own page.
 _TITLES = {NO_SESSION: "You need an invitation", ENDED: "This link has ended", STALE: "That page was out of date"}
 
@@ -63,7 +63,7 @@ Form = TypeVar("Form", bound=_Form)
 
 
 class Labeling:
-    """Routes of the page, and what they share: the desk, the signer, the items, the guidelines."""
+    """Routes of the page, with their shared objects: the desk, the signer, the items, the guidelines."""
 
     def __init__(self, desk: Desk, signer: Signer, items: Items, guide: str) -> None:
         self.desk, self.signer, self.items = desk, signer, items
@@ -72,7 +72,7 @@ class Labeling:
         self._scoring: asyncio.Task[None] | None = None
 
     def annotator(self, request: Request) -> str:
-        """Return the annotator.
+        """Return the name of the annotator.
 
         Raises `Problem` (401) without a session, or after the invitation expired or was withdrawn.
         """
@@ -94,9 +94,10 @@ class Labeling:
         request.state.trusted = True
 
     async def form(self, request: Request, model: type[Form], cookie: str) -> Form:
-        """Return the submitted form. Raises `Problem`: another form, or a form from another site (403).
+        """Return the submitted form.
 
-        A request with the token needs no form token, because another site cannot make a browser send it.
+        Raises `Problem` for fields that do not match `model` (422) and for a form from another site (403). A request
+        with the server's token needs no form token, because another site cannot make a browser send the server's token.
         """
         try:
             sent = model.model_validate(dict(parse_qsl((await request.body()).decode("utf-8", "replace"))))
@@ -108,7 +109,7 @@ class Labeling:
         return sent
 
     def admin_page(self, request: Request, invited: str = "") -> Response:
-        """Return the page of the admin; `invited`: the annotator whose link is new."""
+        """Return the page of the admin. `invited` is the annotator with a new link, if any."""
         address, now = str(request.base_url).rstrip("/"), self.desk.now()
         links = {
             name: f"{address}/enter/{self.signer.sign('invitation', name, expires)}"
@@ -119,7 +120,7 @@ class Labeling:
         return HTMLResponse(admin_page(self.desk, links, invited, form))
 
     def rescore(self) -> None:
-        """Score all votes again in a thread after enough new ones; never twice at a time."""
+        """Count a new vote. After `rescore` new votes score all votes again in a thread, one thread at a time."""
         self._since += 1
         if self._since >= self.desk.settings.rescore and (self._scoring is None or self._scoring.done()):
             self._since = 0
@@ -129,7 +130,7 @@ class Labeling:
         self.desk.take(await asyncio.to_thread(VoteScores.fit, self.desk.judged(), self.desk.gold))
 
     def app(self, token: str | None) -> Starlette:
-        """Return the app; with a `token` it accepts any host, and requests with the token are the admin's."""
+        """Return the app. With a `token` it accepts any host, and requests with the token have the admin's rights."""
 
         @asynccontextmanager
         async def lifespan(app: Starlette) -> AsyncIterator[None]:
