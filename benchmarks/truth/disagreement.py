@@ -20,7 +20,7 @@ from benchmarks.harness import markdown, rows_in
 from benchmarks.truth.rules import TASK, in_words
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation.estimators.model import policy_server
+from prefrec_ray.evaluation.estimators.model import policy_server, with_rest
 from prefrec_ray.evaluation.online import RollOut, true_level
 from prefrec_ray.evaluation.results.names import LOGGING_POLICY
 from prefrec_ray.evaluation.results.records import read_evaluation
@@ -67,7 +67,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 def _row(score: ModelScore, policy: Policy, data: PreparedDataset, logged: float) -> dict[str, Any]:
     torch.set_num_threads(1)  # small matrices, in which threads wait for each other
     server = policy_server(policy, score.platform.items, np.random.default_rng(1))
-    imagined = roll_out(score.platform, score.ensemble.members, server, seed=0)
+    imagined = roll_out(with_rest(score.platform, policy), score.ensemble.members, server, seed=0)
     gains = imagined.levels[TASK] - score.logging.levels[TASK]
     by_user = np.nanmean(gains, axis=0)
     true = true_level(data, policy, TASK, RollOut("test", users=40, requests=100))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from prefrec_ray.inspection.counts import Counts
     from prefrec_ray.inspection.log import LogReport
     from prefrec_ray.inspection.teachers import Diagnosis
+    from prefrec_ray.mdp.rest import Repeats
 
 _WIDTH = 28  # characters of a value
 
@@ -104,6 +105,8 @@ def dataset_tables(dataset: PreparedDataset, levels: dict[str, np.ndarray]) -> I
         yield Text(
             f"segments of {preferences['length']} impressions; users have more than {preferences['min_requests']}"
         )
+    if metadata.repeats is not None:
+        yield Text(_repeats(metadata.repeats))
     counts = _table("split", *next(iter(metadata.counts.values())))
     for split, numbers in metadata.counts.items():
         counts.add_row(split, *(f"{number:,}" for number in numbers.values()))
@@ -111,6 +114,15 @@ def dataset_tables(dataset: PreparedDataset, levels: dict[str, np.ndarray]) -> I
     yield counts
     yield ""
     yield _levels(levels, "its sessions")
+
+
+def _repeats(repeats: Repeats) -> str:
+    """Return the repeats of a data set and the rest of items in one line."""
+    if repeats.impressions is None or repeats.hours is None:
+        return "no impression repeats an item of the user; items rest for ever"
+    since = f"after {repeats.impressions:,.0f} impressions or {repeats.hours:,.1f} hours (medians)"
+    rest = "for ever" if repeats.rest_days == "forever" else f"{repeats.rest_days:,.2f} days"
+    return f"{share(repeats.share)} of impressions repeat an item of the user, {since}; items rest {rest}"
 
 
 def teacher_tables(diagnoses: Sequence[Diagnosis], present: Sequence[str]) -> Iterator[RenderableType]:

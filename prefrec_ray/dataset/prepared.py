@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.ids import codes
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
+from prefrec_ray.mdp.rest import Repeats, rest_ms
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.settings import Settings, Split, Task, parse
 from prefrec_ray.storage.parquet import read_footer, read_parquet, write_parquet
@@ -39,7 +41,8 @@ class Metadata(Settings):
     `counts`: users, sessions, impressions and transitions, by split. `world`: settings of the simulator.
 
     `dropped`: rows of the log that are not impressions, by reason. `answers`: layer sizes of the network of
-    expected feedback in answers.npz; None if the log has no feedback.
+    expected feedback in answers.npz; None if the log has no feedback. `repeats`: of training users; None if an
+    earlier version prepared it.
     """
 
     schema_version: int
@@ -61,6 +64,12 @@ class Metadata(Settings):
     world: dict[str, Any] | None = None
     dropped: dict[str, int] = Field(default_factory=dict)
     answers: list[int] | None = None
+    repeats: Repeats | None = None
+
+    @property
+    def rest_ms(self) -> float:
+        """Return the time after an impression in which the log does not repeat the item, ms; infinite if unknown."""
+        return math.inf if self.repeats is None else rest_ms(self.repeats.rest_days)
 
 
 def read_table(file: str, columns: list[str] | None = None) -> pa.Table:

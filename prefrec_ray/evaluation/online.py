@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.names import CONSTANT, LOGGING_POLICY, RANDOM_ITEMS, Role, Subject
 from prefrec_ray.evaluation.results.records import Record
 from prefrec_ray.evaluation.results.scores import RESAMPLES
+from prefrec_ray.mdp.rest import LastShown
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.progress import Progress, silent
 from prefrec_ray.runtime.tasks import run_tasks
@@ -36,7 +38,8 @@ USERS_A_TASK = 128
 class PolicyServer:
     """Serves a policy, whose inputs are the columns of a log. `features`: the user features, as strings.
 
-    The ids of the policy's items are rows of the world's table.
+    The ids of the policy's items are rows of the world's table. `rest_ms`: rest of items in the log, if the policy has
+    no other. If all items rest, a user is shown any of them.
     """
 
     def __init__(
@@ -45,19 +48,34 @@ class PolicyServer:
         features: Mapping[str, np.ndarray],
         rng: np.random.Generator,
         feedback: Sequence[str] = FEEDBACK,
+        rest_ms: float = math.inf,
     ) -> None:
         self.policy, self.tracker, self.rng, self.feedback = policy, policy.tracker(features), rng, feedback
+        self.rest_ms = policy.serving.rest_ms(rest_ms)
+        self.shown = LastShown(len(self.tracker), int(policy.items.ids.max()) + 1) if self.rest_ms else None
 
     def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
         """Return items by the policy's serving rule; see `CrowdServer`."""
         seed = int(self.rng.integers(2**32))
-        exclude = None if excluded is None else excluded[:, self.policy.items.ids]
+        ids = self.policy.items.ids
+        exclude = None if excluded is None else excluded[:, ids]
+        if self.shown is not None:
+            exclude = self._resting(self.shown.resting(time_ms, self.rest_ms)[:, ids], exclude)
         served = self.policy.serve(self.tracker.states(time_ms), 1, exclude, seed, self.tracker.recent())
         return Choice(served.items[:, 0], served.propensities[:, 0])
 
     def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
         """Update the states of the users; see `CrowdServer`."""
         self.tracker.observe(time_ms, rows, dict(zip(self.feedback, feedback.T, strict=True)))
+        if self.shown is not None:
+            self.shown.show(time_ms, rows)
+
+    def _resting(self, resting: np.ndarray, excluded: np.ndarray | None) -> np.ndarray:
+        """Return the items to exclude, bool [n, I]: by the world, and those that rest unless no item would be left."""
+        out = resting if excluded is None else resting | excluded
+        nothing = out.all(axis=1)
+        out[nothing] = False if excluded is None else excluded[nothing]
+        return out
 
 
 @dataclass(frozen=True)
@@ -144,7 +162,7 @@ def evaluate_online(
         for name, policy in members.items():
             if name in makers:
                 raise UserError(f"policy name '{name}': another subject has this name; expected another name")
-            makers[name] = _maker(policy)
+            makers[name] = _maker(policy, dataset)
             subjects.append(Subject(name, str(policy.provenance.get("method", name)), role))
     runtime.start_ray()
     outcomes = _roll_out_all(world, makers, progress)
@@ -170,7 +188,7 @@ def true_level(dataset: PreparedDataset, policy: Policy, task: Task, how: RollOu
     Users count even if they have no level under the logging policy. NaN if no user has a level.
     """
     world = _World.from_dataset(dataset, how)
-    outcomes = [world.roll_out(part, _maker(policy)) for part in range(len(world.parts))]
+    outcomes = [world.roll_out(part, _maker(policy, dataset)) for part in range(len(world.parts))]
     level = _finite_mean(Outcome.concatenate(outcomes).levels[task])
     return float("nan") if level is None else level
 
@@ -203,8 +221,9 @@ def _one_of_best(control: str) -> Maker:
     return lambda crowd, rng: OneOfBest(crowd, crowd.world.controls[control], rng)
 
 
-def _maker(policy: Policy) -> Maker:
-    return lambda crowd, rng: PolicyServer(policy, crowd.features, rng, crowd.world.feedback)
+def _maker(policy: Policy, dataset: PreparedDataset) -> Maker:
+    rest_ms = dataset.metadata.rest_ms
+    return lambda crowd, rng: PolicyServer(policy, crowd.features, rng, crowd.world.feedback, rest_ms)
 
 
 def _roll_out_all(world: _World, makers: Mapping[str, Maker], progress: Progress) -> dict[str, Outcome]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, PositiveInt
 
 from prefrec_ray.mdp.exposure import MEMORY
+from prefrec_ray.mdp.rest import RestDays, rest_ms
 from prefrec_ray.settings import Settings
 
 #: What orders items: Q, or the expected feedback that explains Q best (policy/networks/expected_feedback.py).
@@ -56,6 +58,11 @@ class ServingSettings(Settings):
         description="`q`, or the expected `feedback` that explains Q best; `auto`: chosen by roll-outs after training",
     )
     count: PositiveInt = Field(default=64, strict=True, description="number of `nearest` candidates")
+    rest_days: RestDays | Literal["auto"] = Field(
+        default="auto",
+        description="days after an impression in which a user is not shown the item again, or `forever`; `auto`: as in "
+        "the log",
+    )
 
     @property
     def automatic(self) -> bool:
@@ -63,6 +70,10 @@ class ServingSettings(Settings):
         unused = {"repetition_window"} if self.repetition == 0 else set()
         return any(getattr(self, name) == "auto" for name in UNCHOSEN.keys() - unused)
 
+    def rest_ms(self, otherwise: float = math.inf) -> float:
+        """Return the rest of items in ms, infinite for `forever`, and `otherwise` for `auto`."""
+        return otherwise if self.rest_days == "auto" else rest_ms(self.rest_days)
+
     def resolved(self) -> ServingSettings:
-        """Return a copy with the values of `UNCHOSEN` instead of `auto`."""
+        """Return a copy with the values of `UNCHOSEN` instead of `auto`; the rest depends on a log and is kept."""
         return self.model_copy(update={name: v for name, v in UNCHOSEN.items() if getattr(self, name) == "auto"})

@@ -96,7 +96,7 @@ def _do(
             storage.remove(dataset)  # in a store: objects that arrived before a kill
             work.prepare(dataset, _without(night, folder.nights(), loop, work))
     elif step == "train":
-        work.train(dataset, run)
+        work.train(dataset, run, folder.current if folder.record().promoted else None)
     elif step == "evaluate":
         promoted = folder.record().promoted
         before = [folder.path(one, "run") for one in promoted[-loop.average + 1 :] if loop.average > 1]

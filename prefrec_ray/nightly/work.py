@@ -83,10 +83,19 @@ class Stages:
             settings = settings.model_copy(update={"source": source})
         prepare(settings, dataset, self.progress)
 
-    def train(self, dataset: str, run: str) -> None:
-        """Run `prefrec train`, from the last checkpoint if there is one."""
-        where, rails = f"{self.where}: train", guard_rails(self.evaluate_.guard_rails)
-        start_run(self.train_, dataset, run, storage.exists(run), self.progress, where=where, rails=rails)
+    def train(self, dataset: str, run: str, current: str | None) -> None:
+        """Run `prefrec train`, from the last checkpoint if there is one.
+
+        The rest of items is that of the `current` policy, unless it is set. The log of a server repeats items only
+        after their rest. A rest measured in it would therefore grow from night to night.
+        """
+        where, settings = f"{self.where}: train", self.train_
+        if current and settings.training(where).serving.rest_days == "auto":
+            rest = Policy.load(storage.followed(current)).serving.rest_days
+            serving = {**settings.config.get("serving", {}), "rest_days": rest}
+            settings = settings.model_copy(update={"config": {**settings.config, "serving": serving}})
+        rails = guard_rails(self.evaluate_.guard_rails)
+        start_run(settings, dataset, run, storage.exists(run), self.progress, where=where, rails=rails)
 
     def evaluate(self, dataset: str, run: str, before: Sequence[str], current: str | None) -> Evaluation:
         """Run `prefrec evaluate` on the mean Q of the last nights, also against the `current` policy if not None."""

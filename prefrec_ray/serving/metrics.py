@@ -19,6 +19,7 @@ class Metrics:
         of: dict[str, Any] = {"namespace": "prefrec_serve", "registry": self.registry}
         self.requests = Counter("requests", "Replies, by route and status.", ["route", "status"], **of)
         self.recommended = Counter("recommended", "Recommendations, by arm.", ["arm"], **of)
+        self.short = Counter("short", "Recommendations of fewer items than requested, by arm.", ["arm"], **of)
         self.feedback = Counter("feedback", "Feedback: counted, repeated, or on an unknown item.", ["outcome"], **of)
         self.failed = Counter("commits_failed", "Batches that could not be written to the log.", **of)
         self.reloads = Counter("reloads", "Reloads of policies, by outcome.", ["outcome"], **of)

@@ -195,6 +195,8 @@ class Server:
                 self.metrics.feedback.labels(reply.outcome).inc()
             elif isinstance(reply, Reply):
                 self.metrics.recommended.labels(reply.arm).inc()
+                if "short" in reply.body:
+                    self.metrics.short.labels(reply.arm).inc()
         if self.state.next - self._saved >= self.state.settings.snapshot_events:
             self._saved = self.state.next
             self._spawn(self._save())

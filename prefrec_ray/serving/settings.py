@@ -57,7 +57,8 @@ class ServeSettings(Settings):
     canaries: tuple[Arm, ...] = Field(default=(), description="policies that serve a share of the users")
     leave_out: Literal["recommended", "answered", "nothing"] = Field(
         default="recommended",
-        description="items that a user is not shown again: all recommended items, or those with feedback",
+        description="items that rest for a user (`rest_days` of the policy): all recommended items, or those with "
+        "feedback",
     )
     feedback_hours: Annotated[float, Field(gt=0, le=24 * 366)] = Field(
         default=24.0, description="hours after its recommendation when feedback is refused"

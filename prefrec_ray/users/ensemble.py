@@ -133,5 +133,7 @@ def _fit(
     outside = np.flatnonzero(times == 0) if (times == 0).any() else np.arange(len(times))
     dataset = PreparedDataset.open(tested)
     weight = dataset.metadata.mixture_weight
-    platform = Platform(dataset.state, dataset.normaliser, dataset.items(), data, outside, weight, IMPRESSIONS)
+    platform = Platform(
+        dataset.state, dataset.normaliser, dataset.items(), data, outside, weight, IMPRESSIONS, rest_ms=0.0
+    )
     return member, specification_test(platform, member, own_seed)

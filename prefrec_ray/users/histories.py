@@ -114,12 +114,6 @@ class Histories:
         away[last] = bound if (bound <= longest).mean() > 0.5 else 0.0
         return away
 
-    @cached_property
-    def repeats(self) -> bool:
-        """Return True if an item was shown to a user twice."""
-        pairs = self.user * (int(self.row.max(initial=0)) + 1) + self.row
-        return len(np.unique(pairs)) < len(pairs)
-
 
 def too_short(dataset: PreparedDataset, splits: Sequence[str]) -> str | None:
     """Return the reason why a model of users cannot be fitted on these splits, in a few words; None if it can."""

@@ -12,6 +12,7 @@ import numpy as np
 from prefrec_ray.engagement import SessionTable, levels_against, session_table, user_means
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
+from prefrec_ray.mdp.rest import DAY_MS, HOUR_MS, LastShown
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.users import WARM
@@ -19,8 +20,6 @@ from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.inputs import Past
 from prefrec_ray.users.member import Member, Outcomes
 
-HOUR_MS = 3_600_000.0
-DAY_MS = 24 * HOUR_MS
 #: Interval, in impressions, at which inputs are recorded, from WARM on.
 KEPT_EVERY = 8
 
@@ -30,7 +29,7 @@ class Visit(NamedTuple):
 
     states: np.ndarray  # float32 [n, S], scaled
     step: int
-    seen: np.ndarray | None  # bool [n, I], items that are not shown again
+    seen: np.ndarray | None  # bool [n, I], items that rest
     recent: Callable[[], np.ndarray]  # kinds of the last impressions, int32 [n, MEMORY, K]
 
 
@@ -43,7 +42,7 @@ class Platform:
     """Common inputs of roll-outs: items and states of a data set, and some users of `data` (`users`, int64 [n]).
 
     Users start without a history at the time of their first logged impression. `weight`: weight of depth in the
-    mixture.
+    mixture. `rest_ms`: rest of items, as the server that is rolled out has it; 0 excludes no item.
     """
 
     state: StateDefinition
@@ -53,6 +52,7 @@ class Platform:
     users: np.ndarray
     weight: float
     requests: int
+    rest_ms: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,10 @@ def simulate(platform: Platform, models: Sequence[Member], server: Server, seed:
     tracker = StateTracker(platform.state, platform.normaliser, platform.items, _features(platform, of))
     past, rng = Past(inputs, np.tile(inputs.tastes(logged), (copies, 1, 1))), np.random.default_rng(seed)
     now, session = data.timestamp[data.starts[of]].copy(), np.zeros(len(of), np.int64)
-    seen = None if data.repeats else np.zeros((len(of), len(platform.items)), dtype=bool)
+    shown = LastShown(len(of), len(platform.items)) if platform.rest_ms else None
     for step in range(platform.requests):
         state = tracker.states(now, session_ids=session)
+        seen = None if shown is None else shown.resting(now, platform.rest_ms)
         rows = server(Visit(state, step, seen, tracker.recent))
         raw = past.inputs(state, rows, platform.items.embeddings[rows])
         parts = np.split(inputs.scaled(raw.copy()), copies)
@@ -107,10 +108,11 @@ def simulate(platform: Platform, models: Sequence[Member], server: Server, seed:
         named = dict(zip(platform.state.feedback, outcomes.feedback.T, strict=True))
         past.observe(outcomes.feedback)
         tracker.observe(now, platform.items.ids[rows], named, session_ids=session)
-        if seen is not None:
-            seen[np.arange(len(rows)), rows] = True
-            if (step + 1) % len(platform.items) == 0:  # after all items the exclusion restarts, like the logged items
-                seen[:] = False
+        if shown is not None:
+            shown.show(now, rows)
+            # After all items the exclusion restarts, like the logged items.
+            if math.isinf(platform.rest_ms) and (step + 1) % len(platform.items) == 0:
+                shown.forget()
         now, session = now + outcomes.wait_ms.astype(np.int64), session + outcomes.ends
 
 
@@ -142,12 +144,19 @@ def roll_out(platform: Platform, models: Sequence[Member], server: Server, seed:
         revisit_hours=means(table.revisit_ms / HOUR_MS),
         inputs=np.concatenate(kept) if kept else np.empty((0, models[0].inputs.width), np.float32),
         counts=counts,
-        ceiling=1.0 if data.repeats else math.ceil(platform.requests / len(platform.items)) / platform.requests,
+        ceiling=_ceiling(platform),
         sessions=len(table) // copies,
         rows=np.stack(shown, axis=1).reshape(copies, count, -1),
         feedback=(feedback / platform.requests).reshape(copies, count, -1),
         daily_sessions=_daily_sessions(table, len(of)).reshape(copies, count),
     )
+
+
+def _ceiling(platform: Platform) -> float:
+    """Return the largest possible share of one item, below 1 if items rest for ever."""
+    if math.isfinite(platform.rest_ms):
+        return 1.0
+    return math.ceil(platform.requests / len(platform.items)) / platform.requests
 
 
 def _daily_sessions(table: SessionTable, users: int) -> np.ndarray:

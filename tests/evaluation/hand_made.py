@@ -145,6 +145,7 @@ def write_dataset(folder: Path, users: int, files: int = 4, seed: int = 0, effec
         "tasks": ["depth", "frequency", "mixture"],
         "teachers": [],
         "mixture_weight": 0.5,
+        "repeats": {"share": 0.5, "impressions": 5.0, "hours": 1.0, "rest_days": 0.0},
     }
     (folder / "metadata.json").write_text(json.dumps(metadata))
     return PreparedDataset.open(str(folder))

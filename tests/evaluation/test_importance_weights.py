@@ -1,5 +1,6 @@
 """Importance weights over items against sums over all that can happen."""
 
+import math
 from itertools import product
 
 import numpy as np
@@ -169,10 +170,20 @@ def test_what_was_shown_before_is_the_users_own_past() -> None:
     nothing = np.zeros((20, 1), np.float32)
     data = made_histories(nothing, nothing, first, np.repeat([0, 1, 2], [3, 1, 4]), np.zeros(8), item)
     for part in (slice(0, 20), slice(5, 9), slice(8, 99)):
-        out = shown_before(data, part)
+        out = shown_before(data, part, math.inf)
         for state, request in enumerate(range(*part.indices(20))):
             begin = start[np.searchsorted(start, request, side="right") - 1]
             assert sorted(out.item[out.state == state]) == sorted(item[begin:request])
+
+
+def test_what_rests_is_what_was_shown_a_short_time_before_except_for_the_shown_item() -> None:
+    """One impression per ms: with a rest of 2.5 ms, the last two items."""
+    item = np.array([3, 4, 3, 3, 5, 4, 4, 5])
+    nothing = np.zeros((8, 1), np.float32)
+    data = made_histories(nothing, nothing, np.array([0, 6]), np.array([0, 1]), np.zeros(2), item)
+    out = shown_before(data, slice(0, 8), 2.5)
+    assert [sorted(out.item[out.state == state]) for state in range(8)] == [[], [3], [4], [4], [3], [3, 5], [], [4]]
+    assert shown_before(data, slice(0, 8), 0.0) is None
 
 
 @pytest.fixture(scope="module")

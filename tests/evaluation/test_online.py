@@ -24,6 +24,7 @@ from prefrec_ray.mdp.bulk import HistoryRows, raw_states
 from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
+from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.policy import Served
@@ -53,6 +54,7 @@ class Constant:
     items: ItemTable = field(default_factory=lambda: ITEMS)
     seen: list[np.ndarray] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
+    serving: ServingSettings = field(default_factory=lambda: ServingSettings(rest_days=0.0))
 
     def serve(
         self,
@@ -235,6 +237,31 @@ def test_what_may_not_be_shown_makes_way_for_the_next():
     excluded = np.zeros((3, 300), bool)
     excluded[1, order[0]] = excluded[2, order[[0, 1, 3]]] = True
     assert server.serve(traits.start_ms, excluded).rows.tolist() == order[[0, 1, 2]].tolist()
+
+
+def test_items_of_a_policy_rest_in_the_simulator_and_all_come_again_if_none_is_left():
+    traits, items = WORLD.traits(np.arange(3)), ITEMS.ids[:4]
+    few = ItemTable(items, WORLD.embeddings[:4])
+    policy = Constant(WORLD.embeddings[0], few, serving=ServingSettings(rest_days=2.0))
+    server = PolicyServer(policy, traits.features, np.random.default_rng(0))
+    excluded = np.zeros((3, 300), bool)
+    excluded[2, 0] = True
+    day, shown = 86_400_000, []
+    for now in (0, 1, 2, 3, 4, 5):
+        time = np.full(3, traits.start_ms.max() + now * day)
+        rows = server.serve(time, excluded).rows
+        server.observe(time, rows, np.zeros((3, len(FEEDBACK)), np.float32))
+        shown.append(rows.tolist())
+    nearest = few.nearest(WORLD.embeddings[:1], 4)[0].tolist()
+    other = [row for row in nearest if row]
+    assert [rows[0] for rows in shown] == [nearest[now % 2] for now in range(6)]
+    assert [rows[2] for rows in shown] == [other[now % 2] for now in range(6)]
+    forever = PolicyServer(Constant(WORLD.embeddings[0], few, serving=ServingSettings()), traits.features, server.rng)
+    for now in range(5):
+        time = np.full(3, traits.start_ms.max() + now * day)
+        rows = forever.serve(time, None).rows
+        assert rows.tolist() == [nearest[now % 4]] * 3  # the fifth time all have been shown
+        forever.observe(time, rows, np.zeros((3, len(FEEDBACK)), np.float32))
 
 
 def test_mistakes_are_one_line(dataset, tmp_path):

@@ -119,6 +119,7 @@ def test_a_guard_rail_is_relative_to_the_logging_policy_and_broken_by_one_model(
 
     monkeypatch.setattr(model_score, "roll_out", lambda *_, **__: roll_out([0.48, 0.5]))
     monkeypatch.setattr(model_score, "policy_server", lambda *_: None)
+    monkeypatch.setattr(model_score, "with_rest", lambda platform, _: platform)
     platform = SimpleNamespace(items=None, state=SimpleNamespace(feedback=("like",)))
     ensemble = SimpleNamespace(members=[], pasts=SimpleNamespace(share=lambda inputs: 1.0))
     rails = guard_rails(["feedback.like >= -3 %", "feedback.like >= -5 %"])
@@ -166,6 +167,7 @@ def test_the_lower_end_contains_the_errors_of_users_and_models(monkeypatch: pyte
     own, logged = (SimpleNamespace(levels={"depth": of}, inputs=None) for of in (levels, np.ones_like(levels)))
     monkeypatch.setattr(model_score, "roll_out", lambda *_, **__: own)
     monkeypatch.setattr(model_score, "policy_server", lambda *_: None)
+    monkeypatch.setattr(model_score, "with_rest", lambda platform, _: platform)
     pasts = SimpleNamespace(share=lambda inputs: 0.9)
     platform = SimpleNamespace(items=None, state=SimpleNamespace(feedback=()))
     score = ModelScore(platform, SimpleNamespace(members=[], pasts=pasts), logged)

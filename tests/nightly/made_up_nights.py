@@ -136,7 +136,7 @@ class Steps:
         Path(dataset).mkdir(parents=True)
         Path(dataset, "metadata.json").write_text("{}")
 
-    def train(self, dataset: str, run: str) -> None:
+    def train(self, dataset: str, run: str, current: str | None) -> None:
         self._call("train")
         assert Path(dataset, "metadata.json").exists()
         save_policy(Path(run, "policy"))

@@ -185,7 +185,7 @@ def test_a_night_that_was_killed_is_not_continued_with_other_settings(loop: Loop
 def test_a_night_that_fails_leaves_what_is_current(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     loop.night()
 
-    def diverges(dataset: str, run: str) -> None:
+    def diverges(*_: object) -> None:
         raise UserError("training diverged")
 
     with monkeypatch.context() as patched:

@@ -12,6 +12,7 @@ from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.evaluation.results.records import Evaluation
 from prefrec_ray.evaluation.run import EvaluationRun
 from prefrec_ray.evaluation.settings import EvaluateSettings
+from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.nightly import work
 from prefrec_ray.nightly.release import look
 from prefrec_ray.nightly.settings import CanarySettings
@@ -36,18 +37,21 @@ def test_each_step_runs_its_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     run = str(tmp_path / "run")
     stages = Stages(settings, TrainSettings(), EvaluateSettings(), "loop.yaml", lambda *_: None)
     stages.prepare("dataset", ((3, 9),))
-    stages.train("dataset", run)
+    stages.train("dataset", run, None)
     (tmp_path / "run").mkdir()
-    stages.train("dataset", run)
+    make_policy(serving=ServingSettings(rest_days=3.0)).save(str(tmp_path / "current"))
+    stages.train("dataset", run, str(tmp_path / "current"))
     stages.evaluate("dataset", run, ["nights/1/run", "nights/2/run"], None)
     stages.report(run, "report.html")
     stages.compact(7.0)
     (evaluated,) = evaluations
     assert (evaluated.replace, evaluated.needs_current) == (True, False)
-    (_, prepared, *_), (_, _, *first), (_, _, *second), *others = calls
+    (_, prepared, *_), (_, measured, *first), (_, kept, *second), *others = calls
     assert prepared.source.without == ((3, 9),)
     assert first[:3] == ["dataset", run, False]
     assert second[:3] == ["dataset", run, True]  # after a kill
+    assert measured.config == {}
+    assert kept.config == {"serving": {"rest_days": 3.0}}
     assert others == [
         ("average", f"{run}/policy", ["nights/1/run/policy", "nights/2/run/policy"], "dataset", f"{run}/averaged"),
         ("write_report", [run], "report.html"),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import sys
@@ -79,7 +80,10 @@ class Start:
             self.served: list[Any] = [
                 desk.opened.log_id,
                 [one.digest for one in state.loaded],
-                [(user, state.users.last(row), state.users.seen(row).tolist()) for user, row in _rows(state).items()],
+                [
+                    (user, state.users.last(row), state.users.resting(row, NOW + 10**8, math.inf).tolist())
+                    for user, row in _rows(state).items()
+                ],
                 {name: value for name, value in answered.items() if name != "bits"},
                 answered["bits"].tobytes(),
                 {item: embedding.tolist() for item, embedding in state.put.items()},

@@ -20,7 +20,9 @@ from prefrec_ray.mdp.bulk import HistoryRows, raw_states
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.serving.requests.bodies import Feedback, PutItem, Recommend
+from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.serving.state.state import ServedState
+from prefrec_ray.serving.state.users import ServedUsers
 from prefrec_ray.web.problems import Problem
 
 HOUR, NOW = 3_600_000, 1_700_000_000_000
@@ -178,6 +180,39 @@ def test_what_is_left_out_is_a_setting(bundle: Path, tmp_path: Path, leave_out: 
         desk = Desk(bundle, tmp_path, leave_out=leave_out)
         left = {"recommended": 0, "answered": 39, "nothing": 40}[leave_out]
         assert len(desk.one(Recommend(user=1, k=40))["items"]) == left
+
+
+def test_items_come_again_after_the_rest_of_the_policy(tmp_path: Path) -> None:
+    make_policy(serving=ServingSettings(rest_days=2.0)).save(str(tmp_path / "policy"))
+    desk = Desk(tmp_path / "policy", tmp_path / "state")
+    first = desk.one(Recommend(user=1, k=30), NOW)
+    assert "short" not in first
+    second = desk.one(Recommend(user=1, k=30), NOW + 24 * HOUR)
+    assert (len(second["items"]), second["short"]) == (10, 20)
+    assert not set(first["items"]) & set(second["items"])
+    assert desk.one(Recommend(user=1, k=2), NOW + 47 * HOUR)["short"] == 2
+    for save in (False, True):  # from the log, and from a snapshot
+        desk.stop(save)
+        desk = Desk(tmp_path / "policy", tmp_path / "state")
+        row, users = desk.engine.state.users.find(1), desk.engine.state.users
+        assert len(users.resting(row, NOW + 47 * HOUR, 48 * HOUR)) == 40
+        assert sorted(users.resting(row, NOW + 48 * HOUR, 48 * HOUR)) == sorted(second["items"])
+    third = desk.one(Recommend(user=1, k=40), NOW + 48 * HOUR)
+    assert sorted(third["items"]) == sorted(first["items"])
+    assert third["short"] == 10
+
+
+def test_the_times_of_a_user_do_not_grow_with_the_number_of_impressions() -> None:
+    users = ServedUsers(ServeSettings())
+    users.add([5])
+    for step in range(1_000):
+        users.see(0, [step % 50, step % 3], NOW + 1_000 * step)
+    _, arrays = users.save()
+    assert arrays["lengths"].tolist() <= [128]
+    latest = {code: max(s for s in range(1_000) if code in (s % 50, s % 3)) for code in range(50)}
+    for rest in (5_001, 20_001):
+        resting = set(users.resting(0, NOW + 999_000, rest).tolist())
+        assert resting == {code for code, step in latest.items() if 1_000 * (999 - step) < rest}
 
 
 @pytest.mark.parametrize("items", [40, 700])

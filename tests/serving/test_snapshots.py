@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import stat
@@ -21,6 +22,8 @@ from prefrec_ray.serving.requests.bodies import Feedback, Recommend
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.serving.state.users import ServedUsers
+
+NOW = 1_700_000_000_000
 
 
 @pytest.fixture
@@ -84,7 +87,8 @@ def test_a_flipped_bit_costs_time_and_nothing_else(policy: Path, tmp_path: Path)
         desk.one(Recommend(user=user, k=2))
     desk.stop(save=True)
     expected = {
-        user: desk.engine.state.users.seen(row).tolist() for row, user in enumerate(desk.engine.state.users.ids)
+        user: desk.engine.state.users.resting(row, NOW, math.inf).tolist()
+        for row, user in enumerate(desk.engine.state.users.ids)
     }
     files = sorted(file for file in (state / "snapshots").rglob("*") if file.is_file())
     flips = [(file, place) for file in files for place in np.linspace(0, file.stat().st_size - 1, 2).astype(int)]
@@ -97,7 +101,7 @@ def test_a_flipped_bit_costs_time_and_nothing_else(policy: Path, tmp_path: Path)
         (note,) = desk.opened.notes
         assert note.endswith("the whole log is read")
         users = desk.engine.state.users
-        assert {user: users.seen(row).tolist() for row, user in enumerate(users.ids)} == expected
+        assert {user: users.resting(row, NOW, math.inf).tolist() for row, user in enumerate(users.ids)} == expected
         desk.stop()
         file.write_bytes(content)
     desk = Desk(policy, state)
@@ -202,7 +206,7 @@ def test_what_users_have_seen_is_copied_in_one_piece(monkeypatch: pytest.MonkeyP
     users.add(range(2_000))
     for row in range(len(users)):
         if row % 2:  # some have seen nothing
-            users.see(row, rng.integers(0, 1000, rng.integers(0, shown + 1)).tolist())
+            users.see(row, rng.integers(0, 1000, rng.integers(0, shown + 1)).tolist(), NOW)
     calls, made = [0], np.frombuffer
 
     def counted(*arguments: Any, **more: Any) -> np.ndarray:
@@ -213,8 +217,8 @@ def test_what_users_have_seen_is_copied_in_one_piece(monkeypatch: pytest.MonkeyP
         patched.setattr(np, "frombuffer", counted)
         described, arrays = users.save()
     assert calls[0] <= 2
-    before = [users.seen(row).tolist() for row in range(len(users))]
-    users.see(1, [7])  # what was saved does not change any more
+    before = [users.resting(row, NOW, math.inf).tolist() for row in range(len(users))]
+    users.see(1, [7], NOW)  # what was saved does not change any more
     again = ServedUsers(ServeSettings())
     again.load(described, arrays)
-    assert [again.seen(row).tolist() for row in range(len(again))] == before
+    assert [again.resting(row, NOW, math.inf).tolist() for row in range(len(again))] == before

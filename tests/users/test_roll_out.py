@@ -1,5 +1,6 @@
 """Roll-outs in models of users against sums by hand."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -36,8 +37,8 @@ class Clockwork:
         return Outcomes(np.ones((len(made), 1), np.float32), ends, np.where(ends, self.share * own, 1000.0))
 
 
-def platform(data: Histories, requests: int = 30) -> Platform:
-    return Platform(STATE, NORMALISER, ITEMS, data, np.array([0, 2, 5]), 0.5, requests)
+def platform(data: Histories, requests: int = 30, rest_ms: float = 0.0) -> Platform:
+    return Platform(STATE, NORMALISER, ITEMS, data, np.array([0, 2, 5]), 0.5, requests, rest_ms)
 
 
 def test_levels_of_a_roll_out_are_those_of_its_sessions() -> None:
@@ -45,7 +46,7 @@ def test_levels_of_a_roll_out_are_those_of_its_sessions() -> None:
     shown: list[np.ndarray] = []
 
     def server(visit: Visit) -> np.ndarray:
-        assert visit.seen is None  # the log repeats
+        assert visit.seen is None  # without rest
         shown.append(visit.states)
         return np.full(len(visit.states), 7)
 
@@ -99,11 +100,8 @@ def test_the_logged_levels_are_those_of_the_log_as_far_as_a_roll_out_goes(reques
     np.testing.assert_allclose(np.stack([mean_levels["depth"], mean_levels["frequency"]], axis=1), levels)
 
 
-def test_where_the_log_repeats_nothing_nothing_is_repeated() -> None:
+def test_items_that_rest_for_ever_are_not_repeated() -> None:
     data = histories(users=8, requests=20)
-    for user in range(8):
-        data.row[user * 20 : user * 20 + 20] = np.random.default_rng(user).permutation(50)[:20]
-    assert not data.repeats
     seen_counts: list[np.ndarray] = []
 
     def server(visit: Visit) -> np.ndarray:
@@ -111,9 +109,25 @@ def test_where_the_log_repeats_nothing_nothing_is_repeated() -> None:
         seen_counts.append(visit.seen.sum(axis=1))
         return visit.seen.argmin(axis=1)  # the first unseen
 
-    outcome = roll_out(platform(data, requests=10), [Clockwork(0.5)], server, seed=0)
+    outcome = roll_out(platform(data, 10, math.inf), [Clockwork(0.5)], server, seed=0)
+    assert outcome.ceiling == 0.1
     assert [counts.tolist() for counts in seen_counts] == [[step] * 3 for step in range(10)]
     assert outcome.counts[:10].tolist() == [3] * 10
+
+
+def test_items_come_again_after_their_rest() -> None:
+    """Three impressions in two seconds, then ten hours without any."""
+    data = replace(histories(users=8), mean_revisit_ms=np.full(8, 10 * HOUR))
+
+    def server(visit: Visit) -> np.ndarray:
+        assert visit.seen is not None
+        return visit.seen.argmin(axis=1)  # the first item that does not rest
+
+    outcome = roll_out(platform(data, 12, 1000.5), [Clockwork(1.0)], server, seed=0)
+    assert outcome.rows[0, 0].tolist() == [0, 1, 0] * 4
+    outcome = roll_out(platform(data, 12, 15 * HOUR), [Clockwork(1.0)], server, seed=0)
+    assert outcome.rows[0, 0].tolist() == [0, 1, 2, 3, 4, 5] * 2
+    assert outcome.ceiling == 1.0
 
 
 def test_some_users_of_histories() -> None:
@@ -128,14 +142,13 @@ def test_some_users_of_histories() -> None:
 
 @pytest.mark.parametrize("serving", [DETERMINISTIC, ServingSettings(variety=0.0)], ids=lambda rule: rule.candidates)
 def test_who_has_seen_all_that_may_be_shown_sees_it_again(serving: ServingSettings) -> None:
-    """The roll-out is longer than the catalogue, and the log has no repeats."""
+    """The roll-out is longer than the catalogue, and items rest for ever."""
     data = histories(users=8, requests=20)
-    data.row[:] = np.tile(np.arange(20), 8)
     bounds = np.ones(2, np.float32)
     actor = DeterministicActor(
         Mlp.from_layers([(np.zeros((2, STATE.width), np.float32), np.zeros(2, np.float32))]), -bounds, bounds
     )
     policy = Policy(actor, STATE, NORMALISER, ITEMS, serving, deviation=1.0)
     server = policy_server(policy, ITEMS, np.random.default_rng(0))
-    outcome = roll_out(platform(data, requests=2 * len(ITEMS)), [Clockwork(0.5)], server, seed=0)
+    outcome = roll_out(platform(data, 2 * len(ITEMS), math.inf), [Clockwork(0.5)], server, seed=0)
     assert outcome.counts.tolist() == [2 * 3] * len(ITEMS)

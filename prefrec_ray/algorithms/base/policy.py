@@ -35,7 +35,9 @@ def policy_of(module: OfflineModule, dataset: PreparedDataset | None = None, ite
     actor = exported(module.actor)
     by_density = module.serves_by_density or not module.critics
     cloned = by_density and not isinstance(actor, GaussianActor)
-    rule = ServingSettings(**module.model_config["serving"])
+    rule = ServingSettings(**module.model_config["serving"]).resolved()
+    if rule.rest_days == "auto" and dataset.metadata.repeats is not None:
+        rule = rule.model_copy(update={"rest_days": dataset.metadata.repeats.rest_days})
     table = dataset.items() if items is None else items
     critic = None if by_density else Critic([exported(q) for q in module.served_critics])
     if critic is not None and items is None:
@@ -47,7 +49,7 @@ def policy_of(module: OfflineModule, dataset: PreparedDataset | None = None, ite
         state=dataset.state,
         normaliser=dataset.normaliser,
         items=table,
-        serving=DETERMINISTIC if cloned and items is not None else rule.resolved(),
+        serving=DETERMINISTIC if cloned and items is not None else rule,
         provenance=provenance,
         critic=critic,
         deviation=_deviation(actor, dataset) if cloned and items is None else None,

@@ -21,7 +21,13 @@ from prefrec_ray.dataset.prepare.items import items_of_log, learn_items, list_it
 from prefrec_ray.dataset.prepare.preferences import write_preferences
 from prefrec_ray.dataset.prepare.rows import RowRules
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
-from prefrec_ray.dataset.prepare.states import Context, feedback_network_of, fit_normaliser, write_states
+from prefrec_ray.dataset.prepare.states import (
+    Context,
+    feedback_network_of,
+    fit_normaliser,
+    repeats_of,
+    write_states,
+)
 from prefrec_ray.dataset.prepare.users import LogUsers, split_by_user
 from prefrec_ray.errors import UserError, unwrapped_errors
 from prefrec_ray.logs.contract import SideFiles
@@ -116,11 +122,14 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
     context = Context(folder, definition, items, log.users, log.has_reward, settings.state_type)
     normaliser = like.normaliser if like else fit_normaliser(context, buckets, progress)
     answers_ref = None if like else feedback_network_of.remote(context, normaliser, buckets, settings.seed)
+    repeats_ref = None if like else repeats_of.remote(context, buckets)
     write_states(context, normaliser, users, settings.seed, progress)
     storage.write_json(storage.join(folder, "dropped.json"), drop_report(users, side))
     with step(progress, "fit expected feedback"):
         answers = like.answers() if like else ray.get(answers_ref)
     answers_sizes = answers.save(storage.join(folder, "answers.npz")) if answers else None
+    # With `like`: a log that a server wrote has the rest of its policy, which must not grow from log to log.
+    repeats = like.metadata.repeats if like else ray.get(repeats_ref)
     storage.remove(storage.join(folder, "work"))
     metadata = Metadata(
         schema_version=SCHEMA_VERSION,
@@ -142,6 +151,7 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
         world=log.world,
         dropped={reason: count for reason, count in users.dropped.items() if count},
         answers=answers_sizes,
+        repeats=repeats,
     )
     storage.write_json(storage.join(folder, "metadata.json"), metadata.model_dump(mode="json"))
 

@@ -26,6 +26,7 @@ from prefrec_ray.mdp.bulk import HistoryRows, raw_states, transition_rows
 from prefrec_ray.mdp.columns import scaled_feedback
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Moments, Normaliser
+from prefrec_ray.mdp.rest import Repeats, measure_repeats
 from prefrec_ray.mdp.state import StateDefinition, UserFeatures
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 #: Impressions of training users to which the network of expected feedback is fitted.
 _FITTED = 200_000
+#: Impressions of training users among which repeats are counted.
+_COUNTED = 1_000_000
 #: Size of the number of a transition.
 _NUMBER_BYTES = 8
 
@@ -72,8 +75,12 @@ class BucketHistories:
     @cached_property
     def actions(self) -> np.ndarray:
         """Return embeddings of the items, float32 [N, A]."""
-        items = self._context.items
-        return items.embeddings[items.rows(self.table["item_id"].to_numpy(zero_copy_only=False))]
+        return self._context.items.embeddings[self.item_rows]
+
+    @cached_property
+    def item_rows(self) -> np.ndarray:
+        """Return the row of each item in the item table, int64 [N]."""
+        return self._context.items.rows(self.table["item_id"].to_numpy(zero_copy_only=False))
 
     @cached_property
     def feedback(self) -> np.ndarray:
@@ -248,3 +255,18 @@ def feedback_network_of(
 
     states, actions, feedback = (np.concatenate(column)[:_FITTED] for column in zip(*parts, strict=True))
     return fit_answers(states, actions, feedback, context.definition.embedding_parts(), seed)
+
+
+@ray.remote(num_cpus=1)
+def repeats_of(context: Context, buckets: list[int]) -> Repeats:
+    """Measure the repeats of training users in the first buckets (random sets of users) with enough impressions."""
+    parts: list[tuple[np.ndarray, ...]] = []
+    users = requests = 0
+    for bucket in buckets:
+        histories = BucketHistories(context, bucket, split=0)
+        user = users + codes(histories.table["user_id"])
+        parts.append((user, histories.table["timestamp"].to_numpy(), histories.item_rows))
+        users, requests = users + len(histories.starts), requests + len(user)
+        if requests >= _COUNTED:
+            break
+    return measure_repeats(*(np.concatenate(column) for column in zip(*parts, strict=True)))

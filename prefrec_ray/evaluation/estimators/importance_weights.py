@@ -127,12 +127,13 @@ def logged_chances(uri: str, seed: int, held: Histories, before: Logged | None =
     known, log_b = np.isfinite(held.propensity), np.log(held.propensity)
     if known.all():
         return Logged(held, log_b)
-    model = None if before is None else before.model
+    model, dataset = None if before is None else before.model, PreparedDataset.open(uri)
     if model is None:
-        dataset = PreparedDataset.open(uri)
         model = fit_behavior(histories_of(dataset, "train", seed, TRAINING_ROWS), dataset.items(), seed)
     for part in _parts(len(held.row)):
-        fitted = model.log_probabilities(held.state[part], held.row[part], shown_before(held, part))
+        fitted = model.log_probabilities(
+            held.state[part], held.row[part], shown_before(held, part, dataset.metadata.rest_ms)
+        )
         log_b[part] = np.where(known[part], log_b[part], fitted)
     return Logged(held, log_b, model)
 
@@ -149,7 +150,10 @@ def weigh(name: str, request: EvaluationRequest, logged: Logged) -> Weighed:
     data = logged.data
     policy = None if name == RANDOM_ITEMS else request.policies[name]
     items = len(request.clone.policy.items)  # of the data set, without reading it again
-    log_weight = log_chances(policy, data, items) - logged.log_b
+    rest_ms = request.dataset.metadata.rest_ms
+    if policy is not None:
+        rest_ms = policy.serving.rest_ms(rest_ms)
+    log_weight = log_chances(policy, data, items, rest_ms) - logged.log_b
     log_rho = ends(request_weights(log_weight, data.first), data.first)
     sessions = LoggedSessions(
         user=data.user[data.first],
@@ -164,14 +168,14 @@ def weigh(name: str, request: EvaluationRequest, logged: Logged) -> Weighed:
     return Weighed(log_weight, sessions, kish(log_rho), kish(products), about)
 
 
-def log_chances(policy: Policy | None, data: Histories, items: int) -> np.ndarray:
+def log_chances(policy: Policy | None, data: Histories, items: int, rest_ms: float) -> np.ndarray:
     """Return log pi(i | s) of the shown items, float64 [N]. Without a policy, pi is uniform over `items` items.
 
-    Items shown earlier are excluded if the log has no repeats.
+    Items that rest (`shown_before`) are excluded.
     """
     log_pi = np.empty(len(data.row))
     for part in _parts(len(data.row)):
-        out = shown_before(data, part)
+        out = shown_before(data, part, rest_ms)
         if policy is None:
             log_pi[part] = -np.log(items - (0 if out is None else out.counts()))
         else:
@@ -186,15 +190,19 @@ def _parts(rows: int) -> list[slice]:
     return [slice(start, start + _CHUNK) for start in range(0, rows, _CHUNK)]
 
 
-def shown_before(data: Histories, part: slice) -> ExcludedItems | None:
-    """Return the earlier items of the user at each impression of `part`; None for a log with repeats."""
-    if data.repeats:
+def shown_before(data: Histories, part: slice, rest_ms: float) -> ExcludedItems | None:
+    """Return the user's items that rest at each impression of `part`, except for the shown item; None without rest."""
+    if not rest_ms:
         return None
     start = data.starts[data.user[part]]
     count = np.arange(len(data.row))[part] - start
     state = np.repeat(np.arange(len(count)), count)
     before = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    return ExcludedItems(len(count), state, data.row[start[state] + before])
+    earlier = start[state] + before
+    item, time, items = data.row[earlier], data.timestamp[earlier], int(data.row.max()) + 1
+    rests = (data.timestamp[part][state] - time < rest_ms) & (item != data.row[part][state])
+    pairs = np.unique(state[rests] * items + item[rests])
+    return ExcludedItems(len(count), pairs // items, pairs % items)
 
 
 def request_weights(log_weight: np.ndarray, first: np.ndarray, window: int = WINDOW) -> np.ndarray:

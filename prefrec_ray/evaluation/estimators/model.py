@@ -167,8 +167,8 @@ def supports(
 def served_in(served: ServedItems, request: EvaluationRequest, imagined: Imagined) -> ServedItems:
     """Return `served` with the items of a roll-out.
 
-    If the log has no repeats, a roll-out excludes items that a user has seen, as a server does. An item then reaches
-    each user at most once, however high its score is.
+    A roll-out excludes items that rest, as a server does. If they rest for ever, an item reaches each user at most
+    once, however high its score is.
     """
     ids, shown = request.clone.policy.items.ids, np.flatnonzero(imagined.counts)
     items = Counter(dict(zip(ids[shown].tolist(), imagined.counts[shown].tolist(), strict=True)))
@@ -207,6 +207,9 @@ def _roll(name: str, number: int, shared: list[Any]) -> Modelled:
     request, held, ensemble = (ray.get(reference) for reference in shared)
     seed = request.settings.seed
     platform = platform_of(request.dataset, held, request.settings.model, seed)
+    policy = request.current if name == CURRENT else request.actors.get(name)
+    if policy is not None:
+        platform = with_rest(platform, policy)
     server = server_of(name, request, platform, number)
     imagined = roll_out(platform, [ensemble.members[number]], server, repetition_seed(seed, number))
     within, columns = ensemble.pasts.share(imagined.inputs), ensemble.pasts.columns
@@ -238,7 +241,13 @@ def platform_of(dataset: PreparedDataset, held: Histories, settings: ModelSettin
     """Return the platform of a data set with a random sample of the users of `held`."""
     users = np.sort(np.random.default_rng(seed).permutation(len(held.starts))[: settings.users])
     items, weight = dataset.items(), dataset.metadata.mixture_weight
-    return Platform(dataset.state, dataset.normaliser, items, held, users, weight, settings.requests)
+    rest_ms = dataset.metadata.rest_ms
+    return Platform(dataset.state, dataset.normaliser, items, held, users, weight, settings.requests, rest_ms)
+
+
+def with_rest(platform: Platform, policy: Policy) -> Platform:
+    """Return the platform with the rest of items that a server of `policy` has."""
+    return replace(platform, rest_ms=policy.serving.rest_ms(platform.rest_ms))
 
 
 def server_of(name: str, request: EvaluationRequest, platform: Platform, number: int = 0) -> Server:
@@ -260,7 +269,7 @@ def server_of(name: str, request: EvaluationRequest, platform: Platform, number:
 def policy_server(policy: Policy, items: ItemTable, rng: np.random.Generator, own: bool = True) -> Server:
     """Return the server of `policy`. Without `own`, it serves in the states of other users, drawn at each impression.
 
-    A user who has seen all items sees them again.
+    If all items rest, a user is shown any of them.
     """
 
     def server(visit: Visit) -> np.ndarray:

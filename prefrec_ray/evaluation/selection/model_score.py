@@ -12,7 +12,7 @@ import ray
 
 from prefrec_ray import runtime
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation.estimators.model import platform_of, policy_server
+from prefrec_ray.evaluation.estimators.model import platform_of, policy_server, with_rest
 from prefrec_ray.evaluation.results.scores import error_of_kinds
 from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.guard_rails import GuardRail
@@ -69,8 +69,9 @@ class ModelScore:
         The lower end of the 95 % interval of the gain contains the errors of users, of the mean over models, and of
         models of different kinds, as in an evaluation.
         """
-        server = policy_server(policy, self.platform.items, np.random.default_rng(1))
-        imagined = roll_out(self.platform, self.ensemble.members, server, seed=0)
+        platform = with_rest(self.platform, policy)
+        server = policy_server(policy, platform.items, np.random.default_rng(1))
+        imagined = roll_out(platform, self.ensemble.members, server, seed=0)
         levels = imagined.levels[task]
         gains = levels - self.logging.levels[task]
         by_user, by_model = (np.ma.masked_invalid(gains).mean(axis=axis).compressed() for axis in (0, 1))

@@ -16,7 +16,7 @@ from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.storage.manifest import damage, seal
 
 FOLDER = "snapshots"
-_DESCRIPTION, _ARRAYS, _VERSION = "state.json", "arrays.npz", 2
+_DESCRIPTION, _ARRAYS, _VERSION = "state.json", "arrays.npz", 3
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def restore(folder: str, state: ServedState, rows: int) -> str | None:
     # Codes depend on the bundles and on the order in which items were added, so items are found by their ids.
     before = np.concatenate([state.codes.base.ids, state.codes.array(described["more"])])
     codes = state.codes.find(before)
-    state.users.load(described, {**arrays, "seen": codes[arrays["seen"]].astype(np.int32)})
+    state.users.load(described, {**arrays, "seen": codes[arrays["seen"]]})
     state.popularity.add(codes[codes >= 0], arrays["positive"][codes >= 0])
     state.next = described["next"]
     return None

@@ -26,9 +26,11 @@ def draw_items(
     """
     drawn: list[Drawn] = [([], []) for _ in bodies]
     arm, wanted = state.users.arm[rows], np.array([body.k for body in bodies])
+    rests = np.array([one.policy.serving.rest_ms() for one in state.loaded])[arm].tolist()
+    resting = map(state.users.resting, rows.tolist(), now.tolist(), rests)
     seen = [
-        np.concatenate([state.users.seen(row), state.codes.find(state.codes.array(body.exclude))])
-        for body, row in zip(bodies, rows.tolist(), strict=True)
+        np.concatenate([codes, state.codes.find(state.codes.array(body.exclude))])
+        for body, codes in zip(bodies, resting, strict=True)
     ]
     for number in np.unique(arm).tolist():
         mine = np.flatnonzero(arm == number)

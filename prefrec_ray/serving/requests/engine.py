@@ -86,7 +86,7 @@ class Engine:
         state, leave_out = self.state, self.state.settings.leave_out
         for number, (row, codes) in enumerate(plan.shown, first):
             if leave_out == "recommended":
-                state.users.see(row, codes)
+                state.users.see(row, codes, plan.events[number - first].timestamp)
             self._given.remember(number, plan.events[number - first])
         state.advance(first + len(plan.events), clock)
         self.log.needed = state.answered.start
@@ -94,7 +94,7 @@ class Engine:
             state.answered.add(one.key, clock)
             unseen = leave_out == "answered" or (leave_out == "recommended" and one.event.position is None)
             if unseen and one.code >= 0:
-                state.users.see(one.row, [one.code])
+                state.users.see(one.row, [one.code], one.event.timestamp)
         if plan.given:
             self._observe(plan.given)
 
@@ -163,7 +163,8 @@ class Engine:
             plan.shown.append((row, state.codes.find(state.codes.array(ids)).tolist()))
             known = [None if np.isnan(chance) else chance for chance in chances]  # JSON has no NaN
             reply = {"items": ids, "propensities": known, "policy": one.digest, "arm": one.arm}
-            plan.replies[place] = Reply({"event_id": event.event_id, **reply}, one.arm)
+            short = {"short": body.k - len(ids)} if len(ids) < body.k else {}
+            plan.replies[place] = Reply({"event_id": event.event_id, **reply, **short}, one.arm)
 
     def _check_time(self, body: Command, clock: int) -> None:
         now = max(clock, self.state.answered.latest)  # a clock that jumped back must not refuse correct times

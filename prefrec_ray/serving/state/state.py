@@ -205,8 +205,9 @@ class ServedState:
         items = table["items"].filter(pa.array(hidden))
         codes = self.codes.find(pc.list_flatten(items).to_numpy())
         ends = np.cumsum(pc.list_value_length(items).fill_null(0).to_numpy())
-        for row, mine in zip(rows[hidden].tolist(), np.split(codes, ends[:-1]), strict=True):
-            self.users.see(row, mine[mine >= 0].tolist())
+        times = table["timestamp"].to_numpy()[hidden].tolist()
+        for row, mine, time in zip(rows[hidden].tolist(), np.split(codes, ends[:-1]), times, strict=True):
+            self.users.see(row, mine[mine >= 0].tolist(), time)
 
     def _replay_feedback(self, table: pa.Table, rows: np.ndarray) -> None:
         if not len(table):

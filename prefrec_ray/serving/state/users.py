@@ -1,4 +1,4 @@
-"""Users of a server: one row per user, in the order of their first event, and the arms of users.
+"""Users of a server: one row per user, in the order of their first event, their impressions and arms.
 
 The arm of a user depends on a stable hash of the id, equal on every host and after every restart.
 """
@@ -17,14 +17,18 @@ from prefrec_ray.ids import Stream, fraction, hash_ids
 from prefrec_ray.serving.settings import ServeSettings
 
 UserId = int | str
+_SECONDS = (1 << 32) - 1
+#: A user's earlier times of an item are dropped when the number of entries passes a power of two from 64 on.
+_FEW_BITS = 6
 
 
 class ServedUsers:
-    """Ids, arms, times of the last feedback, and codes of the items that each user is not shown again."""
+    """Ids, arms, times of the last feedback, and the last time of each item that rests for a user."""
 
     def __init__(self, settings: ServeSettings) -> None:
         self._settings = settings
         self._rows: dict[UserId, int] = {}
+        #: Codes of items in the upper 32 bits, times in seconds in the lower ones.
         self._seen: list[array[int] | None] = []
         self._last = np.zeros(0, dtype=np.int64)
         self.arm = np.zeros(0, dtype=np.int64)
@@ -67,34 +71,39 @@ class ServedUsers:
         """Register the times of feedback; a user may have several entries."""
         np.maximum.at(self._last, rows, timestamps)
 
-    def seen(self, row: int) -> np.ndarray:
-        """Return the codes of the items that the user is not shown again, int32."""
-        codes = self._seen[row]
-        return np.frombuffer(codes, dtype=np.int32).copy() if codes else np.zeros(0, np.int32)
+    def resting(self, row: int, now: int, rest_ms: float) -> np.ndarray:
+        """Return the codes of the items that rest for the user at the time `now` in ms, int64."""
+        mine = self._seen[row]
+        packed = np.frombuffer(mine, dtype=np.int64) if mine else np.zeros(0, np.int64)
+        return packed[now - 1000 * (packed & _SECONDS) < rest_ms] >> 32
 
-    def see(self, row: int, codes: Sequence[int]) -> None:
-        """Add items that the user is not shown again."""
+    def see(self, row: int, codes: Sequence[int], timestamp: int) -> None:
+        """Register that items rest from a time in ms on."""
         mine = self._seen[row]
         if mine is None:
-            mine = self._seen[row] = array("i")
-        mine.extend(codes)
+            mine = self._seen[row] = array("q")
+        before = len(mine)
+        mine.extend(code << 32 | timestamp // 1000 for code in codes)
+        if before.bit_length() < len(mine).bit_length() > _FEW_BITS:
+            self._seen[row] = array("q", _latest(np.array(mine)).tobytes())
 
     def save(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Return the JSON part of a snapshot, and its arrays."""
         # All HTTP requests wait for this, and there may be millions of users, so no array is made per user.
         seen = [codes or b"" for codes in self._seen]
         lengths = np.fromiter(map(len, seen), np.int64, len(seen))
-        joined = np.frombuffer(b"".join(seen), np.int32)
-        return {"ids": self.ids}, {"seen": joined, "lengths": lengths, "last": self._last[: len(self)].copy()}
+        joined = np.frombuffer(b"".join(seen), np.int64)
+        arrays = {"seen": joined >> 32, "seconds": joined & _SECONDS, "lengths": lengths}
+        return {"ids": self.ids}, {**arrays, "last": self._last[: len(self)].copy()}
 
     def load(self, described: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Load the result of `save` into a new object."""
         self.add(described["ids"])
         self._last[: len(self)] = arrays["last"]
-        ends = np.cumsum(arrays["lengths"])
+        ends, packed = np.cumsum(arrays["lengths"]), arrays["seen"] << 32 | arrays["seconds"]
         for row in np.flatnonzero(arrays["lengths"]).tolist():
-            codes = arrays["seen"][ends[row] - arrays["lengths"][row] : ends[row]]
-            self._seen[row] = array("i", codes[codes >= 0].tobytes())
+            mine = packed[ends[row] - arrays["lengths"][row] : ends[row]]
+            self._seen[row] = array("q", mine[mine >= 0].tobytes())
 
     def deal(self, settings: ServeSettings, dealt: np.ndarray) -> None:
         """Assign users to the arms of `settings`. `dealt` are the arms of the first users, to save time."""
@@ -103,6 +112,12 @@ class ServedUsers:
         new = self.ids[len(dealt) :]
         if new:
             self.arm[len(dealt) : len(self)] = arm_of(new, settings)
+
+
+def _latest(packed: np.ndarray) -> np.ndarray:
+    """Return the last entry of each code, of packed codes and times int64 [m]."""
+    packed.sort()
+    return packed[np.append(packed[1:] >> 32 != packed[:-1] >> 32, True)]
 
 
 def arm_of(users: Sequence[UserId], settings: ServeSettings) -> np.ndarray:

@@ -249,6 +249,18 @@ def test_metadata(dataset: PreparedDataset, folder: Path) -> None:
     }
 
 
+def test_repeats_are_those_of_training_users(dataset: PreparedDataset, requests: pd.DataFrame) -> None:
+    training = requests[requests.split == "train"].sort_values(["user_id", "step"])
+    away = training.groupby(["user_id", "item_id"])[["step", "timestamp"]].diff().dropna()
+    found = dataset.metadata.repeats
+    assert found is not None
+    assert found.share == pytest.approx(len(away) / len(training))
+    assert found.impressions == away.step.median()
+    assert found.hours == pytest.approx(away.timestamp.median() / 3.6e6)
+    assert (away.timestamp < dataset.metadata.rest_ms).sum() <= 0.01 * len(training)
+    assert (away.timestamp <= dataset.metadata.rest_ms).sum() > 0.01 * len(training)
+
+
 def test_same_seed_same_bytes(dataset: PreparedDataset, folder: Path) -> None:
     again = prepare(settings_for(folder / "csv", partitions=3), str(folder / "again"))
     assert digests(again.uri) == digests(dataset.uri)

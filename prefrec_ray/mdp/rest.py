@@ -1,0 +1,79 @@
+"""Rest of items: the time after an impression in which a user is not shown the same item again.
+
+`prepare` measures the rest in the log. A server, roll-outs and importance weights exclude items that rest.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal, TypeAlias
+
+import numpy as np
+from pydantic import Field
+
+from prefrec_ray.settings import Settings
+
+#: Days, or for ever.
+RestDays: TypeAlias = Annotated[float, Field(ge=0, le=36_600, strict=True)] | Literal["forever"]
+HOUR_MS, DAY_MS = 3_600_000.0, 86_400_000.0
+#: Largest share of impressions that may repeat an item within its rest. Rows that were logged twice, and rare
+#: exceptions to the rule of the platform, must not end it.
+RARE = 0.01
+
+
+def rest_ms(days: RestDays) -> float:
+    """Return a rest in ms, infinite for `forever`."""
+    return math.inf if days == "forever" else days * DAY_MS
+
+
+class Repeats(Settings):
+    """Repeats in a log: impressions of an item that the user was shown before.
+
+    `share`: of all impressions. `impressions` and `hours`: medians since the previous impression of the item; None
+    without repeats. `rest_days`: the longest time within which at most `RARE` of the impressions repeat an item.
+    """
+
+    share: float
+    impressions: float | None
+    hours: float | None
+    rest_days: RestDays
+
+
+def measure_repeats(user: np.ndarray, timestamp: np.ndarray, row: np.ndarray) -> Repeats:
+    """Measure the repeats in N impressions, by user and in time order.
+
+    `user` int64 [N] and `row` int64 [N] are codes from 0 of users and items, `timestamp` int64 [N] times in ms.
+    """
+    pair = user * (int(row.max(initial=0)) + 1) + row
+    order = np.argsort(pair, kind="stable")
+    again = np.flatnonzero(pair[order][1:] == pair[order][:-1])
+    later, before = order[again + 1], order[again]
+    if not len(later):
+        return Repeats(share=0.0, impressions=None, hours=None, rest_days="forever")
+    away = timestamp[later] - timestamp[before]
+    rare = int(RARE * len(row))
+    return Repeats(
+        share=len(later) / len(row),
+        impressions=float(np.median(later - before)),
+        hours=float(np.median(away) / HOUR_MS),
+        rest_days=float(np.partition(away, rare)[rare] / DAY_MS) if rare < len(away) else "forever",
+    )
+
+
+class LastShown:
+    """Time of the last impression of each of `items` items for each of `users` users, who start without impressions."""
+
+    def __init__(self, users: int, items: int) -> None:
+        self._time = np.full((users, items), -np.inf)
+
+    def show(self, now: np.ndarray, rows: np.ndarray) -> None:
+        """Register an impression of the item in `rows` [n] for each user at `now` [n], ms."""
+        self._time[np.arange(len(rows)), rows] = now
+
+    def resting(self, now: np.ndarray, rest_ms: float) -> np.ndarray:
+        """Return a mask of the items that rest at `now` [n], bool [n, I]."""
+        return now[:, None] - self._time < rest_ms
+
+    def forget(self) -> None:
+        """End the rest of all items."""
+        self._time.fill(-np.inf)
