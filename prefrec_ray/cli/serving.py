@@ -29,7 +29,10 @@ def serve(
     host: Host = "127.0.0.1",
     config: OwnConfig = None,
 ) -> None:
-    """Serve a policy over HTTP, and log impressions and feedback (token: PREFREC_SERVE_TOKEN)."""
+    """Serve a policy over HTTP, and log impressions and feedback.
+
+    Tokens: PREFREC_SERVE_TOKEN, or a file of clients in PREFREC_SERVE_CLIENTS.
+    """
     from prefrec_ray.cli.config import open_section
 
     need("serve", "starlette", "uvicorn", "prometheus_client", where="prefrec serve")

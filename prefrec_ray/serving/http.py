@@ -5,8 +5,11 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import re
 import time
+import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,25 +17,18 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from prefrec_ray.serving.clients import Clients
 from prefrec_ray.serving.folder.opened import Opened
 from prefrec_ray.serving.requests.bodies import DeleteItems, Feedback, PutItems, Recommend, parse
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.settings import ServeSettings
-from prefrec_ray.web.problems import (
-    Problem,
-    answer_of,
-    as_get,
-    check_body,
-    check_host,
-    check_origin,
-    has_token,
-    limited,
-)
-from prefrec_ray.web.run import checked_token, listening, run_app, url_of
+from prefrec_ray.web.problems import Headers, Problem, answer_of, as_get, check_body, check_host, check_origin, limited
+from prefrec_ray.web.run import check_address, listening, run_app, url_of
 
 #: Most bytes of the body of an HTTP request, and of one that adds items.
 _MOST_BYTES, _MOST_BYTES_OF_ITEMS = 1 << 17, 1 << 24
-TOKEN = "PREFREC_SERVE_TOKEN"
+#: Variables of the environment: a token with all rights, and the path of a file of clients.
+TOKEN, CLIENTS = "PREFREC_SERVE_TOKEN", "PREFREC_SERVE_CLIENTS"
 #: Paths and their methods; `HEAD` is replied to like `GET`.
 ROUTES = {
     "/recommend": ("POST",),
@@ -43,7 +39,30 @@ ROUTES = {
     "/metrics": ("GET",),
 }
 
+#: The right that a path needs. Every client may read the metrics.
+_RIGHTS = {"/recommend": "recommend", "/feedback": "feedback", "/items": "admin", "/reload": "admin"}
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+
 _LOG = logging.getLogger(__name__)
+
+
+@dataclass
+class Caller:
+    """Sender of an HTTP request, for logs and metrics: the id of the request, and the name of the client if known."""
+
+    request_id: str
+    client: str = "none"
+
+    @classmethod
+    def from_headers(cls, scope: Scope) -> Caller:
+        """Return a caller with the `X-Request-ID` of the headers, or with a new id if that is absent or malformed."""
+        sent = dict(scope["headers"]).get(b"x-request-id", b"")
+        return cls(sent.decode() if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex)
+
+    def sign(self, reply: Response) -> Response:
+        """Return `reply` with the id of the request."""
+        reply.headers["x-request-id"] = self.request_id
+        return reply
 
 
 def serve(
@@ -53,12 +72,13 @@ def serve(
 
     Raises `UserError` for an address other than loopback without a token, for an address in use, and as `Opened` does.
     """
-    token = checked_token(host, TOKEN)
+    clients = Clients.from_environment(TOKEN, CLIENTS)
+    check_address(host, clients is not None, TOKEN)
     with listening(host, port) as listener:
         opened = Opened(policy, folder, settings)
         for note in opened.notes:
             say(note)
-        app = ServerApp(Server(opened), token)
+        app = ServerApp(Server(opened), clients)
         settle()
         say(f"serving on {url_of(host, listener)} (users: {len(opened.state.users):,})")
         run_app(app, listener)
@@ -74,10 +94,10 @@ def settle() -> None:
 
 
 class ServerApp:
-    """ASGI app of `server`. If `token` is set, every HTTP request except for `/healthz` must send it."""
+    """ASGI app of `server`. With `clients`, every HTTP request except for `/healthz` must be from one of them."""
 
-    def __init__(self, server: Server, token: str | None) -> None:
-        self._server, self._token = server, token
+    def __init__(self, server: Server, clients: Clients | None) -> None:
+        self._server, self._clients = server, clients
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -88,25 +108,27 @@ class ServerApp:
             await self._server.stop()
             await send({"type": "lifespan.shutdown.complete"})
             return
-        reply = await counted(self._server, scope["path"], self._reply(scope, receive))
-        await reply(scope, receive, send)
+        caller = Caller.from_headers(scope)
+        reply = await counted(self._server, scope["path"], caller, self._reply(scope, receive, caller))
+        await caller.sign(reply)(scope, receive, send)
 
-    async def _reply(self, scope: Scope, receive: Receive) -> Response:
-        body = await body_of(scope, receive, check_request(scope, self._token))
+    async def _reply(self, scope: Scope, receive: Receive, caller: Caller) -> Response:
+        body = await body_of(scope, receive, check_request(scope, self._clients, caller))
         return await reply_to(self._server, as_get(scope)["method"], scope["path"], body)
 
 
-async def counted(server: Server, path: str, work: Awaitable[Response]) -> Response:
-    """Return the reply, or the error reply, that `work` makes; it is counted and timed by route."""
+async def counted(server: Server, path: str, caller: Caller, work: Awaitable[Response]) -> Response:
+    """Return the reply, or the error reply, that `work` makes; it is counted by client and route, and timed."""
     begin = time.perf_counter()
     try:
         reply = await work
     except Problem as problem:
         reply = answer_of(problem)
     except Exception:
-        _LOG.exception("%s: the request failed", path)
+        _LOG.exception("%s: request %s of client %s failed", path, caller.request_id, caller.client)
         reply = answer_of(Problem(500, "the request failed"))
-    server.metrics.count(path if path in ROUTES else "other", reply.status_code, time.perf_counter() - begin)
+    route = path if path in ROUTES else "other"
+    server.metrics.count(route, reply.status_code, caller.client, time.perf_counter() - begin)
     return reply
 
 
@@ -145,24 +167,35 @@ def check_route(method: str, path: str) -> None:
         raise Problem(405, f"method: found {method}; expected {' or '.join(methods)}", {"Allow": ", ".join(methods)})
 
 
-def check_request(scope: Scope, token: str | None) -> int:
-    """Return the most bytes of the body of an HTTP request.
+def check_request(scope: Scope, clients: Clients | None, caller: Caller) -> int:
+    """Return the most bytes of the body of an HTTP request, and set the client of `caller`.
 
-    Raises `Problem` if the `token` is missing, if a page of another site sent it, if its body is too large, and if its
-    content type is not JSON.
+    Raises `Problem` if no client has the token, if the client lacks the right, if a page of another site sent it, if
+    its body is too large, and if its content type is not JSON.
     """
     most = _MOST_BYTES_OF_ITEMS if scope["path"] == "/items" else _MOST_BYTES
     headers = dict(scope["headers"])
     if scope["path"] != "/healthz":
-        if token is None:
+        if clients is None:
             check_host(headers, TOKEN)
             check_origin(scope["method"], headers)
-        elif not has_token(headers, token):
-            wanted = {"WWW-Authenticate": "Bearer"}
-            raise Problem(401, f"expected the header Authorization: Bearer, with the token {TOKEN}", wanted)
+        else:
+            _check_client(scope["path"], headers, clients, caller)
         scope.setdefault("state", {})["trusted"] = True
     check_body(headers, most, b"application/json")
     return most
+
+
+def _check_client(path: str, headers: Headers, clients: Clients, caller: Caller) -> None:
+    client = clients.find(headers)
+    if client is None:
+        wanted = {"WWW-Authenticate": "Bearer"}
+        raise Problem(401, f"expected the header Authorization: Bearer, with the token {TOKEN} or of a client", wanted)
+    caller.client = client.name
+    right = _RIGHTS.get(path)
+    if right is not None and right not in client.rights:
+        found = ", ".join(client.rights) or "none"
+        raise Problem(403, f"client '{client.name}': found the rights {found}; expected {right} for {path}")
 
 
 async def body_of(scope: Scope, receive: Receive, most: int) -> bytes:

@@ -17,7 +17,9 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         of: dict[str, Any] = {"namespace": "prefrec_serve", "registry": self.registry}
-        self.requests = Counter("requests", "Replies, by route and status.", ["route", "status"], **of)
+        self.requests = Counter(
+            "requests", "Replies, by route, status and client.", ["route", "status", "client"], **of
+        )
         self.recommended = Counter("recommended", "Recommendations, by arm.", ["arm"], **of)
         self.short = Counter("short", "Recommendations of fewer items than requested, by arm.", ["arm"], **of)
         self.feedback = Counter("feedback", "Feedback: counted, repeated, or on an unknown item.", ["outcome"], **of)
@@ -31,9 +33,9 @@ class Metrics:
         self.shares = Gauge("arm_share", "Share of the users, by arm and policy.", ["arm", "policy"], **of)
         self.events = Gauge("events", "Rows of the event log.", **of)
 
-    def count(self, route: str, status: int, seconds: float) -> None:
+    def count(self, route: str, status: int, client: str, seconds: float) -> None:
         """Count a reply and its time."""
-        self.requests.labels(route, str(status)).inc()
+        self.requests.labels(route, str(status), client).inc()
         self.seconds.labels(route).observe(seconds)
 
     def text(self, state: ServedState) -> bytes:

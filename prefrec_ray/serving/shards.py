@@ -26,8 +26,19 @@ from starlette.responses import Response
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, hash_ids
+from prefrec_ray.serving.clients import Clients
 from prefrec_ray.serving.folder.opened import Opened
-from prefrec_ray.serving.http import TOKEN, body_of, check_request, check_route, counted, reply_to, settle
+from prefrec_ray.serving.http import (
+    CLIENTS,
+    TOKEN,
+    Caller,
+    body_of,
+    check_request,
+    check_route,
+    counted,
+    reply_to,
+    settle,
+)
 from prefrec_ray.serving.requests.bodies import Feedback, Recommend, parse
 from prefrec_ray.serving.server import WAITING, Server
 from prefrec_ray.serving.settings import ServeSettings
@@ -36,7 +47,6 @@ from prefrec_ray.settings import Settings
 from prefrec_ray.settings import parse as parse_settings
 from prefrec_ray.web.connections import Limits
 from prefrec_ray.web.problems import Problem, answer_of, as_get
-from prefrec_ray.web.run import token_of_environment
 
 #: Status and body of a shard's reply.
 Answered = tuple[int, bytes]
@@ -101,9 +111,9 @@ class Shard:
         """Return the prefix of the event ids that this shard assigns."""
         return self._log_id
 
-    async def ask(self, method: str, path: str, body: bytes) -> Answered:
+    async def ask(self, method: str, path: str, body: bytes, caller: Caller) -> Answered:
         """Return status and body of the reply to an HTTP request that the gateway has checked."""
-        reply = await counted(self._server, path, reply_to(self._server, method, path, body))
+        reply = await counted(self._server, path, caller, reply_to(self._server, method, path, body))
         return reply.status_code, bytes(reply.body)
 
     def check_health(self) -> None:
@@ -120,21 +130,25 @@ class Gateway:
     """Passes each HTTP request to the shard of its user, and changes of items and policies to all shards."""
 
     def __init__(self, shards: Sequence[DeploymentHandle], body_seconds: float = Limits.body_seconds) -> None:
-        self._token = token_of_environment(TOKEN)
-        if self._token is None:
-            raise UserError(f"{TOKEN}: not set in the gateway's process; expected a token")
+        self._clients = Clients.from_environment(TOKEN, CLIENTS)
+        if self._clients is None:
+            raise UserError(f"{TOKEN}: not set in the gateway's process; expected a token, or a file in {CLIENTS}")
         self._shards, self._body_seconds = list(shards), body_seconds
         self._of_log: dict[str, int] = {}
 
     async def __call__(self, request: Request) -> Response:
         """Return the reply of one shard, or the joint reply of all."""
+        caller = Caller.from_headers(request.scope)
+        return caller.sign(await self._reply(request, caller))
+
+    async def _reply(self, request: Request, caller: Caller) -> Response:
         try:
-            most = check_request(request.scope, self._token)
+            most = check_request(request.scope, self._clients, caller)
             async with asyncio.timeout(self._body_seconds):
                 body = await body_of(request.scope, request.receive, most)
             method, path = as_get(request.scope)["method"], request.scope["path"]
             check_route(method, path)
-            status, content = await self._answer(method, path, body)
+            status, content = await self._answer(method, path, body, caller)
         except TimeoutError:
             return answer_of(Problem(408, f"the body was not whole after {self._body_seconds:g} seconds"))
         except Problem as problem:
@@ -143,12 +157,13 @@ class Gateway:
         media = kind or ("application/json" if status < 400 else "application/problem+json")
         return Response(content, status, media_type=media)
 
-    async def _answer(self, method: str, path: str, body: bytes) -> Answered:
+    async def _answer(self, method: str, path: str, body: bytes, caller: Caller) -> Answered:
+        sent = method, path, body, caller
         if path == "/recommend":
-            return await self._of(shard_of(parse(Recommend, body).user, len(self._shards)), method, path, body)
+            return await self._of(shard_of(parse(Recommend, body).user, len(self._shards)), *sent)
         if path == "/feedback":
-            return await self._of(await self._shard_of(parse(Feedback, body)), method, path, body)
-        every = (self._of(number, method, path, body) for number in range(len(self._shards)))
+            return await self._of(await self._shard_of(parse(Feedback, body)), *sent)
+        every = (self._of(number, *sent) for number in range(len(self._shards)))
         return together(path, await asyncio.gather(*every))
 
     async def _shard_of(self, body: Feedback) -> int:
@@ -165,9 +180,9 @@ class Gateway:
             raise Problem(503, f"event_id: {body.event_id!r} may belong to a shard that does not reply; try again")
         return 0
 
-    async def _of(self, number: int, method: str, path: str, body: bytes) -> Answered:
+    async def _of(self, number: int, method: str, path: str, body: bytes, caller: Caller) -> Answered:
         try:
-            return await self._shards[number].ask.remote(method, path, body)
+            return await self._shards[number].ask.remote(method, path, body, caller)
         except Exception as error:  # the shard restarts, or its host is lost
             raise Problem(503, f"shard {number} does not reply ({type(error).__name__}); try again") from error
 

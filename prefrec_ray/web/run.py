@@ -21,11 +21,16 @@ LAST_ANSWERS = 5
 def checked_token(host: str, variable: str) -> str | None:
     """Return the token of the environment. Raises `UserError` if `host` is not loopback and no token is set."""
     token = token_of_environment(variable)
-    if token is None and not _is_loopback(host):
+    check_address(host, token is not None, variable)
+    return token
+
+
+def check_address(host: str, protected: bool, variable: str) -> None:
+    """Check that `host` is loopback if the server is not `protected` by a token. Raises `UserError`."""
+    if not protected and not _is_loopback(host):
         raise UserError(
             f"--host {host}: found an address that others can reach; expected a token in {variable}, or 127.0.0.1"
         )
-    return token
 
 
 def token_of_environment(variable: str) -> str | None:

@@ -15,7 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from prefrec_ray.serving.clients import Clients
+
 TOKEN = "a token of a test, long enough"
+ALL = Clients.from_token(TOKEN)
 
 
 class Client:

@@ -17,6 +17,7 @@ from starlette.types import Message
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.serving.http import TOKEN as VARIABLE
+from prefrec_ray.serving.http import Caller
 from prefrec_ray.serving.metrics import Metrics
 from prefrec_ray.serving.shards import Gateway, shard_of, together
 from prefrec_ray.web.problems import Problem
@@ -30,7 +31,8 @@ class Handle:
         self.ask = SimpleNamespace(remote=self._ask)
         self.log_id = SimpleNamespace(remote=self._log_id)
 
-    async def _ask(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+    async def _ask(self, method: str, path: str, body: bytes, caller: Caller) -> tuple[int, bytes]:
+        self.caller = caller
         if self.away:
             raise RuntimeError("gone")
         return 200, json.dumps({"shard": self.number, "users": 10 + self.number, "events": 1}).encode()
@@ -79,6 +81,20 @@ def test_feedback_goes_to_the_shard_that_gave_its_id_whatever_user_it_names(gate
         for more in ({}, {"user": 1}, {"user": 2}):
             body = {"event_id": f"0000000{number}-a", "feedback": {}, **more}
             assert ask(gateway, "POST", "/feedback", body)[1]["shard"] == number
+
+
+def test_a_shard_gets_the_client_and_the_id_of_a_request(gateway: Gateway, handles: list[Handle]) -> None:
+    scope = scope_of("GET", "/healthz")
+    scope["headers"] += [(b"x-request-id", b"from-a-proxy")]
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b""}
+
+    response = asyncio.run(gateway(Request(scope, receive)))
+    assert (response.status_code, response.headers["x-request-id"]) == (200, "from-a-proxy")
+    assert [handle.caller for handle in handles] == [Caller("from-a-proxy")] * 3
+    ask(gateway, "POST", "/recommend", {"user": 1})
+    assert handles[shard_of(1, 3)].caller.client == "default"
 
 
 def test_a_shard_that_is_away_is_missed_by_its_own_users_alone(gateway: Gateway, handles: list[Handle]) -> None:

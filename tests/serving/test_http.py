@@ -6,23 +6,26 @@ import asyncio
 import errno
 import json
 import os
+import re
 import time
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 from http_server import called, running, scope_of
 from platform_desk import make_policy, with_server
-from served import TOKEN, Client
+from served import ALL, TOKEN, Client
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive
 
 from prefrec_ray.cli.main import run
 from prefrec_ray.logs.events.log import EventLog
+from prefrec_ray.serving.clients import Clients
 from prefrec_ray.serving.folder.opened import Opened
+from prefrec_ray.serving.http import CLIENTS, ServerApp
 from prefrec_ray.serving.http import TOKEN as VARIABLE
-from prefrec_ray.serving.http import ServerApp
 from prefrec_ray.serving.requests.bodies import Recommend
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.settings import ServeSettings
@@ -83,7 +86,7 @@ def test_head_is_get_without_a_body_and_the_scheme_is_bearer_in_any_case(policy:
     """The body is left out by the HTTP server (test_connections.py)."""
 
     async def act(server: Server) -> None:
-        app = ServerApp(server, TOKEN)
+        app = ServerApp(server, ALL)
         for path, token in (("/healthz", None), ("/metrics", "bearer"), ("/metrics", "BEARER")):
             headers = {"authorization": f"{token} {TOKEN}"} if token else {}
             get, head = [await ask(app, method, path, **headers) for method in ("GET", "HEAD")]
@@ -107,14 +110,116 @@ def test_an_unexpected_error_is_logged_and_is_a_reply(
 
     async def act(server: Server) -> None:
         monkeypatch.setattr(server, "reload", fail)
-        app = ServerApp(server, TOKEN)
+        app = ServerApp(server, ALL)
         reply = await ask(app, "POST", "/reload", authorization=f"Bearer {TOKEN}")
         assert (reply.status_code, json.loads(reply.body)["detail"]) == (500, "the request failed")
         metrics = (await ask(app, "GET", "/metrics", authorization=f"Bearer {TOKEN}")).body
-        assert b'prefrec_serve_requests_total{route="/reload",status="500"} 1.0' in metrics
+        assert b'prefrec_serve_requests_total{client="default",route="/reload",status="500"} 1.0' in metrics
+        assert f"/reload: request {reply.headers['x-request-id']} of client default failed" in caplog.text
 
     with_server(policy, tmp_path / "state", act)
     assert "RuntimeError: a secret of the server" in caplog.text
+
+
+def test_a_client_has_its_rights_and_is_named(policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = {name: f"the token of {name}, long enough" for name in ("shop", "player", "ops", "prometheus")}
+    rights = {"shop": ["recommend"], "player": ["feedback"], "ops": ["admin"], "prometheus": []}
+    file = tmp_path / "clients.yaml"
+    entries = {name: {"sha256": sha256(tokens[name].encode()).hexdigest(), "rights": rights[name]} for name in tokens}
+    file.write_text(json.dumps(entries))  # JSON is YAML
+    file.chmod(0o600)
+    monkeypatch.setenv(VARIABLE, TOKEN)
+    monkeypatch.setenv(CLIENTS, str(file))
+    clients = Clients.from_environment(VARIABLE, CLIENTS)
+    needed = {"/recommend": "recommend", "/feedback": "feedback", "/items": "admin", "/reload": "admin"}
+
+    async def act(server: Server) -> None:
+        app = ServerApp(server, clients)
+        for name, token in {**tokens, "default": TOKEN}.items():
+            for method, path, body in CHANGES:
+                headers = {**(JSON if body else {}), "authorization": f"Bearer {token}"}
+                before = server.state.next
+                reply = await ask(app, method, path, body, **headers)
+                if name == "default" or needed[path] in rights[name]:
+                    assert reply.status_code == 200
+                    continue
+                found = ", ".join(rights[name]) or "none"
+                detail = f"client '{name}': found the rights {found}; expected {needed[path]} for {path}"
+                assert (reply.status_code, json.loads(reply.body)["detail"]) == (403, detail)
+                assert server.state.next == before
+            metrics = await ask(app, "GET", "/metrics", authorization=f"Bearer {token}")
+            assert metrics.status_code == 200
+        assert (
+            await ask(app, "GET", "/metrics", authorization=f"Bearer {entries['ops']['sha256']}")
+        ).status_code == 401
+        assert (await ask(app, "GET", "/metrics", authorization=f"Basic {TOKEN}")).status_code == 401
+        assert (await ask(app, "GET", "/nothing", authorization=f"Bearer {tokens['shop']}")).status_code == 404
+        text = (await ask(app, "GET", "/metrics", authorization=f"Bearer {TOKEN}")).body.decode()
+        assert 'requests_total{client="shop",route="/reload",status="403"} 1.0' in text
+        assert 'requests_total{client="none",route="/metrics",status="401"} 2.0' in text
+        assert not any(token in text for token in tokens.values())
+
+    with_server(policy, tmp_path / "state", act)
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "message"),
+    [
+        ("{}", 0o640, "found mode 0640; expected 0600"),
+        ("{}", 0o604, "found mode 0604; expected 0600"),
+        ("app: secret", 0o600, "client 'app': found other keys; expected sha256 and rights"),
+        ("app: {sha256: secret, rights: [admin]}", 0o600, "client 'app': found no hash; expected sha256: 64"),
+        ("app: {sha256: 123, rights: [admin]}", 0o600, "client 'app': found no hash; expected sha256: 64"),
+        (f"app: {{sha256: {64 * 'a'}, rights: [secret]}}", 0o600, "client 'app': found other rights; expected a list"),
+        (f"app: {{sha256: {64 * 'a'}, rights: admin}}", 0o600, "client 'app': found other rights; expected a list"),
+        (f"default: {{sha256: {64 * 'a'}, rights: []}}", 0o600, "client 'default': found this name; expected"),
+        (f"'a b': {{sha256: {64 * 'a'}, rights: []}}", 0o600, "client 'a b': found this name; expected letters"),
+        (
+            f"a: {{sha256: {64 * 'a'}, rights: []}}\nb: {{sha256: {64 * 'a'}, rights: []}}",
+            0o600,
+            "found the same sha256 twice; expected another token for each client",
+        ),
+        (None, 0o600, "found no readable file (No such file or directory); expected a list of clients"),
+    ],
+)
+def test_a_bad_file_of_clients_is_one_line_without_its_values(
+    policy: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    content: str | None,
+    mode: int,
+    message: str,
+) -> None:
+    file = tmp_path / "clients.yaml"
+    if content is not None:
+        file.write_text(content)
+        file.chmod(mode)
+    monkeypatch.setenv(CLIENTS, str(file))
+    assert run(["serve", str(policy), "--state", str(tmp_path / "state"), "--port", "0"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{file}: {message}" in line
+    assert "secret" not in line
+
+
+@pytest.mark.parametrize(
+    ("sent", "taken"),
+    [("7b0e-4.a_b:9", True), ("x" * 64, True), ("x" * 65, False), ("", False), ("a b", False), ("a\nforged", False)],
+)
+def test_an_id_of_a_request_is_taken_or_made(policy: Path, tmp_path: Path, sent: str, taken: bool) -> None:
+    async def act(server: Server) -> None:
+        app = ServerApp(server, ALL)
+        for path, status in (("/healthz", 200), ("/metrics", 401)):
+            first, second = [await ask(app, "GET", path, x_request_id=sent) for _ in range(2)]
+            assert first.status_code == status
+            ids = [reply.headers["x-request-id"] for reply in (first, second)]
+            if taken:
+                assert ids == [sent, sent]
+            else:
+                assert ids[0] != ids[1]
+                assert all(re.fullmatch(r"[0-9a-f]{32}", one) for one in ids)
+
+    with_server(policy, tmp_path / "state", act)
 
 
 def cut_off() -> Receive:
@@ -140,7 +245,7 @@ def test_a_server_counts_it_as_a_bad_request(tmp_path: Path, method: str, path: 
         before = server.state.next
         scope = scope_of(method, path)
         scope["headers"] += [(b"authorization", f"Bearer {TOKEN}".encode())]
-        response = await called(ServerApp(server, TOKEN), scope, cut_off())
+        response = await called(ServerApp(server, ALL), scope, cut_off())
         assert (response.status_code, server.state.next) == (400, before)
         assert b"the body ended before it was whole" in response.body
 
@@ -171,7 +276,7 @@ def test_a_gateway_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_one_who_never_ends_a_body_does_not_keep_a_server_from_its_end(policy: Path, tmp_path: Path) -> None:
     opened = Opened(str(policy), str(tmp_path / "state"), ServeSettings())
-    with running(ServerApp(Server(opened), TOKEN), Limits()) as server:
+    with running(ServerApp(Server(opened), ALL), Limits()) as server:
         Client(server.port).post("/recommend", user=1, k=1)
         lost = server.connect()
         head = f"POST /recommend HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {TOKEN}\r\n"
@@ -195,7 +300,7 @@ def test_a_log_that_takes_nothing_any_more_is_not_healthy(
         def fail(*_: object) -> None:
             raise OSError(errno.EIO, "Input/output error")
 
-        app = ServerApp(server, TOKEN)
+        app = ServerApp(server, ALL)
         with monkeypatch.context() as patched:
             patched.setattr(os, call, fail)
             with pytest.raises(Problem, match="nothing was written"):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from http_server import Running, running
 from platform_desk import make_policy
-from served import TOKEN, Client
+from served import ALL, TOKEN, Client
 
 from prefrec_ray.serving.folder.opened import Opened
 from prefrec_ray.serving.http import ServerApp
@@ -29,7 +29,7 @@ SHORT = Limits(head_seconds=0.1, body_seconds=0.1, idle_seconds=0.1)  # type: ig
 def server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Running]:
     make_policy(items=300).save(str(tmp_path / "policy"))
     opened = Opened(str(tmp_path / "policy"), str(tmp_path / "state"), ServeSettings())
-    with running(ServerApp(Server(opened), TOKEN), getattr(request, "param", Limits())) as process:
+    with running(ServerApp(Server(opened), ALL), getattr(request, "param", Limits())) as process:
         yield process
     assert process.logged == []
 
