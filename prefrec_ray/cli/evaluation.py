@@ -88,7 +88,7 @@ def evaluate(
 
 
 def next_command(evaluation: Evaluation, dataset: str, config: str | None) -> str | None:
-    """Return the `prefrec constrain` command for the best policy that lacks support, or None."""
+    """Return the `prefrec constrain` command for the best policy on which models disagree, or None."""
     from prefrec_ray import storage
     from prefrec_ray.evaluation.results.verdict import case_of
     from prefrec_ray.evaluation.selection.serving_rule import can_choose
@@ -118,7 +118,7 @@ def constrain(
         ),
     ] = None,
 ) -> None:
-    """Choose the serving rule of a policy by roll-outs in models of validation users, without training."""
+    """Choose the serving rule with the surest gain, by roll-outs in models of validation users, without training."""
     with loading(console()):
         from prefrec_ray import storage
         from prefrec_ray.cli.config import open_section
@@ -131,7 +131,9 @@ def constrain(
     loaded = Policy.load(policy)
     with progress(console()) as report:
         rails = guard_rails(settings.guard_rails)
-        chosen = choose_rule(loaded, storage.absolute(dataset), report, policy, settings.model, rails=rails)
+        chosen = choose_rule(
+            loaded, storage.absolute(dataset), report, policy, settings.model, rails=rails, by="lower end"
+        )
     chosen.policy.save(output)
     console().print(tried_table(chosen))
     if chosen.broken:

@@ -115,7 +115,7 @@ def test_a_policy_without_support_is_followed_by_the_command_that_constrains_it(
         assert shlex.split(command) == [*words, *(["--config", config] if config else [])]
         Path(place).mkdir()
     assert next_command(judged(line("lost", 0.4)), dataset, config) is None
-    chosen = replace(drawing, provenance={**drawing.provenance, "rule_chosen": True})
+    chosen = replace(drawing, provenance={**drawing.provenance, "rule_chosen": "lower end"})
     for number, other in enumerate((chosen, drawing.under(rule="best"))):
         bundle = str(tmp_path / f"{number}" / "policy")
         other.save(bundle)

@@ -139,7 +139,7 @@ def test_the_chosen_policy_differs_in_its_rule_only(users: None) -> None:
     policy = trained()
     chosen = choose_rule(policy, "data").policy
     serving = policy.serving.model_copy(update=LAW)
-    assert chosen == replace(policy, serving=serving, provenance={**policy.provenance, "rule_chosen": True})
+    assert chosen == replace(policy, serving=serving, provenance={**policy.provenance, "rule_chosen": "gain"})
 
 
 def test_a_smaller_gain_is_chosen_only_if_the_larger_is_not_shown() -> None:
@@ -158,7 +158,9 @@ def test_a_smaller_gain_is_chosen_only_if_the_larger_is_not_shown() -> None:
     best = search(lambda rules: attempt(rules, shown=True), START, grid)[0]
     assert (best.rule.scores, best.gain) == ("feedback", best.rule.temperature)
     first, second = (Tried(START, support=1.0, gain=gain, low=low) for gain, low in ((0.5, 0.1), (0.4, 0.3)))
-    assert first.rank > second.rank > replace(first, low=-0.1).rank > replace(first, low=-0.2).rank
+    order = [first, second, replace(first, low=-0.1), replace(first, low=-0.2)]
+    assert order == sorted(order, key=lambda one: one.rank("gain"), reverse=True)
+    assert second.rank("lower end") > first.rank("lower end") > order[2].rank("lower end")
 
 
 def test_the_lower_end_contains_the_errors_of_users_and_models(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +244,7 @@ def test_the_command_saves_the_policy_and_says_what_was_tried(
     numbers = (serving.temperature, serving.variety, serving.repetition, serving.repetition_window)
     assert lines[header + 1][:5] == [*map("{:g}".format, numbers), serving.scores]
     assert ["next:", "prefrec", "evaluate", "constrained", "--dataset", "data"] in lines
-    assert Policy.load("constrained").provenance["rule_chosen"]
+    assert Policy.load("constrained").provenance["rule_chosen"] == "lower end"
     assert prefrec(arguments) == 2
     assert (
         capsys.readouterr().err

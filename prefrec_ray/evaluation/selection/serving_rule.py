@@ -4,15 +4,16 @@ Temperature, penalties on items like recent ones, and the scores (Q or expected 
 Which rule users prefer differs between platforms, and no statistic of the log determines it. Rules are therefore
 compared on validation users, in models of different kinds, which disagree if the log does not determine what a rule
 does to users. The best rule has the largest gain over the logging policy among the rules whose interval is above 0, or
-else the interval with the highest lower end. A rule that breaks fewer guard-rails comes first: a guard-rail is broken
-here if the mean over users breaks it in one model.
+else the interval with the highest lower end. `prefrec constrain` decides by the lower end only, for a smaller gain that
+is surer. A rule that breaks fewer guard-rails comes first: a guard-rail is broken here if the mean over users breaks it
+in one model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import ray
 
@@ -34,6 +35,10 @@ from prefrec_ray.settings import Task
 TEMPERATURES, PENALTIES = (0.05, 0.15, 0.45, 1.35), (0.0, 1.0, 3.0, 9.0, 27.0)
 #: Repetition penalties to try, per impression of the same kind.
 REPETITIONS = (0.0, 0.1, 0.3, 1.0, 3.0)
+
+
+#: What decides between rules: the gain if it is shown, or the lower end of its interval.
+Criterion = Literal["gain", "lower end"]
 
 
 class Rule(NamedTuple):
@@ -64,11 +69,10 @@ class Tried:
     low: float
     broken: Sequence[str] = ()
 
-    @property
-    def rank(self) -> tuple[int, bool, float]:
+    def rank(self, by: Criterion) -> tuple[int, bool, float]:
         """Return the key of the order of rules, larger for a better rule."""
         shown = self.low > 0
-        return -len(self.broken), shown, self.gain if shown else self.low
+        return -len(self.broken), shown, self.gain if shown and by == "gain" else self.low
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ class Grid:
         return replace(cls(), **fixed)
 
 
-def search(attempt: Try, start: Rule, grid: Grid) -> list[Tried]:
+def search(attempt: Try, start: Rule, grid: Grid, by: Criterion = "gain") -> list[Tried]:
     """Try rules from `start`, coordinate by coordinate, each at the best values so far; return them, best first.
 
     Penalties come first, then temperatures, the penalties next to the best so far, and at last scores. The window of
@@ -114,7 +118,7 @@ def search(attempt: Try, start: Rule, grid: Grid) -> list[Tried]:
     tried: dict[Rule, Tried] = {}
 
     def best() -> Rule:
-        return max(tried.values(), key=lambda one: one.rank).rule
+        return max(tried.values(), key=lambda one: one.rank(by)).rule
 
     def attempt_new(rules: Iterable[Rule]) -> None:
         new = [rule for rule in dict.fromkeys(rules) if rule not in tried]
@@ -128,7 +132,7 @@ def search(attempt: Try, start: Rule, grid: Grid) -> list[Tried]:
     attempt_new([best()._replace(variety=penalty) for penalty in _beside(grid.variety, best().variety)])
     attempt_new([best()._replace(repetition=penalty) for penalty in _beside(grid.repetition, best().repetition)])
     attempt_new([best()._replace(scores=scores) for scores in grid.scores])
-    return sorted(tried.values(), key=lambda one: one.rank, reverse=True)
+    return sorted(tried.values(), key=lambda one: one.rank(by), reverse=True)
 
 
 def _beside(values: Sequence[float], value: float) -> list[float]:
@@ -138,8 +142,8 @@ def _beside(values: Sequence[float], value: float) -> list[float]:
 
 
 def can_choose(policy: Policy) -> bool:
-    """Return whether a serving rule affects the policy and was not chosen by roll-outs."""
-    return policy.critic is not None and policy.draws_from_all and not policy.provenance.get("rule_chosen")
+    """Return whether a serving rule affects the policy, and was not yet chosen by the lower end."""
+    return policy.critic is not None and policy.draws_from_all and policy.provenance.get("rule_chosen") != "lower end"
 
 
 def choose_rule(
@@ -150,13 +154,15 @@ def choose_rule(
     model: ModelSettings = SETTINGS,
     grid: Grid | None = None,
     rails: Sequence[GuardRail] = (),
+    by: Criterion = "gain",
 ) -> Chosen:
     """Return the policy under the best rule that a `search` finds on validation users, starting from its own rule.
 
     The models of users have the sizes of `model` if these are smaller than their own. A rule that breaks one of the
-    `rails` is chosen only if no tried rule breaks fewer. Raises `UserError`, prefixed by `where`: items are not drawn
-    by Q from the whole catalogue, histories are too short for a model of users, or the policy is from another platform
-    (`adapted`). Also raises it for guard-rails on unknown feedback or items.
+    `rails` is chosen only if no tried rule breaks fewer; between the others, `by` decides. Raises `UserError`,
+    prefixed by `where`: items are not drawn by Q from the whole catalogue, histories are too short for a model of
+    users, or the policy is from another platform (`adapted`). Also raises it for guard-rails on unknown feedback or
+    items.
     """
     if policy.critic is None or not policy.draws_from_all:
         raise UserError(
@@ -180,9 +186,9 @@ def choose_rule(
     values = grid or Grid()
     if policy.critic is None or policy.critic.worth is None:
         values = replace(values, scores=["q"])
-    tried = search(attempt, Rule.from_policy(policy), values)
+    tried = search(attempt, Rule.from_policy(policy), values, by)
     chosen = policy.under(**tried[0].rule._asdict())
-    return Chosen(replace(chosen, provenance={**policy.provenance, "rule_chosen": True}), tried)
+    return Chosen(replace(chosen, provenance={**policy.provenance, "rule_chosen": by}), tried)
 
 
 @ray.remote(num_cpus=1)
