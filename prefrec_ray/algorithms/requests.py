@@ -86,7 +86,7 @@ class LabelRequest:
 
     @classmethod
     def from_settings(cls, settings: TrainingSettings, dataset: PreparedDataset) -> LabelRequest | None:
-        """Return the inputs of labelling; None if labels do not look ahead, or the reward model is fine-tuned."""
+        """Return the inputs of labeling; None if labels do not look ahead, or the reward model is fine-tuned."""
         if not settings.looks_ahead:
             return None
         if not settings.uses_preferences:

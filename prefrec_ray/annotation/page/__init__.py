@@ -1,1 +1,1 @@
-"""The labelling page: annotators compare histories in a browser."""
+"""The labeling page: annotators compare histories in a browser."""
