@@ -310,11 +310,11 @@ class Policy:
                 stored.deviation,
             )
         except UserError as error:
-            line = str(error)  # errors of several files name none of them; policy.json lists their widths
+            line = str(error)  # names no file if files do not fit together; policy.json has their widths
             raise UserError(
                 line if line.startswith(str(uri)) else f"{path}: {line.removeprefix('policy: ')}"
             ) from error
-        flaw = manifest.damage(uri) if manifest.is_sealed(uri) else None  # bundles of earlier versions have no seal
+        flaw = manifest.damage(uri) if manifest.is_sealed(uri) else None  # without a seal: changed by hand
         if flaw is not None:
             raise UserError(
                 f"{uri}: {flaw}; expected the files of the bundle unchanged (after a change by hand remove"
