@@ -236,7 +236,7 @@ def test_rights_on_aws_name_what_they_allow() -> None:
 
 
 def test_every_file_opens_with_its_commands() -> None:
-    for path in [*CLUSTER.glob("*.yaml"), CLUSTER / "Dockerfile", CLUSTER / "slurm.sh"]:
+    for path in [*CLUSTER.glob("*.yaml"), *CLUSTER.glob("Dockerfile*"), CLUSTER / "slurm.sh"]:
         opening = path.read_text("utf-8").partition("\n\n")[0]
         assert re.search(r"^#   (mkdir|helm|docker|pip) ", opening, re.MULTILINE), path.name
 
