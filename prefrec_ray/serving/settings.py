@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.sources import RESERVED, FeedbackKind, ItemsTable
+from prefrec_ray.mdp.rest import RestDays
 from prefrec_ray.settings import Count, Seed, Settings, parse
 from prefrec_ray.storage.alias import beside, read_alias
 
@@ -39,6 +40,9 @@ class IncumbentSettings(Settings):
     user_features: dict[str, tuple[str, ...]] = Field(default={}, description="categories of each feature of a user")
     session_gap_minutes: Annotated[float, Field(gt=0, le=100 * 366 * 24 * 60)] = Field(
         default=30.0, description="pause that ends a session, as in `prepare`"
+    )
+    rest_days: RestDays = Field(
+        default="forever", description="days until `log_policy` draws an item again for a user, or `forever`"
     )
 
     @model_validator(mode="after")

@@ -100,6 +100,20 @@ def test_popularity_follows_positive_feedback_and_survives_restarts(tmp_path: Pa
     desk.stop()
 
 
+def test_random_items_come_again_after_the_rest_of_the_settings(tmp_path: Path) -> None:
+    settings = {**incumbent_settings(tmp_path, list(range(ITEMS))), "rest_days": 0.5}
+    point(str(tmp_path / "current"), "", canary=None)
+    desk = Desk(tmp_path / "current", tmp_path / "state", log_policy="random", incumbent=settings)
+    now, hour = 1_700_000_000_000, 3_600_000
+    first = desk.one(Recommend(user=1, k=4), now)
+    second = desk.one(Recommend(user=1, k=4), now + 11 * hour)
+    assert (sorted(first["items"] + second["items"]), second["short"]) == ([*range(ITEMS)], 2)
+    third = desk.one(Recommend(user=1, k=6), now + 12 * hour)
+    assert (sorted(third["items"]), third["short"]) == (sorted(first["items"]), 2)
+    np.testing.assert_allclose(third["propensities"], [1 / 4, 1 / 3, 1 / 2, 1])
+    desk.stop()
+
+
 def test_random_items_are_replaced_by_the_promoted_policy(tmp_path: Path) -> None:
     make_policy(items=ITEMS + 1, seed=1).save(str(tmp_path / "nights/1"))
 

@@ -27,9 +27,7 @@ def test_without_an_endpoint_there_are_no_spans(monkeypatch: pytest.MonkeyPatch)
 def test_an_endpoint_without_the_packages_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ENDPOINT, "http://localhost:4318")
     monkeypatch.setattr("prefrec_ray.errors.find_spec", lambda _: None)
-    with pytest.raises(
-        UserError, match=rf"^{ENDPOINT}: opentelemetry\S+ is not installed; install it by: .*\[traces\]"
-    ):
+    with pytest.raises(UserError, match=rf"^{ENDPOINT}: opentelemetry is not installed; install it by: .*\[traces\]"):
         span_provider()
 
 

@@ -20,7 +20,7 @@ from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
-from prefrec_ray.policy import Policy
+from prefrec_ray.policy import DETERMINISTIC, Policy
 from prefrec_ray.policy.networks.actors import DeterministicActor
 from prefrec_ray.policy.networks.layers import Mlp
 from prefrec_ray.serving.settings import MAIN, IncumbentSettings, ServeSettings
@@ -100,7 +100,8 @@ def _without_networks(settings: IncumbentSettings | None) -> Policy:
     actions = np.zeros(state.action_dim, np.float32)
     network = Mlp.from_layers([(np.zeros((state.action_dim, state.width), np.float32), actions)])
     scale = Normaliser(np.zeros(state.width), np.ones(state.width))
-    return Policy(DeterministicActor(network, actions - 1, actions + 1), state, scale, items)
+    serving = DETERMINISTIC.model_copy(update={"rest_days": settings.rest_days})
+    return Policy(DeterministicActor(network, actions - 1, actions + 1), state, scale, items, serving)
 
 
 def _key(items: ItemTable) -> str:
