@@ -121,11 +121,13 @@ def check(program: Any, name: str, config: str | None, arguments: Sequence[str])
 
 def _logs(settings: Any) -> Iterator[tuple[str, str | None]]:
     """Yield key and path of the files that a section `prepare` reads."""
+    from prefrec_ray.logs.sources import parts_of
+
     yield "prepare: key 'like'", settings.like
-    log = settings.source
-    for key, table in (("", log), ("users.", getattr(log, "users", None)), ("items.", getattr(log, "items", None))):
-        for one in _paths(getattr(table, "path", None)):  # Complete Journey has none
-            yield f"prepare: key 'source.{key}path'", one
+    for log in parts_of(settings.source):
+        for key, table in (("", log), ("users.", getattr(log, "users", None)), ("items.", getattr(log, "items", None))):
+            for one in _paths(getattr(table, "path", None)):  # Complete Journey has none
+                yield f"prepare: key 'source.{key}path'", one
 
 
 def _paths(value: str | Sequence[str] | None) -> Sequence[str]:

@@ -23,6 +23,7 @@ _NIGHTS = 10
 def nightly(config: Config) -> None:
     """Decide on the canary, or train a policy on the newest log and release it (sections prepare, train, loop)."""
     from prefrec_ray.cli.config import load_sections, parse_section
+    from prefrec_ray.logs.sources import events_of
     from prefrec_ray.nightly.run import run_night
     from prefrec_ray.nightly.work import Stages
 
@@ -37,12 +38,13 @@ def nightly(config: Config) -> None:
         )
     if loop.release != "none" and "model" not in evaluate.estimators:
         raise UserError(f"{config}: evaluate: key 'estimators': expected model, which loop.release requires")
-    if loop.release == "canary" and prepare.source.kind != "events":
+    has_events = events_of(prepare.source) is not None
+    if loop.release == "canary" and not has_events:
         raise UserError(
             f"{config}: loop: key 'release': found canary; expected promote or none with a source of kind "
             f"{prepare.source.kind}, or a source of kind events, in which arms can be compared"
         )
-    if loop.compact_days is not None and prepare.source.kind != "events":
+    if loop.compact_days is not None and not has_events:
         raise UserError(
             f"{config}: loop: key 'compact_days': found a value; expected it only with a source of kind events"
         )

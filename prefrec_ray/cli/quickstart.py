@@ -81,12 +81,14 @@ def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> Evalua
 def validate(file: Annotated[str, typer.Argument(metavar="FILE", help="YAML file or URI.")]) -> None:
     """Check every section of a YAML without running it, and the columns of its tables if they are on this machine."""
     from prefrec_ray.cli.config import load_sections, parse_section
+    from prefrec_ray.logs.sources import parts_of
 
     sections = load_sections(file)
     for name, value in sections.items():
         settings = parse_section(name, value, file)
         if name == "prepare":
-            _check_tables(settings.source)
+            for part in parts_of(settings.source):
+                _check_tables(part)
     console().print(f"{file}: well-formed (sections: {', '.join(sections)})")
 
 

@@ -73,6 +73,8 @@ class Log:
     interactions: ray.data.Dataset
     rows: int  # number of interactions; for CSV files an estimate from their size
     feedback: tuple[str, ...]  # names of the feedback columns, in the order of the state
+    user_ids: pa.DataType = field(default_factory=pa.int64)  # type of user_id: int64 or string
+    item_ids: pa.DataType = field(default_factory=pa.int64)
     feedback_kinds: Mapping[str, str] = field(default_factory=dict)  # their kinds (mdp.state); default "number"
     users: pa.Table | None = None  # user_id and one string column per feature (null: unknown)
     categories: Mapping[str, tuple[str, ...]] | None = None  # all values of a feature; None: the values that occur
@@ -81,7 +83,10 @@ class Log:
     content: Callable[[np.ndarray], Content] | None = None
     about: pa.Table | None = None  # table of items without embeddings: item_id[, title][, image], as text
     files: tuple[str, ...] = ()  # the files whose rows `order` numbers (logs.contract), for errors
-    unique_rows: bool = False  # True if equal rows (except for `order`) break the contract
+    # Of each source of a joined log, else of the log: the number of its first file, and True if equal rows (except for
+    # `order`) break the contract.
+    first_files: tuple[int, ...] = (0,)
+    unique_rows: tuple[bool, ...] = (False,)
     given_sessions: bool = False  # session_id defines sessions, not the session timeout
     has_reward: bool = False  # the log has a reward column, which is not part of the state
     has_propensity: bool = False  # the log has the logging policy's propensity of the item

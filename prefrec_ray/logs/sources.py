@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self, TypeAlias
 from zoneinfo import available_timezones
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, field_validator, model_validator
@@ -258,7 +259,35 @@ class EventsSource(Settings):
         return (self.path,) if isinstance(self.path, str) else self.path
 
 
-Source = Annotated[
-    SimulatorSource | CompleteJourneySource | KuaiRandSource | EventsSource | FilesSource | RayDataSource,
-    Field(discriminator="kind"),
-]
+_Joinable: TypeAlias = SimulatorSource | KuaiRandSource | EventsSource | FilesSource | RayDataSource
+
+
+class JoinedSource(Settings):
+    """Several logs of one platform, such as its history in files and the event log of its servers.
+
+    Where `sources` differ, the first one counts (docs/data.md). At most one is of kind `events`: it may have several
+    folders.
+    """
+
+    kind: Literal["joined"]
+    sources: Annotated[tuple[Annotated[_Joinable, Field(discriminator="kind")], ...], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def _one_event_log(self) -> Self:
+        count = sum(isinstance(source, EventsSource) for source in self.sources)
+        if count > 1:
+            raise ValueError(f"sources: found {count} of kind events; expected one, with all folders in its path")
+        return self
+
+
+Source = Annotated[_Joinable | CompleteJourneySource | JoinedSource, Field(discriminator="kind")]
+
+
+def parts_of(source: Source) -> Sequence[Source]:
+    """Return the sources that a joined source names, or a list of `source`."""
+    return source.sources if isinstance(source, JoinedSource) else [source]
+
+
+def events_of(source: Source) -> EventsSource | None:
+    """Return the event log of a source, None without one."""
+    return next((part for part in parts_of(source) if isinstance(part, EventsSource)), None)

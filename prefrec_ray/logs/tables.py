@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -62,6 +63,41 @@ def item_table(source: ItemsTable, id_type: pa.DataType, part: Part | None = Non
         return pa.table({"item_id": ids, **columns, **texts})
 
     return read_clean(check_columns(source, form)[0], source.columns, convert, part, form)
+
+
+def join_items(tables: Sequence[pa.Table], places: Sequence[str]) -> pa.Table:
+    """Return the rows (item_id, embedding) of all tables, each item once. `places` are their names in errors.
+
+    Raises `UserError` if an item has different embeddings in two tables.
+    """
+    items = tables[0]
+    for table, place in zip(tables[1:], places[1:], strict=True):
+        width, found = items["embedding"].type.list_size, table["embedding"].type.list_size
+        if found != width:
+            raise UserError(f"{place}: found embeddings of {found} numbers; expected {width} as in {places[0]}")
+        row = pc.index_in(table["item_id"], items["item_id"].combine_chunks())
+        old = table.filter(pc.is_valid(row))
+        sides = (old["embedding"], items["embedding"].take(row.drop_null()))
+        embeddings, expected = (pc.list_flatten(side).to_numpy().reshape(-1, width) for side in sides)
+        differ = np.flatnonzero((embeddings != expected).any(axis=1))
+        if len(differ):
+            item = old["item_id"][int(differ[0])]
+            raise UserError(f"{place}: item {item}: found another embedding; expected the same as in {places[0]}")
+        items = pa.concat_tables([items, table.filter(pc.is_null(row))])
+    return items
+
+
+def join_texts(tables: Sequence[pa.Table], key: str, ids: pa.Array, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
+    """Return columns of text for `ids`: of each, the value in the first table that has one, else null.
+
+    `key`: the column of ids in `tables`. A table may lack some of the columns `names`, but not all lack one.
+    """
+    columns = {}
+    for name in names:
+        of_tables = [table for table in tables if name in table.column_names]
+        found = [table[name].take(pc.index_in(ids, table[key].combine_chunks())) for table in of_tables]
+        columns[name] = pc.coalesce(*found)
+    return columns
 
 
 def _unique_ids(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: str) -> pa.ChunkedArray:

@@ -16,7 +16,7 @@ from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.guard_rails import guard_rails
 from prefrec_ray.logs.events.format import read_about
 from prefrec_ray.logs.events.segments import compact
-from prefrec_ray.logs.sources import EventsSource
+from prefrec_ray.logs.sources import EventsSource, JoinedSource, Source, events_of
 from prefrec_ray.nightly.average import average
 from prefrec_ray.nightly.check import NightCounts, Spans, count, ranges
 from prefrec_ray.nightly.settings import CanarySettings
@@ -40,9 +40,14 @@ class Stages:
     progress: Report = silent
 
     @property
+    def log(self) -> Source:
+        """Return the source of new impressions: the event log, also of a joined source; without one, all sources."""
+        return events_of(self.prepare_.source) or self.prepare_.source
+
+    @property
     def leaves_out(self) -> bool:
         """Return True for an event log: its rows cannot be repaired, so `prepare` excludes refused impressions."""
-        return isinstance(self.prepare_.source, EventsSource)
+        return isinstance(self.log, EventsSource)
 
     @property
     def digest(self) -> str:
@@ -53,35 +58,32 @@ class Stages:
     @property
     def ranges(self) -> Spans:
         """Return the possible positions in each log: rows of event logs, times of other sources."""
-        return ranges(self.prepare_.source)
+        return ranges(self.log)
 
     @property
     def logs(self) -> tuple[str, ...]:
         """Return the ids of the event logs, in their order."""
-        source = self.prepare_.source
-        return tuple(read_about(path).log_id for path in source.paths) if isinstance(source, EventsSource) else ()
+        return tuple(read_about(path).log_id for path in self.log.paths) if isinstance(self.log, EventsSource) else ()
 
     def count(self, spans: Spans) -> NightCounts:
         """Count the impressions in one pass over the log."""
         runtime.start_ray()
         with step(self.progress, "check the log"):
-            return count(self.prepare_.source, self.prepare_.seed, spans)
+            return count(self.log, self.prepare_.seed, spans)
 
     def compare(self, canary: Canary, bundle: str, settings: CanarySettings) -> CanaryComparison | None:
         """Compare the canary, whose policy is `bundle`, with the current policy in the event logs."""
-        source, rails = self.prepare_.source, guard_rails(self.evaluate_.guard_rails)
-        assert isinstance(source, EventsSource)
+        log, rails = self.log, guard_rails(self.evaluate_.guard_rails)
+        assert isinstance(log, EventsSource)
         with step(self.progress, "compare the canary"):
             items = Policy.load(bundle).items if rails else None
-            return compare_canary(source.paths, canary.arm, self.train_.task, rails, settings.days, items=items)
+            return compare_canary(log.paths, canary.arm, self.train_.task, rails, settings.days, items=items)
 
     def prepare(self, dataset: str, without: Spans) -> None:
         """Run `prefrec prepare`."""
         settings = self.prepare_
-        if isinstance(settings.source, EventsSource):
-            source = settings.source.model_copy(update={"without": without})
-            settings = settings.model_copy(update={"source": source})
-        prepare(settings, dataset, self.progress)
+        source = _excluding(settings.source, without)
+        prepare(settings.model_copy(update={"source": source}), dataset, self.progress)
 
     def train(self, dataset: str, run: str, current: str | None) -> None:
         """Run `prefrec train`, from the last checkpoint if there is one.
@@ -113,6 +115,14 @@ class Stages:
 
     def compact(self, before: float) -> None:
         """Compact event logs."""
-        if isinstance(self.prepare_.source, EventsSource):
-            for path in self.prepare_.source.paths:
+        if isinstance(self.log, EventsSource):
+            for path in self.log.paths:
                 compact(path, before)
+
+
+def _excluding(source: Source, without: Spans) -> Source:
+    """Return the source without impressions at these positions of its event log, if it has one."""
+    if isinstance(source, JoinedSource):
+        parts = tuple(_excluding(part, without) for part in source.sources)
+        return source.model_copy(update={"sources": parts})
+    return source.model_copy(update={"without": without}) if isinstance(source, EventsSource) else source

@@ -60,6 +60,28 @@ def test_each_step_runs_its_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ]
 
 
+def test_a_night_of_a_joined_source_counts_and_excludes_only_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Any, ...]] = []
+    for stage in ("prepare", "compact", "count"):
+        monkeypatch.setattr(work, stage, lambda *given, stage=stage: calls.append((stage, *given)))
+    monkeypatch.setattr(work.runtime, "start_ray", lambda: None)
+    history = {"kind": "files", "path": "a.csv", "user": "u", "item": "i", "time": "t"}
+    sources = [history, {"kind": "events", "path": ["one", "two"]}]
+    settings = PrepareSettings.model_validate({"source": {"kind": "joined", "sources": sources}})
+    stages = Stages(settings, TrainSettings(), EvaluateSettings(), "loop.yaml", lambda *_: None)
+    assert stages.leaves_out
+    assert len(stages.ranges) == 2
+    stages.count(stages.ranges)
+    stages.prepare("dataset", ((3, 9),))
+    stages.compact(7.0)
+    (_, counted, *_), (_, prepared, *_), *compacted = calls
+    assert counted == settings.source.sources[1]
+    assert prepared.source.sources[0] == settings.source.sources[0]
+    assert prepared.source.sources[1].without == ((3, 9),)
+    assert prepared.source.sources[1].paths == ("one", "two")
+    assert [call[1] for call in compacted] == ["one", "two"]
+
+
 @pytest.mark.parametrize(("effect", "decision"), [(3.0, "promote"), (1 / 3, "withdraw"), (1.0, "extend")])
 def test_a_look_at_the_log_of_a_server_decides_by_its_users(tmp_path: Path, effect: float, decision: str) -> None:
     """Users come back every 12 hours before the canary, and `effect` times as often with it."""

@@ -1,7 +1,7 @@
 """Conversion of a log's rows to impressions: rows that break the contract are refused, others are dropped.
 
-These rules need all rows of a user: no interaction twice, no unknown item. Rules about a single row are checked when it
-is read (logs/log.py).
+These rules need all rows of a user: no interaction twice, also in two sources; no unknown item. Rules about a single
+row are checked when it is read (logs/log.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from prefrec_ray.logs.contract import BadRows, Part, Place, SideFiles, place_of
 from prefrec_ray.logs.log import Log
 from prefrec_ray.mdp.items import ItemTable
 
-DUPLICATES, UNKNOWN_ITEMS = REASONS = ("duplicates", "unknown_items")
+DUPLICATES, IN_TWO_SOURCES, UNKNOWN_ITEMS = REASONS = ("duplicates", "in_two_sources", "unknown_items")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,9 @@ class RowRules:
 
     side: SideFiles
     files: tuple[str, ...] = ()  # of the log, by number
-    unique_rows: bool = False  # True if a row that equals an earlier one breaks the contract
+    # Of each source: the number of its first file, and True if a row that equals an earlier one breaks the contract.
+    first_files: tuple[int, ...] = (0,)
+    unique_rows: tuple[bool, ...] = (False,)
     known_items: list[ray.ObjectRef] | None = None  # the item ids (pa.Array) that may occur; None: any
     refuse_unknown: bool = False  # True if a row of an unknown item breaks the contract, else it is dropped
 
@@ -46,6 +48,7 @@ class RowRules:
         return cls(
             side,
             log.files,
+            log.first_files,
             log.unique_rows,
             known_items=None if known is None else [ray.put(known)],
             refuse_unknown=items is None,
@@ -55,11 +58,17 @@ class RowRules:
         """Return the impressions of a bucket, without `row_hash`, and the number of dropped rows by reason."""
         dropped = dict.fromkeys(REASONS, 0)
         with self.side.part(f"bucket-{bucket:05d}") as part:
-            if self.unique_rows:
+            if any(self.unique_rows):
+                source = self._source(rows)
+                equal = equal_rows(rows.append_column("source", pa.array(source)))
                 expected = "each interaction once (source.duplicates: keep allows more)"
-                rows = self._refuse(rows, equal_rows(rows), part, "", "the same as an earlier row", expected)
+                bad = equal & np.array(self.unique_rows)[source]
+                rows = self._refuse(rows, bad, part, "", "the same as an earlier row", expected)
             if "row_hash" in rows.column_names:
-                rows, dropped[DUPLICATES] = _without(equal_rows(rows), rows.drop_columns(["row_hash"]))
+                equal = equal_rows(rows) & pc.is_valid(rows["row_hash"]).to_numpy()
+                rows, dropped[DUPLICATES] = _without(equal, rows.drop_columns(["row_hash"]))
+            if len(self.first_files) > 1:
+                rows, dropped[IN_TWO_SOURCES] = _without(in_earlier_source(rows, self._source(rows)), rows)
             if self.known_items is not None:
                 (known,) = ray.get(self.known_items)
                 if pa.types.is_integer(rows["item_id"].type) != pa.types.is_integer(known.type):
@@ -72,6 +81,11 @@ class RowRules:
                 else:
                     rows, dropped[UNKNOWN_ITEMS] = _without(unknown, rows)
         return rows, dropped
+
+    def _source(self, rows: pa.Table) -> np.ndarray:
+        """Return the number of the source of each row, int64 [N] from 0."""
+        number, _ = place_of(rows["order"].to_numpy())
+        return np.searchsorted(self.first_files, number, side="right") - 1
 
     def _refuse(self, rows: pa.Table, bad: np.ndarray, part: Part, column: str, found: str, expected: str) -> pa.Table:
         if not bad.any():
@@ -102,3 +116,14 @@ def equal_rows(rows: pa.Table) -> np.ndarray:
         first = suspects.group_by(keys, use_threads=False).aggregate([("order", "min")])["order_min"]
         result[candidates] = ~pc.is_in(suspects["order"], first.combine_chunks()).to_numpy()
     return result
+
+
+def in_earlier_source(rows: pa.Table, source: np.ndarray) -> np.ndarray:
+    """Return a mask of rows whose user, item and time are also in an earlier source. Sorted by user and time."""
+    begins = changes(codes(rows["user_id"])) | changes(rows["timestamp"].to_numpy())
+    moment = np.cumsum(begins)
+    key = np.stack([moment, codes(rows["item_id"])], axis=1)
+    _, group = np.unique(key, axis=0, return_inverse=True)
+    first = np.full(len(rows), len(rows))
+    np.minimum.at(first, group, source)
+    return source > first[group]

@@ -26,7 +26,7 @@ from prefrec_ray.logs.events.format import ITEMS, About, Kind, read_about
 from prefrec_ray.logs.events.segments import first_row, list_segments, read_tables
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.sources import EventsSource
-from prefrec_ray.logs.tables import content_of, item_table
+from prefrec_ray.logs.tables import content_of, item_table, join_items
 from prefrec_ray.storage.parquet import read_sealed
 
 _LOG = logging.getLogger(__name__)
@@ -90,6 +90,8 @@ def open_events(source: EventsSource, only: Sequence[Span] | None = None) -> Log
         rows=summary.requests,
         feedback=about.feedback,
         feedback_kinds=about.feedback_kinds,
+        user_ids=pa.string() if summary.column == "user" else pa.int64(),
+        item_ids=about.columns.field("items").type.value_type,
         users=summary.table() if about.user_features else None,
         categories=about.user_features,
         items=items,
@@ -162,23 +164,8 @@ class LogSummary:
 
 def _items(folders: Sequence[str]) -> pa.Table:
     """Return the items of all logs. Raises `UserError` if an item has different embeddings in two logs."""
-    items = read_sealed(storage.join(folders[0], ITEMS)).select(["item_id", "embedding"])
-    for folder in folders[1:]:
-        table = read_sealed(storage.join(folder, ITEMS)).select(items.column_names)
-        row = pc.index_in(table["item_id"], items["item_id"].combine_chunks())
-        old = table.filter(pc.is_valid(row))
-        width = items["embedding"].type.list_size
-        sides = (old["embedding"], items["embedding"].take(row.drop_null()))
-        embeddings, expected = (pc.list_flatten(side).to_numpy().reshape(-1, width) for side in sides)
-        differ = np.flatnonzero((embeddings != expected).any(axis=1))
-        if len(differ):
-            item = old["item_id"][int(differ[0])]
-            raise UserError(
-                f"{storage.join(folder, ITEMS)}: item {item}: found another embedding; expected the same as in"
-                f" {folders[0]}"
-            )
-        items = pa.concat_tables([items, table.filter(pc.is_null(row))])
-    return items
+    files = [storage.join(folder, ITEMS) for folder in folders]
+    return join_items([read_sealed(file).select(["item_id", "embedding"]) for file in files], files)
 
 
 def _read_fragments(

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefrec_ray.dataset.prepare import rows as rows_module
-from prefrec_ray.dataset.prepare.rows import RowRules, equal_rows
+from prefrec_ray.dataset.prepare.rows import RowRules, equal_rows, in_earlier_source
 from prefrec_ray.dataset.prepare.run import _check_like
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import SideFiles
@@ -43,6 +43,19 @@ def test_all_but_the_first_of_equal_rows_are_repeated(count: int, seed: int) -> 
     np.testing.assert_array_equal(equal_rows(table), frame.duplicated())
 
 
+@settings(deadline=None, max_examples=60)
+@given(count=st.integers(0, 60), seed=st.integers(0, 10**6))
+def test_rows_that_an_earlier_source_has_are_found(count: int, seed: int) -> None:
+    frame = rows_of(count, seed)
+    source = np.random.default_rng(seed).integers(0, 3, count)
+    keys = list(zip(frame.user_id, frame.item_id, frame.timestamp, strict=True))
+    expected = [
+        any(keys[other] == keys[row] and source[other] < source[row] for other in range(count)) for row in range(count)
+    ]
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    np.testing.assert_array_equal(in_earlier_source(table, source), np.array(expected, bool))
+
+
 def test_what_is_dropped_is_counted(ray_session: None, tmp_path: Path) -> None:
     side = SideFiles(str(tmp_path), keep_rows=False)
     frame = rows_of(60, seed=1)
@@ -50,14 +63,18 @@ def test_what_is_dropped_is_counted(ray_session: None, tmp_path: Path) -> None:
     table = pa.Table.from_pandas(frame, preserve_index=False)
     rows, dropped = RowRules(side, known_items=[ray.put(pa.array([0, 2]))])(table, 0)
     unique = frame[~frame.duplicated([name for name in frame if name != "order"])]
-    assert dropped == {"duplicates": 60 - len(unique), "unknown_items": int((unique.item_id == 1).sum())}
-    assert min(dropped.values()) > 0
+    assert dropped == {
+        "duplicates": 60 - len(unique),
+        "in_two_sources": 0,
+        "unknown_items": int((unique.item_id == 1).sum()),
+    }
+    assert min(dropped["duplicates"], dropped["unknown_items"]) > 0
     assert rows["item_id"].to_pylist() == unique[unique.item_id != 1].item_id.tolist()
     assert "row_hash" not in rows.column_names
     assert side.reasons() == []
     assert RowRules(side)(table.drop_columns(["row_hash"]), 0) == (
         table.drop_columns(["row_hash"]),
-        {"duplicates": 0, "unknown_items": 0},
+        {"duplicates": 0, "in_two_sources": 0, "unknown_items": 0},
     )
 
 
