@@ -19,7 +19,7 @@ from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.mdp.state import StateDefinition, UserFeatures
 from prefrec_ray.mdp.tracker import StateTracker
-from prefrec_ray.policy.distribution import Distribution, Drawn, Exclude, excluded_items
+from prefrec_ray.policy.distribution import Candidates, Distribution, Drawn, Exclude, excluded_items
 from prefrec_ray.policy.networks.actors import Actor, Density, DeterministicActor, GaussianActor
 from prefrec_ray.policy.networks.bundled import SCHEMA_VERSION, Description, load_actor, save_actor
 from prefrec_ray.policy.networks.critic import Critic
@@ -224,11 +224,18 @@ class Policy:
         excluded: ExcludedItems | None,
         seed: int | None,
         recent: np.ndarray | None = None,
+        among: Candidates | None = None,
     ) -> Drawn:
-        """Draw items as `serve`, in rows of the item table."""
+        """Draw items as `serve`, in rows of the item table.
+
+        `among`: candidates with priors, for one state, without excluded items (`Distribution.draw_among`).
+        """
         nearest = self.serving.candidates == "nearest"
         actions = self._propose(states) if nearest else self._checked(states)
-        return self._distribution.draw(states, actions, k, excluded, np.random.default_rng(seed), recent)
+        rng = np.random.default_rng(seed)
+        if among is not None:
+            return self._distribution.draw_among(states, actions, among, k, rng, recent)
+        return self._distribution.draw(states, actions, k, excluded, rng, recent)
 
     def left(self, excluded: ExcludedItems) -> np.ndarray:
         """Return the number of items that are not excluded in each state, int64 [n]."""
@@ -310,11 +317,11 @@ class Policy:
                 stored.deviation,
             )
         except UserError as error:
-            line = str(error)  # names no file if files do not fit together; policy.json has their widths
+            line = str(error)  # errors of several files name none of them; policy.json lists their widths
             raise UserError(
                 line if line.startswith(str(uri)) else f"{path}: {line.removeprefix('policy: ')}"
             ) from error
-        flaw = manifest.damage(uri) if manifest.is_sealed(uri) else None  # without a seal: changed by hand
+        flaw = manifest.damage(uri) if manifest.is_sealed(uri) else None  # bundles of earlier versions have no seal
         if flaw is not None:
             raise UserError(
                 f"{uri}: {flaw}; expected the files of the bundle unchanged (after a change by hand remove"

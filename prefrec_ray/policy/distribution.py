@@ -30,6 +30,13 @@ class Drawn(NamedTuple):
     propensities: np.ndarray
 
 
+class Candidates(NamedTuple):
+    """Items that may be drawn in one state: rows of the item table, int64 [m], each once, and their log priors [m]."""
+
+    rows: np.ndarray
+    prior: np.ndarray
+
+
 @dataclass(frozen=True)
 class Distribution:
     """Distribution over `items` under the rule `serving`, by the scores of `scorer` (None: by distance to an action).
@@ -81,6 +88,44 @@ class Distribution:
             return Drawn(np.empty((0, k), np.int64), np.empty((0, k)))
         return Drawn(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
+    def draw_among(
+        self,
+        state: np.ndarray,
+        action: np.ndarray,
+        candidates: Candidates,
+        k: int,
+        rng: np.random.Generator,
+        recent: np.ndarray | None = None,
+    ) -> Drawn:
+        """Draw k of m candidates in one `state` [1, S]; `action` [1, A] is the actor's action.
+
+        The prior of an item, for example the log score of a retriever, is added to its log weight:
+
+            w(i) = score(i) / scale - penalties(i) + prior(i)
+
+        Under `sample` the propensity of an item is exp(w) as a share of the sum over the candidates that are left at
+        its position. `best` draws the largest w. With `nearest`, the `count` candidates nearest to the action are
+        weighted; if `count` is 1, priors have no effect. Raises `UserError` if k is not between 1 and m.
+        """
+        rows, prior = candidates
+        if not 1 <= k <= len(rows):
+            raise UserError(f"found k = {k}; expected 1 to {len(rows)}, the number of candidates")
+        chosen = np.require(state, dtype=np.float32, requirements=["C", "W"])
+        if self.serving.candidates == "nearest":
+            count = min(self.serving.count, len(rows))
+            away = np.square(self.items.embeddings[rows] - action).sum(axis=1)
+            near = smallest(away[None], max(k, count))
+            return self._of_nearest(chosen, rows[near], k, count, rng, recent, prior[near[:, :count]])
+        weighed = (
+            self._weigh(chosen, recent=recent)[0][:, rows] if self._exact else self._weigh.among(chosen, rows, recent)
+        )
+        logits = weighed.astype(np.float64) + prior
+        if self.serving.rule == "best":
+            columns, known = smallest(-logits, k), np.ones((1, k))
+        else:
+            columns, known = plackett_luce(logits, k, rng)
+        return Drawn(rows[columns], known)
+
     @property
     def _scored(self) -> int:
         """Return the number of items that are scored for one state and position."""
@@ -113,26 +158,26 @@ class Distribution:
             alike = np.flatnonzero(counts == count)
             excluded = None if out is None else out.take(alike)
             seen = None if recent is None else recent[alike]
-            part = self._nearest(states[alike], actions[alike], k, int(count), excluded, rng, seen)
+            near = self.items.nearest(actions[alike], max(k, int(count)), excluded)
+            part = self._of_nearest(states[alike], near, k, int(count), rng, seen)
             drawn.rows[alike], drawn.propensities[alike] = part
         return drawn
 
-    def _nearest(
+    def _of_nearest(
         self,
         states: np.ndarray,
-        actions: np.ndarray,
+        near: np.ndarray,
         k: int,
         count: int,
-        out: ExcludedItems | None,
         rng: np.random.Generator,
         recent: np.ndarray | None,
+        prior: np.ndarray | float = 0.0,
     ) -> Drawn:
-        """Draw from the `count` candidates nearest to the action, then take the next nearest items."""
-        near = self.items.nearest(actions, max(k, count), out)
+        """Draw from the first `count` of the items `near` [n, max(k, count)] to the action, then take the next ones."""
         if count == 1 or self.scorer is None:
             return Drawn(near[:, :k], np.ones((len(states), k)))
         candidates, wanted = near[:, :count], min(k, count)
-        logits, _ = self._weigh(states, candidates, recent)
+        logits = self._weigh(states, candidates, recent)[0] + prior
         if self.serving.rule == "best":
             columns, known = smallest(-logits, wanted), np.ones((len(states), wanted))
         else:

@@ -2,8 +2,8 @@
 
 Q(s, .) is a smooth function of an embedding, and expensive to compute for thousands of items per state. A cubic radial
 basis function with a linear tail (Duchon 1977, "Splines minimizing rotation-invariant semi-norms in Sobolev spaces")
-through the scores of the landmarks gives the scores of all items as a product with one matrix. The matrix depends only
-on embeddings, so that items come and go without training.
+through the scores of the landmarks gives the scores of all other items. It depends only on embeddings, so that items
+come and go without training.
 """
 
 from __future__ import annotations
@@ -18,14 +18,23 @@ from prefrec_ray.mdp.cells import Cells
 ALL_SCORED = 512
 #: Least number of landmarks, and the factor of the width of an embedding, whose tail takes one landmark per axis.
 _LEAST, _PER_AXIS = 128, 4
+#: Largest rounding error, as a share of the scores, with which float32 is used: it takes half of the time of float64.
+_ROUNDING = 1e-4
+#: Items of one pass, whose distances to the landmarks fit in the cache.
+_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
 class Landmarks:
-    """Items `rows` int64 [L], and the `weights` float32 [L, I] from their scores to the scores of all items."""
+    """Items `rows` int64 [L] with `embeddings` [L, A], whose type is the precision of `interpolate`.
+
+    `solution` float64 [L + A + 1, L] maps the scores of the landmarks to the coefficients of the spline: one for the
+    cube of the distance to each landmark, the constant, and the slopes.
+    """
 
     rows: np.ndarray
-    weights: np.ndarray
+    embeddings: np.ndarray
+    solution: np.ndarray
 
     @classmethod
     def from_embeddings(cls, embeddings: np.ndarray) -> Landmarks | None:
@@ -39,16 +48,39 @@ class Landmarks:
         rows = rows[np.sort(np.unique(embeddings[rows], axis=0, return_index=True)[1])]
         own, size = embeddings[rows].astype(np.float64), len(rows)
         equations = np.zeros((size + width + 1, size + width + 1))
-        equations[:size] = _basis(own, own)
+        equations[:size] = np.concatenate([_cubes(own, own), np.ones((size, 1)), own], axis=1)
         equations[size:, :size] = equations[:size, size:].T
         # The pseudo-inverse also solves for embeddings in a subspace, whose tail is not unique.
-        weights = _basis(embeddings, own) @ np.linalg.pinv(equations, hermitian=True)[:, :size]
-        return cls(rows, np.ascontiguousarray(weights.T, np.float32))
+        solution = np.linalg.pinv(equations, hermitian=True)[:, :size]
+        # Close landmarks have large coefficients of opposite signs, which float32 would round.
+        rounding = np.finfo(np.float32).eps * np.linalg.norm(solution[:size], 2) * equations[:size, :size].max()
+        return cls(rows, own.astype(np.float32 if rounding <= _ROUNDING else np.float64), solution)
+
+    def interpolate(self, scores: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
+        """Return the scores float32 [n, m] of items with `embeddings` [m, A], from `scores` [n, L] of the landmarks."""
+        coefficients = (self.solution @ scores.T).astype(self.embeddings.dtype)
+        cubic, constant, linear = np.split(coefficients, [len(self.rows), len(self.rows) + 1])
+        scored = np.empty((len(embeddings), len(scores)), np.float32)
+        for start in range(0, len(embeddings), _AT_ONCE):
+            part = embeddings[start : start + _AT_ONCE].astype(self.embeddings.dtype, copy=False)
+            scored[start : start + _AT_ONCE] = _cubes(part, self.embeddings) @ cubic + part @ linear + constant
+        return np.ascontiguousarray(scored.T)
 
 
-def _basis(embeddings: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """Return the basis functions of the items [n, A] at L landmarks, float64 [n, L + A + 1]."""
-    from scipy.spatial.distance import cdist  # on demand: small catalogues have no landmarks
-
-    one = np.ones((len(embeddings), 1))
-    return np.concatenate([cdist(embeddings, landmarks) ** 3, one, embeddings], axis=1)
+def _cubes(embeddings: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """Return the cubes of the Euclidean distances of the items [n, A] to L landmarks, [n, L]."""
+    # |e|^2 - 2 e.l + |l|^2 as one product: two sums over n x L numbers would take as long again.
+    left = [
+        embeddings,
+        np.square(embeddings).sum(axis=1, keepdims=True),
+        np.ones((len(embeddings), 1), embeddings.dtype),
+    ]
+    right = [
+        -2 * landmarks,
+        np.ones((len(landmarks), 1), landmarks.dtype),
+        np.square(landmarks).sum(axis=1, keepdims=True),
+    ]
+    squares = np.concatenate(left, axis=1) @ np.concatenate(right, axis=1).T
+    np.maximum(squares, 0, out=squares)  # rounding
+    squares *= np.sqrt(squares)
+    return squares

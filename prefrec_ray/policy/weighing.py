@@ -15,7 +15,7 @@ from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.mdp.state import StateDefinition
-from prefrec_ray.policy.landmarks import Landmarks
+from prefrec_ray.policy.landmarks import ALL_SCORED, Landmarks
 
 #: Preferred half-life, in impressions, of the running mean with which an item is compared.
 HALF_LIFE = 32.0
@@ -91,9 +91,36 @@ class Weighing:
         given, it comes from these items.
         """
         scores = self._scores(states, rows)
+        scale = self._scale(scores) if scale is None else scale
+        return self._log_weights(states, scores, scale, rows, recent), scale
+
+    def among(self, states: np.ndarray, rows: np.ndarray, recent: np.ndarray | None = None) -> np.ndarray:
+        """Return the log weights [n, m] of the candidates `rows` [m] from a large catalogue.
+
+        The scale of scores comes from the landmarks, so that it does not depend on the candidates. More than
+        `ALL_SCORED` candidates have interpolated scores.
+        """
+        landmarks = self._landmarks
+        if landmarks is None:
+            return self(states, rows, recent)[0]
+        of_landmarks = self._score(states, landmarks.embeddings.astype(np.float32))
+        scale = self._scale(self._with_effects(of_landmarks, landmarks.rows))
+        if len(rows) <= ALL_SCORED:
+            return self(states, rows, recent, scale)[0]
+        scores = self._with_effects(landmarks.interpolate(of_landmarks, self.items.embeddings[rows]), rows)
+        return self._log_weights(states, scores, scale, rows, recent)
+
+    def _log_weights(
+        self,
+        states: np.ndarray,
+        scores: np.ndarray,
+        scale: np.ndarray,
+        rows: np.ndarray | None,
+        recent: np.ndarray | None,
+    ) -> np.ndarray:
+        """Return the scores [n, k] of the items in `rows` in units of `scale` [n, 1], minus penalties."""
         if not np.isfinite(scores).all():
             raise UserError("policy: found a score that is not finite; expected networks and states of usual size")
-        scale = self._scale(scores) if scale is None else scale
         logits = scores / scale
         if self.scorer.standardised:
             temperature = float(self.serving.temperature)
@@ -104,19 +131,27 @@ class Weighing:
                 items, window = self._every if rows is None else rows, int(self.serving.repetition_window)
                 counts = repetitions(recent, self.items.kinds, items, window)
                 logits -= np.float32(float(self.serving.repetition) / temperature) * counts
-        return logits, scale
+        return logits
 
     def _scores(self, states: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
         """Return the scores [n, k] of the items in `rows`."""
         landmarks = self._landmarks if rows is None else None
-        candidates = self._embeddings(rows if landmarks is None else landmarks.rows)
+        if landmarks is None:
+            scores = self._score(states, self._embeddings(rows))
+        else:
+            scores = self._score(states, landmarks.embeddings.astype(np.float32)) @ self._interpolation
+        return self._with_effects(scores, rows)
+
+    def _score(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        """Return the scores [n, k] of k items by their embeddings: [n, k, A], or [k, A] for all states."""
         of_each = candidates if candidates.ndim == 3 else np.broadcast_to(candidates, (len(states), *candidates.shape))
-        scores = self.scorer.scores(states, of_each)
-        if landmarks is not None:
-            scores = scores @ landmarks.weights
-        if self._effects is not None:
-            scores = scores + (self._effects if rows is None else self._effects[rows])
-        return scores
+        return self.scorer.scores(states, of_each)
+
+    def _with_effects(self, scores: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
+        """Return the scores [n, k] of the items in `rows`, plus the effects of their kinds."""
+        if self._effects is None:
+            return scores
+        return scores + (self._effects if rows is None else self._effects[rows])
 
     def _embeddings(self, rows: np.ndarray | None) -> np.ndarray:
         """Return the embeddings of the items in `rows`; of all items without a copy, as every request needs them."""
@@ -141,3 +176,9 @@ class Weighing:
     def _landmarks(self) -> Landmarks | None:
         """Return the landmarks; None if all items are scored. A density costs less than the interpolation."""
         return Landmarks.from_embeddings(self.items.embeddings) if self.scorer.standardised else None
+
+    @cached_property
+    def _interpolation(self) -> np.ndarray:
+        """Return the matrix float32 [L, I] from the scores of the landmarks to the scores of all items."""
+        assert self._landmarks is not None
+        return self._landmarks.interpolate(np.eye(len(self._landmarks.rows)), self.items.embeddings)

@@ -393,7 +393,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("fuzz") / "policy"
     make_policy(critic=read_by_answers(make_critic(3)), serving=nearest(7)).save(str(folder))
-    (folder / "manifest.json").unlink()  # as after a change by hand
+    (folder / "manifest.json").unlink()  # as of an earlier version
     return folder, json.loads((folder / "policy.json").read_text())
 
 
