@@ -19,15 +19,15 @@ from starlette.types import Receive, Scope, Send
 
 from prefrec_ray.serving.clients import Clients
 from prefrec_ray.serving.folder.opened import Opened
-from prefrec_ray.serving.requests.bodies import DeleteItems, Feedback, PutItems, Recommend, parse
+from prefrec_ray.serving.requests.bodies import DeleteItems, PutItems, parse, parse_feedback, parse_recommend
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.serving.traces import span_provider, traced
 from prefrec_ray.web.problems import Headers, Problem, answer_of, as_get, check_body, check_host, check_origin, limited
 from prefrec_ray.web.run import check_address, listening, run_app, url_of
 
-#: Most bytes of the body of an HTTP request, and of one that adds items.
-_MOST_BYTES, _MOST_BYTES_OF_ITEMS = 1 << 17, 1 << 24
+#: Most bytes of the body of an HTTP request; more for candidates, and for embeddings of items.
+_MOST_BYTES, _MOST_BYTES_OF = 1 << 17, {"/recommend": 1 << 20, "/items": 1 << 24}
 #: Variables of the environment: a token with all rights, and the path of a file of clients.
 TOKEN, CLIENTS = "PREFREC_SERVE_TOKEN", "PREFREC_SERVE_CLIENTS"
 #: Paths and their methods; `HEAD` is replied to like `GET`.
@@ -140,9 +140,9 @@ async def reply_to(server: Server, method: str, path: str, body: bytes) -> Respo
     check_route(method, path)
     match method, path:
         case _, "/recommend":
-            return _json((await server.do(parse(Recommend, body))).body)
+            return _json((await server.do(parse_recommend(body))).body)
         case _, "/feedback":
-            return _json((await server.do(parse(Feedback, body))).body)
+            return _json((await server.do(parse_feedback(body))).body)
         case "PUT", "/items":
             return _json(await server.put_items(parse(PutItems, body)))
         case "DELETE", "/items":
@@ -176,7 +176,7 @@ def check_request(scope: Scope, clients: Clients | None, caller: Caller) -> int:
     Raises `Problem` if no client has the token, if the client lacks the right, if a page of another site sent it, if
     its body is too large, and if its content type is not JSON.
     """
-    most = _MOST_BYTES_OF_ITEMS if scope["path"] == "/items" else _MOST_BYTES
+    most = _MOST_BYTES_OF.get(scope["path"], _MOST_BYTES)
     headers = dict(scope["headers"])
     if scope["path"] != "/healthz":
         if clients is None:

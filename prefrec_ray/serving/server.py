@@ -169,8 +169,10 @@ class Server:
             # Take commands that arrived at the same time. Waiting for more would slow down a few HTTP requests and not
             # speed up many, since these arrive while this batch is written.
             await asyncio.sleep(0)
-            while len(batch) < COMMIT and not self._waiting.empty():
+            rows = len(batch[0][0].parts)
+            while rows < COMMIT and not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())
+                rows += len(batch[-1][0].parts)
             batch = [(command, future) for command, future in batch if not future.done()]
             replies: Sequence[Reply | Problem]
             try:
@@ -191,12 +193,13 @@ class Server:
         async with self._turn:
             replies = await self._written(commands)
         for reply in replies:
-            if isinstance(reply, Reply) and reply.outcome:
-                self.metrics.feedback.labels(reply.outcome).inc()
-            elif isinstance(reply, Reply):
-                self.metrics.recommended.labels(reply.arm).inc()
-                if "short" in reply.body:
-                    self.metrics.short.labels(reply.arm).inc()
+            for part in (reply.parts or [reply]) if isinstance(reply, Reply) else ():
+                if part.outcome:
+                    self.metrics.feedback.labels(part.outcome).inc()
+                else:
+                    self.metrics.recommended.labels(part.arm).inc()
+                    if "short" in part.body:
+                        self.metrics.short.labels(part.arm).inc()
         if self.state.next - self._saved >= self.state.settings.snapshot_events:
             self._saved = self.state.next
             self._spawn(self._save())

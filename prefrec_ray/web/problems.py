@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
@@ -32,6 +33,15 @@ class Problem(Exception):
         """Return the members of the JSON object. The type `about:blank` means: only the status defines the problem."""
         title = HTTPStatus(self.status).phrase
         return {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail}
+
+
+@contextmanager
+def within(prefix: str) -> Iterator[None]:
+    """Put `prefix`, the key of an entry in a list, before the detail of a problem."""
+    try:
+        yield
+    except Problem as problem:
+        raise Problem(problem.status, prefix + problem.detail, problem.headers) from problem
 
 
 def of_validation(error: ValidationError, model: type[BaseModel]) -> Problem:

@@ -143,3 +143,22 @@ def test_random_items_are_replaced_by_the_promoted_policy(tmp_path: Path) -> Non
         leave_out="nothing",
         incumbent=settings,
     )
+
+
+def test_candidates_pins_and_exclusions_keep_propensities_exact(tmp_path: Path) -> None:
+    desk = begun(tmp_path, "popularity")
+    for user in range(3):
+        desk.one(Feedback(event_id="own", user=user, item=2, feedback={"like": 1.0}))
+    candidates = [(0, 0.5), (2, -0.5), (3, 0.0), (5, 1.0), (77, 0.0)]
+    allowed = {0: np.exp(0.5), 2: 4 * np.exp(-0.5), 5: np.exp(1.0)}
+    for user in range(20):
+        body = desk.one(Recommend(user=user, k=4, candidates=candidates, exclude=[3], pins=[(1, 4)]))
+        first, pinned, *rest = body["items"]
+        assert (pinned, body["propensities"].pop(1), body["unknown"]) == (4, None, 1)
+        np.testing.assert_allclose(body["propensities"], chances(allowed, [first, *rest]))
+
+
+def test_pins_are_placed_among_items_of_the_platform(tmp_path: Path) -> None:
+    desk = begun(tmp_path, "incumbent")
+    body = desk.one(Recommend(user=1, k=3, incumbent=[3, 4, 5, 2], pins=[(0, 4)]))
+    assert (body["items"], body["propensities"]) == ([4, 3, 5], [None] * 3)

@@ -20,7 +20,7 @@ from prefrec_ray.storage import seal
 FILE, SEGMENTS, ITEMS = "log.json", "events", "items.parquet"
 SUFFIX = ".arrow"
 SCHEMA_VERSION = 2
-#: The most recommendations of a group commit.
+#: Rows of recommendations and feedback from which a group commit takes no further request.
 COMMIT = 32
 
 

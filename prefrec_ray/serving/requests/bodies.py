@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from prefrec_ray.serving.state.counted_feedback import MOST
-from prefrec_ray.web.problems import of_validation
+from prefrec_ray.web.problems import Problem, of_validation
 
 #: The end of the year 2099, ms.
 LAST_TIME = 4_102_444_800_000
@@ -26,6 +28,12 @@ Id = Whole | Text
 Time = Annotated[int, Field(ge=0, le=LAST_TIME, strict=True)]
 # The limit keeps squares of numbers and their running sums finite in float32.
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e12, le=1e12)]
+# exp(-1000) is 0 next to exp(0): wider priors would change nothing.
+Prior = Annotated[float, Field(allow_inf_nan=False, ge=-1e3, le=1e3)]
+Dwell = Annotated[float, Field(ge=0, le=3.1e12, allow_inf_nan=False)]
+Values = Annotated[dict[Text, Number], Field(max_length=64)]
+Position = Annotated[int, Field(ge=0, lt=MOST, strict=True)]
+_Candidates = Field(max_length=10_000, fail_fast=True)
 
 
 class _Body(BaseModel):
@@ -35,15 +43,45 @@ class _Body(BaseModel):
 class Recommend(_Body):
     """POST /recommend. `timestamp` is by default the server's clock. `features` describe the user and are stored.
 
-    `incumbent`: the items that the platform's own recommender would show, first k of them, for users without a policy.
+    `candidates`: the items that may be drawn, each with a prior that is added to its log weight (`draw_among` in
+    policy/distribution.py) if the list has pairs. `pins`: positions, from 0, and the items that are placed there.
+    `blocks`: values of kinds of items, whose items are excluded. `incumbent`: the items that the platform's own
+    recommender would show, first k of them, for users without a policy.
     """
 
     user: Id
     k: Annotated[int, Field(ge=1, le=MOST, strict=True)] = 10
     exclude: Annotated[list[Id], Field(max_length=4096, fail_fast=True)] = []
+    candidates: Annotated[list[Id], _Candidates] | Annotated[list[tuple[Id, Prior]], _Candidates] | None = None
+    pins: Annotated[list[tuple[Position, Id]], Field(max_length=MOST, fail_fast=True)] = []
+    blocks: Annotated[
+        dict[Text, Annotated[list[Text], Field(max_length=256, fail_fast=True)]], Field(max_length=16)
+    ] = {}
     timestamp: Time | None = None
     features: Annotated[dict[Text, Text | None], Field(max_length=64)] | None = None
     incumbent: Annotated[list[Id], Field(min_length=1, max_length=MOST, fail_fast=True)] | None = None
+
+    @property
+    def parts(self) -> dict[str, Recommend]:
+        """Return the request, by the prefix of its problems."""
+        return {"": self}
+
+    @cached_property
+    def priors(self) -> dict[int | str, float]:
+        """Return the prior of each candidate, 0 if the candidates have none."""
+        given: list[Any] = self.candidates or []
+        return dict(given) if given and isinstance(given[0], tuple) else dict.fromkeys(given, 0.0)
+
+
+class RecommendBatch(_Body):
+    """POST /recommend for several users. All requests are replied to, or none."""
+
+    requests: Annotated[list[Recommend], Field(min_length=1, max_length=64, fail_fast=True)]
+
+    @property
+    def parts(self) -> dict[str, Recommend]:
+        """Return the requests, by the prefix of their problems."""
+        return {f"requests.{place}.": body for place, body in enumerate(self.requests)}
 
 
 class Feedback(_Body):
@@ -53,11 +91,38 @@ class Feedback(_Body):
     """
 
     event_id: Text
-    feedback: Annotated[dict[Text, Number], Field(max_length=64)]
+    feedback: Values
     item: Id | None = None
     user: Id | None = None
     timestamp: Time | None = None
-    dwell_ms: Annotated[float, Field(ge=0, le=3.1e12, allow_inf_nan=False)] | None = None
+    dwell_ms: Dwell | None = None
+
+    @property
+    def parts(self) -> dict[str, Feedback]:
+        """Return the feedback, by the prefix of its problems."""
+        return {"": self}
+
+
+class ItemFeedback(_Body):
+    """Feedback on one item of a page."""
+
+    item: Id
+    feedback: Values
+    dwell_ms: Dwell | None = None
+
+
+class FeedbackBatch(_Body):
+    """POST /feedback on several items of a page, in this order. All items are accepted, or none."""
+
+    event_id: Text
+    items: Annotated[list[ItemFeedback], Field(min_length=1, max_length=MOST, fail_fast=True)]
+    user: Id | None = None
+    timestamp: Time | None = None
+
+    @property
+    def parts(self) -> dict[str, ItemFeedback]:
+        """Return the feedback on each item, by the prefix of its problems."""
+        return {f"items.{place}.": body for place, body in enumerate(self.items)}
 
 
 class PutItem(_Body):
@@ -88,3 +153,30 @@ def parse(model: type[Any], content: bytes) -> Any:
         return model.model_validate_json(content)
     except ValidationError as error:
         raise of_validation(error, model) from None
+
+
+def parse_recommend(content: bytes) -> Recommend | RecommendBatch:
+    """Parse the body of POST /recommend. Raises `Problem` as `parse` does, and if a batch has a user twice."""
+    command = parse(RecommendBatch if _has_key(content, "requests") else Recommend, content)
+    users: set[int | str] = set()
+    for prefix, body in command.parts.items():
+        if body.user in users:  # the second page would repeat items of the first one
+            raise Problem(422, f"{prefix}user: found {body.user!r} twice; expected each user once")
+        users.add(body.user)
+    return command
+
+
+def parse_feedback(content: bytes) -> Feedback | FeedbackBatch:
+    """Parse the body of POST /feedback. Raises `Problem` as `parse` does."""
+    return parse(FeedbackBatch if _has_key(content, "items") else Feedback, content)
+
+
+def _has_key(content: bytes, key: str) -> bool:
+    """Return True if the JSON object `content` has this key. Most bodies without it are not parsed a second time."""
+    if f'"{key}"'.encode() not in content:
+        return False
+    try:
+        value = from_json(content)
+    except ValueError:  # reported by `parse`
+        return False
+    return isinstance(value, dict) and key in value

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.logs.events.log import EventLog
-from prefrec_ray.serving.requests.bodies import Feedback, Recommend
-from prefrec_ray.serving.requests.draw import draw_items
-from prefrec_ray.serving.requests.feedback import Recommendations, item_of, user_of, values_of
-from prefrec_ray.serving.settings import INCUMBENT
+from prefrec_ray.serving.requests.bodies import Feedback, FeedbackBatch, Recommend, RecommendBatch
+from prefrec_ray.serving.requests.feedback import Entry, Recommendations, entries_of, find_user, user_of
+from prefrec_ray.serving.requests.pages import Page, check_page, draw_pages
 from prefrec_ray.serving.state.counted_feedback import Key
 from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.serving.state.users import UserId
-from prefrec_ray.web.problems import Problem
+from prefrec_ray.web.problems import Problem, within
 
-Command = Recommend | Feedback
+Command = Recommend | RecommendBatch | Feedback | FeedbackBatch
 
 #: Most ms by which a client's clock may be ahead. A user's events are logged in time order.
 _AHEAD = 600_000
@@ -29,11 +28,12 @@ _AHEAD = 600_000
 
 @dataclass(frozen=True)
 class Reply:
-    """The body of a reply, and the labels of its metrics."""
+    """The body of a reply, and the labels of its metrics. A reply to several requests has a part for each."""
 
     body: dict[str, Any]
     arm: str = ""
     outcome: str = ""
+    parts: Sequence[Reply] = ()
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Engine:
         plan = BatchPlan(replies=[Problem(500, "not answered")] * len(commands))
         self._recommend(plan, commands, clock)
         for place, command in enumerate(commands):
-            if isinstance(command, Feedback):
+            if isinstance(command, Feedback | FeedbackBatch):
                 try:
                     plan.replies[place] = self._feedback(plan, command, clock)
                 except Problem as problem:
@@ -113,10 +113,7 @@ class Engine:
             self.state.undescribe(row, before)
 
     def _row(self, user: UserId) -> int:
-        try:
-            row = self.state.users.find(user)
-        except UserError as error:
-            raise Problem(422, str(error)) from error
+        row = find_user(self.state, user)
         if row is None:
             row = len(self.state.users)
             self.state.add_users([user])
@@ -124,119 +121,129 @@ class Engine:
 
     def _recommend(self, plan: BatchPlan, commands: Sequence[Command], clock: int) -> None:
         state, requests = self.state, []
-        for place, body in enumerate(commands):
-            if isinstance(body, Recommend):
+        for place, command in enumerate(commands):
+            if isinstance(command, Recommend | RecommendBatch):
                 try:
-                    self._check_time(body, clock)
-                    self._check_features(body)
-                    self._check_incumbent(body)
-                    row = self._row(body.user)
+                    self._check_requests(command, clock)
                 except Problem as problem:
                     plan.replies[place] = problem
                     continue
-                if body.features is not None:
-                    plan.described.append((row, state.describe(row, body.features)))
-                requests.append((place, body, row))
+                for body in command.parts.values():
+                    row = self._row(body.user)
+                    if body.features is not None:
+                        plan.described.append((row, state.describe(row, body.features)))
+                    requests.append((place, body, row))
         if not requests:
             return
-        places, bodies, rows = zip(*requests, strict=True)
+        _, bodies, rows = zip(*requests, strict=True)
         times = [
             max(clock if body.timestamp is None else body.timestamp, state.users.last(row)) for _, body, row in requests
         ]
-        drawn = draw_items(state, bodies, np.array(rows), np.array(times), self._rng)
-        for place, body, row, now, (ids, chances) in zip(places, bodies, rows, times, drawn, strict=True):
-            one = state.loaded[int(state.users.arm[row])]
-            event = Event(
-                Kind.RECOMMENDED,
-                timestamp=now,
-                event_id=f"{self._id}-{self.log.next + len(plan.events):x}",
-                **_user_columns(body.user),
-                given=body.timestamp,
-                received=clock,
-                policy=one.digest,
-                arm=one.arm,
-                items=ids,
-                propensities=chances,
-                note=None if body.features is None else json.dumps(body.features),
-            )
-            plan.events.append(event)
-            plan.shown.append((row, state.codes.find(state.codes.array(ids)).tolist()))
-            known = [None if np.isnan(chance) else chance for chance in chances]  # JSON has no NaN
-            reply = {"items": ids, "propensities": known, "policy": one.digest, "arm": one.arm}
-            short = {"short": body.k - len(ids)} if len(ids) < body.k else {}
-            plan.replies[place] = Reply({"event_id": event.event_id, **reply, **short}, one.arm)
+        pages = draw_pages(state, bodies, np.array(rows), np.array(times), self._rng)
+        replies = defaultdict(list)
+        for (place, body, row), now, page in zip(requests, times, pages, strict=True):
+            replies[place].append(self._show(plan, body, row, page, now, clock))
+        for place, parts in replies.items():
+            several = isinstance(commands[place], RecommendBatch)
+            joined = Reply({"replies": [part.body for part in parts]}, parts=parts)
+            plan.replies[place] = joined if several else parts[0]
 
-    def _check_time(self, body: Command, clock: int) -> None:
+    def _check_requests(self, command: Recommend | RecommendBatch, clock: int) -> None:
+        """Check everything in advance, since a refused command adds no user. Raises `Problem`."""
+        first = next(iter(command.parts.values())).user
+        for prefix, body in command.parts.items():
+            with within(prefix):
+                self._check_time(body, clock)
+                check_page(self.state, body)
+                find_user(self.state, body.user)
+                if type(body.user) is not type(first):
+                    raise Problem(422, f"user: found {body.user!r}; expected an id of the same type as {first!r}")
+
+    def _show(self, plan: BatchPlan, body: Recommend, row: int, page: Page, now: int, clock: int) -> Reply:
+        """Plan the row of a recommendation, and return its reply."""
+        one = self.state.loaded[int(self.state.users.arm[row])]
+        event = Event(
+            Kind.RECOMMENDED,
+            timestamp=now,
+            event_id=f"{self._id}-{self.log.next + len(plan.events):x}",
+            **_user_columns(body.user),
+            given=body.timestamp,
+            received=clock,
+            policy=one.digest,
+            arm=one.arm,
+            items=page.items,
+            propensities=page.propensities,
+            note=None if body.features is None else json.dumps(body.features),
+        )
+        plan.events.append(event)
+        plan.shown.append((row, self.state.codes.find(self.state.codes.array(page.items)).tolist()))
+        known = [None if np.isnan(chance) else chance for chance in page.propensities]  # JSON has no NaN
+        reply: dict[str, Any] = {"items": page.items, "propensities": known, "policy": one.digest, "arm": one.arm}
+        if page.unknown is not None:
+            reply["unknown"] = page.unknown
+        if len(page.items) < body.k:
+            reply["short"] = body.k - len(page.items)
+        return Reply({"event_id": event.event_id, **reply}, one.arm)
+
+    def _check_time(self, body: Recommend | Feedback | FeedbackBatch, clock: int) -> None:
         now = max(clock, self.state.answered.latest)  # a clock that jumped back must not refuse correct times
         if body.timestamp is not None and body.timestamp > now + _AHEAD:
             raise Problem(
                 422, f"timestamp: found {body.timestamp}; expected at most 10 minutes after the server's clock, {now}"
             )
 
-    def _check_features(self, body: Recommend) -> None:
-        known = self.state.policy.state.user_features
-        for name in body.features or ():
-            if name not in known:
-                raise Problem(422, f"features.{name}: unknown feature; expected some of {', '.join(known) or 'none'}")
+    def _feedback(self, plan: BatchPlan, command: Feedback | FeedbackBatch, clock: int) -> Reply:
+        """Plan the rows of feedback on one or several items, all or none. Raises `Problem`."""
+        self._check_time(command, clock)
+        number, shown = self._given.find(command, self.state)
+        entries = entries_of(command, number, shown, self.state, {one.key for one in plan.given})
+        user = command.user if shown is None else user_of(shown)
+        assert user is not None  # checked with the entries
+        parts = []
+        for entry in entries:
+            outcome = "known" if entry.values is None else self._count(plan, command, entry, user, shown, clock)
+            status = "known" if outcome == "known" else "counted"
+            parts.append(Reply({"item": entry.item, "status": status}, outcome=outcome))
+        if isinstance(command, FeedbackBatch):
+            return Reply({"event_id": command.event_id, "items": [part.body for part in parts]}, parts=parts)
+        return replace(parts[0], body={"event_id": command.event_id, **parts[0].body})
 
-    def _check_incumbent(self, body: Recommend) -> None:
-        if self.state.loaded[0].digest != INCUMBENT:
-            return
-        if body.incumbent is None:
-            raise Problem(422, "incumbent: missing; expected items: no policy of the main arm is promoted yet")
-        for item in body.incumbent:
-            if isinstance(item, int) != self.state.codes.whole:
-                raise Problem(422, f"incumbent: found {item!r}; expected {self.state.codes.kind}, as for all items")
-
-    def _feedback(self, plan: BatchPlan, body: Feedback, clock: int) -> Reply:
-        self._check_time(body, clock)
-        state = self.state
-        number, shown = self._given.find(body, state)
-        key: Key
-        if shown is not None:
-            items = list(shown.items or ())
-            user, item = user_of(shown), item_of(body, items)
-            key = number, items.index(item)
-        elif body.user is None or body.item is None:
-            raise Problem(
-                404, f"event_id: found {body.event_id!r}; expected the id of a recommendation, or user and item"
-            )
-        else:
-            user, item = body.user, body.item
-            key = body.event_id, user, item
-        reply = {"event_id": body.event_id, "item": item}
-        if state.answered.has(key) or any(one.key == key for one in plan.given):
-            return Reply({**reply, "status": "known"}, outcome="known")
-        if isinstance(item, int) != state.codes.whole:
-            raise Problem(422, f"item: found {item!r}; expected {state.codes.kind}, as for all items")
-        values = values_of(body, state.policy.state)
-        row = self._row(user)
-        (code,) = state.codes.find(state.codes.array([item])).tolist()
+    def _count(
+        self,
+        plan: BatchPlan,
+        command: Feedback | FeedbackBatch,
+        entry: Entry,
+        user: UserId,
+        shown: Event | None,
+        clock: int,
+    ) -> str:
+        """Plan the row of feedback on an item, and return its outcome for the metrics."""
+        state, row = self.state, self._row(user)
+        (code,) = state.codes.find(state.codes.array([entry.item])).tolist()
         known = code >= 0 and bool(state.shelves[0].known[code])
-        timestamp = body.timestamp if body.timestamp is not None else clock if shown is None else shown.timestamp
+        timestamp = clock if shown is None else shown.timestamp
+        timestamp = timestamp if command.timestamp is None else command.timestamp
         before = [one.event.timestamp for one in plan.given if one.row == row]
         event = Event(
             Kind.FEEDBACK,
             timestamp=max(timestamp, state.users.last(row), *before),
-            event_id=body.event_id,
+            event_id=command.event_id,
             **_user_columns(user),
-            given=body.timestamp,
+            given=command.timestamp,
             received=clock,
             arm=state.loaded[int(state.users.arm[row])].arm,
-            items=[item],
+            items=[entry.item],
             propensities=[float("nan")],
-            feedback=values,
-            dwell_ms=body.dwell_ms,
+            feedback=entry.values,
+            dwell_ms=entry.dwell_ms,
             known=known,
         )
-        if shown is not None and shown.propensities is not None:
-            position = items.index(item)
-            of_shown: dict[str, Any] = {"policy": shown.policy, "arm": shown.arm, "position": position}
-            event = replace(event, **of_shown, propensities=[shown.propensities[position]])
+        if shown is not None and shown.propensities is not None and entry.position is not None:
+            of_shown: dict[str, Any] = {"policy": shown.policy, "arm": shown.arm, "position": entry.position}
+            event = replace(event, **of_shown, propensities=[shown.propensities[entry.position]])
         plan.events.append(event)
-        plan.given.append(Given(row, event, code, key))
-        outcome = "counted" if known else "unknown item"
-        return Reply({**reply, "status": "counted"}, event.arm or "", outcome)
+        plan.given.append(Given(row, event, code, entry.key))
+        return "counted" if known else "unknown item"
 
 
 def _user_columns(user: UserId) -> dict[str, Any]:

@@ -1,19 +1,21 @@
-"""Checks of feedback: its recommendation, its item, and whether `prepare` accepts its values."""
+"""Checks of feedback: its recommendation, its items, and whether `prepare` accepts its values."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection
+from typing import NamedTuple
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.mdp.state import StateDefinition
-from prefrec_ray.serving.requests.bodies import Feedback
+from prefrec_ray.serving.requests.bodies import Feedback, FeedbackBatch, ItemFeedback
+from prefrec_ray.serving.state.counted_feedback import Key
 from prefrec_ray.serving.state.policies import ItemId
 from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.serving.state.users import UserId
-from prefrec_ray.web.problems import Problem
+from prefrec_ray.web.problems import Problem, within
 
 #: Number of recommendations in memory; older ones are read from the log.
 _RECENT = 1 << 16
@@ -39,7 +41,7 @@ class Recommendations:
             self._recent.popitem(last=False)
         return event
 
-    def find(self, body: Feedback, state: ServedState) -> tuple[int, Event | None]:
+    def find(self, body: Feedback | FeedbackBatch, state: ServedState) -> tuple[int, Event | None]:
         """Return the row number of the recommendation, and the recommendation; None if the client made the id.
 
         Raises `Problem` if no recommendation has the id, or if it is too old, damaged, or belongs to another user.
@@ -71,6 +73,57 @@ class Recommendations:
         return number, shown
 
 
+class Entry(NamedTuple):
+    """Feedback on one item, and its key in the register.
+
+    `position` is the position of the item in its recommendation, None if the client made the id. `values` float [F] are
+    in the order of the state; None if the feedback is counted already.
+    """
+
+    item: ItemId
+    position: int | None
+    key: Key
+    values: list[float] | None
+    dwell_ms: float | None
+
+
+def entries_of(
+    command: Feedback | FeedbackBatch, number: int, shown: Event | None, state: ServedState, planned: Collection[Key]
+) -> list[Entry]:
+    """Return the feedback on each item of `command`, on the recommendation `shown` in row `number` of the log.
+
+    `shown` is None if the client made the id. `planned`: keys of other feedback that is about to count. Raises
+    `Problem` for the first item that is refused.
+    """
+    entries: list[Entry] = []
+    for prefix, body in command.parts.items():
+        with within(prefix):
+            item, position = item_of(body, command, shown)
+            key: Key
+            if position is not None:
+                key = number, position
+            else:
+                assert command.user is not None  # checked by `item_of`
+                key = command.event_id, command.user, item
+            if any(key == entry.key for entry in entries):
+                raise Problem(422, f"item: found {item!r} twice; expected each item once")
+            values = None
+            if not state.answered.has(key) and key not in planned:
+                if isinstance(item, int) != state.codes.whole:
+                    raise Problem(422, f"item: found {item!r}; expected {state.codes.kind}, as for all items")
+                values = values_of(body, state.policy.state)
+            entries.append(Entry(item, position, key, values, body.dwell_ms))
+    return entries
+
+
+def find_user(state: ServedState, user: UserId) -> int | None:
+    """Return the row of a user, None for a new user. Raises `Problem` for an id of another type than earlier ids."""
+    try:
+        return state.users.find(user)
+    except UserError as error:
+        raise Problem(422, str(error)) from error
+
+
 def user_of(event: Event) -> UserId:
     """Return the user of an event."""
     if event.user is not None:
@@ -79,17 +132,28 @@ def user_of(event: Event) -> UserId:
     return event.user_number
 
 
-def item_of(body: Feedback, items: Sequence[ItemId]) -> ItemId:
-    """Return the item of feedback on a recommendation of `items`. Raises `Problem` if it was not shown."""
-    if body.item is None and len(items) == 1:
-        return items[0]
-    if body.item is None or body.item not in items:
-        found = "nothing" if body.item is None else repr(body.item)
-        raise Problem(422, f"item: found {found}; expected one of the {len(items)} items of {body.event_id}")
-    return body.item
+def item_of(
+    body: Feedback | ItemFeedback, command: Feedback | FeedbackBatch, shown: Event | None
+) -> tuple[ItemId, int | None]:
+    """Return the item of feedback, and its position in the recommendation `shown`, if any.
+
+    Raises `Problem` if the item was not shown, and if feedback under a client's own id has no user or item.
+    """
+    if shown is None:
+        if command.user is None or body.item is None:
+            raise Problem(
+                404, f"event_id: found {command.event_id!r}; expected the id of a recommendation, or user and item"
+            )
+        return body.item, None
+    items = list(shown.items or ())
+    item = items[0] if body.item is None and len(items) == 1 else body.item
+    if item is None or item not in items:
+        found = "nothing" if item is None else repr(item)
+        raise Problem(422, f"item: found {found}; expected one of the {len(items)} items of {shown.event_id}")
+    return item, items.index(item)
 
 
-def values_of(body: Feedback, definition: StateDefinition) -> list[float]:
+def values_of(body: Feedback | ItemFeedback, definition: StateDefinition) -> list[float]:
     """Return feedback values in the order of the state; 0 if not named. Raises `Problem` if a value is invalid."""
     for name, value in body.feedback.items():
         if name not in definition.feedback:

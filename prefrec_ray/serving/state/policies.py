@@ -16,11 +16,11 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.listing import is_csv
 from prefrec_ray.logs.schemas import PLAIN, check_columns, padded_columns
-from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.policy import DETERMINISTIC, Policy
+from prefrec_ray.policy.distribution import Candidates
 from prefrec_ray.policy.networks.actors import DeterministicActor
 from prefrec_ray.policy.networks.layers import Mlp
 from prefrec_ray.serving.settings import MAIN, IncumbentSettings, ServeSettings
@@ -187,8 +187,10 @@ class Shelf:
         self.rows = shown.find(codes.ids)
         self.known = self.catalogue.find(codes.ids) >= 0
         self.gone = np.zeros(0, np.int64)
-        if len(shown):  # builds the cells or the index before the first draw
-            self.policy.serve(np.zeros((1, self.policy.state.width), np.float32), 1, seed=0)
+        if len(shown):  # builds cells, landmarks or the index before the first draws
+            state = np.zeros((1, self.policy.state.width), np.float32)
+            self.policy.draw(state, 1, None, seed=0)
+            self.policy.draw(state, 1, None, seed=0, among=Candidates(np.arange(1), np.zeros(1)))
 
     def withdraw(self, codes: np.ndarray) -> None:
         """Withdraw items, effective immediately."""
@@ -201,10 +203,22 @@ class Shelf:
         self.rows = np.concatenate([self.rows, np.full(more, -1)])
         self.known = np.concatenate([self.known, np.zeros(more, bool)])
 
-    def excluded(self, codes: Sequence[np.ndarray]) -> ExcludedItems:
-        """Return the excluded items for each of n states: the items of some codes (-1: none), and withdrawn items."""
-        rows = [self.rows[of_state[of_state >= 0]] for of_state in codes]
-        return ExcludedItems.from_rows([np.concatenate([of_state, self.gone]) for of_state in rows])
+    def excluded(self, codes: np.ndarray, blocks: Mapping[str, Sequence[str]]) -> np.ndarray:
+        """Return the rows of excluded items, in any order.
+
+        These are the items of some codes (-1: none), withdrawn items, and items with a value of a kind in `blocks`.
+        """
+        rows = [self.rows[codes[codes >= 0]], self.gone]
+        for name, wanted in self.find_values(blocks).items():
+            rows.append(np.flatnonzero(np.isin(self.policy.items.kind(name).codes, wanted)))
+        return np.concatenate(rows)
+
+    def find_values(self, blocks: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
+        """Return the codes of values of kinds, by kind. Raises `UserError` for an unknown kind or value."""
+        items = self.policy.items
+        if blocks and items.kind_codes is None:
+            raise UserError(f"found kind '{next(iter(blocks))}'; expected none, as the policy's items have no kinds")
+        return {name: list(map(items.kind(name).find, values)) for name, values in blocks.items()}
 
 
 def check_embedding(

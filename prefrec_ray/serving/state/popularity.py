@@ -6,7 +6,7 @@ import numpy as np
 
 from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.plackett_luce import plackett_luce
-from prefrec_ray.policy.distribution import Drawn
+from prefrec_ray.policy.distribution import Candidates, Drawn
 
 #: Numbers of one chunk of states in memory.
 _AT_ONCE = 1 << 20
@@ -47,3 +47,10 @@ def draw_by_weight(weights: np.ndarray, k: int, excluded: ExcludedItems, seed: i
         parts.append(plackett_luce(of_states, k, rng))
     rows, propensities = zip(*parts, strict=True)
     return Drawn(np.concatenate(rows), np.concatenate(propensities))
+
+
+def draw_candidates(weights: np.ndarray, candidates: Candidates, k: int, seed: int) -> Drawn:
+    """Draw k candidates for one state in proportion to `weights` [I] times exp(prior). There must be k of them."""
+    logits = np.log(weights[candidates.rows]) + candidates.prior
+    columns, propensities = plackett_luce(logits[None], k, np.random.default_rng(seed))
+    return Drawn(candidates.rows[columns], propensities)

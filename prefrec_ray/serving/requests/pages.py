@@ -1,0 +1,197 @@
+"""Pages of items: the checks of their requests, and the draw of their items by the policy of the user's arm."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.excluded import ExcludedItems
+from prefrec_ray.policy import Policy
+from prefrec_ray.policy.distribution import Candidates, Drawn
+from prefrec_ray.serving.requests.bodies import Recommend
+from prefrec_ray.serving.settings import INCUMBENT, LOG_POLICIES
+from prefrec_ray.serving.state.policies import Codes, ItemId, Shelf
+from prefrec_ray.serving.state.popularity import draw_by_weight, draw_candidates
+from prefrec_ray.serving.state.state import ServedState
+from prefrec_ray.web.problems import Problem
+
+
+class Page(NamedTuple):
+    """Items in their order, and the propensity of each, NaN for items that were not drawn.
+
+    `unknown` is the number of candidates that the policy does not know; None without candidates.
+    """
+
+    items: list[ItemId]
+    propensities: list[float]
+    unknown: int | None = None
+
+
+def check_page(state: ServedState, body: Recommend) -> None:
+    """Check the features, items, pins and blocks of a request. Raises `Problem`."""
+    known = state.policy.state.user_features
+    for name in body.features or ():
+        if name not in known:
+            raise Problem(422, f"features.{name}: unknown feature; expected some of {', '.join(known) or 'none'}")
+    if state.loaded[0].digest == INCUMBENT:
+        if body.incumbent is None:
+            raise Problem(422, "incumbent: missing; expected items: no policy of the main arm is promoted yet")
+        _check_type("incumbent", body.incumbent, state.codes)
+    if len(body.priors) < len(body.candidates or ()):
+        ids = [one[0] if isinstance(one, tuple) else one for one in body.candidates or ()]
+        raise Problem(422, f"candidates: found item {_repeated(ids)!r} twice; expected each item once")
+    _check_type("candidates", body.priors, state.codes)
+    _check_pins(body, state.codes)
+    for one, shelf in zip(state.loaded, state.shelves, strict=True):
+        if one.digest != INCUMBENT:  # in all arms, so that the same requests are refused in each
+            try:
+                shelf.find_values(body.blocks)
+            except UserError as error:
+                raise Problem(422, f"blocks: {error}") from error
+
+
+def _check_pins(body: Recommend, codes: Codes) -> None:
+    positions, items = [position for position, _ in body.pins], [item for _, item in body.pins]
+    if positions and max(positions) >= body.k:
+        raise Problem(422, f"pins: found position {max(positions)}; expected 0 to {body.k - 1}, as k is {body.k}")
+    for what, values in (("position", positions), ("item", items)):
+        if len(set(values)) < len(values):
+            raise Problem(422, f"pins: found {what} {_repeated(values)!r} twice; expected each {what} once")
+    _check_type("pins", items, codes)
+
+
+def _check_type(name: str, items: Iterable[ItemId], codes: Codes) -> None:
+    kind = int if codes.whole else str
+    if set(map(type, items)) - {kind}:
+        wrong = next(item for item in items if type(item) is not kind)
+        raise Problem(422, f"{name}: found {wrong!r}; expected {codes.kind}, as for all items")
+
+
+def _repeated(values: Iterable[Hashable]) -> Hashable:
+    return next(value for value, count in Counter(values).items() if count > 1)
+
+
+def draw_pages(
+    state: ServedState, bodies: Sequence[Recommend], rows: np.ndarray, now: np.ndarray, rng: np.random.Generator
+) -> list[Page]:
+    """Return a page for each of n requests that `check_page` accepts.
+
+    `rows` int64 [n] are the rows of the users, `now` int64 [n] the times in ms. Pages are shorter than `k` if fewer
+    items are left; pins behind the end then follow the last item.
+    """
+    pages = [Page([], [])] * len(bodies)
+    arm = state.users.arm[rows]
+    for number in np.unique(arm).tolist():
+        mine = np.flatnonzero(arm == number)
+        of_arm = [bodies[at] for at in mine.tolist()]
+        if state.loaded[number].digest == INCUMBENT:
+            drawn = [_of_incumbent(body) for body in of_arm]
+        else:
+            drawn = _draw(state, number, of_arm, rows[mine], now[mine], rng)
+        for at, body, page in zip(mine.tolist(), of_arm, drawn, strict=True):
+            pages[at] = _with_pins(page, body)
+    return pages
+
+
+def _of_incumbent(body: Recommend) -> Page:
+    pinned = {item for _, item in body.pins}
+    shown = [item for item in body.incumbent or [] if item not in pinned][: body.k - len(pinned)]
+    return Page(shown, [float("nan")] * len(shown))
+
+
+def _with_pins(page: Page, body: Recommend) -> Page:
+    for position, item in sorted(body.pins, key=lambda pin: pin[0]):
+        page.items.insert(position, item)
+        page.propensities.insert(position, float("nan"))
+    return page
+
+
+@dataclass(frozen=True)
+class _Arm:
+    """Distribution of an arm over its items for n users: of its policy, or by `weights` [I] before the first policy."""
+
+    policy: Policy
+    weights: np.ndarray | None
+    states: np.ndarray
+    recent: np.ndarray | None
+    rng: np.random.Generator
+
+    def draw(self, users: np.ndarray, k: int, excluded: ExcludedItems | None, among: Candidates | None = None) -> Drawn:
+        """Draw k items for each of some `users`, by number, or for one user from candidates that are not excluded."""
+        seed = int(self.rng.integers(2**63))
+        if self.weights is None:
+            recent = None if self.recent is None else self.recent[users]
+            return self.policy.draw(self.states[users], k, excluded, seed, recent, among)
+        if among is not None:
+            return draw_candidates(self.weights, among, k, seed)
+        assert excluded is not None
+        return draw_by_weight(self.weights, k, excluded, seed)
+
+
+def _draw(
+    state: ServedState,
+    number: int,
+    bodies: Sequence[Recommend],
+    rows: np.ndarray,
+    now: np.ndarray,
+    rng: np.random.Generator,
+) -> list[Page]:
+    """Return pages without pins, drawn from the distribution of the arm `number`."""
+    one, shelf, tracker = state.loaded[number], state.shelves[number], state.trackers[number]
+    arm = _Arm(
+        policy=shelf.policy,
+        weights=state.weights(number) if one.digest in LOG_POLICIES else None,
+        states=tracker.states(now, users=rows),
+        recent=tracker.recent(rows) if shelf.policy.penalises_repetition else None,
+        rng=rng,
+    )
+    out = []
+    for body, row, time in zip(bodies, rows.tolist(), now.tolist(), strict=True):
+        named = state.codes.array([*body.exclude, *(item for _, item in body.pins)])
+        resting = state.users.resting(row, time, one.policy.serving.rest_ms())
+        out.append(shelf.excluded(np.concatenate([resting, state.codes.find(named)]), body.blocks))
+    pages = [Page([], []) for _ in bodies]
+    wanted = [body.k - len(body.pins) for body in bodies]
+    for at, body in enumerate(bodies):
+        if body.candidates is not None:
+            among, unknown = _candidates(state.codes, shelf, body, out[at])
+            pages[at] = Page([], [], unknown)
+            k = min(wanted[at], len(among.rows))
+            if k:
+                drawn = arm.draw(np.array([at]), k, None, among)
+                pages[at] = Page(
+                    shelf.policy.items.ids[drawn.rows[0]].tolist(), drawn.propensities[0].tolist(), unknown
+                )
+    free = np.array([at for at, body in enumerate(bodies) if body.candidates is None and wanted[at]], np.int64)
+    if not len(free) or not len(shelf.policy.items):
+        return pages
+    excluded = ExcludedItems.from_rows([out[at] for at in free.tolist()])
+    left = shelf.policy.left(excluded)
+    # A short draw is the beginning of a long one. So all states draw the same number at once, and are cut off; states
+    # with fewer items left draw separately.
+    k = max(wanted[at] for at in free.tolist())
+    few = np.flatnonzero((left < k) & (left > 0))
+    for group in (np.flatnonzero(left >= k), *few[:, None]):
+        if len(group):
+            drawn = arm.draw(free[group], min(k, int(left[group].min())), excluded.take(group))
+            ids, chances = shelf.policy.items.ids[drawn.rows].tolist(), drawn.propensities.tolist()
+            for at, items, known in zip(free[group].tolist(), ids, chances, strict=True):
+                pages[at] = Page(items[: wanted[at]], known[: wanted[at]])
+    return pages
+
+
+def _candidates(codes: Codes, shelf: Shelf, body: Recommend, out: np.ndarray) -> tuple[Candidates, int]:
+    """Return the candidates of a request that are not excluded (`out`: rows), and the number of unknown ones."""
+    ids = codes.array(body.priors)
+    order = np.argsort(ids)  # thousands of ids in order are found in a third of the time
+    code = codes.find(ids[order])
+    unknown = (code < 0) | ~shelf.known[code]
+    rows = np.where(unknown, -1, shelf.rows[code])
+    kept = (rows >= 0) & ~np.isin(rows, out)
+    prior = np.fromiter(body.priors.values(), np.float64, len(rows))[order]
+    return Candidates(rows[kept], prior[kept]), int(unknown.sum())
