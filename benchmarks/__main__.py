@@ -29,6 +29,7 @@ SECTIONS = {
     "evaluation": "speed.evaluation:main",
     "sessions": "speed.sessions:main",
     "load": "speed.load:main",
+    "candidates": "speed.candidates:main",
     "labeling": "speed.labeling:main",
     "peers": "peers.rates:main",
     "fixed_points": "peers.fixed_points:main",
