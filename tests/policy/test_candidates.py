@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import EXACT
 from prefrec_ray.policy.distribution import Candidates, Distribution, Drawn
 from prefrec_ray.policy.landmarks import ALL_SCORED, Landmarks
@@ -85,9 +86,9 @@ def test_orders_are_drawn_as_often_as_enumerated(exact: int, monkeypatch: pytest
 def test_candidates_without_priors_are_what_an_exclusion_leaves(rule: str, candidates: str) -> None:
     pi = distribution(40, rule=rule, candidates=candidates, count=8, temperature=0.5)
     rows = np.sort(np.random.default_rng(3).permutation(40)[:15])
-    out = ~np.isin(np.arange(40), rows)[None]
     states = np.tile(STATE, (20_000, 1))
-    excluded = pi.draw(states, states, 2, np.tile(out, (20_000, 1)), np.random.default_rng(0))
+    out = ExcludedItems.from_mask(np.tile(~np.isin(np.arange(40), rows), (20_000, 1)))
+    excluded = pi.draw(states, states, 2, out, np.random.default_rng(0))
     known = dict(zip(map(tuple, excluded.rows.tolist()), excluded.propensities, strict=True))
     for seed in range(30):
         drawn, chances = among(pi, rows, np.zeros(15), 2, seed)
