@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from enum import IntEnum
 from hashlib import blake2b
 
 import numpy as np
 import pyarrow as pa
 
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
@@ -41,6 +44,14 @@ def mix(values: np.ndarray, *key: int) -> np.ndarray:
         state = _finalise(state + np.full(1, part + 1, dtype=np.uint64) * _GOLDEN)
     # Multiplied by an odd number before the sum: neighbouring keys and values must not collide.
     return _finalise(np.asarray(values).astype(np.int64).view(np.uint64) * _GOLDEN + state)
+
+
+def ids_from_text(texts: Iterable[str], kind: pa.DataType) -> pa.Array:
+    """Return ids of the type `kind`, int64 or string; for int64 without the texts that are not numbers of this type."""
+    if not pa.types.is_integer(kind):
+        return pa.array(texts, kind)
+    numbers = [int(text) for text in texts if _WHOLE.fullmatch(text)]
+    return pa.array([number for number in numbers if -(2**63) <= number < 2**63], kind)
 
 
 def hash_ids(ids: pa.Array | pa.ChunkedArray, *key: int) -> np.ndarray:

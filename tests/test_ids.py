@@ -5,7 +5,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.ids import Stream, codes, fraction, hash_ids, mix, taken_runs
+from prefrec_ray.ids import Stream, codes, fraction, hash_ids, ids_from_text, mix, taken_runs
 
 
 def test_fractions_are_uniform_and_keys_independent() -> None:
@@ -56,3 +56,9 @@ def test_runs_are_taken_whole_and_in_the_order_asked_for(lengths: list[int], dat
     runs = [list(range(ends[run] - lengths[run], ends[run])) for run in chosen]
     assert rows.tolist() == [row for run in runs for row in run]
     assert [rows.tolist()[start] for start in starts] == [run[0] for run in runs]
+
+
+def test_ids_from_text_are_those_that_a_column_may_contain() -> None:
+    texts = ["7", "-3", "007", "x", "9223372036854775807", "9223372036854775808", "-0"]
+    assert ids_from_text(texts, pa.int64()).to_pylist() == [7, -3, 9223372036854775807]
+    assert ids_from_text(texts, pa.string()).to_pylist() == texts

@@ -1,30 +1,21 @@
-"""A promotion and a rollback are killed once in every step: the current policy is the old one or the new one.
-
-A child process looks at the folder before every line of `prefrec_ray.nightly` and `prefrec_ray.storage`, and kills
-itself by SIGKILL at the n-th change that it finds. n grows until the child ends by itself.
-"""
+"""A promotion and a rollback are killed once in every step: the current policy is the old one or the new one."""
 
 from __future__ import annotations
 
 import copy
 import os
 import shutil
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import pytest
+from killed import kill_at_change
 from made_up_nights import Killed, Loop, made_comparison
 
-import prefrec_ray
 from prefrec_ray.policy import Policy
 from prefrec_ray.serving.experiment.compare import CanaryComparison
 
-PACKAGE = Path(prefrec_ray.__file__).parent
-WATCHED = tuple(str(PACKAGE / name) for name in ("nightly", "storage"))
+WATCHED = ("nightly", "storage")
 
 
 def killed_at_each_change(act: Callable[[Loop], object], loop: Loop, tmp_path: Path) -> Iterator[Loop]:
@@ -32,40 +23,12 @@ def killed_at_each_change(act: Callable[[Loop], object], loop: Loop, tmp_path: P
     for number in range(1, 200):
         mine = Loop(tmp_path / f"{number}" / "loop", copy.deepcopy(loop.steps), loop.settings)
         shutil.copytree(loop.path, mine.path)
-        child = os.fork()
-        if child == 0:
-            try:
-                sys.settrace(killer(mine.path, number))
-                act(mine)
-                sys.settrace(None)
-                os._exit(0)
-            finally:
-                os._exit(1)
-        _, status = os.waitpid(child, 0)
+        killed = kill_at_change(lambda mine=mine: act(mine), lambda mine=mine: files(mine.path), WATCHED, number)
         yield mine
-        if not os.WIFSIGNALED(status):
-            assert os.WEXITSTATUS(status) == 0
+        if not killed:
             assert number > 5
             return
-        assert os.WTERMSIG(status) == signal.SIGKILL
     pytest.fail("the child did not end by itself")
-
-
-def killer(folder: Path, number: int) -> Any:
-    """Return a trace function that kills the process at the change of this number in `folder` or next to it."""
-    last, changes = files(folder), 0
-
-    def at_line(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal last, changes
-        if not frame.f_code.co_filename.startswith(WATCHED):
-            return None
-        if (now := files(folder)) != last:
-            last, changes = now, changes + 1
-            if changes == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return at_line
-
-    return at_line
 
 
 def files(folder: Path) -> list[tuple[str, int, int]]:

@@ -32,7 +32,7 @@ class Kind(IntEnum):
     ITEM = 4  # an item that was added
     WITHDRAWN = 5  # an item that was withdrawn
     ARMS = 6  # the arms from now on: JSON in `note`
-    SKIPPED = 7  # no event: a row with this number may have been lost, and the number is not used again
+    SKIPPED = 7  # no event: a row with this number was removed or may have been lost; the number is not used again
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,14 @@ class About(Settings):
     session_gap_ms: Annotated[int, Field(ge=1)]
 
     @property
+    def item_type(self) -> pa.DataType:
+        """Return the type of the ids of items."""
+        return pa.int64() if self.item_ids == "int64" else pa.string()
+
+    @property
     def columns(self) -> pa.Schema:
         """Return the columns of the rows."""
-        return schema(pa.int64() if self.item_ids == "int64" else pa.string())
+        return schema(self.item_type)
 
     def check_same(self, other: About, where: str) -> None:
         """Raise `UserError`, which begins with `where`, if `other` describes other events."""

@@ -132,6 +132,11 @@ class EventLog:
             if first_row(following) <= self.needed:
                 self._indices.pop(old, None)
 
+    def begin_file(self) -> None:
+        """Begin the next file, unless the last one is empty: all rows are then in files that do not change any more."""
+        if self._size:
+            self._open(self._folder / f"{self.next:015d}{SUFFIX}")
+
     def commit(self, events: Sequence[Event]) -> int:
         """Append `events`, which are on the disk when it returns. Return the number of the first event.
 

@@ -44,8 +44,8 @@ def first_row(file: str | Path) -> int:
 
 
 def parquet_of(file: str) -> str:
-    """Return the name of the Parquet file that replaces a file."""
-    return str(file).removesuffix(SUFFIX) + PARQUET
+    """Return the name of the Parquet file that replaces a file, which may be Parquet itself."""
+    return str(file).removesuffix(SUFFIX).removesuffix(PARQUET) + PARQUET
 
 
 def read_tables(
@@ -144,15 +144,18 @@ def compact(folder: str, before: float) -> int:
             if not old.exists() or old.stat().st_mtime >= before:
                 continue
             if file.endswith(SUFFIX):
-                _write(file, first_row(following), columns, partial)
+                rows = read_tables([file], columns, end=first_row(following))
+                write_segment(file, pa.concat_tables([columns.empty_table(), *rows]), partial)
                 made += 1
             old.unlink()
     return made
 
 
-def _write(file: str, end: int, columns: pa.Schema, partial: str) -> None:
-    """Write the Parquet file of `file`, whose rows end before `end`."""
-    rows = pa.concat_tables([columns.empty_table(), *read_tables([file], columns, end=end)])
+def write_segment(file: str, rows: pa.Table, partial: str) -> None:
+    """Write the Parquet file that replaces `file`, with `rows`; `partial` is the name of the half-written file.
+
+    Raises `UserError` if Parquet does not return the same rows.
+    """
     content = seal_parquet(rows, compression="zstd")
     if not same(rows, pq.read_table(pa.BufferReader(content), page_checksum_verification=True)):
         raise UserError(f"{file}: its Parquet differs from it; expected the same rows")
