@@ -30,6 +30,8 @@ from prefrec_ray.web.problems import Problem
 WAITING = 4096
 #: Number of withdrawn items after which the item tables of an arm are built again.
 _WITHDRAWN = 256
+#: Seconds between two removals of old events.
+_DAY = 86_400.0
 
 
 class Server:
@@ -66,18 +68,26 @@ class Server:
     async def start(self) -> None:
         """Start to process batches."""
         self._spawn(self._run())
+        if not self._keeps_snapshots:
+            self._spawn(self._expire())
 
     async def stop(self) -> None:
         """Stop, and save the state for a quick restart."""
         for task in self._tasks:
             task.cancel()
         async with self._turn:
-            snapshot = Snapshot.from_state(self.state)
+            snapshot = Snapshot.from_state(self.state) if self._keeps_snapshots else None
         self._disk.stop_aside()  # before the last one: a running snapshot removes all others
-        with suppress(OSError, UserError):  # the log has it all
-            snapshot.write(self._opened.folder)
+        if snapshot is not None:
+            with suppress(OSError, UserError):  # the log has it all
+                snapshot.write(self._opened.folder)
         self._disk.stop()
         self._opened.close()
+
+    @property
+    def _keeps_snapshots(self) -> bool:
+        """Return False if events are removed from the log: a snapshot would keep their effect on states."""
+        return self._opened.settings.retention_days is None
 
     @property
     def healthy(self) -> bool:
@@ -200,7 +210,7 @@ class Server:
                     self.metrics.recommended.labels(part.arm).inc()
                     if "short" in part.body:
                         self.metrics.short.labels(part.arm).inc()
-        if self.state.next - self._saved >= self.state.settings.snapshot_events:
+        if self._keeps_snapshots and self.state.next - self._saved >= self.state.settings.snapshot_events:
             self._saved = self.state.next
             self._spawn(self._save())
         return replies
@@ -226,6 +236,14 @@ class Server:
             snapshot = Snapshot.from_state(self.state)
         with suppress(OSError, UserError):  # the log has it all
             await self._disk.aside(snapshot.write, self._opened.folder)
+
+    async def _expire(self) -> None:
+        """Remove old events once a day until cancelled."""
+        while True:
+            await asyncio.sleep(_DAY)
+            with suppress(OSError, UserError):  # a full disk, or a running compaction: the next day removes them
+                await self._disk.begin_file()
+                await self._disk.aside(self._opened.expire, clock())
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -74,6 +74,10 @@ class ServeSettings(Settings):
         description="what users get before the first promotion: the items of the request; uniform draws; or draws in "
         "proportion to 1 + the positive impressions in the server's log",
     )
+    retention_days: Annotated[float, Field(ge=1, le=36600)] | None = Field(
+        default=None,
+        description="days after which events are removed from the log, at the start and once a day; null: never",
+    )
     incumbent: IncumbentSettings | None = Field(
         default=None, description="items and feedback to log before the loop has a policy"
     )
@@ -85,6 +89,15 @@ class ServeSettings(Settings):
             raise ValueError(f"found an arm's name twice, or {MAIN}; expected another name for each arm")
         if sum(arm.share for arm in self.canaries) > 1:
             raise ValueError("found shares of canaries of more than 1 in total; expected at most 1")
+        return self
+
+    @model_validator(mode="after")
+    def _events_stay_while_feedback_counts(self) -> ServeSettings:
+        if self.retention_days is not None and 24 * self.retention_days < self.feedback_hours:
+            raise ValueError(
+                f"retention_days {self.retention_days:g} ends before feedback_hours {self.feedback_hours:g}; expected"
+                " at least as long"
+            )
         return self
 
 

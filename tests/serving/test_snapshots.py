@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import shutil
@@ -17,6 +18,7 @@ from platform_desk import Desk, make_policy, with_server
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
+from prefrec_ray.logs.events.format import Kind
 from prefrec_ray.serving.folder.snapshots import Snapshot
 from prefrec_ray.serving.requests.bodies import Feedback, Recommend
 from prefrec_ray.serving.server import Server
@@ -222,3 +224,44 @@ def test_what_users_have_seen_is_copied_in_one_piece(monkeypatch: pytest.MonkeyP
     again = ServedUsers(ServeSettings())
     again.load(described, arrays)
     assert [again.resting(row, NOW, math.inf).tolist() for row in range(len(again))] == before
+
+
+def test_a_server_with_a_retention_removes_old_events_at_its_start_and_while_it_runs(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without snapshots, which would keep the effect of old events."""
+    day, state = 86_400_000, tmp_path / "state"
+    now = int(time.time() * 1000)
+    desk = Desk(policy, state)
+    desk.one(Recommend(user=1, k=2), clock=now - 40 * day)
+    shown = desk.one(Recommend(user=2, k=1), clock=now - 31 * day)
+    desk.one(Feedback(event_id=shown["event_id"], feedback={}), clock=now - 31 * day)
+    desk.one(Recommend(user=3, k=2), clock=now - 5 * day)
+    desk.stop(save=True)
+    desk = Desk(policy, state, retention_days=35)
+    assert (desk.engine.state.users.ids, names(state)) == ([2, 3], [])
+    desk.stop()
+
+    monkeypatch.setattr("prefrec_ray.serving.server._DAY", 0.01)
+    monkeypatch.setattr("prefrec_ray.serving.server.clock", lambda: now)
+    seen = []
+
+    async def act(server: Server) -> None:
+        limit = time.monotonic() + 20
+        monkeypatch.setattr("prefrec_ray.serving.server.clock", lambda: now + 10 * day)
+        while server.engine.log.read(1)["kind"] != Kind.SKIPPED and time.monotonic() < limit:
+            await asyncio.sleep(0.01)
+        seen.append(server.engine.log.read(1)["kind"])
+        seen.append((await server.do(Recommend(user=2, k=1))).body["event_id"].partition("-")[2])
+
+    with_server(policy, state, act, retention_days=35)
+    assert seen == [Kind.SKIPPED, "5"]
+    assert names(state) == []
+    desk = Desk(policy, state, retention_days=35)
+    assert desk.engine.state.users.ids == [3, 2]
+    desk.stop()
+
+
+def test_a_retention_shorter_than_the_hours_of_feedback_is_refused() -> None:
+    with pytest.raises(ValueError, match="retention_days 1 ends before feedback_hours 48; expected at least as long"):
+        ServeSettings(retention_days=1, feedback_hours=48)

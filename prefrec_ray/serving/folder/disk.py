@@ -46,6 +46,10 @@ class Disk:
         finally:
             self._metrics.commit.observe(time.perf_counter() - begin)
 
+    async def begin_file(self) -> None:
+        """Close the last file of the log, unless it is empty. Raises `OSError`."""
+        await asyncio.get_running_loop().run_in_executor(self._rows, self._log.begin_file)
+
     async def aside(self, call: Callable[..., Any], *arguments: Any) -> Any:
         """Run a slow call in the background, and return its result."""
         return await asyncio.get_running_loop().run_in_executor(self._aside, call, *arguments)

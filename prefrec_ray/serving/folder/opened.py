@@ -21,9 +21,11 @@ from prefrec_ray.logs.events.format import (
     write_about,
 )
 from prefrec_ray.logs.events.log import EventLog
+from prefrec_ray.logs.events.removal import received_before, remove_damaged, remove_rows
 from prefrec_ray.logs.events.segments import list_segments
 from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.serving.folder.snapshots import restore
+from prefrec_ray.serving.folder.disk import clock
+from prefrec_ray.serving.folder.snapshots import remove_snapshots, restore
 from prefrec_ray.serving.settings import LOG_POLICIES, MAIN, ServeSettings, read_release
 from prefrec_ray.serving.state.policies import Loaded, load_policies
 from prefrec_ray.serving.state.state import ServedState
@@ -51,7 +53,7 @@ class Opened:
             stack.enter_context(storage.claimed(folder))
             storage.make_folder(folder)
             known = self._described(loaded)
-            self.log = EventLog(folder, self._about.columns.field("items").type.value_type)
+            self.log = EventLog(folder, self._about.item_type)
             stack.callback(self.log.close)
             self.notes += self.log.notes
             if not known and len(self.log):
@@ -61,6 +63,13 @@ class Opened:
                 )
             if not known:
                 write_about(folder, self._about)
+            if settings.retention_days is not None:
+                remove_snapshots(folder)
+                self.log.begin_file()
+                try:
+                    self.expire(clock())
+                except UserError as error:  # such as a running compaction
+                    self.notes.append(f"no old events were removed: {error}")
             self.state = self._restored(loaded, arms)
             self._closing = stack.pop_all()
 
@@ -72,6 +81,16 @@ class Opened:
     def close(self) -> None:
         """Close the log, so that another process may write to it."""
         self._closing.close()
+
+    def expire(self, now: int) -> None:
+        """Remove events older than `retention_days` at the time `now`, ms, from all files of the log except the last.
+
+        The state in memory keeps their effect until the next start. Raises `UserError` like `remove_rows`.
+        """
+        assert self.settings.retention_days is not None
+        limit = now - round(86_400_000 * self.settings.retention_days)
+        remove_rows(self.folder, received_before(limit))
+        remove_damaged(self.folder, lambda path: path.stat().st_mtime < limit / 1000)
 
     def check(self, loaded: list[Loaded]) -> None:
         """Check that the log and the items next to it belong to policies of the same kind. Raises `UserError`."""

@@ -68,6 +68,14 @@ class Snapshot:
                 storage.remove(old)
 
 
+def remove_snapshots(folder: str) -> int:
+    """Remove all snapshots below `folder`; return their number. The next start reads the whole log."""
+    snapshots = storage.join(folder, FOLDER)
+    found = len(storage.list_folders(snapshots))
+    storage.remove(snapshots)
+    return found
+
+
 def restore(folder: str, state: ServedState, rows: int) -> str | None:
     """Load the newest snapshot below `folder`, if any, into a new `state`.
 
