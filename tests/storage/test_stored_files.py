@@ -106,3 +106,13 @@ def test_when_a_file_was_written_is_told_in_utc(tmp_path: Path) -> None:
     moment = datetime(2024, 2, 29, 23, 59, tzinfo=UTC)
     os.utime(file, (moment.timestamp(), moment.timestamp()))
     assert storage.written(str(file)) == moment
+
+
+def test_folders_are_exchanged_in_one_step(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    storage.exchange(f"{tmp_path}/one", f"{tmp_path}/other")
+    assert [path.name for path in (tmp_path / "one").iterdir()] == ["other"]
+    with pytest.raises(UserError, match=r"/none: cannot be replaced in one step \(No such file"):
+        storage.exchange(f"{tmp_path}/none", f"{tmp_path}/one")
