@@ -206,6 +206,20 @@ class Store:
             self._db.execute("DELETE FROM votes WHERE token = ?", (vote.token,))
             self.lease(lease)
 
+    def remove(self, pairs: Iterable[int]) -> tuple[int, int]:
+        """Delete pairs with their leases and votes, and overwrite their bytes; return the numbers of pairs and votes.
+
+        It is on the disk on return, and repeatable after a kill.
+        """
+        rows = [(pair,) for pair in pairs]
+        self._db.execute("PRAGMA secure_delete=ON")
+        with _durable(self._db):
+            self._db.executemany("DELETE FROM leases WHERE pair = ?", rows)
+            votes = self._db.executemany("DELETE FROM votes WHERE pair = ?", rows).rowcount
+            removed = self._db.executemany("DELETE FROM pairs WHERE pair = ?", rows).rowcount
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return max(0, removed), max(0, votes)
+
     def _insert(self, query: str, row: Lease | Vote) -> None:
         columns = vars(row)
         self._db.execute(
