@@ -141,7 +141,8 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
         action_high=1.0,
         state=definition.to_dict(),
         normaliser=normaliser.to_dict(),
-        settings=settings.model_dump(mode="json"),
+        # Positions of excluded rows depend on rows of users who may be removed from the log later.
+        settings=settings.model_dump(mode="json", exclude={"source": {"without"}}),
         seed=settings.seed,
         tasks=list(settings.preferences.tasks) if settings.draws_preferences else [],
         teachers=[teacher.name for teacher in settings.preferences.teachers] if settings.draws_preferences else [],
