@@ -14,6 +14,7 @@ from prefrec_ray import __version__
 from prefrec_ray.cli.cluster import doctor, submit
 from prefrec_ray.cli.data import inspect, prepare, simulate
 from prefrec_ray.cli.evaluation import constrain, evaluate, report
+from prefrec_ray.cli.forget import forget
 from prefrec_ray.cli.labels import import_labels, label, pairs
 from prefrec_ray.cli.nightly import nightly, rollback, status
 from prefrec_ray.cli.quickstart import quickstart, validate
@@ -81,6 +82,7 @@ PANELS: dict[str, dict[Callable[..., Any], tuple[str, ...]]] = {
         nightly: ("prefrec nightly loop.yaml",),
         status: ("prefrec status FOLDER",),
         rollback: ("prefrec rollback FOLDER",),
+        forget: ("prefrec forget STATE LOOP --user 42", "prefrec forget STATE LOOP STORE --users ids.txt"),
     },
     "Cluster": {
         submit: (

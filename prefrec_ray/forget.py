@@ -1,0 +1,167 @@
+"""Deletion of users from event logs, snapshots, data sets and questions for annotators."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prefrec_ray import storage
+from prefrec_ray.annotation import removal as of_questions
+from prefrec_ray.annotation.page.store import FILE as VOTES
+from prefrec_ray.annotation.questions import PAIRS
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.dataset import removal as of_datasets
+from prefrec_ray.errors import UserError
+from prefrec_ray.logs.events import removal as of_logs
+from prefrec_ray.logs.events.format import FILE as LOG
+from prefrec_ray.logs.events.format import SEGMENTS, read_about
+from prefrec_ray.logs.events.log import EventLog
+from prefrec_ray.serving.folder.snapshots import remove_snapshots
+
+_DATASET, _REQUESTS, _POLICY, _RUN, _LOOP = "metadata.json", "requests", "policy.json", "config.json", "nights.json"
+_PARTIAL = ".partial"
+_EXPECTED = "an event log, a data set, questions for annotators, a run or a policy"
+#: Splits of users that change the weights of a policy, or choose its checkpoint.
+_TRAINING = {"train", "validation"}
+
+
+@dataclass
+class Places:
+    """Absolute folders below some paths, by kind. `loops` may also be above a path."""
+
+    logs: list[str] = field(default_factory=list)
+    datasets: list[str] = field(default_factory=list)
+    questions: list[str] = field(default_factory=list)
+    loops: list[str] = field(default_factory=list)
+    policies: list[str] = field(default_factory=list)
+
+    @classmethod
+    def find(cls, paths: Iterable[str]) -> Places:
+        """Find all folders below `paths`. Raises `UserError` for a path that is not a folder or contains none."""
+        places = cls()
+        for path in dict.fromkeys(map(_folder, paths)):
+            found = sum(places._add(*entry) for entry in _walk(path))
+            if not found:
+                raise UserError(f"{path}: found nothing with data of users; expected {_EXPECTED}")
+            places.loops += [str(parent) for parent in Path(path).parents if (parent / _LOOP).exists()]
+        for name, folders in vars(places).items():
+            setattr(places, name, list(dict.fromkeys(folders)))
+        return places
+
+    def _add(self, folder: str, folders: list[str], files: list[str]) -> bool:
+        """Add `folder` if its contents show its kind, and return whether they do; clear `folders` if it is whole."""
+        kinds = {_LOOP: self.loops, PAIRS: self.questions, _POLICY: self.policies, _RUN: self.policies}
+        if LOG in files and SEGMENTS in folders:
+            kinds = {LOG: self.logs}
+            folders.clear()
+        elif _DATASET in files and _REQUESTS in folders:
+            kinds = {_DATASET: self.datasets}
+            folders.clear()
+        elif VOTES in files and not storage.exists(storage.join(folder, "pairs", PAIRS)):
+            raise UserError(
+                f"{folder}: found votes without pairs/{PAIRS}; expected the questions with the ids of users"
+            )
+        found = [of_kind for name, of_kind in kinds.items() if name in files]
+        for of_kind in found:
+            of_kind.append(folder)
+        return bool(found)
+
+    def claim(self, claims: ExitStack) -> dict[str, str]:
+        """Keep other processes from these folders until `claims` ends. Return names for half-written data sets.
+
+        Raises `UserError` if a server, a night or another command writes to one of them.
+        """
+        writers = [*self.loops, *self.logs, *(of_questions.store_of(folder) or folder for folder in self.questions)]
+        for folder in dict.fromkeys(writers):
+            claims.enter_context(storage.claimed(folder))
+        partials = {folder: claims.enter_context(storage.claimed(folder)) for folder in self.datasets}
+        for folder in self.datasets:
+            opened = PreparedDataset.open(folder)
+            for name in opened.people():
+                claims.enter_context(storage.claimed(opened.path("people", name)))
+        return partials
+
+
+def forget(paths: Sequence[str], users: Sequence[str], say: Callable[[str], None]) -> Counter[str]:
+    """Remove `users`, whose ids are texts, from everything below `paths`; return numbers of removed rows by kind.
+
+    Calls `say` with each run and policy that was trained with data of the users, before anything changes: they stay as
+    they are. Each file or data set changes in one step, and a second call after a kill removes the rest. Raises
+    `UserError` as `Places.find` and `Places.claim` do, before anything changes, and for damaged files.
+    """
+    places = Places.find(paths)
+    with ExitStack() as claims:
+        partials = places.claim(claims)
+        datasets = [PreparedDataset.open(folder) for folder in places.datasets]
+        used = {one.uri for one in datasets if _TRAINING & of_datasets.splits_of(one, users)}
+        for policy in _trained(places.policies, used):
+            say(policy)
+        removed: Counter[str] = Counter()
+        for folder in places.logs:
+            removed += _remove_from_log(folder, users)
+        for dataset in datasets:
+            removed += of_datasets.remove_users(dataset, users, partials[dataset.uri])
+        for folder in places.questions:
+            removed += of_questions.remove_users(folder, users)
+    return removed
+
+
+def _folder(path: str) -> str:
+    """Return the absolute path of a folder. Raises `UserError` for anything else."""
+    if "://" in path:
+        raise UserError(f"{path}: found a store; expected a folder on a local disk")
+    folder = storage.absolute(path)
+    if not os.path.isdir(folder) or os.path.islink(folder):
+        found = "a link" if os.path.islink(folder) else "no folder"
+        raise UserError(f"{path}: found {found}; expected a folder with {_EXPECTED}")
+    return folder
+
+
+def _walk(path: str) -> Iterable[tuple[str, list[str], list[str]]]:
+    """Yield the folders below `path` as `os.walk` does, without half-written ones."""
+    for folder, folders, files in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.endswith(_PARTIAL))
+        yield folder, folders, files
+
+
+def _trained(policies: Sequence[str], used: set[str]) -> list[str]:
+    """Return the runs and policies that were trained on a data set in `used`; of a run and its policies the run."""
+    trained: list[str] = []
+    for folder in sorted(policies):
+        inside = any(folder.startswith(f"{run}/") for run in trained)
+        if not inside and not used.isdisjoint(_origins(folder)):
+            trained.append(folder)
+    return trained
+
+
+def _origins(folder: str) -> set[str]:
+    """Return the data sets of a run or policy; also the one in the same night, in case the loop was moved."""
+    origins: set[str] = set()
+    for name in (_POLICY, _RUN):
+        file = storage.join(folder, name)
+        if storage.exists(file):
+            value = storage.read_json(file)
+            about = value.get("provenance", value) if isinstance(value, dict) else {}
+            origins |= {str(about.get("dataset")), *map(str, about.get("averaged") or ())}
+    night = {str(parent / "dataset") for parent in (Path(folder).parent, Path(folder).parent.parent)}
+    return {os.path.abspath(origin) for origin in origins} | night
+
+
+def _remove_from_log(folder: str, users: Sequence[str]) -> Counter[str]:
+    """Remove users from an event log and its snapshots; return numbers of removed rows and files by kind."""
+    removed: Counter[str] = Counter()
+    chosen = of_logs.of_users(users)
+    log = EventLog(folder, read_about(folder).item_type)  # moves an unfinished record out of the last file
+    try:
+        if of_logs.any_row(folder, chosen):
+            removed["snapshots of servers"] = remove_snapshots(folder)
+            log.begin_file()
+    finally:
+        log.close()
+    removed["rows of event logs"] = of_logs.remove_rows(folder, chosen)
+    removed["damaged records of event logs"] = of_logs.remove_damaged(folder, of_logs.with_bytes_of(users))
+    return removed

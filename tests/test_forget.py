@@ -1,0 +1,144 @@
+"""`prefrec forget`: kinds of folders, claims, policies that it names, and a kill at each change."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from killed import killed_copies
+from platform_desk import Desk, make_policy
+from tiny import write_dataset
+
+from prefrec_ray import storage
+from prefrec_ray.cli.main import run
+from prefrec_ray.forget import Places, forget
+from prefrec_ray.logs.events.removal import any_row, of_users
+from prefrec_ray.serving.requests.bodies import Feedback, Recommend
+
+DAY = 86_400_000
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder `state` of a server with a snapshot, and a `loop` with two nights, of which the second averages both."""
+    place = tmp_path / "place"
+    make_policy().save(str(tmp_path / "policy"))
+    desk = Desk(tmp_path / "policy", place / "state")
+    for user in (1, 2, 3, 1):
+        shown = desk.one(Recommend(user=user, k=1))
+        desk.one(Feedback(event_id=shown["event_id"], feedback={}))
+    desk.stop(save=True)
+    for night, users in (("0001", 6), ("0002", 4)):
+        folder = place / "loop/nights" / night
+        write_dataset(folder / "dataset", users=users, requests=12, pairs=4, length=3)
+        trained = {"dataset": str(folder / "dataset"), "task": "depth"}
+        make_policy(items=3, provenance=trained).save(str(folder / "run/policy"))
+        storage.write_json(str(folder / "run/config.json"), trained)
+    averaged = {**trained, "averaged": [str(place / f"loop/nights/{night}/dataset") for night in ("0002", "0001")]}
+    make_policy(items=3, provenance=averaged).save(str(place / "loop/nights/0002/run/averaged"))
+    (place / "loop/nights.json").write_text("")
+    return place
+
+
+def test_the_command_removes_users_and_names_what_was_trained(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """User 5 trained in the first night, and is a validation user of the second one."""
+    (tmp_path / "ids.txt").write_text("5\n\n 2 \n")
+    assert run(["forget", str(place / "state"), str(place / "loop"), "--users", f"{tmp_path}/ids.txt"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    nights = place / "loop/nights"
+    assert lines[:3] == [
+        "trained with data of these users, and not changed:",
+        f"  {nights}/0001/run",
+        f"  {nights}/0002/run",
+    ]
+    counts = dict(line.rsplit(maxsplit=1) for line in lines[4:-2])
+    assert counts == {
+        "impressions of data sets": "48",
+        "preferences of data sets": counts["preferences of data sets"],
+        "rows of event logs": "2",
+        "snapshots of servers": "1",
+        "transitions of data sets": "33",
+    }
+    assert lines[-2].endswith(" removed users: 2 ids, 2 paths")
+    assert not any_row(str(place / "state"), of_users(["2"]))
+    assert any_row(str(place / "state"), of_users(["1"]))
+    assert run(["forget", str(place), "--user", "2", "--user", "5"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith(" nothing to remove: 2 ids, 1 paths")
+
+
+def test_a_policy_with_the_mean_of_an_earlier_night_is_named(place: Path) -> None:
+    shutil.rmtree(place / "loop/nights/0002/dataset")
+    named: list[str] = []
+    forget([str(place / "loop")], ["0"], named.append)
+    assert named == [f"{place}/loop/nights/0001/run", f"{place}/loop/nights/0002/run/averaged"]
+
+
+def test_the_server_goes_on_without_the_users(place: Path, tmp_path: Path) -> None:
+    forget([str(place)], ["1"], print)
+    desk = Desk(tmp_path / "policy", place / "state")
+    assert desk.engine.state.users.ids == [2, 3]
+    again = desk.one(Recommend(user=1, k=1))
+    assert int(again["event_id"].partition("-")[2], 16) == 8  # no event id is issued again
+    assert len(desk.states(DAY)) == 3
+    new = Desk(tmp_path / "policy", tmp_path / "new")
+    new.one(Recommend(user=1, k=1))
+    now = 1_700_000_000_000 + DAY
+    assert np.array_equal(desk.states(now)[1], new.states(now)[1])
+    for one in (desk, new):
+        one.stop()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["PLACE"], "--user: found no id; expected --user ID, or --users FILE with one id per line"),
+        (["PLACE/nothing", "--user", "1"], "PLACE/nothing: found no folder; expected a folder with an event log"),
+        (["PLACE/empty", "--user", "1"], "PLACE/empty: found nothing with data of users; expected an event log"),
+        (["PLACE/link", "--user", "1"], "PLACE/link: found a link; expected a folder"),
+        (["s3://bucket/loop", "--user", "1"], "s3://bucket/loop: found a store; expected a folder on a local disk"),
+        (["PLACE", "--users", "PLACE/none.txt"], "PLACE/none.txt: no such file"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    arguments: list[str], expected: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "empty").mkdir()
+    (place / "link").symlink_to(place / "state")
+    assert run(["forget", *(text.replace("PLACE", str(place)) for text in arguments)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"prefrec: error: {expected.replace('PLACE', str(place))}")
+
+
+def test_a_server_or_a_night_that_runs_is_refused(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    desk = Desk(tmp_path / "policy", place / "state")
+    assert run(["forget", str(place), "--user", "1"]) == 2
+    assert f"{place}/state: process " in capsys.readouterr().err
+    desk.stop()
+    with storage.claimed(str(place / "loop")):
+        assert run(["forget", str(place / "loop/nights/0001/dataset"), "--user", "1"]) == 2
+    assert f"{place}/loop: process " in capsys.readouterr().err
+    assert any_row(str(place / "state"), of_users(["1"]))
+
+
+def test_a_kill_between_the_folders_and_a_second_call(place: Path, tmp_path: Path) -> None:
+    """Kills inside a log, a data set or a store: test_removed_rows.py, test_removed_users.py and others."""
+
+    def act(folder: Path) -> Any:
+        return forget([str(folder)], ["2", "5"], print)
+
+    for killed in killed_copies(act, place, tmp_path / "copies", "forget", "serving/folder"):
+        places = Places.find([str(killed)])
+        assert (len(places.logs), len(places.datasets)) == (1, 2)
+        act(killed)
+        assert forget([str(killed)], ["2", "5"], print) == {}
+        assert not any_row(f"{killed}/state", of_users(["2"]))
+        desk = Desk(tmp_path / "policy", killed / "state")
+        assert desk.engine.state.users.ids == [1, 3]
+        desk.stop()
+        for night in ("0001", "0002"):
+            counts = json.loads((killed / "loop/nights" / night / "dataset/metadata.json").read_text())["counts"]
+            assert sum(split["users"] for split in counts.values()) == {"0001": 11, "0002": 8}[night]
