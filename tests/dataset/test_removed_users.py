@@ -131,7 +131,7 @@ def test_a_kill_leaves_the_old_or_the_new_data_set_and_a_second_call_finishes(ti
     after = contents(tmp_path / "new" / "dataset")
     seen = []
     for killed in killed_copies(
-        lambda folder: remove(folder, ["1", "7"]), tiny, tmp_path / "copies", "dataset/removal", "storage"
+        lambda folder: remove(folder, ["1", "7"]), tiny, tmp_path / "copies", "dataset/removal", "storage/claims"
     ):
         found = contents(killed)
         assert found in (before, after)

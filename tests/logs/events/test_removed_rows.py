@@ -9,7 +9,7 @@ from unittest.mock import patch
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from killed import killed_copies
 
@@ -80,6 +80,7 @@ def close_last(folder: Path) -> None:
     log.close()
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.lists(ROWS, min_size=1, max_size=6), min_size=1, max_size=12),
     st.sets(st.integers(0, USERS - 1)),
@@ -123,7 +124,7 @@ def test_other_rows_are_unchanged_in_order(
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A log of several files, the last one empty. User 1 has rows in each of the others."""
     monkeypatch.setattr(log_module, "SEGMENT_BYTES", 4_000)
-    fill(tmp_path, [[(Kind.RECOMMENDED, user), (Kind.FEEDBACK, user)] for user in range(4)] * 6)
+    fill(tmp_path, [[(Kind.RECOMMENDED, user), (Kind.FEEDBACK, user)] for user in range(4)] * 3)
     close_last(tmp_path)
     assert len(files(tmp_path)) > 4
     return tmp_path
