@@ -29,6 +29,7 @@ COMMANDS = [
         "train",
         "tune",
         "export",
+        "forget",
         "evaluate",
         "constrain",
     ),
