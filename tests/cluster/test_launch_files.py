@@ -4,9 +4,7 @@ import copy
 import json
 import os
 import re
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import jsonschema
 import pytest
 import ray
 import yaml
+from linters import lint
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import start
 from ray.serve.schema import ServeDeploySchema
@@ -239,14 +238,6 @@ def test_every_file_opens_with_its_commands() -> None:
     for path in [*CLUSTER.glob("*.yaml"), *CLUSTER.glob("Dockerfile*"), CLUSTER / "slurm.sh"]:
         opening = path.read_text("utf-8").partition("\n\n")[0]
         assert re.search(r"^#   (mkdir|helm|docker|pip) ", opening, re.MULTILINE), path.name
-
-
-def lint(program: str, *arguments: str) -> None:
-    path = shutil.which(program, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    if path is None:
-        pytest.skip(f"{program} is not installed (pip install {program}-py or {program}-bin)")
-    result = subprocess.run([path, *arguments], capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout
 
 
 def test_the_image_does_not_run_as_root_and_installs_what_changes_seldom_first() -> None:

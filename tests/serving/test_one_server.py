@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import typer
+from linters import lint
 from platform_desk import make_policy
 from served import TOKEN, Client
-from test_launch_files import lint
 
 from prefrec_ray.cli.main import app
 
