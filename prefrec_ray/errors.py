@@ -25,7 +25,8 @@ class UserError(ValueError):
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+_OTHER_KIND = {errno.EISDIR: "found a folder; expected a file", errno.ENOTDIR: "found a file; expected a folder"}
 
 
 def find_user_error(error: BaseException) -> UserError | None:
@@ -43,6 +44,8 @@ def find_user_error(error: BaseException) -> UserError | None:
             reason = str(current).partition("\n")[0]
             if current.errno in _FULL:
                 return UserError(f"no space left to write to ({reason}); make room, then continue")
+            if current.errno in _OTHER_KIND:
+                return UserError(f"{_OTHER_KIND[current.errno]} ({reason})")
             if current.errno in _REFUSED:
                 return UserError(f"not allowed to read or write there ({reason})")
         # RayTaskError has the original in `cause`; Ray Data and Tune chain with `__cause__`.

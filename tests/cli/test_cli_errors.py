@@ -379,3 +379,12 @@ def test_damage(
     command, damage, message = DAMAGE[case]
     damage()
     assert message in failed(COMMANDS[command], tmp_path, capsys)
+
+
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "evaluation.json"
+    file.write_text("{}")
+    assert run(["report", str(file)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("prefrec: error: found a file; expected a folder")
+    assert str(file) in line
