@@ -13,15 +13,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 import prefrec_ray
 
 PACKAGE = Path(prefrec_ray.__file__).parent
-#: More changes than any test makes.
-_MOST = 300
+Copied = TypeVar("Copied")
 
 
 def killed_copies(act: Callable[[Path], object], folder: Path, copies: Path, *watched: str) -> Iterator[Path]:
@@ -29,13 +28,31 @@ def killed_copies(act: Callable[[Path], object], folder: Path, copies: Path, *wa
 
     `watched`: modules or packages of prefrec_ray that make the changes.
     """
-    for number in range(1, _MOST):
-        mine = copies / str(number) / folder.name
-        shutil.copytree(folder, mine)
-        killed = kill_at_change(lambda mine=mine: act(mine), lambda mine=mine: _files(mine.parent), watched, number)
+
+    def copy(number: int) -> Path:
+        return shutil.copytree(folder, copies / str(number) / folder.name)
+
+    yield from killed_at_each_change(act, copy, lambda mine: _files(mine.parent), watched, least=3, most=300)
+
+
+def killed_at_each_change(
+    act: Callable[[Copied], object],
+    copy: Callable[[int], Copied],
+    files: Callable[[Copied], object],
+    watched: tuple[str, ...],
+    least: int,
+    most: int,
+) -> Iterator[Copied]:
+    """Yield a `copy` for each change of its `files`: `act` was killed at this change, in the last copy never.
+
+    Fails unless `act` makes at least `least` and less than `most` - 1 changes.
+    """
+    for number in range(1, most):
+        mine = copy(number)
+        killed = kill_at_change(lambda mine=mine: act(mine), lambda mine=mine: files(mine), watched, number)
         yield mine
         if not killed:
-            assert number > 3
+            assert number > least
             return
     pytest.fail("the child did not end by itself")
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from killed import kill_at_change
+from killed import killed_at_each_change
 from made_up_nights import Killed, Loop, made_comparison
 
 from prefrec_ray.policy import Policy
@@ -18,17 +18,15 @@ from prefrec_ray.serving.experiment.compare import CanaryComparison
 WATCHED = ("nightly", "storage")
 
 
-def killed_at_each_change(act: Callable[[Loop], object], loop: Loop, tmp_path: Path) -> Iterator[Loop]:
+def killed_loops(act: Callable[[Loop], object], loop: Loop, tmp_path: Path) -> Iterator[Loop]:
     """Yield copies of `loop`. In each one `act` was killed one change of the folder later than in the last."""
-    for number in range(1, 200):
+
+    def copy_loop(number: int) -> Loop:
         mine = Loop(tmp_path / f"{number}" / "loop", copy.deepcopy(loop.steps), loop.settings)
         shutil.copytree(loop.path, mine.path)
-        killed = kill_at_change(lambda mine=mine: act(mine), lambda mine=mine: files(mine.path), WATCHED, number)
-        yield mine
-        if not killed:
-            assert number > 5
-            return
-    pytest.fail("the child did not end by itself")
+        return mine
+
+    yield from killed_at_each_change(act, copy_loop, lambda mine: files(mine.path), WATCHED, least=5, most=200)
 
 
 def files(folder: Path) -> list[tuple[str, int, int]]:
@@ -62,7 +60,7 @@ def test_a_promotion_is_killed_once_in_every_step(loop: Loop, tmp_path: Path) ->
         loop.night()
     loop.steps.stop = ""
     states = []
-    for killed in killed_at_each_change(Loop.again, loop, tmp_path / "killed"):
+    for killed in killed_loops(Loop.again, loop, tmp_path / "killed"):
         promoted = killed.promoted
         states.append(promoted)
         assert (promoted, killed.current) in (((1, 2), 2), ((1, 2, 3), 3))
@@ -104,7 +102,7 @@ def test_a_look_and_the_next_canary_are_killed_once_in_every_step(
     loop.night()
     loop.steps.compared = compared
     seen = set()
-    for killed in killed_at_each_change(Loop.night, loop, tmp_path / "killed"):
+    for killed in killed_loops(Loop.night, loop, tmp_path / "killed"):
         record = killed.folder.record()
         seen.add((record.promoted, record.withdrawn, None if record.canary is None else record.canary.night))
         looks = {night.look.night: night.look.decision for night in killed.folder.nights() if night.look is not None}
@@ -126,7 +124,7 @@ def test_a_rollback_is_killed_once_in_every_step(loop: Loop, tmp_path: Path) -> 
     for _ in range(3):
         loop.night()
     states = []
-    for killed in killed_at_each_change(lambda mine: mine.folder.back(), loop, tmp_path / "killed"):
+    for killed in killed_loops(lambda mine: mine.folder.back(), loop, tmp_path / "killed"):
         promoted = killed.promoted
         states.append(promoted)
         assert (promoted, killed.current) in (((1, 2, 3), 3), ((1, 2), 2))
