@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from prefrec_ray.settings import Count, Settings
 
@@ -48,3 +48,10 @@ class LoopSettings(Settings):
     accept: tuple[PositiveInt, ...] = Field(
         default=(), description="refused nights with impressions that are used anyway"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "promote" in value:
+            raise ValueError("found the key 'promote'; expected its new name 'release' (canary, promote or none)")
+        return value

@@ -73,6 +73,7 @@ def test_a_night_and_one_without_news(short_fits: None, tmp_path: Path, capfd: p
         ({"train": {"dataset": "data"}}, "train: key 'dataset': found a data set; expected none"),
         ({"evaluate": {"estimators": ["ncis"]}}, "evaluate: key 'estimators': expected model"),
         ({"loop": {"keep": 3}}, "loop: key 'folder' is missing"),
+        ({"loop": {"folder": "x", "promote": "none"}}, "found the key 'promote'; expected its new name 'release'"),
         ({"loop": {"folder": "x"}}, "loop: key 'release': found canary; expected promote or none with a source of "),
         (
             {"loop": {"folder": "x", "release": "promote", "compact_days": 2}},
