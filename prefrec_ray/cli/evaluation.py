@@ -97,7 +97,7 @@ def next_command(evaluation: Evaluation, dataset: str, config: str | None) -> st
     bundles = {r.subject: r.bundle for r in evaluation.records if r.role == "policy" and r.bundle is not None}
     for name in evaluation.verdicts:
         bundle = bundles.get(name)
-        if bundle is None or not case_of(evaluation, name).unsupported or not can_choose(Policy.load(bundle)):
+        if bundle is None or not case_of(evaluation, name).undetermined or not can_choose(Policy.load(bundle)):
             continue
         names = ("constrained", *(f"constrained_{number}" for number in range(2, 100)))
         home = posixpath.dirname(bundle.rstrip("/"))

@@ -170,7 +170,7 @@ def _risks(evaluation: Evaluation, case: Case) -> Answer:
             f"{', '.join(best)}: always the items with the highest scores. If users show fatigue, this harms, and the "
             "next log contains little else."
         )
-    lost = [name for name in evaluation.verdicts if case_of(evaluation, name).unsupported]
+    lost = [name for name in evaluation.verdicts if case_of(evaluation, name).undetermined]
     if lost:
         lines.append(f"{', '.join(lost)}: the log does not determine the effect on users.")
     lines.append(
@@ -191,7 +191,7 @@ def _next(evaluation: Evaluation, case: Case, verdict: PolicyVerdict) -> Answer:
             f"Test {case.policy} on a small share of users (a canary next to your current policy), then compare both."
         )
         command = f"prefrec serve {policy} --state STATE\nprefrec compare STATE --days 7"
-    elif case.unsupported:
+    elif case.undetermined:
         text = f"Test nothing yet. Find a serving rule of {case.policy} with a clear gain, then evaluate it."
         command = f"prefrec constrain {policy} --dataset {dataset} --output {output}"
     elif case.rails_that_are("broken"):

@@ -403,7 +403,7 @@ def test_never_a_candidate_where_the_log_cannot_carry_it(evaluation: Evaluation)
         record = case_of(evaluation, name).record
         assert record is not None
         assert record.estimator in ("model", "dr")
-        assert not case_of(evaluation, name).unsupported
+        assert not case_of(evaluation, name).undetermined
         low, _ = record.gain_interval
         assert low > 0
         assert record.ci_low > 0

@@ -26,7 +26,7 @@ from prefrec_ray.evaluation.results.names import (
     subject_of,
 )
 from prefrec_ray.evaluation.results.records import ServedItems, Support
-from prefrec_ray.evaluation.results.scores import Scores, bootstrap_interval, disagreement, repetition_seed, widened
+from prefrec_ray.evaluation.results.scores import Scores, Z, bootstrap_interval, disagreement, repetition_seed, widened
 from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import ItemTable
@@ -38,8 +38,6 @@ from prefrec_ray.users.ensemble import Ensemble, fit_ensemble
 from prefrec_ray.users.histories import Histories, check_long_enough, read_histories
 from prefrec_ray.users.roll_out import Imagined, Platform, Server, Visit, logged_levels, roll_out, server_of_log
 
-#: Standard deviations in half of a 95 % interval.
-_Z = 1.96
 #: Random numbers in memory at a time.
 _NUMBERS = 1 << 22
 
@@ -89,8 +87,8 @@ def model_scores(request: EvaluationRequest, task: Task, modelled: Mapping[str, 
 
     The value of a user is the mean level of simulated sessions, averaged over models. Intervals contain the
     disagreement of models of different kinds and the error of back-tests. Users without a level under any subject are
-    excluded. Settings: `model` (models, users, requests). Raises `UserError` if no user
-    remains, under all models or one, or in the log.
+    excluded. Settings: `model` (models, users, requests). Raises `UserError` if no user remains, under all models or
+    one, or in the log.
     """
     settings = request.settings
     rolled = [s for s in request.subjects_on(task) if s.name in modelled]
@@ -120,7 +118,7 @@ def model_scores(request: EvaluationRequest, task: Task, modelled: Mapping[str, 
         histories = modelled[subject.name].histories
         tested.append(backtest_error(logged - values[:, 0], modelled[LOGGING_POLICY].histories, histories))
     sizes = np.abs(gains.mean(axis=0))
-    errors = np.divide(_Z * np.array(tested), sizes, out=np.zeros(len(sizes)), where=sizes > 0)
+    errors = np.divide(Z * np.array(tested), sizes, out=np.zeros(len(sizes)), where=sizes > 0)
     return Scores(
         task=task,
         estimator="model",

@@ -70,7 +70,7 @@ class Case:
         return next((record for record in self.peers if record.subject == LOGGING_POLICY), None)
 
     @property
-    def unsupported(self) -> bool:
+    def undetermined(self) -> bool:
         """Return whether the gain is above 0 only without an error that more users do not reduce.
 
         With `model` this is the disagreement of models of users and the error of the back-test. Other estimators lack

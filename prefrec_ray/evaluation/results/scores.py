@@ -15,6 +15,8 @@ from prefrec_ray.evaluation.results.records import Record
 from prefrec_ray.settings import Task
 
 RESAMPLES = 1000
+#: Standard deviations in half of a 95 % interval.
+Z = 1.96
 
 
 @dataclass(frozen=True)

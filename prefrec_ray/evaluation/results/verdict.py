@@ -109,7 +109,7 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
         comparison = f" (logging policy: {case.logged.share_of(FEW_ITEMS):.0%})" if case.logged else ""
         effect = "the log does not show the effect on users"
         return "inconclusive", [f"{_few(case.served, 'its impressions')}{comparison}: {effect}."]
-    if case.unsupported and support is not None:
+    if case.undetermined and support is not None:
         known = f"models of users disagree ({_by_model(record)}), and " if record.gains_by_model else "only "
         return "inconclusive", [
             f"{gain}; {known}{support.text} of the states that it leads users to are supported by the log. For a "
@@ -198,7 +198,7 @@ def _lights(case: Case) -> tuple[Light, ...]:
         models = (
             f"; {_by_model(record)} levels by model of users" if record is not None and record.gains_by_model else ""
         )
-        lights["support"] = ("red" if case.unsupported else "green", text + ess + models)
+        lights["support"] = ("red" if case.undetermined else "green", text + ess + models)
     if case.served is not None:
         text = f"{case.served.distinct_items:,} items; {_few(case.served, 'impressions')}"
         lights["catalogue"] = ("red" if case.concentrated else "green", text)

@@ -13,7 +13,7 @@ import ray
 from prefrec_ray import runtime
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.estimators.model import platform_of, policy_server, with_rest
-from prefrec_ray.evaluation.results.scores import error_of_kinds
+from prefrec_ray.evaluation.results.scores import Z, error_of_kinds
 from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.guard_rails import GuardRail
 from prefrec_ray.policy import Policy
@@ -30,8 +30,6 @@ ROWS = 150_000
 #: Seed of the models' weights and users. It differs from the seeds of evaluations, so that an evaluation is independent
 #: of the choice.
 SEED = 0x5E1E
-#: Standard errors from a mean to the lower end of its 95 % interval.
-_ERRORS = 1.96
 
 
 class Rolled(NamedTuple):
@@ -75,7 +73,7 @@ class ModelScore:
         levels = imagined.levels[task]
         gains = levels - self.logging.levels[task]
         by_user, by_model = (np.ma.masked_invalid(gains).mean(axis=axis).compressed() for axis in (0, 1))
-        gain, of_users = by_model.mean(), _ERRORS * by_user.std() / np.sqrt(len(by_user))
+        gain, of_users = by_model.mean(), Z * by_user.std() / np.sqrt(len(by_user))
         low = gain - math.hypot(of_users, error_of_kinds(by_model))
         support = self.ensemble.pasts.share(imagined.inputs)
         lost = broken(self.rails, imagined, self.logging, self.platform.state.feedback, self.platform.items)
