@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from event_log import ABOUT as PLAIN
 
 from prefrec_ray.dataset.prepare.items import with_kinds
 from prefrec_ray.errors import UserError
@@ -23,14 +24,7 @@ from prefrec_ray.logs.readers import events
 from prefrec_ray.logs.sources import EventsSource
 from prefrec_ray.mdp.items import ItemTable
 
-ABOUT = {
-    "log_id": "0123abcd",
-    "item_ids": "int64",
-    "feedback": ["like", "watch"],
-    "feedback_kinds": {},
-    "user_features": {"country": ["de", "fr"]},
-    "session_gap_ms": 1_800_000,
-}
+ABOUT = {**PLAIN, "feedback": ["like", "watch"], "user_features": {"country": ["de", "fr"]}}
 
 
 class Data(list[dict[str, Any]]):

@@ -4,20 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+from event_log import ABOUT
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.readers.simulator import open_log
 from prefrec_ray.logs.sources import SimulatorSource
 
-OF_SERVER = {
-    "schema_version": 2,
-    "log_id": "0123abcd",
-    "item_ids": "int64",
-    "feedback": ["like"],
-    "feedback_kinds": {},
-    "user_features": {},
-    "session_gap_ms": 1_800_000,
-}
+OF_SERVER = {"schema_version": 2, **ABOUT}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from event_log import ABOUT as PLAIN
 from small_platform import NETWORKS
 
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
@@ -22,6 +23,7 @@ from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.serving.folder.opened import save_items
 
 USERS, ITEMS, HOUR, START = 40, 20, 3_600_000, 1_700_000_000_000
+ABOUT = {**PLAIN, "feedback_kinds": {"like": "binary"}, "user_features": {"country": ["de", "fr"]}}
 PREPARE = {
     "source": {"kind": "events", "path": "state"},
     "train_fraction": 0.6,
@@ -44,7 +46,7 @@ class Steps(Stages):
 
 def log_of_days(days: range, without: set[int]) -> None:
     """Append the visits of all users on some days; each user's depends only on user and day."""
-    log = EventLog("state", About.model_validate(about()).item_type)
+    log = EventLog("state", About.model_validate(ABOUT).item_type)
     for day in days:
         for user in set(range(USERS)) - without:
             rng = np.random.default_rng((day, user))
@@ -65,22 +67,11 @@ def log_of_days(days: range, without: set[int]) -> None:
     log.close()
 
 
-def about() -> dict[str, Any]:
-    return {
-        "log_id": "0123abcd",
-        "item_ids": "int64",
-        "feedback": ["like"],
-        "feedback_kinds": {"like": "binary"},
-        "user_features": {"country": ["de", "fr"]},
-        "session_gap_ms": HOUR // 2,
-    }
-
-
 def two_nights(folder: Path, monkeypatch: pytest.MonkeyPatch, without: set[int], forgotten: set[int]) -> list[str]:
     """Run two nights in `folder`, and remove users between them. Return the runs that were trained with them."""
     (folder / "state").mkdir(parents=True)
     monkeypatch.chdir(folder)
-    write_about("state", About.model_validate(about()))
+    write_about("state", About.model_validate(ABOUT))
     save_items("state", ItemTable(np.arange(ITEMS), np.random.default_rng(1).uniform(-1, 1, (ITEMS, 3))))
     steps = Steps(
         PrepareSettings.model_validate(PREPARE), TrainSettings.model_validate(TRAIN), EvaluateSettings(), "loop.yaml"

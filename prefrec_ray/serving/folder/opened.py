@@ -24,6 +24,7 @@ from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.logs.events.removal import received_before, remove_damaged, remove_rows
 from prefrec_ray.logs.events.segments import list_segments
 from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.rest import DAY_MS
 from prefrec_ray.serving.folder.disk import clock
 from prefrec_ray.serving.folder.snapshots import remove_snapshots, restore
 from prefrec_ray.serving.settings import LOG_POLICIES, MAIN, ServeSettings, read_release
@@ -88,7 +89,7 @@ class Opened:
         The state in memory keeps their effect until the next start. Raises `UserError` like `remove_rows`.
         """
         assert self.settings.retention_days is not None
-        limit = now - round(86_400_000 * self.settings.retention_days)
+        limit = now - round(DAY_MS * self.settings.retention_days)
         remove_rows(self.folder, received_before(limit))
         remove_damaged(self.folder, lambda path: path.stat().st_mtime < limit / 1000)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from event_log import ABOUT as PLAIN
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,14 +23,7 @@ from prefrec_ray.logs.events.format import About, Event, Kind, batch_of, schema,
 from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.logs.events.segments import compact, same
 
-ABOUT = {
-    "log_id": "0123abcd",
-    "item_ids": "int64",
-    "feedback": ["like", "watch"],
-    "feedback_kinds": {},
-    "user_features": {},
-    "session_gap_ms": 1_800_000,
-}
+ABOUT = {**PLAIN, "feedback": ["like", "watch"]}
 ROWS, LATER = 60, 4_000_000_000.0
 
 

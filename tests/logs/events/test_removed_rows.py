@@ -9,6 +9,7 @@ from unittest.mock import patch
 import numpy as np
 import pyarrow as pa
 import pytest
+from event_log import ABOUT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from killed import killed_copies
@@ -27,14 +28,6 @@ from prefrec_ray.logs.events.removal import (
 )
 from prefrec_ray.logs.events.segments import compact, same
 
-ABOUT = {
-    "log_id": "0123abcd",
-    "item_ids": "int64",
-    "feedback": ["like"],
-    "feedback_kinds": {},
-    "user_features": {},
-    "session_gap_ms": 1_800_000,
-}
 USERS = 5
 #: Kind of a row and its user; rows of other kinds have no user.
 ROWS = st.tuples(
