@@ -1,96 +1,78 @@
-"""Child processes that are killed at each change of a folder, one change later each time.
+"""Copies of a folder as a process leaves it that is killed, one copy for each change of the folder.
 
-A child looks at the folder before every line of some modules, and kills itself by SIGKILL at the n-th change that it
-finds. n grows until the child ends by itself.
+A killed process leaves its files as they are at that moment: what it wrote belongs to the system, and its buffers are
+lost. So a child process looks at the folder before every line of some modules, and copies it after each change.
+`test_killed.py` compares the copies with folders of processes that are killed.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
-
-import pytest
+from typing import Any
 
 import prefrec_ray
 
 PACKAGE = Path(prefrec_ray.__file__).parent
-Copied = TypeVar("Copied")
 
 
 def killed_copies(act: Callable[[Path], object], folder: Path, copies: Path, *watched: str) -> Iterator[Path]:
-    """Yield copies of `folder`. In each one `act` was killed one change later than in the last; in the last one never.
+    """Yield a copy of `folder` for each change that `act` makes: as a kill leaves it, and at the end as `act` does.
 
-    `watched`: modules or packages of prefrec_ray that make the changes.
+    The copies take each other's place, where `act` had the folder. `watched`: modules or packages of prefrec_ray that
+    make the changes.
     """
+    place = copies / "place" / folder.name
+    shutil.copytree(folder, place)
 
-    def copy(number: int) -> Path:
-        return shutil.copytree(folder, copies / str(number) / folder.name)
+    def copy(number: int) -> None:
+        shutil.copytree(place.parent, copies / f"{number}")
 
-    yield from killed_at_each_change(act, copy, lambda mine: _files(mine.parent), watched, least=3, most=300)
+    assert run_child(lambda: act(place), place.parent, watched, copy) == 0
+    changes = len(list(copies.iterdir())) - 1
+    assert changes >= 3
+    shutil.copytree(place.parent, copies / f"{changes + 1}")
+    for number in range(1, changes + 2):
+        shutil.rmtree(place.parent)
+        (copies / f"{number}").rename(place.parent)
+        yield place
 
 
-def killed_at_each_change(
-    act: Callable[[Copied], object],
-    copy: Callable[[int], Copied],
-    files: Callable[[Copied], object],
-    watched: tuple[str, ...],
-    least: int,
-    most: int,
-) -> Iterator[Copied]:
-    """Yield a `copy` for each change of its `files`: `act` was killed at this change, in the last copy never.
+def run_child(
+    act: Callable[[], object], folder: Path, watched: tuple[str, ...], on_change: Callable[[int], object]
+) -> int:
+    """Run `act` in a child process that calls `on_change` with the number of each change of `folder`, from 1.
 
-    Fails unless `act` makes at least `least` and less than `most` - 1 changes.
+    Returns its exit status, which is negative if a signal ended it.
     """
-    for number in range(1, most):
-        mine = copy(number)
-        killed = kill_at_change(lambda mine=mine: act(mine), lambda mine=mine: files(mine), watched, number)
-        yield mine
-        if not killed:
-            assert number > least
-            return
-    pytest.fail("the child did not end by itself")
-
-
-def kill_at_change(
-    act: Callable[[], object], files: Callable[[], object], watched: tuple[str, ...], number: int
-) -> bool:
-    """Run `act` in a child that is killed at the change of this number in `files`; return False if it ended before."""
     child = os.fork()
     if child == 0:
         try:
-            sys.settrace(_killer(files, watched, number))
+            sys.settrace(_watch(folder, watched, on_change))
             act()
             sys.settrace(None)
             os._exit(0)
         finally:
             os._exit(1)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return True
-    assert os.WEXITSTATUS(status) == 0
-    return False
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def _killer(files: Callable[[], object], watched: tuple[str, ...], number: int) -> Any:
-    """Return a trace function that kills the process at a change of `files`."""
-    last, changes = files(), 0
+def _watch(folder: Path, watched: tuple[str, ...], on_change: Callable[[int], object]) -> Any:
+    """Return a trace function that calls `on_change` after changes of `folder`."""
+    last, changes = _files(folder), 0
     places = tuple(str(PACKAGE / name) for name in watched)
 
     def at_line(frame: FrameType, event: str, _: object) -> Any:
         nonlocal last, changes
         if not frame.f_code.co_filename.startswith(places):
             return None
-        if (now := files()) != last:
+        if (now := _files(folder)) != last:
             last, changes = now, changes + 1
-            if changes == number:
-                os.kill(os.getpid(), signal.SIGKILL)
+            on_change(changes)
         return at_line
 
     return at_line

@@ -3,39 +3,26 @@
 from __future__ import annotations
 
 import copy
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from killed import killed_at_each_change
+from killed import killed_copies
 from made_up_nights import Killed, Loop, made_comparison
 
 from prefrec_ray.policy import Policy
 from prefrec_ray.serving.experiment.compare import CanaryComparison
 
-WATCHED = ("nightly", "storage")
-
 
 def killed_loops(act: Callable[[Loop], object], loop: Loop, tmp_path: Path) -> Iterator[Loop]:
-    """Yield copies of `loop`. In each one `act` was killed one change of the folder later than in the last."""
+    """Yield `loop` as each kill of `act` leaves it, one change of its folder later each time."""
 
-    def copy_loop(number: int) -> Loop:
-        mine = Loop(tmp_path / f"{number}" / "loop", copy.deepcopy(loop.steps), loop.settings)
-        shutil.copytree(loop.path, mine.path)
-        return mine
+    def at(folder: Path) -> Loop:
+        return Loop(folder, copy.deepcopy(loop.steps), loop.settings)
 
-    yield from killed_at_each_change(act, copy_loop, lambda mine: files(mine.path), WATCHED, least=5, most=200)
-
-
-def files(folder: Path) -> list[tuple[str, int, int]]:
-    """List the files of the loop and the claims next to it, with inodes and sizes."""
-    found = []
-    for place in (folder.parent, folder, folder / "nights", *(folder / "nights").glob("*")):
-        with os.scandir(place) as entries:
-            found += [(entry.path, entry.inode(), entry.stat().st_size if entry.is_file() else 0) for entry in entries]
-    return sorted(found)
+    for folder in killed_copies(lambda mine: act(at(mine)), loop.path, tmp_path, "nightly", "storage"):
+        yield at(folder)
 
 
 def serves(loop: Loop) -> bool:
