@@ -125,14 +125,13 @@ def _lower(values: np.ndarray, least: np.ndarray, bet: np.ndarray, limits: Inter
     before the value.
     """
     low, high = limits
-    bets, wanted = [one * bet for one in BETS], np.log(len(BETS) / alpha)
+    bets, wanted = BETS[:, None] * bet, np.log(len(BETS) / alpha)
 
     def surplus(mean: float) -> float:
         """Return the log capital against means up to `mean`, minus the capital that excludes them; it decreases."""
         distance = values - mean
         largest = _AT_RISK / (mean - least)
-        capitals = [_log_product(1 + np.minimum(largest, one) * distance) for one in bets]
-        return float(np.logaddexp.reduce(capitals) - wanted)
+        return float(np.logaddexp.reduce(_log_products(1 + np.minimum(largest, bets) * distance)) - wanted)
 
     start = low + 1e-9 * (high - low)
     if surplus(start) <= 0:
@@ -144,11 +143,11 @@ def _root(function: Callable[[float], float], low: float, high: float) -> float:
     return float(brentq(function, low, high, xtol=1e-5 * (high - low)))
 
 
-def _log_product(factors: np.ndarray) -> float:
-    """Return the log of the product of `factors` [n], with one logarithm per `_BLOCK` of them."""
-    whole = len(factors) // _BLOCK * _BLOCK
-    blocks = factors[:whole].reshape(-1, _BLOCK).prod(axis=1)
-    return float(np.log(blocks).sum() + np.log(factors[whole:]).sum())
+def _log_products(factors: np.ndarray) -> np.ndarray:
+    """Return the log of the product of each row of `factors` [m, n], with one logarithm per `_BLOCK` factors."""
+    whole = factors.shape[1] // _BLOCK * _BLOCK
+    blocks = factors[:, :whole].reshape(len(factors), -1, _BLOCK).prod(axis=2)
+    return np.log(blocks).sum(axis=1) + np.log(factors[:, whole:]).sum(axis=1)
 
 
 def _running_mean(values: np.ndarray, mask: np.ndarray, prior: float | np.ndarray, weight: float) -> np.ndarray:
