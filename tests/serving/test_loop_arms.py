@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,7 @@ def arms(server: Server) -> np.ndarray:
 
 def test_a_reload_begins_and_ends_canaries_with_other_users_each(loop: Path, tmp_path: Path) -> None:
     async def act(server: Server) -> None:
-        for user in USERS:
-            await server.do(Recommend(user=user, k=1))
+        await asyncio.gather(*(server.do(Recommend(user=user, k=1)) for user in USERS))
         assert set(arms(server)) == {"main"}
         shown = []
         for night in (2, 3):
