@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from prefrec_ray import plugins
 from prefrec_ray.engagement import task_levels
 from prefrec_ray.ids import codes, first_rows, run_lengths
 from prefrec_ray.memory import check_need
@@ -128,7 +129,19 @@ def mean_level(sessions: Sessions, user: np.ndarray, start: np.ndarray, length: 
     return total / np.maximum(np.bincount(segment, minlength=len(user)), 1)
 
 
-SCORINGS: Mapping[str, Scoring] = {"sum": sum_of_levels, "mean": mean_level}
+#: Functions `Scoring` by name.
+SCORINGS = {"sum": "prefrec_ray.preferences:sum_of_levels", "mean": "prefrec_ray.preferences:mean_level"}
+
+
+def find_scoring(name: str) -> Scoring:
+    """Return the scoring of a name, of this package or of a plug-in. Raises `UserError` as `plugins.load` does."""
+    scoring: Scoring = plugins.load("teachers", name, "prepare: key 'preferences.teachers'", SCORINGS)
+    return scoring
+
+
+def scoring_of(teacher: str) -> str:
+    """Return the name of the scoring in the name of a teacher, <pairing>_<scoring>."""
+    return next(teacher.removeprefix(f"{pairing}_") for pairing in PAIRINGS if teacher.startswith(pairing))
 
 
 def label(score_0: np.ndarray, score_1: np.ndarray) -> np.ndarray:
@@ -164,7 +177,7 @@ class TeacherSettings(Settings):
     """A scripted teacher: the segments that it compares (`pairing`), and their scores (`scoring`)."""
 
     pairing: Pairing
-    scoring: Literal["sum", "mean"]
+    scoring: Annotated[str, AfterValidator(lambda name: plugins.find("teachers", name, SCORINGS).name)]
 
     @property
     def name(self) -> str:
@@ -172,7 +185,7 @@ class TeacherSettings(Settings):
         return f"{self.pairing}_{self.scoring}"
 
 
-#: All scripted teachers, by name.
+#: All scripted teachers of this package, by name.
 SCRIPTED = {
     teacher.name: teacher
     for pairing in PAIRINGS

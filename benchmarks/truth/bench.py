@@ -1,6 +1,6 @@
 """The truth bench: `python -m benchmarks truth OUTPUT [--worlds NAME ...] [--methods ...] [--logs ...]`.
 
-For each world (of worlds.yaml, or a YAML of your own) and each of its logs, in OUTPUT/NAME/logN:
+For each world (of worlds.yaml, a world of a plug-in, or a YAML of your own) and each of its logs, in OUTPUT/NAME/logN:
 simulated and prepared; PrefRec trained under the recipe `robust` and on the true satisfaction, in some worlds beside
 all methods of tune_configs/truth.yaml and `paper`; and all policies rolled out, PrefRec's also with the serving rule
 `best`. A log has users, items, preferences and a training seed of its own. What OUTPUT holds already is not done
@@ -62,10 +62,12 @@ def main(
 
 
 def sections_of(name: str) -> dict[str, Any]:
-    """Return `simulate` and `prepare` of a world of the bench, or of the YAML file at the path `name`.
+    """Return `simulate` and `prepare` of a world of the bench, of a plug-in, or of the YAML file at the path `name`.
 
     Raises `UserError`: a file that describes no world.
     """
+    if name not in WORLDS and not name.endswith((".yaml", ".yml")):
+        return {"simulate": {**SECTIONS["simulate"], "world": name}, "prepare": SECTIONS["prepare"]}
     if name not in WORLDS:
         for section in ("simulate", "prepare"):
             open_section(name, section)

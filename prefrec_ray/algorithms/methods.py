@@ -1,4 +1,4 @@
-"""Methods: eight by name, and a user's own by `module:Class`.
+"""Methods by name: eight of this package, and those of plug-ins; a user's own by `module:Class`.
 
 Importing this module imports no method, and neither Ray nor PyTorch.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
+from prefrec_ray import plugins
 from prefrec_ray.algorithms.settings import (
     BCQSettings,
     CloningSettings,
@@ -17,13 +18,12 @@ from prefrec_ray.algorithms.settings import (
     TD3Settings,
     TrainingSettings,
 )
-from prefrec_ray.errors import UserError, nearest
-from prefrec_ray.plugins import import_class
+from prefrec_ray.errors import UserError
 
 if TYPE_CHECKING:
     from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 
-#: Settings by name of the method, whose class is in the module of the same name in lower case, without the part "_BC".
+#: Settings by name of the method.
 SETTINGS: dict[str, type[TrainingSettings]] = {
     "PrefRec": ExpectileSettings,
     "DDPG": TrainingSettings,
@@ -34,11 +34,16 @@ SETTINGS: dict[str, type[TrainingSettings]] = {
     "IQL": IQLSettings,
     "IL": CloningSettings,
 }
+#: The class of a method is in the module of the same name in lower case, without the part "_BC".
+PATHS = {name: f"prefrec_ray.algorithms.{name.removesuffix('_BC').lower()}:{name}" for name in SETTINGS}
 
 
 def find_settings(method: str, where: str = "") -> type[TrainingSettings]:
     """Return the settings of `method`, a name or `module:Class`. Raises `UserError` as `find_method` does."""
-    return find_method(method, where).Settings if ":" in method else SETTINGS[_known(method, where)]
+    if method not in SETTINGS:
+        return find_method(method, where).Settings
+    plugins.check("methods", method, f"{where}key 'method'", PATHS)  # one package has the name
+    return SETTINGS[method]
 
 
 @cache
@@ -52,21 +57,8 @@ def find_method(method: str, where: str = "") -> type[OfflineAlgorithm]:
 
     from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 
-    if ":" in method:
-        path = method
-    else:
-        name = _known(method, where)
-        path = f"prefrec_ray.algorithms.{name.removesuffix('_BC').lower()}:{name}"
-    cls = import_class(path, f"{where}key 'method'")
+    cls = plugins.load("methods", method, f"{where}key 'method'", PATHS)
     if not (isinstance(cls, type) and issubclass(cls, OfflineAlgorithm)):
         raise UserError(f"{where}key 'method': '{method}' is not a method; expected a subclass of OfflineAlgorithm")
     register_trainable(cls.method_name, cls)
     return cls
-
-
-def _known(method: str, where: str) -> str:
-    if method not in SETTINGS:
-        raise UserError(
-            f"{where}key 'method': unknown method '{method}'; {nearest(method, list(SETTINGS))} (or module:Class)"
-        )
-    return method

@@ -17,7 +17,7 @@ from prefrec_ray.cli.evaluation import constrain, evaluate, report
 from prefrec_ray.cli.forget import forget
 from prefrec_ray.cli.labels import import_labels, label, pairs
 from prefrec_ray.cli.nightly import nightly, rollback, status
-from prefrec_ray.cli.quickstart import quickstart, validate
+from prefrec_ray.cli.quickstart import plugins, quickstart, validate
 from prefrec_ray.cli.serving import compare, plan_test, serve
 from prefrec_ray.cli.training import export, train, tune
 from prefrec_ray.errors import find_user_error
@@ -35,6 +35,7 @@ PANELS: dict[str, dict[Callable[..., Any], tuple[str, ...]]] = {
     "First steps": {
         quickstart: ("prefrec quickstart", "prefrec quickstart --output DIR"),
         validate: ("prefrec validate my.yaml",),
+        plugins: ("prefrec plugins",),
     },
     "Data": {
         simulate: ("prefrec simulate my.yaml --output LOGS",),

@@ -1,4 +1,4 @@
-"""Commands for first steps: `prefrec quickstart`, all stages in one folder, and `prefrec validate`."""
+"""Commands for first steps: `prefrec quickstart`, all stages in one folder, `prefrec validate` and `plugins`."""
 
 from __future__ import annotations
 
@@ -90,6 +90,16 @@ def validate(file: Annotated[str, typer.Argument(metavar="FILE", help="YAML file
             for part in parts_of(settings.source):
                 _check_tables(part)
     console().print(f"{file}: well-formed (sections: {', '.join(sections)})")
+
+
+def plugins() -> None:
+    """List the plug-ins of all installed packages: kind, name, package with its version, object path."""
+    from prefrec_ray.plugins import KINDS, installed
+
+    rows = [(one.kind, one.name, f"{one.package} {one.version}", one.path) for kind in KINDS for one in installed(kind)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        console().print("  ".join(map(str.ljust, row, widths)).rstrip())
 
 
 def _check_tables(source: Any) -> None:

@@ -45,9 +45,10 @@ STYLES = {"policy": "bold cyan", "control": "", "placebo": "dim"}
 
 def summary(evaluation: Evaluation, task: str) -> Table:
     """Return a table with one row per subject, sorted by its first estimator in the order of `TITLES`, best first."""
-    records = {name: {record.subject: record for record in evaluation.select(task, name)} for name in TITLES}
+    names = dict.fromkeys([*TITLES, *(record.estimator for record in evaluation.records)])
+    records = {name: {record.subject: record for record in evaluation.select(task, name)} for name in names}
     records = {name: by_subject for name, by_subject in records.items() if by_subject}
-    table = Table(f"{task} level", *(TITLES[name] for name in records), "kind", box=None, pad_edge=False)
+    table = Table(f"{task} level", *(TITLES.get(name, name) for name in records), "kind", box=None, pad_edge=False)
     first: dict[str, Record] = {}
     for by_subject in records.values():
         for record in sorted(by_subject.values(), key=lambda record: -record.value):

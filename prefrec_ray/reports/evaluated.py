@@ -44,7 +44,8 @@ def evaluation_section(evaluation: Evaluation) -> Markup | None:
     """Return one figure and one table per task and estimator, with controls and with policies that are too close."""
     parts = []
     for task in evaluation.tasks:
-        for estimator, (title, unit) in ESTIMATORS.items():
+        for estimator in dict.fromkeys([*ESTIMATORS, *(record.estimator for record in evaluation.records)]):
+            title, unit = ESTIMATORS.get(estimator, (estimator, "mean level (0 to 5)"))
             records = sorted(evaluation.select(task, estimator), key=lambda record: -record.value)
             if records:
                 forest = figures.forest(records, f"{task}: {title}", unit)

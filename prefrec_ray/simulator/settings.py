@@ -91,8 +91,8 @@ class WorldSettings(Settings):
     )
     law: str | None = Field(
         default=None,
-        description="module:Class of [your own law](simulator.md#your-own-law), also as `world: module:Class`; the "
-        "other keys belong to the simulator's law",
+        description="name of a [plug-in](add_a_method.md#plug-ins), or module:Class of [your own "
+        "law](simulator.md#your-own-law), also as `world: NAME`; the other keys belong to the simulator's law",
     )
 
     @model_validator(mode="before")

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.special import ndtri
 
+from prefrec_ray import plugins
 from prefrec_ray.errors import UserError
-from prefrec_ray.plugins import import_class
 from prefrec_ray.simulator.catalogue import Catalogue
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.law import DAY_MS, DRIFT, EPOCH_MS, TASTES, TRAITS, Cost, SimulatedWorld, generator
@@ -80,7 +80,7 @@ def load_world(settings: SimulateSettings) -> SimulatedWorld:
     law = settings.world.law
     if law is None:
         return World(settings)
-    make = import_class(law, "simulate.world")
+    make = plugins.load("worlds", law, "simulate.world")
     missing = [name for name in ATTRIBUTES if not hasattr(make, name)]
     if missing:
         raise UserError(f"simulate.world: found '{law}' without '{missing[0]}'; expected module:Class of a law")

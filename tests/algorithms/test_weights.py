@@ -64,7 +64,10 @@ def test_weights_that_are_not_finite(tmp_path: Path, value: float) -> None:
         ({"state_dim": 6}, "not the weights of a method"),
         ({"action_low": [0]}, "not the weights of a method"),
         ({"settings": {"provenance": {"method": "antigravity:Fly"}}}, "expected its module to be imported before"),
-        ({"settings": {"provenance": {"method": "PrefReq"}}}, "checkpoint: key 'method': unknown method 'PrefReq'"),
+        (
+            {"settings": {"provenance": {"method": "PrefReq"}}},
+            "checkpoint: key 'method': found 'PrefReq'; did you mean",
+        ),
     ],
 )
 def test_a_description_that_does_not_fit(tmp_path: Path, change: dict[str, Any], message: str) -> None:

@@ -38,7 +38,7 @@ MISUSE = {
     ),
     "bad estimator": (
         ["evaluate", "there", "--dataset", "x", "--estimators", "ncis,fqr"],
-        "--estimators: key 'estimators.1': expected",
+        "--estimators: key 'estimators.1': did you mean 'fqe'? (or module:Class), found 'fqr'",
     ),
     "no run": (["report", "there"], "there: contains no run"),
     "quickstart exists": (["quickstart", "--output", "there"], "there: already exists"),

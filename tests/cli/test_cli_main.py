@@ -33,7 +33,19 @@ COMMANDS = [
         "evaluate",
         "constrain",
     ),
-    *("report", "serve", "compare", "plan-test", "nightly", "status", "rollback", "validate", "submit", "doctor"),
+    *(
+        "report",
+        "serve",
+        "compare",
+        "plan-test",
+        "nightly",
+        "status",
+        "rollback",
+        "validate",
+        "plugins",
+        "submit",
+        "doctor",
+    ),
 ]
 
 

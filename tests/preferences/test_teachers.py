@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from prefrec_ray import memory
 from prefrec_ray.errors import UserError
-from prefrec_ray.preferences import SCORINGS, PreferenceSettings, Sessions, label
+from prefrec_ray.preferences import SCORINGS, PreferenceSettings, Sessions, find_scoring, label
 from prefrec_ray.settings import parse
 
 users = st.lists(
@@ -46,28 +46,28 @@ def test_scores_are_those_of_the_sessions_that_end_in_the_segment(
         seen = last[(last.user == u) & last.step.between(s, s + length - 1)]
         sums.append(seen.level.fillna(0.0).sum())
         means.append(sums[-1] / len(seen) if len(seen) else 0.0)
-    np.testing.assert_allclose(SCORINGS["sum"](sessions, user, start, length), sums, atol=1e-9)
-    np.testing.assert_allclose(SCORINGS["mean"](sessions, user, start, length), means, atol=1e-9)
+    np.testing.assert_allclose(find_scoring("sum")(sessions, user, start, length), sums, atol=1e-9)
+    np.testing.assert_allclose(find_scoring("mean")(sessions, user, start, length), means, atol=1e-9)
 
 
 def test_a_session_counts_where_its_last_request_lies() -> None:
     sessions = Sessions.from_depths(np.array([0]), np.array([3, 2, 4]), np.array([1.0, 2.0, 4.0]))  # last steps 2, 4, 8
     start = np.array([0, 1, 2, 3, 5])
     user = np.zeros(5, dtype=int)
-    np.testing.assert_array_equal(SCORINGS["sum"](sessions, user, start, 3), [1, 1, 3, 2, 0])
-    np.testing.assert_array_equal(SCORINGS["mean"](sessions, user, start, 3), [1, 1, 1.5, 2, 0])
+    np.testing.assert_array_equal(find_scoring("sum")(sessions, user, start, 3), [1, 1, 3, 2, 0])
+    np.testing.assert_array_equal(find_scoring("mean")(sessions, user, start, 3), [1, 1, 1.5, 2, 0])
 
 
 def test_a_segment_beyond_the_last_request_has_no_session_of_the_next_user() -> None:
     sessions = Sessions.from_depths(np.array([0, 1]), np.array([1, 1]), np.array([1.0, 2.0]))
-    assert SCORINGS["sum"](sessions, np.array([0]), np.array([0]), 3) == [1.0]
+    assert find_scoring("sum")(sessions, np.array([0]), np.array([0]), 3) == [1.0]
 
 
 @pytest.mark.parametrize("count", [0, 2])
 def test_no_segments_have_no_scores(count: int) -> None:
     none = np.zeros(0, dtype=np.int64)
     sessions = Sessions.from_depths(np.arange(count), np.ones(count, dtype=np.int64), np.ones(count))
-    for scoring in SCORINGS.values():
+    for scoring in map(find_scoring, SCORINGS):
         assert scoring(sessions, none, none, 3).tolist() == []
 
 

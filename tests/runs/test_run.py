@@ -179,7 +179,7 @@ def test_a_run_killed_as_it_began_is_begun_again(tiny_dataset: str, tmp_path: Pa
 
 
 BAD = [
-    ({"method": "PrefReq"}, "unknown method 'PrefReq'; did you mean 'PrefRec'?"),
+    ({"method": "PrefReq"}, "found 'PrefReq'; did you mean 'PrefRec'?"),
     ({"config": {"expectle": 0.7}}, "key 'config.expectle': unknown key; did you mean 'expectile'?"),
     ({"config": {"gamma": "high"}}, "key 'config.gamma': expected a number, found 'high'"),
     ({"config": {"finetune_reward": 1}}, "expected true or false"),

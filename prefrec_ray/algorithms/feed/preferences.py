@@ -23,7 +23,7 @@ from prefrec_ray.algorithms.feed.batches import to_device
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream
-from prefrec_ray.preferences import SCRIPTED
+from prefrec_ray.preferences import scoring_of
 from prefrec_ray.settings import PAIRINGS
 
 #: Files of impressions that are read at a time.
@@ -122,7 +122,7 @@ def held_out_teachers(dataset: PreparedDataset, teachers: Sequence[str]) -> list
         if name in dataset.people():
             names += [name] if storage.exists(dataset.people_path(name, "validation")) else []
         else:
-            names += [f"{pairing}_{SCRIPTED[name].scoring}" for pairing in PAIRINGS]
+            names += [f"{pairing}_{scoring_of(name)}" for pairing in PAIRINGS]
     return list(dict.fromkeys(names))
 
 

@@ -13,12 +13,11 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream
 from prefrec_ray.preferences import (
     DRAWS,
-    SCORINGS,
-    SCRIPTED,
     Pairs,
     PreferenceSettings,
     Sessions,
     TeacherSettings,
+    find_scoring,
     label,
 )
 from prefrec_ray.runtime.progress import Progress
@@ -91,7 +90,8 @@ def _teachers(settings: PreferenceSettings, split: str) -> list[TeacherSettings]
     """Return the teachers of a file; held-out pairs have both pairings for every scoring."""
     if split == "train":
         return list(settings.teachers)
-    return [SCRIPTED[f"{pairing}_{scoring}"] for scoring in settings.scorings for pairing in PAIRINGS]
+    pairs = ((pairing, scoring) for scoring in settings.scorings for pairing in PAIRINGS)
+    return [TeacherSettings.model_validate({"pairing": pairing, "scoring": scoring}) for pairing, scoring in pairs]
 
 
 def _scores(
@@ -123,7 +123,7 @@ def _bucket_scores(
     for i, task in enumerate(settings.tasks):
         sessions = Sessions.from_table(table, task, weight)
         for j, scoring in enumerate(settings.scorings):
-            scores[:, i, j] = SCORINGS[scoring](sessions, user, start, settings.length)
+            scores[:, i, j] = find_scoring(scoring)(sessions, user, start, settings.length)
     return scores
 
 

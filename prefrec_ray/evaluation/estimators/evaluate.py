@@ -6,7 +6,9 @@ settings and the reference.
 
 from __future__ import annotations
 
-from prefrec_ray import runtime
+from dataclasses import replace
+
+from prefrec_ray import plugins, runtime
 from prefrec_ray.evaluation.estimators.fitted_q import fit_all, fitted_scores
 from prefrec_ray.evaluation.estimators.importance_weights import start_weighing, weigh_all, weights_scores
 from prefrec_ray.evaluation.estimators.logged_sessions import score_split
@@ -16,6 +18,7 @@ from prefrec_ray.evaluation.estimators.rails import rail_records
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.results.records import Evaluation, GuardRailRecord, SpecificationRecord, Support
 from prefrec_ray.evaluation.results.scores import Scores
+from prefrec_ray.evaluation.settings import ESTIMATORS
 from prefrec_ray.runtime.progress import Progress, silent, step
 
 
@@ -55,6 +58,10 @@ def evaluate(request: EvaluationRequest, progress: Progress = silent) -> Evaluat
         for estimator in ("fqe", "dr"):
             if estimator in chosen:
                 scores += [fitted_scores(request, task, estimator, fitted[task]) for task in tasks]
+    for name in request.settings.estimators:
+        if name not in ESTIMATORS:
+            estimate = plugins.load("estimators", name, "evaluate: key 'estimators'")
+            scores += [replace(estimate(request, task), estimator=name) for task in tasks]
     with step(progress, "compute intervals"):
         records = tuple(record for one in scores if one is not None for record in one.records(request.settings.seed))
     return Evaluation(

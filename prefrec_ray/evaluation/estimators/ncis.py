@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -66,7 +66,7 @@ def ncis_scores(request: EvaluationRequest, task: Task, sessions: LoggedSessions
 def session_scores(
     request: EvaluationRequest,
     task: Task,
-    estimator: Literal["ncis", "weights"],
+    estimator: str,
     sessions: LoggedSessions,
     subjects: Sequence[Subject],
     about: Mapping[str, Any],

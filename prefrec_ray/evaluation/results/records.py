@@ -35,7 +35,7 @@ class Record(Settings, allow_inf_nan=False):
 
     method: str
     task: Task
-    estimator: Literal["ncis", "fqe", "dr", "weights", "model", "online"]
+    estimator: str
     subject: str
     role: Role
     value: float

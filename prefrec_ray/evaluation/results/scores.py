@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy.special import ndtri, stdtrit
@@ -28,7 +28,7 @@ class Scores:
     """
 
     task: Task
-    estimator: Literal["ncis", "weights", "fqe", "dr", "model"]
+    estimator: str
     subjects: Sequence[Subject]
     values: np.ndarray  # float64 [U, L]
     logging: np.ndarray  # float64 [U], of the logging policy

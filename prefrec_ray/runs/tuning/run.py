@@ -15,7 +15,7 @@ from typing import Any
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
-from prefrec_ray import runtime, storage
+from prefrec_ray import plugins, runtime, storage
 from prefrec_ray.algorithms.base.precision import settled
 from prefrec_ray.errors import UserError, nearest
 from prefrec_ray.evaluation.selection.validation import ValidationScorer
@@ -23,7 +23,7 @@ from prefrec_ray.runs.checkpoints import check_output, check_own
 from prefrec_ray.runs.columns import Row
 from prefrec_ray.runs.train import build_config
 from prefrec_ray.runs.tuning import results, space
-from prefrec_ray.runs.tuning.settings import TuneSettings, checked
+from prefrec_ray.runs.tuning.settings import SEARCHERS, TuneSettings, checked
 from prefrec_ray.runs.tuning.shared import share
 from prefrec_ray.runs.tuning.trial import STAGE, SweepPlan, SweepProgress, SweepTrial, resources
 from prefrec_ray.runtime.progress import Progress, Report, silent
@@ -84,7 +84,7 @@ def _prepare(
         check_own(output)
     runtime.start_ray()
     # Trials that cover the data and rewards of every choice of a searcher, or all trials.
-    chosen = space.corners(settings) if settings.searcher == "optuna" else space.trials(settings)
+    chosen = space.trials(settings) if settings.searcher == "random" else space.corners(settings)
     _check_fits(settings, chosen, where)
     bf16 = before.get("bf16") or _bf16(settings, chosen, where)
     runs = [space.train_settings(settings, trial, bf16) for trial in chosen]
@@ -137,8 +137,8 @@ def _tuner(plan: SweepPlan, trainable: Any, resume: bool) -> tune.Tuner:
         return tune.Tuner.restore(
             path, trainable=trainable, resume_unfinished=True, resume_errored=True, storage_filesystem=system
         )
-    by_optuna = settings.searcher == "optuna"
-    total = settings.num_samples if by_optuna else len(space.trials(settings))
+    searches = settings.searcher != "random"
+    total = settings.num_samples if searches else len(space.trials(settings))
     callbacks: list[Any] = [SweepProgress(settings.ranking[0] if settings.ranking else None, total)]
     if settings.mlflow is not None:
         from ray.air.integrations.mlflow import MLflowLoggerCallback
@@ -146,12 +146,12 @@ def _tuner(plan: SweepPlan, trainable: Any, resume: bool) -> tune.Tuner:
         callbacks.append(MLflowLoggerCallback(settings.mlflow, experiment_name=posixpath.basename(output)))
     return tune.Tuner(
         trainable,
-        param_space={} if by_optuna else {"trial": tune.grid_search(space.trials(settings))},
+        param_space={} if searches else {"trial": tune.grid_search(space.trials(settings))},
         tune_config=tune.TuneConfig(
             metric=settings.metric,
             mode=settings.mode if settings.metric else None,
-            num_samples=settings.num_samples if by_optuna else 1,
-            search_alg=space.optuna_search(settings) if by_optuna else None,
+            num_samples=settings.num_samples if searches else 1,
+            search_alg=plugins.load("searchers", settings.searcher, "tune", SEARCHERS)(settings) if searches else None,
             scheduler=_scheduler(settings),
             max_concurrent_trials=settings.max_concurrent,
             reuse_actors=True,

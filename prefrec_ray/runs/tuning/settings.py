@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from prefrec_ray.algorithms.methods import find_settings
+from prefrec_ray import plugins
+from prefrec_ray.algorithms.methods import SETTINGS, find_settings
 from prefrec_ray.algorithms.settings import TrainingSettings, checked_values
 from prefrec_ray.errors import UserError, nearest, need
 from prefrec_ray.evaluation.settings import ValidationSettings
@@ -108,7 +109,7 @@ class TuneSettings(Settings):
     metric: str | None = None
     mode: Literal["max", "min"] = "max"
     scheduler: SchedulerSettings = SchedulerSettings()
-    searcher: Literal["random", "optuna"] = "random"
+    searcher: str = Field(default="random", description="random, optuna, or a [plug-in](add_a_method.md#plug-ins)")
     validation: ValidationSettings | None = None
     resources: ResourceSettings = ResourceSettings()
     max_concurrent: int | None = Field(default=None, ge=1)
@@ -150,6 +151,8 @@ class TuneSettings(Settings):
         return value
 
 
+#: Functions that return a searcher of Ray Tune for the settings of a sweep.
+SEARCHERS = {"optuna": "prefrec_ray.runs.tuning.space:optuna_search"}
 #: Settings of a run that are grids of the section itself -> their keys there.
 OWN = {"recipe": "recipe", "task": "task", "seed": "seeds"}
 
@@ -161,6 +164,8 @@ def checked(settings: TuneSettings, where: str) -> TuneSettings:
     the section's own, a value of the wrong type, a metric that trials do not report, settings that exclude each other,
     or a missing package.
     """
+    if settings.searcher != "random":
+        plugins.check("searchers", settings.searcher, f"{where}: key 'searcher'", SEARCHERS)
     for key, space in settings.search.items():
         for method in space.methods or ():
             if method not in settings.method:
@@ -206,7 +211,7 @@ def _check_metric(settings: TuneSettings, where: str) -> None:
     known = [name for name in COLUMNS if name != "phase"]  # a text
     if settings.validation is not None:
         known += settings.validation.reported
-    scored, own = settings.metric in SCORES, any(":" in method for method in settings.method)
+    scored, own = settings.metric in SCORES, any(method not in SETTINGS for method in settings.method)
     if settings.metric is not None and settings.metric not in known and (scored or not own):
         hint = "set validation (its estimators, or online) for it" if scored else nearest(settings.metric, known)
         raise UserError(f"{where}: key 'metric': no trial reports '{settings.metric}'; {hint}")
@@ -225,11 +230,15 @@ def _check_together(settings: TuneSettings, where: str) -> None:
             raise UserError(f"{where}: key 'metric' is missing; {what} needs one")
         if len(settings.task) > 1:
             raise UserError(f"{where}: {what} compares trials, and tasks have no common scale; expected one task")
-    if settings.searcher == "optuna":
+    if settings.searcher != "random":
         if len(drawn) < len(settings.search) or not drawn:
-            raise UserError(f"{where}: searcher optuna draws every key; expected 'search' with choice instead of grid")
+            raise UserError(
+                f"{where}: searcher {settings.searcher} draws every key; expected 'search' with choice instead of grid"
+            )
         if len(settings.seeds) > 1:
-            raise UserError(f"{where}: searcher optuna takes one seed, found {len(settings.seeds)}; expected one")
+            raise UserError(
+                f"{where}: searcher {settings.searcher} takes one seed, found {len(settings.seeds)}; expected one"
+            )
     validation = settings.validation
     if scheduler != "none" and settings.metric in SCORES and validation is not None and validation.every != 1:
         raise UserError(f"{where}: scheduler {scheduler} compares trials in mid-training; expected validation.every: 1")

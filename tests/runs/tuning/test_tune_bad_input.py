@@ -16,7 +16,7 @@ RATE = {"actor_lr": {"loguniform": [1e-5, 1e-3]}}
 ASHA = {"scheduler": "asha", "metric": "reward/accuracy_within_user"}
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"methd": "PrefRec"}, "key 'methd': unknown key; did you mean 'method'?"),
-    ({"method": ["PrefRec", "TD3BC"]}, "unknown method 'TD3BC'; did you mean 'TD3_BC'?"),
+    ({"method": ["PrefRec", "TD3BC"]}, "found 'TD3BC'; did you mean 'TD3_BC'?"),
     ({"method": []}, "key 'method': a grid of zero trials"),
     ({"seeds": []}, "key 'seeds': a grid of zero trials"),
     ({"seeds": [1, 1]}, "key 'seeds': expected each value once"),
