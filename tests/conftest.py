@@ -4,6 +4,7 @@ Slow imports are inside functions: the process that only distributes tests does 
 """
 
 import gc
+import inspect
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -160,6 +161,6 @@ def _limited(task: str, constants: dict[str, int]) -> Any:
         with ExitStack() as limits:
             for name, value in constants.items():
                 limits.enter_context(patch(name, value))
-            return resolve_name(task)._function(*arguments)
+            return inspect.unwrap(resolve_name(task).remote)(*arguments)
 
     return ray.remote(num_cpus=1)(run)

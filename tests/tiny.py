@@ -47,6 +47,12 @@ def best_action(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return 0.6 * np.tanh(states[:, 2:4]), 0.5 * np.tanh(states[:, :2])
 
 
+def learner_of(algorithm: Any) -> Any:
+    """The learner of an algorithm that trains in this process."""
+    (result,) = algorithm.learner_group.foreach_learner(lambda learner: learner)
+    return result.get()
+
+
 def write_dataset(folder: Path, users: int, requests: int, pairs: int, length: int) -> None:
     """Writes the data set: `users` training users, half as many validation and a few test users."""
     generator = np.random.default_rng(0)

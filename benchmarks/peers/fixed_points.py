@@ -25,6 +25,7 @@ from benchmarks.harness import markdown
 from benchmarks.peers.d3rlpy_side import train_d3rlpy
 from benchmarks.peers.rllib import train_rllib
 from prefrec_ray.algorithms import METHODS
+from prefrec_ray.algorithms.base.algorithm import on_first_learner
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.runtime import start_ray
 
@@ -107,7 +108,7 @@ def train_ours(method: str, dataset: str, arrays: dict[str, np.ndarray], seed: i
     )
     algorithm = config.build_algo()
     algorithm.train()
-    net = algorithm.learner_group._learner.net
+    net = on_first_learner(algorithm.learner_group, lambda learner: learner.net)
 
     def q(states: np.ndarray, actions: np.ndarray) -> np.ndarray:
         pair = torch.tensor(states), torch.tensor(actions)

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from ray.rllib.algorithms.iql import IQLConfig
+from ray.rllib.core.models.base import ENCODER_OUT
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
@@ -88,8 +89,8 @@ def train_rllib(arrays: dict[str, np.ndarray], settings: dict[str, Any], seed: i
     def q(states: np.ndarray, actions: np.ndarray) -> np.ndarray:
         inputs = {"obs": torch.tensor(states), "actions": torch.tensor(actions)}
         twins = ((module.qf_encoder, module.qf), (module.qf_twin_encoder, module.qf_twin))
-        values = [module._qf_forward_train_helper(inputs, encoder=encoder, head=head) for encoder, head in twins]
-        return torch.stack(values).mean(0).numpy()
+        values = [head(encoder(inputs)[ENCODER_OUT]) for encoder, head in twins]
+        return torch.stack(values).mean(0).squeeze(-1).numpy()
 
     with torch.no_grad():
         logits = module.forward_inference({"obs": torch.tensor(arrays["held_out"])})["action_dist_inputs"]

@@ -49,8 +49,8 @@ def reward(dataset: Path, updates: int = 3, repetitions: int = 5) -> dict[str, A
     first = count(step=updates)
 
     def pretrain() -> None:
-        (plan,) = algorithm.offline_data.preference_plans(Position("pretrain", next(first), updates))
-        on_each_learner(algorithm.learner_group, [lambda learner: learner.pretrain_reward(plan, updates)])
+        plans = algorithm.offline_data.preference_plans(Position("pretrain", next(first), updates))
+        on_each_learner(algorithm.learner_group, lambda learner: learner.pretrain_reward(plans, updates))
 
     contenders = {"product": pretrain, "tuned bare reward": bare("tuned bare reward", uri, loaded, sizes, updates)}
     rates = interleave(contenders, updates * sizes.pairs, repetitions)

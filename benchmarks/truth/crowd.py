@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from prefrec_ray import storage
 from prefrec_ray.algorithms import PrefRecConfig
-from prefrec_ray.algorithms.base.algorithm import on_each_learner
+from prefrec_ray.algorithms.base.algorithm import on_first_learner
 from prefrec_ray.algorithms.base.diagnostics import reward_accuracy
 from prefrec_ray.algorithms.feed.preferences import load_buffer
 from prefrec_ray.algorithms.requests import reward_columns
@@ -156,12 +156,12 @@ def trained(dataset: PreparedDataset, teacher: str, scripted: str, seed: int, **
     algorithm = config.training(teachers=(teacher,), **settings).build_algo()
     columns = reward_columns(algorithm.config.settings, dataset)
     held_out = load_buffer(dataset.uri, algorithm.config.task, "validation", [scripted], columns)
-    measure = [lambda learner: reward_accuracy(learner.net, held_out)]
     accuracies = []
     try:
         while algorithm.offline_data.schedule.at(algorithm.iteration).phase == "pretrain":
             algorithm.train()
-            accuracies.append(on_each_learner(algorithm.learner_group, measure)[0]["reward/accuracy_within_user"])
+            accuracy = on_first_learner(algorithm.learner_group, lambda learner: reward_accuracy(learner.net, held_out))
+            accuracies.append(accuracy["reward/accuracy_within_user"])
         return accuracies
     finally:
         algorithm.stop()

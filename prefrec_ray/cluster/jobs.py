@@ -60,8 +60,7 @@ def connect(address: str) -> Any:
     # Imported here: importing Ray takes seconds, and mistakes should be reported first.
     from ray.job_submission import JobSubmissionClient
 
-    for name in ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("ray").setLevel(logging.ERROR)
     with _without(_ADDRESS_VARIABLES):
         return JobSubmissionClient(address, headers=headers())
 

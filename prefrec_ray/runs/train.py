@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from prefrec_ray import runtime, storage
-from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm, on_each_learner
+from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm, on_first_learner
 from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.policy import policy_of
 from prefrec_ray.algorithms.methods import find_method
@@ -184,7 +184,7 @@ def _export_best(
 
 def policy_now(algorithm: OfflineAlgorithm) -> Policy:
     """Return the current policy."""
-    return on_each_learner(algorithm.learner_group, [lambda learner: policy_of(learner.net)])[0]
+    return on_first_learner(algorithm.learner_group, lambda learner: policy_of(learner.net))
 
 
 def _restore(algorithm: OfflineAlgorithm, output: str, say: Callable[[str], None]) -> list[Row]:

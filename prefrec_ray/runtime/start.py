@@ -1,7 +1,4 @@
-"""Start of Ray on this machine, or connection to a cluster, without Ray's own output.
-
-A cluster that does not reply is reported within seconds; Ray would retry a dead address for minutes.
-"""
+"""Start of Ray on this machine, or connection to a cluster, without Ray's own output."""
 
 from __future__ import annotations
 
@@ -9,11 +6,11 @@ import logging
 import os
 import secrets
 import signal
+import socket
+import subprocess
 import sys
 import threading
-import time
 import warnings
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -21,8 +18,17 @@ from prefrec_ray.errors import UserError
 
 #: Exit status after SIGTERM, as in shells.
 TERMINATED = 128 + signal.SIGTERM
-#: Seconds to wait for a reply of a cluster's head, and then for a node on this machine.
-PATIENCE = 8.0
+#: Seconds in which a process must be able to join a cluster. Ray itself retries a dead address for minutes.
+PATIENCE = 25.0
+#: Joins the cluster at its argument, or prints the reason why this failed.
+_TRIAL = """
+import sys, ray
+try:
+    ray.init(address=sys.argv[1], log_to_driver=False)
+except Exception as error:
+    print(error.__cause__ or error)
+    sys.exit(1)
+"""
 
 
 def end_on_sigterm() -> None:
@@ -84,7 +90,6 @@ def _start(num_cpus: int | None) -> None:
     # Ray would write a token to ~/.ray, readable by everyone with access to the home, and fail if it is not writable.
     if not os.environ.get("RAY_AUTH_TOKEN_PATH"):
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
     try:
         ray.init(
             address="local",
@@ -106,102 +111,50 @@ def _start(num_cpus: int | None) -> None:
 
 
 def check_fits(required: Mapping[str, float], who: str, keys: str) -> None:
-    """Raise `UserError`, prefixed by `who`, if more resources are `required` than the cluster has or may add.
+    """Raise `UserError`, prefixed by `who`, if more resources are `required` than Ray on this machine has.
 
-    Ray would wait for missing resources forever. `keys`: the settings that request them.
+    Ray would wait for missing resources forever. A cluster may have an autoscaler, which adds nodes: for a cluster the
+    missing resources are reported on standard error. `keys`: the settings that request them.
     """
     import ray
-    from ray._private.state import state
 
-    there: Counter[str] = Counter(ray.cluster_resources())
-    # Ray's public calls list running nodes, not nodes that the autoscaler may start.
-    there |= Counter(state.get_max_resources_from_cluster_config() or {})
+    there = ray.cluster_resources()
     for kind, amount in required.items():
-        if amount > there[kind]:
-            raise UserError(
-                f"{who} asks for {amount:g} {kind}, the cluster has {there[kind]:g}; "
-                f"expected less ({keys}) or a larger cluster"
-            )
+        if amount > there.get(kind, 0.0):
+            lack = f"{who} asks for {amount:g} {kind}, the cluster has {there.get(kind, 0.0):g}"
+            if os.environ.get("RAY_ADDRESS") in (None, "", "local"):
+                raise UserError(f"{lack}; expected less ({keys}) or a larger cluster")
+            print(f"prefrec: {lack}: waiting for its autoscaler to add nodes", file=sys.stderr)
 
 
 def join(address: str) -> None:
     """Make this process a driver of the cluster at `address` (`HOST:PORT`, or `auto`: the cluster on this machine).
 
-    Raises `UserError` within about 20 s: unknown address, no reply, another version of Ray, a missing or wrong token,
-    no node of the cluster on this machine.
+    Another process tries it first, which can be ended. Raises `UserError` within `PATIENCE`, with the reason: an
+    invalid address, no reply, another version of Ray, a missing or wrong token, no node of the cluster on this machine.
     """
     import ray
-    from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 
-    if address == "auto":  # as Ray does; an explicit address only gets a token if RAY_AUTH_MODE is set
-        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
-    place = resolve(address)
-    knock(place)
-    nodes = _nodes(place)
-    ray.init(address=place, logging_level=logging.ERROR, log_to_driver=False)
-    print(f"prefrec: joined the Ray cluster at {place}, {nodes} node{'s' * (nodes != 1)}", file=sys.stderr)
-
-
-def resolve(address: str) -> str:
-    """Return host and port of `address`. Raises `UserError` if it is invalid, or if `auto` finds no cluster."""
-    from ray._private.services import canonicalize_bootstrap_address
-
-    wanted = "expected HOST:PORT of a cluster with this machine as a node, auto or local"
-    if "://" in address:
-        raise UserError(f"Ray's address '{address}': a URL; {wanted} (prefrec submit takes a dashboard's URL)")
+    host, _, port = address.rpartition(":")
+    reason = f"no reply of a Ray cluster in {PATIENCE:.0f} s"
     try:
-        place = canonicalize_bootstrap_address(address)
-    except (ValueError, OSError) as error:  # ConnectionError is an OSError
-        reason = "no cluster runs on this machine" if address == "auto" else "no address"
-        raise UserError(f"Ray's address '{address}': {reason}; {wanted}") from error
-    return str(place)
-
-
-def knock(place: str) -> None:
-    """Raise `UserError` unless the head of a Ray cluster of this version replies at `place` and accepts the token."""
-    import grpc
-    import ray
-    from ray._private.gcs_utils import create_gcs_channel
-    from ray.core.generated.gcs_service_pb2 import CheckAliveRequest
-    from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
-
-    try:
-        with create_gcs_channel(place) as channel:
-            answer = NodeInfoGcsServiceStub(channel).CheckAlive(CheckAliveRequest(), timeout=PATIENCE)
-    except (grpc.RpcError, ray.exceptions.AuthenticationError) as error:
-        code = error.code() if isinstance(error, grpc.RpcError) else grpc.StatusCode.UNAUTHENTICATED
-        if code == grpc.StatusCode.UNAUTHENTICATED:
-            raise UserError(
-                f"{place}: the cluster requires its token, found a wrong token or none; "
-                "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
-            ) from error
-        raise UserError(
-            f"{place}: no reply of a Ray cluster ({code.name.lower().replace('_', ' ')}); "
-            "expected the address of a running cluster; without RAY_ADDRESS Ray is started on this "
-            "machine"
-        ) from error
-    if answer.ray_version != ray.__version__:
-        raise UserError(
-            f"{place}: the cluster runs Ray {answer.ray_version}, this machine {ray.__version__}; "
-            "expected the same version"
+        if port.isdecimal():
+            socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+        trial = subprocess.run(
+            [sys.executable, "-c", _TRIAL, address], capture_output=True, text=True, timeout=PATIENCE, check=False
         )
-
-
-def _nodes(place: str) -> int:
-    """Wait until this machine is a node of the cluster, and return the number of nodes. Raises `UserError` if not."""
-    import ray
-    from ray._private.services import find_node_ids
-
-    client = ray._raylet.GcsClient(address=place)
-    ends = time.monotonic() + PATIENCE
-    while True:
-        nodes = client.get_all_node_info(timeout=PATIENCE)
-        alive = [number.hex() for number, node in nodes.items() if node.state == node.ALIVE]
-        if set(alive) & set(find_node_ids()):
-            return len(alive)
-        if time.monotonic() > ends:
-            raise UserError(
-                f"{place}: no node of this cluster runs on this machine; "
-                "expected a command on one of its nodes: prefrec submit sends it there"
-            )
-        time.sleep(0.5)
+        reason = "" if trial.returncode == 0 else trial.stdout or f"Ray's process ended with {trial.returncode}"
+    except subprocess.TimeoutExpired:
+        pass
+    except OSError as error:
+        reason = f"no reply of a Ray cluster: {error.strerror}"
+    if reason:
+        raise UserError(
+            f"RAY_ADDRESS {address}: {' '.join(reason.split()).partition('. ')[0]}; expected HOST:PORT of a cluster of"
+            f" Ray {ray.__version__}, or auto, with this machine as a node (prefrec submit sends a command to a node),"
+            " and the cluster's token (RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH);"
+            " without RAY_ADDRESS Ray is started on this machine"
+        )
+    ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+    place, nodes = ray.get_runtime_context().gcs_address, sum(node["Alive"] for node in ray.nodes())
+    print(f"prefrec: joined the Ray cluster at {place}, {nodes} node{'s' * (nodes != 1)}", file=sys.stderr)

@@ -39,17 +39,18 @@ def moved(module: nn.Module, mode: FakeTensorMode, device: torch.device) -> nn.M
     return module
 
 
-def learner_of(method: type, config: Any, module: nn.Module, device: torch.device) -> Any:
+def learner_of(method: type, config: Any, module: nn.Module, where: torch.device) -> Any:
     """A learner of `method` for networks on `device`, without what RLlib builds around it."""
 
     class Dry(method.Learner):  # type: ignore[name-defined, misc]
         net = module
+        device = where
 
         def get_optimizer(self, module_id: str, name: str) -> torch.optim.Optimizer:
             return self.optimizers[name]
 
     learner = object.__new__(Dry)
-    learner.config, learner._device, learner.update_index = config, device, 1
+    learner.config, learner.update_index = config, 1
     learner.optimizers = {
         name: torch.optim.Adam(network.parameters(), lr=lr, fused=True)
         for name, (network, lr) in learner._networks(config).items()

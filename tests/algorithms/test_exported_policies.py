@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import best_action
+from tiny import best_action, learner_of
 
 from prefrec_ray.algorithms import METHODS
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
@@ -68,7 +68,7 @@ def test_td3_bc_keeps_its_actor_near_logged_actions(build: Build) -> None:
 @pytest.mark.parametrize("method", list(METHODS))
 def test_of_the_nearest_items_the_one_of_the_largest_q_is_served(build: Build, method: str) -> None:
     algorithm = build(method, serving={"rule": "best", "candidates": "nearest", "count": 12})
-    policy, net, states = trained(algorithm), algorithm.learner_group._learner.net, algorithm.offline_data.probe[:50]
+    policy, net, states = trained(algorithm), learner_of(algorithm).net, algorithm.offline_data.probe[:50]
     with torch.no_grad():
         proposed = net.actor(torch.tensor(states)).numpy()
     if method in ("IL", "SAC", "IQL"):  # by the density of the actor
@@ -104,14 +104,14 @@ def test_of_the_nearest_items_the_one_of_the_largest_q_is_served(build: Build, m
 
 def test_more_candidates_than_items_are_all_items(build: Build) -> None:
     serving = {"rule": "sample", "candidates": "nearest", "count": 10_000, "temperature": 0.3}
-    policy = policy_of(build("DDPG", serving=serving).learner_group._learner.net)
+    policy = policy_of(learner_of(build("DDPG", serving=serving)).net)
     served = policy.serve(np.zeros((2_000, policy.state.width), np.float32), 1, seed=0)
     assert len(np.unique(served.items)) > 0.5 * len(policy.items)
 
 
 @pytest.mark.parametrize("method", list(METHODS))
 def test_robust_policies_are_distributions_over_all_items(build: Build, method: str) -> None:
-    policy = policy_of(build(method, recipe="robust").learner_group._learner.net)
+    policy = policy_of(learner_of(build(method, recipe="robust")).net)
     assert policy.serving == ServingSettings().resolved()
     states = np.random.default_rng(0).normal(size=(500, policy.state.width)).astype(np.float32)
     served = policy.serve(states, 2, seed=0)
@@ -121,14 +121,14 @@ def test_robust_policies_are_distributions_over_all_items(build: Build, method: 
 
 
 def test_one_key_of_serving_leaves_the_recipes_others(build: Build) -> None:
-    robust = policy_of(build("PrefRec", recipe="robust", serving={"temperature": 0.5}).learner_group._learner.net)
+    robust = policy_of(learner_of(build("PrefRec", recipe="robust", serving={"temperature": 0.5})).net)
     assert robust.serving == ServingSettings(temperature=0.5).resolved()
-    paper = policy_of(build("PrefRec", recipe="paper", serving={"count": 2}).learner_group._learner.net)
+    paper = policy_of(learner_of(build("PrefRec", recipe="paper", serving={"count": 2})).net)
     assert paper.serving == ServingSettings(rule="best", candidates="nearest", count=2, variety=0.0).resolved()
 
 
 def test_the_expected_feedback_of_the_log_is_fitted_to_q(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = build("PrefRec", recipe="robust", serving={"scores": "feedback"}).learner_group._learner.net
+    module = learner_of(build("PrefRec", recipe="robust", serving={"scores": "feedback"})).net
     data = PreparedDataset.open(module.model_config["provenance"]["dataset"])
     answers = ExpectedFeedback.random(data.state.width, data.state.action_dim, [6], (), 2).requires_grad_(False)
     monkeypatch.setattr(PreparedDataset, "answers", lambda data: answers)
@@ -144,10 +144,7 @@ def test_the_expected_feedback_of_the_log_is_fitted_to_q(build: Build, monkeypat
     np.testing.assert_allclose(policy.scorer.scores(states, items), expected @ policy.critic.worth, atol=1e-5)
     by_q = policy.under(scores="q")
     np.testing.assert_array_equal(by_q.scorer.scores(states, items), by_q.critic.q(states, items))
-    assert (
-        policy_of(build("PrefRec", recipe="robust").learner_group._learner.net, data, data.items()).critic.answers
-        is None
-    )
+    assert policy_of(learner_of(build("PrefRec", recipe="robust")).net, data, data.items()).critic.answers is None
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import ray
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import learner_of
 
 from prefrec_ray.algorithms import PrefRecConfig
 from prefrec_ray.algorithms.feed.shards import ShardCache
@@ -87,7 +88,7 @@ def test_batches_carry_the_labels(tiny_dataset):
         labels = ray.get(algorithm._labels)
         (plan,) = algorithm.offline_data.sample(algorithm.offline_data.schedule.at(1), algorithm._labels)
         seen = torch.cat([batch["rewards"] for batch in plan.transitions.batches(torch.device("cpu"), ShardCache())])
-        net = algorithm.learner_group._learner.net
+        net = learner_of(algorithm).net
         # Standardised by the mean and deviation of the labels, not of the reward itself.
         assert float(net.reward.mean) == pytest.approx(labels.mean(), abs=1e-5)
         assert float(net.reward.std) == pytest.approx(labels.std(), rel=1e-3)

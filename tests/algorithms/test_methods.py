@@ -15,7 +15,7 @@ import torch.distributed as dist
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.tune.registry import get_trainable_cls
-from tiny import best_action, write_dataset
+from tiny import best_action, learner_of, write_dataset
 
 from prefrec_ray.algorithms import METHODS
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
@@ -93,7 +93,7 @@ def weights(learner: Any) -> dict[str, np.ndarray]:
 
 def actor_on(algorithm: OfflineAlgorithm, states: np.ndarray) -> np.ndarray:
     with torch.no_grad():
-        return algorithm.learner_group._learner.net.actor(torch.tensor(states)).numpy()
+        return learner_of(algorithm).net.actor(torch.tensor(states)).numpy()
 
 
 def distance(actions: np.ndarray, others: np.ndarray) -> float:
@@ -170,7 +170,7 @@ def test_resumes_bit_for_bit_and_exports_its_actor(
 
     for algorithm in (whole, resumed):
         algorithm.train()
-    expected, resumed_weights = (weights(algorithm.learner_group._learner) for algorithm in (whole, resumed))
+    expected, resumed_weights = (weights(learner_of(algorithm)) for algorithm in (whole, resumed))
     assert expected.keys() == resumed_weights.keys()
     for name, value in expected.items():
         assert np.array_equal(value, resumed_weights[name]), name
@@ -239,10 +239,9 @@ def test_three_learners_equal_one(tiny_dataset: str, method: str, parts: list[An
         np.testing.assert_allclose(three[0][name], value, atol=1e-4, err_msg=name)
 
 
-def test_an_algorithm_needs_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tune would create a folder in `~/ray_results` for each, and fail if the home is not writable."""
-    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", "/proc/nobody/ray_results")
-    algorithm = object.__new__(OfflineAlgorithm)
-    algorithm._storage = None
-    algorithm._setup_logdir()
+def test_an_algorithm_leaves_nothing_in_the_home_folder(tiny_dataset: str) -> None:
+    """Tune creates a folder in `~/ray_results` for each."""
+    algorithm = make_config(tiny_dataset, "IL", **SMALL).build_algo()
     assert Path(algorithm.logdir).is_dir()
+    algorithm.stop()
+    assert not Path(algorithm.logdir).exists()

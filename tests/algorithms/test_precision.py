@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
+from tiny import learner_of
 
 from prefrec_ray.algorithms import PrefRecConfig
 from prefrec_ray.algorithms.base import precision
@@ -63,7 +64,7 @@ def train(dataset: str, precision: str) -> tuple[dict[str, torch.Tensor], dict[s
     try:
         algorithm.train()
         result = algorithm.train()
-        state = algorithm.learner_group._learner.module[DEFAULT_MODULE_ID].unwrapped().state_dict()
+        state = learner_of(algorithm).module[DEFAULT_MODULE_ID].unwrapped().state_dict()
         return {name: value.clone() for name, value in state.items()}, dict(result["losses"])
     finally:
         algorithm.stop()

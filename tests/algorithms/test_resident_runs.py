@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import write_dataset
+from tiny import learner_of, write_dataset
 
 from prefrec_ray.algorithms import PrefRecConfig
 from prefrec_ray.algorithms.base import learner as learners
@@ -27,7 +27,7 @@ def trained(dataset: str, **more: Any) -> dict[str, np.ndarray]:
     try:
         while algorithm.train()["updates"] < 50:
             pass
-        return algorithm.learner_group._learner.get_state()["rl_module"]["default_policy"]
+        return learner_of(algorithm).get_state()["rl_module"]["default_policy"]
     finally:
         algorithm.stop()
 

@@ -28,10 +28,14 @@ Found = TypeVar("Found")
 
 
 def environment(token: str | None = TOKEN, **more: str) -> dict[str, str]:
-    """Return this process's variables without Ray's. With `token`, no other token is in reach, and no writable home."""
+    """Return this process's variables without Ray's. With `token`, no other token is in reach."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     kept |= {"PATH": f"{BIN}:{kept.get('PATH', '')}", "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "token"}
-    kept |= {"HOME": "/proc/nobody", "MPLCONFIGDIR": tempfile.gettempdir(), "RAY_USAGE_STATS_ENABLED": "0"}
+    kept |= {
+        "HOME": f"{tempfile.gettempdir()}/prt-home",
+        "MPLCONFIGDIR": tempfile.gettempdir(),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
     return kept | ({"RAY_AUTH_TOKEN": token} if token else {}) | more
 
 

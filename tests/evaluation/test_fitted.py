@@ -13,7 +13,7 @@ from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.results.records import Record
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings
 from prefrec_ray.policy import Policy
-from prefrec_ray.users.histories import read_histories
+from prefrec_ray.users.histories import histories_of
 
 FQE = FqeSettings(gamma_session=0.5, updates=200, networks=3)
 
@@ -108,13 +108,13 @@ def test_the_table_of_items_is_read_once_whatever_the_number_of_files(
     load = PreparedDataset.items
     monkeypatch.setattr(PreparedDataset, "items", lambda self: tables.append(load(self)) or tables[-1])
     assert len(dataset.files("requests", "train")) == 4
-    read_histories._function(dataset.uri, "train", 0)
+    histories_of(dataset, "train", 0)
     assert len(tables) == 1
 
 
 def test_a_sample_holds_whole_users(dataset: PreparedDataset) -> None:
-    read = read_histories._function
-    data = read(dataset.uri, "train", 0, rows=1000)
+    read = histories_of
+    data = read(dataset, "train", 0, rows=1000)
     assert 700 < len(data.state) < 1400
     logged = {}
     for file in dataset.files("requests", "train"):
@@ -124,7 +124,7 @@ def test_a_sample_holds_whole_users(dataset: PreparedDataset) -> None:
     whole = {tuple(states) for states in logged.values()}
     for start, end in pairwise([*data.starts, len(data.state)]):
         assert tuple(state[:3].tobytes() for state in data.state[start:end]) in whole
-    assert not np.array_equal(read(dataset.uri, "train", 1, rows=1000).state, data.state)
+    assert not np.array_equal(read(dataset, "train", 1, rows=1000).state, data.state)
 
 
 TASKS = ("frequency", "depth")

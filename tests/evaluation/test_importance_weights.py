@@ -29,7 +29,7 @@ from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
-from prefrec_ray.users.histories import Histories, read_histories
+from prefrec_ray.users.histories import Histories, histories_of
 
 #: Probabilities of two items in two states (0: the first impression of a session), logging policy and policy.
 LOGGING = np.array([[0.5, 0.5], [0.25, 0.75]])
@@ -220,7 +220,7 @@ def test_weights_have_a_mean_of_one_where_the_chances_are_right(
 def test_no_table_of_items_is_read_to_weigh(
     dataset: PreparedDataset, clone: BehaviorClone, sampled: dict[str, Policy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = read_histories._function(dataset.uri, "test", 0)
+    data = histories_of(dataset, "test", 0)
     chances = Logged(data, np.full(len(data.row), -np.log(len(dataset.items()))))
     monkeypatch.delattr(PreparedDataset, "items")
     same = weigh("random items", EvaluationRequest(dataset, sampled, ["frequency"], clone), chances)
@@ -249,7 +249,7 @@ def test_few_sessions_are_no_estimate(
 def test_doubly_robust_corrects_by_a_policys_own_chances_where_they_leave_enough(
     dataset: PreparedDataset, clone: BehaviorClone, sampled: dict[str, Policy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training, held = (read_histories._function(dataset.uri, split, 0) for split in ("train", "test"))
+    training, held = (histories_of(dataset, split, 0) for split in ("train", "test"))
     about = EvaluateSettings(fqe=FqeSettings(updates=50, networks=2))
     request = EvaluationRequest(dataset, sampled, ["frequency"], clone, about)
     weighed = weigh("right", request, Logged(held, np.full(len(held.row), -np.log(len(dataset.items())))))

@@ -14,12 +14,12 @@ from prefrec_ray.evaluation.estimators import fitted_q
 from prefrec_ray.evaluation.estimators.fitted_q import fit_subject, task_steps
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings
-from prefrec_ray.users.histories import Histories, read_histories
+from prefrec_ray.users.histories import Histories, histories_of
 
 
 @pytest.fixture(scope="module")
 def training(dataset: PreparedDataset) -> Histories:
-    return read_histories._function(dataset.uri, "train", 0)
+    return histories_of(dataset, "train", 0)
 
 
 def drawn(
@@ -37,7 +37,7 @@ def drawn(
     clone: Any = SimpleNamespace(policy=direction(dataset, 0.0), residual_rms=0.3, mean_action=np.zeros(2, np.float32))
     settings = EvaluateSettings(fqe=FqeSettings(networks=networks))
     request = EvaluationRequest(dataset, {"right": direction(dataset, 0.8)}, ["frequency"], clone, settings)
-    held = read_histories._function(dataset.uri, "test", 0)
+    held = histories_of(dataset, "test", 0)
     fit_subject(training, held, request, "frequency", name)
     return asked
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,7 +27,7 @@ from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, Model
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.runtime.progress import silent
 from prefrec_ray.users import ensemble
-from prefrec_ray.users.histories import Histories, histories_of, read_histories
+from prefrec_ray.users.histories import Histories, histories_of
 from prefrec_ray.users.roll_out import Imagined
 from prefrec_ray.users.specification import Specification
 
@@ -38,18 +40,21 @@ class Reference:
     def __init__(self, value: Any) -> None:
         self.value = value
 
+    def __iter__(self) -> Iterator[Reference]:
+        """The references of a task with several results."""
+        return map(Reference, self.value)
+
 
 @pytest.fixture(autouse=True)
 def tasks_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(task: Any, args: Sequence[Any] = (), kwargs: Any = None, **options: Any) -> Reference:
+    def run(task: Any, *args: Any) -> Reference:
         given = [get(value) if isinstance(value, Reference) else value for value in args]
-        result = task._function(*given, **(kwargs or {}))
-        return Reference(result) if options.get("num_returns", 1) == 1 else [Reference(one) for one in result]
+        return Reference(inspect.unwrap(vars(task)["remote"])(*given))
 
     def get(references: Any) -> Any:
         return [one.value for one in references] if isinstance(references, list) else references.value
 
-    monkeypatch.setattr(RemoteFunction, "_remote", run)
+    monkeypatch.setattr(RemoteFunction, "remote", property(lambda task: partial(run, task)), raising=False)
     monkeypatch.setattr(ray, "get", get)
     monkeypatch.setattr(ray, "put", Reference)
     monkeypatch.setattr(ray, "wait", lambda references, **options: (references[:1], references[1:]))
@@ -184,4 +189,4 @@ def test_fitted_q_learns_from_training_users_and_is_asked_about_the_others(
 
 def test_no_split_is_another(dataset: PreparedDataset, states: dict[str, np.ndarray]) -> None:
     for split in SPLITS:
-        assert split_of(states, read_histories._function(dataset.uri, split, 0).state) == split
+        assert split_of(states, histories_of(dataset, split, 0).state) == split

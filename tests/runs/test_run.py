@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import SHORT_RUN
+from tiny import SHORT_RUN, learner_of
 
 from prefrec_ray.algorithms.base import precision
 from prefrec_ray.algorithms.base.module import NetworkWeights
@@ -142,7 +142,7 @@ def test_a_run_goes_on_with_the_learner_of_its_checkpoint(tiny_dataset: str, tmp
         rows = start_run(settings(), tiny_dataset, resumed, resume=True)
         while expected.iteration < len(rows):
             expected.train()
-        arrays = NetworkWeights.from_module(expected.learner_group._learner.net).arrays
+        arrays = NetworkWeights.from_module(learner_of(expected).net).arrays
     finally:
         expected.stop()
     ended = NetworkWeights.load(checkpoints(resumed)[-1]).arrays

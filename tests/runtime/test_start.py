@@ -5,22 +5,15 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator
-from concurrent import futures
-from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import grpc
 import pytest
 import ray
-from ray._private import services
-from ray._private.authentication import authentication_token_setup
-from ray.core.generated import gcs_service_pb2_grpc as gcs
-from ray.core.generated.gcs_service_pb2 import CheckAliveReply
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.runtime import start, start_ray
+from prefrec_ray.runtime import check_fits, start, start_ray
 
 
 @pytest.fixture(autouse=True)
@@ -30,9 +23,6 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    loader = SimpleNamespace(reset_cache=lambda: None, has_token=lambda *rest: False)
-    monkeypatch.setattr("ray._raylet.AuthenticationTokenLoader.instance", lambda: loader)
-    monkeypatch.setattr(authentication_token_setup, "maybe_enable_token_auth_if_token_available", lambda **rest: False)
 
 
 @pytest.fixture
@@ -43,24 +33,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return calls_made
 
 
-@contextmanager
-def head(version: str = ray.__version__, token: str | None = None) -> Iterator[str]:
-    """The one answer that a cluster's head gives before all others, at an address of its own."""
-
-    class Head(gcs.NodeInfoGcsServiceServicer):
-        def CheckAlive(self, request: Any, context: grpc.ServicerContext) -> CheckAliveReply:
-            if token is not None and dict(context.invocation_metadata()).get("authorization") != f"Bearer {token}":
-                context.abort(grpc.StatusCode.UNAUTHENTICATED, "InvalidAuthToken")
-            return CheckAliveReply(ray_version=version)
-
-    server = grpc.server(futures.ThreadPoolExecutor(1))
-    gcs.add_NodeInfoGcsServiceServicer_to_server(Head(), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.stop(None)
+def ray_of_a_trial(body: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace Ray in other processes by a module whose `init` has this body."""
+    (folder / "ray.py").write_text(f"def init(**arguments):\n    {body}\n")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
 
 
 def test_without_an_address_ray_is_ones_own(calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,13 +53,14 @@ def test_a_token_that_is_given_is_kept(calls: list[dict[str, Any]], monkeypatch:
 
 
 def test_a_cluster_that_is_joined_is_named(
-    calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    monkeypatch.setattr(start, "knock", lambda place: None)
-    monkeypatch.setattr(start, "_nodes", lambda place: 3)
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    ray_of_a_trial("assert arguments['address'] == 'auto'", tmp_path, monkeypatch)
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True}] * 3 + [{"Alive": False}])
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address="10.0.0.1:6379"))
     start_ray()
-    assert [call["address"] for call in calls] == ["10.0.0.1:6379"]
+    assert [call["address"] for call in calls] == ["auto"]
     assert capsys.readouterr().err == "prefrec: joined the Ray cluster at 10.0.0.1:6379, 3 nodes\n"
 
 
@@ -113,25 +90,35 @@ def test_no_cluster_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no reply of a Ray cluster" in refused("no-such-host.invalid:6379", monkeypatch)
 
 
-def test_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "'http://127.0.0.1:8265': a URL; expected HOST:PORT" in refused("http://127.0.0.1:8265", monkeypatch)
-    assert "'nonsense': no address" in refused("nonsense", monkeypatch)
-    monkeypatch.setattr(services, "find_gcs_addresses", lambda: set())
-    monkeypatch.setattr(services, "find_bootstrap_address", lambda folder: None)
-    assert "'auto': no cluster runs on this machine" in refused("auto", monkeypatch)
-
-
-def test_a_head_that_cannot_be_joined(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(start, "PATIENCE", 5.0)
-    monkeypatch.setattr(services, "resolve_ip_for_localhost", lambda host: host)
-    with head(version="2.9.0") as address:
-        assert f"the cluster runs Ray 2.9.0, this machine {ray.__version__}" in refused(address, monkeypatch)
-    with head(token="secret") as address:
-        assert "the cluster requires its token" in refused(address, monkeypatch)
+def test_a_cluster_that_cannot_be_joined(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Ray's own reason is in the line, and the cause of an error if it has one."""
+    for body, reason in (
+        ("raise RuntimeError('Version mismatch:\\n    Ray: 2.9.0')", "Version mismatch: Ray: 2.9.0; expected"),
+        ("raise ConnectionError('Failed to connect') from ValueError('No token. See docs')", "No token; expected"),
+        ("import os; os.abort()", "Ray's process ended with -6; expected"),
+    ):
+        ray_of_a_trial(body, tmp_path, monkeypatch)
+        assert f"RAY_ADDRESS auto: {reason}" in refused("auto", monkeypatch)
     monkeypatch.setattr(start, "PATIENCE", 1.0)
-    node = SimpleNamespace(state=1, ALIVE=1)
-    nodes = {ray.NodeID.from_random(): node}
-    client = SimpleNamespace(get_all_node_info=lambda timeout: nodes)
-    monkeypatch.setattr("ray._raylet.GcsClient", lambda address: client)
-    with head() as address:
-        assert "no node of this cluster runs on this machine" in refused(address, monkeypatch)
+    ray_of_a_trial("import time; time.sleep(9)", tmp_path, monkeypatch)
+    assert "no reply of a Ray cluster in 1 s" in refused("auto", monkeypatch)
+
+
+@pytest.mark.ray
+def test_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "RAY_ADDRESS nonsense: Invalid address format: nonsense; expected HOST:PORT" in refused(
+        "nonsense", monkeypatch
+    )
+
+
+def test_missing_resources_are_awaited_only_of_a_cluster(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    check_fits({"CPU": 2}, "the run", "num_learners")
+    with pytest.raises(UserError, match=r"the run asks for 1 GPU, the cluster has 0; expected less \(num_learners\)"):
+        check_fits({"GPU": 1}, "the run", "num_learners")
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    check_fits({"GPU": 1}, "the run", "num_learners")
+    line = "prefrec: the run asks for 1 GPU, the cluster has 0: waiting for its autoscaler to add nodes\n"
+    assert capsys.readouterr().err == line

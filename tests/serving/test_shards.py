@@ -6,6 +6,8 @@ import re
 import resource
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,11 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 import yaml
 from platform_desk import Desk, make_policy
 from ray import serve
-from ray.serve._private.api import serve_start
-from ray.serve.schema import ServeDeploySchema
 from served import TOKEN, Client
 
 from prefrec_ray.errors import UserError
@@ -43,7 +44,7 @@ def kill(settings: ShardSettings, number: int) -> None:
 
 @contextmanager
 def deployed(settings: ShardSettings) -> Iterator[Client]:
-    """The file that `serve deploy` takes, with another policy and folder."""
+    """The file that `serve run` takes, with another policy and folder."""
     config = yaml.safe_load(CONFIG.read_text("utf-8"))
     with socket.create_server(("127.0.0.1", 0)) as free:
         config["http_options"]["port"] = port = free.getsockname()[1]
@@ -51,10 +52,16 @@ def deployed(settings: ShardSettings) -> Iterator[Client]:
     application["args"] |= settings.model_dump(mode="json")
     application["runtime_env"] = {"env_vars": {"PREFREC_SERVE_TOKEN": TOKEN}}
     application["deployments"][0]["num_replicas"] = 1
-    schema = ServeDeploySchema.model_validate(config)
-    started = serve_start(http_options=schema.http_options.model_dump())
+    file = Path(settings.state).with_name("serve.yaml")
+    file.write_text(yaml.safe_dump(config))
+    address = ray.get_runtime_context().gcs_address
+    command = [str(Path(sys.executable).with_name("serve")), "run", str(file), f"--address={address}", "--non-blocking"]
     try:
-        started.deploy_apps(schema, _blocking=True)
+        subprocess.run(command, check=True, capture_output=True)
+        ends = time.monotonic() + 100
+        while serve.status().applications[application["name"]].status != "RUNNING":
+            assert time.monotonic() < ends
+            time.sleep(0.2)
         yield Client(port)
     finally:
         serve.shutdown()

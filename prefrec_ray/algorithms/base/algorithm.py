@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-import tempfile
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import ray
+from ray.exceptions import RayError
 from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import LEARNER_RESULTS
@@ -26,7 +29,6 @@ from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitio
 from prefrec_ray.algorithms.reward.model import RewardState
 from prefrec_ray.algorithms.reward.update import ACCURACY
 from prefrec_ray.algorithms.settings import TrainingSettings
-from prefrec_ray.errors import UserError
 from prefrec_ray.storage.manifest import seal
 
 
@@ -66,13 +68,6 @@ class OfflineAlgorithm(Algorithm):
         """Return the config with the recipe `robust`."""
         return cls.Config()
 
-    def _setup_logdir(self) -> None:
-        """Make a log folder only in a sweep: Tune's default is in the home folder, where it stays empty or fails."""
-        if self._storage:
-            super()._setup_logdir()
-        else:
-            self._logdir = tempfile.gettempdir()
-
     def setup(self, config: Any) -> None:
         """Build RLlib's parts, then load a shared pre-trained reward into the learners."""
         super().setup(config)
@@ -82,7 +77,7 @@ class OfflineAlgorithm(Algorithm):
         self._labels: ray.ObjectRef | None = self.config.labels.value
         reward = self.config.pretrained_reward.value
         if reward is not None and self.config.settings.uses_preferences:
-            on_each_learner(self.learner_group, [lambda learner: learner.set_reward_state(reward)] * self._learners())
+            on_each_learner(self.learner_group, lambda learner: learner.set_reward_state(reward))
 
     def training_step(self) -> None:
         """Run one iteration; its number determines the position in the schedule."""
@@ -121,19 +116,19 @@ class OfflineAlgorithm(Algorithm):
 
     def reward_state(self) -> RewardState:
         """Return the current reward model, with the moments of its optimizer."""
-        return on_each_learner(self.learner_group, [lambda learner: learner.reward_state()])[0]
+        return on_first_learner(self.learner_group, lambda learner: learner.reward_state())
 
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
         """Write RLlib's checkpoint. In a local folder, also write the weights as plain arrays, and a manifest.
 
         A relative `path` is relative to the working folder (RLlib refuses such paths). Raises `UserError` if a weight
-        is not finite or a learner fails.
+        is not finite, and `RayError` if a learner fails.
         """
-        weights = on_each_learner(self.learner_group, [lambda learner: NetworkWeights.from_module(learner.net)])[0]
+        weights = on_first_learner(self.learner_group, lambda learner: NetworkWeights.from_module(learner.net))
         weights.check(f"iteration {self.iteration}")
         local = path is not None and kwargs.get("filesystem") is None
         folder = str(super().save_to_path(storage.absolute(path) if local else path, **kwargs))
-        self._check_learners("saved")
+        on_each_learner(self.learner_group, lambda learner: None)
         if kwargs.get("filesystem") is None and "://" not in str(path):
             weights.save(folder)
             seal(folder)
@@ -142,29 +137,19 @@ class OfflineAlgorithm(Algorithm):
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
         """Load a checkpoint, but keep the learning rates of this config.
 
-        RLlib's method also syncs env runners, which an offline algorithm does not have. Raises `UserError` if a learner
+        RLlib's method also syncs env runners, which an offline algorithm does not have. Raises `RayError` if a learner
         fails.
         """
         self._labels = None
         Checkpointable.restore_from_path(self, path, *args, **kwargs)
-        self._check_learners("restored")
-        on_each_learner(self.learner_group, [lambda learner: learner.reset_learning_rates()] * self._learners())
+        on_each_learner(self.learner_group, lambda learner: learner.reset_learning_rates())
 
-    def _check_learners(self, done: str) -> None:
-        """Raise `UserError` if a learner failed.
-
-        RLlib silently drops a learner that fails here. A checkpoint without its state would look complete, and a
-        resumed run would start from other weights.
-        """
-        group = self.learner_group
-        if not group.is_local and group._worker_manager.num_healthy_actors() < self._learners():
-            raise UserError(
-                f"iteration {self.iteration}: a learner failed while its state was {done} (its error is in the log); "
-                "start again with --resume"
-            )
-
-    def _learners(self) -> int:
-        return max(1, self.config.num_learners)
+    def cleanup(self) -> None:
+        """Stop RLlib's parts, and remove the log folder that Tune makes in the home folder. It is empty."""
+        super().cleanup()
+        if self.logdir.startswith(os.path.expanduser("~/ray_results")):
+            with suppress(OSError):
+                os.rmdir(self.logdir)
 
     def _renew_labels(self) -> None:
         """Compute look-ahead reward labels: once, or in every iteration if the reward model is fine-tuned."""
@@ -182,8 +167,7 @@ class OfflineAlgorithm(Algorithm):
 
     def _pretrain(self, position: Position) -> dict[str, float]:
         plans = self.offline_data.preference_plans(position)
-        calls = [lambda learner, plan=plan: learner.pretrain_reward(plan, position.count) for plan in plans]
-        results = on_each_learner(self.learner_group, calls)
+        results = on_each_learner(self.learner_group, lambda learner: learner.pretrain_reward(plans, position.count))
         return {name: sum(r[name] for r in results) / len(results) for name in results[0]}
 
     def _train(self, position: Position) -> dict[str, float]:
@@ -218,7 +202,7 @@ class OfflineAlgorithm(Algorithm):
                     accuracy = reward_accuracy(learner.net, ray.get(held_out), by_teacher)
             return accuracy | policy_diagnostics(policy_of(learner.net, dataset, items), probe)
 
-        return on_each_learner(self.learner_group, [diagnose])[0]
+        return on_first_learner(self.learner_group, diagnose)
 
 
 def _config_class(method: type[OfflineAlgorithm]) -> type[OfflineConfig]:
@@ -238,8 +222,25 @@ def _named(metrics: Mapping[str, Any], group: str = "") -> dict[str, float]:
     return values
 
 
-def on_each_learner(group: Any, calls: list[Any]) -> list[Any]:
-    """Run call i on learner i and return the results. Raises the error of a learner that fails."""
-    if group.is_local:
-        return [calls[0](group._learner)]
-    return ray.get([worker.apply.remote(call) for worker, call in zip(group._workers, calls, strict=False)])
+def on_each_learner(group: LearnerGroup, call: Callable[[Any], Any]) -> list[Any]:
+    """Run `call` on all learners and return the results.
+
+    Raises the error of a learner that fails, and `RayError` if a learner failed before. RLlib silently drops such a
+    learner: a checkpoint without its state would look complete, and a resumed run would start from other weights.
+    """
+    return _values(group.foreach_learner(call), max(1, len(group)))
+
+
+def on_first_learner(group: LearnerGroup, call: Callable[[Any], Any]) -> Any:
+    """Run `call` on the first learner and return the result. Raises like `on_each_learner`."""
+    return _values(group.foreach_learner(call, remote_actor_ids=[0]), 1)[0]
+
+
+def _values(results: Any, expected: int) -> list[Any]:
+    values = [result.get() for result in results]
+    for result, value in zip(results, values, strict=True):
+        if not result.ok:
+            raise value
+    if len(values) < expected:
+        raise RayError("a learner failed before; its error is in the log")
+    return values

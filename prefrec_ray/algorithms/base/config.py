@@ -49,7 +49,6 @@ class OfflineConfig(AlgorithmConfig):
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class)
-        self._is_online = False
         self.num_env_runners = 0
         self.create_local_env_runner = False
         self.offline_data_class = PreparedData
@@ -111,6 +110,11 @@ class OfflineConfig(AlgorithmConfig):
         return super().update_from_dict(rest)
 
     @property
+    def is_online(self) -> bool:
+        """Return False: training has no environment."""
+        return False
+
+    @property
     def settings(self) -> TrainingSettings:
         """Return the current settings, checked, with the precision that the computation uses.
 
@@ -129,7 +133,8 @@ class OfflineConfig(AlgorithmConfig):
         """
         if not self.input_ or self.input_ == "sampler":
             raise UserError("offline_data: key 'input_' is missing; expected the folder or URI of a prepared data set")
-        folder, started_in = str(self.input_), os.environ.get("TUNE_ORIG_WORKING_DIR")
+        (folder,) = self.input_ if isinstance(self.input_, list) else [str(self.input_)]
+        started_in = os.environ.get("TUNE_ORIG_WORKING_DIR")
         if started_in and "://" not in folder and not storage.exists(folder):
             folder = os.path.join(started_in, folder)
         return PreparedDataset.open(storage.absolute(folder))
@@ -172,7 +177,8 @@ class OfflineConfig(AlgorithmConfig):
         """Check every setting against its field, the other settings and the data set. Raises `UserError`."""
         settings, dataset = self.settings, self.dataset
         self._set({name: getattr(settings, name) for name in self._fields()})
-        self.input_ = dataset.uri
+        # RLlib's base class of `PreparedData` makes a table of this list. It would read a folder in its own schema.
+        self.offline_data(input_=[dataset.uri], input_read_method="from_items")
         check_dataset(settings, dataset)
         if self.grad_clip is not None:
             raise UserError(

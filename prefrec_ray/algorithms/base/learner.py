@@ -121,16 +121,12 @@ class OfflineLearner(TorchLearner):
             return networks
         return {"reward": (self.net.reward.network, config.reward_lr), **networks}
 
-    def _make_modules_ddp_if_necessary(self) -> None:
-        """Skip DDP: it expects one backward pass per step, and a step here has one per network (see `minimise`)."""
-
     def compute_loss_for_module(self, **kwargs: Any) -> Tensor:
         """Unused: `update_policy` minimises the losses one by one, since each loss needs the networks just updated."""
         raise NotImplementedError
 
     def update(self, *, training_data: Any, timesteps: dict[str, Any] | None = None, **kwargs: Any) -> Any:
         """Run the mini-batches of the `LearnerPlan` in `training_data.data_iterators`; return RLlib's metrics."""
-        self._check_is_built()
         begin = time.perf_counter()
         (plan,) = training_data.data_iterators
         self.before_gradient_based_update(timesteps=timesteps or {})
@@ -168,8 +164,12 @@ class OfflineLearner(TorchLearner):
 
     # --- the reward model ---------------------------------------------------------------------------------------------
 
-    def pretrain_reward(self, plan: PreferencePlan, count: int) -> dict[str, float]:
-        """Train on `count` mini-batches of preferences (lines 3 to 5); return the mean loss and accuracy."""
+    def pretrain_reward(self, plans: Sequence[PreferencePlan], count: int) -> dict[str, float]:
+        """Train on `count` mini-batches of preferences (lines 3 to 5); return the mean loss and accuracy.
+
+        `plans` has one plan per learner.
+        """
+        plan = plans[dist.get_rank() if self._learners() > 1 else 0]
         buffer = self._feed.preferences(plan)
         with self.precision():
             totals = [self._update_reward(buffer, plan, index) for index in range(count)]

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import nn
 
@@ -90,9 +89,6 @@ class OfflineModule(TorchRLModule):
         between items that are almost equal.
         """
         return _listed(getattr(self, "target_q", None)) or self.critics
-
-    def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        return {Columns.ACTIONS: self.actor(batch[Columns.OBS])}
 
 
 @dataclass(frozen=True)

@@ -71,15 +71,10 @@ class LearnerPlan:
 
 
 class PreparedData(OfflineData):
-    """RLlib's `OfflineData` over a prepared data set: learners get plans, and read the data themselves.
-
-    The base class is not initialised, as it would read the folder in RLlib's own schema.
-    """
+    """RLlib's `OfflineData` over a prepared data set: learners get plans, and read the data themselves."""
 
     def __init__(self, config: Any) -> None:
-        self.config = config
-        # Set by RLlib's Algorithm.setup.
-        self.locality_hints = self.learner_handles = self.module_spec = self.spaces = None
+        super().__init__(config)
         self.dataset: PreparedDataset = config.dataset
         settings: TrainingSettings = config.settings
         self.settings = settings

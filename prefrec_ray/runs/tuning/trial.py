@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import posixpath
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pyarrow import fs
 from ray import tune
 from ray.tune import Callback
 from ray.tune.execution.placement_groups import PlacementGroupFactory
@@ -97,14 +95,15 @@ class SweepTrial(tune.Trainable):
 
         If a sweep is killed just after a checkpoint replaced an older one, its state still names the older one.
         """
-        checkpoint = checkpoint_path.checkpoint
-        if checkpoint.filesystem.get_file_info(checkpoint.path).type == fs.FileType.NotFound:
-            trial = storage.join(self.plan.output, posixpath.basename(posixpath.dirname(checkpoint.path)))
-            with first_whole(reversed(checkpoints(trial))) as newest:
-                if newest is not None:
-                    system, path = storage.filesystem(newest[0])
-                    checkpoint_path.checkpoint = tune.Checkpoint(path, system)
-        super().restore(checkpoint_path)
+        try:
+            super().restore(checkpoint_path)
+        except UserError:
+            raise
+        except ValueError:
+            with first_whole(reversed(checkpoints(storage.join(self.plan.output, self.name)))) as newest:
+                if newest is None:
+                    raise
+                super().restore(newest[1])
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Continue from a checkpoint. Raises `UserError` if it is damaged."""

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 from ray import tune
-from ray.train._internal.session import _TrainingResult
 
 from prefrec_ray.runs.tuning.settings import TuneSettings
 from prefrec_ray.runs.tuning.trial import SweepTrial, resources
@@ -18,7 +17,7 @@ class Recorded(SweepTrial):
     """A trial without an algorithm: `loaded` is the checkpoint that it went on from."""
 
     def setup(self, config: dict) -> None:
-        self.loaded, self.plan = "", SimpleNamespace(output=config["output"])
+        self.loaded, self.name, self.plan = "", "trial", SimpleNamespace(output=config["output"])
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         self.loaded = Path(checkpoint_dir).name
@@ -45,8 +44,7 @@ def test_the_one_that_is_named_or_where_it_is_gone_the_newest_whole_one(
     checkpoint(folder, 3, whole=False)
     (folder / "progress.csv").write_text("")
     trial = Recorded({"output": str(tmp_path)})
-    where = tune.Checkpoint(str(folder / f"checkpoint_{named:06d}"))
-    trial.restore(_TrainingResult(checkpoint=where, metrics={"training_iteration": 4}))
+    trial.restore(tune.Checkpoint(str(folder / f"checkpoint_{named:06d}")))
     assert trial.loaded == f"checkpoint_{expected:06d}"
 
 
@@ -54,7 +52,7 @@ def test_where_none_is_whole_the_trial_says_that_its_own_is_gone(tmp_path: Path)
     checkpoint(tmp_path / "trial", 3, whole=False)
     where = tune.Checkpoint(str(tmp_path / "trial" / "checkpoint_000002"))
     with pytest.raises(ValueError, match="does not exist"):
-        Recorded({"output": str(tmp_path)}).restore(_TrainingResult(checkpoint=where, metrics={}))
+        Recorded({"output": str(tmp_path)}).restore(where)
 
 
 @pytest.mark.parametrize(
