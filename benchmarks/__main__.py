@@ -33,6 +33,7 @@ SECTIONS = {
     "labeling": "speed.labeling:main",
     "peers": "peers.rates:main",
     "fixed_points": "peers.fixed_points:main",
+    "pages": "peers.pages:main",
     "kuairand": "scale.kuairand:main",
     "paper_scale": "scale.paper:main",
     "truth": "truth.bench:main",

@@ -1,0 +1,85 @@
+"""Are the estimates for pages of items equal to those of the Open Bandit Pipeline, on the data of its own simulator?
+
+    python -m benchmarks pages --obp PYTHON [--pages 2000] [--seeds 0 1 2]
+
+PYTHON is the interpreter of an environment of its own with sb-obp 0.5.10. Pages of three of six items are drawn from a
+softmax of a linear function of the context, without repeats or independently (factorizable); the policy is another such
+softmax. Q of cascade-DR is the pipeline's linear regression.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.harness import markdown
+from benchmarks.peers import obp_side
+from prefrec_ray.evaluation.estimators.pages import PAGE_WEIGHTS, cascade_dr, page_log_weights, page_values
+
+OBP = Path(os.environ.get("OBP") or "python")
+ITEMS, LENGTH = 6, 3
+STRUCTURES = ("standard_additive", "cascade_additive", "independent")
+
+
+def main(obp: Path = OBP, pages: int = 2000, seeds: Sequence[int] = (0, 1, 2)) -> dict[str, Any]:
+    """Prints a table of the largest differences by structure in Markdown, with the estimates of the first seed."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for structure, independent, seed in product(STRUCTURES, (False, True), seeds):
+            task = {"structure": structure, "independent_draws": independent, "seed": seed, "pages": pages}
+            file = f"{folder}/result.npz"
+            command = [obp, obp_side.__file__, json.dumps({**task, "items": ITEMS, "length": LENGTH}), file]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            with np.load(file) as result:
+                rows += [{**task, **row} for row in compare(result)]
+    print(table(rows, seeds[0]))
+    print(f"Largest difference: {max(row['difference'] for row in rows):.1e}")
+    return {"runs": rows}
+
+
+def compare(theirs: Mapping[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+    """Yield estimator, our estimate, its difference from theirs, and the true value."""
+    for name, estimate in own_estimates(theirs).items():
+        difference = abs(estimate - float(theirs[name]))
+        yield {"estimator": name, "estimate": estimate, "difference": difference, "truth": float(theirs["truth"])}
+
+
+def own_estimates(log: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Return the product's estimates on the arrays of obp_side.py, by the pipeline's names."""
+    first = np.arange(0, len(log["reward"]), LENGTH)
+    ratio = np.log(log["policy"] / log["logging"])
+    of_position = np.log(log["policy_of_position"] / log["logging_of_position"])
+    estimates = {"cascade-DR": float(cascade_dr(log["reward"], ratio, log["q"], log["v"], first).mean())}
+    for weights, normalised in product(PAGE_WEIGHTS, (False, True)):
+        log_weight = page_log_weights(of_position if weights == "iips" else ratio, first, weights)
+        values = page_values(log["reward"], log_weight, first, normalised)
+        estimates[weights + ", normalised" * normalised] = float(values.mean())
+    return estimates
+
+
+def table(rows: Sequence[Mapping[str, Any]], seed: int) -> str:
+    """Return one line per structure and kind of draws: the truth and the estimates of one seed, the largest difference
+    of all seeds."""
+    lines = []
+    for structure, independent in product(STRUCTURES, (False, True)):
+        own = [row for row in rows if (row["structure"], row["independent_draws"]) == (structure, independent)]
+        shown = {row["estimator"]: f"{row['estimate']:.3f}" for row in own if row["seed"] == seed}
+        truth = next(row["truth"] for row in own if row["seed"] == seed)
+        lines.append(
+            {
+                "rewards": structure.removesuffix("_additive"),
+                "draws": "independent" if independent else "without repeats",
+                "truth": f"{truth:.3f}",
+                **{name: shown[name] for name in (*PAGE_WEIGHTS, "cascade-DR")},
+                "largest difference": f"{max(row['difference'] for row in own):.0e}",
+            }
+        )
+    return markdown(lines[0], [line.values() for line in lines])
