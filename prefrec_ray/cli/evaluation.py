@@ -39,7 +39,7 @@ def evaluate(
             "--estimators",
             metavar="LIST",
             show_default="model,ncis",
-            help="Comma-separated list of model, ncis, weights, fqe and dr.",
+            help="Comma-separated list of model, ncis, weights, sips, rips, iips, fqe and dr.",
         ),
     ] = None,
     strict: Annotated[

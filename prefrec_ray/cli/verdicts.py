@@ -29,6 +29,9 @@ TITLES = {
     "dr": "doubly robust",
     "fqe": "fitted-Q",
     "weights": "importance weights",
+    "sips": "SIPS",
+    "rips": "RIPS",
+    "iips": "IIPS",
     "ncis": "NCIS",
 }
 #: Task -> the ratio that is rounded down to a level, and the reason why its mean is not 1.

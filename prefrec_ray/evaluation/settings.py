@@ -16,6 +16,9 @@ ESTIMATORS = {
     "model": "prefrec_ray.evaluation.estimators.model:model_scores",
     "ncis": "prefrec_ray.evaluation.estimators.ncis:ncis_scores",
     "weights": "prefrec_ray.evaluation.estimators.importance_weights:weights_scores",
+    "sips": "prefrec_ray.evaluation.estimators.importance_weights:weights_scores",
+    "rips": "prefrec_ray.evaluation.estimators.importance_weights:weights_scores",
+    "iips": "prefrec_ray.evaluation.estimators.importance_weights:weights_scores",
     "fqe": "prefrec_ray.evaluation.estimators.fitted_q:fitted_scores",
     "dr": "prefrec_ray.evaluation.estimators.fitted_q:fitted_scores",
 }
@@ -32,8 +35,8 @@ class NcisSettings(Settings):
       deterministic policy with a Gaussian kernel.
     - `ratio`: log N(a_t; pi(s_t), sigma'^2 I) - log N(a_t; bc(s_t), sigma'^2 I): an importance ratio.
 
-    `aggregate`: log rho of a session of n impressions is sum l_t (`product`, as in the paper) or sum l_t / n
-    (`geometric`).
+    `aggregate`: log rho of a session of n pages (of one impression, if the log has no pages) is sum l_t (`product`, as
+    in the paper) or sum l_t / n (`geometric`).
 
     `cap`: rho is min(rho, cap); null for no cap. The paper's literal reading is `density`, `product`.
     """
@@ -79,8 +82,8 @@ class EvaluateSettings(Settings):
     estimators: tuple[Estimator, ...] = Field(
         default=("model", "ncis"),
         min_length=1,
-        description="`model`, on which verdicts rest, `ncis`, `weights`, `fqe`, `dr` ([evaluation](evaluation.md)), or "
-        "[plug-ins](add_a_method.md#plug-ins)",
+        description="`model`, on which verdicts rest, `ncis`, `weights`, `sips`, `rips`, `iips`, `fqe`, `dr` "
+        "([evaluation](evaluation.md)), or [plug-ins](add_a_method.md#plug-ins)",
     )
     ncis: NcisSettings = Field(default=NcisSettings(), description="weights of sessions")
     fqe: FqeSettings = Field(default=FqeSettings(), description="fitted-Q evaluation, also for `dr`")

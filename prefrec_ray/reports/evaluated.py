@@ -20,6 +20,9 @@ ESTIMATORS = {
     "dr": ("doubly robust, from the log", "mean level (0 to 5) of this and later sessions"),
     "fqe": ("fitted-Q evaluation, from the log", "mean level (0 to 5) of this and later sessions"),
     "weights": ("importance weights over items, from the log", "mean level (0 to 5) of one session"),
+    "sips": ("SIPS: importance weights over pages, from the log", "mean level (0 to 5) of one session"),
+    "rips": ("RIPS: the same over items from the top of a page", "mean level (0 to 5) of one session"),
+    "iips": ("IIPS: the same over independent items of a page", "mean level (0 to 5) of one session"),
     "ncis": ("NCIS, from the log", "mean level (0 to 5); ranks policies, the size of its gains is biased"),
 }
 LEGEND = (

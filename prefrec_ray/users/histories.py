@@ -39,6 +39,7 @@ class Histories:
     propensity: np.ndarray  # float64 [N], of the logging policy, NaN if unknown
     depth_level: np.ndarray  # float64 [M], NaN if null
     frequency_level: np.ndarray  # float64 [M], NaN if null
+    step: np.ndarray | None = None  # int64 [N], number of the page in the user's history; None: one impression each
 
     @property
     def lengths(self) -> np.ndarray:
@@ -63,6 +64,7 @@ class Histories:
             propensity=self.propensity[rows],
             depth_level=self.depth_level[sessions],
             frequency_level=self.frequency_level[sessions],
+            step=None if self.step is None else self.step[rows],
         )
 
     @cached_property
@@ -170,6 +172,7 @@ def histories_of(dataset: PreparedDataset, split: str, seed: int, rows: int = RO
         propensity=floats(requests["propensity"]) if dataset.metadata.has_propensity else unknown,
         depth_level=floats(sessions["level_depth"]),
         frequency_level=floats(sessions["level_frequency"]),
+        step=requests["step"].to_numpy(),
     )
 
 
@@ -188,11 +191,13 @@ def session_starts(requests: pa.Table, sessions: pa.Table, where: str) -> np.nda
     Raises `UserError`, prefixed by `where`, if impressions and sessions do not match.
     """
     user, theirs = (codes(table["user_id"]) for table in (requests, sessions))
-    first = np.flatnonzero(changes(user) | changes(requests["session_index"].to_numpy()))
+    opens = changes(user) | changes(requests["session_index"].to_numpy())
+    first = np.flatnonzero(opens)
+    depth = np.bincount(np.cumsum(opens) - 1, opens | changes(requests["step"].to_numpy()), len(first))
     if not (
         pc.unique(requests["user_id"]).equals(pc.unique(sessions["user_id"]))
         and np.array_equal(user[first], theirs)
-        and np.array_equal(run_lengths(first, len(user)), sessions["depth"].to_numpy())
+        and np.array_equal(depth, sessions["depth"].to_numpy())
     ):
         raise UserError(
             f"{where}: found other sessions than in the data set's table of sessions; prepare the data again"

@@ -52,6 +52,7 @@ def made_histories(
     level: np.ndarray,
     row: np.ndarray | None = None,
     propensity: np.ndarray | None = None,
+    step: np.ndarray | None = None,
 ) -> Histories:
     """Histories of sessions [M] that begin at the impressions `first`, with one level for all tasks."""
     n, users = len(state), user[-1] + 1
@@ -70,6 +71,7 @@ def made_histories(
         propensity=np.full(n, np.nan) if propensity is None else propensity,
         depth_level=level,
         frequency_level=level,
+        step=np.arange(n) if step is None else step,
     )
 
 

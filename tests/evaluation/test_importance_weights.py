@@ -16,6 +16,7 @@ from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.fitted_q import corrections, fit_subject, residuals, task_steps, user_means
 from prefrec_ray.evaluation.estimators.fqe import steps
 from prefrec_ray.evaluation.estimators.importance_weights import (
+    ITEM_WEIGHTS,
     WINDOW,
     Logged,
     ends,
@@ -25,6 +26,7 @@ from prefrec_ray.evaluation.estimators.importance_weights import (
     weigh,
 )
 from prefrec_ray.evaluation.estimators.ncis import normalised_weights, user_values
+from prefrec_ray.evaluation.estimators.pages import PAGE_WEIGHTS
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings
 from prefrec_ray.mdp.serving import ServingSettings
@@ -212,8 +214,8 @@ def test_weights_have_a_mean_of_one_where_the_chances_are_right(
     weights = weigh("right", request, Logged(data, np.full(n, -np.log(items))))
     assert weights.about == {"propensities": "logged", "mean_weight": pytest.approx(1, abs=0.05)}
     same = weigh("random items", request, Logged(data, np.full(n, -np.log(items))))
-    assert (same.ess, same.ess_users) == pytest.approx((1, 1))
-    assert weights.ess_users < weights.ess < 1
+    assert (same.ess["weights"], same.ess_users) == pytest.approx((1, 1))
+    assert weights.ess_users < weights.ess["weights"] < 1
     np.testing.assert_allclose(same.sessions.log_rho, 0, atol=1e-9)
 
 
@@ -241,8 +243,8 @@ def test_few_sessions_are_no_estimate(
         user, levels = first // 100, np.zeros(len(first))
         data = made_histories(state, dataset.items().embeddings[row], first, user, levels, row)
         all_weights.append(weigh("right", request, Logged(data, np.full(n, -np.log(items)))))
-    assert [one.enough for one in all_weights] == [True, False]
-    assert all_weights[0].ess == pytest.approx(kish(all_weights[0].log_weight))  # one impression per session
+    assert [one.enough("weights") for one in all_weights] == [True, False]
+    assert all_weights[0].ess["weights"] == pytest.approx(kish(all_weights[0].log_weight))  # one impression per session
     np.testing.assert_array_equal(all_weights[0].log_weight, all_weights[1].log_weight)
 
 
@@ -255,7 +257,7 @@ def test_doubly_robust_corrects_by_a_policys_own_chances_where_they_leave_enough
     weighed = weigh("right", request, Logged(held, np.full(len(held.row), -np.log(len(dataset.items())))))
     by_kernel = fit_subject(training, held, request, "frequency", "right")
     monkeypatch.setattr(importance_weights, "ENOUGH", len(held.first) + 1)
-    assert not weighed.enough
+    assert not weighed.enough("weights")
     too_few = fit_subject(training, held, request, "frequency", "right", weighed)
     assert too_few.kernel
     np.testing.assert_array_equal(too_few.dr, by_kernel.dr)
@@ -278,11 +280,18 @@ def test_an_evaluation_by_weights(
 ) -> None:
     monkeypatch.setattr(importance_weights, "ENOUGH", 20)  # of 1,300 sessions, in a log of this size
     chosen = {**sampled, "always": policies["right"]}
-    request = EvaluationRequest(dataset, chosen, ["frequency"], clone, EvaluateSettings(estimators=("weights",)))
-    records = {record.subject: record for record in evaluate(request).select("frequency", "weights")}
+    request = EvaluationRequest(dataset, chosen, ["frequency"], clone, EvaluateSettings(estimators=ITEM_WEIGHTS))
+    evaluation = evaluate(request)
+    records = {record.subject: record for record in evaluation.select("frequency", "weights")}
     assert set(records) == {"right", "left", "random items", "length only:right", "length only:left"}
     assert records["right"].gain > 0.1
     assert records["left"].gain < -0.1
     about = records["right"].settings
     assert about["propensities"] == "fitted"
     assert 0.5 < about["mean_weight"] < 1.2  # the log lacks some of its items
+    for name in PAGE_WEIGHTS:  # the log has one item per page
+        for record in evaluation.select("frequency", name):
+            alike = records[record.subject]
+            assert record.gain_interval == pytest.approx(alike.gain_interval, rel=1e-9)
+            assert (record.value, record.ess) == pytest.approx((alike.value, alike.ess), rel=1e-9)
+        assert len(evaluation.select("frequency", name)) == len(records)

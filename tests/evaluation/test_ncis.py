@@ -40,11 +40,12 @@ def library_ncis(users, sigma, mode, aggregate, cap):
     sessions = [(number, level, requests) for number, user in enumerate(users) for level, requests in user]
     actions = np.array([request for *_, requests in sessions for request in requests], dtype=np.float64)
     logged, policy, clone = actions[:, 0], actions[:, 1], actions[:, 2]
-    first = np.cumsum([0, *(len(requests) for *_, requests in sessions[:-1])])
+    depth = np.array([len(requests) for *_, requests in sessions])
+    first = np.cumsum(depth) - depth
     number = np.array([number for number, *_ in sessions])
     level = np.array([level for _, level, _ in sessions], dtype=np.float64)
     log_weights = ncis.request_log_weights(logged, policy, clone, sigma, mode)
-    weights = ncis.normalised_weights(number, ncis.session_log_weights(log_weights, first, aggregate), cap)
+    weights = ncis.normalised_weights(number, ncis.session_log_weights(log_weights, first, aggregate, depth), cap)
     return ncis.user_values(number, level, weights), ncis.effective_share(number, weights)
 
 
@@ -73,7 +74,7 @@ def test_equal_weights_give_the_value_of_the_logging_policy(users, aggregate, lo
     level = np.array([level for user in users for level, _ in user], dtype=np.float64)
     # One log weight for all sessions: for `product` a session's requests have to share it.
     per_request = np.repeat([log_weight / (d if aggregate == "product" else 1) for d in depths], depths)
-    log_rho = ncis.session_log_weights(per_request, np.cumsum([0, *depths[:-1]]), aggregate)
+    log_rho = ncis.session_log_weights(per_request, np.cumsum([0, *depths[:-1]]), aggregate, np.array(depths))
     weights = ncis.normalised_weights(number, log_rho, 10.0)
     logged = [np.mean([level for level, _ in user]) for user in users]
     np.testing.assert_allclose(ncis.user_values(number, level, weights), logged, rtol=1e-12)
@@ -88,17 +89,20 @@ def test_weights_far_below_the_smallest_float_still_count():
 
 def test_the_cap_bites_after_the_aggregation():
     # Two requests of weight 100 and .01: capped one by one the product were .1, capped after it is 1.
-    log_rho = ncis.session_log_weights(np.log([100, 0.01, 1.0, 50.0]), np.array([0, 2, 3]), "product")
+    log_rho = ncis.session_log_weights(
+        np.log([100, 0.01, 1.0, 50.0]), np.array([0, 2, 3]), "product", np.array([2, 1, 1])
+    )
     weights = ncis.normalised_weights(np.zeros(3, np.int64), log_rho, 10.0)
     np.testing.assert_allclose(weights, np.array([1, 1, 10]) / 4)
 
 
 def test_every_column_is_as_if_it_were_alone():
     rng = np.random.default_rng(0)
-    log_weights, first, user = rng.normal(size=(9, 3)), np.array([0, 2, 5, 6]), np.array([0, 0, 1, 1])
+    log_weights, user = rng.normal(size=(9, 3)), np.array([0, 0, 1, 1])
+    first, depth = np.array([0, 2, 5, 6]), np.array([2, 3, 1, 3])
     for aggregate in AGGREGATES:
-        together = ncis.session_log_weights(log_weights, first, aggregate)
-        alone = [ncis.session_log_weights(column, first, aggregate) for column in log_weights.T]
+        together = ncis.session_log_weights(log_weights, first, aggregate, depth)
+        alone = [ncis.session_log_weights(column, first, aggregate, depth) for column in log_weights.T]
         np.testing.assert_allclose(together, np.column_stack(alone))
         weights = ncis.normalised_weights(user, together, 2.0)
         each = [ncis.normalised_weights(user, column, 2.0) for column in alone]

@@ -5,10 +5,25 @@ from math import prod
 
 import numpy as np
 import pytest
+from hand_made import linear_policy, made_histories
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.evaluation.clone import BehaviorClone
+from prefrec_ray.evaluation.estimators.importance_weights import (
+    ITEM_WEIGHTS,
+    Logged,
+    ends,
+    log_chances,
+    page_request_weights,
+    request_weights,
+    weigh,
+)
+from prefrec_ray.evaluation.estimators.ncis import normalised_weights, session_log_weights, user_values
 from prefrec_ray.evaluation.estimators.pages import PAGE_WEIGHTS, cascade_dr, page_log_weights, page_values
+from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.mdp.serving import ServingSettings
 
 ITEMS = 4
 SEEDS = st.integers(0, 2**32 - 1)
@@ -133,7 +148,74 @@ def test_normalised_values_are_exact_for_equal_rewards_on_any_pages(seed, weight
 
 @settings(max_examples=30)
 @given(seed=SEEDS)
-def test_weights_of_one_item_per_page_are_its_ratio_to_the_last_digit(seed):
-    log_ratio = np.random.default_rng(seed).normal(size=20) * 10
+def test_weights_of_one_item_per_page_are_those_of_impressions(seed):
+    rng = np.random.default_rng(seed)
+    log_ratio, each = rng.normal(size=20) * 3, np.arange(20)
+    first = np.flatnonzero(np.append(True, rng.random(19) < 0.3))
     for weights in PAGE_WEIGHTS:
-        assert np.array_equal(page_log_weights(log_ratio, np.arange(20), weights), log_ratio)
+        assert np.array_equal(page_log_weights(log_ratio, each, weights), log_ratio)
+        by_pages = page_request_weights(log_ratio, first, each, weights)
+        np.testing.assert_allclose(by_pages, request_weights(log_ratio, first), rtol=1e-12, atol=1e-12)
+
+
+@settings(max_examples=20)
+@given(seed=SEEDS, weights=st.sampled_from(PAGE_WEIGHTS))
+def test_sessions_of_pages_have_the_policys_mean_exactly_if_the_log_contains_all_that_can_happen(seed, weights):
+    """One or two pages of two of three items, logged evenly. The policy's second page depends on the first one.
+
+    The end and the level of a session depend on all pages, or for `iips` on the last item and the number of pages.
+    """
+    rng = np.random.default_rng(seed)
+    independent = weights == "iips"
+    pages = list(product(range(3), repeat=2) if independent else permutations(range(3), 2))
+    laws = rng.dirichlet(np.ones(3) * 3, size=4)
+    leave, level = rng.integers(1, 4, (3, 3)), rng.random((3, 3, 3, 3))
+    shown, chances, copies, levels = [], [], [], []
+
+    def ratios(page, law):
+        second = law[page[1]] / (1.0 if independent else 1 - law[page[0]])
+        return [law[page[0]] * 3, second * (3 if independent else 2)]
+
+    for one in pages:
+        quarters = leave[0, one[1]] if independent else leave[one]
+        first_page = ratios(one, laws[3])
+        for other in (None, *pages):
+            both = [*first_page, *(ratios(other, laws[one[0]]) if other else [])]
+            copies.append(quarters * len(pages) if other is None else 4 - quarters)
+            chances.append(copies[-1] / (4 * len(pages) ** 2) * prod(both))
+            last, number = other or one, 2 if other else 1
+            levels.append(level[0, 0, number, last[1]] if independent else level[(*one, *last)] + number)
+            shown.append(np.log(both))
+    assert sum(chances) == pytest.approx(1)
+    sessions = [row for row, count in enumerate(copies) for _ in range(count)]
+    length = np.array([len(shown[row]) for row in sessions])
+    first, log_ratio = np.cumsum(length) - length, np.concatenate([shown[row] for row in sessions])
+    rho = ends(page_request_weights(log_ratio, first, np.arange(0, len(log_ratio), 2), weights), first)[:, None]
+    user, logged = np.zeros(len(sessions), int), np.array(levels)[sessions]
+    value = user_values(user, logged, normalised_weights(user, rho, cap=None))[0, 0]
+    assert value == pytest.approx(np.dot(chances, levels))
+
+
+def test_a_page_counts_once_in_the_mean_weight_of_a_session():
+    log_weights, first, depth = np.arange(7.0), np.array([0, 5]), np.array([2, 1])
+    assert session_log_weights(log_weights, first, "geometric", depth).tolist() == [(0 + 1 + 2 + 3 + 4) / 2, 5 + 6]
+    assert session_log_weights(log_weights, first, "product", depth).tolist() == [10, 11]
+
+
+def test_pages_served_by_the_policy_itself_have_weights_of_one(dataset: PreparedDataset, clone: BehaviorClone) -> None:
+    """Also with few items: the chances are those given the items before on the page."""
+    serving = ServingSettings(rule="sample", temperature=1.0, variety=0.0, rest_days=0)
+    items = dataset.items()
+    policy = linear_policy(dataset, np.zeros((2, dataset.state.width)), np.zeros(2), serving=serving, deviation=0.6)
+    rng = np.random.default_rng(4)
+    state = rng.normal(size=(200, dataset.state.width)).astype(np.float32)
+    drawn = policy.draw(state, 5, None, 7)
+    page = np.repeat(np.arange(200), 5)
+    row, known = drawn.rows.ravel(), drawn.propensities.ravel()
+    first = np.arange(0, 1000, 20)
+    data = made_histories(state[page], items.embeddings[row], first, first // 100, np.zeros(50), row, known, page)
+    np.testing.assert_allclose(log_chances(policy, data, len(items), 0.0), np.log(known), rtol=1e-4, atol=1e-5)
+    request = EvaluationRequest(dataset, {"own": policy}, ["frequency"], clone)
+    weighed = weigh("own", request, Logged(data, np.log(known)))
+    assert weighed.ess == pytest.approx(dict.fromkeys(ITEM_WEIGHTS, 1.0))
+    assert weighed.pages == pytest.approx(dict.fromkeys(PAGE_WEIGHTS, 200))

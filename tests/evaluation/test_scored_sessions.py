@@ -23,11 +23,13 @@ SESSIONS = pa.table(
         "level_frequency": [2.0, None, None],
     }
 )
-REQUESTS = pa.table({"user_id": ["a"] * 4 + ["b"] * 2, "session_index": [0, 1, 1, 1, 0, 0]})
+REQUESTS = pa.table({"user_id": ["a"] * 4 + ["b"] * 2, "session_index": [0, 1, 1, 1, 0, 0], "step": [0, 1, 2, 3, 0, 1]})
 
 
 def test_sessions_begin_where_their_user_or_number_changes() -> None:
     assert session_starts(REQUESTS, SESSIONS, "file").tolist() == [0, 1, 4]
+    pages = REQUESTS.take([0, 0, 1, 2, 3, 3, 3, 4, 5])  # some of several items
+    assert session_starts(pages, SESSIONS, "file").tolist() == [0, 2, 7]
 
 
 def test_columns_of_sessions() -> None:
@@ -50,7 +52,7 @@ def test_an_empty_file_among_others() -> None:
     "requests",
     [
         REQUESTS.slice(1),  # a session is shorter than its depth
-        pa.concat_tables([REQUESTS, pa.table({"user_id": ["c"], "session_index": [0]})]),  # a stranger
+        pa.concat_tables([REQUESTS, pa.table({"user_id": ["c"], "session_index": [0], "step": [0]})]),  # a stranger
         REQUESTS.set_column(0, "user_id", pa.array(["a"] * 4 + ["c"] * 2)),  # another user
         REQUESTS.take([4, 5, 0, 1, 2, 3]),  # in another order
         REQUESTS.slice(0, 0),

@@ -108,7 +108,11 @@ def test_a_doubly_robust_gain_that_depends_on_unsupported_states_is_inconclusive
     policy_verdict = one(line("p", 0.9, estimator="dr"), support=LOST)
     assert policy_verdict.verdict == "inconclusive"
     assert "; only 12% of the states that it leads users to are supported by the log." in policy_verdict.reasons[0]
-    assert lights(policy_verdict)["support"] == ("red", "12% of states; effective sample 2.0% of sessions")
+    number = "12% of states; effective sample 2.0% of sessions"
+    assert lights(policy_verdict)["support"] == ("red", number)
+    with_pages = LOST.model_copy(update={"pages": {"sips": 12.3, "iips": 4567.8}})
+    number += "; effective pages SIPS 12, IIPS 4,568"
+    assert lights(one(line("p", 0.9, estimator="dr"), support=with_pages))["support"] == ("red", number)
     assert one(line("p", 0.9, estimator="dr"), support=SURE).verdict == "candidate"
 
 

@@ -56,6 +56,7 @@ def histories(users: int = 300, requests: int = 60, seed: int = 0, cost_of_repea
         propensity=np.full(n, np.nan),
         depth_level=np.zeros(session.size),
         frequency_level=np.zeros(session.size),
+        step=np.arange(n),
     )
 
 

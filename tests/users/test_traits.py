@@ -27,7 +27,8 @@ def histories(users: int, requests: int, tastes: float, seed: int = 0) -> tuple[
     feedback = np.stack([like, rng.normal(size=n)], axis=1).astype(np.float32)
     starts, zero, none = np.arange(users) * requests, np.zeros(n, np.int64), np.zeros((n, 0))
     means = np.ones(users)
-    data = Histories(starts, zero, zero, zero, np.zeros((n, 1)), action, feedback, none, means, means, zero, zero, zero)
+    state, last = np.zeros((n, 1)), (zero, zero, zero, zero)
+    data = Histories(starts, zero, zero, zero, state, action, feedback, none, means, means, *last)
     return data, true
 
 

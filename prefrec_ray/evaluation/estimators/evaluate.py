@@ -10,7 +10,12 @@ from dataclasses import replace
 
 from prefrec_ray import plugins, runtime
 from prefrec_ray.evaluation.estimators.fitted_q import fit_all, fitted_scores
-from prefrec_ray.evaluation.estimators.importance_weights import start_weighing, weigh_all, weights_scores
+from prefrec_ray.evaluation.estimators.importance_weights import (
+    ITEM_WEIGHTS,
+    start_weighing,
+    weigh_all,
+    weights_scores,
+)
 from prefrec_ray.evaluation.estimators.logged_sessions import score_split
 from prefrec_ray.evaluation.estimators.model import model_scores, roll_out_all, served_in, supports
 from prefrec_ray.evaluation.estimators.ncis import ncis_scores
@@ -31,7 +36,7 @@ def evaluate(request: EvaluationRequest, progress: Progress = silent) -> Evaluat
     runtime.start_ray()
     chosen, tasks = set(request.settings.estimators), request.tasks
     # A process in the background, parallel to the pass over the split.
-    logged = start_weighing(request) if chosen & {"model", "weights"} else None
+    logged = start_weighing(request) if chosen & {"model", *ITEM_WEIGHTS} else None
     sessions, served = score_split(request, progress)
     scores: list[Scores | None] = []
     support: dict[str, Support] = {}
@@ -49,8 +54,9 @@ def evaluate(request: EvaluationRequest, progress: Progress = silent) -> Evaluat
     weighed = {} if logged is None else weigh_all(request, logged, progress)
     if "model" in chosen:
         support = supports(request, rolled, weighed)
-    if "weights" in chosen:
-        scores += [weights_scores(request, task, weighed) for task in tasks]
+    for weights in ITEM_WEIGHTS:
+        if weights in chosen:
+            scores += [weights_scores(request, task, weighed, weights) for task in tasks]
     if sessions is not None:
         scores += [ncis_scores(request, task, sessions) for task in tasks]
     if chosen & {"fqe", "dr"}:

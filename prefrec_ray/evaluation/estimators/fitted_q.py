@@ -150,7 +150,7 @@ def fit_subject(
     known = (None, None) if acts is None else acts
     training_served = _actions(name, training, request, rng, known[0])[1]
     actions, served = _actions(name, held, request, rng, known[1])
-    kernel = weighed is None or not weighed.enough
+    kernel = weighed is None or not weighed.enough("weights")
     if weighed is None or kernel:
         weight = _by_kernel(name, held, actions, scored, request)
         ess = float(effective_share(scored.user, weight))

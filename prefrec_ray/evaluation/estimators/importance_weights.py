@@ -1,14 +1,14 @@
 """The estimator `weights`, for policies with known item probabilities: importance weights over items.
 
 A weight is pi(i | s) / b(i | s) of a shown item i, with b the logging policy. b is the log's propensity, or a model of
-the logging policy that is fitted to training users (behavior.py).
+the logging policy that is fitted to training users (behavior.py). On a page both are conditional on the items before i.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import ray
@@ -16,19 +16,23 @@ import ray
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.behavior import BehaviorModel, fit_behavior
 from prefrec_ray.evaluation.estimators.ncis import LoggedSessions, session_scores
+from prefrec_ray.evaluation.estimators.pages import PAGE_WEIGHTS, PageWeights, page_log_weights
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.results.names import RANDOM_ITEMS, Subject
 from prefrec_ray.evaluation.results.records import ENOUGH
 from prefrec_ray.evaluation.results.scores import Scores
-from prefrec_ray.ids import run_lengths
+from prefrec_ray.ids import changes, run_lengths
 from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import Task
 from prefrec_ray.users.histories import Histories, histories_of, read_histories
 
-#: Number of consecutive impressions whose weights are multiplied. One impression ignores the previous item. Three and
-#: four leave half as many effective sessions and no better means.
+#: Estimators by importance weights over items: of the last impressions, or of the last pages.
+ItemWeights = Literal["weights", PageWeights]
+ITEM_WEIGHTS: tuple[ItemWeights, ...] = ("weights", *PAGE_WEIGHTS)
+#: Number of consecutive impressions (or pages) whose weights are multiplied. One impression ignores the previous item.
+#: Three and four leave half as many effective sessions and no better means.
 WINDOW = 2
 #: Smallest weight of the remaining sessions, against rounding to 0.
 _TINY = np.finfo(np.float64).tiny
@@ -57,39 +61,44 @@ class Logged:
 class Weighed:
     """Importance weights of one subject.
 
-    `log_weight`: log pi / b of each impression, float64 [N]. `sessions`: sessions with their log weights [M, 1]: of a
-    session's last impression, by `request_weights`. `ess`, `ess_users`: effective shares (`kish`) of the sessions, and
-    of the users, with the product of all weights of a user. `about`: source of b, and the mean weight of an impression,
-    which is 1 for a correct b.
+    `log_weight`: log pi / b of each impression, float64 [N]. `sessions`: sessions with their log weights [M, 4]: of a
+    session's last impression, by the estimators `ITEM_WEIGHTS`. `ess`: effective share (`kish`) of the sessions by
+    estimator. `pages`: effective number of pages by estimator; empty if each page has one item. `ess_users`: effective
+    share of the users, with the product of all weights of a user. `about`: source of b, and the mean weight of an
+    impression, which is 1 for a correct b.
     """
 
     log_weight: np.ndarray
     sessions: LoggedSessions
-    ess: float
+    ess: Mapping[ItemWeights, float]
+    pages: dict[str, float]
     ess_users: float
     about: dict[str, Any]
 
-    @property
-    def enough(self) -> bool:
+    def enough(self, estimator: ItemWeights) -> bool:
         """Return True if there are enough effective sessions for an estimate."""
-        return self.ess * len(self.sessions.user) >= ENOUGH
+        return self.ess[estimator] * len(self.sessions.user) >= ENOUGH
 
 
-def weights_scores(request: EvaluationRequest, task: Task, weighed: Mapping[str, Weighed]) -> Scores | None:
+def weights_scores(
+    request: EvaluationRequest, task: Task, weighed: Mapping[str, Weighed], estimator: ItemWeights = "weights"
+) -> Scores | None:
     """Return weighted means of the subjects with enough effective sessions; None if no policy has enough.
 
     The value of a user is the weighted mean of the levels of the sessions. The weight of a session is the number of the
-    policy's sessions that it represents, from products of pi(i | s) / b(i | s) over `WINDOW` consecutive impressions.
+    policy's sessions that it represents, from products of pi(i | s) / b(i | s) over `WINDOW` consecutive impressions
+    (`weights`), or over the page before and the items of the last page that count (`page_log_weights`).
 
     Reference: product limit of Kaplan and Meier 1958 for weighted sessions.
     """
-    subjects = [s for s in request.subjects_on(task) if s.name in weighed and weighed[s.name].enough]
+    subjects = [s for s in request.subjects_on(task) if s.name in weighed and weighed[s.name].enough(estimator)]
     if not any(subject.role == "policy" for subject in subjects):
         return None
     own = [weighed[subject.name] for subject in subjects]
-    sessions = replace(own[0].sessions, log_rho=np.hstack([one.sessions.log_rho for one in own]))
+    column = ITEM_WEIGHTS.index(estimator)
+    sessions = replace(own[0].sessions, log_rho=np.column_stack([one.sessions.log_rho[:, column] for one in own]))
     about = [{"settings": one.about} for one in own]
-    return session_scores(request, task, "weights", sessions, subjects, {"window": WINDOW}, own=about)
+    return session_scores(request, task, estimator, sessions, subjects, {"window": WINDOW}, own=about)
 
 
 def weighable(request: EvaluationRequest) -> list[Subject]:
@@ -103,7 +112,7 @@ def start_weighing(request: EvaluationRequest) -> ray.ObjectRef | None:
     if not weighable(request):
         return None
     uri, settings = request.dataset.uri, request.settings
-    rows = ROWS if {"weights", "dr"} & set(settings.estimators) else SHARE_ROWS
+    rows = ROWS if {*ITEM_WEIGHTS, "dr"} & set(settings.estimators) else SHARE_ROWS
     held = read_histories.remote(uri, settings.split, settings.seed, rows)
     return logged_chances.remote(uri, settings.seed, held)
 
@@ -154,33 +163,36 @@ def weigh(name: str, request: EvaluationRequest, logged: Logged) -> Weighed:
     if policy is not None:
         rest_ms = policy.serving.rest_ms(rest_ms)
     log_weight = log_chances(policy, data, items, rest_ms) - logged.log_b
-    log_rho = ends(request_weights(log_weight, data.first), data.first)
+    pages = np.unique(first_of_page(data))
+    by_page = [page_request_weights(log_weight, data.first, pages, weights) for weights in PAGE_WEIGHTS]
+    log_rho = [ends(own, data.first) for own in (request_weights(log_weight, data.first), *by_page)]
     sessions = LoggedSessions(
         user=data.user[data.first],
         depth_level=data.depth_level,
         frequency_level=data.frequency_level,
-        depth=run_lengths(data.first, len(data.row)).astype(np.float64),
-        log_rho=log_rho[:, None],
+        depth=run_lengths(np.searchsorted(pages, data.first), len(pages)).astype(np.float64),
+        log_rho=np.column_stack(log_rho),
     )
     products = np.add.reduceat(log_weight, data.starts)
     source = "logged" if logged.model is None else "fitted"
     about = {"propensities": source, "mean_weight": float(np.exp(log_weight).mean())}
-    return Weighed(log_weight, sessions, kish(log_rho), kish(products), about)
+    ess = dict(zip(ITEM_WEIGHTS, map(kish, log_rho), strict=True))
+    return Weighed(log_weight, sessions, ess, effective_pages(log_weight, pages), kish(products), about)
 
 
 def log_chances(policy: Policy | None, data: Histories, items: int, rest_ms: float) -> np.ndarray:
     """Return log pi(i | s) of the shown items, float64 [N]. Without a policy, pi is uniform over `items` items.
 
-    Items that rest (`shown_before`) are excluded.
+    Items that rest, or precede the shown item on its page, are excluded (`shown_before`). Recent items are those before
+    the page.
     """
-    log_pi = np.empty(len(data.row))
+    log_pi, page = np.empty(len(data.row)), first_of_page(data)
     for part in _parts(len(data.row)):
         out = shown_before(data, part, rest_ms)
         if policy is None:
             log_pi[part] = -np.log(items - (0 if out is None else out.counts()))
         else:
-            rows = np.arange(len(data.row))[part]
-            recent = data.recent(policy.items.kinds, rows) if policy.penalises_repetition else None
+            recent = data.recent(policy.items.kinds, page[part]) if policy.penalises_repetition else None
             chances = policy.probabilities(data.state[part], data.row[part], out, recent)
             log_pi[part] = np.log(np.maximum(chances, np.finfo(np.float64).tiny))  # 0 only from rounding
     return log_pi
@@ -191,18 +203,32 @@ def _parts(rows: int) -> list[slice]:
 
 
 def shown_before(data: Histories, part: slice, rest_ms: float) -> ExcludedItems | None:
-    """Return the user's items that rest at each impression of `part`, except for the shown item; None without rest."""
-    if not rest_ms:
+    """Return the user's items that rest at each impression of `part`, and the items before it on its page.
+
+    The shown item is not excluded. Returns None without rest and pages.
+    """
+    every, page = np.arange(len(data.row)), first_of_page(data)
+    if not rest_ms and np.array_equal(page, every):
         return None
-    start = data.starts[data.user[part]]
-    count = np.arange(len(data.row))[part] - start
+    row, page = every[part], page[part]
+    start = data.starts[data.user[part]] if rest_ms else page
+    count = row - start
     state = np.repeat(np.arange(len(count)), count)
     before = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
     earlier = start[state] + before
     item, time, items = data.row[earlier], data.timestamp[earlier], int(data.row.max()) + 1
-    rests = (data.timestamp[part][state] - time < rest_ms) & (item != data.row[part][state])
+    out = (data.timestamp[part][state] - time < rest_ms) | (earlier >= page[state])
+    rests = out & (item != data.row[part][state])
     pairs = np.unique(state[rests] * items + item[rests])
     return ExcludedItems(len(count), pairs // items, pairs % items)
+
+
+def first_of_page(data: Histories) -> np.ndarray:
+    """Return the first impression of the page of each impression, int64 [N]."""
+    row = np.arange(len(data.row))
+    if data.step is None:
+        return row
+    return np.maximum.accumulate(np.where(changes(data.user) | changes(data.step), row, 0))
 
 
 def request_weights(log_weight: np.ndarray, first: np.ndarray, window: int = WINDOW) -> np.ndarray:
@@ -215,14 +241,33 @@ def request_weights(log_weight: np.ndarray, first: np.ndarray, window: int = WIN
     be dominated by short sessions. The weights are exact if earlier items of a session have no further effect, and if
     the sessions at each position cover the policy's actions.
     """
-    length = run_lengths(first, len(log_weight))
-    position = np.arange(len(log_weight)) - np.repeat(first, length)
-    running = np.concatenate([[0.0], np.cumsum(log_weight)])
     row = np.arange(len(log_weight))
-    recent = running[1:] - running[row - np.minimum(position, window - 1)]
+    position = row - np.repeat(first, run_lengths(first, len(row)))
+    running = np.concatenate([[0.0], np.cumsum(log_weight)])
+    return _coming(running[1:] - running[row - np.minimum(position, window - 1)], first)
+
+
+def page_request_weights(
+    log_weight: np.ndarray, first: np.ndarray, pages: np.ndarray, weights: PageWeights
+) -> np.ndarray:
+    """Return `request_weights` by pages, [N]: `log_weight` [N] is log pi / b given the items before on the page.
+
+    Pages begin at rows `pages` [P]. An impression is weighted by `page_log_weights`, times the ratios of all items of
+    the session's page before, which the state depends on. With one item per page this is a window of two impressions.
+    """
+    whole = np.add.reduceat(log_weight, pages)
+    before = np.where(np.isin(pages, first), 0.0, np.roll(whole, 1))
+    own = page_log_weights(log_weight, pages, weights)
+    return _coming(own + np.repeat(before, run_lengths(pages, len(log_weight))), first)
+
+
+def _coming(recent: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Return the log weights [N] of `request_weights` from the products `recent` [N] of the last weights (logs)."""
+    length = run_lengths(first, len(recent))
+    position = np.arange(len(recent)) - np.repeat(first, length)
     largest = np.full(length.max(), -np.inf)
     np.maximum.at(largest, position, recent)
-    recent -= largest[position]
+    recent = recent - largest[position]
     weight = np.exp(recent)
     there, last = np.bincount(position, weight), first + length - 1
     ending = np.bincount(position[last], weight[last], len(there))
@@ -233,6 +278,13 @@ def request_weights(log_weight: np.ndarray, first: np.ndarray, window: int = WIN
 def ends(values: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Return the value at the last impression of each session, [M], from values [N]."""
     return values[np.append(first[1:], len(values)) - 1]
+
+
+def effective_pages(log_weight: np.ndarray, pages: np.ndarray) -> dict[str, float]:
+    """Return the effective number of pages under `page_log_weights`, by name; empty if each page has one item."""
+    if len(pages) == len(log_weight):
+        return {}
+    return {name: kish(page_log_weights(log_weight, pages, name)) * len(pages) for name in PAGE_WEIGHTS}
 
 
 def kish(log_weight: np.ndarray) -> float:

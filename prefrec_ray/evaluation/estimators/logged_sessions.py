@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from prefrec_ray.dataset import tensor
+from prefrec_ray.dataset import floats, tensor
 from prefrec_ray.errors import UserError, unwrapped_errors
 from prefrec_ray.evaluation.estimators.ncis import (
     LoggedSessions,
@@ -98,7 +98,7 @@ def score_file(file: str, request: EvaluationRequest, served_rows: int) -> tuple
     """Return the sessions of one file (the `scored_share` of its users), and items served for `served_rows`
     impressions."""
     dataset, settings = request.dataset, request.settings
-    requests = dataset.read(file, columns=["user_id", "session_index", "item_id", "state", "action"])
+    requests = dataset.read(file, columns=["user_id", "session_index", "step", "item_id", "state", "action"])
     sessions = read_sessions(dataset, file, settings.split)
     rng, share = _rng(file, request), scored_share(request)
     if share < 1:
@@ -117,7 +117,7 @@ def score_file(file: str, request: EvaluationRequest, served_rows: int) -> tuple
             for subject in request.subjects
         ]
     )
-    log_rho = session_log_weights(log_weights, first, settings.ncis.aggregate)
+    log_rho = session_log_weights(log_weights, first, settings.ncis.aggregate, floats(sessions["depth"]))
 
     rows = np.sort(rng.permutation(len(states))[:served_rows])
     chosen = {name: actions[rows] for name, actions in own.items()}

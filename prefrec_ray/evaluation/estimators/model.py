@@ -155,8 +155,9 @@ def supports(
     return {
         name: Support(
             states=modelled[name].within,
-            ess=weighed[name].ess if name in weighed else None,
+            ess=weighed[name].ess["weights"] if name in weighed else None,
             ess_users=weighed[name].ess_users if name in weighed else None,
+            **({"pages": weighed[name].pages} if name in weighed and weighed[name].pages else {}),
         )
         for name in request.policies
     }

@@ -130,15 +130,16 @@ def request_log_weights(
     return kernel - 0.5 * logged.shape[1] * np.log(2 * np.pi * sigma**2)
 
 
-def session_log_weights(log_weights: np.ndarray, first: np.ndarray, aggregate: str) -> np.ndarray:
+def session_log_weights(log_weights: np.ndarray, first: np.ndarray, aggregate: str, depth: np.ndarray) -> np.ndarray:
     """Return log rho before the cap, float64 [M, ...], of sessions from rows `first` (int64 [M], ascending from 0).
 
-    `log_weights` is l_t [N, ...]; a session's rows lie together, in time order.
+    `log_weights` is l_t [N, ...]; a session's rows lie together, in time order. The log weight of a page is the sum
+    over its items, and `geometric` is the mean over the pages of a session, `depth` [M].
     """
     total = np.add.reduceat(log_weights, first)
     if aggregate == "product":
         return total
-    return total / run_lengths(first, len(log_weights)).reshape(-1, *[1] * (log_weights.ndim - 1))
+    return total / depth.reshape(-1, *[1] * (log_weights.ndim - 1))
 
 
 def normalised_weights(user: np.ndarray, log_rho: np.ndarray, cap: float | None) -> np.ndarray:

@@ -142,12 +142,14 @@ class Support(Settings):
 
     `states`: share of the policy's impressions in the model of users with a history within the range of the log. `ess`
     and `ess_users`: effective shares of the logged sessions and users under weights pi(i | s) / b(i | s)
-    (`importance_weights.Effective`); null if the policy is not a distribution over all items.
+    (`importance_weights.Weighed`); null if the policy is not a distribution over all items. `pages`: effective number
+    of logged pages under the weights of `sips`, `rips` and `iips`; empty if the log has one item per page.
     """
 
     states: float
     ess: float | None = None
     ess_users: float | None = None
+    pages: dict[str, float] = Field(default_factory=dict)
 
     @property
     def text(self) -> str:

@@ -195,10 +195,12 @@ def _lights(case: Case) -> tuple[Light, ...]:
     if support is not None:
         text = f"{support.text} of states"
         ess = "" if support.ess is None else f"; effective sample {support.ess:.1%} of sessions"
+        by_pages = ", ".join(f"{name.upper()} {number:,.0f}" for name, number in support.pages.items())
+        pages = f"; effective pages {by_pages}" if by_pages else ""
         models = (
             f"; {_by_model(record)} levels by model of users" if record is not None and record.gains_by_model else ""
         )
-        lights["support"] = ("red" if case.undetermined else "green", text + ess + models)
+        lights["support"] = ("red" if case.undetermined else "green", text + ess + pages + models)
     if case.served is not None:
         text = f"{case.served.distinct_items:,} items; {_few(case.served, 'impressions')}"
         lights["catalogue"] = ("red" if case.concentrated else "green", text)

@@ -42,6 +42,9 @@ ESTIMATORS = {
     "fqe": _level("Fitted-Q"),
     "preference": Metric("Preference", "thousandths of a standard deviation", "{:z.1f}"),
     "weights": _level("Importance weights"),
+    "sips": _level("SIPS"),
+    "rips": _level("RIPS"),
+    "iips": _level("IIPS"),
     "ncis": _level("NCIS"),
 }
 
