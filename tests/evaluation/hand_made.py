@@ -75,8 +75,10 @@ def made_histories(
     )
 
 
-def write_dataset(folder: Path, users: int, files: int = 4, seed: int = 0, effect: float = 6.0) -> PreparedDataset:
-    """`users` in each split; actions are a noisy function of the state.
+def write_dataset(
+    folder: Path, users: int, files: int = 4, seed: int = 0, effect: float = 6.0, size: int = 1
+) -> PreparedDataset:
+    """`users` in each split, pages of `size` items; actions are a noisy function of the state.
 
     A session whose actions are larger in the first coordinate by 1 is followed by a return sooner by exp(`effect`).
     """
@@ -95,20 +97,19 @@ def write_dataset(folder: Path, users: int, files: int = 4, seed: int = 0, effec
             for user in range(number, users, files):
                 depth = rng.geometric(0.25, rng.integers(1, 12))
                 index = np.repeat(np.arange(len(depth)), depth)
-                states = rng.normal(size=(len(index), STATE.width)).astype(np.float32)
-                wish = np.tanh(states @ weight.T) + 0.3 * rng.normal(size=(len(index), ACTION_DIM))
+                states = rng.normal(size=(len(index), STATE.width)).astype(np.float32).repeat(size, axis=0)
+                of_row, step = index.repeat(size), np.arange(len(index)).repeat(size)
+                wish = np.tanh(states @ weight.T) + 0.3 * rng.normal(size=(len(states), ACTION_DIM))
                 shown = items.nearest(wish, 1)[:, 0]
                 actions = items.embeddings[shown]
-                mean_first = np.bincount(index, actions[:, 0]) / depth
+                mean_first = np.bincount(of_row, actions[:, 0]) / (depth * size)
                 revisit = np.exp(13 - effect * mean_first + 0.3 * rng.normal(size=len(depth)))
                 revisit[-1] = np.nan
                 user_id = 3 * user + place
-                rows.append(
-                    (np.full(len(index), user_id), index, np.arange(len(index)), items.ids[shown], states, actions)
-                )
-                # A second a request; the next session begins after the time away.
+                rows.append((np.full(len(step), user_id), of_row, step, items.ids[shown], states, actions))
+                # A second a page; the next session begins after the time away.
                 away = np.where(np.append(index[1:] != index[:-1], False), np.nan_to_num(revisit)[index], 1000.0)
-                times.append(np.int64(1.7e12 + np.cumsum(away) - away))
+                times.append(np.int64(1.7e12 + np.cumsum(away) - away).repeat(size))
                 counts[split]["users"] += 1
                 counts[split]["sessions"] += len(depth)
                 one = np.zeros(len(depth), np.int64)

@@ -2,15 +2,18 @@
 
 from itertools import permutations, product
 from math import prod
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hand_made import linear_policy, made_histories
+from hand_made import linear_policy, made_histories, write_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation.clone import BehaviorClone
+from prefrec_ray.evaluation.clone import BehaviorClone, fit_clone
+from prefrec_ray.evaluation.estimators import importance_weights
+from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.importance_weights import (
     ITEM_WEIGHTS,
     Logged,
@@ -23,6 +26,7 @@ from prefrec_ray.evaluation.estimators.importance_weights import (
 from prefrec_ray.evaluation.estimators.ncis import normalised_weights, session_log_weights, user_values
 from prefrec_ray.evaluation.estimators.pages import PAGE_WEIGHTS, cascade_dr, page_log_weights, page_values
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.mdp.serving import ServingSettings
 
 ITEMS = 4
@@ -203,7 +207,7 @@ def test_a_page_counts_once_in_the_mean_weight_of_a_session():
 
 
 def test_pages_served_by_the_policy_itself_have_weights_of_one(dataset: PreparedDataset, clone: BehaviorClone) -> None:
-    """Also with few items: the chances are those given the items before on the page."""
+    """The chances of a policy are those given the items before on the page, like its propensities."""
     serving = ServingSettings(rule="sample", temperature=1.0, variety=0.0, rest_days=0)
     items = dataset.items()
     policy = linear_policy(dataset, np.zeros((2, dataset.state.width)), np.zeros(2), serving=serving, deviation=0.6)
@@ -219,3 +223,25 @@ def test_pages_served_by_the_policy_itself_have_weights_of_one(dataset: Prepared
     weighed = weigh("own", request, Logged(data, np.log(known)))
     assert weighed.ess == pytest.approx(dict.fromkeys(ITEM_WEIGHTS, 1.0))
     assert weighed.pages == pytest.approx(dict.fromkeys(PAGE_WEIGHTS, 200))
+
+
+def test_an_evaluation_of_pages(tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Users return sooner after items with a larger first coordinate, which the policy shows more often."""
+    monkeypatch.setattr(importance_weights, "ENOUGH", 10)  # of 340 sessions
+    dataset = write_dataset(tmp_path / "pages", users=60, size=2)
+    serving = ServingSettings(rule="sample", temperature=1.0, variety=0.0)
+    policy = linear_policy(
+        dataset, np.zeros((2, dataset.state.width)), np.array([0.15, 0.0]), serving=serving, deviation=0.6
+    )
+    about = EvaluateSettings(estimators=("ncis", *ITEM_WEIGHTS))
+    evaluation = evaluate(EvaluationRequest(dataset, {"own": policy}, ["frequency"], fit_clone(dataset, 0), about))
+    gains = {}
+    for name in about.estimators:
+        records = {record.subject: record for record in evaluation.select("frequency", name)}
+        assert {"own", "random items", "length only:own"} <= set(records)
+        assert records["own"].ci_low <= records["own"].value <= records["own"].ci_high
+        assert records["own"].users == records["random items"].users
+        gains[name] = records["own"].gain
+    assert min(gains.values()) > 0.05
+    assert gains["sips"] == pytest.approx(gains["rips"])  # sessions end with the last item of a page
+    assert len({round(gains[name], 9) for name in gains}) == 4
