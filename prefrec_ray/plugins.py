@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
@@ -32,10 +33,17 @@ class Plugin(NamedTuple):
 
 def installed(kind: str) -> list[Plugin]:
     """Return the plug-ins of a kind by name, of all installed packages including this one."""
-    found = set()
-    for entry in entry_points(group=f"prefrec_ray.{kind}"):
-        package, version = (entry.dist.name, entry.dist.version) if entry.dist else ("?", "?")
-        found.add(Plugin(kind, entry.name, package, version, entry.value))
+    return [plugin for plugin in _installed(tuple(sys.path)) if plugin.kind == kind]
+
+
+@cache
+def _installed(folders: tuple[str, ...]) -> list[Plugin]:
+    """Return the plug-ins of the packages in `folders`, sys.path: a search takes a tenth of a second."""
+    found, entries = set(), entry_points()
+    for kind in KINDS:
+        for entry in entries.select(group=f"prefrec_ray.{kind}"):
+            package, version = (entry.dist.name, entry.dist.version) if entry.dist else ("?", "?")
+            found.add(Plugin(kind, entry.name, package, version, entry.value))
     return sorted(found)
 
 
