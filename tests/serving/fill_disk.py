@@ -1,5 +1,6 @@
 """Serves from a small disk until it is full, makes room, and goes on: `python fill_disk.py POLICY DISK`."""
 
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -14,7 +15,7 @@ filler = disk / "filler"
 acknowledged, statuses = [], Counter()
 with serving(bundle, disk / "state") as process:
     client = process.client()
-    filler.write_bytes(bytes(2 << 20))
+    filler.write_bytes(bytes(shutil.disk_usage(disk).free - (200 << 10)))
     for turn in range(4_000):
         status, answer = client.ask("POST", "/recommend", {"user": turn % 50, "k": 1})
         statuses[status] += 1
