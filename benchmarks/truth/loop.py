@@ -47,8 +47,8 @@ from prefrec_ray.policy.networks.q import QFunction
 from prefrec_ray.serving.folder.opened import Opened
 from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.simulator.law import DAY_MS, EPOCH_MS, LOGGING, CrowdServer, generator
+from prefrec_ray.simulator.rollout import start_of_log
 from prefrec_ray.simulator.servers import OneOfBest
-from prefrec_ray.simulator.write import start_of_log
 
 COMMAND = [sys.executable, "-m", "prefrec_ray.cli.main"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PREFREC_SERVE_TOKEN": ""}

@@ -24,12 +24,11 @@ from prefrec_ray.policy import Policy
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.law import ROLLOUT, Choice, CrowdServer, generator
 from prefrec_ray.simulator.logging_policy import LoggingPolicy
-from prefrec_ray.simulator.rollout import History, roll_out
+from prefrec_ray.simulator.rollout import History, roll_out, start_of_log
 from prefrec_ray.simulator.servers import FirstOf, RandomItems
 from prefrec_ray.simulator.settings import BLOCK
 from prefrec_ray.simulator.traits import Traits
 from prefrec_ray.simulator.world import World
-from prefrec_ray.simulator.write import start_of_log
 
 Maker = Callable[[Crowd], CrowdServer]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from prefrec_ray.engagement import levels_against, session_table, user_means
 from prefrec_ray.errors import UserError
-from prefrec_ray.simulator.law import CrowdServer, SimulatedCrowd
+from prefrec_ray.simulator.law import LOGGING, CrowdServer, SimulatedCrowd, SimulatedWorld, generator
 
 HOUR_MS = 3_600_000.0
 
@@ -51,6 +51,28 @@ def roll_out(crowd: SimulatedCrowd, server: CrowdServer, requests: int) -> Histo
         feedback[step], satisfaction[step] = response.feedback, response.satisfaction
         number = number + response.leaves
     return History(time_ms.T, rows.T, feedback.transpose(1, 0, 2), satisfaction.T, session.T, propensity.T, made.T)
+
+
+def start_of_log(
+    world: SimulatedWorld, block: int, users: np.ndarray | None = None
+) -> tuple[SimulatedCrowd, CrowdServer]:
+    """Return the users of a block, or the given users, and the logging policy before their first impressions.
+
+    `roll_out` of both makes the log.
+    """
+    settings = world.settings
+    users = settings.block_users(block) if users is None else users
+    crowd = world.crowd(users, generator(settings.seed, LOGGING, block, 0))
+    return crowd, world.logging_policy(crowd, generator(settings.seed, LOGGING, block, 1))
+
+
+def logged_history(world: SimulatedWorld, block: int) -> tuple[SimulatedCrowd, History]:
+    """Return the users of a block and the log of their impressions: those that are `made`."""
+    crowd, server = start_of_log(world, block)
+    history = roll_out(crowd, server, int(crowd.requests.max()))
+    # All users are simulated for the largest number of impressions; each user's surplus is dropped.
+    surplus = np.arange(history.rows.shape[1]) >= crowd.requests[:, None]
+    return crowd, replace(history, made=history.made & ~surplus)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.runtime.progress import Progress, silent
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import END_OF_TIME
-from prefrec_ray.simulator.law import LOGGING, CrowdServer, SimulatedCrowd, SimulatedWorld, generator
-from prefrec_ray.simulator.rollout import roll_out
+from prefrec_ray.simulator.law import LOGGING, SimulatedWorld, generator
+from prefrec_ray.simulator.rollout import logged_history
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.world import load_world
 from prefrec_ray.storage.parquet import write_parquet
@@ -64,10 +64,8 @@ def log_block(world: SimulatedWorld, block: int) -> pa.Table:
     """Return the interactions of one block of users, by user and in time order."""
     settings = world.settings
     users = settings.block_users(block)
-    crowd, server = start_of_log(world, block)
-    history = roll_out(crowd, server, int(crowd.requests.max()))
-    # All users are simulated for the largest number of impressions; each user's surplus is dropped.
-    kept = history.made & (np.arange(history.rows.shape[1]) < crowd.requests[:, None])
+    _, history = logged_history(world, block)
+    kept = history.made
     if history.time_ms[kept].max() >= 1000 * END_OF_TIME:
         raise UserError(
             "simulate: found users who come back after 2199; expected fewer requests, or a smaller world.gap_hours, "
@@ -83,19 +81,6 @@ def log_block(world: SimulatedWorld, block: int) -> pa.Table:
     if settings.truth:
         columns["satisfaction"] = history.satisfaction[kept]
     return pa.table(columns)
-
-
-def start_of_log(
-    world: SimulatedWorld, block: int, users: np.ndarray | None = None
-) -> tuple[SimulatedCrowd, CrowdServer]:
-    """Return the users of a block, or the given users, and the logging policy before their first impressions.
-
-    `roll_out` of both makes the log.
-    """
-    settings = world.settings
-    users = settings.block_users(block) if users is None else users
-    crowd = world.crowd(users, generator(settings.seed, LOGGING, block, 0))
-    return crowd, world.logging_policy(crowd, generator(settings.seed, LOGGING, block, 1))
 
 
 @ray.remote(num_cpus=1)

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from hand_made import direction, linear_policy, logging_weight, write_dataset
 
+from prefrec_ray.cli.verdicts import summary
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError, find_user_error
 from prefrec_ray.evaluation.clone import BehaviorClone, fit_clone
@@ -15,7 +16,10 @@ from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.ncis import LoggedSessions, ncis_scores
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.results.records import Evaluation, Record, read_evaluation, write_evaluation
+from prefrec_ray.evaluation.results.scores import Scores
+from prefrec_ray.evaluation.results.verdict import case_of
 from prefrec_ray.evaluation.settings import EvaluateSettings, NcisSettings
+from prefrec_ray.reports.evaluated import evaluation_section
 
 TASKS = ("depth", "frequency", "mixture")
 NCIS = EvaluateSettings(estimators=("ncis",))
@@ -242,3 +246,27 @@ def test_the_file_reads_back(evaluated: Evaluation, tmp_path: Path) -> None:
     path = tmp_path / "evaluation.json"
     write_evaluation(str(path), evaluated)
     assert read_evaluation(str(path)) == evaluated
+
+
+def numbered(request: EvaluationRequest, task: str) -> Scores:
+    """An estimator of a user's own: the number of the user plus the number of the subject."""
+    subjects = request.subjects_on(task)
+    values = np.arange(3.0)[:, None] + np.arange(len(subjects))
+    counts = {"users": 3, "sessions": 3, "users_left_out": 0}
+    return Scores(task, "any", subjects, values, np.ones(3), None, counts, {"mine": True})
+
+
+def test_an_estimator_of_a_users_own_has_records_and_no_part_in_verdicts(
+    dataset: PreparedDataset, evaluated: Evaluation, policies: dict, clone: BehaviorClone
+) -> None:
+    name = f"{__name__}:numbered"
+    settings = EvaluateSettings(estimators=("ncis", name))
+    both = evaluate(EvaluationRequest(dataset, policies, ("depth",), clone, settings))
+    own = both.select("depth", name)
+    assert [record.subject for record in own[:2]] == ["right", "shuffled:right"]
+    assert [record.value for record in own[:3]] == [1.0, 2.0, 3.0]
+    assert own[0].behaviour == 1.0
+    assert both.select("depth", "ncis") == evaluated.select("depth", "ncis")
+    assert {case_of(both, policy).record.estimator for policy in policies} == {"ncis"}
+    assert name in str(evaluation_section(both))
+    assert name in [column.header for column in summary(both, "depth").columns]
