@@ -23,6 +23,7 @@ from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.feed.load import load_data
 from prefrec_ray.algorithms.reward.model import RewardState
 from prefrec_ray.algorithms.reward.update import pretrain
+from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.export import export_policy
 
@@ -237,6 +238,13 @@ def test_three_learners_equal_one(tiny_dataset: str, method: str, parts: list[An
         for other in three[1:]:
             np.testing.assert_array_equal(three[0][name], other[name], err_msg=f"{name}: learners have drifted apart")
         np.testing.assert_allclose(three[0][name], value, atol=1e-4, err_msg=name)
+
+
+def test_a_home_that_cannot_be_written_is_reported(tiny_dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/proc/nobody")
+    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", "/proc/nobody/ray_results")
+    with pytest.raises(UserError, match=r"^/proc/nobody: .*HOME"):
+        make_config(tiny_dataset, "IL", **SMALL).build_algo()
 
 
 def test_an_algorithm_leaves_nothing_in_the_home_folder(tiny_dataset: str) -> None:

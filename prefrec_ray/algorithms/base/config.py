@@ -109,6 +109,17 @@ class OfflineConfig(AlgorithmConfig):
             self.training(recipe=rest.pop("recipe"))
         return super().update_from_dict(rest)
 
+    def build_algo(self, *args: Any, **kwargs: Any) -> Any:
+        """Build the algorithm. Raises `UserError` if its log folder in `~/ray_results` cannot be made."""
+        try:
+            return super().build_algo(*args, **kwargs)
+        except OSError as error:
+            if not str(error.filename).startswith(os.path.expanduser("~")):
+                raise
+            raise UserError(
+                f"{error.filename}: {error.strerror}; expected a home folder in which Ray can write (variable HOME)"
+            ) from error
+
     @property
     def is_online(self) -> bool:
         """Return False: training has no environment."""
