@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from functools import cache
 
 import torch
-from torch.utils.benchmark import Timer
 
 #: Rows and width of the measured product: a small mini-batch and the default `hidden_sizes`.
 _ROWS, _WIDTH = 512, 256
@@ -47,6 +46,8 @@ def bf16_ratio(gpu: bool) -> float:
     """
     if gpu:
         return 0.0 if torch.cuda.is_bf16_supported(including_emulation=False) else math.inf
+    from torch.utils.benchmark import Timer  # on demand: imports the C++ extensions, a tenth of a second
+
     exact, rounded = (
         # One thread: several would wait for each other if another process is busy.
         Timer("left @ right", globals={"left": rows, "right": weights}, num_threads=1)
