@@ -48,22 +48,21 @@ def log_of_days(days: range, without: set[int]) -> None:
     """Append the visits of all users on some days; each user's depends only on user and day."""
     log = EventLog("state", About.model_validate(ABOUT).item_type)
     for day in days:
+        rows: list[Event] = []
         for user in set(range(USERS)) - without:
             rng = np.random.default_rng((day, user))
             item, now = int(rng.integers(ITEMS)), START + 24 * HOUR * day + int(rng.integers(20 * HOUR))
             for step in range(int(rng.integers(4, 8))):
                 common: dict[str, Any] = {"user_number": user, "received": now, "policy": "p", "arm": "main"}
-                event_id, at = f"0123abcd-{log.next:x}", now + 60_000 * step
+                event_id, at = f"0123abcd-{log.next + len(rows):x}", now + 60_000 * step
                 note = '{"country": "de"}' if user % 2 else '{"country": "fr"}'
                 shown = {"items": [item, (item + 1) % ITEMS], "propensities": [0.5, 0.25], "note": note}
                 answer = {"items": [item], "propensities": [0.5], "position": 0, "known": True}
-                log.commit(
-                    [
-                        Event(Kind.RECOMMENDED, at, event_id, **common, **shown),
-                        Event(Kind.FEEDBACK, at, event_id, **common, **answer, feedback=[float(rng.random() < 0.3)]),
-                    ]
-                )
+                feedback = [float(rng.random() < 0.3)]
+                rows.append(Event(Kind.RECOMMENDED, at, event_id, **common, **shown))
+                rows.append(Event(Kind.FEEDBACK, at, event_id, **common, **answer, feedback=feedback))
                 item = (item + int(rng.integers(1, 4))) % ITEMS
+        log.commit(rows)
     log.close()
 
 
