@@ -1,4 +1,4 @@
-"""The estimator `model` through Ray: better, worse and unsupported policies."""
+"""The estimator `model` through Ray: better, worse and unsupported policies, the current one, and guard-rails."""
 
 import math
 import shutil
@@ -20,6 +20,7 @@ from prefrec_ray.evaluation.clone import BehaviorClone
 from prefrec_ray.evaluation.estimators import model
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.results.names import CURRENT
 from prefrec_ray.evaluation.results.records import Evaluation, ItemShare, ServedItems
 from prefrec_ray.evaluation.settings import EvaluateSettings, ModelSettings
 from prefrec_ray.mdp.serving import ServingSettings
@@ -30,10 +31,24 @@ from prefrec_ray.users.roll_out import Imagined
 
 @pytest.fixture(scope="module")
 def evaluated(dataset: PreparedDataset, policies: dict[str, Policy], clone: BehaviorClone) -> Evaluation:
-    settings = EvaluateSettings(estimators=("model",), model=ModelSettings(models=2, users=60, requests=60))
+    """`much` serves items with a large first coordinate, which are liked and bring users back, `less` the opposite.
+
+    `near` serves more of the same items than `much`, which is the current policy.
+    """
     drawing = ServingSettings(rule="sample", temperature=1.0, variety=0.0)
-    near = direction(dataset, 0.6, serving=drawing, deviation=0.4, provenance={"method": "TD3_BC"})
-    return evaluate(EvaluationRequest(dataset, {**policies, "near": near}, ["frequency"], clone, settings))
+    several = {
+        name: direction(dataset, first, serving=drawing, deviation=deviation, provenance={"method": "TD3_BC"})
+        for name, first, deviation in (("near", 0.6, 0.4), ("much", 0.2, 0.3), ("less", -0.5, 0.3))
+    }
+    settings = EvaluateSettings(
+        estimators=("model",),
+        model=ModelSettings(models=2, users=60, requests=60),
+        guard_rails=("feedback.like >= -10 %", "share[cluster: 0] <= 99 %", "share[cluster: 0] >= 99.5 %"),
+    )
+    request = EvaluationRequest(
+        dataset, {**policies, **several}, ["frequency"], clone, settings, current=several["much"]
+    )
+    return evaluate(request)
 
 
 def test_histories_are_those_of_the_log(dataset: PreparedDataset) -> None:
@@ -78,11 +93,32 @@ def test_gains_have_the_sign_of_the_truth(evaluated: Evaluation) -> None:
     requests = {name: (served.counted, served.requests) for name, served in evaluated.served.items()}
     assert requests.pop("behaviour")[0] == "log"
     of_models = 60 * 2 * 60  # users, models, requests
-    assert requests == dict.fromkeys(("right", "left", "near", "imitation"), ("roll-out", of_models))
+    assert requests == dict.fromkeys(("right", "left", "near", "much", "less", "imitation"), ("roll-out", of_models))
     assert all(record.sessions > record.users for record in evaluated.select("frequency", "model"))
     assert gains["near"] > gains["random items"] > 0.1
     assert gains["left"] < 0
     assert evaluated.support["left"].states == 0.0
+
+
+def test_a_policy_that_equals_the_current_one_gains_nothing_over_it(evaluated: Evaluation) -> None:
+    found = {record.subject: record for record in evaluated.select("frequency", "model")}
+    assert found["much"].gain_over_current == 0
+    assert found["much"].gain_over_current_ci == (0, 0)
+    assert found[CURRENT].value == found["much"].value
+    assert found[CURRENT].role == "control"
+    assert found["less"].gain_over_current == pytest.approx(found["less"].value - found["much"].value)
+    low, high = found["less"].gain_over_current_ci
+    assert low <= found["less"].gain_over_current < 0 < high - low
+    assert found["imitation"].gain_over_current is None
+
+
+def test_guard_rails_are_measured_in_roll_outs(evaluated: Evaluation) -> None:
+    rails = evaluated.guard_rails
+    assert [rail.status for rail in rails["much"]] == ["kept", "kept", "broken"]
+    assert rails["less"][0].allowed == pytest.approx(0.9 * rails["much"][0].value)
+    assert rails["less"][0].value < rails["less"][0].allowed
+    assert rails["less"][0].status in ("open", "broken")
+    assert 0 <= rails["less"][1].value == rails["less"][2].value < 0.9
 
 
 def test_hours_and_items_have_intervals_over_users_models_and_error() -> None:
