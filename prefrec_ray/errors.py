@@ -54,6 +54,11 @@ def find_user_error(error: BaseException) -> UserError | None:
     return None
 
 
+def error_line(error: BaseException) -> str:
+    """Return the message of the `UserError` in an error of Ray, else the last line of the error."""
+    return str(find_user_error(error) or error).strip().splitlines()[-1].strip()
+
+
 def need(extra: str, *modules: str, where: str) -> None:
     """Raise `UserError` if one of `modules`, of an `extra` of this package, is not installed.
 

@@ -49,7 +49,7 @@ def nightly(config: Config) -> None:
             f"{config}: loop: key 'compact_days': found a value; expected it only with a source of kind events"
         )
     with progress(console()) as report:
-        work = Stages(prepare, train, evaluate, where=config, progress=report)
+        work = Stages(prepare, train, evaluate, where=config, progress=report, say=console().print)
         night = run_night(loop, work, console().print)
     folder = loop.folder.rstrip("/")
     page = f"{folder}/nights/{night.night:04d}/report.html"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -38,6 +38,7 @@ class Stages:
     evaluate_: EvaluateSettings
     where: str
     progress: Report = silent
+    say: Callable[[str], None] = lambda line: None
 
     @property
     def log(self) -> Source:
@@ -97,7 +98,8 @@ class Stages:
             serving = {**settings.config.get("serving", {}), "rest_days": rest}
             settings = settings.model_copy(update={"config": {**settings.config, "serving": serving}})
         rails = guard_rails(self.evaluate_.guard_rails)
-        start_run(settings, dataset, run, storage.exists(run), self.progress, where=where, rails=rails)
+        resume = storage.exists(run)
+        start_run(settings, dataset, run, resume, self.progress, self.say, where, rails=rails)
 
     def evaluate(self, dataset: str, run: str, before: Sequence[str], current: str | None) -> Evaluation:
         """Run `prefrec evaluate` on the mean Q of the last nights, also against the `current` policy if not None."""

@@ -11,13 +11,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ray.exceptions import RayError
+
 from prefrec_ray import runtime, storage
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm, on_first_learner
 from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.policy import policy_of
 from prefrec_ray.algorithms.methods import find_method
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.errors import UserError
+from prefrec_ray.errors import UserError, error_line, find_user_error
 from prefrec_ray.evaluation.selection.serving_rule import Grid, can_choose, choose_rule
 from prefrec_ray.evaluation.selection.validation import ValidationScorer
 from prefrec_ray.guard_rails import GuardRail, check_rails
@@ -58,20 +60,22 @@ def start_run(
 
     A run without a selection (`TrainSettings.selects`) does not score policies. Serving settings that are `auto` are
     chosen at the end, by roll-outs of the exported policy (evaluation/selection/serving_rule.py), among rules that keep
-    the guard-rails `rails` if there are any. `report` is called after each iteration of the `stage`. With `resume` the
-    run continues from its newest complete checkpoint, or from the start without one; `say` is called with a line about
-    this. Returns the rows of progress.csv (keys `COLUMNS`, and `SCORES` with a selection).
+    the guard-rails `rails` if there are any. `report` is called after each iteration of the `stage`. With `resume`, and
+    after the loss of a learner or node, the run continues from its newest complete checkpoint, or from the start
+    without one; `say` is called with a line about this. Returns the rows of progress.csv (keys `COLUMNS`, and `SCORES`
+    with a selection).
 
     Raises `UserError` if the cluster lacks the resources of the learners, if `output` exists (without `resume`), if the
     run was started with other settings, if another process trains there, if training diverges, and like
-    `ValidationScorer.prepare` and `check_rails`.
+    `ValidationScorer.prepare` and `check_rails`. Raises `RayError` after more than `max_failures` losses.
     """
     dataset = storage.absolute(dataset)  # workers may run in another folder
     if rails:
         opened = PreparedDataset.open(dataset)
         check_rails(rails, opened.state.feedback, opened.items())
-    config = build_config(settings, dataset, where)
-    with storage.claimed(output):
+
+    def attempt(resume: bool) -> list[Row]:
+        config = build_config(settings, dataset, where)
         before = check_output(output, CONFIG, describe(settings, dataset), resume)
         report(stage, 0, 0, "starting")
         runtime.start_ray()
@@ -89,7 +93,18 @@ def start_run(
         finally:
             algorithm.stop()
         _export_best(output, rows, scorer, dataset, rails, report, say)
-    return rows
+        return rows
+
+    failures = 0
+    with storage.claimed(output):
+        while True:
+            try:
+                return attempt(resume or failures > 0)
+            except RayError as error:
+                failures += 1
+                if failures > settings.max_failures or find_user_error(error) is not None:
+                    raise
+                say(f"failure {failures} of at most {settings.max_failures}: {error_line(error).partition('. ')[0]}")
 
 
 def build_config(settings: TrainSettings, dataset: str, where: str = "train") -> OfflineConfig:

@@ -68,8 +68,9 @@ def start_ray(num_cpus: int | None = None) -> None:
 
     for name in ("ray", "ray.tune", "ray.rllib"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # Ray Data logs every exception that it raises.
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    # These log every exception that they raise.
+    for name in ("ray.data", "ray.rllib.utils.actor_manager"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     if not ray.is_initialized():
         address = os.environ.get("RAY_ADDRESS") or "local"
         if address == "local":

@@ -1,6 +1,7 @@
 """Jobs and checks on a real cluster with a token: a head without CPUs, and a worker."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -150,8 +151,8 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(cluster: LocalCluster, conf
     assert jobs.follow(client, number, lambda text: None) != 0
 
 
-def test_a_run_that_loses_its_node_goes_on_on_another(cluster: LocalCluster, tmp_path: Path) -> None:
-    """The learner dies with its node; resumed on a new node the run ends with the weights of one that lost nothing."""
+def test_a_run_that_loses_its_node_continues_on_another(cluster: LocalCluster, tmp_path: Path) -> None:
+    """The learner dies with its node. The run waits for a new node, and ends with the weights of an undisturbed run."""
     dataset, run, whole = (str(tmp_path / name) for name in ("dataset", "run", "whole"))
     write_dataset(Path(dataset), users=20, requests=60, pairs=96, length=10)
     config = tmp_path / "run.yaml"
@@ -165,13 +166,8 @@ def test_a_run_that_loses_its_node_goes_on_on_another(cluster: LocalCluster, tmp
     until(lambda: checkpoints(run) or first.poll() is not None, 120)
     assert first.poll() is None, read_log()
     cluster.kill_worker()
-    assert first.wait(soon(120)) != 0, read_log()
-    assert not (Path(run) / "policy").exists()
-    newest = int(checkpoints(run)[-1][-6:])
-
     cluster.add(*WORKER)
-    again = prefrec(*submit, "--resume")
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert f"resuming from iteration {newest}\n" in again.stdout
+    assert first.wait(soon(240)) == 0, read_log()
+    assert re.search(r"failure 1 of at most 3: .+\n(.*\n)*resuming from iteration [1-9]", read_log())
     start_run(TrainSettings(**RUN), dataset, whole)
     assert (Path(run) / "policy/actor.npz").read_bytes() == (Path(whole) / "policy/actor.npz").read_bytes()

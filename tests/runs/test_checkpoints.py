@@ -23,12 +23,14 @@ import ray
 from tiny import SHORT_RUN
 
 from prefrec_ray import storage
+from prefrec_ray.algorithms.base.algorithm import on_first_learner
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
+from prefrec_ray.runs import train
 from prefrec_ray.runs.checkpoints import checkpoints, first_whole
 from prefrec_ray.runs.export import export_policy, load_reward
 from prefrec_ray.runs.settings import TrainSettings
-from prefrec_ray.runs.train import start_run
+from prefrec_ray.runs.train import run_iteration, start_run
 from prefrec_ray.storage.manifest import MANIFEST, damage, seal
 
 SETTINGS: dict[str, Any] = {
@@ -229,6 +231,35 @@ def check_kills(
 
 def test_a_killed_run_ends_with_the_same_weights(whole: Path, tiny_dataset: str, tmp_path: Path) -> None:
     check_kills(whole, tiny_dataset, tmp_path, kills=2, seed=int(time.time()))
+
+
+def test_a_run_with_a_killed_learner_continues_by_itself(
+    whole: Path, tiny_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without `max_failures` it ends. Otherwise it ends with the weights of an undisturbed run."""
+    remote = {**SETTINGS["config"], "num_learners": 1}
+    kills, lines = [2, 4], list[str]()
+
+    def killing(algorithm: Any, *arguments: Any) -> Any:
+        if kills and algorithm.iteration == kills[0]:
+            kills.pop(0)
+            os.kill(on_first_learner(algorithm.learner_group, lambda learner: os.getpid()), signal.SIGKILL)
+        return run_iteration(algorithm, *arguments)
+
+    monkeypatch.setattr(train, "run_iteration", killing)
+    run = tmp_path / "run"
+    settings = TrainSettings(**{**SETTINGS, "config": remote})
+    with pytest.raises(ray.exceptions.RayActorError):
+        start_run(settings.model_copy(update={"max_failures": 0}), tiny_dataset, str(run))
+    assert not (run / "policy").exists()
+    start_run(settings, tiny_dataset, str(run), resume=True, say=lines.append)
+    assert kills == []
+    assert [line.partition(": ")[0] for line in lines[:3]] == [
+        "resuming from iteration 2",
+        "failure 1 of at most 3",
+        "resuming from iteration 4",
+    ]
+    assert (run / "policy/actor.npz").read_bytes() == (whole / "policy/actor.npz").read_bytes()
 
 
 @pytest.mark.slow

@@ -142,7 +142,7 @@ class OfflineAlgorithm(Algorithm):
         """
         self._labels = None
         Checkpointable.restore_from_path(self, path, *args, **kwargs)
-        on_each_learner(self.learner_group, lambda learner: learner.reset_learning_rates())
+        on_each_learner(self.learner_group, lambda learner: learner.reset_rates())
 
     def cleanup(self) -> None:
         """Stop RLlib's parts, and remove the log folder that Tune makes in the home folder. It is empty."""

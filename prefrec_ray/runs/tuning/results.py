@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from prefrec_ray import storage
-from prefrec_ray.errors import find_user_error
+from prefrec_ray.errors import error_line
 from prefrec_ray.runs.columns import COLUMNS, SCORES, Row, finite
 from prefrec_ray.runs.export import export_policy
 from prefrec_ray.runs.train import build_config, write_config, write_rows
@@ -65,13 +65,8 @@ def _trial_row(ended: Any, settings: TuneSettings, columns: Sequence[str]) -> Ro
         **{name: finite(last.get(name)) for name in columns},
         **scores,
         **{name: finite(last.get(name)) for name in CLOCK},
-        "error": _error_line(ended.get_pickled_error() or ended.get_error()) if status == "failed" else None,
+        "error": error_line(ended.get_pickled_error() or ended.get_error()) if status == "failed" else None,
     }
-
-
-def _error_line(error: BaseException) -> str:
-    """Return the message of the `UserError` in the error of a trial, else the last line of the error."""
-    return str(find_user_error(error) or error).strip().splitlines()[-1]
 
 
 def _kept(ended: Any) -> Any:

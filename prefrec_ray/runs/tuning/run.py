@@ -30,8 +30,6 @@ from prefrec_ray.runtime.progress import Progress, Report, silent
 
 #: Seconds between two saves of the sweep's state. A kill loses at most this, and work since the trials' checkpoints.
 STATE_EVERY = "2"
-#: Number of times that a trial is restarted from its last checkpoint after its process or node dies.
-MAX_FAILURES = 3
 
 
 def sweep(
@@ -78,7 +76,7 @@ def _prepare(
     """Check everything, write sweep.json and load the shared data."""
     dataset, output = storage.absolute(dataset), storage.absolute(output)
     settings = checked(settings, where)
-    description = {"dataset": dataset, "settings": settings.model_dump(mode="json")}
+    description = {"dataset": dataset, "settings": settings.model_dump(mode="json", exclude={"max_failures"})}
     before = check_output(output, "sweep.json", description, resume)
     if before:
         check_own(output)
@@ -164,7 +162,7 @@ def _tuner(plan: SweepPlan, trainable: Any, resume: bool) -> tune.Tuner:
             storage_filesystem=system,
             callbacks=callbacks,
             verbose=0,
-            failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+            failure_config=tune.FailureConfig(max_failures=settings.max_failures),
             checkpoint_config=tune.CheckpointConfig(
                 # Keeps the best by this score, and the last one, from which the trial resumes.
                 checkpoint_score_attribute=plan.scorer.metric if plan.scorer is not None else None,

@@ -115,6 +115,11 @@ class TuneSettings(Settings):
     max_concurrent: int | None = Field(default=None, ge=1)
     checkpoint_every: int = Field(default=4, ge=1, description="iterations between checkpoints of a trial")
     keep_checkpoints: int = Field(default=2, ge=1)
+    max_failures: int = Field(
+        default=3,
+        ge=0,
+        description="how often a trial whose process or node is lost continues by itself from its last checkpoint",
+    )
     mlflow: str | None = Field(default=None, description="tracking URI of MLflow")
 
     @property

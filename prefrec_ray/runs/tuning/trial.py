@@ -14,7 +14,7 @@ from ray.tune.result import SHOULD_CHECKPOINT
 
 from prefrec_ray import storage
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
-from prefrec_ray.errors import UserError
+from prefrec_ray.errors import UserError, error_line
 from prefrec_ray.evaluation.selection.validation import ValidationScorer
 from prefrec_ray.runs.checkpoints import checkpoints, first_whole
 from prefrec_ray.runs.train import build_config, run_iteration
@@ -154,6 +154,11 @@ class SweepProgress(Callback):
         running = sum(one.status == "RUNNING" for one in trials)
         percent = int(100 * (len(ended) + sum(shares)) / self._total)
         report(STAGE, percent, 100, f"{len(ended)} of {self._total} trials ended, {running} running")
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Print a line for a trial that failed, and continues from its last checkpoint."""
+        error = error_line(trial.get_pickled_error() or trial.get_error()).partition(". ")[0]
+        self.calls[1](f"{trial}: failure {trial.num_failures} of at most {trial.max_failures}: {error}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Print a line for a trial that ended."""

@@ -21,6 +21,11 @@ class Trial:
     name: str
     status: str
     last_result: dict[str, Any] = field(default_factory=dict)
+    num_failures: int = 1
+    max_failures: int = 3
+
+    def get_pickled_error(self) -> Exception:
+        return RuntimeError("a report of many lines\nthe node is lost\n")
 
     def __str__(self) -> str:
         return self.name
@@ -67,6 +72,7 @@ def test_a_sweep_reports_its_share_and_a_line_per_trial(monkeypatch: pytest.Monk
     shown = pickle.loads(pickle.dumps(SweepProgress("m", 5)))  # as in a sweep that resumes
     shown.on_trial_result(1, trials, half, {"resumed_from": 6, "iterations_since_restore": 1})
     shown.on_trial_result(1, trials, half, {"resumed_from": 6, "iterations_since_restore": 2})
+    shown.on_trial_recover(1, trials, half)
     shown.on_trial_complete(1, trials, done)
     shown.on_trial_complete(1, trials, stopped)
     shown.on_trial_error(1, trials, Trial("bad", "ERROR"))
@@ -74,6 +80,7 @@ def test_a_sweep_reports_its_share_and_a_line_per_trial(monkeypatch: pytest.Monk
     assert reports == [("run trials: %", 45, 100, "2 of 5 trials ended, 1 running")] * 2
     assert lines == [
         "PrefRec_b: resuming from iteration 6",
+        "PrefRec_b: failure 1 of at most 3: the node is lost",
         "IL_a: finished, m 0.5 (2 of 5)",
         "PrefRec_d: stopped (2 of 5)",
         "bad: failed (2 of 5)",
