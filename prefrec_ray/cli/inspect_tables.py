@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from prefrec_ray.inspection.counts import LENGTHS, SKETCH
+from prefrec_ray.inspection.counts import LENGTHS, SKETCH, shared_rows
 from prefrec_ray.logs.contract import Reason, summary
 from prefrec_ray.reports.html import share
 
@@ -159,6 +159,8 @@ def _notes(counts: Counts, refused: list[Reason]) -> Iterator[str]:
     if counts.repeats:
         shared = share(counts.repeats / counts.rows)
         yield f"{counts.repeats:,} rows ({shared}) are equal to another row in every column with a role"
+    if shared := shared_rows(counts):
+        yield shared
     if not counts.timed:
         yield "no row has a time of day: sessions are days"
 

@@ -23,7 +23,7 @@ from prefrec_ray.engagement import (
     session_table,
 )
 from prefrec_ray.errors import unwrapped_errors
-from prefrec_ray.ids import codes, first_rows, hash_ids, run_lengths
+from prefrec_ray.ids import changes, codes, first_rows, hash_ids, run_lengths
 from prefrec_ray.logs.contract import Part, Reason, merge_reasons
 from prefrec_ray.logs.log import Log
 
@@ -33,7 +33,7 @@ LENGTHS = (100, 50, 20, 10, 5)
 SKETCH = 4096  # number of the smallest item hashes that are stored; the number of items has an error of 1.6 %
 _MINUTE_MS, _DAY_MS = 60_000, 86_400_000
 _SUMS = (
-    *("rows", "users", "repeats", "timed", "sessions", "single", "depth_levels", "frequency_levels", "long_users"),
+    *("rows", "users", "repeats", "shared", "timed", "sessions", "single", "depth_levels", "frequency_levels", "long_users"),
 )
 _ITEM_KEY, _BUCKET_KEY = 1, 2
 _ROWS_OF_BUCKET = 1 << 20
@@ -50,6 +50,7 @@ class Counts:
     first: int  # ms, UTC
     last: int
     repeats: int  # rows that are equal to an earlier one in every column that was read
+    shared: int  # rows with the user and the time of another row; 0 if the log has pages
     timed: int  # rows with a time of day (not midnight, UTC)
     timeouts: tuple[float | None, ...]
     sessions: np.ndarray  # int64 [T]
@@ -58,6 +59,14 @@ class Counts:
     depth_levels: np.ndarray  # int64 [6], sessions at each level (Eq. 11)
     frequency_levels: np.ndarray  # int64 [6], sessions with a frequency level
     long_users: np.ndarray  # int64 [L], users with more than 2 * LENGTHS impressions
+
+
+def shared_rows(counts: Counts) -> str | None:
+    """Return one line about rows that may be pages, None if no rows share user and time or times are whole days."""
+    if not (counts.shared and counts.timed):
+        return None
+    share = counts.shared / counts.rows
+    return f"{counts.shared:,} rows ({share:.1%}) share user and time with another; page: time if a page showed them"
 
 
 class RefusedRows:
@@ -136,6 +145,7 @@ def summarise_bucket(rows: pa.Table, timeouts: tuple[float | None, ...], level_t
     session_id = codes(rows["session_id"]) if "session_id" in rows.column_names else None
     tables = {t: session_table(user, time, session_numbers(user, time, *_rule(t, session_id))) for t in timeouts}
     levels = tables[level_timeout]
+    same = ~(changes(user) | changes(time)) & ("page" not in rows.column_names)
     starts = first_rows(user)
     requests = run_lengths(starts, len(user))
     summary = {
@@ -145,6 +155,7 @@ def summarise_bucket(rows: pa.Table, timeouts: tuple[float | None, ...], level_t
         "first": int(time.min()),
         "last": int(time.max()),
         "repeats": int(equal_rows(rows).sum()),
+        "shared": int((same | np.append(same[1:], False)).sum()),
         "timed": int((time % _DAY_MS != 0).sum()),
         "sessions": [len(table) for table in tables.values()],
         "single": [_single(table) for table in tables.values()],

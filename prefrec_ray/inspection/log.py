@@ -14,7 +14,7 @@ from prefrec_ray import runtime, storage
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.errors import UserError
 from prefrec_ray.inspection.columns import ID, ITEM, USER, Column, csv_format, profile, sample
-from prefrec_ray.inspection.counts import Counts, RefusedRows, count
+from prefrec_ray.inspection.counts import Counts, RefusedRows, count, shared_rows
 from prefrec_ray.inspection.proposal import proposal, source_lines
 from prefrec_ray.inspection.roles import Roles, check_header, guess_roles
 from prefrec_ray.logs.contract import Reason, summary
@@ -113,6 +113,8 @@ def _inspect_files(paths: Sequence[str]) -> LogReport:
     source |= ({"delimiter": form.delimiter} if form.delimiter else {}) | roles.source
     _, counts, refused = _read(parse(FilesSource, source, own[0]))
     source |= tables
+    if shared := shared_rows(counts):
+        roles.doubts["time"] = shared
     if counts.repeats:
         source["duplicates"] = "keep"
         roles.doubts["duplicates"] = f"{counts.repeats:,} rows; or refuse, and prefrec prepare --on-error drop"

@@ -11,14 +11,15 @@ import pyarrow as pa
 from scipy import sparse
 
 from prefrec_ray.logs.contract import Place, Side
-from prefrec_ray.logs.sources import ColumnsSource, FeedbackColumn, Source
+from prefrec_ray.logs.sources import PAGE_BY_TIME, ColumnsSource, FeedbackColumn, Source
 from prefrec_ray.logs.times import to_milliseconds
-from prefrec_ray.logs.values import check_range, finite, refuse, shown, to_ids, to_numbers
+from prefrec_ray.logs.values import check_range, finite, refuse, shown, to_ids, to_integers, to_numbers
 
 if TYPE_CHECKING:
     import ray.data
 
 _MAX_DWELL_MS = 100 * 365 * 24 * 3_600_000
+_MAX_POSITION = (1 << 31) - 1
 _EXPECTED = {
     "binary": "0 or 1",
     "count": "a whole number of at least 0",
@@ -66,9 +67,10 @@ class Log:
     """Interactions, users and items. Interactions stay in Ray Data; the tables of users and items are in memory."""
 
     # user_id, item_id (int64 or string), timestamp (int64, ms UTC), order (int64: position in the log, breaks ties of
-    # time)[, session_id (int64 or string)][, dwell_ms (float64, NaN if unknown)][, reward (float32)][, propensity
-    # (float32, null if unknown)][, row_hash (int64, equal for rows that are equal in every column of the file; only the
-    # first of such rows is kept)], and one float32 column per feedback
+    # time)[, session_id (int64 or string)][, page (int64 or string)][, position (int32, null if unknown)][, dwell_ms
+    # (float64, NaN if unknown)][, reward (float32)][, propensity (float32, null if unknown)][, row_hash (int64, equal
+    # for rows that are equal in every column of the file; only the first of such rows is kept)], and one float32 column
+    # per feedback
     interactions: ray.data.Dataset
     rows: int  # number of interactions; for CSV files an estimate from their size
     feedback: tuple[str, ...]  # names of the feedback columns, in the order of the state
@@ -86,7 +88,10 @@ class Log:
     # `order`) break the contract.
     first_files: tuple[int, ...] = (0,)
     unique_rows: tuple[bool, ...] = (False,)
+    # Of each source: True if the rows of a page are ordered by position, False if they are in the order of the log.
+    by_position: tuple[bool, ...] = (True,)
     given_sessions: bool = False  # session_id defines sessions, not the session timeout
+    has_pages: bool = False  # rows of one user with equal `page`, one after another, were shown at once
     has_reward: bool = False  # the log has a reward column, which is not part of the state
     has_propensity: bool = False  # the log has the logging policy's propensity of the item
     world: dict[str, Any] | None = None  # the simulator's settings, for roll-outs
@@ -119,6 +124,10 @@ def to_canonical(table: pa.Table, place: Place, source: ColumnsSource, id_types:
     columns["order"] = place.order(table.num_rows)
     if source.session:
         columns["session_id"] = ids(source.session)
+    if source.page:
+        columns["page"] = columns["timestamp"] if source.page == PAGE_BY_TIME else ids(source.page)
+    if source.position:
+        columns["position"] = _position(table[source.position], place, source.position)
     if source.dwell:
         columns["dwell_ms"] = _dwell(table[source.dwell], source.dwell_unit, place, source.dwell)
     for name, feedback in source.feedback.items():
@@ -143,6 +152,12 @@ def _feedback(column: pa.ChunkedArray, feedback: FeedbackColumn, place: Place) -
             bad |= values != np.floor(values)
         refuse(bad, place, name, lambda row: f"found {shown(float(values[row]))}", _EXPECTED[kind])
     return values
+
+
+def _position(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:
+    values = to_integers(column, place, name)
+    check_range(values, 0, _MAX_POSITION, place, name, "a position on the page of at least 0")
+    return values.astype(np.int32)
 
 
 def _dwell(column: pa.ChunkedArray, unit: str, place: Place, name: str) -> np.ndarray:

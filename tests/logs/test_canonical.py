@@ -132,3 +132,41 @@ def test_bad_values_name_file_column_and_row(change: dict, words: list[str]) -> 
 def test_numbers_need_a_unit() -> None:
     with pytest.raises(UserError, match=r"log.csv: column 't': times are numbers; expected time_unit"):
         to_milliseconds(column([1]), None, PLACE, "t")
+
+
+@pytest.mark.parametrize(
+    ("page", "expected"), [("view", ["a", "a", "b"]), ("time", [1000, 1000, 2000])], ids=["column", "by time"]
+)
+def test_pages_are_a_column_or_equal_times(page: str, expected: list[object]) -> None:
+    table = pa.table({"u": [1, 1, 1], "i": [7, 8, 9], "t": [1, 1, 2], "view": ["a", "a", "b"], "rank": ["0", "1", "0"]})
+    rows = converter({"view": pa.string()}, time_unit="s", page=page, position="rank")(table, PLACE)
+    assert rows["page"].to_pylist() == expected
+    assert rows["position"] == column([0, 1, 0], pa.int32())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("view", None, "column 'view', row 11: no id; expected one in every row"),
+        ("rank", -1, "column 'rank', row 11: found -1; expected a position on the page of at least 0"),
+        ("rank", 2**31, "column 'rank', row 11: found 2147483648; expected a position on the page of at least 0"),
+        ("rank", None, "column 'rank', row 11: no number; expected one in every row"),
+    ],
+)
+def test_bad_pages_and_positions(name: str, value: int | None, expected: str) -> None:
+    cells = {"u": 1, "i": 7, "t": 1, "view": 5, "rank": 0} | {name: value}
+    table = pa.table({key: pa.array([cell], pa.int64()) for key, cell in cells.items()})
+    with pytest.raises(UserError, match=expected):
+        converter(time_unit="s", page="view", position="rank")(table, PLACE)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"position": "rank"}, "position: found no page; expected a column of pages, or page: time"),
+        ({"page": "i"}, "page: found the column 'i' of item; expected another column"),
+    ],
+)
+def test_keys_of_pages_that_contradict(keys: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        converter(**keys)

@@ -87,6 +87,13 @@ def test_two_logs_hold_the_rows_of_both(tmp_path: Path) -> None:
     assert len(table((a, b), without=left_out)) == 30 + 3
 
 
+def test_a_page_is_an_event_with_the_positions_of_its_items(tmp_path: Path) -> None:
+    shown = [replace(row(n, 1), event_id=f"event {n // 3}", position=2 - n % 3) for n in range(6)]
+    rows = table(write(tmp_path / "a", [*shown, replace(row(6, 1), event_id="own")]))
+    assert rows["page"].to_pylist() == 3 * ["event 0"] + 3 * ["event 1"] + ["own"]
+    assert rows["position"].to_pylist() == [2, 1, 0, 2, 1, 0, None]
+
+
 def test_impressions_of_unknown_items_are_left_out(tmp_path: Path) -> None:
     rows = table(write(tmp_path / "a", [row(n, 1) for n in range(18)], items=5))
     assert rows["item_id"].to_pylist() == 2 * [0, 1, 2, 3, 4]

@@ -37,7 +37,7 @@ def open_log(source: CompleteJourneySource, seed: int = 0, side: Side | None = N
     data = Path(spec.origin).parent / "data"
     users = UsersTable(path=str(data / "demographics.parquet"), id="household_id", features=_FEATURES)
     interactions, rows = read(
-        [str(data / "transactions.parquet")], [*_KEYS, *_CAPS], partial(_canonical, seed=seed), side
+        [str(data / "transactions.parquet")], [*_KEYS, *_CAPS], partial(_canonical, seed=seed, page=source.page), side
     )
     return Log(
         interactions=interactions,
@@ -45,10 +45,11 @@ def open_log(source: CompleteJourneySource, seed: int = 0, side: Side | None = N
         feedback=tuple(_CAPS),
         users=user_table(users, pa.int64()),
         given_sessions=True,
+        has_pages=source.page is not None,
     )
 
 
-def _canonical(table: pa.Table, place: Place, seed: int) -> pa.Table:
+def _canonical(table: pa.Table, place: Place, seed: int, page: str | None = None) -> pa.Table:
     """Return purchased lines as canonical interactions. Timestamps are naive UTC, equal within a basket."""
     basket = table["basket_id"].to_numpy()
     row = place.first_row + np.arange(table.num_rows)
@@ -58,12 +59,14 @@ def _canonical(table: pa.Table, place: Place, seed: int) -> pa.Table:
         name: np.log1p(np.clip(table[name].cast(pa.float64()).to_numpy(), 0.0, cap)).astype(np.float32)
         for name, cap in _CAPS.items()
     }
+    timestamp = table["transaction_timestamp"].cast(pa.timestamp("ms"), safe=False).cast(pa.int64())
     return pa.table(
         {
             "user_id": table["household_id"],
             "item_id": table["product_id"],
-            "timestamp": table["transaction_timestamp"].cast(pa.timestamp("ms"), safe=False).cast(pa.int64()),
+            "timestamp": timestamp,
             "order": order.astype(np.int64),
+            **({"page": timestamp} if page else {}),
             "session_id": table["basket_id"],
             **feedback,
         }

@@ -1,7 +1,8 @@
 """Reader of the event logs of `prefrec serve` (events/format.py), including logs of running servers.
 
-An impression is a row of feedback on an item with an embedding. Its position is log * 2^40 + row, with logs numbered in
-the order of the source. A position never changes, even if files of a log become Parquet.
+An impression is a row of feedback on an item with an embedding. Its page is the event id, and the rows of a page are in
+the order in which the server received them. Its position in the log is log * 2^40 + row, with logs numbered in the
+order of the source. It never changes, even if files of a log become Parquet.
 """
 
 from __future__ import annotations
@@ -96,6 +97,8 @@ def open_events(source: EventsSource, only: Sequence[Span] | None = None) -> Log
         categories=about.user_features,
         items=items,
         files=tuple(folders),
+        by_position=(False,),
+        has_pages=True,
         has_propensity=True,
     )
 
@@ -189,6 +192,8 @@ def _canonical(rows: pa.Table, order: np.ndarray, feedback: Sequence[str], users
         "item_id": pc.list_flatten(rows["items"]),
         "timestamp": rows["timestamp"],
         "order": pa.array(order),
+        "page": rows["event_id"],
+        "position": rows["position"].cast(pa.int32()),
         "dwell_ms": rows["dwell_ms"].to_numpy().astype(np.float64),
     }
     values = pc.list_flatten(rows["feedback"]).to_numpy().reshape(len(rows), len(feedback))

@@ -88,7 +88,9 @@ def open_log(source: JoinedSource, seed: int = 0, side: Side | None = None) -> L
         files=tuple(file for log in logs for file in log.files),
         first_files=first_files,
         unique_rows=tuple(unique for log in logs for unique in log.unique_rows),
+        by_position=tuple(by for log in logs for by in log.by_position),
         given_sessions=logs[0].given_sessions,
+        has_pages=all(log.has_pages for log in logs),
         has_reward=logs[0].has_reward,
         has_propensity=any(log.has_propensity for log in logs),
     )
@@ -118,6 +120,8 @@ def _schema(logs: Sequence[Log], feedback: Sequence[str]) -> pa.Schema:
     columns = {"user_id": first.user_ids, "item_id": first.item_ids, "timestamp": pa.int64(), "order": pa.int64()}
     columns |= {"dwell_ms": pa.float64(), "row_hash": pa.int64()}
     columns |= {"session_id": pa.string()} if first.given_sessions else {}
+    if all(log.has_pages for log in logs):
+        columns |= {"page": pa.string(), "position": pa.int32()}
     columns |= {"reward": pa.float32()} if first.has_reward else {}
     columns |= {"propensity": pa.float32()} if any(log.has_propensity for log in logs) else {}
     return pa.schema([*columns.items(), *((name, pa.float32()) for name in feedback)])
@@ -125,15 +129,16 @@ def _schema(logs: Sequence[Log], feedback: Sequence[str]) -> pa.Schema:
 
 def _aligned(rows: pa.Table, schema: pa.Schema, feedback: Sequence[str], number: int, first_file: int) -> pa.Table:
     """Return rows of one source with all columns of the joined log."""
-    missing = {"dwell_ms": np.nan, "propensity": None, "row_hash": None, **dict.fromkeys(feedback, 0.0)}
+    missing = {"dwell_ms": np.nan, **dict.fromkeys(("position", "propensity", "row_hash"))}
+    missing |= dict.fromkeys(feedback, 0.0)
     columns = []
     for field in schema:
         if field.name not in rows.column_names:
             column = pa.repeat(pa.scalar(missing[field.name], field.type), rows.num_rows)
         elif field.name == "order":
             column = pa.array(rows["order"].to_numpy() + first_file * ROWS_OF_FILE)
-        elif field.name == "session_id":  # two sources may use the same ids for different sessions
-            column = pc.binary_join_element_wise(str(number), rows["session_id"].cast(pa.string()), ":")
+        elif field.name in ("session_id", "page"):  # two sources may use the same ids for different sessions and pages
+            column = pc.binary_join_element_wise(str(number), rows[field.name].cast(pa.string()), ":")
         else:
             column = rows[field.name].cast(field.type)
         columns.append(column)

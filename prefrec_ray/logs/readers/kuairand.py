@@ -46,7 +46,8 @@ def open_log(source: KuaiRandSource, seed: int = 0, side: Side | None = None) ->
     for file in logs:
         check_present(file, COLUMNS, schema(file).names)
     tabs = None if source.tabs == "all" else source.tabs
-    interactions, rows = read(logs, list(COLUMNS), partial(_canonical, tabs=tabs, random=source.random), side)
+    canonical = partial(_canonical, tabs=tabs, random=source.random, page=source.page)
+    interactions, rows = read(logs, list(COLUMNS), canonical, side)
     return Log(
         interactions=interactions,
         rows=rows,
@@ -54,6 +55,7 @@ def open_log(source: KuaiRandSource, seed: int = 0, side: Side | None = None) ->
         users=_users(files["user_features"][0], source.user_features),
         files=tuple(logs),
         content=partial(_video_content, tuple(files["video_features_basic"])),
+        has_pages=source.page is not None,
     )
 
 
@@ -78,7 +80,9 @@ def find_files(source: KuaiRandSource) -> dict[str, list[str]]:
     return files
 
 
-def _canonical(table: pa.Table, place: Place, tabs: tuple[int, ...] | None, random: str) -> pa.Table:
+def _canonical(
+    table: pa.Table, place: Place, tabs: tuple[int, ...] | None, random: str, page: str | None = None
+) -> pa.Table:
     """Return rows as canonical interactions, without other tabs and without the other kind of exposure."""
     columns = {name: to_integers(table[name], place, name) for name in COLUMNS}
     for name in (*_FLAGS, "is_rand"):
@@ -97,6 +101,7 @@ def _canonical(table: pa.Table, place: Place, tabs: tuple[int, ...] | None, rand
             "item_id": rows["video_id"],
             "timestamp": rows["time_ms"],
             "order": place.order(table.num_rows)[kept],
+            **({"page": rows["time_ms"]} if page else {}),
             "dwell_ms": rows["play_time_ms"].astype(np.float64),
             "row_hash": row_hash(rows),
             **{name: values.astype(np.float32) for name, values in feedback.items()},
