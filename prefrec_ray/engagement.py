@@ -23,9 +23,9 @@ class SessionTable:
     session_index: np.ndarray  # int64, from 0 within each user
     start: np.ndarray  # int64, first timestamp
     exit: np.ndarray  # int64, last timestamp plus its dwell if known
-    depth: np.ndarray  # int64, number of impressions
+    depth: np.ndarray  # int64, number of steps: pages, or impressions of a log without pages
     revisit_ms: np.ndarray  # float64, next start minus exit, at least 1; NaN for a user's last session
-    first_row: np.ndarray  # int64, row of the session's first impression
+    first_row: np.ndarray  # int64, row of the session's first step
 
     def __len__(self) -> int:
         return len(self.depth)

@@ -21,7 +21,8 @@ import ray
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
-from prefrec_ray.ids import Stream, codes, first_rows
+from prefrec_ray.ids import Stream
+from prefrec_ray.mdp.pages import Pages
 from prefrec_ray.preferences import DRAWS
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
@@ -214,13 +215,14 @@ def describe(dataset: PreparedDataset, pairs: pa.Table, progress: Progress) -> n
 def _describe_file(uri: str, file: str, pairs: pa.Table) -> list[tuple[int, np.ndarray, np.ndarray]]:
     dataset = PreparedDataset.open(uri)
     names = dataset.state.feedback
-    table = dataset.read(file, ["user_id", "session_index", "item_id", *(["feedback"] if names else [])])
+    table = dataset.read(file, ["user_id", "session_index", "step", "item_id", *(["feedback"] if names else [])])
     if names and "feedback" not in table.column_names:
         raise UserError(
             f"{file}: column 'feedback' is missing; prepare the data set again to show feedback to annotators"
         )
-    first = first_rows(codes(table["user_id"]))
-    users = table["user_id"].combine_chunks().take(pa.array(first))
+    pages = Pages.from_table(table)
+    borders = np.append(pages.first, len(table))
+    users = table["user_id"].combine_chunks().take(pa.array(pages.first[pages.of_user]))
     places = {side: pairs_of_users(pairs, side, users) for side in (0, 1)}
     shown = users.take(pa.array(np.unique(np.concatenate([user for _, user in places.values()]))))
     sessions = _sessions(dataset, dataset.path("sessions", file.rsplit("/", 1)[-1]), shown)
@@ -228,8 +230,10 @@ def _describe_file(uri: str, file: str, pairs: pa.Table) -> list[tuple[int, np.n
     for side, (pair, user) in places.items():
         segments = np.empty(len(pair), object)
         start, length = (pairs[name].to_numpy()[pair] for name in (f"start_{side}", "length"))
-        for number, (row, rows) in enumerate(zip((first[user] + start).tolist(), length.tolist(), strict=True)):
-            segment = _segment(table.slice(row, rows), names, sessions)
+        begin = pages.of_user[user] + start
+        rows = zip(borders[begin].tolist(), borders[begin + length].tolist(), strict=True)
+        for number, (row, end) in enumerate(rows):
+            segment = _segment(table.slice(row, end - row), names, sessions)
             segments[number] = json.dumps(segment, ensure_ascii=False)
         described.append((side, pair, segments))
     return described

@@ -159,8 +159,8 @@ def _notes(counts: Counts, refused: list[Reason]) -> Iterator[str]:
     if counts.repeats:
         shared = share(counts.repeats / counts.rows)
         yield f"{counts.repeats:,} rows ({shared}) are equal to another row in every column with a role"
-    if shared := shared_rows(counts):
-        yield shared
+    if maybe_pages := shared_rows(counts):
+        yield maybe_pages
     if not counts.timed:
         yield "no row has a time of day: sessions are days"
 

@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 
 from prefrec_ray import storage
 from prefrec_ray.dataset.prepared import PreparedDataset, read_table, write_table
-from prefrec_ray.ids import codes, first_rows, ids_from_text
-from prefrec_ray.mdp.bulk import transition_rows
+from prefrec_ray.ids import ids_from_text
+from prefrec_ray.mdp.pages import Pages
 from prefrec_ray.settings import SPLITS
 from prefrec_ray.storage.parquet import read_parquet, write_parquet
 
@@ -124,9 +124,8 @@ class _Removal:
         """Return a mask of the transitions of the users, by their numbers, bool [T]."""
         masks = [np.zeros(0, bool)]
         for file in self._dataset.files("requests", "train"):
-            table = read_parquet(file, ["user_id"])
-            rows = transition_rows(first_rows(codes(table["user_id"])), len(table))
-            masks.append(_rows_of(table, self._users)[rows])
+            table = read_parquet(file, ["user_id", "step"])
+            masks.append(_rows_of(table, self._users)[Pages.from_table(table).transitions()[0]])
         return np.concatenate(masks)
 
     def _pairs(self, folder: Path) -> pa.Array:
@@ -157,12 +156,11 @@ class _Removal:
         counts = {split: dict(of_split) for split, of_split in self._dataset.metadata.counts.items()}
         for split, of_split in counts.items():
             for file in self._dataset.files("requests", split):
-                ids = read_parquet(file, ["user_id"])
-                rows = ids.filter(pa.array(_rows_of(ids, self._users)))
-                users = len(pc.unique(rows["user_id"]))
-                of_split["users"] -= users
+                table = read_parquet(file, ["user_id", "step"])
+                rows = table.filter(pa.array(_rows_of(table, self._users)))
+                of_split["users"] -= len(pc.unique(rows["user_id"]))
                 of_split["requests"] -= len(rows)
-                of_split["transitions"] -= len(rows) - users
+                of_split["transitions"] -= len(Pages.from_table(rows).transitions()[0])
         for file in self._dataset.files("sessions"):
             rows = read_parquet(file, ["user_id", "split"])
             for split in rows.filter(pa.array(_rows_of(rows, self._users)))["split"].to_pylist():

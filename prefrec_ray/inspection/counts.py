@@ -33,7 +33,8 @@ LENGTHS = (100, 50, 20, 10, 5)
 SKETCH = 4096  # number of the smallest item hashes that are stored; the number of items has an error of 1.6 %
 _MINUTE_MS, _DAY_MS = 60_000, 86_400_000
 _SUMS = (
-    *("rows", "users", "repeats", "shared", "timed", "sessions", "single", "depth_levels", "frequency_levels", "long_users"),
+    *("rows", "users", "repeats", "shared", "timed", "sessions", "single"),
+    *("depth_levels", "frequency_levels", "long_users"),
 )
 _ITEM_KEY, _BUCKET_KEY = 1, 2
 _ROWS_OF_BUCKET = 1 << 20

@@ -1,4 +1,4 @@
-"""States and transitions of whole histories at once. Time and memory are linear in the number of rows."""
+"""States of whole histories at once. Time and memory are linear in the number of rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prefrec_ray.engagement import session_table
+from prefrec_ray.engagement import session_table, whole_dwell
 from prefrec_ray.ids import first_rows, run_lengths
 from prefrec_ray.mdp.columns import (
     RequestMeans,
@@ -18,12 +18,13 @@ from prefrec_ray.mdp.columns import (
     session_values,
     time_columns,
 )
+from prefrec_ray.mdp.pages import Pages
 from prefrec_ray.mdp.state import StateDefinition
 
 
 @dataclass(frozen=True, eq=False)
 class HistoryRows:
-    """Whole histories of U users: N impressions sorted by (user, timestamp, order)."""
+    """Whole histories of U users: N impressions by user and in time order."""
 
     starts: np.ndarray  # int64 [U], first rows of the users
     timestamp: np.ndarray  # int64 [N], ms, UTC
@@ -32,6 +33,7 @@ class HistoryRows:
     embeddings: np.ndarray  # float32 [N, A], of the items
     profile: np.ndarray  # float32 [U, P], from `StateDefinition.one_hot`
     dwell_ms: np.ndarray | None = None  # float64 [N], NaN if unknown
+    step: np.ndarray | None = None  # int64 [N], number of the page in the user's history; None: one impression each
 
     @property
     def lengths(self) -> np.ndarray:
@@ -40,14 +42,13 @@ class HistoryRows:
 
 
 def raw_states(definition: StateDefinition, rows: HistoryRows) -> np.ndarray:
-    """Return the state vector before each impression, float32 [N, width], not yet scaled.
+    """Return the state vector before each impression, float32 [N, width], not yet scaled; one for all of a page.
 
-    It uses the impression's timestamp and the flag that it opens a session, and everything about earlier impressions.
+    It uses the page's timestamp and the flag that it opens a session, and everything about earlier pages.
     """
     n, groups = len(rows.timestamp), definition.groups
     states = np.empty((n, definition.width), dtype=np.float32)
     user = np.repeat(np.arange(len(rows.starts)), rows.lengths)
-    first = rows.starts[user]
     states[:, groups["profile"]] = rows.profile[user]
 
     recent = RequestMeans(definition)
@@ -59,21 +60,25 @@ def raw_states(definition: StateDefinition, rows: HistoryRows) -> np.ndarray:
     values = tastes.answers(feedback, rows.embeddings, states[:, recent.columns])
     running_means(values, rows.starts, tastes.decay, tastes.source, out=states[:, tastes.columns])
 
-    sessions = session_table(user, rows.timestamp, rows.session, rows.dwell_ms)
+    pages = Pages.from_steps(rows.starts, rows.step, n)
+    at, begin = pages.first, pages.of_user[user[pages.first]]
+    timestamp, number = rows.timestamp[at], rows.session[at]
+    dwell_ms = None if rows.dwell_ms is None else pages.sums(whole_dwell(rows.dwell_ms))
+    sessions = session_table(user[at], timestamp, number, dwell_ms)
     past = SessionMeans(definition)
     values = session_values(sessions.depth, sessions.revisit_ms)
     of_sessions = np.empty((len(sessions), len(past.decay)), dtype=np.float32)
     running_means(values, first_rows(sessions.user), past.decay, past.source, out=of_sessions)
-    session = np.repeat(np.arange(len(sessions)), sessions.depth)  # the entry of each impression's session
-    states[:, past.columns] = of_sessions[session]
+    session = np.repeat(np.arange(len(sessions)), sessions.depth)  # the entry of each page's session
+    states[at, past.columns] = of_sessions[session]
 
-    since_exit = np.where(rows.session > 0, rows.timestamp - sessions.exit[session - 1], 0)
-    row = np.arange(n)
-    since_request = np.where(row > first, np.diff(rows.timestamp, prepend=0), 0)
-    states[:, groups["time"]] = time_columns(rows.timestamp)
-    states[:, groups["recency"]] = recency_columns(since_exit, since_request, row - sessions.first_row[session])
-    states[:, groups["counts"]] = count_columns(row - first, rows.session, rows.timestamp - rows.timestamp[first])
-    return states
+    page = np.arange(len(at))
+    since_exit = np.where(number > 0, timestamp - sessions.exit[session - 1], 0)
+    since_page = np.where(page > begin, np.diff(timestamp, prepend=0), 0)
+    states[at, groups["time"]] = time_columns(timestamp)
+    states[at, groups["recency"]] = recency_columns(since_exit, since_page, page - sessions.first_row[session])
+    states[at, groups["counts"]] = count_columns(page - begin, number, timestamp - timestamp[begin])
+    return states if len(at) == n else states[at[pages.of_row]]
 
 
 def running_means(
@@ -98,14 +103,3 @@ def running_means(
         active *= decay
         active += values[row].take(source, axis=1)
         weight = weight * decay + 1.0
-
-
-def transition_rows(user_starts: np.ndarray, n: int) -> np.ndarray:
-    """Return rows i (int64, ascending) such that i and i + 1 are impressions of one user, also across sessions.
-
-    `user_starts` are the first rows of the users among `n` rows sorted by (user, timestamp).
-    """
-    followed = np.ones(n, dtype=bool)
-    followed[np.asarray(user_starts, dtype=np.int64)[1:] - 1] = False
-    followed[n - 1 :] = False
-    return np.flatnonzero(followed)

@@ -31,7 +31,9 @@ class StateDefinition:
 
     `user_features` contains the categories of each feature in column order; `unknown` is added to each.
     `feedback_kinds` contains the kind of each feedback column (default `number`), which sets its scale (columns.py).
-    Half-lives are in impressions, session half-lives in sessions; 0 is the last value.
+    Half-lives are in impressions, session half-lives in sessions; 0 is the last value. With `pages`, all items of a
+    page have the state before the page, and counts, positions and depths are in pages. Without, each impression is a
+    page.
     """
 
     feedback: tuple[str, ...]
@@ -43,6 +45,7 @@ class StateDefinition:
     taste_half_lives: tuple[float, ...] = (128,)
     session_half_lives: tuple[float, ...] = (0, 2, 8, 32)
     feedback_kinds: Mapping[str, str] = field(default_factory=dict)
+    pages: bool = False
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -104,6 +107,7 @@ class StateDefinition:
             "taste_half_lives": list(self.taste_half_lives),
             "session_half_lives": list(self.session_half_lives),
             "feedback_kinds": dict(self.feedback_kinds),
+            **({"pages": True} if self.pages else {}),  # files of logs without pages are as in earlier versions
         }
 
     @classmethod
@@ -120,6 +124,7 @@ class StateDefinition:
             taste_half_lives=tuple(written.taste_half_lives),
             session_half_lives=tuple(written.session_half_lives),
             feedback_kinds=written.feedback_kinds,
+            pages=written.pages,
         )
 
     @cached_property
@@ -152,6 +157,7 @@ class _StateSchema(Settings):
     taste_half_lives: list[NonNegativeFloat]
     session_half_lives: list[NonNegativeFloat]
     feedback_kinds: dict[str, str]
+    pages: bool = False
 
 
 def _text_columns(features: pa.Table | Mapping[str, Any], needed: Mapping[str, Any]) -> tuple[dict[str, Any], int]:

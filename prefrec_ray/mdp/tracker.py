@@ -28,10 +28,12 @@ from prefrec_ray.mdp.users import UserRows
 
 #: Whole numbers of a user: counts (`depth` is the count of the open session), and times in ms.
 _WHOLE = ("requests", "depth", "sessions", "first", "last", "exit", "last_exit")
+#: For logs with pages also the number of pages, and the last page. `depth` is in pages, `requests` in impressions.
+_OF_PAGES = ("pages", "page")
 
 
 class _Coming(NamedTuple):
-    """Position of the next impression of each user, given its time. A new session closes the previous one."""
+    """Position of the next page of each user, given its time. A new session closes the previous one."""
 
     position: np.ndarray  # in its session, from 0
     sessions: np.ndarray  # number of sessions before its own
@@ -45,7 +47,7 @@ class StateTracker:
     `user_features`: a table or mapping with n strings per feature (None: unknown), or the number n of users without
     features. Times are in ms, UTC, and do not decrease for a user. An impression opens a session after a gap longer
     than the definition's timeout. If session ids are given, a change of the id opens a session instead; give ids always
-    or never.
+    or never. Without `pages` in the definition, or in `observe`, each impression is a page.
 
     `states` and `observe` take the rows `users` [m] (None: all users in order); all other arguments have one entry per
     row. `observe` takes each user at most once.
@@ -60,7 +62,8 @@ class StateTracker:
         self._definition, self._normaliser, self._items = definition, normaliser, items
         self._requests_mean, self._tastes_mean = RequestMeans(definition), TasteMeans(definition)
         self._sessions_mean = SessionMeans(definition)
-        numbers: dict[str, np.ndarray] = {name: np.zeros(0, dtype=np.int64) for name in _WHOLE}
+        whole = (*_WHOLE, *(_OF_PAGES if definition.pages else ()))
+        numbers: dict[str, np.ndarray] = {name: np.zeros(0, dtype=np.int64) for name in whole}
         numbers["profile"] = np.zeros((0, definition.groups["profile"].stop), dtype=np.float32)
         decays = (self._requests_mean.decay, self._tastes_mean.decay, self._sessions_mean.decay)
         for of, decay in zip(("", "taste_", "session_"), decays, strict=True):
@@ -131,7 +134,7 @@ class StateTracker:
         since_first = np.where(started, now - past["first"], 0)
         raw[:, groups["time"]] = time_columns(now)
         raw[:, groups["recency"]] = recency_columns(since_exit, since_request, coming.position)
-        raw[:, groups["counts"]] = count_columns(past["requests"], coming.sessions, since_first)
+        raw[:, groups["counts"]] = count_columns(past.get("pages", past["requests"]), coming.sessions, since_first)
         self._normaliser(raw, out=raw)
         if mask is not None:
             raw[~np.asarray(mask, dtype=bool)] = 0.0
@@ -157,12 +160,14 @@ class StateTracker:
         dwell_ms: np.ndarray | None = None,
         users: np.ndarray | None = None,
         embeddings: np.ndarray | None = None,
+        pages: np.ndarray | None = None,
     ) -> None:
         """Record one impression for each user in `mask`. Entries outside the mask are ignored.
 
-        An item that is not in the table gets its row of `embeddings` [m, A], or zeros, and is counted in
-        `unknown_items`. Raises `UserError` for a missing feedback column, for ids of another type than the table's, and
-        for the errors of `states`; nothing is recorded then.
+        `pages` int64 [m]: a hash of each page's id. An impression with the page of the user's last impression has the
+        time and the session of that page, and its dwell is added. An item that is not in the table gets its row of
+        `embeddings` [m, A], or zeros, and is counted in `unknown_items`. Raises `UserError` for a missing feedback
+        column, for ids of another type than the table's, and for the errors of `states`; nothing is recorded then.
         """
         rows = self._users.rows(users, len(timestamps))
         given: Any = slice(None)
@@ -183,8 +188,14 @@ class StateTracker:
         scaled = scaled_feedback(np.concatenate([none, *columns], axis=1), self._definition)
 
         past = self._users.read(rows)
-        coming = self._coming(past, now, None if session_ids is None else np.asarray(session_ids)[given])
-        exits = now if dwell_ms is None else now + whole_dwell(np.asarray(dwell_ms)[given])
+        page = None if pages is None or "page" not in past else np.asarray(pages)[given]
+        same = np.zeros(len(now), bool) if page is None else (past["pages"] > 0) & (page == past["page"])
+        now = np.where(same, past["last"], now)
+        ids = None if session_ids is None else np.where(same, past["session_id"], np.asarray(session_ids)[given])
+        coming = self._coming(past, now, ids)
+        exits = np.where(same, past["exit"], now)
+        if dwell_ms is not None:
+            exits = exits + whole_dwell(np.asarray(dwell_ms)[given])
         tastes = self._tastes_mean
         # float32 as in the state vectors of a data set, so that both implementations agree bit for bit.
         means = (past["sums"] / self._weights.after(past["requests"])).astype(np.float32)
@@ -193,14 +204,18 @@ class StateTracker:
             "session_sums": coming.sums,
             "first": np.where(past["requests"] == 0, now, past["first"]),
             "requests": past["requests"] + 1,
-            "depth": coming.position + 1,
+            "depth": coming.position + ~same,
             "sessions": coming.sessions,
             "last": now,
             "exit": exits,
             "last_exit": coming.last_exit,
         }
-        if session_ids is not None:
-            after["session_id"] = np.asarray(session_ids)[given]
+        if ids is not None:
+            after["session_id"] = ids
+        if "pages" in past:
+            after["pages"] = past["pages"] + ~same
+        if page is not None:
+            after["page"] = page
         if self._kinds:
             assert self._items.kind_codes is not None
             codes = np.where(item[:, None] >= 0, self._items.kind_codes[item], -1)

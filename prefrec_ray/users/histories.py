@@ -16,6 +16,7 @@ from prefrec_ray.engagement import user_means
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import changes, codes, first_rows, run_lengths, taken_runs
 from prefrec_ray.mdp.exposure import exposures, recent_kinds
+from prefrec_ray.mdp.pages import Pages
 
 #: Approximate number of impressions in memory: 200 MB for states of 250 numbers.
 ROWS = 200_000
@@ -86,27 +87,37 @@ class Histories:
         return recent_kinds(self.starts[self.user[rows]], rows, self.row, kinds)
 
     @cached_property
+    def pages(self) -> Pages:
+        """Return the pages of the impressions."""
+        return Pages.from_steps(self.starts, self.step, len(self.timestamp))
+
+    @cached_property
+    def following(self) -> np.ndarray:
+        """Return the first impression of the user's next page, int64 [N]; without a next page the impression itself."""
+        following = np.arange(len(self.timestamp))
+        rows, following[rows] = self.pages.transitions()
+        return following
+
+    @cached_property
     def followed(self) -> np.ndarray:
-        """Return a mask of impressions with a later impression of the same user, bool [N]."""
-        return np.append(self.user[1:] == self.user[:-1], False)
+        """Return a mask of impressions with a later page of the same user, bool [N]."""
+        return self.following > np.arange(len(self.timestamp))
 
     @cached_property
     def ends(self) -> np.ndarray:
-        """Return a mask of the last impressions of sessions with a following session, bool [N]."""
-        return self.followed & np.append(self.session[1:] != self.session[:-1], False)
+        """Return a mask of the last pages of sessions with a following session, bool [N]."""
+        return self.session[self.following] != self.session
 
     @cached_property
     def wait_ms(self) -> np.ndarray:
-        """Return the time to the user's next impression, float64 [N], at least 1; 1 for the last impression."""
-        wait = np.ones(len(self.timestamp))
-        wait[:-1] = np.maximum(np.diff(self.timestamp), 1)
-        return np.where(self.followed, wait, 1.0)
+        """Return the time to the user's next page, float64 [N], at least 1; 1 for the last page."""
+        return np.maximum(self.timestamp[self.following] - self.timestamp, 1).astype(np.float64)
 
     @cached_property
     def away_ms(self) -> np.ndarray:
-        """Return the time until the user's next impression, float64 [N]; for the last impression a lower bound.
+        """Return the time until the user's next page, float64 [N]; for the last page a lower bound.
 
-        The bound is the time from the impression to the end of the log. If most users would then be away for longer
+        The bound is the time from the page to the end of the log. If most users would then be away for longer
         than ever before, histories do not end with the log, and the bound is 0.
         """
         last = ~self.followed

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny import STATE, write_dataset
 
 from prefrec_ray.algorithms.requests import PreferenceRequest, RewardRequest
@@ -22,6 +24,7 @@ from prefrec_ray.algorithms.reward.labels import (
 from prefrec_ray.algorithms.reward.model import RewardState
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.pages import Pages
 from prefrec_ray.policy.networks.layers import Scalar
 
 USERS, REQUESTS = 6, 5
@@ -47,11 +50,11 @@ def test_a_reward_sees_the_next_state_or_state_and_action(rows_at_once: int, mon
     state, action = rng.normal(size=(9, 5)).astype(np.float32), rng.normal(size=(9, 2)).astype(np.float32)
     rows = np.array([0, 1, 3, 4, 7])
     net, weights = network(2)
-    rewards = RewardFunction(weights, (4,), (3, 1))(state, action, rows)
+    rewards = RewardFunction(weights, (4,), (3, 1))(state, action, rows, rows + 1)
     expected = [net(torch.from_numpy(state[row + 1][[3, 1]])[None]).item() for row in rows]
     np.testing.assert_allclose(rewards, expected, rtol=1e-5, atol=1e-6)
     net, weights = network(7)
-    rewards = RewardFunction(weights, (4,), None)(state, action, rows)
+    rewards = RewardFunction(weights, (4,), None)(state, action, rows, rows + 1)
     expected = [net(torch.from_numpy(np.concatenate([state[row], action[row]]))[None]).item() for row in rows]
     np.testing.assert_allclose(rewards, expected, rtol=1e-5, atol=1e-6)
     assert rewards.dtype == np.float32
@@ -76,9 +79,29 @@ def test_users_of_one_request_have_no_label(horizon: int) -> None:
     sizes = [1, 3, 1, 1, 4, 2, 1]  # requests: a transition less each
     starts = np.cumsum([0, *sizes[:-1]])
     rewards = [np.arange(size - 1, dtype=np.float32) ** 2 + 10 * user for user, size in enumerate(sizes)]
-    labels = label_users(np.concatenate(rewards), starts, sum(sizes), horizon)
+    labels = label_users(np.concatenate(rewards), Pages.from_steps(starts, None, sum(sizes)), horizon)
     expected = [reward[i : i + horizon].mean() for reward in rewards for i in range(len(reward))]
     np.testing.assert_allclose(labels, expected, rtol=1e-6)
+
+
+@given(
+    st.lists(
+        st.lists(st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=4), min_size=1, max_size=5), min_size=1
+    ),
+    st.integers(1, 5),
+)
+def test_a_label_is_the_own_reward_and_the_means_of_later_pages(users: list[list[list[float]]], horizon: int) -> None:
+    step = np.array([number for pages in users for number, page in enumerate(pages) for _ in page])
+    sizes = [sum(map(len, pages)) for pages in users]
+    pages = Pages.from_steps(np.cumsum(sizes) - sizes, step, sum(sizes))
+    reward = np.array([value for history in users for page in history[:-1] for value in page], np.float32)
+    expected = [
+        np.mean([value, *(np.mean(page) for page in history[number + 1 : -1][: horizon - 1])])
+        for history in users
+        for number, page in enumerate(history[:-1])
+        for value in page
+    ]
+    np.testing.assert_allclose(label_users(reward, pages, horizon), expected, rtol=1e-4, atol=1e-4)
 
 
 class FakeRay:
@@ -121,7 +144,7 @@ def expected_labels(dataset: PreparedDataset, reward: RewardFunction | None, hor
                 values = [table["reward"][row] for row in rows[:-1]]
             else:
                 states, actions = np.float32(table["state"]), np.float32(table["action"])
-                values = [float(reward(states, actions, np.array([row]))[0]) for row in rows[:-1]]
+                values = [float(reward(states, actions, np.array([row]), np.array([row + 1]))[0]) for row in rows[:-1]]
             labels += [float(np.mean(values[i : i + horizon])) for i in range(len(values))]
     return np.float32(labels)
 
@@ -175,7 +198,7 @@ def test_labels_read_the_columns_that_they_need(
     for reward in (None, RewardFunction(network(STATE.width + 2)[1], (4,), None)):
         label_transitions(dataset, reward, 3)
     files = len(dataset.files("requests", "train"))
-    assert columns == [["user_id", "reward"]] * files + [["user_id", "state", "action"]] * files
+    assert columns == [["user_id", "step", "reward"]] * files + [["user_id", "step", "state", "action"]] * files
 
 
 def test_a_data_set_without_requests_is_one_line(dataset: PreparedDataset, tmp_path: Path, use: Any) -> None:

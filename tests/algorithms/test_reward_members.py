@@ -7,6 +7,8 @@ import copy
 import numpy as np
 import torch
 
+from prefrec_ray.algorithms.base.diagnostics import segment_returns
+from prefrec_ray.algorithms.feed.device import Preferences
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
 from prefrec_ray.algorithms.reward.labels import RewardFunction
 from prefrec_ray.algorithms.reward.model import RewardModel, seeded
@@ -22,6 +24,34 @@ def buffer(pairs: int = 150, rows: int = 80, length: int = 4) -> PreferenceBuffe
     return PreferenceBuffer(
         rng.normal(size=(rows, 5)).astype(np.float32), first, label, np.ones(pairs, bool), np.full(pairs, "one"), length
     )
+
+
+def test_the_return_of_a_segment_is_the_sum_of_the_means_of_its_pages() -> None:
+    """Pages of 1, 2 and 3 items in turn: the loss and the accuracy are those of plain sums of means."""
+    sizes = np.tile([1, 2, 3], 10)
+    page = np.repeat(np.arange(30), sizes)
+    first_page = np.random.default_rng(1).integers(0, 26, (40, 2))
+    begin = np.append(0, np.cumsum(sizes))
+    weight = (1 / sizes[page]).astype(np.float32)
+    count = begin[first_page + 4] - begin[first_page]
+    inputs = np.random.default_rng(2).normal(size=(60, 5)).astype(np.float32)
+    label = np.random.default_rng(3).choice(np.float32([0, 1]), 40)
+    both = np.ones(40, bool)
+    paged = PreferenceBuffer(
+        inputs, begin[first_page], label, both, np.full(40, "one"), int(count.max()), count, weight
+    )
+    reward = model(1)
+    with torch.no_grad():
+        means = np.bincount(page, reward(torch.from_numpy(inputs)).numpy()) / sizes
+    returns = np.array([[means[first : first + 4].sum() for first in pair] for pair in first_page])
+    with torch.no_grad():
+        np.testing.assert_allclose(segment_returns(reward, paged), returns, rtol=1e-4)
+    logit = torch.from_numpy(returns[:, 1] - returns[:, 0])
+    for segments in (paged, Preferences.from_buffer(paged, CPU)):
+        _, sums = preference_gradient(reward, segments, np.arange(40), 40, CPU)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logit, torch.from_numpy(label).double())
+        torch.testing.assert_close(sums[0].double(), loss, rtol=1e-4, atol=1e-5)
+        assert sums[1] == ((logit > 0).numpy() == (label > 0.5)).sum()
 
 
 def model(members: int) -> RewardModel:
@@ -62,5 +92,5 @@ def test_labels_of_tasks_are_those_of_the_model() -> None:
     together = model(2)
     weights = {name: value.numpy() for name, value in together.network.state_dict().items()}
     state, action = np.random.default_rng(1).normal(size=(2, 9, 5)).astype(np.float32)
-    rewards = RewardFunction(weights, (6, 6), (0, 1, 2, 3, 4), 2)(state, action, np.arange(8))
+    rewards = RewardFunction(weights, (6, 6), (0, 1, 2, 3, 4), 2)(state, action, np.arange(8), np.arange(1, 9))
     np.testing.assert_allclose(rewards, together(torch.from_numpy(state[1:])).detach().numpy(), rtol=1e-5)

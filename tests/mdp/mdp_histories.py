@@ -1,6 +1,6 @@
 """Random histories, and their states computed the slow and plain way, request by request."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -30,6 +30,7 @@ class Request:
     item: int
     feedback: tuple[float, float]
     dwell: float  # NaN: unknown
+    joins: bool = False  # on the page of the request before; counts only with `paged`
 
 
 @st.composite
@@ -47,6 +48,7 @@ def histories(draw, max_users=5, max_requests=14):
                     draw(st.sampled_from([10, 20, 30, 40])),
                     (draw(st.sampled_from([0.0, 1.0])), draw(st.floats(0, 50, width=32))),
                     draw(st.sampled_from([np.nan, 0.0, 500.0, 90_000.0])),
+                    draw(st.booleans()),
                 )
             )
         users.append(requests)
@@ -59,8 +61,16 @@ def profiles(count):
     return {"age": np.resize(age, count), "city": np.resize(np.array(["C", "A", None], dtype=object), count)}
 
 
-def as_rows(users, by_id=False, with_dwell=True):
-    """The same as the sorted arrays of `raw_states`."""
+def page_numbers(users):
+    """The number of each request's page in the history of its user."""
+    numbers = [np.cumsum([0, *(not request.joins for request in requests[1:])]) for requests in users]
+    return np.concatenate(numbers).astype(np.int64)
+
+
+def as_rows(users, by_id=False, with_dwell=True, paged=False):
+    """The same as the sorted arrays of `raw_states`; a page has the time and the session id of its first request."""
+    if paged:
+        users = [first_of_page(requests) for requests in users]
     flat = [request for requests in users for request in requests]
     user = np.repeat(np.arange(len(users)), [len(requests) for requests in users])
     timestamp = np.array([r.timestamp for r in flat])
@@ -73,7 +83,17 @@ def as_rows(users, by_id=False, with_dwell=True):
         embeddings=ITEMS.embeddings[ITEMS.rows(np.array([r.item for r in flat]))],
         profile=DEFINITION.one_hot(profiles(len(users))),
         dwell_ms=np.array([r.dwell for r in flat]) if with_dwell else None,
+        step=page_numbers(users) if paged else None,
     )
+
+
+def first_of_page(requests):
+    """The requests with time and session id of the first request of their page."""
+    changed = []
+    for number, request in enumerate(requests):
+        first = changed[-1] if number and request.joins else request
+        changed.append(replace(request, timestamp=first.timestamp, session_id=first.session_id))
+    return changed
 
 
 def plain_mean(values, half_life):
@@ -89,17 +109,20 @@ def plain_mean(values, half_life):
 def plain_state(rows, user, i):
     """The state (list of floats) of request `i` of `user`, from those before it and its own time and session."""
     a = rows.starts[user]
+    step = np.arange(len(rows.timestamp)) - a if rows.step is None else rows.step
+    i = next(k for k in range(i + 1) if step[a + k] == step[a + i])  # the first of the page
     past = range(a, a + i)
     now, session = int(rows.timestamp[a + i]), int(rows.session[a + i])
 
     def exit_of(number):
         last = max(r for r in past if rows.session[r] == number)
-        dwell = 0.0 if rows.dwell_ms is None or np.isnan(rows.dwell_ms[last]) else rows.dwell_ms[last]
-        return int(rows.timestamp[last]) + round(dwell)
+        page = [r for r in past if step[r] == step[last]]
+        dwell = [] if rows.dwell_ms is None else [round(d) for d in rows.dwell_ms[page] if not np.isnan(d)]
+        return int(rows.timestamp[last]) + sum(dwell)
 
     depths, returns = [], []
     for number in range(session):
-        depths.append(np.log1p(sum(rows.session[r] == number for r in past)))
+        depths.append(np.log1p(len({step[r] for r in past if rows.session[r] == number})))
         later = [int(rows.timestamp[r]) for r in range(a, a + i + 1) if rows.session[r] == number + 1]
         returns.append(np.log1p(max(later[0] - exit_of(number), 1) / 1000))
 
@@ -125,9 +148,9 @@ def plain_state(rows, user, i):
     state += [np.sin(turn), np.cos(turn), np.sin(2 * turn), np.cos(2 * turn)]
     state += [float(clock.weekday() == day) for day in range(7)]
 
-    position = sum(rows.session[r] == session for r in past)
+    position = len({step[r] for r in past if rows.session[r] == session})
     since_exit = max(now - exit_of(session - 1), 0) if session else 0
     since_request = now - int(rows.timestamp[a + i - 1]) if i else 0
     state += [np.log1p(since_exit / 1000), np.log1p(since_request / 1000), np.log1p(position), float(position == 0)]
-    state += [np.log1p(i), np.log1p(session), np.log1p((now - int(rows.timestamp[a])) / 86_400_000)]
+    state += [np.log1p(step[a + i]), np.log1p(session), np.log1p((now - int(rows.timestamp[a])) / 86_400_000)]
     return state

@@ -14,13 +14,21 @@ from prefrec_ray.mdp.state import StateDefinition
 
 
 @settings(deadline=None, max_examples=60)
-@given(histories(), st.booleans(), st.booleans())
-def test_states_equal_the_definition(users, by_id, with_dwell):
-    rows = as_rows(users, by_id, with_dwell)
+@given(histories(), st.booleans(), st.booleans(), st.booleans())
+def test_states_equal_the_definition(users, by_id, with_dwell, paged):
+    rows = as_rows(users, by_id, with_dwell, paged)
     expected = [plain_state(rows, u, i) for u, requests in enumerate(users) for i in range(len(requests))]
     states = raw_states(DEFINITION, rows)
     assert states.dtype == np.float32
     np.testing.assert_allclose(states, np.array(expected), rtol=1e-5, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=30)
+@given(histories())
+def test_pages_of_one_impression_change_no_bit(users):
+    rows = as_rows(users)
+    step = np.arange(len(rows.timestamp)) - np.repeat(rows.starts, rows.lengths)
+    assert raw_states(DEFINITION, replace(rows, step=step)).tobytes() == raw_states(DEFINITION, rows).tobytes()
 
 
 @settings(deadline=None, max_examples=60)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mdp_histories import DEFINITION, ITEMS, Request, as_rows, histories, profiles
+from mdp_histories import DEFINITION, ITEMS, Request, as_rows, histories, page_numbers, profiles
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
+from prefrec_ray.ids import changes
 from prefrec_ray.mdp.bulk import raw_states
 from prefrec_ray.mdp.exposure import recent_kinds
 from prefrec_ray.mdp.items import ItemTable
@@ -35,24 +36,30 @@ def arguments(users, position, garbage):
 
 
 @settings(deadline=None, max_examples=30)
-@given(histories(), st.booleans(), st.booleans(), st.integers(0, 2**32 - 1))
-def test_states_equal_those_in_bulk(users, by_id, with_dwell, seed):
+@given(histories(), st.booleans(), st.booleans(), st.booleans(), st.integers(0, 2**32 - 1))
+def test_states_equal_those_in_bulk(users, by_id, with_dwell, paged, seed):
+    """With pages, a row has the state before its page, also if rows of the page are observed already."""
     rng = np.random.default_rng(seed)
-    rows = as_rows(users, by_id, with_dwell)
+    rows = as_rows(users, by_id, with_dwell, paged)
     expected = NORMALISER(raw_states(DEFINITION, rows))
     assert np.abs(expected).max() < 5
-    tracker = StateTracker(DEFINITION, NORMALISER, ITEMS, profiles(len(users)))
+    tracker = StateTracker(replace(DEFINITION, pages=paged), NORMALISER, ITEMS, profiles(len(users)))
     position, length = np.zeros(len(users), dtype=int), rows.lengths
+    page = page_numbers(users)
+    opens = changes(page) | (not paged)
+    opens[rows.starts] = True
     while (position < length).any():
         moving = (position < length) & (rng.random(len(users)) < 0.6)  # the others pause
         timestamp, ids, item, feedback, dwell = arguments(users, position, garbage=int(rng.integers(2**45)))
         ids = ids if by_id else None
         states = tracker.states(timestamp, session_ids=ids, mask=moving)
         assert states.dtype == np.float32
-        np.testing.assert_allclose(states[moving], expected[(rows.starts + position)[moving]], rtol=1e-5, atol=1e-6)
+        row = np.minimum(rows.starts + position, len(page) - 1)
+        begins = moving & opens[row]
+        np.testing.assert_allclose(states[begins], expected[row[begins]], rtol=1e-5, atol=1e-6)
         assert not states[~moving].any()
         item = np.where(moving, item, -1)
-        tracker.observe(timestamp, item, feedback, ids, moving, dwell if with_dwell else None)
+        tracker.observe(timestamp, item, feedback, ids, moving, dwell if with_dwell else None, pages=7 * page[row])
         position += moving
 
 

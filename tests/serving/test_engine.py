@@ -15,6 +15,7 @@ from platform_desk import STATE, Desk, make_policy
 from scipy.stats import chisquare
 
 from prefrec_ray.engagement import session_numbers
+from prefrec_ray.ids import changes
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.mdp.bulk import HistoryRows, raw_states
 from prefrec_ray.mdp.items import ItemTable
@@ -35,6 +36,13 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def paged_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("policy") / "policy"
+    make_policy(state=replace(STATE, pages=True)).save(str(folder))
+    return folder
+
+
 def rows_of(desk: Desk) -> list[dict[str, Any]]:
     return [row for table in desk.engine.log.tables() for row in table.to_pylist()]
 
@@ -42,6 +50,7 @@ def rows_of(desk: Desk) -> list[dict[str, Any]]:
 def plain_states(desk: Desk, now: int) -> dict[Any, np.ndarray]:
     """Each user's state at `now`, in bulk from the rows of the log: what `prepare` computes, without Ray."""
     states, policy = {}, desk.engine.state.policy
+    paged = policy.state.pages
     rows = [row for row in rows_of(desk) if row["kind"] == Kind.FEEDBACK and row["known"]]
     noted_rows = [row for row in rows_of(desk) if row["kind"] == Kind.RECOMMENDED and row["note"]]
     notes = {row["user_number"]: json.loads(row["note"])["country"] for row in noted_rows}
@@ -49,6 +58,8 @@ def plain_states(desk: Desk, now: int) -> dict[Any, np.ndarray]:
         mine = [row for row in rows if row["user_number"] == user]
         times = np.array([*(row["timestamp"] for row in mine), now])
         assert (np.diff(times) >= 0).all()
+        number = np.cumsum(changes(np.array([*(row["event_id"] if paged else row["number"] for row in mine), "now"])))
+        times = times[np.searchsorted(number, number)]  # a page has the time of its first row
         items = policy.items.rows(np.array([*(row["items"][0] for row in mine), 0]))
         feedback = np.array([*(row["feedback"] for row in mine), [0, 0]], np.float32)
         history = HistoryRows(
@@ -59,6 +70,7 @@ def plain_states(desk: Desk, now: int) -> dict[Any, np.ndarray]:
             embeddings=policy.items.embeddings[items],
             profile=STATE.one_hot({"country": np.array([notes.get(user)], dtype=object)}),
             dwell_ms=np.array([*(np.nan if r["dwell_ms"] is None else r["dwell_ms"] for r in mine), np.nan]),
+            step=number - 1,
         )
         states[user] = policy.normaliser(raw_states(STATE, history))[-1]
     return states
@@ -79,10 +91,11 @@ commands = st.lists(
 
 
 @settings(max_examples=40)
-@given(commands)
+@given(commands, st.booleans())
 def test_states_are_those_of_the_log_whatever_comes_and_however_it_ends(
-    bundle: Path, tmp_path_factory: pytest.TempPathFactory, commands: list[tuple[str, int, int, float]]
+    bundle: Path, paged_bundle: Path, tmp_path_factory: pytest.TempPathFactory, commands: list[Any], paged: bool
 ) -> None:
+    bundle = paged_bundle if paged else bundle
     folder = tmp_path_factory.mktemp("state")
     options = {"leave_out": "nothing", "feedback_hours": 24 * 365}
     desk, clock = Desk(bundle, folder, **options), NOW

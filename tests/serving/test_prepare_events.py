@@ -1,5 +1,7 @@
 """State vectors of a server equal `prepare` on its events bit for bit, propensities included."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +107,50 @@ def test_states_and_propensities_are_those_of_prepare(
     prepare(settings, f"{tmp_path}/third")
     assert files_of(f"{tmp_path}/third") == files_of(f"{tmp_path}/second")
     assert Kind.FEEDBACK == 2
+
+
+def test_states_before_pages_are_those_of_prepare(small_platform: Path, tmp_path: Path) -> None:
+    """Users react to some items of a page, in any order and in one or several HTTP requests."""
+    shutil.copytree(small_platform / "dataset", tmp_path / "first")
+    metadata = json.loads((tmp_path / "first" / "metadata.json").read_text())
+    metadata["state"]["pages"] = True
+    (tmp_path / "first" / "metadata.json").write_text(json.dumps(metadata))
+    first = PreparedDataset.open(f"{tmp_path}/first")
+    policy_of(first).save(f"{tmp_path}/policy")
+    desk = Desk(f"{tmp_path}/policy", f"{tmp_path}/state", leave_out="nothing")
+    rng, users, clock = np.random.default_rng(0), 30, 1_700_000_000_000
+    steps, served = np.zeros(users, np.int64), {}
+    name, categories = next(iter(first.state.user_features.items()))
+    for turn in range(240):
+        if turn == 160:
+            desk.stop(save=True)
+            desk = Desk(f"{tmp_path}/policy", f"{tmp_path}/state", leave_out="nothing")
+        clock += int(rng.choice([0, 900, 60_000, 3_600_000]))
+        user = int(rng.integers(users)) if turn >= users else turn
+        features = {name: categories[0]} if turn < users else None
+        page = desk.one(Recommend(user=user, k=3, timestamp=clock, features=features), clock)
+        row = desk.engine.state.users.find(user)
+        state = desk.engine.state.trackers[0].states(np.array([clock]), users=np.array([row]))[0]
+        liked = rng.permutation(3)[: int(rng.integers(0, 4))].tolist()
+        for at in liked:
+            values = {column: float(np.float32(rng.random())) for column in first.state.feedback}
+            body = Feedback(event_id=page["event_id"], item=page["items"][at], feedback=values, dwell_ms=1000.0 * turn)
+            desk.one(body, clock)
+        if liked:
+            served[user, int(steps[user])] = state, page, liked
+            steps[user] += 1
+    settings = parse(
+        PrepareSettings,
+        {"source": {"kind": "events", "path": f"{tmp_path}/state"}, "like": first.uri, "partitions": 2},
+        "test",
+    )
+    requests = requests_of(prepare(settings, f"{tmp_path}/second"))
+    states = requests["state"].combine_chunks().flatten().to_numpy().reshape(len(requests), -1)
+    rows = requests.drop_columns(["state", "action", "feedback"]).to_pylist()
+    assert {(row["user_id"], row["step"]) for row in rows} == served.keys()
+    for row, found in zip(rows, states, strict=True):
+        state, page, _ = served[row["user_id"], row["step"]]
+        assert found.tobytes() == state.tobytes()
+        assert (row["page"], row["item_id"]) == (page["event_id"], page["items"][row["position"]])
+        assert np.float32(row["propensity"]) == np.float32(page["propensities"][row["position"]])
+    assert len(rows) == sum(len(liked) for _, _, liked in served.values())

@@ -19,16 +19,19 @@ from prefrec_ray.policy.actions import placed
 _CHUNK = 16_384
 
 
-def segment_returns(reward: nn.Module, inputs: np.ndarray, first: np.ndarray, length: int) -> torch.Tensor:
-    """Return summed rewards, float64 [...], of segments: `length` rows of `inputs` [M, D] from `first` [...] on."""
+def segment_returns(reward: nn.Module, buffer: PreferenceBuffer) -> torch.Tensor:
+    """Return the weighted sums of the rewards of all segments, float64 [P, 2]."""
+    inputs = buffer.inputs
     device = next(reward.parameters()).device
     # Copies, because arrays from the object store are read-only, which torch does not support.
     chunks = (torch.tensor(inputs[row : row + _CHUNK], device=device) for row in range(0, len(inputs), _CHUNK))
     rewards = [reward(chunk).cpu() for chunk in chunks]
+    weighted = torch.cat(rewards) if buffer.weight is None else torch.cat(rewards) * torch.tensor(buffer.weight)
     # Every row is scored once; a segment's sum is a difference of running sums.
-    running = torch.cat([torch.zeros(1), *rewards]).double().cumsum(0)
-    begin = torch.tensor(first)
-    return running[begin + length] - running[begin]
+    running = torch.cat([torch.zeros(1), weighted]).double().cumsum(0)
+    begin = torch.tensor(buffer.first)
+    count = buffer.length if buffer.count is None else torch.tensor(buffer.count)
+    return running[begin + count] - running[begin]
 
 
 def reward_accuracy(net: OfflineModule, buffer: PreferenceBuffer, by_teacher: bool = False) -> dict[str, float]:
@@ -37,7 +40,7 @@ def reward_accuracy(net: OfflineModule, buffer: PreferenceBuffer, by_teacher: bo
     With `by_teacher` also the accuracy on each teacher's labels. A kind without pairs is omitted.
     """
     with torch.no_grad():
-        returns = segment_returns(net.reward, buffer.inputs, buffer.first, buffer.length)
+        returns = segment_returns(net.reward, buffer)
         logit = preference_logit(returns[:, 0], returns[:, 1])
     label = torch.tensor(buffer.label)
     within = torch.tensor(buffer.within)

@@ -3,7 +3,7 @@
 Q is a smooth function of the embedding, so that it averages over neighbouring items. The value of a creator or of a
 topic may differ from the values of its neighbours. The errors of Q on the transitions of the log,
 
-    e = r + gamma Q(s', a') - Q(s, a)        a': the next logged item,
+    e = r + gamma Q(s', a') - Q(s, a)        a': the next logged item, or the mean over the next page,
 
 then have another mean for each kind, which is shrunk (mdp/kind_effects.py): kinds without an effect get none.
 """
@@ -21,6 +21,7 @@ from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.ids import changes
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.kind_effects import kind_effects
+from prefrec_ray.mdp.pages import Pages
 from prefrec_ray.policy.networks.critic import Critic
 
 #: Impressions of training users from which effects are estimated.
@@ -69,12 +70,15 @@ def _errors(
 ) -> _Errors:
     """Return the errors on the transitions of one file of impressions."""
     settings = module.model_config
-    table = dataset.read(file, ["user_id", "item_id", "state", "action", *(["reward"] if reward is None else [])])
-    rows, label = label_table(table, reward, settings["reward_horizon"])
+    columns = ["user_id", "step", "item_id", "state", "action", *(["reward"] if reward is None else [])]
+    table = dataset.read(file, columns)
+    pages = Pages.from_table(table)
+    rows, label = label_table(table, pages, reward, settings["reward_horizon"])
     label = (label - float(module.reward.mean)) / float(module.reward.std)
     state, action = tensor(table["state"]), tensor(table["action"])
     parts = [slice(start, start + _CHUNK) for start in range(0, len(table), _CHUNK)]
     q = np.concatenate([critic.q(state[part], action[part, None])[:, 0] for part in parts]).astype(np.float64)
     ids, items = (table[name].to_numpy(zero_copy_only=False) for name in ("user_id", "item_id"))
     user = np.cumsum(changes(ids)) - 1
-    return _Errors(label + settings["gamma"] * q[rows + 1] - q[rows], user[rows], items[rows])
+    following = pages.means(q)[pages.of_row[rows] + 1]
+    return _Errors(label + settings["gamma"] * following - q[rows], user[rows], items[rows])

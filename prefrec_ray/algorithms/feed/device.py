@@ -66,25 +66,35 @@ class Transitions:
 
 @dataclass(frozen=True)
 class Preferences:
-    """A `PreferenceBuffer` on a device: `inputs` [M, D] as float32 or bfloat16, `first` [P, 2], `label` [P]."""
+    """A `PreferenceBuffer` on a device: `inputs` [M, D] as float32 or bfloat16, `first` [P, 2], `label` [P].
+
+    `host` has the weights of rows, which are small.
+    """
 
     inputs: Tensor
     first: Tensor
     label: Tensor
     length: int
+    host: PreferenceBuffer
 
     @classmethod
     def from_buffer(cls, buffer: PreferenceBuffer, device: torch.device) -> Preferences:
         """Return a copy of `buffer`."""
         inputs, first, label = (torch.tensor(a, device=device) for a in (buffer.inputs, buffer.first, buffer.label))
-        return cls(inputs.view(torch.bfloat16) if inputs.dtype == torch.int16 else inputs, first, label, buffer.length)
+        inputs = inputs.view(torch.bfloat16) if inputs.dtype == torch.int16 else inputs
+        return cls(inputs, first, label, buffer.length, buffer)
 
     def segments(self, pairs: np.ndarray, device: torch.device) -> tuple[Tensor, list[Tensor]]:
         """Return labels and inputs as `PreferenceBuffer.segments`."""
         index = to_device(torch.from_numpy(pairs), device)
         steps = torch.arange(self.length, device=device)
-        sides = [self.inputs[first[:, None] + steps] for first in self.first.index_select(0, index).T]
+        last = len(self.inputs) - 1
+        sides = [self.inputs[(first[:, None] + steps).clamp(max=last)] for first in self.first.index_select(0, index).T]
         return self.label.index_select(0, index), sides
+
+    def weights(self, pairs: np.ndarray, device: torch.device) -> list[Tensor] | None:
+        """Return the weights of `PreferenceBuffer.weights`."""
+        return self.host.weights(pairs, device)
 
 
 Segments: TypeAlias = PreferenceBuffer | Preferences

@@ -23,6 +23,7 @@ from prefrec_ray.algorithms.feed.batches import to_device
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream
+from prefrec_ray.mdp.pages import Pages
 from prefrec_ray.preferences import scoring_of
 from prefrec_ray.settings import PAIRINGS
 
@@ -34,10 +35,13 @@ _THREADS = 8
 class PreferenceBuffer:
     """Pairs of segments over shared rows.
 
-    inputs [M, D]: the reward model's input for an impression (state and action, or columns of the next state), float32,
-    or int16 with the bits of bfloat16, which NumPy lacks; `rows` returns them as tensors. first [P, 2] int64: row of
-    the first impression of each segment. label [P] float32: preference label, P(second preferred). within [P] bool:
-    both segments belong to one user. teacher [P]: its name. length: impressions in a segment.
+    inputs [M, D]: the reward model's input for an impression (state and action), or for a page (columns of the next
+    state), float32, or int16 with the bits of bfloat16, which NumPy lacks; `rows` returns them as tensors. first [P, 2]
+    int64: first row of each segment. label [P] float32: preference label, P(second preferred). within [P] bool: both
+    segments belong to one user. teacher [P]: its name. length: rows of the longest segment.
+
+    Only for pages of several items (mdp/pages.py): count [P, 2] int64, the rows of each segment, and weight [M]
+    float32, the share of each row in its page. The return of a segment is the weighted sum of rewards.
     """
 
     inputs: np.ndarray
@@ -46,6 +50,8 @@ class PreferenceBuffer:
     within: np.ndarray
     teacher: np.ndarray
     length: int
+    count: np.ndarray | None = None
+    weight: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.label)
@@ -57,9 +63,20 @@ class PreferenceBuffer:
 
     def segments(self, pairs: np.ndarray, device: torch.device) -> tuple[Tensor, list[Tensor]]:
         """Return on `device` the labels [n] of pairs, and the inputs [n, length, D] of first and second segments."""
-        steps = np.arange(self.length)
-        sides = [to_device(self.rows(first[:, None] + steps), device) for first in self.first[pairs].T]
+        sides = [to_device(self.rows(index), device) for index in self._index(pairs)]
         return to_device(torch.from_numpy(self.label[pairs]), device), sides
+
+    def weights(self, pairs: np.ndarray, device: torch.device) -> list[Tensor] | None:
+        """Return on `device` the weights [n, length] of the rows of `segments`; None: each row counts once."""
+        if self.weight is None or self.count is None:
+            return None
+        inside = np.arange(self.length) < self.count[pairs].T[:, :, None]
+        rows = np.where(inside, self.weight[self._index(pairs)], np.float32(0))
+        return [to_device(torch.from_numpy(side), device) for side in rows]
+
+    def _index(self, pairs: np.ndarray) -> np.ndarray:
+        """Return the rows of segments, int64 [2, n, length]; rows after the end of a segment are any."""
+        return np.minimum(self.first[pairs].T[:, :, None] + np.arange(self.length), len(self.inputs) - 1)
 
 
 @dataclass(frozen=True)
@@ -149,19 +166,23 @@ def load_buffer(
 
     with ThreadPoolExecutor(_THREADS) as pool:
         parts = list(pool.map(rows, dataset.files("requests", split)))
-    first = np.full((len(pairs["label"]), 2), -1, dtype=np.int64)
+    first, count = np.full((2, len(pairs["label"]), 2), -1, dtype=np.int64)
     offset = 0
     for part in parts:
-        for side, pair, row in part["starts"]:
-            first[pair, side] = row + offset
+        for side, pair, row, rows_of_segment in part["starts"]:
+            first[pair, side], count[pair, side] = row + offset, rows_of_segment
         offset += len(part["inputs"])
+    weight = np.concatenate([part["weight"] for part in parts])
+    paged = bool((weight < 1).any())
     return PreferenceBuffer(
         inputs=np.concatenate([part["inputs"] for part in parts]),
         first=first,
         label=pairs["label"].astype(np.float32),
         within=pairs["user_0"] == pairs["user_1"],
         teacher=pairs["teacher"].astype(str),
-        length=int(pairs["length"][0]),
+        length=int(count.max()),
+        count=count if paged else None,
+        weight=weight if paged else None,
     )
 
 
@@ -200,31 +221,41 @@ def _load_pairs(dataset: PreparedDataset, task: str, split: str, teachers: Seque
 def segment_rows(uri: str, file: str, pairs: dict[str, np.ndarray], columns: Sequence[int] | None) -> dict[str, Any]:
     """Return the rows of one file that are in a segment, and the first row of each segment among them.
 
-    `pairs` has user_0, start_0, user_1, start_1 and length. Returns inputs [M, D], and `starts`: for each side (side,
-    numbers of the pairs [n] whose user is in the file, first rows of their segments [n]).
+    `pairs` has user_0, start_0, user_1, start_1 and length. Returns inputs [M, D], weight [M], and `starts`: for each
+    side (side, numbers of the pairs [n] whose user is in the file, first rows and numbers of rows of their segments
+    [n]). Without `columns` there is one row per impression, else one per page, since a page has one next state.
     """
-    table = PreparedDataset.open(uri).read(file, columns=["user_id", "state", "action"])
+    table = PreparedDataset.open(uri).read(file, columns=["user_id", "step", "state", "action"])
     users = table["user_id"].to_numpy(zero_copy_only=False)
     names, user_first = np.unique(users, return_index=True)
-    length = int(pairs["length"][0])
-    needed = np.zeros(len(users) + 1, dtype=np.int64)
+    pages = Pages.from_table(table)
+    length, count = int(pairs["length"][0]), len(pages.first)
+    needed = np.zeros(count + 1, dtype=np.int64)
     segments = []
     for side in (0, 1):
         user = pairs[f"user_{side}"]
         at = np.minimum(np.searchsorted(names, user), max(len(names) - 1, 0))
         pair = np.flatnonzero(names[at] == user) if len(names) else np.empty(0, dtype=np.int64)
-        row = user_first[at[pair]] + pairs[f"start_{side}"][pair] if len(names) else pair
-        # One row more than the segment, for the next state of its last impression.
-        np.add.at(needed, row, 1)
-        np.subtract.at(needed, np.minimum(row + length + 1, len(users)), 1)
-        segments.append((side, pair, row))
+        page = pages.of_row[user_first[at[pair]]] + pairs[f"start_{side}"][pair] if len(names) else pair
+        # One page more than the segment, for the next state of its last page.
+        np.add.at(needed, page, 1)
+        np.subtract.at(needed, np.minimum(page + length + 1, count), 1)
+        segments.append((side, pair, page))
     keep = np.cumsum(needed[:-1]) > 0
-    position = np.cumsum(keep) - 1
-    state = tensor(table["state"])[keep]
-    inputs = (
-        np.concatenate([state, tensor(table["action"])[keep]], axis=1) if columns is None else state[:, list(columns)]
-    )
-    # A reward of the next state starts one row later.
+    if columns is None:
+        sizes, kept = pages.sizes, np.flatnonzero(keep[pages.of_row])
+        inputs = np.concatenate([tensor(table["state"])[kept], tensor(table["action"])[kept]], axis=1)
+    else:
+        sizes, kept = np.ones(count, np.int64), pages.first[keep]
+        inputs = tensor(table["state"])[kept][:, list(columns)]
+    position = np.append(0, np.cumsum(sizes * keep))
+    # A reward of the next state starts one page later.
     shift = 0 if columns is None else 1
-    starts = [(side, pair, position[row] + shift) for side, pair, row in segments]
-    return {"inputs": np.ascontiguousarray(inputs), "starts": starts}
+    return {
+        "inputs": np.ascontiguousarray(inputs),
+        "weight": np.repeat(1 / sizes[keep], sizes[keep]).astype(np.float32),
+        "starts": [
+            (side, pair, position[page] + shift, position[page + length] - position[page])
+            for side, pair, page in segments
+        ],
+    }

@@ -1,4 +1,7 @@
-"""Reward labels with a horizon: the mean reward of the next `reward_horizon` impressions, instead of the next one only.
+"""Reward labels with a horizon: the mean reward of the next `reward_horizon` steps, instead of the next one only.
+
+A step is an impression, or a page (mdp/pages.py), whose reward is the mean over its items. The first reward of a label
+is the reward of its own item.
 
 A preference between long segments does not show which impressions decided it. A reward learned from preferences
 therefore responds to immediate signals (a click, a long view), and an actor that maximizes it impression by impression
@@ -22,8 +25,8 @@ from prefrec_ray.algorithms.requests import RewardRequest
 from prefrec_ray.algorithms.reward.model import RewardState, reward_network
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
-from prefrec_ray.ids import first_rows, run_lengths
-from prefrec_ray.mdp.bulk import transition_rows
+from prefrec_ray.ids import changes, run_lengths
+from prefrec_ray.mdp.pages import Pages
 
 #: Smallest number of impressions per task: for fewer, starting a task takes longer than its work.
 REQUESTS_A_TASK = 1_000_000
@@ -44,9 +47,12 @@ class RewardFunction:
         """Return the reward that was pre-trained for `request`."""
         return cls(state.weights, request.hidden_sizes, request.preferences.columns, request.members)
 
-    def __call__(self, state: np.ndarray, action: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Return rewards, float32 [len(rows)], of the transitions from `rows` of states [N, S] and actions [N, A]."""
-        inputs = [state[rows], action[rows]] if self.columns is None else [state[rows + 1][:, list(self.columns)]]
+    def __call__(self, state: np.ndarray, action: np.ndarray, rows: np.ndarray, following: np.ndarray) -> np.ndarray:
+        """Return rewards, float32 [T], of the transitions from `rows` [T] to `following` [T].
+
+        Both are rows of states [N, S] and actions [N, A].
+        """
+        inputs = [state[rows], action[rows]] if self.columns is None else [state[following][:, list(self.columns)]]
         network = reward_network(sum(part.shape[1] for part in inputs), self.hidden_sizes, self.members)
         network.load_state_dict({name: torch.tensor(value) for name, value in self.weights.items()})
         with torch.no_grad():
@@ -61,34 +67,46 @@ def look_ahead(reward: np.ndarray, user_starts: np.ndarray, horizon: int) -> np.
     rows has the first row of the next user.
     """
     rows = np.arange(len(reward))
-    ends = np.append(user_starts[1:], len(reward)).astype(np.int64)
-    stop = np.minimum(rows + horizon, np.repeat(ends, run_lengths(user_starts, len(reward))))
     total = np.concatenate([[0.0], np.cumsum(reward, dtype=np.float64)])
-    return ((total[stop] - total[rows]) / (stop - rows)).astype(np.float32)
+    count = _counts(user_starts, len(reward), horizon)
+    return ((total[rows + count] - total[rows]) / count).astype(np.float32)
 
 
-def label_users(reward: np.ndarray, starts: np.ndarray, requests: int, horizon: int) -> np.ndarray:
-    """Return reward labels from rewards of transitions of whole users, whose impressions begin at rows `starts`."""
-    # A user of n impressions has n - 1 transitions; a user of one impression has none.
-    sizes = run_lengths(starts, requests) - 1
-    return look_ahead(reward, np.cumsum(sizes) - sizes, horizon)
+def _counts(user_starts: np.ndarray, rows: int, horizon: int) -> np.ndarray:
+    """Return the number of rows that `look_ahead` averages for each row, int64 [N]."""
+    ends = np.append(user_starts[1:], rows).astype(np.int64)
+    return np.minimum(horizon, np.repeat(ends, run_lengths(user_starts, rows)) - np.arange(rows))
+
+
+def label_users(reward: np.ndarray, pages: Pages, horizon: int) -> np.ndarray:
+    """Return reward labels, float32 [T], from rewards [T] of the transitions of whole users with these `pages`."""
+    rows, _ = pages.transitions()
+    begins = changes(pages.of_row[rows])
+    page = np.cumsum(begins) - 1
+    mean = Pages(np.flatnonzero(begins), page, np.zeros(0, np.int64)).means(reward)
+    # A user of n pages has transitions from n - 1 pages; a user of one page has none.
+    sizes = run_lengths(pages.of_user, len(pages.first)) - 1
+    starts = np.cumsum(sizes) - sizes
+    own = (reward - mean[page]) / _counts(starts, len(mean), horizon)[page]
+    return (look_ahead(mean, starts, horizon)[page] + own).astype(np.float32)
 
 
 def label_histories(
-    reward: RewardFunction, state: np.ndarray, action: np.ndarray, starts: np.ndarray, horizon: int
+    reward: RewardFunction, state: np.ndarray, action: np.ndarray, pages: Pages, horizon: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows [T] and reward labels [T] of the transitions of whole users, which begin at the rows `starts`."""
-    rows = transition_rows(starts, len(state))
-    return rows, label_users(reward(state, action, rows), starts, len(state), horizon)
+    """Return rows [T] and reward labels [T] of the transitions of whole users with these `pages`."""
+    rows, following = pages.transitions()
+    return rows, label_users(reward(state, action, rows, following), pages, horizon)
 
 
-def label_table(table: pa.Table, reward: RewardFunction | None, horizon: int) -> tuple[np.ndarray, np.ndarray]:
+def label_table(
+    table: pa.Table, pages: Pages, reward: RewardFunction | None, horizon: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Return rows [T] and reward labels [T] of the transitions in a file of impressions; `reward` None: its column."""
-    starts = first_rows(table["user_id"].to_numpy(zero_copy_only=False))
     if reward is not None:
-        return label_histories(reward, tensor(table["state"]), tensor(table["action"]), starts, horizon)
-    rows = transition_rows(starts, len(table))
-    return rows, label_users(table["reward"].to_numpy()[rows], starts, len(table), horizon)
+        return label_histories(reward, tensor(table["state"]), tensor(table["action"]), pages, horizon)
+    rows, _ = pages.transitions()
+    return rows, label_users(table["reward"].to_numpy()[rows], pages, horizon)
 
 
 def label_transitions(dataset: PreparedDataset, reward: RewardFunction | None, horizon: int) -> ray.ObjectRef:
@@ -113,10 +131,11 @@ def label_transitions(dataset: PreparedDataset, reward: RewardFunction | None, h
 
 def _label_files(uri: str, files: Sequence[str], reward: RewardFunction | None, horizon: int) -> np.ndarray:
     dataset = PreparedDataset.open(uri)
+    columns = ["user_id", "step", *(["reward"] if reward is None else ["state", "action"])]
     labels = []
     for file in files:
-        table = dataset.read(str(file), ["user_id", "reward"] if reward is None else ["user_id", "state", "action"])
-        labels.append(label_table(table, reward, horizon)[1])
+        table = dataset.read(str(file), columns)
+        labels.append(label_table(table, Pages.from_table(table), reward, horizon)[1])
     return np.concatenate(labels)
 
 

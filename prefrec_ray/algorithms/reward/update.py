@@ -71,9 +71,10 @@ def preference_gradient(
     for start in range(0, len(pairs), size):
         chunk = pairs[start : start + size]
         label, sides = buffer.segments(chunk, device)
+        weights = buffer.weights(chunk, device) or (None, None)
         # One pass for each side: Eq. 3 cancels the output bias, and its two gradients are then sums of the same numbers
         # with opposite signs, exactly zero. Adam would turn any remaining rounding error into a full step.
-        logits = [preference_logit(*(member(side).sum(-1) for side in sides)) for member in reward.members]
+        logits = [preference_logit(*map(_returns, map(member, sides), weights)) for member in reward.members]
         # The gradient of a sum gives each member the gradient of its own loss.
         losses = torch.stack([preference_loss(logit, label) for logit in logits]) * (len(chunk) / total)
         chunk_gradient = list(torch.autograd.grad(losses.sum(), parameters))
@@ -86,6 +87,11 @@ def preference_gradient(
             correct = ((logit > 0) == (label > 0.5)) & decided
             sums += torch.stack([loss, correct.sum(), decided.sum()])
     return gradient or [torch.zeros_like(parameter) for parameter in parameters], sums
+
+
+def _returns(rewards: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the sums [n] of rewards [n, length] of segments, with the `weights` of rows if pages have several."""
+    return rewards.sum(-1) if weights is None else (rewards * weights).sum(-1)
 
 
 def update_metrics(sums: Tensor) -> dict[str, Tensor]:

@@ -63,21 +63,21 @@ def draw_pairs(users: LogUsers, settings: PreferenceSettings, seed: int) -> dict
         for pairing in dict.fromkeys(teacher.pairing for teacher in _teachers(settings, split)):
             rng = np.random.default_rng((seed, Stream.PAIRS, SPLITS.index(split), PAIRINGS.index(pairing)))
             count = settings.pairs if split == "train" else settings.validation_pairs // 2
-            drawn = DRAWS[pairing](rng, users.requests[eligible], settings.length, count)
+            drawn = DRAWS[pairing](rng, users.steps[eligible], settings.length, count)
             pairs[split, pairing] = Pairs(eligible[drawn.user], drawn.start)
     return pairs
 
 
 def eligible_users(users: LogUsers, split: str, settings: PreferenceSettings) -> np.ndarray:
-    """Return the rows of the users of a split with enough impressions, ordered by id.
+    """Return the rows of the users of a split with enough steps (pages, or impressions), ordered by id.
 
-    A user needs more than `min_requests` impressions. Raises `UserError` if fewer than two users remain.
+    A user needs more than `min_requests` steps. Raises `UserError` if fewer than two users remain.
     """
     order = pc.sort_indices(users.ids).to_numpy().astype(np.int64)
     rows = order[users.split[order] == SPLITS.index(split)]
-    enough = rows[users.requests[rows] > settings.min_requests]
+    enough = rows[users.steps[rows] > settings.min_requests]
     if len(enough) < 2:
-        most = f" (the largest number is {users.requests[rows].max()})" if len(rows) else ""
+        most = f" (the largest number is {users.steps[rows].max()})" if len(rows) else ""
         raise UserError(
             f"preferences: {len(enough)} of {len(rows)} {split} users have more than {settings.min_requests}"
             f" impressions{most}; expected at least 2: lower preferences.length"

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import ray
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.ids import changes, codes
+from prefrec_ray.ids import changes, codes, first_rows
 from prefrec_ray.logs.contract import BadRows, Part, Place, SideFiles, place_of
 from prefrec_ray.logs.log import Log
 from prefrec_ray.mdp.items import ItemTable
@@ -34,11 +34,13 @@ class RowRules:
     # Of each source: the number of its first file, and True if a row that equals an earlier one breaks the contract.
     first_files: tuple[int, ...] = (0,)
     unique_rows: tuple[bool, ...] = (False,)
+    by_position: tuple[bool, ...] = (True,)  # of each source (logs/log.py)
+    pages: bool = True  # False: the data set has no pages, and each row is a step
     known_items: list[ray.ObjectRef] | None = None  # the item ids (pa.Array) that may occur; None: any
     refuse_unknown: bool = False  # True if a row of an unknown item breaks the contract, else it is dropped
 
     @classmethod
-    def from_log(cls, log: Log, side: SideFiles, items: ItemTable | None) -> RowRules:
+    def from_log(cls, log: Log, side: SideFiles, items: ItemTable | None, pages: bool) -> RowRules:
         """Create the rules of `log`. `items`: items of another data set; rows of other items are dropped."""
         known = None
         if items is not None:
@@ -50,12 +52,17 @@ class RowRules:
             log.files,
             log.first_files,
             log.unique_rows,
+            log.by_position,
+            pages,
             known_items=None if known is None else [ray.put(known)],
             refuse_unknown=items is None,
         )
 
     def __call__(self, rows: pa.Table, bucket: int) -> tuple[pa.Table, dict[str, int]]:
-        """Return the impressions of a bucket, without `row_hash`, and the number of dropped rows by reason."""
+        """Return the impressions of a bucket, page by page, and the number of dropped rows by reason.
+
+        They have the column `step` (int64, the number of the page in the user's history) instead of `row_hash`.
+        """
         dropped = dict.fromkeys(REASONS, 0)
         with self.side.part(f"bucket-{bucket:05d}") as part:
             if any(self.unique_rows):
@@ -80,7 +87,9 @@ class RowRules:
                     rows = self._refuse(rows, unknown, part, "item_id", "", expected)
                 else:
                     rows, dropped[UNKNOWN_ITEMS] = _without(unknown, rows)
-        return rows, dropped
+        if not self.pages and "page" in rows.column_names:
+            rows = rows.drop_columns([name for name in ("page", "position") if name in rows.column_names])
+        return in_pages(rows, np.array(self.by_position)[self._source(rows)]), dropped
 
     def _source(self, rows: pa.Table) -> np.ndarray:
         """Return the number of the source of each row, int64 [N] from 0."""
@@ -103,6 +112,33 @@ class RowRules:
 def _without(dropped: np.ndarray, rows: pa.Table) -> tuple[pa.Table, int]:
     count = int(dropped.sum())
     return (rows.filter(pa.array(~dropped)) if count else rows), count
+
+
+def in_pages(rows: pa.Table, by_position: np.ndarray) -> pa.Table:
+    """Return rows, which are sorted by (user, timestamp, order), page by page and with the column `step` (int64).
+
+    Rows of one user and page, one after another, are a page, and get the time of its first row. Rows with the mask
+    `by_position` [N] are ordered by position within a page, and rows of pages with one time may be mixed; other rows
+    stay in their order. Without a column `page` each row is a page.
+    """
+    user = codes(rows["user_id"])
+    if "page" not in rows.column_names:
+        step = np.arange(len(rows))
+        return rows.append_column("step", pa.array(step - step[first_rows(user)][user]))
+    page, time = codes(rows["page"]), rows["timestamp"].to_numpy()
+    moment = np.cumsum(changes(user) | changes(time))
+    _, first, of_row = np.unique(moment * (page.max(initial=0) + 1) + page, return_index=True, return_inverse=True)
+    order = np.argsort(np.where(by_position, first[of_row], np.arange(len(rows))), kind="stable")
+    begins = changes(user[order]) | changes(page[order])
+    number = np.cumsum(begins) - 1
+    time = time[order][begins][number]
+    if "position" in rows.column_names:
+        unknown = np.iinfo(np.int32).max
+        position = np.where(by_position, rows["position"].fill_null(unknown).to_numpy(), 0)[order]
+        order = order[np.lexsort((position, number))]
+    rows = rows.take(pa.array(order))
+    rows = rows.set_column(rows.column_names.index("timestamp"), "timestamp", pa.array(time))
+    return rows.append_column("step", pa.array(number - number[first_rows(user)][user]))
 
 
 def equal_rows(rows: pa.Table) -> np.ndarray:

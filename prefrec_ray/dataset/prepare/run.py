@@ -83,8 +83,10 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
     settings, like = _open_like(settings)
     log = open_log(settings.source, settings.seed, side)
     side.check()
+    pages = log.has_pages
     if like:
         _check_like(log, like)
+        pages = like.state.pages
         items: ItemTable | None = like.items()
         definition = like.state
     else:
@@ -95,11 +97,12 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
             action_dim=items.embeddings.shape[1] if items else settings.action_dim,
             session_gap_ms=settings.session_gap_ms,
             feedback_kinds=log.feedback_kinds,
+            pages=pages,
         )
     partitions = settings.partitions or max(
         1, min(_CORES, log.rows // _ROWS_OF_CORE), -(-log.rows * definition.width * 4 // _BUCKET_BYTES)
     )
-    row_rules = RowRules.from_log(log, side, items if like else None)
+    row_rules = RowRules.from_log(log, side, items if like else None, pages)
     users = split_by_user(log, settings, row_rules, partitions, folder, progress)
     _check_splits(users)
     source = settings.source
@@ -185,6 +188,8 @@ def _check_like(log: Log, like: PreparedDataset) -> None:
             raise UserError(f"feedback '{name}' of the log is of kind {kind}; expected {expected}, as in {like.uri}")
     if log.given_sessions != like.metadata.given_sessions:
         raise UserError(f"sessions of the log and of {like.uri}: found session ids in only one; expected both or none")
+    if like.state.pages and not log.has_pages:
+        raise UserError(f"pages of the log: found none; expected pages, as in {like.uri}")
     features = log.users.column_names if log.users else []
     for name in like.state.user_features:
         if name not in features:

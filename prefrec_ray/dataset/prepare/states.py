@@ -21,11 +21,12 @@ from prefrec_ray import storage
 from prefrec_ray.dataset import tensor_array, write_table
 from prefrec_ray.dataset.prepare.shuffle import Destinations, write_shard
 from prefrec_ray.dataset.prepare.users import LogUsers, read_bucket
-from prefrec_ray.ids import codes, first_rows, run_lengths
-from prefrec_ray.mdp.bulk import HistoryRows, raw_states, transition_rows
+from prefrec_ray.ids import codes, first_rows
+from prefrec_ray.mdp.bulk import HistoryRows, raw_states
 from prefrec_ray.mdp.columns import scaled_feedback
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Moments, Normaliser
+from prefrec_ray.mdp.pages import Pages
 from prefrec_ray.mdp.rest import Repeats, measure_repeats
 from prefrec_ray.mdp.state import StateDefinition, UserFeatures
 from prefrec_ray.runtime.progress import Progress
@@ -99,6 +100,7 @@ class BucketHistories:
             embeddings=self.actions,
             profile=context.profile(table["user_id"].take(pa.array(self.starts)).combine_chunks()),
             dwell_ms=table["dwell_ms"].to_numpy() if "dwell_ms" in table.column_names else None,
+            step=table["step"].to_numpy(),
         )
         return raw_states(context.definition, rows)
 
@@ -119,7 +121,7 @@ def write_states(context: Context, normaliser: Normaliser, users: LogUsers, seed
     for name in (*(f"requests/{split}" for split in SPLITS), "transitions"):
         storage.make_folder(storage.join(context.folder, name))
     buckets = np.unique(users.bucket)
-    sizes = np.bincount(users.bucket, (users.split == 0) * (users.requests - 1)).astype(np.int64)[buckets]
+    sizes = np.bincount(users.bucket, (users.split == 0) * users.transitions).astype(np.int64)[buckets]
     offsets = np.cumsum(sizes) - sizes
     widths = (context.definition.width, context.definition.action_dim)
     row_bytes = 4 * (2 * widths[0] + widths[1] + context.has_reward) + _NUMBER_BYTES
@@ -180,13 +182,14 @@ def _write_requests(
         if len(rows):
             _write(histories, context, states, rows, name, bucket)
 
-    first = transition_rows(histories.starts, len(table))
-    first = first[split[first] == 0]
+    row, following = Pages.from_steps(histories.starts, table["step"].to_numpy(), len(table)).transitions()
+    training = split[row] == 0
+    row, following = row[training], following[training]
     result: list[int | pa.Table] = [len(table)]
-    for positions in destinations.by_shard(offset, len(first)):
-        rows = first[positions]
+    for positions in destinations.by_shard(offset, len(row)):
+        rows, next_states = row[positions], states[following[positions]]
         reward = table["reward"].to_numpy()[rows] if context.has_reward else None
-        result.append(_transitions(context, states[rows], actions[rows], states[rows + 1], reward, offset + positions))
+        result.append(_transitions(context, states[rows], actions[rows], next_states, reward, offset + positions))
     return result
 
 
@@ -211,12 +214,11 @@ def _write(
 ) -> None:
     """Write the impressions `rows` of a bucket, all of one split."""
     table = histories.table
-    step = np.arange(len(table)) - np.repeat(histories.starts, run_lengths(histories.starts, len(table)))
     kept = table.take(pa.array(rows))
     columns = {
         "user_id": kept["user_id"],
         "session_index": kept["session"],
-        "step": step[rows],
+        "step": kept["step"],
         "timestamp": kept["timestamp"],
         "item_id": kept["item_id"],
         "state": tensor_array(states[rows], context.state_type),
@@ -224,7 +226,7 @@ def _write(
     }
     if context.definition.feedback:
         columns["feedback"] = tensor_array(histories.feedback[rows])
-    for name in ("reward", "propensity"):
+    for name in ("reward", "propensity", "page", "position"):
         if name in table.column_names:
             columns[name] = kept[name]
     write_table(pa.table(columns), storage.join(context.folder, "requests", split, f"part-{bucket:05d}.parquet"))

@@ -8,7 +8,7 @@ bucket are its pieces from all files, in any order; the column `order` restores 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import TypeAlias
 from uuid import uuid4
@@ -22,11 +22,12 @@ import ray.data
 from prefrec_ray import storage
 from prefrec_ray.dataset.prepare.rows import REASONS, RowRules
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
-from prefrec_ray.engagement import depth_levels, frequency_levels, session_numbers, session_table
+from prefrec_ray.engagement import depth_levels, frequency_levels, session_numbers, session_table, whole_dwell
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, codes, first_rows, fraction, hash_ids, run_lengths
 from prefrec_ray.logs.contract import SideFiles
 from prefrec_ray.logs.log import Log
+from prefrec_ray.mdp.pages import Pages
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import SPLITS
@@ -45,7 +46,9 @@ class LogUsers:
 
     ids: pa.Array  # int64 or string [U]
     bucket: np.ndarray  # int64 [U], ascending
-    requests: np.ndarray  # int64 [U]
+    requests: np.ndarray  # int64 [U], impressions
+    steps: np.ndarray  # int64 [U], pages
+    transitions: np.ndarray  # int64 [U], impressions before the last page
     sessions: np.ndarray  # int64 [U]
     split: np.ndarray  # int8 [U], index into SPLITS
     dropped: dict[str, int]  # rows of the log without an impression, by reason
@@ -55,12 +58,11 @@ class LogUsers:
         counts: dict[str, dict[str, int]] = {}
         for code, name in enumerate(SPLITS):
             rows = self.split == code
-            users, requests = int(rows.sum()), int(self.requests[rows].sum())
             counts[name] = {
-                "users": users,
+                "users": int(rows.sum()),
                 "sessions": int(self.sessions[rows].sum()),
-                "requests": requests,
-                "transitions": requests - users,
+                "requests": int(self.requests[rows].sum()),
+                "transitions": int(self.transitions[rows].sum()),
             }
         return counts
 
@@ -92,7 +94,8 @@ def split_by_user(
     if not tables:
         raise UserError(f"found no impressions in the log (rows dropped: {dropped}); expected some")
     table = pa.concat_tables(tables)
-    columns = {name: table[name].to_numpy() for name in ("bucket", "requests", "sessions", "split")}
+    names = [field.name for field in fields(LogUsers) if field.name in table.column_names]
+    columns = {name: table[name].to_numpy() for name in names}
     return LogUsers(ids=table["user_id"].combine_chunks(), dropped=dropped, **columns)
 
 
@@ -121,23 +124,25 @@ def write_bucket(
 
     With `given_sessions`, the log's session ids end sessions, instead of the session timeout.
     Returns one row per user, and the number of dropped rows by reason. If no row remains, nothing is written, and the
-    first result is None. The file contains the canonical columns, sorted by (user_id, timestamp, order), with `session`
-    (int64, its number) and `split` (int8) instead of session_id and order.
+    first result is None. The file contains the canonical columns, by user and page, with `step` (int64, the page's
+    number), `session` (int64, its number) and `split` (int8) instead of session_id and order.
     """
     rows = rows.sort_by([(name, "ascending") for name in ("user_id", "timestamp", "order")])
     rows, dropped = row_rules(rows, bucket)
     if not rows.num_rows:
         return None, dropped
     user = codes(rows["user_id"])
-    timestamp = rows["timestamp"].to_numpy()
-    session_id = codes(rows["session_id"]) if given_sessions else None
-    number = session_numbers(user, timestamp, settings.session_gap_ms, session_id)
     starts = first_rows(user)
+    pages = Pages.from_steps(starts, rows["step"].to_numpy(), len(rows))
+    of_page, timestamp = user[pages.first], rows["timestamp"].to_numpy()[pages.first]
+    session_id = codes(rows["session_id"])[pages.first] if given_sessions else None
+    number = session_numbers(of_page, timestamp, settings.session_gap_ms, session_id)
     ids = rows["user_id"].take(pa.array(starts)).combine_chunks()
     split = split_of(ids, settings)
 
-    dwell_ms = rows["dwell_ms"].to_numpy() if "dwell_ms" in rows.column_names else None
-    sessions = session_table(user, timestamp, number, dwell_ms)
+    has_dwell = "dwell_ms" in rows.column_names
+    dwell_ms = pages.sums(whole_dwell(rows["dwell_ms"].to_numpy())) if has_dwell else None
+    sessions = session_table(of_page, timestamp, number, dwell_ms)
     table = pa.table(
         {
             "user_id": ids.take(pa.array(sessions.user)),
@@ -154,7 +159,8 @@ def write_bucket(
     write_parquet(table, storage.join(folder, "sessions", f"part-{bucket:05d}.parquet"))
 
     rows = rows.drop_columns(["order", *(["session_id"] if given_sessions else [])])
-    rows = rows.append_column("session", pa.array(number)).append_column("split", pa.array(split[user]))
+    rows = rows.append_column("session", pa.array(number[pages.of_row]))
+    rows = rows.append_column("split", pa.array(split[user]))
     system, path = storage.filesystem(work_file(folder, bucket))
     with system.open_output_stream(path) as stream, pa.ipc.new_file(stream, rows.schema) as writer:
         writer.write_table(rows)
@@ -162,6 +168,8 @@ def write_bucket(
         "user_id": ids,
         "bucket": np.full(len(ids), bucket),
         "requests": np.bincount(user, minlength=len(ids)),
+        "steps": np.bincount(of_page, minlength=len(ids)),
+        "transitions": np.bincount(user[pages.transitions()[0]], minlength=len(ids)),
         "sessions": np.bincount(sessions.user, minlength=len(ids)),
         "split": split,
     }

@@ -229,7 +229,7 @@ def residuals(known: Steps, taken: np.ndarray, value: np.ndarray, gamma: float) 
     `taken` [n] is Q at the logged actions and `value` [N] V at every impression, both as mean levels ((1 - gamma) Q).
     """
     discount = np.where(known.ends, gamma, 1.0)
-    return known.reward + (discount * value[known.row + 1] - taken) / (1 - gamma)
+    return known.reward + (discount * value[known.following] - taken) / (1 - gamma)
 
 
 def user_means(known: Steps, value: np.ndarray) -> np.ndarray:

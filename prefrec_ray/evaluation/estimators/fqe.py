@@ -26,13 +26,14 @@ _CHUNK = 16_384
 
 @dataclass(frozen=True)
 class Steps:
-    """The impressions [n] of sessions with a level and a following session; row i is followed by row i + 1.
+    """The impressions [n] of sessions with a level and a following session.
 
     A user's last session is excluded, because the state after its last impression is not known.
     """
 
     row: np.ndarray  # int64 [n], ascending
-    ends: np.ndarray  # bool [n]: the session ends with this impression
+    following: np.ndarray  # int64 [n], first impression of the next page
+    ends: np.ndarray  # bool [n]: the session ends with the page of this impression
     reward: np.ndarray  # float64 [n]: the session's level at its end, else 0
     user: np.ndarray  # int64 [n]: 0 for the first remaining user
     start: np.ndarray  # int64 [m]: first impressions of the sessions
@@ -65,6 +66,7 @@ def steps(data: Histories, level: np.ndarray) -> Steps:
     ends = data.ends[row]
     return Steps(
         row=row,
+        following=data.following[row],
         ends=ends,
         reward=np.where(ends, level[session[row]], 0.0),
         user=code[session[row]],
@@ -126,9 +128,9 @@ def fit_q(
     optimizer = Adam(net.parameters())
     for update in range(settings.updates):
         drawn = among[rng.integers(0, len(among), BATCH)]
-        row = known.row[drawn]
+        row, following = known.row[drawn], known.following[drawn]
         with torch.no_grad():
-            after = target(pairs_of(data.state[row + 1], policy_actions[row + 1])).clamp(low, high)
+            after = target(pairs_of(data.state[following], policy_actions[following])).clamp(low, high)
             wanted = torch.from_numpy(reward[drawn]) + torch.from_numpy(discount[drawn]) * after
         loss = nn.functional.mse_loss(net(pairs_of(data.state[row], data.action[row])), wanted)
         optimizer.descend(loss, LEARNING_RATE * (1 - update / settings.updates))

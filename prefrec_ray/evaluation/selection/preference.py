@@ -64,7 +64,7 @@ class PreferenceScore:
 
 def fit_score(held: Histories, reward: RewardFunction, horizon: int) -> PreferenceScore:
     """Fit the score to a learned reward, on the users of `held`. The result depends only on the arguments."""
-    rows, label = label_histories(reward, held.state, held.action, held.starts, horizon)
+    rows, label = label_histories(reward, held.state, held.action, held.pages, horizon)
     known = pairs_of(held.state[rows], held.action[rows])
     wanted = torch.from_numpy((label - label.mean()) / (label.std() or 1.0))
     nets = tuple(_fit(known, wanted, seed) for seed in range(NETWORKS))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.logs.events.log import EventLog
@@ -105,7 +106,8 @@ class Engine:
         dwell = np.array([np.nan if one.event.dwell_ms is None else one.event.dwell_ms for one in given])
         known = np.array([bool(one.event.known) for one in given])
         self.state.users.came(rows, times)
-        self.state.observe(rows[known], codes[known], times[known], values[known], dwell[known])
+        events = pa.array([one.event.event_id for one in given], pa.string()).filter(pa.array(known))
+        self.state.observe(rows[known], codes[known], times[known], values[known], dwell[known], events)
 
     def give_up(self, plan: BatchPlan) -> None:
         """Restore the features of users if the rows of `plan` could not be written."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.ids import first_rows, run_lengths
+from prefrec_ray.ids import first_rows, hash_ids, run_lengths
 from prefrec_ray.logs.events.format import Kind
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.policy import Policy
@@ -153,9 +153,19 @@ class ServedState:
             tracker.describe(np.array([row]), profile)
 
     def observe(
-        self, users: np.ndarray, codes: np.ndarray, timestamps: np.ndarray, feedback: np.ndarray, dwell: np.ndarray
+        self,
+        users: np.ndarray,
+        codes: np.ndarray,
+        timestamps: np.ndarray,
+        feedback: np.ndarray,
+        dwell: np.ndarray,
+        events: pa.Array | pa.ChunkedArray,
     ) -> None:
-        """Apply the feedback [m, F] of the rows `users` [m] on items with the `codes` [m], in this order."""
+        """Apply the feedback [m, F] of the rows `users` [m] on items with the `codes` [m], in this order.
+
+        The ids of the `events` [m] are pages.
+        """
+        pages = hash_ids(events).view(np.int64)
         columns = dict(zip(self.policy.state.feedback, feedback.T, strict=True))
         self.popularity.add(codes[(feedback > 0).any(axis=1)])
         # Policies with equal states know the same items.
@@ -168,7 +178,9 @@ class ServedState:
                 if len(rows):
                     of_rows = {name: values[rows] for name, values in columns.items()}
                     ids = self.codes.ids[codes[rows]]
-                    self.observers[key].observe(timestamps[rows], ids, of_rows, dwell_ms=dwell[rows], users=users[rows])
+                    self.observers[key].observe(
+                        timestamps[rows], ids, of_rows, dwell_ms=dwell[rows], users=users[rows], pages=pages[rows]
+                    )
 
     def replay(self, table: pa.Table) -> None:
         """Apply rows of the log that follow the rows applied so far. Call `fold_items` and `stock` first."""
@@ -222,7 +234,8 @@ class ServedState:
         values = pc.list_flatten(table["feedback"]).to_numpy().reshape(len(table), len(self.policy.state.feedback))
         codes = self.codes.find(items)
         kept = table["known"].to_numpy() & (codes >= 0)
-        self.observe(rows[kept], codes[kept], timestamp[kept], values[kept], table["dwell_ms"].to_numpy()[kept])
+        dwell, events = table["dwell_ms"].to_numpy()[kept], table["event_id"].filter(pa.array(kept))
+        self.observe(rows[kept], codes[kept], timestamp[kept], values[kept], dwell, events)
 
 
 def _users(table: pa.Table) -> pa.ChunkedArray:

@@ -72,10 +72,10 @@ def test_what_is_dropped_is_counted(ray_session: None, tmp_path: Path) -> None:
     assert rows["item_id"].to_pylist() == unique[unique.item_id != 1].item_id.tolist()
     assert "row_hash" not in rows.column_names
     assert side.reasons() == []
-    assert RowRules(side)(table.drop_columns(["row_hash"]), 0) == (
-        table.drop_columns(["row_hash"]),
-        {"duplicates": 0, "in_two_sources": 0, "unknown_items": 0},
-    )
+    whole, dropped = RowRules(side)(table.drop_columns(["row_hash"]), 0)
+    assert whole.drop_columns(["step"]) == table.drop_columns(["row_hash"])
+    assert whole["step"].to_pylist() == frame.groupby("user_id").cumcount().tolist()
+    assert dropped == {"duplicates": 0, "in_two_sources": 0, "unknown_items": 0}
 
 
 @pytest.mark.parametrize(("ids", "known"), [([1, 2], ["1", "2"]), ([1, 2], ["a", "b"]), (["1", "2"], [1, 2])])
