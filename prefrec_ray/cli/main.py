@@ -15,6 +15,7 @@ from prefrec_ray.cli.cluster import doctor, submit
 from prefrec_ray.cli.data import inspect, prepare, simulate
 from prefrec_ray.cli.evaluation import constrain, evaluate, report
 from prefrec_ray.cli.forget import forget
+from prefrec_ray.cli.hub import pull, push
 from prefrec_ray.cli.labels import import_labels, label, pairs
 from prefrec_ray.cli.nightly import nightly, rollback, status
 from prefrec_ray.cli.quickstart import plugins, quickstart, validate
@@ -85,6 +86,10 @@ PANELS: dict[str, dict[Callable[..., Any], tuple[str, ...]]] = {
         status: ("prefrec status FOLDER",),
         rollback: ("prefrec rollback FOLDER",),
         forget: ("prefrec forget STATE LOOP --user 42", "prefrec forget STATE LOOP STORE --users ids.txt"),
+    },
+    "Hugging Face Hub": {
+        push: ("prefrec push RUN/policy hf://NAME/REPO", "prefrec push DATASET hf://datasets/NAME/REPO"),
+        pull: ("prefrec pull hf://NAME/REPO --output POLICY",),
     },
     "Cluster": {
         submit: (

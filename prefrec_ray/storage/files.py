@@ -1,4 +1,4 @@
-"""Access to files by path or URI, through the filesystems of pyarrow: local, `s3://` and `gs://`.
+"""Access to files by path or URI, through the filesystems of pyarrow: local, `s3://`, `gs://` and `hf://`.
 
 Credentials and the endpoint of another S3 server come only from the environment (AWS_ACCESS_KEY_ID,
 AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, AWS_REGION; GOOGLE_APPLICATION_CREDENTIALS).
@@ -23,7 +23,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from prefrec_ray import memory
-from prefrec_ray.errors import UserError
+from prefrec_ray.errors import UserError, need
 
 #: Attempts per HTTP request to S3. The pauses double, so a server may be unreachable for half a minute.
 _ATTEMPTS = 10
@@ -61,6 +61,8 @@ def filesystem(uri: str) -> tuple[fs.FileSystem, str]:
             f"{text}: found '?'; expected a URI without it (AWS_ENDPOINT_URL sets the endpoint of an S3 server)"
         )
     scheme, _, path = text.partition("://")
+    if scheme == "hf":
+        return _hub(text), path.rstrip("/")
     try:
         return (_s3(path.split("/")[0]), path.rstrip("/")) if scheme == "s3" else fs.FileSystem.from_uri(text)
     except (pa.ArrowInvalid, ValueError, OSError) as error:
@@ -92,6 +94,16 @@ def _s3(bucket: str) -> fs.FileSystem:
     )
     system.bucket = bucket
     return system
+
+
+def _hub(uri: str) -> fs.FileSystem:
+    """Return the Hugging Face Hub as a filesystem; HF_TOKEN and HF_ENDPOINT are its settings."""
+    need("hub", "huggingface_hub", where=uri)
+    from huggingface_hub import HfFileSystem
+
+    return fs.PyFileSystem(
+        fs.FSSpecHandler(HfFileSystem(endpoint=os.environ.get("HF_ENDPOINT"), use_listings_cache=False))
+    )
 
 
 def absolute(uri: str) -> str:

@@ -43,6 +43,8 @@ COMMANDS = [
         "rollback",
         "validate",
         "plugins",
+        "push",
+        "pull",
         "submit",
         "doctor",
     ),
@@ -71,7 +73,16 @@ def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_help_has_the_commands_in_groups(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
     titles = re.findall(r"─ ([A-Z][A-Za-z ]+) ─", capsys.readouterr().out)
-    groups = ["First steps", "Data", "Labels from annotators", "Training", "Evaluation", "Serving", "Cluster"]
+    groups = [
+        "First steps",
+        "Data",
+        "Labels from annotators",
+        "Training",
+        "Evaluation",
+        "Serving",
+        "Hugging Face Hub",
+        "Cluster",
+    ]
     assert titles == ["Options", *groups]
 
 
