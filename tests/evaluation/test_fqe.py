@@ -7,8 +7,8 @@ from hand_made import made_histories
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.fitted_q import corrections, residuals, user_means
 from prefrec_ray.evaluation.estimators.fqe import Steps, fit_q, steps
-from prefrec_ray.evaluation.estimators.importance_weights import request_weights
 from prefrec_ray.evaluation.estimators.ncis import normalised_weights
+from prefrec_ray.evaluation.estimators.session_weights import request_weights
 from prefrec_ray.evaluation.settings import FqeSettings
 from prefrec_ray.users.histories import Histories
 

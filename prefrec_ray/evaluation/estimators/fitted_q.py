@@ -11,17 +11,10 @@ import ray
 
 from prefrec_ray.engagement import task_levels
 from prefrec_ray.evaluation.estimators.fqe import Steps, fit_q, steps
-from prefrec_ray.evaluation.estimators.importance_weights import (
-    WINDOW,
-    Weighed,
-    kish,
-    logged_chances,
-    request_weights,
-    weigh_one,
-    weighable,
-)
+from prefrec_ray.evaluation.estimators.importance_weights import Weighed, logged_chances, weigh_one, weighable
 from prefrec_ray.evaluation.estimators.ncis import effective_share, normalised_weights, request_log_weights
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.estimators.session_weights import WINDOW, kish, request_weights
 from prefrec_ray.evaluation.results.names import CONSTANT, LOGGING_POLICY, RANDOM_ITEMS, subject_of
 from prefrec_ray.evaluation.results.scores import Scores, repetition_seed
 from prefrec_ray.policy.actions import served_for

@@ -16,8 +16,16 @@ import ray
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.behavior import BehaviorModel, fit_behavior
 from prefrec_ray.evaluation.estimators.ncis import LoggedSessions, session_scores
-from prefrec_ray.evaluation.estimators.pages import PAGE_WEIGHTS, PageWeights, page_log_weights
+from prefrec_ray.evaluation.estimators.pages import PAGE_WEIGHTS, PageWeights
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.estimators.session_weights import (
+    WINDOW,
+    effective_pages,
+    ends,
+    kish,
+    page_request_weights,
+    request_weights,
+)
 from prefrec_ray.evaluation.results.names import RANDOM_ITEMS, Subject
 from prefrec_ray.evaluation.results.records import ENOUGH
 from prefrec_ray.evaluation.results.scores import Scores
@@ -31,11 +39,6 @@ from prefrec_ray.users.histories import Histories, histories_of, read_histories
 #: Estimators by importance weights over items: of the last impressions, or of the last pages.
 ItemWeights = Literal["weights", PageWeights]
 ITEM_WEIGHTS: tuple[ItemWeights, ...] = ("weights", *PAGE_WEIGHTS)
-#: Number of consecutive impressions (or pages) whose weights are multiplied. One impression ignores the previous item.
-#: Three and four leave half as many effective sessions and no better means.
-WINDOW = 2
-#: Smallest weight of the remaining sessions, against rounding to 0.
-_TINY = np.finfo(np.float64).tiny
 #: Approximate number of weighted impressions, of whole users. Every item of the catalogue is scored for each.
 ROWS = 20_000
 #: The same if only the effective sample size next to `model` is needed.
@@ -229,65 +232,3 @@ def first_of_page(data: Histories) -> np.ndarray:
     if data.step is None:
         return row
     return np.maximum.accumulate(np.where(changes(data.user) | changes(data.step), row, 0))
-
-
-def request_weights(log_weight: np.ndarray, first: np.ndarray, window: int = WINDOW) -> np.ndarray:
-    """Return the log weight of each impression, [N]: the number of the policy's impressions that it represents.
-
-    `log_weight` [N] is log pi / b; sessions begin at rows `first` [M]. At each position, the sessions that reach it are
-    weighted by the product of their last `window` weights. By these weights a share of the policy's sessions ends
-    there, and the others reach the next position (the product-limit estimator of Kaplan and Meier 1958 for weighted
-    sessions). A session is therefore only compared with sessions of the same length. Products over whole sessions would
-    be dominated by short sessions. The weights are exact if earlier items of a session have no further effect, and if
-    the sessions at each position cover the policy's actions.
-    """
-    row = np.arange(len(log_weight))
-    position = row - np.repeat(first, run_lengths(first, len(row)))
-    running = np.concatenate([[0.0], np.cumsum(log_weight)])
-    return _coming(running[1:] - running[row - np.minimum(position, window - 1)], first)
-
-
-def page_request_weights(
-    log_weight: np.ndarray, first: np.ndarray, pages: np.ndarray, weights: PageWeights
-) -> np.ndarray:
-    """Return `request_weights` by pages, [N]: `log_weight` [N] is log pi / b given the items before on the page.
-
-    Pages begin at rows `pages` [P]. An impression is weighted by `page_log_weights`, times the ratios of all items of
-    the session's page before, which the state depends on. With one item per page this is a window of two impressions.
-    """
-    whole = np.add.reduceat(log_weight, pages)
-    before = np.where(np.isin(pages, first), 0.0, np.roll(whole, 1))
-    own = page_log_weights(log_weight, pages, weights)
-    return _coming(own + np.repeat(before, run_lengths(pages, len(log_weight))), first)
-
-
-def _coming(recent: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Return the log weights [N] of `request_weights` from the products `recent` [N] of the last weights (logs)."""
-    length = run_lengths(first, len(recent))
-    position = np.arange(len(recent)) - np.repeat(first, length)
-    largest = np.full(length.max(), -np.inf)
-    np.maximum.at(largest, position, recent)
-    recent = recent - largest[position]
-    weight = np.exp(recent)
-    there, last = np.bincount(position, weight), first + length - 1
-    ending = np.bincount(position[last], weight[last], len(there))
-    coming = np.cumprod(np.append(float(len(first)), 1 - ending / there)[:-1])
-    return np.log(np.maximum(coming, _TINY) / there)[position] + recent
-
-
-def ends(values: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Return the value at the last impression of each session, [M], from values [N]."""
-    return values[np.append(first[1:], len(values)) - 1]
-
-
-def effective_pages(log_weight: np.ndarray, pages: np.ndarray) -> dict[str, float]:
-    """Return the effective number of pages under `page_log_weights`, by name; empty if each page has one item."""
-    if len(pages) == len(log_weight):
-        return {}
-    return {name: kish(page_log_weights(log_weight, pages, name)) * len(pages) for name in PAGE_WEIGHTS}
-
-
-def kish(log_weight: np.ndarray) -> float:
-    """Return (sum w)^2 / sum w^2 as a share of the number of weights, from their logarithms."""
-    weight = np.exp(log_weight - log_weight.max())
-    return float(weight.sum() ** 2 / np.square(weight).sum() / len(weight))
