@@ -159,42 +159,52 @@ def test_weights_of_one_item_per_page_are_those_of_impressions_to_the_last_digit
         assert np.array_equal(page_request_weights(log_ratio, first, each, weights), request_weights(log_ratio, first))
 
 
+class Sessions:
+    """All sessions of one or two pages of two of three items, as often as an even logging policy shows them.
+
+    The policy's second page depends on the first item of the first page. The end and the level of a session depend on
+    all items; with `only_last`, on the number of pages and the last item, and pages may repeat an item.
+    """
+
+    def __init__(self, seed: int, only_last: bool, repeats: bool) -> None:
+        rng = np.random.default_rng(seed)
+        pages = list(product(range(3), repeat=2) if repeats else permutations(range(3), 2))
+        self.laws = rng.dirichlet(np.ones(3) * 3, size=4)  # of the second page by the first item; of the first page
+        quarters, levels = rng.integers(1, 4, (3, 3)), rng.random((3, 3, 3, 3))
+        rows, copies, level, chance = [], [], [], []
+        for one in pages:
+            leave = quarters[0, one[1]] if only_last else quarters[one]
+            for other in (None, *pages):
+                shown = [(3, *one)] if other is None else [(3, *one), (one[0], *other)]
+                ratios = [ratio for page in shown for ratio in self.ratios(*page, repeats)]
+                rows.append([(law, item) for law, *items in shown for item in items])
+                copies.append(leave * len(pages) if other is None else 4 - leave)
+                chance.append(copies[-1] / (4 * len(pages) ** 2) * prod(ratios))
+                last = shown[-1][1:]
+                level.append(levels[0, 0, len(shown), last[1]] if only_last else levels[(*one, *last)] + len(shown))
+                rows[-1] = [(*row, ratio) for row, ratio in zip(rows[-1], ratios, strict=True)]
+        self.truth = float(np.dot(chance, level))
+        every = [session for session, count in enumerate(copies) for _ in range(count)]
+        length = np.array([len(rows[session]) for session in every])
+        self.first, self.level = np.cumsum(length) - length, np.array(level)[every]
+        columns = zip(*(row for session in every for row in rows[session]), strict=True)
+        self.law, self.item, ratio = (np.array(column) for column in columns)
+        self.log_ratio, self.pages = np.log(ratio), np.arange(0, len(ratio), 2)
+
+    def ratios(self, law: int, first: int, second: int, repeats: bool) -> list[float]:
+        """The policy's chances of two items by the chances of an even draw."""
+        chances = self.laws[law]
+        return [chances[first] * 3, chances[second] * 3 if repeats else chances[second] / (1 - chances[first]) * 2]
+
+
 @settings(max_examples=20)
 @given(seed=SEEDS, weights=st.sampled_from(PAGE_WEIGHTS))
 def test_sessions_of_pages_have_the_policys_mean_exactly_if_the_log_contains_all_that_can_happen(seed, weights):
-    """One or two pages of two of three items, logged evenly. The policy's second page depends on the first one.
-
-    The end and the level of a session depend on all pages, or for `iips` on the last item and the number of pages.
-    """
-    rng = np.random.default_rng(seed)
-    independent = weights == "iips"
-    pages = list(product(range(3), repeat=2) if independent else permutations(range(3), 2))
-    laws = rng.dirichlet(np.ones(3) * 3, size=4)
-    leave, level = rng.integers(1, 4, (3, 3)), rng.random((3, 3, 3, 3))
-    shown, chances, copies, levels = [], [], [], []
-
-    def ratios(page, law):
-        second = law[page[1]] / (1.0 if independent else 1 - law[page[0]])
-        return [law[page[0]] * 3, second * (3 if independent else 2)]
-
-    for one in pages:
-        quarters = leave[0, one[1]] if independent else leave[one]
-        first_page = ratios(one, laws[3])
-        for other in (None, *pages):
-            both = [*first_page, *(ratios(other, laws[one[0]]) if other else [])]
-            copies.append(quarters * len(pages) if other is None else 4 - quarters)
-            chances.append(copies[-1] / (4 * len(pages) ** 2) * prod(both))
-            last, number = other or one, 2 if other else 1
-            levels.append(level[0, 0, number, last[1]] if independent else level[(*one, *last)] + number)
-            shown.append(np.log(both))
-    assert sum(chances) == pytest.approx(1)
-    sessions = [row for row, count in enumerate(copies) for _ in range(count)]
-    length = np.array([len(shown[row]) for row in sessions])
-    first, log_ratio = np.cumsum(length) - length, np.concatenate([shown[row] for row in sessions])
-    rho = ends(page_request_weights(log_ratio, first, np.arange(0, len(log_ratio), 2), weights), first)[:, None]
-    user, logged = np.zeros(len(sessions), int), np.array(levels)[sessions]
-    value = user_values(user, logged, normalised_weights(user, rho, cap=None))[0, 0]
-    assert value == pytest.approx(np.dot(chances, levels))
+    log = Sessions(seed, only_last=weights == "iips", repeats=weights == "iips")
+    rho = ends(page_request_weights(log.log_ratio, log.first, log.pages, weights), log.first)[:, None]
+    user = np.zeros(len(log.first), int)
+    value = user_values(user, log.level, normalised_weights(user, rho, cap=None))[0, 0]
+    assert value == pytest.approx(log.truth)
 
 
 def test_a_page_counts_once_in_the_mean_weight_of_a_session():

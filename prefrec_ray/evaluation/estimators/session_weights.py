@@ -30,15 +30,16 @@ def request_weights(log_weight: np.ndarray, first: np.ndarray, window: int = WIN
 def page_request_weights(
     log_weight: np.ndarray, first: np.ndarray, pages: np.ndarray, weights: PageWeights
 ) -> np.ndarray:
-    """Return `request_weights` by pages, [N]: `log_weight` [N] is log pi / b given the items before on the page.
+    """Return `request_weights` with pages in the place of impressions, [N]; the items of a page have equal weights.
 
-    Pages begin at rows `pages` [P]. An impression is weighted by `page_log_weights`, times the ratios of all items of
-    the session's page before, which the state depends on. With one item per page the result is `request_weights`.
+    `log_weight` [N] is log pi / b given the items before on the page; pages begin at rows `pages` [P]. A page is
+    weighted by `page_log_weights` of its last item, times the ratios of all items of the session's page before, on
+    which the state depends. With one item per page the result is `request_weights`.
     """
     size, whole = run_lengths(pages, len(log_weight)), np.add.reduceat(log_weight, pages)
-    last_pages = _products(whole, np.searchsorted(pages, first), WINDOW)
-    unread = np.repeat(whole, size) - page_log_weights(log_weight, pages, weights)
-    return _coming(np.repeat(last_pages, size) - unread, first)
+    own, first_pages = ends(page_log_weights(log_weight, pages, weights), pages), np.searchsorted(pages, first)
+    last_pages = _products(whole, first_pages, WINDOW) + (own - whole)
+    return np.repeat(_coming(last_pages, first_pages), size)
 
 
 def _products(log_weight: np.ndarray, first: np.ndarray, window: int) -> np.ndarray:
@@ -64,7 +65,7 @@ def _coming(recent: np.ndarray, first: np.ndarray) -> np.ndarray:
 
 
 def ends(values: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Return the value at the last impression of each session, [M], from values [N]."""
+    """Return the value at the last impression of each session (or page), [M], from values [N]."""
     return values[np.append(first[1:], len(values)) - 1]
 
 
