@@ -17,6 +17,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.ids import changes, codes, first_rows, run_lengths, taken_runs
 from prefrec_ray.mdp.exposure import exposures, recent_kinds
 from prefrec_ray.mdp.pages import Pages
+from prefrec_ray.storage.parquet import read_footer
 
 #: Approximate number of impressions in memory: 200 MB for states of 250 numbers.
 ROWS = 200_000
@@ -216,10 +217,20 @@ def session_starts(requests: pa.Table, sessions: pa.Table, where: str) -> np.nda
     return first
 
 
+def in_page_order(requests: pa.Table) -> pa.Table:
+    """Return impressions with each page by position, if known, because propensities are given the items before."""
+    if "position" not in requests.column_names:
+        return requests
+    page = np.cumsum(changes(codes(requests["user_id"])) | changes(requests["step"].to_numpy()))
+    position = requests["position"].fill_null(np.iinfo(np.int32).max).to_numpy()
+    return requests.take(pa.array(np.lexsort((position, page))))
+
+
 def _read(dataset: PreparedDataset, file: str, split: str, share: float, seed: int) -> tuple[pa.Table, pa.Table]:
     """Return the impressions and the sessions of the users drawn from one file."""
     optional = {"feedback": bool(dataset.state.feedback), "propensity": dataset.metadata.has_propensity}
-    requests = dataset.read(file, [*_COLUMNS, *(name for name, there in optional.items() if there)])
+    optional["position"] = dataset.state.pages and "position" in read_footer(file).schema.names
+    requests = in_page_order(dataset.read(file, [*_COLUMNS, *(name for name, there in optional.items() if there)]))
     sessions = read_sessions(dataset, file, split)
     if share < 1:
         users = pc.unique(sessions["user_id"])

@@ -14,6 +14,8 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.clone import BehaviorClone, fit_clone
 from prefrec_ray.evaluation.estimators import importance_weights
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
+from prefrec_ray.evaluation.estimators.fitted_q import corrections, residuals, user_means
+from prefrec_ray.evaluation.estimators.fqe import steps
 from prefrec_ray.evaluation.estimators.importance_weights import (
     ITEM_WEIGHTS,
     Logged,
@@ -205,6 +207,24 @@ def test_sessions_of_pages_have_the_policys_mean_exactly_if_the_log_contains_all
     user = np.zeros(len(log.first), int)
     value = user_values(user, log.level, normalised_weights(user, rho, cap=None))[0, 0]
     assert value == pytest.approx(log.truth)
+
+
+@settings(max_examples=20)
+@given(seed=SEEDS, wrong=st.sampled_from([0.0, 3.0]))
+def test_doubly_robust_is_exact_on_pages_for_any_q(seed, wrong):
+    """Without a future (gamma 0). The Q of a page is the mean of its items'; another session ends the history."""
+    log = Sessions(seed, only_last=False, repeats=True)
+    q = wrong * np.random.default_rng(seed).normal(size=(4, 3))
+    law, item = np.append(log.law, [3, 3]), np.append(log.item, [0, 0])
+    first, level = np.append(log.first, len(log.law)), np.append(log.level, 0.0)
+    nothing, page = np.zeros((len(law), 1), np.float32), np.repeat(np.arange(len(law) // 2), 2)
+    data = made_histories(nothing, nothing, first, np.zeros(len(first), int), level, item, step=page)
+    known = steps(data, data.depth_level)
+    value = (log.laws * q).sum(axis=1)[law]
+    residual = residuals(known, q[law, item][known.row], value, gamma=0.0) / 2
+    weights = np.exp(page_request_weights(log.log_ratio, log.first, log.pages, "sips"))
+    estimate = user_means(known, value) + corrections(known, residual, weights)
+    assert estimate[0] == pytest.approx(log.truth)
 
 
 def test_a_page_counts_once_in_the_mean_weight_of_a_session():

@@ -12,7 +12,7 @@ from prefrec_ray.evaluation.estimators.logged_sessions import score_file
 from prefrec_ray.evaluation.estimators.ncis import LoggedSessions, session_columns
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.policy import Policy
-from prefrec_ray.users.histories import session_starts
+from prefrec_ray.users.histories import in_page_order, session_starts
 
 SESSIONS = pa.table(
     {
@@ -30,6 +30,14 @@ def test_sessions_begin_where_their_user_or_number_changes() -> None:
     assert session_starts(REQUESTS, SESSIONS, "file").tolist() == [0, 1, 4]
     pages = REQUESTS.take([0, 0, 1, 2, 3, 3, 3, 4, 5])  # some of several items
     assert session_starts(pages, SESSIONS, "file").tolist() == [0, 2, 7]
+
+
+def test_items_of_a_page_are_read_by_position() -> None:
+    pages = REQUESTS.take([0, 1, 1, 1, 4, 4]).append_column("position", pa.array([7, 2, 0, 1, None, 3], pa.int32()))
+    ordered = in_page_order(pages)
+    assert ordered["position"].to_pylist() == [7, 0, 1, 2, 3, None]
+    assert ordered.drop_columns("position").equals(pages.drop_columns("position"))
+    assert in_page_order(REQUESTS) is REQUESTS
 
 
 def test_columns_of_sessions() -> None:

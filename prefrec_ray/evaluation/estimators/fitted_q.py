@@ -13,10 +13,12 @@ from prefrec_ray.engagement import task_levels
 from prefrec_ray.evaluation.estimators.fqe import Steps, fit_q, steps
 from prefrec_ray.evaluation.estimators.importance_weights import Weighed, logged_chances, weigh_one, weighable
 from prefrec_ray.evaluation.estimators.ncis import effective_share, normalised_weights, request_log_weights
+from prefrec_ray.evaluation.estimators.pages import page_log_weights
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.estimators.session_weights import WINDOW, kish, request_weights
+from prefrec_ray.evaluation.estimators.session_weights import WINDOW, kish, page_request_weights
 from prefrec_ray.evaluation.results.names import CONSTANT, LOGGING_POLICY, RANDOM_ITEMS, subject_of
 from prefrec_ray.evaluation.results.scores import Scores, repetition_seed
+from prefrec_ray.ids import first_rows
 from prefrec_ray.policy.actions import served_for
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
@@ -143,12 +145,15 @@ def fit_subject(
     known = (None, None) if acts is None else acts
     training_served = _actions(name, training, request, rng, known[0])[1]
     actions, served = _actions(name, held, request, rng, known[1])
-    kernel = weighed is None or not weighed.enough("weights")
+    kernel = weighed is None or not weighed.enough("sips")
+    pages = first_rows(held.pages.of_row[scored.row])
+    share = 1 / held.pages.sizes[held.pages.of_row[scored.row]]
     if weighed is None or kernel:
-        weight = _by_kernel(name, held, actions, scored, request)
+        weight = _by_kernel(name, held, actions, scored, pages, request)
         ess = float(effective_share(scored.user, weight))
     else:
-        own = request_weights(weighed.log_weight[scored.row], np.searchsorted(scored.row, scored.start))
+        starts = np.searchsorted(scored.row, scored.start)
+        own = page_request_weights(weighed.log_weight[scored.row], starts, pages, "sips")
         weight, ess = np.exp(own), kish(own)
     direct, robust = [], []
     for number in range(settings.networks):
@@ -159,7 +164,7 @@ def fit_subject(
         taken = net.mean_level(held.state[scored.row], held.action[scored.row])
         residual = residuals(scored, taken, value, settings.gamma_session)
         direct.append(user_means(scored, value))
-        robust.append(direct[-1] + corrections(scored, residual, weight))
+        robust.append(direct[-1] + corrections(scored, share * residual, weight))
     return Fitted(
         fqe=np.stack(direct),
         dr=np.stack(robust),
@@ -205,15 +210,18 @@ def _actions(
 
 
 def _by_kernel(
-    name: str, data: Histories, actions: np.ndarray, scored: Steps, request: EvaluationRequest
+    name: str, data: Histories, actions: np.ndarray, scored: Steps, pages: np.ndarray, request: EvaluationRequest
 ) -> np.ndarray:
-    """Return the weights [n] of the steps by the kernel of the evaluation. Their mean is 1 for each user."""
+    """Return the weights [n] of the steps by the kernel of the evaluation. Their mean is 1 for each user.
+
+    The items of a page, which begins at one of the steps `pages` [P], have the product of their ratios.
+    """
     if name == LOGGING_POLICY:
         return np.ones(len(scored.row))
     clone, ncis = request.clone, request.settings.ncis
     logged, cloned = data.action[scored.row], clone.policy.act(data.state[scored.row])
     log_weights = request_log_weights(logged, actions[scored.row], cloned, ncis.sigma * clone.residual_rms, "ratio")
-    return normalised_weights(scored.user, log_weights, ncis.cap)
+    return normalised_weights(scored.user, page_log_weights(log_weights, pages, "sips"), ncis.cap)
 
 
 def residuals(known: Steps, taken: np.ndarray, value: np.ndarray, gamma: float) -> np.ndarray:
@@ -233,11 +241,15 @@ def user_means(known: Steps, value: np.ndarray) -> np.ndarray:
 def corrections(known: Steps, residual: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Return the doubly robust correction of each user's value, float64 [U], from residuals [n] and weights [n].
 
+    On a page, weights are those of the whole page, and residuals are divided by its number of items, as the Q of a page
+    is the mean Q of its items (mdp/pages.py). This is cascade-DR (pages.py) with the reward at the last position: the
+    estimates at the other positions cancel.
+
     With D_t the discount up to impression t, V(s_0) is exactly V'(s_0) + E_pi[sum_t D_t (r + gamma_t V'(s') - Q'(s,
     a))] for any Q' (Jiang and Li 2016; Kakade and Langford 2002). As a mean level, with D constant within a session,
     the sum becomes the mean over sessions of the summed residuals of each session. Impressions come from the logging
     policy. Their weights are the density ratio of the action (`normalised_weights` of the kernel ratio), or of
-    state and action (`request_weights`). The density ratio of the state at the start of a session is taken as
+    state and action (`page_request_weights`). The density ratio of the state at the start of a session is taken as
     1: the correction stays biased if the policy leads users to states that are rare in the log.
     """
     return np.bincount(known.user, weight * residual) / np.bincount(known.start_user)

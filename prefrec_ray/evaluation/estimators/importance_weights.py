@@ -29,7 +29,7 @@ from prefrec_ray.evaluation.estimators.session_weights import (
 from prefrec_ray.evaluation.results.names import RANDOM_ITEMS, Subject
 from prefrec_ray.evaluation.results.records import ENOUGH
 from prefrec_ray.evaluation.results.scores import Scores
-from prefrec_ray.ids import changes, run_lengths
+from prefrec_ray.ids import run_lengths
 from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.tasks import run_tasks
@@ -166,7 +166,7 @@ def weigh(name: str, request: EvaluationRequest, logged: Logged) -> Weighed:
     if policy is not None:
         rest_ms = policy.serving.rest_ms(rest_ms)
     log_weight = log_chances(policy, data, items, rest_ms) - logged.log_b
-    pages = np.unique(first_of_page(data))
+    pages = data.pages.first
     by_page = [page_request_weights(log_weight, data.first, pages, weights) for weights in PAGE_WEIGHTS]
     log_rho = [ends(own, data.first) for own in (request_weights(log_weight, data.first), *by_page)]
     sessions = LoggedSessions(
@@ -189,7 +189,7 @@ def log_chances(policy: Policy | None, data: Histories, items: int, rest_ms: flo
     Items that rest, or precede the shown item on its page, are excluded (`shown_before`). Recent items are those before
     the page.
     """
-    log_pi, page = np.empty(len(data.row)), first_of_page(data)
+    log_pi, page = np.empty(len(data.row)), data.pages.first[data.pages.of_row]
     for part in _parts(len(data.row)):
         out = shown_before(data, part, rest_ms)
         if policy is None:
@@ -210,10 +210,9 @@ def shown_before(data: Histories, part: slice, rest_ms: float) -> ExcludedItems 
 
     The shown item is not excluded. Returns None without rest and pages.
     """
-    every, page = np.arange(len(data.row)), first_of_page(data)
-    if not rest_ms and np.array_equal(page, every):
+    if not rest_ms and len(data.pages.first) == len(data.row):
         return None
-    row, page = every[part], page[part]
+    row, page = np.arange(len(data.row))[part], data.pages.first[data.pages.of_row[part]]
     start = data.starts[data.user[part]] if rest_ms else page
     count = row - start
     state = np.repeat(np.arange(len(count)), count)
@@ -224,11 +223,3 @@ def shown_before(data: Histories, part: slice, rest_ms: float) -> ExcludedItems 
     rests = out & (item != data.row[part][state])
     pairs = np.unique(state[rests] * items + item[rests])
     return ExcludedItems(len(count), pairs // items, pairs % items)
-
-
-def first_of_page(data: Histories) -> np.ndarray:
-    """Return the first impression of the page of each impression, int64 [N]."""
-    row = np.arange(len(data.row))
-    if data.step is None:
-        return row
-    return np.maximum.accumulate(np.where(changes(data.user) | changes(data.step), row, 0))
