@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 # Otherwise every process of the tests compiles again what is not compiled yet.
 unexport PYTHONDONTWRITEBYTECODE
-UNCOMPILED := /(tests|testing|transformers|sympy|nltk|_inductor|_dynamo|hive_metastore)/
+UNCOMPILED := /(tests|transformers|sympy|nltk|_inductor|_dynamo|hive_metastore)/
 
 .PHONY: install quickstart style types quick check test hosts docs package constraints proofs mutants bench loop results label-demo clean
 
