@@ -111,12 +111,14 @@ def users_until_seen(
 
     def seen(users: int) -> bool:
         rng = np.random.default_rng((seed, users))
-        found = 0
-        for _ in range(REPEATS):
+        found, wanted = 0, power * REPEATS
+        for left in reversed(range(REPEATS)):
             rows, treated = rng.integers(0, len(levels), users), rng.random(users) < share
             values = np.where(treated, better[rows], levels[rows]) / MAX_LEVEL
             found += effect_interval(values, treated, np.full(users, share), alpha)[0] > 0
-        return found >= power * REPEATS
+            if found >= wanted or found + left < wanted:
+                break  # the other repeats change nothing
+        return found >= wanted
 
     # The number that a test with one look needs, from which the search starts.
     variance = levels.var() / share + levels.var() / (1 - share)
