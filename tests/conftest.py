@@ -20,39 +20,36 @@ import pytest
 LONGEST = (
     "test_cluster_live.py",
     "test_tune_sweep.py",
+    "test_killed_steps.py",
+    "test_fit.py",
+    "test_pages.py",
     "test_prefrec.py",
     "test_object_store.py",
-    "test_fit.py",
-    "test_label_browser.py",
-    "test_end_to_end.py",
     "test_methods.py",
-    "test_shards.py",
-    "test_validation.py",
-    "test_modelled.py",
-    "test_kuairand_excerpt.py",
-    "test_own_method.py",
-    "test_exported_policies.py",
-    "test_tutorials.py",
-    "test_fitted.py",
-    "test_specification.py",
-    "test_nights.py",
     "test_serve_under_load.py",
-    "test_own_law.py",
-    "test_run.py",
+    "test_sequences.py",
+    "test_end_to_end.py",
+    "test_specification.py",
+    "test_experiment.py",
     "test_serve.py",
-    "test_inspect_counts.py",
-    "test_ray_data.py",
-    "test_checkpoints.py",
-    "test_distribution.py",
-    "test_full_disk_prepare.py",
-    "test_cli_terminated.py",
-    "test_report_page.py",
-    "test_serving_rule.py",
-    "test_full_disk.py",
-    "test_prepare.py",
-    "test_tuner.py",
-    "test_killed_steps.py",
+    "test_shards.py",
+    "test_exported_policies.py",
+    "test_engine.py",
     "test_resident_runs.py",
+    "test_removed_users.py",
+    "test_label_browser.py",
+    "test_rules.py",
+    "test_input_fuzz.py",
+    "test_run.py",
+    "test_kuairand_excerpt.py",
+    "test_modelled.py",
+    "test_validation.py",
+    "test_forget.py",
+    "test_distribution.py",
+    "test_tutorials.py",
+    "test_own_method.py",
+    "test_nights.py",
+    "test_checkpoints.py",
 )
 
 # One thread for matrices, here and in child processes: several threads would wait for each other. On two busy cores the
@@ -62,6 +59,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
 # Imported and collected objects stay. Garbage collection of them took a third of the time of collecting.
 gc.disable()
+
+#: The error of a test that starts Ray without the mark.
+UNMARKED = "a test that starts Ray is marked `ray` (tests/conftest.py)"
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")
@@ -96,7 +96,14 @@ def ray_only_where_marked(request: pytest.FixtureRequest, monkeypatch: pytest.Mo
     """Fail a test without the mark `ray` if it starts Ray, in this process or a child process."""
     if request.node.get_closest_marker("ray") is None:
         monkeypatch.setattr("ray.init", _refuse)
-        monkeypatch.setenv("RAY_ADDRESS", "a test that starts Ray is marked `ray` (tests/conftest.py)")
+        monkeypatch.setattr("prefrec_ray.runtime.start_ray", _refuse_in_one_line)  # would try the address in a process
+        monkeypatch.setenv("RAY_ADDRESS", UNMARKED)
+
+
+def _refuse_in_one_line(*args: object, **kwargs: object) -> NoReturn:
+    from prefrec_ray.errors import UserError
+
+    raise UserError(UNMARKED)
 
 
 def _refuse(*args: object, **kwargs: object) -> NoReturn:
