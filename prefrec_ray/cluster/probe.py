@@ -31,7 +31,7 @@ def gather(uri: str | None) -> dict[str, Any]:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    ends = time.monotonic() + PATIENCE
+    ends, head = time.monotonic() + PATIENCE, ray.get_runtime_context().get_node_id()  # jobs run on the head
     nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
 
     def on_nodes(ids: Iterable[str], function: Callable[..., Any], *arguments: Callable[[str], Any]) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def gather(uri: str | None) -> dict[str, Any]:
         "nodes": [
             {
                 "address": node["NodeManagerAddress"],
-                "head": "node:__internal_head__" in node["Resources"],
+                "head": number == head,
                 "resources": {k: v for k, v in node["Resources"].items() if not k.startswith("node:")},
                 "facts": facts.get(number),
                 "storage": problems.get(number),

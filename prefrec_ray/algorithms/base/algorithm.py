@@ -57,7 +57,7 @@ class OfflineAlgorithm(Algorithm):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "__ray_actor_class__" in vars(cls):  # Ray's wrapper of a method that runs as an actor: a trial of Tune
+        if cls.__module__.startswith("ray."):  # Ray's wrapper of a method that runs as an actor: a trial of Tune
             return
         own = cls.__module__.startswith("prefrec_ray.")
         cls.method_name = cls.__name__ if own else f"{cls.__module__}:{cls.__qualname__}"
@@ -142,7 +142,7 @@ class OfflineAlgorithm(Algorithm):
         """
         self._labels = None
         Checkpointable.restore_from_path(self, path, *args, **kwargs)
-        on_each_learner(self.learner_group, lambda learner: learner.reset_rates())
+        on_each_learner(self.learner_group, lambda learner: learner.reset_learning_rates())
 
     def cleanup(self) -> None:
         """Stop RLlib's parts, and remove the log folder that Tune makes in the home folder. It is empty."""

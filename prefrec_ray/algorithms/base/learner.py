@@ -109,16 +109,11 @@ class OfflineLearner(TorchLearner):
                 lr_or_lr_schedule=lr,
             )
 
-    def reset_rates(self) -> None:
-        """Set all numbers of the optimizers by the config.
-
-        A checkpoint restores the learning rates of its run. Ray 2.55 restores all numbers as tensors, which Adam
-        refuses.
-        """
+    def reset_learning_rates(self) -> None:
+        """Set the learning rates of the config, because a checkpoint restores the rates of its run."""
         for name, (_, lr) in self._networks(self.config).items():
-            optimizer = self.get_optimizer(DEFAULT_MODULE_ID, name)
-            for group in optimizer.param_groups:
-                group.update({**optimizer.defaults, "lr": lr})
+            for group in self.get_optimizer(DEFAULT_MODULE_ID, name).param_groups:
+                group["lr"] = lr
 
     def _networks(self, config: AlgorithmConfig) -> dict[str, tuple[nn.Module, float]]:
         networks = self.networks_to_train(config)

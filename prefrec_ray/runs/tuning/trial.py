@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from ray import tune
@@ -14,7 +15,7 @@ from ray.tune.result import SHOULD_CHECKPOINT
 
 from prefrec_ray import storage
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
-from prefrec_ray.errors import UserError, error_line
+from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.selection.validation import ValidationScorer
 from prefrec_ray.runs.checkpoints import checkpoints, first_whole
 from prefrec_ray.runs.train import build_config, run_iteration
@@ -140,6 +141,7 @@ class SweepProgress(Callback):
     calls: ClassVar[tuple[Report, Callable[[str], None]]] = (silent, lambda line: None)
 
     def __init__(self, metric: str | None, total: int) -> None:
+        super().__init__()
         self._metric, self._total = metric, total
 
     def on_trial_result(
@@ -157,8 +159,8 @@ class SweepProgress(Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Print a line for a trial that failed, and continues from its last checkpoint."""
-        error = error_line(trial.get_pickled_error() or trial.get_error()).partition(". ")[0]
-        self.calls[1](f"{trial}: failure {trial.num_failures} of at most {trial.max_failures}: {error}")
+        reason = Path(trial.error_file).read_text("utf-8").strip().splitlines()[-1].partition(". ")[0]
+        self.calls[1](f"{trial}: failure {trial.num_failures} of at most {trial.max_failures}: {reason}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Print a line for a trial that ended."""
