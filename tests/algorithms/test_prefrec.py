@@ -187,16 +187,16 @@ def test_another_seed_gives_other_weights(tiny_dataset: str, build: Callable[...
     ("recipe", "many"),
     [("paper", 3), *(pytest.param(recipe, n, marks=pytest.mark.slow) for recipe, n in product(RECIPES, (2, 5, 8, 11)))],
 )
-def test_many_learners_equal_one(tiny_dataset: str, build: Callable[..., PrefRec], recipe: str, many: int) -> None:
+def test_many_learners_equal_one(tiny_dataset: str, recipe: str, many: int) -> None:
     results = []
     for learners in (1, many):
-        algorithm = build(
+        algorithm = config(
             tiny_dataset,
             **{**SMALL, "train_batch_size_per_learner": 6 * many // learners},
             recipe=recipe,
             num_learners=learners if learners > 1 else 0,
             num_cpus_per_learner=1 / many,
-        )
+        ).build_algo()
         rows = [algorithm.train() for _ in range(3)]
         results.append((weights(algorithm), rows[-1]["losses"]))
         algorithm.stop()

@@ -60,7 +60,7 @@ def test_a_relative_folder_counts_from_where_the_run_was_started(
     monkeypatch.setenv("TUNE_ORIG_WORKING_DIR", str(started))
     config = PrefRecConfig().update_from_dict({"input_": "dataset", "task": "depth"})
     config.validate()
-    assert os.path.realpath(str(config.input_)) == os.path.realpath(tiny_dataset)
+    assert os.path.realpath(config.dataset.uri) == os.path.realpath(tiny_dataset)
 
 
 def test_what_needs_no_ray() -> None:
