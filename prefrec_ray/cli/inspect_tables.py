@@ -18,6 +18,7 @@ from prefrec_ray.reports.html import share
 if TYPE_CHECKING:
     from prefrec_ray.dataset import PreparedDataset
     from prefrec_ray.inspection.counts import Counts
+    from prefrec_ray.inspection.examination import Curve
     from prefrec_ray.inspection.log import LogReport
     from prefrec_ray.inspection.teachers import Diagnosis
     from prefrec_ray.mdp.rest import Repeats
@@ -37,7 +38,8 @@ def log_tables(report: LogReport) -> Iterator[RenderableType]:
     counts = report.counts
     yield Text(report.title, style="bold")
     items = _about(counts.items)
-    yield Text(f"{counts.rows:,} impressions of {counts.users:,} users with {items} items, {_span(counts)}")
+    pages = f" on {counts.steps:,} pages" if counts.steps < counts.rows else ""
+    yield Text(f"{counts.rows:,} impressions{pages} of {counts.users:,} users with {items} items, {_span(counts)}")
     source = report.roles.source if report.roles else {"user": "user_id", "item": "item_id"}
     yield from (Text(line) for line in described(source))
     if report.other_files:
@@ -67,7 +69,7 @@ def log_tables(report: LogReport) -> Iterator[RenderableType]:
 
     sessions = _table("sessions end after", "sessions", "mean depth", "sessions per user", "users with one")
     for timeout, number, single in zip(counts.timeouts, counts.sessions, counts.single, strict=True):
-        row = [f"{number:,}", f"{counts.rows / number:.1f}", f"{number / counts.users:.1f}", f"{single:,}"]
+        row = [f"{number:,}", f"{counts.steps / number:.1f}", f"{number / counts.users:.1f}", f"{single:,}"]
         sessions.add_row(_timeout(timeout), *row, style="bold" if timeout == counts.level_timeout else "")
     yield ""
     yield sessions
@@ -76,10 +78,13 @@ def log_tables(report: LogReport) -> Iterator[RenderableType]:
     shares = {"depth": counts.depth_levels, "frequency": counts.frequency_levels}
     yield _levels({name: level / max(1, level.sum()) for name, level in shares.items()}, _timeout(counts.level_timeout))
 
-    segments = _table("segments of", *(f"{length} impressions" for length in LENGTHS))
+    segments = _table("segments of", *(f"{length} {'pages' if pages else 'impressions'}" for length in LENGTHS))
     segments.add_row("users with two", *(f"{n:,} ({share(n / counts.users)})" for n in counts.long_users))
     yield ""
     yield segments
+    if counts.curve is not None:
+        yield ""
+        yield _curve(counts.curve)
 
 
 def described(source: Mapping[str, Any]) -> Iterator[str]:
@@ -150,6 +155,16 @@ def _levels(shares: dict[str, np.ndarray], sessions: str) -> Table:
     table = _table(f"levels ({sessions})", *map(str, range(len(next(iter(shares.values()))))), "mean")
     for name, of_level in shares.items():
         table.add_row(name, *map(share, of_level), f"{of_level @ np.arange(len(of_level)):.2f}")
+    return table
+
+
+def _curve(curve: Curve) -> Table:
+    """Return the examination of positions, relative to the first, with standard errors."""
+    table = _table("position", "impressions", "with feedback", "examined", "±")
+    columns = (curve.position, curve.rows, curve.clicks / curve.rows, curve.examined, curve.error)
+    for position, rows, clicked, examined, error in zip(*columns, strict=True):
+        row = (f"{rows:,}", share(clicked), f"{examined:.2f}", "–" if np.isnan(error) else f"{error:.2f}")
+        table.add_row(str(position), *row)
     return table
 
 

@@ -33,6 +33,7 @@ _KINDS = {
     "transitions": "transitions of data sets",
     "preferences": "preferences of data sets",
     "people": "labels of annotators in data sets",
+    "unexamined": "unexamined rows of data sets",
     "dropped": "dropped rows of data sets",
 }
 #: Columns that show the rows of users; all columns of other files.

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from prefrec_ray.dataset.prepare.rows import equal_rows
+from prefrec_ray.dataset.prepare.rows import equal_rows, in_pages, split_examined
 from prefrec_ray.engagement import (
     MAX_LEVEL,
     SessionTable,
@@ -24,18 +24,21 @@ from prefrec_ray.engagement import (
 )
 from prefrec_ray.errors import unwrapped_errors
 from prefrec_ray.ids import changes, codes, first_rows, hash_ids, run_lengths
+from prefrec_ray.inspection.examination import ITEMS, POSITIONS, Curve, fit_curve
 from prefrec_ray.logs.contract import Part, Reason, merge_reasons
 from prefrec_ray.logs.log import Log
+from prefrec_ray.mdp.pages import Pages
 
 TIMEOUTS_MINUTES = (10.0, 30.0, 60.0, 120.0, 1440.0)
-#: Lengths of segments, in impressions. Two of a user's must fit: the user needs more than twice as many impressions.
+#: Lengths of segments, in steps. Two of a user's must fit: the user needs more than twice this number of steps.
 LENGTHS = (100, 50, 20, 10, 5)
 SKETCH = 4096  # number of the smallest item hashes that are stored; the number of items has an error of 1.6 %
 _MINUTE_MS, _DAY_MS = 60_000, 86_400_000
 _SUMS = (
-    *("rows", "users", "repeats", "shared", "timed", "sessions", "single"),
+    *("rows", "steps", "users", "repeats", "shared", "timed", "sessions", "single"),
     *("depth_levels", "frequency_levels", "long_users"),
 )
+_CELLS = ("item", "position", "shown", "clicked")  # of the examination curve
 _ITEM_KEY, _BUCKET_KEY = 1, 2
 _ROWS_OF_BUCKET = 1 << 20
 _MIN_BUCKETS, _FEW_ROWS = 4, 1 << 17  # more rows than this take several buckets, to keep several cores busy
@@ -46,6 +49,7 @@ class Counts:
     """Sums over a log. `timeouts` are the minutes that end the sessions; None stands for the log's own sessions."""
 
     rows: int
+    steps: int  # pages; impressions of a log without pages
     users: int
     items: int  # exact below 4,096, else an estimate
     first: int  # ms, UTC
@@ -59,7 +63,8 @@ class Counts:
     level_timeout: float | None  # the timeout of the levels
     depth_levels: np.ndarray  # int64 [6], sessions at each level (Eq. 11)
     frequency_levels: np.ndarray  # int64 [6], sessions with a frequency level
-    long_users: np.ndarray  # int64 [L], users with more than 2 * LENGTHS impressions
+    long_users: np.ndarray  # int64 [L], users with more than 2 * LENGTHS steps
+    curve: Curve | None = None  # for logs with positions and feedback, without `examined`
 
 
 def shared_rows(counts: Counts) -> str | None:
@@ -109,7 +114,8 @@ def count(log: Log, timeout_minutes: float = 30.0) -> Counts | None:
     timeouts = (*sorted({*TIMEOUTS_MINUTES, timeout_minutes}), *((None,) if log.given_sessions else ()))
     level_timeout = None if log.given_sessions else timeout_minutes
     buckets = max(_MIN_BUCKETS if log.rows > _FEW_ROWS else 1, log.rows // _ROWS_OF_BUCKET)
-    summarise = partial(summarise_bucket, timeouts=timeouts, level_timeout=level_timeout)
+    feedback = () if log.has_examined else log.feedback
+    summarise = partial(summarise_bucket, timeouts=timeouts, level_timeout=level_timeout, feedback=feedback)
     with unwrapped_errors():
         if buckets == 1:  # processes for a shuffle take longer to start
             tables = [table for table in ray.get(log.interactions.to_arrow_refs()) if table.num_rows]
@@ -124,8 +130,11 @@ def count(log: Log, timeout_minutes: float = 30.0) -> Counts | None:
         return None
     sums = {name: np.sum([np.asarray(part[name]) for part in parts], axis=0) for name in _SUMS}
     plain: dict[str, Any] = {name: total if total.ndim else int(total) for name, total in sums.items()}
+    item, *cells = (np.concatenate([np.asarray(part[name], np.int64) for part in parts]) for name in _CELLS)
+    sampled = np.isin(item, np.unique(item)[:ITEMS])
     return Counts(
         **plain,
+        curve=fit_curve(item[sampled], *(cell[sampled] for cell in cells)),
         items=distinct_items(np.concatenate([np.asarray(part["items"], dtype=np.int64) for part in parts])),
         first=min(int(part["first"]) for part in parts),
         last=max(int(part["last"]) for part in parts),
@@ -139,32 +148,59 @@ def _with_bucket(table: pa.Table, buckets: int) -> pa.Table:
     return table.append_column("bucket", pa.array(bucket.astype(np.int64)))
 
 
-def summarise_bucket(rows: pa.Table, timeouts: tuple[float | None, ...], level_timeout: float | None) -> pa.Table:
-    """Return one row about all rows of some users: the fields of `Counts`; `items` are the smallest hashes."""
+def summarise_bucket(
+    rows: pa.Table,
+    timeouts: tuple[float | None, ...],
+    level_timeout: float | None,
+    feedback: tuple[str, ...] = (),
+) -> pa.Table:
+    """Return one row about all rows of some users: the fields of `Counts`; `items` are the smallest hashes.
+
+    `feedback`: columns that show that an item was examined, for the examination curve.
+    """
     rows = rows.sort_by([(name, "ascending") for name in ("user_id", "timestamp", "order")])
-    user, time = codes(rows["user_id"]), rows["timestamp"].to_numpy()
-    session_id = codes(rows["session_id"]) if "session_id" in rows.column_names else None
-    tables = {t: session_table(user, time, session_numbers(user, time, *_rule(t, session_id))) for t in timeouts}
+    repeats = int(equal_rows(rows).sum())
+    rows, _ = split_examined(in_pages(rows, np.ones(len(rows), bool)))
+    pages = Pages.from_table(rows)
+    starts, at = pages.of_user, pages.first
+    time = rows["timestamp"].to_numpy()
+    user, of_page = codes(rows["user_id"])[at], time[at]
+    session_id = codes(rows["session_id"])[at] if "session_id" in rows.column_names else None
+    tables = {t: session_table(user, of_page, session_numbers(user, of_page, *_rule(t, session_id))) for t in timeouts}
     levels = tables[level_timeout]
-    same = ~(changes(user) | changes(time)) & ("page" not in rows.column_names)
-    starts = first_rows(user)
-    requests = run_lengths(starts, len(user))
+    same = ~(changes(user) | changes(of_page)) & ("page" not in rows.column_names)
+    steps = run_lengths(starts, len(at))
     summary = {
-        "rows": len(user),
+        "rows": len(rows),
+        "steps": len(at),
         "users": len(starts),
         "items": np.sort(hash_ids(pc.unique(rows["item_id"]), _ITEM_KEY))[:SKETCH].view(np.int64),
-        "first": int(time.min()),
-        "last": int(time.max()),
-        "repeats": int(equal_rows(rows).sum()),
+        "first": int(time.min(initial=np.iinfo(np.int64).max)),
+        "last": int(time.max(initial=0)),
+        "repeats": repeats,
         "shared": int((same | np.append(same[1:], False)).sum()),
         "timed": int((time % _DAY_MS != 0).sum()),
         "sessions": [len(table) for table in tables.values()],
         "single": [_single(table) for table in tables.values()],
         "depth_levels": _histogram(depth_levels(levels.user, levels.depth)),
         "frequency_levels": _histogram(frequency_levels(levels.user, levels.revisit_ms)),
-        "long_users": [int((requests > 2 * length).sum()) for length in LENGTHS],
+        "long_users": [int((steps > 2 * length).sum()) for length in LENGTHS],
+        **_cells(rows, feedback),
     }
     return pa.table({name: [value] for name, value in summary.items()})
+
+
+def _cells(rows: pa.Table, feedback: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Return the rows of sampled items at each position, and the rows with feedback, as int64 [C] by `_CELLS`."""
+    if "position" not in rows.column_names or not feedback:
+        return dict.fromkeys(_CELLS, np.zeros(0, np.int64))
+    item = (hash_ids(rows["item_id"], _ITEM_KEY) >> np.uint64(1)).astype(np.int64)
+    sampled = np.isin(item, np.unique(item)[:ITEMS])
+    clicked = np.any([rows[name].to_numpy() > 0 for name in feedback], axis=0)
+    table = pa.table({"item": item, "position": rows["position"], "clicked": clicked.astype(np.int64)})
+    table = table.filter(pc.and_(pa.array(sampled), pc.less(table["position"], POSITIONS)))
+    cells = table.group_by(["item", "position"]).aggregate([("clicked", "count"), ("clicked", "sum")])
+    return dict(zip(_CELLS, (column.to_numpy() for column in cells.columns), strict=True))
 
 
 def _rule(timeout: float | None, session_id: np.ndarray | None) -> tuple[int, np.ndarray | None]:

@@ -81,7 +81,7 @@ def flow(value: Any) -> str:
 
 def preference_lines(counts: Counts, length: int, train_fraction: float) -> Iterator[str]:
     """Yield the numbers of pairs of `prepare.preferences`."""
-    pairs = rounded(_COMPARED * train_fraction * counts.rows / (2 * length))
+    pairs = rounded(_COMPARED * train_fraction * counts.steps / (2 * length))
     if pairs < _PAIRS:
         pairs = max(100, pairs)
         yield f"pairs: {pairs}  # an impression is in about {_COMPARED} segments"
@@ -113,7 +113,7 @@ def train_lines(counts: Counts, train_fraction: float) -> Iterator[str]:
 
 def evaluate_lines(counts: Counts, test_fraction: float) -> Iterator[str]:
     """Yield the section `evaluate`."""
-    users, mean = max(2, round(test_fraction * counts.users)), counts.rows / counts.users
+    users, mean = max(2, round(test_fraction * counts.users)), counts.steps / counts.users
     yield "evaluate:"
     yield "  model:"
     of = f"from about {users:,} test users" if users > _USERS else "all test users, about"

@@ -67,10 +67,10 @@ class Log:
     """Interactions, users and items. Interactions stay in Ray Data; the tables of users and items are in memory."""
 
     # user_id, item_id (int64 or string), timestamp (int64, ms UTC), order (int64: position in the log, breaks ties of
-    # time)[, session_id (int64 or string)][, page (int64 or string)][, position (int32, null if unknown)][, dwell_ms
-    # (float64, NaN if unknown)][, reward (float32)][, propensity (float32, null if unknown)][, row_hash (int64, equal
-    # for rows that are equal in every column of the file; only the first of such rows is kept)], and one float32 column
-    # per feedback
+    # time)[, session_id (int64 or string)][, page (int64 or string)][, position (int32, null if unknown)][, examined
+    # (bool)][, dwell_ms (float64, NaN if unknown)][, reward (float32)][, propensity (float32, null if unknown)][,
+    # row_hash (int64, equal for rows that are equal in every column of the file; only the first of such rows is kept)],
+    # and one float32 column per feedback
     interactions: ray.data.Dataset
     rows: int  # number of interactions; for CSV files an estimate from their size
     feedback: tuple[str, ...]  # names of the feedback columns, in the order of the state
@@ -92,6 +92,7 @@ class Log:
     by_position: tuple[bool, ...] = (True,)
     given_sessions: bool = False  # session_id defines sessions, not the session timeout
     has_pages: bool = False  # rows of one user with equal `page`, one after another, were shown at once
+    has_examined: bool = False  # rows that are not `examined` are no impressions
     has_reward: bool = False  # the log has a reward column, which is not part of the state
     has_propensity: bool = False  # the log has the logging policy's propensity of the item
     world: dict[str, Any] | None = None  # the simulator's settings, for roll-outs
@@ -128,6 +129,8 @@ def to_canonical(table: pa.Table, place: Place, source: ColumnsSource, id_types:
         columns["page"] = columns["timestamp"] if source.page == PAGE_BY_TIME else ids(source.page)
     if source.position:
         columns["position"] = _position(table[source.position], place, source.position)
+    if source.examined:
+        columns["examined"] = _examined(table[source.examined], place, source.examined)
     if source.dwell:
         columns["dwell_ms"] = _dwell(table[source.dwell], source.dwell_unit, place, source.dwell)
     for name, feedback in source.feedback.items():
@@ -158,6 +161,12 @@ def _position(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:
     values = to_integers(column, place, name)
     check_range(values, 0, _MAX_POSITION, place, name, "a position on the page of at least 0")
     return values.astype(np.int32)
+
+
+def _examined(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:
+    values = finite(to_numbers(column, place, name), place, name)
+    refuse((values != 0) & (values != 1), place, name, lambda row: f"found {shown(float(values[row]))}", "0 or 1")
+    return values == 1
 
 
 def _dwell(column: pa.ChunkedArray, unit: str, place: Place, name: str) -> np.ndarray:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: Names of the canonical columns (logs/log.py) and of the columns that `prepare` adds; feedback may not use them.
 RESERVED = (
     *("user_id", "item_id", "timestamp", "order", "session_id", "dwell_ms", "reward", "row_hash", "propensity"),
-    *("page", "position", "session", "split", "step"),
+    *("page", "position", "examined", "session", "split", "step"),
 )
 #: Names of columns; a single name is a list of one.
 Columns = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
@@ -156,6 +156,7 @@ class ColumnsSource(LogSource):
     session: str | None = None
     page: str | None = None
     position: str | None = None
+    examined: str | None = None
     dwell: str | None = None
     dwell_unit: Literal["s", "ms"] = "ms"
     feedback: dict[str, FeedbackColumn] = Field(default_factory=dict)
@@ -175,7 +176,8 @@ class ColumnsSource(LogSource):
     def columns(self) -> list[str]:
         """Return all columns to read, each once."""
         feedback = (column.column for column in self.feedback.values())
-        names = (*self.id_columns, self.time, self.position, self.dwell, *feedback, self.reward, self.propensity)
+        others = (self.time, self.position, self.examined, self.dwell, *feedback, self.reward, self.propensity)
+        names = (*self.id_columns, *others)
         return list(dict.fromkeys(name for name in names if name is not None))
 
     @field_validator("feedback", mode="before")

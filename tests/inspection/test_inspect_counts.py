@@ -1,5 +1,7 @@
 """Counts against plain pandas: sessions, levels, segments, duplicates, order."""
 
+import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from inspect_logs import lastfm, write
 from plain_prepare import sessions_of
+from rich.console import Console
 
+from prefrec_ray.cli.inspect_tables import log_tables
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.errors import UserError
 from prefrec_ray.inspection import counts as counts_module
@@ -135,3 +139,27 @@ def test_ids_with_leading_zeros_are_other_users(ray_session: None, tmp_path: Pat
     (tmp_path / "a.csv").write_text("user,item,ts\n007,1,1700000000\n7,1,1700000001\n007,a,1700000002\n")
     report = inspect_log([str(tmp_path / "a.csv")])
     assert (report.counts.users, report.counts.items) == (2, 2)
+
+
+def test_pages_are_counted_and_positions_have_a_curve(ray_session: None, tmp_path: Path) -> None:
+    rng, pages = np.random.default_rng(0), 600
+    shown = np.array([rng.choice(8, 3, replace=False) for _ in range(pages)]).ravel()
+    columns = {"user": np.repeat(np.arange(pages) % 30, 3), "item": shown, "view": np.repeat(np.arange(pages), 3)}
+    log = pd.DataFrame({**columns, "rank": np.tile(np.arange(3), pages), "time": 1_700_000_000})
+    log["time"] += 60 * log.view
+    log["like"] = (rng.random(len(log)) < np.array([0.8, 0.4, 0.2])[log["rank"]] * (0.2 + 0.1 * log["item"])).astype(
+        int
+    )
+    source = {"kind": "files", "path": str(write(log, tmp_path / "a.csv")), "time_unit": "s", "feedback": ["like"]}
+    source |= {name: name for name in ("user", "item", "time")} | {"page": "view", "position": "rank"}
+    report = inspect_settings(parse(PrepareSettings, {"source": source}, "test"))
+    counts, curve = report.counts, report.counts.curve
+    assert (counts.rows, counts.steps, counts.shared) == (1800, 600, 0)
+    assert curve is not None
+    assert curve.rows.tolist() == 3 * [600]
+    assert curve.clicks.tolist() == log.groupby("rank").like.sum().tolist()
+    assert (np.abs(curve.examined - [1, 0.5, 0.25]) < 4 * curve.error + 1e-9).all()
+    out = io.StringIO()
+    Console(file=out, width=120).print(*log_tables(report), sep="\n")
+    assert "1,800 impressions on 600 pages of 30 users" in out.getvalue()
+    assert re.search(rf"2 +600 .* {curve.examined[2]:.2f} +{curve.error[2]:.2f}", out.getvalue())

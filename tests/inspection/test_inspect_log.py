@@ -138,6 +138,7 @@ COUNTS = SimpleNamespace(
     sessions=np.array([9000]),
     timed=1,
     rows=90_900,
+    steps=90_900,
     users=900,
     long_users=np.array([150, 300, 500, 600, 700]),
 )
@@ -186,7 +187,7 @@ def test_the_length_of_segments_is_one_that_enough_users_can_give() -> None:
     ],
 )
 def test_sizes_fit_the_log(rows: int, users: int, pairs: int | None, config: dict, model: tuple[int, int]) -> None:
-    counts = SimpleNamespace(**{**vars(COUNTS), "rows": rows, "users": users})
+    counts = SimpleNamespace(**{**vars(COUNTS), "rows": rows, "steps": rows, "users": users})
     sections = yaml.safe_load(proposal(["kind: completejourney"], counts))
     assert sections["prepare"].get("preferences", {}).get("pairs") == pairs
     assert sections["train"] == {"task": "frequency", "config": config}

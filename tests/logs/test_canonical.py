@@ -151,13 +151,15 @@ def test_pages_are_a_column_or_equal_times(page: str, expected: list[object]) ->
         ("rank", -1, "column 'rank', row 11: found -1; expected a position on the page of at least 0"),
         ("rank", 2**31, "column 'rank', row 11: found 2147483648; expected a position on the page of at least 0"),
         ("rank", None, "column 'rank', row 11: no number; expected one in every row"),
+        ("seen", 2, "column 'seen', row 11: found 2.0; expected 0 or 1"),
+        ("seen", None, "column 'seen', row 11: found NaN or nothing; expected a finite number"),
     ],
 )
 def test_bad_pages_and_positions(name: str, value: int | None, expected: str) -> None:
-    cells = {"u": 1, "i": 7, "t": 1, "view": 5, "rank": 0} | {name: value}
+    cells = {"u": 1, "i": 7, "t": 1, "view": 5, "rank": 0, "seen": 1} | {name: value}
     table = pa.table({key: pa.array([cell], pa.int64()) for key, cell in cells.items()})
     with pytest.raises(UserError, match=expected):
-        converter(time_unit="s", page="view", position="rank")(table, PLACE)
+        converter(time_unit="s", page="view", position="rank", examined="seen")(table, PLACE)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,9 @@ from prefrec_ray.logs.contract import BadRows, Part, Place, SideFiles, place_of
 from prefrec_ray.logs.log import Log
 from prefrec_ray.mdp.items import ItemTable
 
-DUPLICATES, IN_TWO_SOURCES, UNKNOWN_ITEMS = REASONS = ("duplicates", "in_two_sources", "unknown_items")
+DUPLICATES, IN_TWO_SOURCES, UNKNOWN_ITEMS, UNEXAMINED = REASONS = (
+    *("duplicates", "in_two_sources", "unknown_items", "unexamined"),
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class RowRules:
         )
 
     def __call__(self, rows: pa.Table, bucket: int) -> tuple[pa.Table, dict[str, int]]:
-        """Return the impressions of a bucket, page by page, and the number of dropped rows by reason.
+        """Return the rows of a bucket, page by page, and the number of dropped rows by reason.
 
         They have the column `step` (int64, the number of the page in the user's history) instead of `row_hash`.
         """
@@ -123,8 +125,7 @@ def in_pages(rows: pa.Table, by_position: np.ndarray) -> pa.Table:
     """
     user = codes(rows["user_id"])
     if "page" not in rows.column_names:
-        step = np.arange(len(rows))
-        return rows.append_column("step", pa.array(step - step[first_rows(user)][user]))
+        return rows.append_column("step", pa.array(_steps(user, np.ones(len(rows), bool))))
     page, time = codes(rows["page"]), rows["timestamp"].to_numpy()
     moment = np.cumsum(changes(user) | changes(time))
     _, first, of_row = np.unique(moment * (page.max(initial=0) + 1) + page, return_index=True, return_inverse=True)
@@ -138,7 +139,27 @@ def in_pages(rows: pa.Table, by_position: np.ndarray) -> pa.Table:
         order = order[np.lexsort((position, number))]
     rows = rows.take(pa.array(order))
     rows = rows.set_column(rows.column_names.index("timestamp"), "timestamp", pa.array(time))
-    return rows.append_column("step", pa.array(number - number[first_rows(user)][user]))
+    return rows.append_column("step", pa.array(_steps(user, begins)))
+
+
+def split_examined(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Return the examined rows of `in_pages`, with steps that count only their pages, and the other rows.
+
+    All rows are examined without a column `examined`. An item that a user did not see has no feedback to learn from.
+    """
+    if "examined" not in rows.column_names:
+        return rows, rows.slice(0, 0)
+    examined = rows["examined"].to_numpy()
+    rows, others = (rows.drop_columns(["examined"]).filter(pa.array(mask)) for mask in (examined, ~examined))
+    user, place = codes(rows["user_id"]), rows.column_names.index("step")
+    step = _steps(user, changes(user) | changes(rows["step"].to_numpy()))
+    return rows.set_column(place, "step", pa.array(step)), others
+
+
+def _steps(user: np.ndarray, begins: np.ndarray) -> np.ndarray:
+    """Return the number of each row's page in the history of its user; pages begin at the rows `begins` (bool [N])."""
+    number = np.cumsum(begins) - 1
+    return number - number[first_rows(user)][user]
 
 
 def equal_rows(rows: pa.Table) -> np.ndarray:

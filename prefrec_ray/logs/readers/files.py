@@ -76,6 +76,7 @@ def log_of(
         unique_rows=(source.duplicates == "refuse",),
         given_sessions=source.session is not None,
         has_pages=source.page is not None,
+        has_examined=source.examined is not None,
         has_reward=source.reward is not None,
         has_propensity=source.propensity is not None,
     )
@@ -106,7 +107,7 @@ def types_of_ids(source: ColumnsSource, found: Iterable[Found]) -> dict[str, pa.
     """
     kinds: dict[str, dict[pa.DataType, str]] = {name: {} for name in source.id_columns}
     with_type: set[str] = set()  # not written as text
-    optional = (source.position, source.dwell, source.reward, source.propensity)
+    optional = (source.position, source.examined, source.dwell, source.reward, source.propensity)
     numbers = [column.column for column in source.feedback.values()] + [name for name in optional if name is not None]
     for file, schema, written in found:
         _check_each_once(file, source.columns, schema.names)

@@ -91,6 +91,7 @@ def open_log(source: JoinedSource, seed: int = 0, side: Side | None = None) -> L
         by_position=tuple(by for log in logs for by in log.by_position),
         given_sessions=logs[0].given_sessions,
         has_pages=all(log.has_pages for log in logs),
+        has_examined=any(log.has_examined for log in logs),
         has_reward=logs[0].has_reward,
         has_propensity=any(log.has_propensity for log in logs),
     )
@@ -122,6 +123,7 @@ def _schema(logs: Sequence[Log], feedback: Sequence[str]) -> pa.Schema:
     columns |= {"session_id": pa.string()} if first.given_sessions else {}
     if all(log.has_pages for log in logs):
         columns |= {"page": pa.string(), "position": pa.int32()}
+    columns |= {"examined": pa.bool_()} if any(log.has_examined for log in logs) else {}
     columns |= {"reward": pa.float32()} if first.has_reward else {}
     columns |= {"propensity": pa.float32()} if any(log.has_propensity for log in logs) else {}
     return pa.schema([*columns.items(), *((name, pa.float32()) for name in feedback)])
@@ -129,7 +131,7 @@ def _schema(logs: Sequence[Log], feedback: Sequence[str]) -> pa.Schema:
 
 def _aligned(rows: pa.Table, schema: pa.Schema, feedback: Sequence[str], number: int, first_file: int) -> pa.Table:
     """Return rows of one source with all columns of the joined log."""
-    missing = {"dwell_ms": np.nan, **dict.fromkeys(("position", "propensity", "row_hash"))}
+    missing = {"dwell_ms": np.nan, "examined": True, **dict.fromkeys(("position", "propensity", "row_hash"))}
     missing |= dict.fromkeys(feedback, 0.0)
     columns = []
     for field in schema:

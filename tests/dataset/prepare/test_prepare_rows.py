@@ -67,6 +67,7 @@ def test_what_is_dropped_is_counted(ray_session: None, tmp_path: Path) -> None:
         "duplicates": 60 - len(unique),
         "in_two_sources": 0,
         "unknown_items": int((unique.item_id == 1).sum()),
+        "unexamined": 0,
     }
     assert min(dropped["duplicates"], dropped["unknown_items"]) > 0
     assert rows["item_id"].to_pylist() == unique[unique.item_id != 1].item_id.tolist()
@@ -75,7 +76,7 @@ def test_what_is_dropped_is_counted(ray_session: None, tmp_path: Path) -> None:
     whole, dropped = RowRules(side)(table.drop_columns(["row_hash"]), 0)
     assert whole.drop_columns(["step"]) == table.drop_columns(["row_hash"])
     assert whole["step"].to_pylist() == frame.groupby("user_id").cumcount().tolist()
-    assert dropped == {"duplicates": 0, "in_two_sources": 0, "unknown_items": 0}
+    assert set(dropped.values()) == {0}
 
 
 @pytest.mark.parametrize(("ids", "known"), [([1, 2], ["1", "2"]), ([1, 2], ["a", "b"]), (["1", "2"], [1, 2])])
