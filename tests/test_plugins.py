@@ -161,7 +161,7 @@ def test_the_template_is_found_by_its_entry_points_and_passes_its_tests(tmp_path
     write_metadata(tmp_path, "prefrec-genres", declared(TEMPLATE / "pyproject.toml"))
     path = os.pathsep.join([str(tmp_path), str(TEMPLATE), str(ROOT)])
     environment = {**os.environ, "PYTHONPATH": path}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(TEMPLATE)]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(TEMPLATE)]
     done = subprocess.run([*command, "tests"], cwd=TEMPLATE, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     assert "4 passed" in done.stdout
