@@ -16,6 +16,7 @@ from prefrec_ray.cli.config import open_section
 from prefrec_ray.cli.main import app, run
 from prefrec_ray.errors import UserError
 from prefrec_ray.runtime import end_on_sigterm, start
+from prefrec_ray.runtime.start import start_ray
 
 COMMANDS = [
     *(
@@ -164,6 +165,7 @@ def test_ray_that_does_not_start_is_one_line(
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr("ray.init", too_late)
     monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("prefrec_ray.runtime.start_ray", start_ray)  # instead of the refusal of conftest.py
     assert run(["quickstart", "--output", str(tmp_path / "quickstart")]) == 2
     err = capsys.readouterr().err
     assert "Ray did not start within 30 s: this machine is busy" in err
