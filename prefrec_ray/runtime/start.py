@@ -125,7 +125,10 @@ def check_fits(required: Mapping[str, float], who: str, keys: str) -> None:
             lack = f"{who} asks for {amount:g} {kind}, the cluster has {there.get(kind, 0.0):g}"
             if os.environ.get("RAY_ADDRESS") in (None, "", "local"):
                 raise UserError(f"{lack}; expected less ({keys}) or a larger cluster")
-            print(f"prefrec: {lack}: waiting for its autoscaler to add nodes", file=sys.stderr)
+            print(
+                f"prefrec: {lack}; waiting for its autoscaler. If it has none, stop this and ask for less ({keys})",
+                file=sys.stderr,
+            )
 
 
 def join(address: str) -> None:
