@@ -121,12 +121,11 @@ class Histories:
         The bound is the time from the page to the end of the log. If most users would then be away for longer
         than ever before, histories do not end with the log, and the bound is 0.
         """
-        last = ~self.followed
-        bound = (self.timestamp.max() - self.timestamp[last]).astype(np.float64)
+        bound = (self.timestamp.max() - self.timestamp).astype(np.float64)
+        of_users = bound[self.starts + self.lengths - 1]
         longest = np.maximum.reduceat(np.where(self.followed, self.wait_ms, 0.0), self.starts)
-        away = self.wait_ms.copy()
-        away[last] = bound if (bound <= longest).mean() > 0.5 else 0.0
-        return away
+        end_with_the_log = (of_users <= longest).mean() > 0.5
+        return np.where(self.followed, self.wait_ms, bound if end_with_the_log else 0.0)
 
 
 def too_short(dataset: PreparedDataset, splits: Sequence[str]) -> str | None:

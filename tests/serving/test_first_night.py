@@ -33,7 +33,7 @@ def write_loop(folder: Path) -> Path:
             "source": {"kind": "events", "path": str(folder / "log"), "items": table},
             "train_fraction": 0.6,
             "validation_fraction": 0.2,
-            "preferences": {"pairs": 64, "validation_pairs": 32, "length": 10, "min_requests": 20},
+            "preferences": {"pairs": 64, "validation_pairs": 32, "length": 5, "min_requests": 10},
         },
         "train": {"validation": None, "config": {**NETWORKS, "num_epochs": 0.2, "updates_per_iteration": 4}},
         "evaluate": {
@@ -49,18 +49,19 @@ def write_loop(folder: Path) -> Path:
 
 
 def live(client: Client, user: int, now: int) -> int:
-    """Let a user come once a day or so, and like items of one category. Returns the number of impressions."""
+    """Let a user come once a day or so for a few pages, and like items of one category. Returns the impressions."""
     rng = np.random.default_rng(user)
     at, count = now - SESSIONS * 24 * HOUR_MS, 0
     for _ in range(SESSIONS):
-        items = rng.choice(ITEMS, rng.integers(1, 8), replace=False).tolist()
-        count += len(items)
-        shown = client.post("/recommend", user=user, timestamp=at, incumbent=items)
-        assert (shown["items"], shown["policy"], shown["arm"]) == (items, "incumbent", "main")
-        for item in items:
-            at += 20_000
-            like = float(rng.random() < (0.6 if item % 2 else 0.2))
-            client.post("/feedback", event_id=shown["event_id"], item=item, feedback={"like": like}, timestamp=at)
+        for _ in range(rng.integers(1, 5)):
+            items = rng.choice(ITEMS, rng.integers(1, 4), replace=False).tolist()
+            count += len(items)
+            shown = client.post("/recommend", user=user, timestamp=at, incumbent=items)
+            assert (shown["items"], shown["policy"], shown["arm"]) == (items, "incumbent", "main")
+            for item in items:
+                at += 20_000
+                like = float(rng.random() < (0.6 if item % 2 else 0.2))
+                client.post("/feedback", event_id=shown["event_id"], item=item, feedback={"like": like}, timestamp=at)
         at += int(rng.uniform(4, 23) * HOUR_MS)
     return count
 

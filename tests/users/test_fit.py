@@ -148,6 +148,17 @@ def test_last_times_away_are_bounded_by_the_end_of_a_log_that_was_cut(cut: bool)
         np.testing.assert_array_equal(np.delete(data.away_ms, last), np.delete(data.wait_ms, last))
 
 
+def test_items_of_a_page_are_away_as_long_as_the_page() -> None:
+    """Each impression becomes a page of two items."""
+    single = histories(users=50, requests=20)
+    twice = np.repeat(np.arange(len(single.row)), 2)
+    columns = ("timestamp", "session", "row", "state", "action", "feedback", "exposure", "propensity", "step")
+    double = replace(single, starts=2 * single.starts, **{name: getattr(single, name)[twice] for name in columns})
+    assert single.away_ms.any()
+    np.testing.assert_array_equal(double.away_ms, single.away_ms[twice])
+    np.testing.assert_array_equal(double.ends, single.ends[twice])
+
+
 def test_a_fit_stops_when_held_out_users_do_not_gain(monkeypatch: pytest.MonkeyPatch) -> None:
     """The held-out loss is best after the third of all evaluations; the weights of that time are kept."""
     network, losses, weights = mlp(2, (), 1), iter([3.0, 2.0, 1.0, *np.arange(2.0, 99.0)]), []

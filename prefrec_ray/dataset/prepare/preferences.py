@@ -80,7 +80,7 @@ def eligible_users(users: LogUsers, split: str, settings: PreferenceSettings) ->
         most = f" (the largest number is {users.steps[rows].max()})" if len(rows) else ""
         raise UserError(
             f"preferences: {len(enough)} of {len(rows)} {split} users have more than {settings.min_requests}"
-            f" impressions{most}; expected at least 2: lower preferences.length"
+            f" steps, pages or impressions{most}; expected at least 2: lower preferences.length"
             " and preferences.min_requests, or use more users"
         )
     return enough

@@ -85,7 +85,7 @@ def test_empty_log(ray_session: None, tmp_path: Path, kind: str) -> None:
 def test_nobody_has_enough_requests(ray_session: None, tmp_path: Path) -> None:
     message = run(frame(), tmp_path, preferences=PREFERENCES | {"min_requests": 12})
     assert message.startswith("preferences: 0 of ")
-    assert "train users have more than 12 impressions (the largest number is 12)" in message
+    assert "train users have more than 12 steps, pages or impressions (the largest number is 12)" in message
     assert "expected at least 2: lower preferences.length and preferences.min_requests" in message
 
 
