@@ -79,8 +79,8 @@ bench: install
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m benchmarks
 
-# By hand, about an hour per world: days of canaries on simulated platforms. LOOP="--worlds topics --users 300 --days 6"
-# is the run of docs/results/loop.md.
+# By hand, two hours per world: days of canaries on simulated platforms. The run of docs/results/loop.md:
+# LOOP="--worlds topics --users 2000 --days 12 --harmful"
 loop: install
 	$(BIN)/python -m pip install --quiet --editable '.[serve]'
 	$(BIN)/python -m benchmarks loop bench/loop $(LOOP)
