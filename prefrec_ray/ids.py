@@ -79,6 +79,11 @@ def run_lengths(starts: np.ndarray, rows: int) -> np.ndarray:
     return np.diff(np.append(starts, rows))
 
 
+def last_rows(starts: np.ndarray, rows: int) -> np.ndarray:
+    """Return the last rows (int64) of the runs that start at `starts` (ascending) in `rows` rows."""
+    return np.append(starts[1:], rows).astype(np.int64) - 1
+
+
 def taken_runs(starts: np.ndarray, rows: int, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Join the runs (see `run_lengths`) with the numbers `chosen` [m].
 

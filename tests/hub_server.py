@@ -6,12 +6,13 @@ import base64
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote
+
+from threaded import in_thread
 
 SHA = "0" * 40
 #: /api/KIND/NAME/REPO/ACTION/REVISION/PATH, and without /api and the kind of models for files.
@@ -132,10 +133,5 @@ def _entries(files: dict[str, bytes], folder: str, recursive: bool) -> Iterator[
 @contextmanager
 def hub_server() -> Iterator[Hub]:
     """Serve an empty Hub."""
-    hub = Hub()
-    threading.Thread(target=hub.serve_forever, daemon=True).start()
-    try:
+    with in_thread(Hub()) as hub:
         yield hub
-    finally:
-        hub.shutdown()
-        hub.server_close()

@@ -13,13 +13,14 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
+
+from threaded import in_thread
 
 KEY = "prefrec-tests"
 RCLONE = shutil.which("rclone", path=str(Path(sys.executable).parent)) or shutil.which("rclone")
@@ -118,12 +119,9 @@ def s3_server(folder: Path, host: str = "127.0.0.1") -> Iterator[Proxy]:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             break
         time.sleep(0.1)
-    proxy = Proxy((host, 0), port)
-    threading.Thread(target=proxy.serve_forever, daemon=True).start()
     try:
-        yield proxy
+        with in_thread(Proxy((host, 0), port)) as proxy:
+            yield proxy
     finally:
-        proxy.shutdown()
-        proxy.server_close()
         backend.terminate()
         backend.wait(10)

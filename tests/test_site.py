@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from threaded import in_thread
 
 ROOT = Path(__file__).parents[1]
 WIDTHS = (1280, 420)
@@ -78,10 +78,8 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def served(site: Path) -> Iterator[str]:
     handler = partial(Quiet, directory=str(site))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with in_thread(ThreadingHTTPServer(("127.0.0.1", 0), handler)) as server:
         yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
 
 
 class Quiet(SimpleHTTPRequestHandler):

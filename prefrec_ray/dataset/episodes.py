@@ -18,7 +18,7 @@ from prefrec_ray import storage
 from prefrec_ray.dataset.prepared import PreparedDataset, floats, tensor, tensor_array
 from prefrec_ray.engagement import task_levels
 from prefrec_ray.errors import UserError, nearest
-from prefrec_ray.ids import changes, codes, first_rows, run_lengths
+from prefrec_ray.ids import changes, codes, first_rows, last_rows, run_lengths
 from prefrec_ray.mdp.normaliser import CLIP
 from prefrec_ray.settings import TASKS
 from prefrec_ray.storage.parquet import write_parquet
@@ -58,7 +58,7 @@ def _parts(dataset: PreparedDataset, task: str) -> Iterator[dict[str, np.ndarray
             raise UserError(f"{dataset.uri}: found pages of several items; expected one item per step")
         first = np.flatnonzero(changes(user) | changes(rows["session_index"].to_numpy()))
         rewards = np.zeros(len(rows), np.float32)
-        rewards[first + run_lengths(first, len(rows)) - 1] = np.nan_to_num(task_levels(task, depth, frequency, weight))
+        rewards[last_rows(first, len(rows))] = np.nan_to_num(task_levels(task, depth, frequency, weight))
         yield {
             "states": tensor(rows["state"]),
             "actions": tensor(rows["action"]),
@@ -71,7 +71,7 @@ def _write_d3rlpy(dataset: PreparedDataset, parts: Iterator[dict[str, np.ndarray
     columns: dict[str, list[np.ndarray]] = {"observations": [], "actions": [], "rewards": [], "timeouts": []}
     for part in parts:
         timeouts = np.zeros(len(part["rewards"]), np.float32)
-        timeouts[np.append(part["starts"][1:], len(timeouts)) - 1] = 1.0
+        timeouts[last_rows(part["starts"], len(timeouts))] = 1.0
         values = (part["states"], part["actions"], part["rewards"], timeouts)
         for name, value in zip(columns, values, strict=True):
             columns[name].append(value)

@@ -14,7 +14,7 @@ import ray
 from prefrec_ray.dataset import PreparedDataset, floats, tensor
 from prefrec_ray.engagement import user_means
 from prefrec_ray.errors import UserError
-from prefrec_ray.ids import changes, codes, first_rows, run_lengths, taken_runs
+from prefrec_ray.ids import changes, codes, first_rows, last_rows, run_lengths, taken_runs
 from prefrec_ray.mdp.exposure import exposures, recent_kinds
 from prefrec_ray.mdp.pages import Pages
 from prefrec_ray.storage.parquet import read_footer
@@ -122,7 +122,7 @@ class Histories:
         than ever before, histories do not end with the log, and the bound is 0.
         """
         bound = (self.timestamp.max() - self.timestamp).astype(np.float64)
-        of_users = bound[self.starts + self.lengths - 1]
+        of_users = bound[last_rows(self.starts, len(self.timestamp))]
         longest = np.maximum.reduceat(np.where(self.followed, self.wait_ms, 0.0), self.starts)
         end_with_the_log = (of_users <= longest).mean() > 0.5
         return np.where(self.followed, self.wait_ms, bound if end_with_the_log else 0.0)

@@ -1,7 +1,6 @@
 """Refusals of `prefrec submit` before anything is sent, and an address without a cluster."""
 
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from threaded import in_thread
 
 from prefrec_ray.cli.main import run
 from prefrec_ray.cluster import jobs
@@ -245,10 +245,8 @@ def other_service() -> Iterator[int]:
         def log_message(self, *arguments: object) -> None:
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with in_thread(HTTPServer(("127.0.0.1", 0), Handler)) as server:
         yield server.server_address[1]
-        server.shutdown()
 
 
 @pytest.mark.parametrize("command", ["doctor", "submit"])

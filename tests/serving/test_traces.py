@@ -1,7 +1,6 @@
 """Spans of HTTP requests, if the extra `traces` is installed."""
 
 import json
-import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from http_server import called, scope_of
 from platform_desk import make_policy, with_server
 from served import ALL, TOKEN, serving
+from threaded import in_thread
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.serving.http import ServerApp
@@ -68,14 +68,10 @@ def test_a_server_sends_its_spans(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             self.end_headers()
 
     make_policy().save(str(tmp_path / "policy"))
-    with HTTPServer(("127.0.0.1", 0), Collector) as collector:
-        thread = threading.Thread(target=collector.serve_forever)
-        thread.start()
+    with in_thread(HTTPServer(("127.0.0.1", 0), Collector)) as collector:
         monkeypatch.setenv(ENDPOINT, f"http://127.0.0.1:{collector.server_port}")
         with serving(tmp_path / "policy", tmp_path / "state") as server:
             server.client().post("/recommend", user=1, k=1)
-        collector.shutdown()
-        thread.join()
     (path, body), *_ = received
     assert path == "/v1/traces"
     assert b"/recommend" in body

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from prefrec_ray.evaluation.estimators.pages import PAGE_WEIGHTS, PageWeights, page_log_weights
-from prefrec_ray.ids import run_lengths
+from prefrec_ray.ids import last_rows, run_lengths
 
 #: Number of consecutive impressions (or pages) whose weights are multiplied. One impression ignores the previous item.
 #: Three and four leave half as many effective sessions and no better means.
@@ -58,7 +58,7 @@ def _coming(recent: np.ndarray, first: np.ndarray) -> np.ndarray:
     np.maximum.at(largest, position, recent)
     recent = recent - largest[position]
     weight = np.exp(recent)
-    there, last = np.bincount(position, weight), first + length - 1
+    there, last = np.bincount(position, weight), last_rows(first, len(recent))
     ending = np.bincount(position[last], weight[last], len(there))
     coming = np.cumprod(np.append(float(len(first)), 1 - ending / there)[:-1])
     return np.log(np.maximum(coming, _TINY) / there)[position] + recent
@@ -66,7 +66,7 @@ def _coming(recent: np.ndarray, first: np.ndarray) -> np.ndarray:
 
 def ends(values: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Return the value at the last impression of each session (or page), [M], from values [N]."""
-    return values[np.append(first[1:], len(values)) - 1]
+    return values[last_rows(first, len(values))]
 
 
 def effective_pages(log_weight: np.ndarray, pages: np.ndarray) -> dict[str, float]:
