@@ -1,6 +1,6 @@
 """The truth bench: `python -m benchmarks truth OUTPUT [--worlds NAME ...] [--methods ...] [--logs ...]`.
 
-For each world (of worlds.yaml, a world of a plug-in, or a YAML of your own) and each of its logs, in OUTPUT/NAME/logN:
+For each world (of prefrec_ray/bench, of a plug-in, or a YAML of your own) and each of its logs, in OUTPUT/NAME/logN:
 simulated and prepared; PrefRec trained under the recipe `robust` and on the true satisfaction, in some worlds beside
 all methods of tune_configs/truth.yaml and `paper`; and all policies rolled out, PrefRec's also with the serving rule
 `best`. A log has users, items, preferences and a training seed of its own. What OUTPUT holds already is not done
@@ -19,22 +19,12 @@ import yaml
 
 from benchmarks.harness import prefrec, rows_in
 from benchmarks.truth import scores
-from prefrec_ray.cli.config import open_section
+from prefrec_ray.bench.worlds import WORLDS, one_log, sections_of
 from prefrec_ray.policy import Policy
-from prefrec_ray.settings import load_yaml
-from prefrec_ray.simulator.law import SimulatedWorld
-from prefrec_ray.simulator.settings import SimulateSettings
-from prefrec_ray.simulator.world import load_world
 
-#: Sections of every world, and by world what it changes of them.
-SECTIONS = load_yaml(str(Path(__file__).with_name("worlds.yaml")))
-WORLDS: dict[str, dict[str, Any]] = SECTIONS.pop("worlds")
 SWEEP = Path(__file__).parents[2] / "tune_configs" / "truth.yaml"
 #: Where all methods are trained, and `paper`: users differ in both, and the second has most rules.
 ALL_METHODS = ("differing_changing", "all_at_once")
-#: Worlds with laws of their own. Defaults and methods may be chosen on the first half, never on the second.
-DEVELOPMENT = ("topics", "creators", "budget", "wearout", "daytime", "overload", "departing")
-VALIDATION = ("contagion", "regimes", "variety", "habit", "peak_end", "recharging", "bubble")
 #: Training seed of the first log; smaller ones were used to choose the recipe.
 FIRST_SEED = 10
 
@@ -61,34 +51,13 @@ def main(
     return {"cells": scored}
 
 
-def sections_of(name: str) -> dict[str, Any]:
-    """Return `simulate` and `prepare` of a world of the bench, of a plug-in, or of the YAML file at the path `name`.
-
-    Raises `UserError`: a file that describes no world.
-    """
-    if name not in WORLDS and not name.endswith((".yaml", ".yml")):
-        return {"simulate": {**SECTIONS["simulate"], "world": name}, "prepare": SECTIONS["prepare"]}
-    if name not in WORLDS:
-        for section in ("simulate", "prepare"):
-            open_section(name, section)
-        return load_yaml(name)
-    changes, prepare = dict(WORLDS[name]), SECTIONS["prepare"]
-    preferences = {**prepare["preferences"], **changes.pop("preferences", {})}
-    return {"simulate": {**SECTIONS["simulate"], **changes}, "prepare": {**prepare, "preferences": preferences}}
-
-
-def world_of(name: str, **changes: Any) -> SimulatedWorld:
-    """Return a world of the bench with `changes` of its settings."""
-    return load_world(SimulateSettings.model_validate({**sections_of(name)["simulate"], **changes}))
-
-
 def prepared(name: str, log: int, folder: Path, **sections: Any) -> tuple[Path, Path]:
     """Simulate and prepare one log of a world, as far as `folder` lacks it. Return world.yaml and the data set.
 
     sections: further sections of world.yaml. Raises `UserError` like `sections_of`.
     """
     world, logs, dataset = folder / "world.yaml", folder / "logs", folder / "dataset"
-    content = {**one_log(sections_of(name), log, logs), **sections}
+    content = {**one_log(sections_of(name), log, str(logs)), **sections}
     folder.mkdir(parents=True, exist_ok=True)
     world.write_text(yaml.safe_dump(content, sort_keys=False))
     if not logs.exists() and not dataset.exists():
@@ -112,16 +81,6 @@ def run_log(name: str, log: int, output: Path, changes: dict[str, Any], full: bo
     if not evaluation.exists():
         bundles = [str(path) for kind in scores.KINDS for path in sorted((folder / kind / "policies").glob("*"))]
         prefrec("evaluate", *bundles, "--dataset", str(dataset), "--online", "--output", str(evaluation))
-
-
-def one_log(sections: dict[str, Any], log: int, logs: Path) -> dict[str, Any]:
-    """The sections of a world for log number `log`, with a seed of its own for users and items and one for pairs."""
-    simulate, prepare = sections["simulate"], sections["prepare"]
-    return {
-        **sections,
-        "simulate": {**simulate, "seed": simulate.get("seed", 0) + log},
-        "prepare": {**prepare, "source": {**prepare["source"], "path": str(logs)}, "seed": log},
-    }
 
 
 def sweeps(changes: dict[str, Any], full: bool) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import markdown
-from benchmarks.truth.bench import DEVELOPMENT, VALIDATION, world_of
+from prefrec_ray.bench.worlds import DEVELOPMENT, VALIDATION, world_of
 from prefrec_ray.engagement import session_table, user_means
 from prefrec_ray.settings import TASKS
 from prefrec_ray.simulator.law import ROLLOUT, SimulatedWorld, generator

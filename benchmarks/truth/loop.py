@@ -33,9 +33,9 @@ import yaml
 
 from benchmarks.harness import markdown, post, serving
 from benchmarks.speed.load import random_policy
-from benchmarks.truth.bench import world_of
 from benchmarks.truth.calendar import Day, Life, Shown
 from prefrec_ray import storage
+from prefrec_ray.bench.worlds import world_of
 from prefrec_ray.engagement import levels_against, session_table, user_means
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.mdp.items import ItemTable

@@ -18,9 +18,10 @@ from typing import Any
 import torch
 
 from benchmarks.harness import markdown, prefrec, rows_in
-from benchmarks.truth.bench import DEVELOPMENT, FIRST_SEED, VALIDATION, WORLDS, prepared
+from benchmarks.truth.bench import FIRST_SEED, prepared
 from benchmarks.truth.scores import BEST
 from prefrec_ray import storage
+from prefrec_ray.bench.worlds import DEVELOPMENT, VALIDATION, WORLDS
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.online import RollOut, true_level
 from prefrec_ray.evaluation.results.names import LOGGING_POLICY, RANDOM_ITEMS

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.truth.bench import world_of
-from benchmarks.truth.platform import Reaction, Softmax
+from prefrec_ray.bench.laws.platform import Reaction, Softmax
+from prefrec_ray.bench.worlds import world_of
 from prefrec_ray.simulator.law import generator
 from prefrec_ray.simulator.rollout import History, roll_out
 

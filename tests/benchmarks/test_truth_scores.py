@@ -11,18 +11,14 @@ import yaml
 from benchmarks.truth import bench
 from benchmarks.truth.bench import (
     ALL_METHODS,
-    DEVELOPMENT,
     SWEEP,
-    VALIDATION,
-    WORLDS,
     copy_policies,
     ended,
-    one_log,
-    sections_of,
     sweeps,
 )
 from benchmarks.truth.estimators import policies
 from benchmarks.truth.scores import GROUPS, KINDS, below, cells, less, mean, pick, table
+from prefrec_ray.bench.worlds import DEVELOPMENT, VALIDATION, WORLDS, one_log, sections_of
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.serving import ServingSettings
@@ -124,7 +120,7 @@ def test_policies_of_a_log_are_found_where_the_log_is(output: Path) -> None:
 
 def test_a_log_has_seeds_of_its_own() -> None:
     sections = sections_of("tiring")
-    logs = [one_log(sections, log, Path(f"log{log}")) for log in range(3)]
+    logs = [one_log(sections, log, f"log{log}") for log in range(3)]
     assert len({one["simulate"]["seed"] for one in logs}) == len({one["prepare"]["seed"] for one in logs}) == 3
     assert [one["prepare"]["source"]["path"] for one in logs] == ["log0", "log1", "log2"]
     assert sections["prepare"]["source"]["path"] == "logs"

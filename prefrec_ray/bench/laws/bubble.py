@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.truth.platform import Platform, Reaction, Users
+from prefrec_ray.bench.laws.platform import Platform, Reaction, Users
 from prefrec_ray.simulator.catalogue import sigmoid
 
 

@@ -1,4 +1,4 @@
-"""Common parts of the laws in benchmarks/truth/worlds: users, sessions, feedback and the logging policy.
+"""Common parts of all laws: users, sessions, feedback and the logging policy.
 
 A law is two classes. A subclass of `Platform` draws the items, and the traits of users. A subclass of `Users` has the
 hidden state, the reactions to an item, and the cost of items for the control `best known`.
@@ -173,7 +173,8 @@ class Softmax(IgnoresFeedback):
     def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
         """Return items and their probabilities."""
         ended = np.flatnonzero(self.remaining == 0)
-        self.strength[ended] = self.rng.uniform(*self.crowd.world.strength, len(ended))
+        low, high = self.crowd.world.strength
+        self.strength[ended] = self.rng.uniform(low, high, len(ended))
         regimes = self.crowd.world.settings.regimes
         self.remaining[ended] = self.rng.integers(REGIME[0], REGIME[1] + 1, len(ended)) if regimes else -1
         self.remaining -= 1

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.truth.platform import HOUR_MS, Platform, Reaction, Users
+from prefrec_ray.bench.laws.platform import HOUR_MS, Platform, Reaction, Users
 from prefrec_ray.simulator.catalogue import sigmoid
 
 CATEGORIES = 40

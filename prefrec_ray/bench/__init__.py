@@ -1,0 +1,1 @@
+"""The public bench: worlds with known laws, submissions, and their scores by true levels."""
