@@ -17,7 +17,8 @@ from pyarrow import csv
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.listing import is_csv, list_inputs, partition_values
-from prefrec_ray.logs.sources import ColumnsSource, FilesSource, ItemsTable, UsersTable
+from prefrec_ray.logs.side_tables import ItemsTable, UsersTable
+from prefrec_ray.logs.sources import ColumnsSource, FilesSource
 from prefrec_ray.logs.values import is_list, is_number, padded, plain_schema, visible
 
 #: CSV is read block by block; types come from the first block.

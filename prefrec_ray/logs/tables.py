@@ -15,7 +15,7 @@ from prefrec_ray.logs.contract import Part, Place
 from prefrec_ray.logs.fragments import read_clean
 from prefrec_ray.logs.log import Content
 from prefrec_ray.logs.schemas import PLAIN, CsvFormat, check_columns, may_embed, no_embedding
-from prefrec_ray.logs.sources import ItemsTable, UsersTable
+from prefrec_ray.logs.side_tables import ItemsTable, UsersTable
 from prefrec_ray.logs.values import finite, is_list, is_number, is_text, refuse, to_ids, to_numbers, to_text
 
 #: With more categories, a feature would make the state or the axes of embeddings too wide.

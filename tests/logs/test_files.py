@@ -17,7 +17,8 @@ from prefrec_ray.logs.fragments import batches
 from prefrec_ray.logs.log import Log, open_log, to_canonical
 from prefrec_ray.logs.readers.files import types_in_files
 from prefrec_ray.logs.schemas import BLOCK_BYTES, schema
-from prefrec_ray.logs.sources import FilesSource, UsersTable
+from prefrec_ray.logs.side_tables import UsersTable
+from prefrec_ray.logs.sources import FilesSource
 from prefrec_ray.logs.tables import user_table
 from prefrec_ray.settings import parse
 

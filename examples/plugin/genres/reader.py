@@ -4,7 +4,8 @@ from typing import Literal
 
 from prefrec_ray.logs.contract import Side
 from prefrec_ray.logs.log import Log
-from prefrec_ray.logs.sources import FilesSource, ItemsTable, LogSource
+from prefrec_ray.logs.side_tables import ItemsTable
+from prefrec_ray.logs.sources import FilesSource, LogSource
 
 
 class MovieLens(LogSource):

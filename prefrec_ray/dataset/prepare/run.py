@@ -33,7 +33,8 @@ from prefrec_ray.errors import UserError, unwrapped_errors
 from prefrec_ray.logs.contract import SideFiles
 from prefrec_ray.logs.log import Log, open_log
 from prefrec_ray.logs.schemas import check_tables
-from prefrec_ray.logs.sources import ColumnsSource, ItemsTable, UsersTable, parts_of
+from prefrec_ray.logs.side_tables import ItemsTable, UsersTable
+from prefrec_ray.logs.sources import ColumnsSource, parts_of
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.runtime.progress import Progress, silent, step

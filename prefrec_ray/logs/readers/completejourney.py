@@ -18,7 +18,8 @@ from prefrec_ray.ids import mix
 from prefrec_ray.logs.contract import Place, Side
 from prefrec_ray.logs.fragments import read
 from prefrec_ray.logs.log import Log
-from prefrec_ray.logs.sources import CompleteJourneySource, UsersTable
+from prefrec_ray.logs.side_tables import UsersTable
+from prefrec_ray.logs.sources import CompleteJourneySource
 from prefrec_ray.logs.tables import user_table
 
 #: Feedback = log1p(clip(x, 0, cap)): caps near the 99.9th percentile (fuel is sold in thousands of units).

@@ -17,7 +17,8 @@ from prefrec_ray.logs.contract import Place, Side
 from prefrec_ray.logs.fragments import batches, read
 from prefrec_ray.logs.log import Content, Log
 from prefrec_ray.logs.schemas import check_present, schema
-from prefrec_ray.logs.sources import KuaiRandSource, UsersTable
+from prefrec_ray.logs.side_tables import UsersTable
+from prefrec_ray.logs.sources import KuaiRandSource
 from prefrec_ray.logs.tables import user_table
 from prefrec_ray.logs.times import to_milliseconds
 from prefrec_ray.logs.values import check_range, to_integers

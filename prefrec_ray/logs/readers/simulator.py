@@ -9,7 +9,8 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import Side
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.readers import files
-from prefrec_ray.logs.sources import FilesSource, ItemsTable, SimulatorSource, UsersTable
+from prefrec_ray.logs.side_tables import ItemsTable, UsersTable
+from prefrec_ray.logs.sources import FilesSource, SimulatorSource
 
 SCHEMA_VERSION = 1
 
