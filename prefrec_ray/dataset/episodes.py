@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prefrec_ray import storage
-from prefrec_ray.dataset.prepared import PreparedDataset, floats, tensor, tensor_array
+from prefrec_ray.dataset.columns import floats, tensor, tensor_array
+from prefrec_ray.dataset.prepared import PreparedDataset
 from prefrec_ray.engagement import task_levels
 from prefrec_ray.errors import UserError, nearest
 from prefrec_ray.ids import changes, codes, first_rows, last_rows, run_lengths

@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prefrec_ray import storage
-from prefrec_ray.dataset.prepared import PreparedDataset, read_table, write_table
+from prefrec_ray.dataset.columns import read_table, write_table
+from prefrec_ray.dataset.prepared import PreparedDataset
 from prefrec_ray.ids import ids_from_text
 from prefrec_ray.mdp.pages import Pages
 from prefrec_ray.settings import SPLITS
