@@ -51,13 +51,14 @@ def main(
     return {"cells": scored}
 
 
-def prepared(name: str, log: int, folder: Path, **sections: Any) -> tuple[Path, Path]:
+def prepared(name: str, log: int, folder: Path, page: int = 1, **sections: Any) -> tuple[Path, Path]:
     """Simulate and prepare one log of a world, as far as `folder` lacks it. Return world.yaml and the data set.
 
-    sections: further sections of world.yaml. Raises `UserError` like `sections_of`.
+    page: number of items of a page. sections: further sections of world.yaml. Raises `UserError` like `sections_of`.
     """
     world, logs, dataset = folder / "world.yaml", folder / "logs", folder / "dataset"
     content = {**one_log(sections_of(name), log, str(logs)), **sections}
+    content["simulate"] = {**content["simulate"], "page": page}
     folder.mkdir(parents=True, exist_ok=True)
     world.write_text(yaml.safe_dump(content, sort_keys=False))
     if not logs.exists() and not dataset.exists():

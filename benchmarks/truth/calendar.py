@@ -85,6 +85,8 @@ class Life:
             feedback = response.feedback[users]
             if hasattr(server, "show"):
                 server.observe(feedback)
+            else:
+                server.observe(now, rows, response.feedback)
             steps.append((users, now[users], self.session[users].copy(), shown.rows, shown.propensity, feedback))
             self.session = self.session + (response.leaves & active)
         return Day(*(np.concatenate(column) for column in zip(*steps, strict=True)))

@@ -242,6 +242,9 @@ class OverHttp:
     def show(self, users: np.ndarray, time_ms: np.ndarray, excluded: np.ndarray | None) -> Shown:
         """Return one item for each of `users`, by POST /recommend."""
         choice = self._incumbent.serve(time_ms, excluded)
+        self._incumbent.observe(
+            time_ms, choice.rows, np.empty((len(time_ms), 0))
+        )  # its strength lasts some impressions
         bodies = [
             {"user": user, "k": 1, "timestamp": int(time_ms[user]), "incumbent": [int(choice.rows[user])]}
             for user in users.tolist()

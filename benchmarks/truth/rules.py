@@ -1,4 +1,4 @@
-"""The defaults in every world: `python -m benchmarks rules OUTPUT [--worlds NAME ...] [--logs 0 1 2]`.
+"""The defaults in every world: `python -m benchmarks rules OUTPUT [--worlds NAME ...] [--logs 0 1 2] [--pages 1 5]`.
 
 For each log: simulated, prepared, PrefRec trained by the defaults (`train` chooses the serving rule), and evaluated
 with the true levels of test users. Then the best rule of the same networks is searched by true levels. OUTPUT/rules.csv
@@ -34,26 +34,30 @@ TASK: Task = "frequency"
 
 
 def main(
-    output: Path, worlds: Sequence[str] | None = None, logs: Sequence[int] = (0,), table: bool = False
+    output: Path,
+    worlds: Sequence[str] | None = None,
+    logs: Sequence[int] = (0,),
+    pages: Sequence[int] = (1,),
+    table: bool = False,
 ) -> dict[str, Any]:
     """Run what is missing, and print the table; with `table` only print it."""
     file = output / "rules.csv"
     rows: list[dict[str, Any]] = rows_in(file)
     own = (*DEVELOPMENT, *VALIDATION)
     names = worlds or [*own, *(name for name in WORLDS if name not in own)]
-    for log, name in product(logs, () if table else names):
-        if (name, str(log)) not in {(row["world"], str(row["log"])) for row in rows}:
-            rows.append(row_of(name, log, output / name / f"log{log}"))
+    for log, name, page in product(logs, () if table else names, pages):
+        if (name, str(log), str(page)) not in {(row["world"], str(row["log"]), str(row["page"])) for row in rows}:
+            rows.append(row_of(name, log, page, output / name / f"log{log}_page{page}"))
             storage.write_csv(str(file), rows)
     print(markdown(rows[0], [list(row.values()) for row in rows]))
     return {"rows": rows}
 
 
-def row_of(name: str, log: int, folder: Path) -> dict[str, Any]:
-    """Run one log of a world in `folder`, and return its row."""
+def row_of(name: str, log: int, page: int, folder: Path) -> dict[str, Any]:
+    """Run one log of a world, with pages of `page` items, in `folder`, and return its row."""
     run = folder / "run"
     train = {"method": "PrefRec", "task": TASK, "seed": FIRST_SEED + log}
-    world, dataset = prepared(name, log, folder, train=train)
+    world, dataset = prepared(name, log, folder, page, train=train)
     if not (run / "policy").exists():
         resume = ["--resume"] if run.exists() else []
         prefrec("train", str(world), "--dataset", str(dataset), "--output", str(run), *resume)
@@ -66,6 +70,7 @@ def row_of(name: str, log: int, folder: Path) -> dict[str, Any]:
         "world": name,
         "split": split_of(name),
         "log": log,
+        "page": page,
         **scored(read_evaluation(str(evaluation)), policy, dataset),
     }
 

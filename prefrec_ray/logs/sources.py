@@ -46,10 +46,11 @@ class LogSource(Settings):
 
 
 class SimulatorSource(LogSource):
-    """A log folder by `prefrec simulate`."""
+    """A log folder by `prefrec simulate`. `examined`: items of a page that the user did not examine are dropped."""
 
     kind: Literal["simulator"]
     path: str
+    examined: bool = False
 
 
 class CompleteJourneySource(LogSource):

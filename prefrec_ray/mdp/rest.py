@@ -66,13 +66,13 @@ class LastShown:
     def __init__(self, users: int, items: int) -> None:
         self._time = np.full((users, items), -np.inf)
 
-    def show(self, now: np.ndarray, rows: np.ndarray) -> None:
-        """Register an impression of the item in `rows` [n] for each user at `now` [n], ms."""
-        self._time[np.arange(len(rows)), rows] = now
+    def show(self, now: np.ndarray, rows: np.ndarray, users: np.ndarray | None = None) -> None:
+        """Register an impression of the item in `rows` [m] at `now` [m], ms, for the `users` [m] (None: all)."""
+        self._time[np.arange(len(rows)) if users is None else users, rows] = now
 
-    def resting(self, now: np.ndarray, rest_ms: float) -> np.ndarray:
-        """Return a mask of the items that rest at `now` [n], bool [n, I]."""
-        return now[:, None] - self._time < rest_ms
+    def resting(self, now: np.ndarray, rest_ms: float, users: np.ndarray | None = None) -> np.ndarray:
+        """Return a mask of the items that rest at `now` [m], bool [m, I], for the `users` [m] (None: all)."""
+        return now[:, None] - (self._time if users is None else self._time[users]) < rest_ms
 
     def forget(self) -> None:
         """End the rest of all items."""

@@ -90,11 +90,15 @@ class Rules:
             return self._mean @ self._world.units.T
         return np.einsum("na,na->n", self._world.units[rows], self._mean)
 
+    def offer(self, users: np.ndarray, rows: np.ndarray) -> None:
+        """Exclude the items `rows` [m, k] for the `users` [m] from now on, if no item is repeated."""
+        if self._seen is not None:
+            self._seen[users[:, None], rows] = True
+
     def shown(self, rows: np.ndarray) -> None:
         """Register an impression of the item in `rows` [n] for each user."""
         self._requests += 1
-        if self._seen is not None:
-            self._seen[np.arange(len(rows)), rows] = True
+        self.offer(np.arange(len(rows)), rows[:, None])
         if self._law.tiring:
             decay = np.float32(0.5 ** (1.0 / self._law.tiring_half_life))
             self._mean = decay * self._mean + (1 - decay) * self._world.units[rows]
@@ -122,6 +126,10 @@ class Crowd:
     def excluded(self) -> np.ndarray | None:
         """Return the items excluded from the next impression, bool [n, items], read-only; None if none is excluded."""
         return self.rules.excluded(self.time_ms)
+
+    def offer(self, users: np.ndarray, rows: np.ndarray) -> None:
+        """Exclude the items `rows` [m, k] of a page from later pages of the `users` [m], if no item is repeated."""
+        self.rules.offer(users, rows)
 
     def show(self, rows: np.ndarray) -> Response:
         """Show each user the item in row `rows` (int64 [n]) of the table, and advance to the next impression."""

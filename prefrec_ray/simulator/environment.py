@@ -57,6 +57,8 @@ class _Platform:
             if value not in expected:
                 raise UserError(f"{name}: found '{value}'; {nearest(value, list(expected))}")
         self.settings = parse(SimulateSettings, {"world": world} if isinstance(world, str) else world or {}, "world")
+        if self.settings.page > 1:
+            raise UserError(f"world: found page: {self.settings.page}; expected 1, as an action is one item")
         self.world, self.task = load_world(self.settings), task
         self.impressions = self.settings.requests if impressions is None else impressions
         self.items = _item_table(self.world.items())

@@ -19,7 +19,7 @@ EPOCH_MS = 1_704_067_200_000  # 2024-01-01 00:00 UTC
 DAY_MS = 86_400_000
 
 # Streams of random numbers. Each is a function only of (seed, stream, part).
-ITEMS, TRAITS, LOGGING, ROLLOUT, TASTES, DRIFT = range(6)
+ITEMS, TRAITS, LOGGING, ROLLOUT, TASTES, DRIFT, EXAMINATION = range(7)
 
 
 def generator(seed: int, stream: int, *part: int) -> np.random.Generator:
@@ -41,7 +41,11 @@ class Response:
 
 
 class SimulatedCrowd(Protocol):
-    """State of n users who advance in lock-step: each step shows one item to each user."""
+    """State of n users who advance in lock-step: each step shows one item to each user.
+
+    For pages, a law that excludes shown items also has the method `offer(users, rows)`: the users in the rows `users`
+    (int64 [m]) see a page of the items `rows` (int64 [m, k]), some of which they may not examine.
+    """
 
     world: Any
     features: dict[str, np.ndarray]  # user features, strings [n], None if unknown

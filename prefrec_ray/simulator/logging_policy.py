@@ -1,7 +1,8 @@
 """Logging policy of the simulator, and the probability with which it shows an item.
 
 It serves the item of a random slate with the largest strength * clickbait + Gumbel noise. If the rules of the world
-exclude items, or tastes drift, the slate is the set of all available items: a softmax of strength * clickbait.
+exclude items, or tastes drift, or a page has several items, the slate is the set of all available items: a softmax of
+strength * clickbait.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ class LoggingPolicy(IgnoresFeedback):
         self._change_regimes()
         law = self.settings.world
         return self._from_all(excluded) if excluded is not None or law.drift else self._from_slate(law.slate)
+
+    def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
+        """Count the impression: a page, whose items are served one after another, has one strength."""
+        self.remaining -= 1
 
     def _from_slate(self, size: int) -> Choice:
         shape = (len(self.strength), size)
@@ -64,7 +69,6 @@ class LoggingPolicy(IgnoresFeedback):
             self.strength[ended] = self.rng.uniform(*self.settings.world.strength, len(ended))
             low, high = self.settings.world.regime_requests
             self.remaining[ended] = self.rng.integers(low, high + 1, len(ended)) if self.settings.regimes else -1
-        self.remaining -= 1
 
 
 class SlatePropensity:

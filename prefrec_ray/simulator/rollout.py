@@ -9,48 +9,75 @@ import numpy as np
 
 from prefrec_ray.engagement import levels_against, session_table, user_means
 from prefrec_ray.errors import UserError
-from prefrec_ray.simulator.law import LOGGING, CrowdServer, SimulatedCrowd, SimulatedWorld, generator
+from prefrec_ray.simulator.law import EXAMINATION, LOGGING, CrowdServer, SimulatedCrowd, SimulatedWorld, generator
+from prefrec_ray.simulator.pages import OpenPages
 
 HOUR_MS = 3_600_000.0
 
 
 @dataclass(frozen=True)
 class History:
-    """Impressions of n users, in lock-step; every array is [n, requests], `feedback` [n, requests, columns]."""
+    """Impressions of n users, in lock-step; every array is [n, requests], `feedback` [n, requests, columns].
+
+    On pages of k items, impressions are the examined items, in the order in which they were examined.
+    """
 
     time_ms: np.ndarray  # int64
-    rows: np.ndarray  # int64, of the item table
+    page: np.ndarray  # int64 [n, requests, k], the items of the impression's page, rows of the item table
+    position: np.ndarray  # int64, of the impression on its page; each page begins with an impression at position 0
     feedback: np.ndarray  # float32
     satisfaction: np.ndarray  # float32, after the impression
     session: np.ndarray  # int64, from 0 for each user
-    propensity: np.ndarray  # float32, probability of the item among the items that are not excluded
+    propensity: np.ndarray  # float32 [n, requests, k], of the page's items, given the items before on the page
     made: np.ndarray  # bool; False after a user has left for good
 
+    @property
+    def rows(self) -> np.ndarray:
+        """Return the shown items, int64 [n, requests], rows of the item table."""
+        return np.take_along_axis(self.page, self.position[:, :, None], axis=2)[:, :, 0]
 
-def roll_out(crowd: SimulatedCrowd, server: CrowdServer, requests: int) -> History:
-    """Simulate `requests` impressions of every user in `crowd`, served by `server`.
 
-    Raises `UserError` if the rules of the world exclude all items.
+def roll_out(
+    crowd: SimulatedCrowd, server: CrowdServer, requests: int, examination: np.random.Generator | None = None
+) -> History:
+    """Simulate `requests` impressions of every user in `crowd`, served by `server` in pages of the world's length.
+
+    `examination`: random numbers of the examined positions; None: from the seed of the world. Raises `UserError` if
+    the rules of the world leave fewer items than a page has.
     """
+    settings = crowd.world.settings
+    pages = OpenPages(crowd, server, examination or generator(settings.seed, EXAMINATION))
     shape = (requests, len(crowd.time_ms))
     # The axis of steps comes first while arrays are filled, so that every step writes contiguous memory.
-    time_ms, rows, session = (np.empty(shape, np.int64) for _ in range(3))
+    time_ms, session, position = (np.empty(shape, np.int64) for _ in range(3))
+    page, propensity = np.empty((*shape, pages.size), np.int64), np.empty((*shape, pages.size), np.float32)
     feedback, satisfaction = np.empty((*shape, len(crowd.world.feedback)), np.float32), np.empty(shape, np.float32)
-    propensity, made = np.empty(shape, np.float32), np.empty(shape, bool)
+    made = np.empty(shape, bool)
     number = np.zeros(shape[1], np.int64)
     for step in range(requests):
         now, excluded = crowd.time_ms, crowd.excluded()
-        if excluded is not None and excluded.all(axis=1).any():
+        if excluded is not None and (~excluded).sum(axis=1).min() < pages.size:
             raise UserError(
                 f"simulate: found no items left for a user after {step} impressions; expected fewer impressions"
             )
         time_ms[step], session[step], made[step] = now, number, ~crowd.gone
-        rows[step], propensity[step] = server.serve(now, excluded)
-        response = crowd.show(rows[step])
-        server.observe(now, rows[step], response.feedback)
+        rows = pages.turn(now, excluded)
+        page[step], propensity[step], position[step] = pages.rows, pages.propensity, pages.position
+        response = crowd.show(rows)
+        server.observe(now, rows, response.feedback)
+        pages.examined(response.leaves)
         feedback[step], satisfaction[step] = response.feedback, response.satisfaction
         number = number + response.leaves
-    return History(time_ms.T, rows.T, feedback.transpose(1, 0, 2), satisfaction.T, session.T, propensity.T, made.T)
+    return History(
+        time_ms=time_ms.T,
+        page=page.transpose(1, 0, 2),
+        position=position.T,
+        feedback=feedback.transpose(1, 0, 2),
+        satisfaction=satisfaction.T,
+        session=session.T,
+        propensity=propensity.transpose(1, 0, 2),
+        made=made.T,
+    )
 
 
 def start_of_log(
@@ -69,9 +96,10 @@ def start_of_log(
 def logged_history(world: SimulatedWorld, block: int) -> tuple[SimulatedCrowd, History]:
     """Return the users of a block and the log of their impressions: those that are `made`."""
     crowd, server = start_of_log(world, block)
-    history = roll_out(crowd, server, int(crowd.requests.max()))
+    examination = generator(world.settings.seed, EXAMINATION, block)
+    history = roll_out(crowd, server, int(crowd.requests.max()), examination)
     # All users are simulated for the largest number of impressions; each user's surplus is dropped.
-    surplus = np.arange(history.rows.shape[1]) >= crowd.requests[:, None]
+    surplus = np.arange(history.made.shape[1]) >= crowd.requests[:, None]
     return crowd, replace(history, made=history.made & ~surplus)
 
 
@@ -100,16 +128,18 @@ class Outcome:
 def outcome(history: History, mean_depth: np.ndarray, mean_revisit_ms: np.ndarray, weight: float) -> Outcome:
     """Return the outcome of a roll-out. `mean_depth` and `mean_revisit_ms` [n] are the users' means in the log.
 
-    Levels follow Eq. 11 with the means of the log; `weight` is the weight of depth in the mixture. As in a log, the
-    last session of a user counts although the end of the roll-out may cut it.
+    Levels follow Eq. 11 with the means of the log; `weight` is the weight of depth in the mixture. As in a log, depth
+    is a number of pages, and a page has the time at which it was opened. The last session of a user counts although the
+    end of the roll-out may cut it.
 
     A user who leaves for good has frequency level 0 in the last session. The remaining impressions count with level 0:
     the mean over the user's sessions is multiplied by the share of impressions that took place. Depth, revisit time and
     satisfaction are means over the impressions that took place.
     """
-    made, (users, requests) = history.made, history.made.shape
-    user = np.repeat(np.arange(users), requests)[made.ravel()]
-    table = session_table(user, history.time_ms[made], history.session[made])
+    made, users = history.made, len(history.made)
+    opened = made & (history.position == 0)
+    user, _ = opened.nonzero()
+    table = session_table(user, history.time_ms[opened], history.session[opened])
     share = made.mean(axis=1)
     never = np.isnan(table.revisit_ms) & (share[table.user] < 1)
     to_levels = replace(table, revisit_ms=np.where(never, np.inf, table.revisit_ms))

@@ -122,6 +122,9 @@ class SimulateSettings(Settings):
         default=250, description="mean number of impressions per user; a user has 0.8 to 2 times this number"
     )
     items: Count = Field(default=1000, description="number of items")
+    page: Count = Field(
+        default=1, description="items of a [page](simulator.md#pages); `requests` counts the items that are examined"
+    )
     seed: Seed = Field(default=0, description="seed of the world and its log")
     regimes: bool = Field(default=True, description="the strength of the logging policy changes within a history")
     truth: bool = Field(default=False, description="write the hidden satisfaction, as a reward column")
@@ -152,6 +155,8 @@ class SimulateSettings(Settings):
 
     @model_validator(mode="after")
     def _enough_items(self) -> Self:
+        if self.page > self.available:
+            raise ValueError(f"expected a page of at most {self.available} items; found {self.page}")
         if self.world.no_repeats and self.available < 2 * self.requests:
             raise ValueError(
                 f"with no_repeats expected at least {2 * self.requests} available items, twice the impressions; "

@@ -61,25 +61,41 @@ def simulate(settings: SimulateSettings, output: str, progress: Progress = silen
 
 
 def log_block(world: SimulatedWorld, block: int) -> pa.Table:
-    """Return the interactions of one block of users, by user and in time order."""
+    """Return the interactions of one block of users, by user and in time order.
+
+    Pages of several items have one row per item, also for the items that the user did not examine. These have no
+    feedback, and the satisfaction after the item before.
+    """
     settings = world.settings
     users = settings.block_users(block)
     _, history = logged_history(world, block)
     kept = history.made
+    opened = kept & (history.position == 0)
+    pages, size = int(opened.sum()), settings.page
     if history.time_ms[kept].max() >= 1000 * END_OF_TIME:
         raise UserError(
             "simulate: found users who come back after 2199; expected fewer requests, or a smaller world.gap_hours, "
             "gap_spread, gap_satisfaction or gap_noise"
         )
+    # Row of the log of each impression: pages are adjacent, as are their positions.
+    place = (np.cumsum(opened[kept]) - 1) * size + history.position[kept]
+    examined = np.zeros(pages * size, dtype=bool)
+    examined[place] = True
+    feedback = np.zeros((pages * size, len(world.feedback)), np.float32)
+    feedback[place] = history.feedback[kept]
     columns = {
-        "user_id": np.repeat(users, kept.sum(axis=1)),
-        "item_id": history.rows[kept],
-        "timestamp": history.time_ms[kept],
-        "propensity": history.propensity[kept],
-        **{name: history.feedback[:, :, k][kept] for k, name in enumerate(world.feedback)},
+        "user_id": np.repeat(users, size * opened.sum(axis=1)),
+        "item_id": history.page[opened].ravel(),
+        "timestamp": np.repeat(history.time_ms[opened], size),
+        "propensity": history.propensity[opened].ravel(),
+        **dict(zip(world.feedback, feedback.T, strict=True)),
     }
+    if size > 1:
+        columns["page"] = np.repeat(np.arange(pages), size)
+        columns["position"] = np.tile(np.arange(size, dtype=np.int32), pages)
+        columns["examined"] = examined
     if settings.truth:
-        columns["satisfaction"] = history.satisfaction[kept]
+        columns["satisfaction"] = history.satisfaction[kept][np.cumsum(examined) - 1]
     return pa.table(columns)
 
 

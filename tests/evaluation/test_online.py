@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ class Constant:
     seen: list[np.ndarray] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
     serving: ServingSettings = field(default_factory=lambda: ServingSettings(rest_days=0.0))
+    definition: StateDefinition = field(default_factory=lambda: DEFINITION)
 
     def serve(
         self,
@@ -70,7 +71,7 @@ class Constant:
         return Served(self.items.ids[self.items.nearest(actions, k, excluded)], np.ones((len(states), k)))
 
     def tracker(self, user_features: Any) -> StateTracker:
-        return StateTracker(DEFINITION, Normaliser(np.zeros(245), np.full(245, 100.0)), self.items, user_features)
+        return StateTracker(self.definition, Normaliser(np.zeros(245), np.full(245, 100.0)), self.items, user_features)
 
 
 def logged() -> pd.DataFrame:
@@ -228,6 +229,41 @@ def test_a_policy_sees_the_states_of_the_log_that_it_makes():
     seen = np.array(policy.seen).transpose(1, 0, 2).reshape(2000, 245)
     np.testing.assert_allclose(seen, np.clip(states / 100, -5, 5), atol=1e-6)
     assert len(np.unique(history.rows)) == 1
+
+
+@pytest.mark.parametrize("only_examined", [False, True])
+def test_a_policy_sees_the_states_of_the_pages_that_it_shows(only_examined):
+    definition, users, k = replace(DEFINITION, pages=True), 20, 3
+    world = World(SETTINGS.model_copy(update={"page": k, "users": users}))
+    policy = Constant(np.full(8, 0.2), definition=definition)
+    traits = world.traits(np.arange(users))
+    server = PolicyServer(policy, traits.features, np.random.default_rng(0), only_examined=only_examined)
+    history = roll_out(Crowd(world, traits, generator(0, 9)), server, 40)
+    seen: dict[int, list[np.ndarray]] = {user: [] for user in range(users)}
+    turns = iter(policy.seen)
+    for opened in (history.position == 0).T:
+        if opened.any():
+            for user, state in zip(np.flatnonzero(opened), next(turns), strict=True):
+                seen[user].append(state)
+    for user in range(users):
+        steps = np.flatnonzero(history.position[user] == 0)
+        number = np.cumsum(history.position[user] == 0) - 1
+        feedback, examined = np.zeros((len(steps), k, len(FEEDBACK)), np.float32), np.zeros((len(steps), k), bool)
+        feedback[number, history.position[user]] = history.feedback[user]
+        examined[number, history.position[user]] = True
+        kept = (examined if only_examined else np.ones_like(examined)).ravel()
+        rows = HistoryRows(
+            starts=np.zeros(1, int),
+            timestamp=np.repeat(history.time_ms[user, steps], k)[kept],
+            session=np.repeat(history.session[user, steps], k)[kept],
+            feedback=feedback.reshape(-1, len(FEEDBACK))[kept],
+            embeddings=world.embeddings[history.page[user, steps].ravel()[kept]],
+            profile=definition.one_hot({name: values[user : user + 1] for name, values in traits.features.items()}),
+            step=np.repeat(np.arange(len(steps)), k)[kept],
+        )
+        first = np.flatnonzero(np.diff(rows.step, prepend=-1))
+        expected = np.clip(raw_states(definition, rows)[first] / 100, -5, 5)
+        np.testing.assert_allclose(seen[user], expected, atol=1e-6)
 
 
 def test_what_may_not_be_shown_makes_way_for_the_next():

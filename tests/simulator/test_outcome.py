@@ -23,11 +23,12 @@ def test_against_a_plain_computation(seed, users, requests, weight):
     made = np.arange(requests) < last[:, None]
     history = History(
         time_ms=np.cumsum(rng.integers(1, 10_000_000, (users, requests)), axis=1),
-        rows=np.zeros((users, requests), int),
+        page=np.zeros((users, requests, 1), int),
+        position=np.zeros((users, requests), int),
         feedback=np.zeros((users, requests, 6), np.float32),
         satisfaction=rng.random((users, requests), np.float32),
         session=session,
-        propensity=np.ones((users, requests), np.float32),
+        propensity=np.ones((users, requests, 1), np.float32),
         made=made,
     )
     mean_depth = rng.uniform(0.7, 9, users)

@@ -36,7 +36,8 @@ def test_regimes_change_within_a_history_or_not_at_all(regimes):
     users = crowd(settings, users=200)
     server, seen = LoggingPolicy(users, generator(0, 5)), []
     for _ in range(300):
-        server.serve(users.time_ms, None)
+        rows, _ = server.serve(users.time_ms, None)
+        server.observe(users.time_ms, rows, np.empty((200, 0)))
         seen.append(server.strength.copy())
     strength = np.array(seen)
     assert strength.min() >= -2

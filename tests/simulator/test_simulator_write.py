@@ -98,6 +98,16 @@ def test_a_world_with_rules_is_the_same_in_any_number_of_files_and_tells_when_it
     assert opened_log.items.column_names == ["item_id", "embedding"]
 
 
+def test_pages_are_read_with_their_unexamined_items_or_without(ray_session, tmp_path):
+    settings = SimulateSettings(users=60, requests=20, items=100, page=3)
+    simulate(settings, str(tmp_path / "logs"))
+    for examined in (False, True):
+        opened = open_log(SimulatorSource(kind="simulator", path=str(tmp_path / "logs"), examined=examined))
+        assert opened.has_pages
+        assert opened.has_examined is examined
+        assert opened.rows == interactions(tmp_path / "logs").num_rows
+
+
 def test_another_seed_is_another_world(logs, tmp_path):
     simulate(SETTINGS.model_copy(update={"seed": 6}), str(tmp_path / "other"))
     assert not interactions(tmp_path / "other")["item_id"].equals(interactions(logs)["item_id"])

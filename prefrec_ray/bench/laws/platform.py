@@ -72,6 +72,11 @@ class Users:
         """Return the items that each user has seen, bool [n, items], if the law has no repeats."""
         return self.seen
 
+    def offer(self, users: np.ndarray, rows: np.ndarray) -> None:
+        """Exclude the items `rows` [m, k] of a page from later pages of the `users` [m], if the law has no repeats."""
+        if self.seen is not None:
+            self.seen[users[:, None], rows] = True
+
     def show(self, rows: np.ndarray) -> Response:
         """Show each user the item in row `rows` [n], and advance to the next impression."""
         reaction, count = self.react(rows), len(rows)
@@ -85,8 +90,7 @@ class Users:
         hours = np.exp(np.minimum(self.traits["log_hours"] + away + AWAY_NOISE * noise[1], LONGEST_AWAY))
         # One second to swipe, or one second more than the session timeout.
         gap_ms = np.where(leaves, SESSION_TIMEOUT_MS + 1000 + HOUR_MS * hours, 1000 + 30_000 * ratio)
-        if self.seen is not None:
-            self.seen[self.everyone, rows] = True
+        self.offer(self.everyone, rows[:, None])
         self.position = np.where(leaves, 0, self.position + 1)
         self.ends(leaves)
         self.time_ms = self.time_ms + gap_ms.astype(np.int64)
@@ -177,7 +181,6 @@ class Softmax(IgnoresFeedback):
         self.strength[ended] = self.rng.uniform(low, high, len(ended))
         regimes = self.crowd.world.settings.regimes
         self.remaining[ended] = self.rng.integers(REGIME[0], REGIME[1] + 1, len(ended)) if regimes else -1
-        self.remaining -= 1
         score = self.strength[:, None] * self.crowd.world.appeal
         weight = np.exp(score - score.max(axis=1, keepdims=True))
         if excluded is not None:
@@ -186,3 +189,7 @@ class Softmax(IgnoresFeedback):
         drawn = self.rng.random(len(below)) * below[:, -1]
         rows = (below > drawn[:, None]).argmax(axis=1)
         return Choice(rows, weight[self.crowd.everyone, rows] / below[:, -1])
+
+    def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
+        """Count the impression: a page, whose items are served one after another, has one strength."""
+        self.remaining -= 1

@@ -34,6 +34,7 @@ def open_log(source: SimulatorSource, seed: int = 0, side: Side | None = None) -
         raise UserError(f"{about}: key '{missing[0]}' is missing; expected a log of `prefrec simulate`")
     features = {name: tuple(categories) for name, categories in log["user_features"].items()}
     content = {"features": log["item_features"]} if log["item_features"] else {"embedding": "embedding"}
+    pages = log["world"].get("page", 1) > 1
     columns = FilesSource(
         kind="files",
         path=storage.join(folder, "interactions"),
@@ -47,5 +48,8 @@ def open_log(source: SimulatorSource, seed: int = 0, side: Side | None = None) -
         users=UsersTable(path=storage.join(folder, "users.parquet"), features=list(features)) if features else None,
         items=ItemsTable(path=storage.join(folder, "items.parquet"), **content),
         duplicates="keep",
+        page="page" if pages else None,
+        position="position" if pages else None,
+        examined="examined" if pages and source.examined else None,
     )
     return replace(files.open_log(columns, seed, side), feedback_kinds={}, categories=features, world=log["world"])
