@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-# Test files run in parallel, because tests wait for processes that they start. Ray has processes itself: two files then.
+# Three test files run in parallel, because tests wait for processes that they start.
 PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 # Otherwise every process of the tests compiles again what is not compiled yet.
 unexport PYTHONDONTWRITEBYTECODE
@@ -42,7 +42,7 @@ quick: install
 
 # Before every merge, and in CI: all tests except clusters on several hosts and the slow proofs.
 test: check
-	$(PYTEST) -n 2 -m 'ray and not slow and not cluster'
+	$(PYTEST) -n 3 -m 'ray and not slow and not cluster'
 
 # In CI next to `make test`: a cluster launched over ssh on hosts made from namespaces (as root; docs/testing.md).
 hosts: install

@@ -151,6 +151,7 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(cluster: LocalCluster, conf
     assert jobs.follow(client, number, lambda text: None) != 0
 
 
+@pytest.mark.slow  # test_checkpoints.py kills a learner
 def test_a_run_that_loses_its_node_continues_on_another(cluster: LocalCluster, tmp_path: Path) -> None:
     """The learner dies with its node. The run waits for a new node, and ends with the weights of an undisturbed run."""
     dataset, run, whole = (str(tmp_path / name) for name in ("dataset", "run", "whole"))
