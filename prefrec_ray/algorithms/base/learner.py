@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from prefrec_ray.algorithms.base.diagnostics import first_not_finite
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.base.rotation import Rotation
+from prefrec_ray.algorithms.base.threads import useful_threads
 from prefrec_ray.algorithms.feed.batches import TransitionPlan, to_device
 from prefrec_ray.algorithms.feed.device import Feed, Segments
 from prefrec_ray.algorithms.feed.preferences import PreferencePlan
@@ -142,7 +143,8 @@ class OfflineLearner(TorchLearner):
             waited += time.perf_counter() - start
             self.update_index = plan.transitions.first + index
             with self.precision():
-                metrics = self.update_policy(self._rotated(batch))
+                with useful_threads(len(batch[OBS]), self.config.hidden_sizes):
+                    metrics = self.update_policy(self._rotated(batch))
                 if buffer is not None:
                     metrics |= self._update_reward(buffer, plan.preferences, index)
             totals.append(metrics)
