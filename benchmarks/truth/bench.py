@@ -21,6 +21,7 @@ from benchmarks.harness import prefrec, rows_in
 from benchmarks.truth import scores
 from prefrec_ray.bench.worlds import WORLDS, one_log, sections_of
 from prefrec_ray.policy import Policy
+from prefrec_ray.preferences import PreferenceSettings
 
 SWEEP = Path(__file__).parents[2] / "tune_configs" / "truth.yaml"
 #: Where all methods are trained, and `paper`: users differ in both, and the second has most rules.
@@ -59,6 +60,10 @@ def prepared(name: str, log: int, folder: Path, page: int = 1, **sections: Any) 
     world, logs, dataset = folder / "world.yaml", folder / "logs", folder / "dataset"
     content = {**one_log(sections_of(name), log, str(logs)), **sections}
     content["simulate"] = {**content["simulate"], "page": page}
+    preferences = PreferenceSettings(**content["prepare"]["preferences"])
+    # Pairs of segments of about the same number of items.
+    steps = {"length": preferences.length // page, "min_requests": preferences.min_requests // page}
+    content["prepare"] = {**content["prepare"], "preferences": {**content["prepare"]["preferences"], **steps}}
     folder.mkdir(parents=True, exist_ok=True)
     world.write_text(yaml.safe_dump(content, sort_keys=False))
     if not logs.exists() and not dataset.exists():

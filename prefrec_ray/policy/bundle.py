@@ -193,17 +193,20 @@ class Policy:
         rows: np.ndarray,
         excluded: ExcludedItems | None = None,
         recent: np.ndarray | None = None,
+        page: np.ndarray | None = None,
     ) -> np.ndarray:
         """Return pi(i | s) of the items in the `rows` [n], float64 [n]. Only for a policy that `draws_from_all`.
 
-        `excluded`: items that may not be recommended. Raises `UserError` for other policies or widths of states.
+        `excluded`: items that may not be recommended. `page`: rows int64 [n, j] of the items before on the page, -1 for
+        none, which are also `excluded`; `recent` contains their kinds. Raises `UserError` for other policies, or widths
+        of states.
         """
         if not self.draws_from_all:
             raise UserError(
                 "policy: found another rule; expected sample, without nearest candidates, for probabilities"
             )
         chosen = np.require(self._checked(states), dtype=np.float32, requirements=["C", "W"])
-        return self._distribution.probabilities(chosen, rows, excluded, recent)
+        return self._distribution.probabilities(chosen, rows, excluded, recent, page)
 
     def with_items(self, items: ItemTable | pa.Table) -> Policy:
         """Return this policy with other items, without training; their embeddings must be made as in the training.

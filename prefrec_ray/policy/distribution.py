@@ -42,8 +42,8 @@ class Distribution:
     """Distribution over `items` under the rule `serving`, by the scores of `scorer` (None: by distance to an action).
 
     `sample` is Plackett-Luce: the weight of an item is exp(score / scale). The scale is `temperature` standard
-    deviations of the scores over the items of a state; penalties for items like recent ones are subtracted
-    (weighing.py). Scores of hundreds of items are interpolated (landmarks.py).
+    deviations of the scores over the items of a state; penalties for items like recent ones, and like those before on
+    the page, are subtracted (weighing.py). Scores of hundreds of items are interpolated (landmarks.py).
     Above `EXACT` items, the draw and `best` have two steps (two_steps.py). Propensities belong to the actual draw.
     """
 
@@ -77,11 +77,11 @@ class Distribution:
             chosen = np.require(states[rows], dtype=np.float32, requirements=["C", "W"])
             if self.serving.candidates == "nearest":
                 parts.append(self._near(chosen, actions[rows], k, left[rows], out, rng, seen))
-            elif self.serving.rule == "best":
-                best = self._best if self._exact else self._two_steps.best
-                parts.append(Drawn(best(chosen, k, out, seen), np.ones((len(chosen), k))))
             elif self._exact:
-                parts.append(Drawn(*plackett_luce(self._logits(chosen, out, seen), k, rng)))
+                parts.append(self._in_turn(chosen, None, self._scores(chosen, out), k, rng, seen))
+            elif self.serving.rule == "best":
+                candidates, scores = self._two_steps.best(chosen, k, out, seen)
+                parts.append(self._in_turn(chosen, candidates, scores, k, rng, seen))
             else:
                 parts.append(Drawn(*self._two_steps.draw(chosen, k, out, rng, seen)))
         if not parts:
@@ -116,15 +116,38 @@ class Distribution:
             away = np.square(self.items.embeddings[rows] - action).sum(axis=1)
             near = smallest(away[None], max(k, count))
             return self._of_nearest(chosen, rows[near], k, count, rng, recent, prior[near[:, :count]])
-        weighed = (
-            self._weigh(chosen, recent=recent)[0][:, rows] if self._exact else self._weigh.among(chosen, rows, recent)
-        )
-        logits = weighed.astype(np.float64) + prior
-        if self.serving.rule == "best":
-            columns, known = smallest(-logits, k), np.ones((1, k))
-        else:
-            columns, known = plackett_luce(logits, k, rng)
-        return Drawn(rows[columns], known)
+        scores = self._weigh(chosen)[0][:, rows] if self._exact else self._weigh.among(chosen, rows)
+        return self._in_turn(chosen, rows[None], scores, k, rng, recent, prior)
+
+    def _in_turn(
+        self,
+        states: np.ndarray,
+        rows: np.ndarray | None,
+        scores: np.ndarray,
+        k: int,
+        rng: np.random.Generator,
+        recent: np.ndarray | None,
+        prior: np.ndarray | float = 0.0,
+    ) -> Drawn:
+        """Draw k of the items `rows` [n, m] (None: all) by their scaled `scores` [n, m], -inf for excluded items.
+
+        At each position, the items drawn before count as shown. Their effect on the weights is in the propensities.
+        """
+        n, at_once = len(states), k if k == 1 or not self._weigh.penalises else 1
+        columns, known, page = np.empty((n, 0), np.int64), np.empty((n, 0)), np.empty((n, 0), np.int64)
+        while columns.shape[1] < k:
+            logits = self._weigh.penalised(scores, states, rows, recent, page).astype(np.float64) + prior
+            np.put_along_axis(logits, columns, -np.inf, axis=1)
+            if self.serving.rule == "best":
+                column, probability = smallest(-logits, at_once), np.ones((n, at_once))
+            else:
+                column, probability = plackett_luce(logits, at_once, rng)
+            drawn = column if rows is None else np.take_along_axis(rows, column, axis=1)
+            columns, known, page = (
+                np.concatenate(pair, axis=1) for pair in ((columns, column), (known, probability), (page, drawn))
+            )
+            recent = self._weigh.then_shown(recent, drawn[:, -1])
+        return Drawn(page, known)
 
     @property
     def _scored(self) -> int:
@@ -177,23 +200,16 @@ class Distribution:
         if count == 1 or self.scorer is None:
             return Drawn(near[:, :k], np.ones((len(states), k)))
         candidates, wanted = near[:, :count], min(k, count)
-        logits = self._weigh(states, candidates, recent)[0] + prior
-        if self.serving.rule == "best":
-            columns, known = smallest(-logits, wanted), np.ones((len(states), wanted))
-        else:
-            columns, known = plackett_luce(logits, wanted, rng)
-        rows = np.concatenate([np.take_along_axis(candidates, columns, axis=1), near[:, count:k]], axis=1)
-        return Drawn(rows, np.concatenate([known, np.ones((len(states), k - wanted))], axis=1))
+        drawn = self._in_turn(states, candidates, self._weigh(states, candidates)[0], wanted, rng, recent, prior)
+        rows = np.concatenate([drawn.rows, near[:, count:k]], axis=1)
+        return Drawn(rows, np.concatenate([drawn.propensities, np.ones((len(states), k - wanted))], axis=1))
 
-    def _best(self, states: np.ndarray, k: int, out: ExcludedItems | None, recent: np.ndarray | None) -> np.ndarray:
-        return smallest(-self._logits(states, out, recent), k)
-
-    def _logits(self, states: np.ndarray, out: ExcludedItems | None, recent: np.ndarray | None) -> np.ndarray:
-        """Return the logarithms, float64 [n, I], of the weights of all items."""
-        logits = self._weigh(states, recent=recent)[0].astype(np.float64)
+    def _scores(self, states: np.ndarray, out: ExcludedItems | None) -> np.ndarray:
+        """Return the scaled scores [n, I] of all items, -inf for excluded ones."""
+        scores, _ = self._weigh(states)
         if out is not None:
-            logits[out.state, out.item] = -np.inf
-        return logits
+            scores[out.state, out.item] = -np.inf
+        return scores
 
     def probabilities(
         self,
@@ -201,12 +217,17 @@ class Distribution:
         rows: np.ndarray,
         excluded: ExcludedItems | None = None,
         recent: np.ndarray | None = None,
+        page: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Return the probabilities [n] that the items `rows` [n] are drawn first under `sample` from all items."""
+        """Return the probabilities [n] that the items `rows` [n] are drawn next under `sample` from all items.
+
+        `page`: rows of the items before on the page, int64 [n, j], -1 for none; they are also excluded and `recent`.
+        """
         if self._exact:
-            logits = self._logits(states, excluded, recent)
+            logits = self._weigh.penalised(self._scores(states, excluded), states, None, recent, page)
+            logits = logits.astype(np.float64)
             return np.exp(np.take_along_axis(logits, rows[:, None], axis=1)[:, 0] - log_sum_exp(logits))
-        return self._two_steps.probabilities(states, rows, excluded, recent)
+        return self._two_steps.probabilities(states, rows, excluded, recent, page)
 
     @cached_property
     def _weigh(self) -> Weighing:

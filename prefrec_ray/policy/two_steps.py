@@ -9,7 +9,6 @@ import numpy as np
 
 from prefrec_ray.mdp.cells import Cells
 from prefrec_ray.mdp.excluded import ExcludedItems
-from prefrec_ray.mdp.items import smallest
 from prefrec_ray.mdp.plackett_luce import draw
 from prefrec_ray.policy.weighing import Weighing
 
@@ -38,27 +37,32 @@ class TwoSteps:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draw k items for each state; return rows int64 [n, k] and probabilities given the earlier rows, [n, k]."""
         n, cells, every = len(states), self.cells, np.arange(len(states))
-        appeal, scale = self._appeal(states, recent)
+        scores, scale = self.weigh(states, cells.representatives)
         remaining = self._remaining(n, out)
         rows, known = np.empty((n, k), np.int64), np.empty((n, k))
         for position in range(k):
+            page = rows[:, :position]
+            if position == 0 or self.weigh.penalises:
+                appeal = self._appeal(scores, states, recent, page)
             cell, of_cell = draw(appeal * remaining, rng)
-            left = self._left(cell, out, rows[:, :position])
-            weight = self._in_cell(states, cell, left, scale, recent)
+            left = self._left(cell, out, page)
+            weight = self._in_cell(states, cell, left, scale, recent, page)
             column, of_item = draw(weight, rng)
             rows[:, position], known[:, position] = cells.members[cell][every, column], of_cell * of_item
             left[every, column] = False
             remaining[every, cell] = left.sum(axis=1)
+            recent = self.weigh.then_shown(recent, rows[:, position])
         return rows, known
 
     def best(
         self, states: np.ndarray, k: int, out: ExcludedItems | None, recent: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Return rows int64 [n, k] of the items with the largest scores, largest first.
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return items that may be the best k, rows int64 [n, m], and their scaled scores [n, m], -inf if excluded.
 
-        Only items of the `TRIED` cells with the best representatives are scored (more cells if k items need them).
+        They are the items of the `TRIED` cells with the best representatives (more cells if k items need them).
         """
-        logits, scale = self.weigh(states, self.cells.representatives, recent)
+        scores, scale = self.weigh(states, self.cells.representatives)
+        logits = self.weigh.penalised(scores, states, self.cells.representatives, recent)
         left = self._remaining(len(states), out)
         logits[left == 0] = -np.inf
         order = np.argsort(-logits, axis=1)
@@ -73,28 +77,35 @@ class TwoSteps:
             here = place >= 0
             may[out.state[here], place[here], self.cells.place[out.item[here]]] = False
         rows = members.reshape(len(states), -1)
-        logits, _ = self.weigh(states, rows, recent, scale)
-        logits[~may.reshape(rows.shape)] = -np.inf
-        return np.take_along_axis(rows, smallest(-logits, k), axis=1)
+        scores, _ = self.weigh(states, rows, scale)
+        scores[~may.reshape(rows.shape)] = -np.inf
+        return rows, scores
 
     def probabilities(
-        self, states: np.ndarray, rows: np.ndarray, out: ExcludedItems | None, recent: np.ndarray | None = None
+        self,
+        states: np.ndarray,
+        rows: np.ndarray,
+        out: ExcludedItems | None,
+        recent: np.ndarray | None = None,
+        page: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Return the probabilities, float64 [n], that the items `rows` [n] are drawn first."""
-        appeal, scale = self._appeal(states, recent)
+        """Return the probabilities, float64 [n], that the items `rows` [n] are drawn next."""
+        scores, scale = self.weigh(states, self.cells.representatives)
+        appeal = self._appeal(scores, states, recent, page)
         first = appeal * self._remaining(len(states), out)
         cell = self.cells.cell[rows]
-        weight = self._in_cell(states, cell, self._left(cell, out, rows[:, None][:, :0]), scale, recent)
+        weight = self._in_cell(states, cell, self._left(cell, out, rows[:, None][:, :0]), scale, recent, page)
         own = np.take_along_axis(weight, self.cells.place[rows][:, None], axis=1)[:, 0]
         of_item = np.divide(own, weight.sum(axis=1), out=np.zeros(len(rows)), where=own > 0)
         return np.take_along_axis(first, cell[:, None], axis=1)[:, 0] / first.sum(axis=1) * of_item
 
-    def _appeal(self, states: np.ndarray, recent: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Return the weight of each cell's representative, up to a factor, [n, M]; and the scale of their scores."""
-        logits, scale = self.weigh(states, self.cells.representatives, recent)
-        logits = logits.astype(np.float64)
+    def _appeal(
+        self, scores: np.ndarray, states: np.ndarray, recent: np.ndarray | None, page: np.ndarray | None
+    ) -> np.ndarray:
+        """Return the weight of each cell's representative, up to a factor, [n, M], from their scaled `scores`."""
+        logits = self.weigh.penalised(scores, states, self.cells.representatives, recent, page).astype(np.float64)
         # The floor keeps rounding from making a cell impossible.
-        return np.maximum(np.exp(logits - logits.max(axis=1, keepdims=True)), 1e-300), scale
+        return np.maximum(np.exp(logits - logits.max(axis=1, keepdims=True)), 1e-300)
 
     def _remaining(self, n: int, out: ExcludedItems | None) -> np.ndarray:
         """Return the number of items of each cell that are not excluded, int64 [n, M]."""
@@ -120,9 +131,12 @@ class TwoSteps:
         left: np.ndarray,
         scale: np.ndarray,
         recent: np.ndarray | None,
+        page: np.ndarray | None,
     ) -> np.ndarray:
         """Return the weights [n, W] of the members of one `cell` [n] per state, up to a factor; 0 if not `left`."""
-        logits = self.weigh(states, self.cells.members[cell], recent, scale)[0].astype(np.float64)
+        members = self.cells.members[cell]
+        scores, _ = self.weigh(states, members, scale)
+        logits = self.weigh.penalised(scores, states, members, recent, page).astype(np.float64)
         logits[~left] = -np.inf
         return np.exp(logits - logits.max(axis=1, keepdims=True))
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.mdp.columns import closest
+from prefrec_ray.mdp.columns import closest, decays
 from prefrec_ray.mdp.exposure import repetitions
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
@@ -23,11 +23,16 @@ HALF_LIFE = 32.0
 
 @dataclass(frozen=True)
 class RecentItems:
-    """Mean embedding of recent items: the `columns` [A] of a scaled state, times `std` plus `mean` [A]."""
+    """Mean embedding of recent items: the `columns` [A] of a scaled state, times `std` plus `mean` [A].
+
+    An embedding times `unit` is in the unit of the mean, which the next item moves by the share `weight`.
+    """
 
     columns: np.ndarray
     mean: np.ndarray
     std: np.ndarray
+    unit: float
+    weight: float
 
     @classmethod
     def find(cls, state: StateDefinition, normaliser: Normaliser, items: ItemTable) -> RecentItems | None:
@@ -39,14 +44,23 @@ class RecentItems:
         length = float(np.square(items.embeddings, dtype=np.float64).sum(axis=1).mean())
         if not state.item_half_lives or length == 0:
             return None
-        start = state.groups["items"].start + closest(state.item_half_lives, HALF_LIFE) * state.action_dim
+        chosen = closest(state.item_half_lives, HALF_LIFE)
+        start = state.groups["items"].start + chosen * state.action_dim
         columns = np.arange(start, start + state.action_dim)
         mean, std = (np.asarray(part, np.float64)[columns] / length for part in (normaliser.mean, normaliser.std))
-        return cls(columns, mean.astype(np.float32), std.astype(np.float32))
+        decay = float(decays((state.item_half_lives[chosen],), 1)[0])
+        return cls(columns, mean.astype(np.float32), std.astype(np.float32), 1 / length, 1 - decay)
 
-    def likeness(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-        """Return similarities [n, k] of k items, [n, k, A] or [k, A], to the recent items in scaled states [n, S]."""
+    def likeness(self, states: np.ndarray, candidates: np.ndarray, page: np.ndarray | None = None) -> np.ndarray:
+        """Return similarities [n, k] of k items, [n, k, A] or [k, A], to the recent items in scaled states [n, S].
+
+        `page` float32 [n, j, A]: the embeddings of earlier items of the page, NaN for none. They are added to the mean
+        with the weights that they have after a long history.
+        """
         shown = states[:, self.columns] * self.std + self.mean
+        for item in () if page is None else page.transpose(1, 0, 2):
+            moved = (1 - self.weight) * shown + self.weight * self.unit * item
+            shown = np.where(np.isnan(item), shown, moved).astype(np.float32)
         if candidates.ndim == 2:
             return shown @ candidates.T
         return (np.ascontiguousarray(candidates) @ shown[:, :, None])[..., 0]
@@ -70,6 +84,10 @@ class Weighing:
 
     The diversity penalty is `variety` times the similarity to recent items (`likeness`). The repetition penalty is
     `repetition` times the number of recent impressions of the same kind. A density has no penalties.
+
+    The value of a page is the sum over its positions of the examination times Q. This is SlateQ's assumption (Ie et al.
+    2019): items of a page interact only through the user's choice. Q does not depend on the position, so that the best
+    page is ordered by Q, and a page is drawn position by position. Items before a position count as shown.
     """
 
     serving: ServingSettings
@@ -81,52 +99,65 @@ class Weighing:
         self,
         states: np.ndarray,
         rows: np.ndarray | None = None,
-        recent: np.ndarray | None = None,
         scale: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the log weights [n, k] of the items in `rows`, and the scale [n, 1] of their scores.
+        """Return the scores [n, k] of the items in `rows` in units of their scale, and the scale [n, 1].
 
-        `rows` are [n, k], or [k] for all states; None: all items, whose scores may be interpolated (landmarks.py).
-        `recent`: kinds of each user's last impressions (`StateTracker.recent`); None: no impressions. If no scale is
-        given, it comes from these items.
+        `rows` are [n, k], or [k] for all states; None: all items, whose scores may be interpolated (landmarks.py). If
+        no scale is given, it comes from these items.
         """
         scores = self._scores(states, rows)
         scale = self._scale(scores) if scale is None else scale
-        return self._log_weights(states, scores, scale, rows, recent), scale
+        return _scaled(scores, scale), scale
 
-    def among(self, states: np.ndarray, rows: np.ndarray, recent: np.ndarray | None = None) -> np.ndarray:
-        """Return the log weights [n, m] of the candidates `rows` [m] from a large catalogue.
+    def among(self, states: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Return the scores [n, m] of the candidates `rows` [m] from a large catalogue, in units of their scale.
 
         The scale of scores comes from the landmarks, so that it does not depend on the candidates. More than
         `ALL_SCORED` candidates have interpolated scores.
         """
         landmarks = self._landmarks
         if landmarks is None:
-            return self(states, rows, recent)[0]
+            return self(states, rows)[0]
         of_landmarks = self._score(states, landmarks.embeddings.astype(np.float32))
         scale = self._scale(self._with_effects(of_landmarks, landmarks.rows))
         if len(rows) <= ALL_SCORED:
-            return self(states, rows, recent, scale)[0]
+            return self(states, rows, scale)[0]
         scores = self._with_effects(landmarks.interpolate(of_landmarks, self.items.embeddings[rows]), rows)
-        return self._log_weights(states, scores, scale, rows, recent)
+        return _scaled(scores, scale)
 
-    def _log_weights(
+    @property
+    def penalises(self) -> bool:
+        """Return True if the log weight of an item depends on the items shown before."""
+        varied = self.serving.variety and self.likeness is not None
+        return bool(self.scorer.standardised and (varied or self.serving.repetition))
+
+    def then_shown(self, recent: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+        """Return the kinds of the last impressions after one more, of the items `rows` [n]; None stays None."""
+        if recent is None:
+            return None
+        return np.concatenate([self.items.kinds[rows][:, None], recent[:, :-1]], axis=1)
+
+    def penalised(
         self,
-        states: np.ndarray,
         scores: np.ndarray,
-        scale: np.ndarray,
-        rows: np.ndarray | None,
-        recent: np.ndarray | None,
+        states: np.ndarray,
+        rows: np.ndarray | None = None,
+        recent: np.ndarray | None = None,
+        page: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Return the scores [n, k] of the items in `rows` in units of `scale` [n, 1], minus penalties."""
-        if not np.isfinite(scores).all():
-            raise UserError("policy: found a score that is not finite; expected networks and states of usual size")
-        logits = scores / scale
+        """Return the log weights [n, k] of the items in `rows`: their scaled `scores` [n, k] minus the penalties.
+
+        `recent`: kinds of each user's last impressions (`StateTracker.recent`); None: no impressions. `page`: items
+        that the user's page has before, rows int64 [n, j], -1 for none; `recent` contains their kinds.
+        """
+        logits = scores.copy()
         if self.scorer.standardised:
             temperature = float(self.serving.temperature)
             if self.likeness is not None and self.serving.variety:
                 per_likeness = np.float32(float(self.serving.variety) / temperature)
-                logits -= per_likeness * self.likeness.likeness(states, self._embeddings(rows))
+                shown = None if page is None else np.where((page >= 0)[..., None], self.items.embeddings[page], np.nan)
+                logits -= per_likeness * self.likeness.likeness(states, self._embeddings(rows), shown)
             if recent is not None and recent.shape[2] and self.serving.repetition:
                 items, window = self._every if rows is None else rows, int(self.serving.repetition_window)
                 counts = repetitions(recent, self.items.kinds, items, window)
@@ -182,3 +213,9 @@ class Weighing:
         """Return the matrix float32 [L, I] from the scores of the landmarks to the scores of all items."""
         assert self._landmarks is not None
         return self._landmarks.interpolate(np.eye(len(self._landmarks.rows)), self.items.embeddings)
+
+
+def _scaled(scores: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    if not np.isfinite(scores).all():
+        raise UserError("policy: found a score that is not finite; expected networks and states of usual size")
+    return scores / scale

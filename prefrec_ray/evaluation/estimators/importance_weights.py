@@ -186,23 +186,31 @@ def weigh(name: str, request: EvaluationRequest, logged: Logged) -> Weighed:
 def log_chances(policy: Policy | None, data: Histories, items: int, rest_ms: float) -> np.ndarray:
     """Return log pi(i | s) of the shown items, float64 [N]. Without a policy, pi is uniform over `items` items.
 
-    Items that rest, or precede the shown item on its page, are excluded (`shown_before`). Recent items are those before
-    the page.
+    Items that rest, or precede the shown item on its page, are excluded (`shown_before`).
     """
-    log_pi, page = np.empty(len(data.row)), data.pages.first[data.pages.of_row]
+    log_pi, rows = np.empty(len(data.row)), np.arange(len(data.row))
     for part in _parts(len(data.row)):
         out = shown_before(data, part, rest_ms)
         if policy is None:
             log_pi[part] = -np.log(items - (0 if out is None else out.counts()))
         else:
-            recent = data.recent(policy.items.kinds, page[part]) if policy.penalises_repetition else None
-            chances = policy.probabilities(data.state[part], data.row[part], out, recent)
+            recent = data.recent(policy.items.kinds, rows[part]) if policy.penalises_repetition else None
+            page = before_on_page(data, rows[part])
+            chances = policy.probabilities(data.state[part], data.row[part], out, recent, page)
             log_pi[part] = np.log(np.maximum(chances, np.finfo(np.float64).tiny))  # 0 only from rounding
     return log_pi
 
 
 def _parts(rows: int) -> list[slice]:
     return [slice(start, start + _CHUNK) for start in range(0, rows, _CHUNK)]
+
+
+def before_on_page(data: Histories, impressions: np.ndarray) -> np.ndarray:
+    """Return the items before each of the `impressions` [n] on its page, in order, rows int64 [n, j]; -1 for none."""
+    position = impressions - data.pages.first[data.pages.of_row[impressions]]
+    earlier = impressions[:, None] - np.arange(position.max(initial=0), 0, -1)
+    on_page = earlier >= (impressions - position)[:, None]
+    return np.where(on_page, data.row[np.maximum(earlier, 0)], -1)
 
 
 def shown_before(data: Histories, part: slice, rest_ms: float) -> ExcludedItems | None:
