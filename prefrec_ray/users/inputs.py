@@ -1,7 +1,7 @@
 """Inputs of the networks in a model of users: the user, the item, and what the user was shown before.
 
 The signals of an impression are the item's embedding, its inner products with the mean embedding of recent items and
-with the user's tastes, the effects of its kinds on users, and the user's exposure to the item and its kinds. Inputs are
+with the user's tastes, its effects on users at this time of day, and the user's exposure to the item and its kinds. Inputs are
 the signals of the candidate, and running means of the signals and of the feedback of earlier impressions. None of them
 assumes a law of users.
 """
@@ -16,9 +16,9 @@ from prefrec_ray.mdp.bulk import running_means
 from prefrec_ray.mdp.columns import decays, scaled_feedback
 from prefrec_ray.mdp.exposure import WINDOWS, RecentRows
 from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.mdp.kind_effects import effects_of_items, kind_effects
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
+from prefrec_ray.users.effects import Effects
 from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.tastes import Tastes
 
@@ -26,8 +26,6 @@ from prefrec_ray.users.tastes import Tastes
 HALF_LIVES = (8.0, 32.0)
 #: Counts at which an effect of exposure may begin. The mean of a count does not show how often a threshold was passed.
 DOSES = np.array([1, 2, 4, 8])
-#: Impressions after an item in which its effect on session ends and times away is looked for.
-AHEAD = int(HALF_LIVES[-1])
 #: State groups and columns that are inputs. Lengths and times of earlier sessions would let good sessions of a roll-out
 #: reinforce themselves.
 SEEN = ("profile", "time")
@@ -43,9 +41,7 @@ class Inputs:
     state: StateDefinition
     normaliser: Normaliser
     kinds: np.ndarray  # int32 [I, K], of all items
-    #: Effects of the kinds of all items (`kind_worth`), float32 [3, I, F + 2]: from users with even numbers, from the
-    #: others, and from all users. A fit uses the half without the user, because outcomes would explain themselves.
-    worth: np.ndarray
+    effects: Effects
     tastes: Tastes
     mean: np.ndarray  # float32 [W]
     std: np.ndarray  # float32 [W]
@@ -59,9 +55,8 @@ class Inputs:
         """Create the inputs, with the scale of the impressions of `data`."""
         tastes = Tastes.from_histories(data)
         none = np.empty(0, np.float32)
-        halves = [data.user % 2 == 0, data.user % 2 == 1, np.ones(len(data.row), dtype=bool)]
-        worth = np.stack([kind_worth(data, items.kinds, half) for half in halves])
-        bare = cls(state, normaliser, items.kinds, worth, tastes, none, none, none, none)
+        effects = Effects.from_histories(data, items.kinds, data.state[:, state.groups["time"]])
+        bare = cls(state, normaliser, items.kinds, effects, tastes, none, none, none, none)
         raw = bare.logged(data, fitted=True)
         std = np.maximum(raw.std(axis=0), 1e-6)
         return replace(bare, mean=raw.mean(axis=0), std=std, low=raw.min(axis=0), high=raw.max(axis=0))
@@ -72,10 +67,11 @@ class Inputs:
         `fitted`: the histories are those of `from_histories`, and effects of kinds come from the other half of the
         users.
         """
-        worth = self.worth[1 - data.user % 2 if fitted else 2, data.row]
+        half = 1 - data.user % 2 if fitted else np.full(len(data.row), 2)
+        effects = self.effects.at(data.row, data.action, data.state[:, self.state.groups["time"]], half)
         recent = means_before(data.action, data.starts).reshape(len(data.row), len(HALF_LIVES), -1)
         tastes = self.tastes(data)[data.user]
-        signals = self.signals_of(data.state, data.action, recent, tastes, worth, data.exposure)
+        signals = self.signals_of(data.state, data.action, recent, tastes, effects, data.exposure)
         values = np.concatenate([signals, scaled_feedback(data.feedback, self.state)], axis=1)
         return np.concatenate([data.state[:, self.seen], signals, means_before(values, data.starts)], axis=1)
 
@@ -90,7 +86,7 @@ class Inputs:
     def signals(self) -> int:
         """Return S."""
         products = len(HALF_LIVES) + len(self._shown_tastes) + len(self.state.feedback)
-        return self.state.action_dim + products + self.worth.shape[2] + self._exposures
+        return self.state.action_dim + products + self.effects.of_kinds.shape[2] + self._exposures
 
     @property
     def values(self) -> int:
@@ -155,11 +151,11 @@ class Inputs:
         action: np.ndarray,
         recent: np.ndarray,
         tastes: np.ndarray,
-        worth: np.ndarray,
+        effects: np.ndarray,
         exposure: np.ndarray,
     ) -> np.ndarray:
-        """Return the signals, float32 [n, S], of items with embeddings `action` [n, A], `worth` [n, F + 2] and
-        `exposure` [n, X].
+        """Return the signals, float32 [n, S], of items with embeddings `action` [n, A], `effects` [n, F + 2]
+        and `exposure` [n, X].
 
         `state` [n, S] is scaled; `recent` [n, len(HALF_LIVES), A] are the mean embeddings of recent items, and `tastes`
         [n, F, A] the users' tastes from their whole log.
@@ -168,7 +164,7 @@ class Inputs:
         mean, std = (np.asarray(part, np.float32)[columns] for part in (self.normaliser.mean, self.normaliser.std))
         vectors = np.concatenate([recent, state[:, columns] * std + mean, tastes], axis=1)
         products = np.matmul(vectors, action[:, :, None])[..., 0]
-        return np.concatenate([action, products, worth, doses(exposure)], axis=1, dtype=np.float32)
+        return np.concatenate([action, products, effects, doses(exposure)], axis=1, dtype=np.float32)
 
 
 class Past:
@@ -186,8 +182,9 @@ class Past:
         means = (self._sums / np.maximum(self._weight, 1.0)).astype(np.float32)
         recent = means.reshape(len(rows), len(HALF_LIVES), -1)[:, :, : action.shape[1]]
         exposure = self._recent.exposures(rows)
-        worth = self._inputs.worth[2, rows]
-        signals = self._inputs.signals_of(state, action, recent, self._tastes, worth, exposure)
+        time, everyone = state[:, self._inputs.state.groups["time"]], np.full(len(rows), 2)
+        effects = self._inputs.effects.at(rows, action, time, everyone)
+        signals = self._inputs.signals_of(state, action, recent, self._tastes, effects, exposure)
         self._signals, self._rows = signals, rows
         return np.concatenate([state[:, self._inputs.seen], signals, means], axis=1)
 
@@ -197,28 +194,6 @@ class Past:
         self._sums = self._sums * self._decay + np.tile(values, len(HALF_LIVES))
         self._weight = self._weight * self._decay + 1.0
         self._recent.observe(self._rows)
-
-
-def kind_worth(data: Histories, kinds: np.ndarray, used: np.ndarray) -> np.ndarray:
-    """Return what the kinds int32 [I, K] of each item do to users, float32 [I, F + 2], from impressions `used` [N].
-
-    The columns are effects on feedback, and on session ends and the log of times away in the next `AHEAD` impressions.
-    A network of embeddings cannot learn that neighbouring kinds differ.
-    """
-    count = len(data.row)
-    stop = np.minimum(np.arange(count) + AHEAD, np.append(data.starts, count)[data.user + 1])
-    ends = data.ends.astype(np.float64)
-
-    def ahead(values: np.ndarray) -> np.ndarray:
-        total = np.concatenate([[0.0], np.cumsum(values)])
-        return total[stop] - total[:count]
-
-    left, away = ahead(ends), ahead(np.where(data.ends, np.log(data.wait_ms), 0.0))
-    mean_away = float(away.sum() / max(left.sum(), 1.0))
-    outcomes = [*data.feedback.T.astype(np.float64), left, away - left * mean_away]
-    users, codes = np.unique(data.user[used], return_inverse=True)[1], kinds[data.row[used]]
-    each = [effects_of_items(kind_effects(outcome[used], users, codes), kinds) for outcome in outcomes]
-    return np.stack(each, axis=1)
 
 
 def doses(exposure: np.ndarray) -> np.ndarray:

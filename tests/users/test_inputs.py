@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from logged_users import ITEMS, histories, inputs_of
+from logged_users import ITEMS, STATE, histories, inputs_of
 
 from prefrec_ray.users.inputs import DOSES, HALF_LIVES, Past, doses
 
@@ -62,9 +62,10 @@ def test_a_fit_sees_effects_of_kinds_from_other_users_only() -> None:
     feedback = np.where(data.user % 2 == 0, ITEMS.kinds[data.row, 0], 0.0)[:, None] + np.zeros_like(data.feedback)
     data = replace(data, feedback=feedback.astype(np.float32))
     inputs, _ = inputs_of(data)
-    even, odd, _ = inputs.worth[:, :, 0]
+    even, odd, _ = inputs.effects.of_kinds[:, :, 0]
     assert np.corrcoef(even, ITEMS.kinds[:, 0])[0, 1] > 0.9
     assert not odd.any()
     seen = inputs.logged(data, fitted=True)
-    expected = inputs.worth[1 - data.user % 2, data.row, 0]
+    half, time = 1 - data.user % 2, data.state[:, STATE.groups["time"]]
+    expected = inputs.effects.at(data.row, data.action, time, half)[:, 0]
     assert (seen == expected[:, None]).all(axis=0).any()
