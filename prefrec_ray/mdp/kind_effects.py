@@ -59,4 +59,4 @@ def _shrunk_means(values: np.ndarray, half: np.ndarray, code: np.ndarray) -> np.
     shown, rows = int((count.sum(axis=0) > 0).sum()), count.sum(axis=0)
     # The mean of n values has the variance `variance` + noise / n.
     noise = max(0.0, float((rows * np.square(overall)).sum() - variance * rows.sum()) / shown)
-    return overall * rows / (rows + noise / variance)
+    return overall * rows / np.maximum(rows + noise / variance, 1)  # a code without impressions has no effect

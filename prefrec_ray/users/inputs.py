@@ -1,9 +1,9 @@
 """Inputs of the networks in a model of users: the user, the item, and what the user was shown before.
 
 The signals of an impression are the item's embedding, its inner products with the mean embedding of recent items and
-with the user's tastes, its effects on users at this time of day, and the user's exposure to the item and its kinds. Inputs are
-the signals of the candidate, and running means of the signals and of the feedback of earlier impressions. None of them
-assumes a law of users.
+with the user's tastes, its effects on users at this time of day, and the user's exposure to the item and its kinds.
+Inputs are the signals of the candidate, and running means of the signals and of the feedback of earlier impressions.
+None of them assumes a law of users.
 """
 
 from __future__ import annotations

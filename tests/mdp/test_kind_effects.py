@@ -55,3 +55,9 @@ def test_unknown_kinds_have_no_effect_and_rare_kinds_little() -> None:
     assert first[:KINDS] == pytest.approx(effect, abs=0.3)
     plain = errors[:3] - [errors[users == user].mean() for user in range(3)]
     assert 0 < first[KINDS] < 0.9 * plain.mean()
+
+
+def test_a_kind_that_nobody_saw_has_no_effect_if_there_is_no_noise() -> None:
+    users, codes = np.array([0, 0, 1, 1]), np.array([[0], [2], [0], [2]], np.int32)
+    (effect,) = kind_effects(np.array([3.0, 1.0, 3.0, 1.0]), users, codes)
+    np.testing.assert_allclose(effect, [1.0, 0.0, -1.0])
