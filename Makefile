@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 unexport PYTHONDONTWRITEBYTECODE
 UNCOMPILED := /(tests|transformers|sympy|nltk|_inductor|_dynamo|hive_metastore)/
 
-.PHONY: install quickstart style types quick check test hosts docs package constraints proofs mutants bench loop results label-demo clean
+.PHONY: install quickstart style types quick check test hosts docs docs-version package constraints proofs mutants bench loop results label-demo clean
 
 install: $(VENV)/.installed
 
@@ -52,7 +52,13 @@ hosts: install
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-# Wheel and sdist in dist/, each installed and tried outside the checkout.
+# By CI: the site of a version in the branch gh-pages, next to those of other versions. VERSION="0.1.0 latest" also moves
+# an alias.
+docs-version: install
+	$(BIN)/python -m pip install --quiet 'mike>=2.1,<3'
+	DOCS_VERSIONS=mike NO_MKDOCS_2_WARNING=1 $(BIN)/mike deploy --update-aliases $(VERSION)
+
+# Wheel and sdist in dist/, each installed and tried outside the checkout, also from an index on this machine.
 package:
 	.ci/package $(PYTHON) $(TAG)
 

@@ -57,6 +57,26 @@ def test_constraints_are_within_the_bounds_of_the_project() -> None:
             assert need.specifier.contains(Version(version)), (python, text, version)
 
 
+def test_the_conda_recipe_has_the_bounds_of_the_project() -> None:
+    recipe = yaml.safe_load((ROOT / ".ci" / "conda" / "recipe.yaml").read_text("utf-8"))
+    names = {"torch": ["pytorch"], "matplotlib": ["matplotlib-base"]}
+    expected = {"python": SpecifierSet(PROJECT["requires-python"])}
+    for need in map(Requirement, PROJECT["dependencies"]):
+        packages = [f"{need.name}-{extra}" for extra in need.extras] or names.get(need.name, [need.name])
+        expected |= dict.fromkeys(packages, need.specifier)
+    found = dict(line.split(" ", 1) for line in recipe["requirements"]["run"])
+    assert {name: SpecifierSet(bounds) for name, bounds in found.items()} == expected
+    assert recipe["context"]["version"] == PROJECT["version"]
+
+
+def test_notes_of_a_release_are_its_section_of_the_changelog() -> None:
+    notes = subprocess.run([ROOT / ".ci" / "notes", PROJECT["version"]], capture_output=True, text=True, check=True)
+    assert "\n### Training\n" in notes.stdout
+    assert not re.search(r"^#{1,2} ", notes.stdout, re.MULTILINE)
+    none = subprocess.run([ROOT / ".ci" / "notes", "9.9.9"], capture_output=True, text=True)
+    assert (none.returncode, none.stdout) == (2, "")
+
+
 def test_extras_that_pages_and_messages_name_exist() -> None:
     files = [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("cluster/*"), *ROOT.glob("prefrec_ray/**/*.py")]
     named: set[str] = set()
