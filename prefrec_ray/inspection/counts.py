@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
+from prefrec_ray import runtime
 from prefrec_ray.dataset.prepare.rows import equal_rows, in_pages, split_examined
 from prefrec_ray.engagement import (
     MAX_LEVEL,
@@ -41,7 +42,6 @@ _SUMS = (
 _CELLS = ("item", "position", "shown", "clicked")  # of the examination curve
 _ITEM_KEY, _BUCKET_KEY = 1, 2
 _ROWS_OF_BUCKET = 1 << 20
-_MIN_BUCKETS, _FEW_ROWS = 4, 1 << 17  # more rows than this take several buckets, to keep several cores busy
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,13 @@ class RefusedRows:
     """Rows that `prepare` would refuse: only their numbers and the first row of each kind are kept."""
 
     def __init__(self) -> None:
-        self._kept: Any = ray.remote(num_cpus=0)(_Reasons).remote()
+        self._here = _Reasons()
+        self._shared: Any = None
+
+    def share(self) -> None:
+        """Also collect rows that other processes read: start Ray, and an actor for them."""
+        runtime.start_ray()
+        self._shared = self._shared or ray.remote(num_cpus=0)(_Reasons).remote()
 
     @contextmanager
     def part(self, name: str) -> Iterator[Part]:
@@ -87,11 +93,19 @@ class RefusedRows:
         part = Part(None)
         yield part
         if part.reasons:
-            ray.get(self._kept.put.remote(name, part.reasons))
+            self._put(name, part.reasons)
+
+    def _put(self, name: str, reasons: list[Reason]) -> None:
+        if self._shared is None:
+            self._here.put(name, reasons)
+        else:
+            ray.get(self._shared.put.remote(name, reasons))
 
     def reasons(self) -> list[Reason]:
         """Return all kinds of bad rows so far, ordered by their first rows."""
-        parts: list[list[Reason]] = ray.get(self._kept.parts.remote())
+        parts = self._here.parts()
+        if self._shared is not None:
+            parts += ray.get(self._shared.parts.remote())
         return merge_reasons(reason for part in parts for reason in part)
 
 
@@ -106,22 +120,28 @@ class _Reasons:
         return list(self._parts.values())
 
 
+def is_small(log: Log) -> bool:
+    """Return whether a log is counted in this process: processes for a shuffle would take longer to start."""
+    return log.rows < 2 * _ROWS_OF_BUCKET
+
+
 def count(log: Log, timeout_minutes: float = 30.0) -> Counts | None:
-    """Count the rows of a log, by buckets in Ray Data; a single bucket in this process. Return None without rows.
+    """Count the rows of a log, in this process if it is small, else by buckets in Ray Data. Return None without rows.
 
     Levels are for sessions at `timeout_minutes`, or for the log's own sessions. Raises `UserError` for an invalid line.
     """
     timeouts = (*sorted({*TIMEOUTS_MINUTES, timeout_minutes}), *((None,) if log.given_sessions else ()))
     level_timeout = None if log.given_sessions else timeout_minutes
-    buckets = max(_MIN_BUCKETS if log.rows > _FEW_ROWS else 1, log.rows // _ROWS_OF_BUCKET)
     feedback = () if log.has_examined else log.feedback
     summarise = partial(summarise_bucket, timeouts=timeouts, level_timeout=level_timeout, feedback=feedback)
     with unwrapped_errors():
-        if buckets == 1:  # processes for a shuffle take longer to start
-            tables = [table for table in ray.get(log.interactions.to_arrow_refs()) if table.num_rows]
+        if is_small(log):
+            read = log.tables() if log.tables else ray.get(log.interactions().to_arrow_refs())
+            tables = [table for table in read if table.num_rows]
             parts = summarise(pa.concat_tables(tables)).to_pylist() if tables else []
         else:
-            rows = log.interactions.map_batches(
+            buckets = log.rows // _ROWS_OF_BUCKET
+            rows = log.interactions().map_batches(
                 _with_bucket, batch_size=None, batch_format="pyarrow", fn_kwargs={"buckets": buckets}
             )
             groups = rows.groupby("bucket", num_partitions=buckets)
@@ -141,6 +161,18 @@ def count(log: Log, timeout_minutes: float = 30.0) -> Counts | None:
         timeouts=timeouts,
         level_timeout=level_timeout,
     )
+
+
+def head(log: Log, rows: int) -> pa.Table:
+    """Return the first rows of a log, read in this process if possible."""
+    if log.tables is None:
+        return pa.concat_tables(ray.get(log.interactions().limit(rows).to_arrow_refs())).slice(0, rows)
+    tables: list[pa.Table] = []
+    for table in log.tables():
+        tables.append(table)
+        if sum(map(len, tables)) >= rows:
+            break
+    return pa.concat_tables(tables).slice(0, rows)
 
 
 def _with_bucket(table: pa.Table, buckets: int) -> pa.Table:

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import fs
 
-from prefrec_ray import runtime, storage
+from prefrec_ray import storage
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.errors import UserError
 from prefrec_ray.inspection.columns import ID, ITEM, USER, Column, csv_format, profile, sample
-from prefrec_ray.inspection.counts import Counts, RefusedRows, count, shared_rows
+from prefrec_ray.inspection.counts import Counts, RefusedRows, count, head, is_small, shared_rows
 from prefrec_ray.inspection.proposal import proposal, source_lines
 from prefrec_ray.inspection.roles import Roles, check_header, guess_roles
 from prefrec_ray.logs.contract import Reason, summary
@@ -86,17 +86,20 @@ def _inspect_source(
     source: Source, title: str, lines: Iterable[str] | None, timeout: float = 30.0, seed: int = 0
 ) -> LogReport:
     log, counts, refused = _read(source, timeout, seed)
-    head = pa.Table.from_pandas(log.interactions.limit(20_000).to_pandas(), preserve_index=False)
-    columns = profile(head.select([name for name in head.column_names if name not in ("order", "row_hash")]))
+    sampled = head(log, 20_000)
+    columns = profile(sampled.select([name for name in sampled.column_names if name not in ("order", "row_hash")]))
     text = None if lines is None else proposal(lines, counts)
-    return LogReport(title, columns, None, counts, refused, text, len(head))
+    return LogReport(title, columns, None, counts, refused, text, len(sampled))
 
 
 def _read(source: Source, timeout: float = 30.0, seed: int = 0) -> tuple[Log, Counts, list[Reason]]:
     """Read and count a log as `prepare` reads it. Raises `UserError` if it refuses all rows."""
-    runtime.start_ray()
     refused = RefusedRows()
+    if not isinstance(source, FilesSource):  # other readers may need Ray already to open the log
+        refused.share()
     log = open_log(source, seed, refused)
+    if not is_small(log):
+        refused.share()
     counts = count(log, timeout)
     if counts is None:
         raise UserError(summary(refused.reasons()) if refused.reasons() else "the log has no rows; expected some")

@@ -1,16 +1,15 @@
-"""Fragments of files, read batch by batch in Ray Data: row groups of Parquet and whole CSV files."""
+"""Fragments of files, read batch by batch: row groups of Parquet and whole CSV files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray.data
 from pyarrow import csv
 
 from prefrec_ray import storage
@@ -19,6 +18,9 @@ from prefrec_ray.logs.contract import Convert, Part, Place, Reason, Side, clean,
 from prefrec_ray.logs.listing import is_csv, partition_values
 from prefrec_ray.logs.schemas import BLOCK_BYTES, PLAIN, THREADS, CsvFormat, own_schema, readable
 from prefrec_ray.logs.values import plain, plain_schema, visible
+
+if TYPE_CHECKING:
+    import ray.data
 
 _BATCH = 1 << 16
 _MAX_BLOCKS = 256
@@ -34,26 +36,48 @@ def read_clean(file: str, columns: list[str], convert: Convert, part: Part | Non
     return clean(pa.concat_tables(tables), place, convert, part)
 
 
-def read(
-    files: list[str],
-    columns: list[str],
-    convert: Convert,
-    side: Side | None = None,
-    form: CsvFormat = PLAIN,
-) -> tuple[Any, int]:
-    """Return the rows of all files as a Ray data set, each batch converted, and their number (estimated for CSV).
+@dataclass(frozen=True, eq=False)
+class Fragments:
+    """Fragments of files whose rows are converted batch by batch. `rows`: their number, estimated for CSV.
 
     Rows for which `convert` raises `BadRows` go to `side`; without `side` they are a `UserError`.
     """
-    fragments, rows = list_fragments(files, form)
-    blocks = min(len(fragments), _MAX_BLOCKS)
-    dataset = ray.data.from_items(fragments, override_num_blocks=blocks).map_batches(
-        _read_fragments,
-        batch_size=None,
-        batch_format="pyarrow",
-        fn_kwargs={"columns": columns, "convert": convert, "side": side, "form": form},
-    )
-    return dataset, rows
+
+    fragments: list[dict[str, Any]]
+    rows: int
+    columns: list[str]
+    convert: Convert
+    side: Side | None
+    form: CsvFormat
+
+    @classmethod
+    def of_files(
+        cls,
+        files: list[str],
+        columns: list[str],
+        convert: Convert,
+        side: Side | None = None,
+        form: CsvFormat = PLAIN,
+    ) -> Fragments:
+        """Return the fragments of all files. Raises `UserError` without rows."""
+        return cls(*list_fragments(files, form), columns, convert, side, form)
+
+    def dataset(self) -> ray.data.Dataset:
+        """Return the converted rows as a Ray data set."""
+        import ray.data  # a second of imports, for which small logs do not wait
+
+        blocks = min(len(self.fragments), _MAX_BLOCKS)
+        return ray.data.from_items(self.fragments, override_num_blocks=blocks).map_batches(
+            _read_fragments,
+            batch_size=None,
+            batch_format="pyarrow",
+            fn_kwargs={"columns": self.columns, "convert": self.convert, "side": self.side, "form": self.form},
+        )
+
+    def tables(self) -> Iterator[pa.Table]:
+        """Yield tables of the converted rows, read in this process."""
+        fragments = pa.Table.from_pylist(self.fragments)
+        yield from _read_fragments(fragments, self.columns, self.convert, self.side, self.form)
 
 
 def list_fragments(files: Sequence[str], form: CsvFormat = PLAIN) -> tuple[list[dict[str, Any]], int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -64,14 +64,17 @@ class Content:
 
 @dataclass(frozen=True, eq=False)
 class Log:
-    """Interactions, users and items. Interactions stay in Ray Data; the tables of users and items are in memory."""
+    """Interactions, users and items. Interactions are read by Ray Data; tables of users and items are in memory.
+
+    `tables` yields the interactions in this process; None if only Ray Data can read them.
+    """
 
     # user_id, item_id (int64 or string), timestamp (int64, ms UTC), order (int64: position in the log, breaks ties of
     # time)[, session_id (int64 or string)][, page (int64 or string)][, position (int32, null if unknown)][, examined
     # (bool)][, dwell_ms (float64, NaN if unknown)][, reward (float32)][, propensity (float32, null if unknown)][,
     # row_hash (int64, equal for rows that are equal in every column of the file; only the first of such rows is kept)],
     # and one float32 column per feedback
-    interactions: ray.data.Dataset
+    interactions: Callable[[], ray.data.Dataset]
     rows: int  # number of interactions; for CSV files an estimate from their size
     feedback: tuple[str, ...]  # names of the feedback columns, in the order of the state
     user_ids: pa.DataType = field(default_factory=pa.int64)  # type of user_id: int64 or string
@@ -96,6 +99,7 @@ class Log:
     has_reward: bool = False  # the log has a reward column, which is not part of the state
     has_propensity: bool = False  # the log has the logging policy's propensity of the item
     world: dict[str, Any] | None = None  # the simulator's settings, for roll-outs
+    tables: Callable[[], Iterator[pa.Table]] | None = None
 
 
 def open_log(source: Source, seed: int, side: Side | None = None) -> Log:

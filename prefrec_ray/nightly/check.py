@@ -122,7 +122,7 @@ def count(source: Source, seed: int, spans: Spans) -> NightCounts:
         log, position = open_events(source, spans), "order"
     else:
         log, position = open_log(source, seed), "timestamp"
-    summaries = log.interactions.map_batches(
+    summaries = log.interactions().map_batches(
         _summary,
         batch_format="pyarrow",
         batch_size=None,

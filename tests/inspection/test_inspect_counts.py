@@ -81,7 +81,7 @@ def test_files_are_counted_as_pandas_does(
 ) -> None:
     log = lastfm()
     if few is not None:
-        monkeypatch.setattr(counts_module, "_FEW_ROWS", few)
+        monkeypatch.setattr(counts_module, "_ROWS_OF_BUCKET", few)
     log = pd.concat([log, log.sample(9, random_state=0), log.assign(artist_name="another").tail(5)])
     log.loc[log.index[::50], "track_id"] = None
     half = len(log) // 2

@@ -64,6 +64,6 @@ def test_the_log(ray_session: None) -> None:
     assert log.given_sessions
     assert log.users.num_rows == 801
     assert log.users["marital_status"].null_count > 0
-    (row,) = log.interactions.take(1)
+    (row,) = log.interactions().take(1)
     assert row["timestamp"] == 1_483_271_606_000  # 2017-01-01 11:53:26, as written
     assert set(log.feedback) < set(row)

@@ -72,7 +72,7 @@ def row(number: int, user: int, note: str | None = None, received: int = 0) -> E
 
 def table(path: str | tuple[str, ...], only: Any = None, **more: Any) -> pa.Table:
     log = events.open_events(EventsSource(kind="events", path=path, **more), only)
-    return log.interactions.table.sort_by("order")
+    return log.interactions().table.sort_by("order")
 
 
 def test_two_logs_hold_the_rows_of_both(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_kinds_and_titles_of_items_come_from_a_table(tmp_path: Path, caplog: pyt
     assert found["maker"].codes.tolist() == [found["maker"].find("7")] * 2 + [-1] * 3
     check_rails(guard_rails(["exposure[maker] <= 10 %", "share[topic: jazz] >= 5 %"]), log.feedback, items)
     plain = events.open_log(EventsSource(kind="events", path=a))
-    assert same(log.interactions.table, plain.interactions.table)
+    assert same(log.interactions().table, plain.interactions().table)
 
 
 def test_a_log_is_the_same_in_whatever_files_it_lies(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_log_is_the_same_in_whatever_files_it_lies(tmp_path: Path) -> None:
     before = events.open_events(EventsSource(kind="events", path=a))
     assert compact(a, 4e9) > 2
     after = events.open_events(EventsSource(kind="events", path=a))
-    assert same(before.interactions.table, after.interactions.table)
+    assert same(before.interactions().table, after.interactions().table)
     assert before.users is not None
     assert before.users.equals(after.users)
     assert before.rows == after.rows

@@ -58,7 +58,7 @@ def test_rows_come_in_the_order_of_the_log(ray_session: None, tmp_path: Path, su
     write(parts[0].head(0), tmp_path / f"part-9{suffix}")
     (tmp_path / "README.txt").write_text("no part of the log")
     log = open_source(tmp_path)
-    rows = log.interactions.to_pandas().sort_values("order")
+    rows = log.interactions().to_pandas().sort_values("order")
     source_rows = pd.concat(parts)
     assert rows.order.is_unique
     assert rows.user_id.tolist() == source_rows.u.tolist()
@@ -91,9 +91,9 @@ def test_ids_in_csv_are_text_where_one_file_has_text(ray_session: None, tmp_path
     numbers, names = frame(5), frame(5)
     names["u"] = ["00", "a", "b", "a", "é"]
     write(numbers, tmp_path / "1.csv")
-    assert open_source(tmp_path).interactions.schema().types[0] == pa.int64()
+    assert open_source(tmp_path).interactions().schema().types[0] == pa.int64()
     write(names, tmp_path / "2.csv")
-    rows = open_source(tmp_path).interactions.to_pandas().sort_values("order")
+    rows = open_source(tmp_path).interactions().to_pandas().sort_values("order")
     assert rows.user_id.tolist() == [str(u) for u in numbers.u] + names.u.tolist()
 
 
@@ -101,7 +101,7 @@ def test_feedback_may_have_names_of_its_own(ray_session: None, tmp_path: Path) -
     log = open_source(write(frame(4), tmp_path / "a.csv"), feedback={"liked": "like", "again": "like"}, reward="t")
     assert log.feedback == ("liked", "again")
     assert log.has_reward
-    rows = log.interactions.to_pandas()
+    rows = log.interactions().to_pandas()
     assert (rows.liked == rows.again).all()
     assert (rows.timestamp / 1000).astype(np.float32).tolist() == rows.reward.tolist()
 
@@ -231,12 +231,12 @@ def test_files_that_do_not_fit(ray_session: None, tmp_path: Path) -> None:
         open_source(tmp_path)
     (tmp_path / "a.csv").write_text("u,i,t,like\n1,2,3,4\n5,6,7\n")
     with pytest.raises(Exception, match=r"a.csv: row 2: found 3 values \(5,6,7\); expected 4 in") as caught:
-        open_source(tmp_path).interactions.to_pandas()
+        open_source(tmp_path).interactions().to_pandas()
     (tmp_path / "a.csv").write_text('u,i,t,like\n1,2,3,4\n5,6,"7\n8,9\n')
     with pytest.raises(
         Exception, match=r"a.csv: row 2: found 3 values \('5,6,\"7\\n8,9'\); expected 4 in every"
     ) as caught:
-        open_source(tmp_path).interactions.to_pandas()
+        open_source(tmp_path).interactions().to_pandas()
     assert "\n" not in str(find_user_error(caught.value))
 
 

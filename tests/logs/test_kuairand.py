@@ -111,7 +111,7 @@ def open_source(path: Path, **keys: Any) -> Log:
 
 
 def rows(log: Log) -> pd.DataFrame:
-    return log.interactions.to_pandas().sort_values("order").reset_index(drop=True)
+    return log.interactions().to_pandas().sort_values("order").reset_index(drop=True)
 
 
 @pytest.mark.parametrize(

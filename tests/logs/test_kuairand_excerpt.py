@@ -62,7 +62,7 @@ def raw(folder: Path) -> pd.DataFrame:
 def test_counts_at_every_step(ray_session: None, raw: pd.DataFrame, folder: Path, tmp_path: Path) -> None:
     source = {"kind": "kuairand", "path": str(folder), "tabs": "all"}
     log = open_log(parse(KuaiRandSource, source, "source"), seed=0)
-    assert log.interactions.count() == len(raw)
+    assert log.interactions().count() == len(raw)
     everything = {"source": source, "preferences": {"length": 5, "min_requests": 10, "pairs": 50}}
     everything |= {"partitions": 3}
     dataset = prepare(parse(PrepareSettings, everything, "prepare"), str(tmp_path / "dataset"))

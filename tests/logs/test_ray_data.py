@@ -74,7 +74,7 @@ def test_rows_are_those_of_the_table(
 ) -> None:
     data = table()
     log = opened(write(data, tmp_path))
-    rows = log.interactions.to_pandas().sort_values("order")
+    rows = log.interactions().to_pandas().sort_values("order")
     frame = data.to_pandas()
     if write is iceberg:  # of the two parts of a table of Iceberg the later one may come first
         rows, frame = rows.sort_values("timestamp"), frame.sort_values("t")
@@ -111,11 +111,11 @@ def test_a_bad_row_is_known_by_its_number(ray_session: None, tmp_path: Path) -> 
     bad = data.set_column(3, "like", pa.array([0.5] * 47 + [float("nan")] + [0.5] * 12, pa.float32()))
     log = opened(parquet(bad, tmp_path))
     with pytest.raises(Exception, match="column 'like'") as error:
-        log.interactions.to_pandas()
+        log.interactions().to_pandas()
     assert "read_parquet: column 'like', row 48: found NaN" in str(find_user_error(error.value))
     side = SideFiles(str(tmp_path / "side"), keep_rows=True)
     source = {"read": "read_parquet", "args": {"paths": str(tmp_path / "parquet")}}
-    assert opened(source, side).interactions.count() == 59
+    assert opened(source, side).interactions().count() == 59
     (reason,) = side.reasons()
     assert (reason.row, reason.rows) == (48, 1)
 
@@ -124,7 +124,7 @@ def test_uuids_are_ids(ray_session: None, tmp_path: Path) -> None:
     """In Iceberg and warehouses they are 16 bytes."""
     ids = [uuid.UUID(int=number % 7 << 100) for number in range(60)]
     data = table().set_column(0, "u", pa.array([one.bytes for one in ids], pa.binary(16)))
-    users = opened(parquet(data, tmp_path)).interactions.to_pandas().sort_values("order").user_id
+    users = opened(parquet(data, tmp_path)).interactions().to_pandas().sort_values("order").user_id
     assert users.tolist() == [str(one) for one in ids]
 
 

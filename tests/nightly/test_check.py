@@ -115,7 +115,7 @@ def table(rows: list[tuple[int, int, float]]) -> pa.Table:
 @given(blocks=st.lists(st.lists(ROW, max_size=6), max_size=4), first=st.integers(0, 9), length=st.integers(0, 9))
 def test_a_part_is_counted_as_by_hand(blocks: list[list[tuple[int, int, float]]], first: int, length: int) -> None:
     last = first + length
-    log = SimpleNamespace(interactions=Blocks(map(table, blocks)), feedback=("like",))
+    log = SimpleNamespace(interactions=lambda: Blocks(map(table, blocks)), feedback=("like",))
     source = FilesSource(kind="files", path="logs", user="user", item="item", time="time")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(check, "open_log", lambda source, seed: log)

@@ -77,7 +77,7 @@ def split_by_user(
     """
     storage.make_folder(storage.join(folder, "sessions"))
     rows_folder = storage.join(folder, "work", "rows")
-    pieces = partition_by_user(log.interactions, settings.seed, partitions, rows_folder, progress)
+    pieces = partition_by_user(log.interactions(), settings.seed, partitions, rows_folder, progress)
     write = partial(
         write_bucket, settings=settings, given_sessions=log.given_sessions, row_rules=row_rules, folder=folder
     )

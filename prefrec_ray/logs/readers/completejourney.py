@@ -16,7 +16,7 @@ import pyarrow as pa
 from prefrec_ray.errors import need
 from prefrec_ray.ids import mix
 from prefrec_ray.logs.contract import Place, Side
-from prefrec_ray.logs.fragments import read
+from prefrec_ray.logs.fragments import Fragments
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.side_tables import UsersTable
 from prefrec_ray.logs.sources import CompleteJourneySource
@@ -37,12 +37,13 @@ def open_log(source: CompleteJourneySource, seed: int = 0, side: Side | None = N
     assert spec.origin is not None
     data = Path(spec.origin).parent / "data"
     users = UsersTable(path=str(data / "demographics.parquet"), id="household_id", features=_FEATURES)
-    interactions, rows = read(
+    read = Fragments.of_files(
         [str(data / "transactions.parquet")], [*_KEYS, *_CAPS], partial(_canonical, seed=seed, page=source.page), side
     )
     return Log(
-        interactions=interactions,
-        rows=rows,
+        interactions=read.dataset,
+        tables=read.tables,
+        rows=read.rows,
         feedback=tuple(_CAPS),
         users=user_table(users, pa.int64()),
         given_sessions=True,

@@ -87,7 +87,7 @@ def open_events(source: EventsSource, only: Sequence[Span] | None = None) -> Log
         },
     )
     return Log(
-        interactions=interactions,
+        interactions=lambda: interactions,
         rows=summary.requests,
         feedback=about.feedback,
         feedback_kinds=about.feedback_kinds,

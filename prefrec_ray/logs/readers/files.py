@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import ray.data
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import Side, part_of
-from prefrec_ray.logs.fragments import read
+from prefrec_ray.logs.fragments import Fragments
 from prefrec_ray.logs.listing import is_csv, list_inputs, partition_values
 from prefrec_ray.logs.log import Log, to_canonical
 from prefrec_ray.logs.schemas import PLAIN, CsvFormat, check_present, padded_columns, schemas
 from prefrec_ray.logs.sources import ColumnsSource, FilesSource
 from prefrec_ray.logs.tables import content_of, item_table, user_table
 from prefrec_ray.logs.values import is_number, is_text
+
+if TYPE_CHECKING:
+    import ray.data
 
 #: A file or other source of rows, its columns, and the columns that are written as text.
 Found = tuple[str, pa.Schema, Collection[str]]
@@ -31,13 +35,15 @@ def open_log(source: FilesSource, seed: int = 0, side: Side | None = None) -> Lo
     names = source.column_names
     form = CsvFormat(source.delimiter, tuple(names) if names else None)
     types = types_in_files(source, files, form)
-    interactions, rows = read(files, source.columns, partial(to_canonical, source=source, id_types=types), side, form)
-    return log_of(source, interactions, rows, files, types, side, CsvFormat(source.delimiter))
+    canonical = partial(to_canonical, source=source, id_types=types)
+    read = Fragments.of_files(files, source.columns, canonical, side, form)
+    log = log_of(source, read.dataset, read.rows, files, types, side, CsvFormat(source.delimiter))
+    return replace(log, tables=read.tables)
 
 
 def log_of(
     source: ColumnsSource,
-    interactions: ray.data.Dataset,
+    interactions: Callable[[], ray.data.Dataset],
     rows: int,
     files: Sequence[str],
     types: Mapping[str, pa.DataType],

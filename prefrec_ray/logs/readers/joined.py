@@ -63,7 +63,7 @@ def open_log(source: JoinedSource, seed: int = 0, side: Side | None = None) -> L
     feedback = tuple(dict.fromkeys(name for log in ordered for name in log.feedback))
     schema = _schema(logs, feedback)
     rows = [
-        log.interactions.map_batches(
+        log.interactions().map_batches(
             _aligned,
             batch_size=None,
             batch_format="pyarrow",
@@ -73,8 +73,9 @@ def open_log(source: JoinedSource, seed: int = 0, side: Side | None = None) -> L
     ]
     users, (items, about) = _users(logs), _items(logs, places)
     contents = [log.content for log in logs if log.content is not None]
+    whole = rows[0].union(*rows[1:])
     return Log(
-        interactions=rows[0].union(*rows[1:]),
+        interactions=lambda: whole,
         rows=sum(log.rows for log in logs),
         feedback=feedback,
         user_ids=logs[0].user_ids,

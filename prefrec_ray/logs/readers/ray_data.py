@@ -60,7 +60,7 @@ def open_log(source: RayDataSource, seed: int = 0, side: Side | None = None) -> 
             "name": source.read,
         },
     )
-    return log_of(source, interactions, rows, [source.read], types, side)
+    return log_of(source, lambda: interactions, rows, [source.read], types, side)
 
 
 def resolved(value: Any) -> Any:
