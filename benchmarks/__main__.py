@@ -36,6 +36,7 @@ SECTIONS = {
     "pages": "peers.pages:main",
     "kuairand": "scale.kuairand:main",
     "paper_scale": "scale.paper:main",
+    "plan": "scale.plan:main",
     "truth": "truth.bench:main",
     "laws": "truth.check:main",
     "rules": "truth.rules:main",

@@ -18,6 +18,7 @@ from prefrec_ray.cli.forget import forget
 from prefrec_ray.cli.hub import pull, push
 from prefrec_ray.cli.labels import import_labels, label, pairs
 from prefrec_ray.cli.nightly import nightly, rollback, status
+from prefrec_ray.cli.plan import plan
 from prefrec_ray.cli.quickstart import plugins, quickstart, validate
 from prefrec_ray.cli.serving import compare, plan_test, serve
 from prefrec_ray.cli.training import export, train, tune
@@ -95,6 +96,10 @@ PANELS: dict[str, dict[Callable[..., Any], tuple[str, ...]]] = {
         submit: (
             "prefrec submit my.yaml --command prepare --output s3://BUCKET/data",
             "prefrec submit my.yaml --output s3://BUCKET/sweep -- --resume",
+        ),
+        plan: (
+            "prefrec plan my.yaml --calibrate costs.json",
+            "prefrec plan my.yaml --costs costs.json --impressions 1e9 --nodes 4,16,64 --within 24",
         ),
         doctor: ("prefrec doctor --address http://HOST:8265",),
     },

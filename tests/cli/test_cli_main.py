@@ -47,6 +47,7 @@ COMMANDS = [
         "push",
         "pull",
         "submit",
+        "plan",
         "doctor",
     ),
 ]

@@ -92,18 +92,9 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
         definition = like.state
     else:
         items = items_of_log(log, settings.action_dim if "action_dim" in settings.model_fields_set else None)
-        definition = StateDefinition(
-            feedback=log.feedback,
-            user_features=_categories(log),
-            action_dim=items.embeddings.shape[1] if items else settings.action_dim,
-            session_gap_ms=settings.session_gap_ms,
-            feedback_kinds=log.feedback_kinds,
-            pages=pages,
-        )
-    partitions = settings.partitions or max(
-        1, min(_CORES, log.rows // _ROWS_OF_CORE), -(-log.rows * definition.width * 4 // _BUCKET_BYTES)
-    )
+        definition = define_state(log, settings, items)
     row_rules = RowRules.from_log(log, side, items if like else None, pages)
+    partitions = count_buckets(settings, log.rows, definition.width)
     users = split_by_user(log, settings, row_rules, partitions, folder, progress)
     _check_splits(users)
     source = settings.source
@@ -160,6 +151,24 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
         repeats=repeats,
     )
     storage.write_json(storage.join(folder, "metadata.json"), metadata.model_dump(mode="json"))
+
+
+def define_state(log: Log, settings: PrepareSettings, items: ItemTable | None) -> StateDefinition:
+    """Return the columns of the state vectors of a log; `items`: the embeddings of the log, if it has them."""
+    return StateDefinition(
+        feedback=log.feedback,
+        user_features=_categories(log),
+        action_dim=items.embeddings.shape[1] if items else settings.action_dim,
+        session_gap_ms=settings.session_gap_ms,
+        feedback_kinds=log.feedback_kinds,
+        pages=log.has_pages,
+    )
+
+
+def count_buckets(settings: PrepareSettings, rows: int, width: int) -> int:
+    """Return the number of buckets of users for a log with states of `width` numbers."""
+    least = max(1, min(_CORES, rows // _ROWS_OF_CORE))
+    return settings.partitions or max(least, -(-rows * width * 4 // _BUCKET_BYTES))
 
 
 def _open_like(settings: PrepareSettings) -> tuple[PrepareSettings, PreparedDataset | None]:

@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from prefrec_ray.policy.networks.expected_feedback import ExpectedFeedback
 
 #: Impressions of training users to which the network of expected feedback is fitted.
-_FITTED = 200_000
+FITTED = 200_000
 #: Impressions of training users among which repeats are counted.
-_COUNTED = 1_000_000
+COUNTED = 1_000_000
 #: Size of the number of a transition.
-_NUMBER_BYTES = 8
+NUMBER_BYTES = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +124,7 @@ def write_states(context: Context, normaliser: Normaliser, users: LogUsers, seed
     sizes = np.bincount(users.bucket, (users.split == 0) * users.transitions).astype(np.int64)[buckets]
     offsets = np.cumsum(sizes) - sizes
     widths = (context.definition.width, context.definition.action_dim)
-    row_bytes = 4 * (2 * widths[0] + widths[1] + context.has_reward) + _NUMBER_BYTES
+    row_bytes = 4 * (2 * widths[0] + widths[1] + context.has_reward) + NUMBER_BYTES
     destinations = Destinations.for_size(int(sizes.sum()), row_bytes, seed)
     shared = ray.put(context)
     state, action = (np.zeros((0, width), np.float32) for width in widths)
@@ -250,12 +250,12 @@ def feedback_network_of(
             feedback = scaled_feedback(histories.feedback, context.definition)
             parts.append((normaliser(histories.raw_states()), histories.actions, feedback))
             requests += len(feedback)
-        if requests >= _FITTED:
+        if requests >= FITTED:
             break
     # On demand, because the other tasks of this module need no PyTorch for a small log.
     from prefrec_ray.policy.networks.expected_feedback import fit_answers
 
-    states, actions, feedback = (np.concatenate(column)[:_FITTED] for column in zip(*parts, strict=True))
+    states, actions, feedback = (np.concatenate(column)[:FITTED] for column in zip(*parts, strict=True))
     return fit_answers(states, actions, feedback, context.definition.embedding_parts(), seed)
 
 
@@ -269,6 +269,6 @@ def repeats_of(context: Context, buckets: list[int]) -> Repeats:
         user = users + codes(histories.table["user_id"])
         parts.append((user, histories.table["timestamp"].to_numpy(), histories.item_rows))
         users, requests = users + len(histories.starts), requests + len(user)
-        if requests >= _COUNTED:
+        if requests >= COUNTED:
             break
     return measure_repeats(*(np.concatenate(column) for column in zip(*parts, strict=True)))

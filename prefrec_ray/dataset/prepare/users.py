@@ -37,7 +37,7 @@ _READ = "read the log: rows"
 #: One row per user, and the number of dropped rows by reason.
 Written: TypeAlias = tuple[pa.Table | None, dict[str, int]]
 #: Rows per file, of about a hundred bytes each. A bucket gets hundreds of them even if there are thousands of buckets.
-_ROWS = 1 << 20
+ROWS_OF_FILE = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +205,7 @@ def partition_by_user(
     storage.make_folder(folder)
     written = interactions.map_batches(
         _write_pieces,
-        batch_size=_ROWS,
+        batch_size=ROWS_OF_FILE,
         batch_format="pyarrow",
         zero_copy_batch=True,
         fn_kwargs={"seed": seed, "buckets": buckets, "folder": folder},

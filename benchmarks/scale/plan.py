@@ -1,0 +1,81 @@
+"""Errors of a plan: `python -m benchmarks plan CONFIG COSTS WORK [--millions 3 8]`.
+
+COSTS is the file of `prefrec plan CONFIG --calibrate COSTS`. Each size is simulated with the settings of CONFIG and
+prepared. The processor time, memory and bytes of each kind of task are compared with the plan.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import markdown
+from prefrec_ray import storage
+from prefrec_ray.cli.config import open_section
+from prefrec_ray.planning.calibration import measured_prepare
+from prefrec_ray.planning.cluster import Phase
+from prefrec_ray.planning.costs import Costs
+from prefrec_ray.planning.stages import Run, prepare_phases
+from prefrec_ray.runtime.progress import silent
+from prefrec_ray.settings import parse
+from prefrec_ray.simulator.write import simulate
+
+#: Function of the tasks of a stage.
+FUNCTIONS = {
+    "read the log": "read",
+    "group by user": "_write",
+    "label preferences": "_bucket_scores",
+    "scale states": "_state_moments",
+    "compute states": "_write_requests",
+    "shuffle transitions": "write_shard",
+    "fit expected feedback": "feedback_network_of",
+}
+
+
+def compare(config: str, costs: Costs, million: float, work: Path) -> list[dict[str, Any]]:
+    """Return planned and measured processor seconds and memory of each stage at one size."""
+    world, prepared = (open_section(config, name) for name in ("simulate", "prepare"))
+    folder = work / f"{million:g}"
+    logs, dataset = str(folder / "logs"), str(folder / "dataset")
+    simulate(world.model_copy(update={"users": round(million * 1e6 / costs.requests)}), logs)
+    meter, made = measured_prepare(prepared, logs, dataset, silent)
+    impressions = sum(counts["requests"] for counts in made.metadata.counts.values())
+    run = Run(impressions, costs.width, prepared, open_section(config, "train"), open_section(None, "evaluate"), costs)
+    planned: dict[str, list[Phase]] = {}
+    for phase in prepare_phases(run):
+        planned.setdefault(phase.stage, []).append(phase)
+    rows = []
+    for stage, function in FUNCTIONS.items():
+        seconds = sum(phase.tasks * phase.seconds for phase in planned[stage])
+        tasks, memory = sum(phase.tasks for phase in planned[stage]), max(phase.memory for phase in planned[stage])
+        rows.append(_row(million, stage, tasks, seconds, meter.seconds[function], memory, meter.memory[function]))
+    total = [sum(row[key] for row in rows) for key in ("tasks", "planned_s", "measured_s")]
+    rows.append(_row(million, "all", *total, 0, 0))
+    shutil.rmtree(folder)
+    return rows
+
+
+def _row(million: float, stage: str, tasks: int, *values: float) -> dict[str, Any]:
+    planned, measured, memory, peak = values
+    return {
+        "millions": million,
+        "stage": stage,
+        "tasks": tasks,
+        "planned_s": round(planned, 2),
+        "measured_s": round(measured, 2),
+        "error": round(planned / measured - 1, 3) if measured else None,
+        "planned_mb": round(memory / 1e6),
+        "measured_mb": round(peak / 1e6),
+    }
+
+
+def main(config: str, costs: str, work: Path, millions: Sequence[float] = (3, 8)) -> Iterator[dict[str, Any]]:
+    """Print one table per size."""
+    known, rows = parse(Costs, storage.read_json(costs), costs), []
+    for million in millions:
+        rows += compare(config, known, million, work)
+        own = [row for row in rows if row["millions"] == million]
+        print(markdown(own[0], [row.values() for row in own]), flush=True)
+        yield {"rows": rows}

@@ -1,0 +1,177 @@
+"""Costs of the stages on one machine, from runs of the stages on simulated logs of two sizes."""
+
+from __future__ import annotations
+
+import os
+import resource
+import tempfile
+import time
+from typing import Any
+
+import numpy as np
+import ray
+
+from prefrec_ray import storage
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.dataset.prepare.run import prepare
+from prefrec_ray.dataset.prepare.settings import PrepareSettings
+from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
+from prefrec_ray.evaluation.settings import EvaluateSettings
+from prefrec_ray.logs.sources import SimulatorSource
+from prefrec_ray.mdp.serving import UNCHOSEN
+from prefrec_ray.planning.costs import BUCKET_TASKS, READ, SHARD_TASK, SINGLE_TASKS, Cost, Costs
+from prefrec_ray.planning.meter import DRIVER, SYSTEM, Meter
+from prefrec_ray.runs.columns import Row
+from prefrec_ray.runs.settings import TrainSettings
+from prefrec_ray.runs.train import start_run
+from prefrec_ray.runtime.progress import Report
+from prefrec_ray.runtime.tasks import run_tasks
+from prefrec_ray.simulator.settings import SimulateSettings
+from prefrec_ray.simulator.write import simulate
+
+#: Users of the logs, and buckets of both, so that buckets have two sizes.
+USERS = (800, 3200)
+BUCKETS = 4
+#: Passes over the preferences, and iterations of updates. The first of each starts the networks and is not measured.
+_PASSES, _ITERATIONS, _UPDATES = 3, 4, 5
+#: Mini-batches of preferences in a pass.
+_PREFERENCES = 5
+_EMPTY_TASKS = 200
+#: Models of users. All others take as long.
+_MODELS = 2
+#: Bytes per number.
+_COLUMN = 8
+
+
+def calibrate(
+    world: SimulateSettings,
+    prepared: PrepareSettings,
+    train: TrainSettings,
+    evaluation: EvaluateSettings,
+    report: Report,
+) -> Costs:
+    """Simulate, prepare, train and evaluate with the settings of a YAML, and return the costs.
+
+    The number of users, the source, the buckets and the length of the training are replaced.
+    """
+    pairs = _PREFERENCES * train.training().preference_batch_size
+    preferences = prepared.preferences.model_copy(update={"pairs": pairs})
+    prepared = prepared.model_copy(update={"preferences": preferences, "partitions": BUCKETS, "like": None})
+    with tempfile.TemporaryDirectory() as folder:
+        sizes = (USERS[0], *USERS)  # once more, because the first run starts Ray's workers
+        meters, datasets = [], []
+        for number, users in enumerate(sizes):
+            logs = storage.join(folder, f"logs-{users}")
+            if not storage.exists(logs):
+                simulate(world.model_copy(update={"users": users, "shards": BUCKETS}), logs, report)
+            meter, dataset = measured_prepare(prepared, logs, storage.join(folder, f"dataset-{number}"), report)
+            meters.append(meter)
+            datasets.append(dataset)
+        begin = time.process_time()
+        run_tasks(lambda number: _empty.remote(), range(_EMPTY_TASKS), "start tasks: tasks", report)
+        dispatch = (time.process_time() - begin) / _EMPTY_TASKS
+        run = storage.join(folder, "run")
+        learner = _train(train, datasets[-1], run, report)
+        with Meter() as evaluated:
+            model = evaluation.model.model_copy(update={"models": _MODELS})
+            own = evaluation.model_copy(update={"current": None, "guard_rails": (), "model": model})
+            run_evaluation(EvaluationRun([storage.join(run, "policy")], datasets[-1].uri, own), report)
+        rows = _rows(datasets[-1])
+        log = storage.size(storage.join(folder, f"logs-{USERS[-1]}"))
+        stored = {name: storage.size(datasets[-1].path(name)) for name in ("sessions", "requests", "transitions")}
+        narrow = _COLUMN * (7 + len(datasets[-1].state.feedback))  # ids, time, session, page, split and feedback
+        test = datasets[-1].metadata.counts[evaluation.split]["requests"]
+    names = [name for name in (*BUCKET_TASKS, *SINGLE_TASKS, SHARD_TASK) if name in meters[-1].seconds]
+    tasks = {name: _cost(name, meters[1:], datasets[1:]) for name in names}
+    score, memory = evaluated.seconds.pop("_score"), float(evaluated.memory["_score"])
+    tasks["_score"] = Cost(start=0, row=score / test, memory=memory, row_memory=0)
+    others = sum(seconds for name, seconds in evaluated.seconds.items() if name not in (DRIVER, SYSTEM))
+    return Costs(
+        cores=os.cpu_count() or 1,
+        width=datasets[-1].state.width,
+        requests=rows / USERS[-1],
+        tasks=tasks,
+        evaluate=others / _MODELS,
+        dispatch=dispatch,
+        driver=meters[-1].memory[DRIVER],
+        stored={"narrow": narrow, **{name: size / rows for name, size in {**stored, "log": log}.items()}},
+        **learner,
+    )
+
+
+def measured_prepare(
+    settings: PrepareSettings, logs: str, output: str, report: Report
+) -> tuple[Meter, PreparedDataset]:
+    """Prepare the logs of the simulator, and return the processor time and memory of the tasks."""
+    source = SimulatorSource(kind="simulator", path=logs)
+    with Meter() as meter:
+        dataset = prepare(settings.model_copy(update={"source": source}), output, report)
+    for name in [name for name in meter.seconds if "MapBatches" in name]:
+        meter.seconds[READ] += meter.seconds.pop(name)
+        meter.memory[READ] = max(meter.memory[READ], meter.memory.pop(name))
+    return meter, dataset
+
+
+def _rows(dataset: PreparedDataset) -> int:
+    return sum(counts["requests"] for counts in dataset.metadata.counts.values())
+
+
+def _cost(name: str, meters: list[Meter], datasets: list[PreparedDataset]) -> Cost:
+    """Fit the costs of a task: a line through both sizes, with parts that are not negative."""
+    rows = np.array([_rows(one) for one in datasets], np.float64)
+    seconds, memory = (np.array([getattr(meter, of)[name] for meter in meters]) for of in ("seconds", "memory"))
+    if name == SHARD_TASK:  # shards have one size
+        return Cost(start=0, row=seconds[-1] / rows[-1], memory=memory[-1], row_memory=0)
+    tasks = 1 if name in SINGLE_TASKS else BUCKETS
+    (start, row), (own, more) = (_line(rows / tasks, values) for values in (seconds / tasks, memory))
+    return Cost(start=start, row=row, memory=own, row_memory=more)
+
+
+def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    slope = max(0.0, float((y[1] - y[0]) / (x[1] - x[0])))
+    start = float(y[1] - slope * x[1])
+    return (start, slope) if start >= 0 else (0.0, float(y[1] / x[1]))
+
+
+def _train(settings: TrainSettings, dataset: PreparedDataset, output: str, report: Report) -> dict[str, float]:
+    """Train for a few iterations; return the costs of a learner."""
+    training = settings.training()
+    transitions = dataset.metadata.counts["train"]["transitions"]
+    own: dict[str, Any] = {
+        "serving": UNCHOSEN,  # otherwise chosen by roll-outs
+        "num_learners": 0,
+        "num_gpus_per_learner": 0,
+        "updates_per_iteration": _UPDATES,
+        "pretrain_epochs": _PASSES,
+        "pretrain_updates": None,
+        "num_epochs": _ITERATIONS * _UPDATES * training.train_batch_size_per_learner / transitions,
+    }
+    short = settings.model_copy(update={"config": {**settings.config, **own}, "validation": None})
+    marks: list[float] = []
+
+    def mark(stage: str, done: int, total: int, note: str = "") -> None:
+        report(stage, done, total, note)
+        marks.append(time.process_time())
+
+    rows = start_run(short, dataset.uri, output, report=mark)
+    seconds = np.diff(marks[: len(rows) + 1])
+    pretrained = sum(row["phase"] == "pretrain" for row in rows)
+    update, label = _update(seconds[pretrained:], rows[pretrained:])
+    return {
+        "pair": float(np.median(seconds[1:pretrained])) / rows[0]["pairs"] if pretrained else 0.0,
+        "update": update,
+        "label": label / transitions if training.looks_ahead else 0.0,
+        "learner": 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+    }
+
+
+def _update(seconds: np.ndarray, rows: list[Row]) -> tuple[float, float]:
+    """Return the seconds of a transition, and of the rest of the first iteration, which makes the labels."""
+    each = seconds / [row["transitions"] for row in rows]
+    update = float(np.median(each[1:]))
+    return update, max(0.0, float(each[0]) - update) * rows[0]["transitions"]
+
+
+@ray.remote(num_cpus=1)
+def _empty() -> None:
+    """Do nothing."""

@@ -1,0 +1,112 @@
+"""Simulation of a run on a cluster: tasks on processors, one network link per node, one driver."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Equal nodes: `memory` and `disk` in bytes per node, `bandwidth` in bytes/s per node.
+
+    latency: seconds of a request to the storage. dispatch: seconds of the driver per task.
+    """
+
+    nodes: int
+    cpus: int
+    memory: float
+    disk: float
+    bandwidth: float
+    latency: float
+    dispatch: float
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Equal tasks of a stage, between two barriers.
+
+    seconds: processor time of a task. moved: bytes that it reads from the storage and writes. memory: bytes of its
+    process. store: bytes in the object stores of all nodes. requests: to the storage, per task. waits: False if the
+    next phases run at the same time.
+    """
+
+    stage: str
+    tasks: int
+    seconds: float
+    moved: float = 0.0
+    memory: float = 0.0
+    store: float = 0.0
+    requests: int = 0
+    waits: bool = True
+
+
+@dataclass
+class StagePlan:
+    """Sums over the phases of a stage. work: processor seconds. memory: bytes on the fullest node at the peak.
+
+    bound: what limits the speed of the stage.
+    """
+
+    stage: str
+    seconds: float = 0.0
+    tasks: int = 0
+    phases: int = 0
+    work: float = 0.0
+    moved: float = 0.0
+    memory: float = 0.0
+    bound: str = ""
+
+
+def simulate(phases: Sequence[Phase], cluster: Cluster) -> tuple[list[StagePlan], float]:
+    """Return the stages in order, and the seconds of all.
+
+    The driver starts the tasks one after another, each on the processor that is free first. A task moves its bytes over
+    the link of its node, which the node's tasks share, and then computes.
+    """
+    processors = [(0.0, number) for number in range(cluster.nodes * cluster.cpus)]
+    links = [0.0] * cluster.nodes
+    stages: dict[str, StagePlan] = {}
+    barrier = last = 0.0
+    for phase in phases:
+        plan = stages.setdefault(phase.stage, StagePlan(phase.stage))
+        driver = ended = barrier
+        for _ in range(phase.tasks):
+            free, number = heappop(processors)
+            driver += cluster.dispatch
+            node = number % cluster.nodes
+            links[node] = max(links[node], free, driver) + phase.moved / cluster.bandwidth
+            end = links[node] + phase.seconds + phase.requests * cluster.latency
+            heappush(processors, (end, number))
+            ended = max(ended, end)
+        _add(plan, phase, ended - barrier, cluster)
+        last = max(last, ended)
+        if phase.waits:
+            barrier = ended
+    for plan in stages.values():
+        plan.bound = _bound(plan, cluster)
+    return list(stages.values()), last
+
+
+def _add(plan: StagePlan, phase: Phase, seconds: float, cluster: Cluster) -> None:
+    plan.seconds += seconds
+    plan.tasks += phase.tasks
+    plan.phases += 1
+    plan.work += phase.tasks * (phase.seconds + phase.requests * cluster.latency)
+    plan.moved += phase.tasks * phase.moved
+    at_once = min(cluster.cpus, -(-phase.tasks // cluster.nodes))
+    plan.memory = max(plan.memory, at_once * phase.memory + phase.store / cluster.nodes)
+
+
+def _bound(plan: StagePlan, cluster: Cluster) -> str:
+    """Return the cause of the time of a stage; `barriers` if it has too few tasks at a time for the processors."""
+    causes = {
+        "processors": plan.work / (cluster.nodes * cluster.cpus),
+        "network": plan.moved / (cluster.nodes * cluster.bandwidth),
+        "driver": plan.tasks * cluster.dispatch,
+    }
+    if plan.tasks <= 1:
+        return "one task"
+    cause = max(causes, key=lambda name: causes[name])
+    return cause if 2 * causes[cause] >= plan.seconds else "barriers" if plan.phases > 1 else "few tasks"
