@@ -99,7 +99,7 @@ PANELS: dict[str, dict[Callable[..., Any], tuple[str, ...]]] = {
         ),
         plan: (
             "prefrec plan my.yaml --calibrate costs.json",
-            "prefrec plan my.yaml --costs costs.json --impressions 1e9 --nodes 4,16,64 --within 24",
+            "prefrec plan my.yaml --costs costs.json --nodes 4,16,64",
         ),
         doctor: ("prefrec doctor --address http://HOST:8265",),
     },

@@ -26,6 +26,7 @@ from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import start_run
 from prefrec_ray.runtime.progress import Report
 from prefrec_ray.runtime.tasks import run_tasks
+from prefrec_ray.settings import SPLITS
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate
 
@@ -77,11 +78,12 @@ def calibrate(
             own = evaluation.model_copy(update={"current": None, "guard_rails": (), "model": model})
             run_evaluation(EvaluationRun([storage.join(run, "policy")], datasets[-1].uri, own), report)
         rows = _rows(datasets[-1])
-        log = storage.size(storage.join(folder, f"logs-{USERS[-1]}"))
-        stored = {name: storage.size(datasets[-1].path(name)) for name in ("sessions", "requests", "transitions")}
+        stored = {name: storage.size(datasets[-1].path(name)) for name in ("sessions", "transitions")}
+        stored["requests"] = sum(storage.size(datasets[-1].path("requests", split)) for split in SPLITS)
+        stored["log"] = storage.size(storage.join(folder, f"logs-{USERS[-1]}", "interactions"))
         narrow = _COLUMN * (7 + len(datasets[-1].state.feedback))  # ids, time, session, page, split and feedback
         test = datasets[-1].metadata.counts[evaluation.split]["requests"]
-    names = [name for name in (*BUCKET_TASKS, *SINGLE_TASKS, SHARD_TASK) if name in meters[-1].seconds]
+    names = [name for name in (*BUCKET_TASKS, *SINGLE_TASKS, SHARD_TASK) if any(name in one.seconds for one in meters)]
     tasks = {name: _cost(name, meters[1:], datasets[1:]) for name in names}
     score, memory = evaluated.seconds.pop("_score"), float(evaluated.memory["_score"])
     tasks["_score"] = Cost(start=0, row=score / test, memory=memory, row_memory=0)
@@ -94,7 +96,7 @@ def calibrate(
         evaluate=others / _MODELS,
         dispatch=dispatch,
         driver=meters[-1].memory[DRIVER],
-        stored={"narrow": narrow, **{name: size / rows for name, size in {**stored, "log": log}.items()}},
+        stored={"narrow": narrow, **{name: size / rows for name, size in stored.items()}},
         **learner,
     )
 

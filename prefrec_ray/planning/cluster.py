@@ -44,9 +44,9 @@ class Phase:
 
 @dataclass
 class StagePlan:
-    """Sums over the phases of a stage. work: processor seconds. memory: bytes on the fullest node at the peak.
+    """Sums over the phases of a stage. work: processor seconds. waiting: seconds of requests to the storage.
 
-    bound: what limits the speed of the stage.
+    memory: bytes on the fullest node at the peak. bound: the cause of the time.
     """
 
     stage: str
@@ -54,6 +54,7 @@ class StagePlan:
     tasks: int = 0
     phases: int = 0
     work: float = 0.0
+    waiting: float = 0.0
     moved: float = 0.0
     memory: float = 0.0
     bound: str = ""
@@ -93,16 +94,21 @@ def _add(plan: StagePlan, phase: Phase, seconds: float, cluster: Cluster) -> Non
     plan.seconds += seconds
     plan.tasks += phase.tasks
     plan.phases += 1
-    plan.work += phase.tasks * (phase.seconds + phase.requests * cluster.latency)
+    plan.work += phase.tasks * phase.seconds
+    plan.waiting += phase.tasks * phase.requests * cluster.latency
     plan.moved += phase.tasks * phase.moved
     at_once = min(cluster.cpus, -(-phase.tasks // cluster.nodes))
     plan.memory = max(plan.memory, at_once * phase.memory + phase.store / cluster.nodes)
 
 
 def _bound(plan: StagePlan, cluster: Cluster) -> str:
-    """Return the cause of the time of a stage; `barriers` if it has too few tasks at a time for the processors."""
+    """Return the cause of the time of a stage; `requests` are to the storage.
+
+    It is `barriers` if a phase has too few tasks for the processors.
+    """
     causes = {
         "processors": plan.work / (cluster.nodes * cluster.cpus),
+        "requests": plan.waiting / (cluster.nodes * cluster.cpus),
         "network": plan.moved / (cluster.nodes * cluster.bandwidth),
         "driver": plan.tasks * cluster.dispatch,
     }

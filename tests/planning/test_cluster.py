@@ -36,12 +36,12 @@ def test_the_tasks_of_a_node_share_its_link(nodes: int, tasks: int, moved: float
 
 def test_a_stage_names_its_bound() -> None:
     def bound(*phases: Phase, **of_cluster: float) -> str:
-        return simulate(phases, cluster(4, 4, **of_cluster))[0][0].bound  # type: ignore[arg-type]
+        return simulate(phases, cluster(4, 4, **of_cluster))[0][0].bound
 
     assert bound(Phase("x", 160, 1.0)) == "processors"
     assert bound(Phase("x", 160, 0.01, 1e9)) == "network"
     assert bound(Phase("x", 160, 0.01), dispatch=1.0) == "driver"
-    assert bound(Phase("x", 160, 0.0, requests=100), latency=0.1) == "processors"
+    assert bound(Phase("x", 160, 0.0, requests=100), latency=0.1) == "requests"
     assert bound(Phase("x", 1, 5.0)) == "one task"
     assert bound(Phase("x", 2, 5.0)) == "few tasks"
     assert bound(*[Phase("x", 2, 5.0)] * 10) == "barriers"

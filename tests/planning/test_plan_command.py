@@ -55,7 +55,7 @@ def cluster(nodes: int, memory: float = 64, disk: float = 0) -> Cluster:
 
 def test_every_impression_and_transition_is_in_a_task_of_each_stage() -> None:
     run = planned(30_000_000)
-    tasks = {}
+    tasks: dict[str, int] = {}
     for phase in prepare_phases(run):
         tasks[phase.stage] = tasks.get(phase.stage, 0) + phase.tasks
     assert tasks["compute states"] == tasks["scale states"] == tasks["group by user"] == run.buckets
