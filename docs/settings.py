@@ -22,6 +22,7 @@ from prefrec_ray.preferences import PreferenceSettings, TeacherSettings
 from prefrec_ray.serving.settings import Arm, IncumbentSettings, ServeSettings
 from prefrec_ray.settings import RECIPES
 from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
+from prefrec_ray.tracking.settings import TrackingSettings
 
 TRAIN = """## train: every method
 
@@ -44,6 +45,7 @@ AFTER: dict[str, type[BaseModel]] = {
     "serve.incumbent": IncumbentSettings,
     "loop": LoopSettings,
     "label": LabelSettings,
+    "tracking": TrackingSettings,
     "simulate": SimulateSettings,
     "simulate.world": WorldSettings,
 }

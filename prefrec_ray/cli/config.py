@@ -19,6 +19,7 @@ SECTIONS = {
     "serve": ("prefrec_ray.serving.settings", "ServeSettings"),
     "loop": ("prefrec_ray.nightly.settings", "LoopSettings"),
     "tune": ("prefrec_ray.runs.tuning.settings", "TuneSettings"),
+    "tracking": ("prefrec_ray.tracking.settings", "TrackingSettings"),
 }
 
 
@@ -38,10 +39,8 @@ def parse_section(name: str, value: Any, where: str) -> Any:
     settings: Any = parse(_model(name), {} if value is None else value, f"{where}: {name}")
     if name == "train":
         settings.training(f"{where}: {name}")
-    if name == "tune":
-        from prefrec_ray.runs.tuning.settings import checked
-
-        return checked(settings, f"{where}: {name}")
+    if name in ("tune", "tracking"):
+        return import_module(SECTIONS[name][0]).checked(settings, f"{where}: {name}")
     return settings
 
 
@@ -59,6 +58,11 @@ def open_section(uri: str | None, name: str, overrides: Sequence[str] = ()) -> A
     if overrides and isinstance(value, dict | None):  # `parse_section` refuses anything else
         value = override(name, value or {}, overrides)
     return parse_section(name, value, uri)
+
+
+def open_tracking(uri: str) -> Any:
+    """Return the settings of the section `tracking` in the file at `uri`; without it nothing is tracked."""
+    return parse_section("tracking", load_sections(uri).get("tracking"), uri)
 
 
 def dataset_of(given: str | None, settings: Any, where: str) -> str:

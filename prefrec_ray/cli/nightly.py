@@ -22,7 +22,7 @@ _NIGHTS = 10
 
 def nightly(config: Config) -> None:
     """Decide on the canary, or train a policy on the newest log and release it (sections prepare, train, loop)."""
-    from prefrec_ray.cli.config import load_sections, parse_section
+    from prefrec_ray.cli.config import load_sections, open_tracking, parse_section
     from prefrec_ray.logs.sources import events_of
     from prefrec_ray.nightly.run import run_night
     from prefrec_ray.nightly.work import Stages
@@ -49,7 +49,8 @@ def nightly(config: Config) -> None:
             f"{config}: loop: key 'compact_days': found a value; expected it only with a source of kind events"
         )
     with progress(console()) as report:
-        work = Stages(prepare, train, evaluate, where=config, progress=report, say=console().print)
+        tracking, say = open_tracking(config), console().print
+        work = Stages(prepare, train, evaluate, where=config, tracking=tracking, progress=report, say=say)
         night = run_night(loop, work, console().print)
     folder = loop.folder.rstrip("/")
     page = f"{folder}/nights/{night.night:04d}/report.html"

@@ -44,9 +44,9 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the run's last checkpoint.")] = False,
 ) -> None:
     """Train a policy (section `train`). Its serving rule keeps the guard-rails of the section `evaluate`, if any."""
-    from prefrec_ray.cli.config import dataset_of, load_sections, open_section
+    from prefrec_ray.cli.config import dataset_of, load_sections, open_section, open_tracking
 
-    settings = open_section(config, "train", overrides or ())
+    settings, tracking = open_section(config, "train", overrides or ()), open_tracking(config)
     its = config if "evaluate" in load_sections(config) else None
     rails = guard_rails(open_section(its, "evaluate").guard_rails)
     dataset = dataset_of(dataset, settings, f"{config}: train")
@@ -56,10 +56,12 @@ def train(
         from prefrec_ray import storage
         from prefrec_ray.annotation.page.create import with_votes
         from prefrec_ray.runs.train import start_run
+        from prefrec_ray.tracking.tracker import Tracker
     with progress(out) as report:
         votes = with_votes(settings.config, storage.absolute(dataset), report)
         settings = settings.model_copy(update={"config": votes})
-        start_run(settings, dataset, output, resume, report, out.print, f"{config}: train", rails=rails)
+        where, tracker = f"{config}: train", Tracker(tracking, output, say=out.print)
+        start_run(settings, dataset, output, resume, report, out.print, where, rails=rails, tracker=tracker)
     made("run", output, pasteable("evaluate", f"{output}/policy", "--dataset", dataset, config=its))
 
 
@@ -80,17 +82,17 @@ def tune(
     with loading(out):
         from prefrec_ray import storage
         from prefrec_ray.annotation.page.create import with_votes
-        from prefrec_ray.cli.config import dataset_of, open_section
+        from prefrec_ray.cli.config import dataset_of, open_section, open_tracking
         from prefrec_ray.runs.tuning.run import sweep
 
-    settings = open_section(file, "tune")
+    settings, tracking = open_section(file, "tune"), open_tracking(file)
     dataset = dataset_of(dataset, settings, f"{file}: tune")
     output = output or storage.join("sweeps", posixpath.basename(file).removesuffix(".yaml"))
     with progress(out) as report:
         base = with_votes(settings.base, storage.absolute(dataset), report)
         settings = settings.model_copy(update={"base": base})
         show = partial(_show, settings=settings, output=output, out=out)
-        sweep(settings, dataset, output, resume, report, out.print, show, f"{file}: tune")
+        sweep(settings, dataset, output, resume, report, out.print, show, f"{file}: tune", tracking)
     made("sweep", output, pasteable("evaluate", output, "--dataset", dataset))
 
 

@@ -27,6 +27,8 @@ from prefrec_ray.runs.train import start_run
 from prefrec_ray.runtime.progress import Report, silent, step
 from prefrec_ray.serving.experiment.compare import CanaryComparison, compare_canary
 from prefrec_ray.serving.settings import Canary
+from prefrec_ray.tracking.settings import NO_TRACKING, TrackingSettings
+from prefrec_ray.tracking.tracker import Tracker, attach_to_run
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Stages:
     where: str
     progress: Report = silent
     say: Callable[[str], None] = lambda line: None
+    tracking: TrackingSettings = NO_TRACKING
 
     @property
     def log(self) -> Source:
@@ -99,7 +102,9 @@ class Stages:
             settings = settings.model_copy(update={"config": {**settings.config, "serving": serving}})
         rails = guard_rails(self.evaluate_.guard_rails)
         resume = storage.exists(run)
-        start_run(settings, dataset, run, resume, self.progress, self.say, where, rails=rails)
+        *loop, _, night, _ = run.split("/")  # FOLDER/nights/0003/run
+        tracker = Tracker(self.tracking, run, loop[-1], f"night {night}", self.say)
+        start_run(settings, dataset, run, resume, self.progress, self.say, where, rails=rails, tracker=tracker)
 
     def evaluate(self, dataset: str, run: str, before: Sequence[str], current: str | None) -> Evaluation:
         """Run `prefrec evaluate` on the mean Q of the last nights, also against the `current` policy if not None."""
@@ -109,11 +114,14 @@ class Stages:
         # The evaluation of a night that was killed is replaced. The logging policy contains the current one.
         file = storage.join(run, "evaluation.json")
         wanted = EvaluationRun([bundle], dataset, settings, output=file, replace=True, needs_current=False)
-        return run_evaluation(wanted, self.progress)
+        evaluation = run_evaluation(wanted, self.progress)
+        attach_to_run(run, file, say=self.say)
+        return evaluation
 
     def report(self, run: str, file: str) -> None:
         """Run `prefrec report`."""
         write_report([run], file)
+        attach_to_run(run, file, say=self.say)
 
     def compact(self, before: float) -> None:
         """Compact event logs."""

@@ -114,25 +114,13 @@ def checkpoints(run: str) -> list[str]:
 def first_whole(uris: Iterable[str]) -> Iterator[tuple[str, str] | None]:
     """Yield (URI, local folder) of the first complete checkpoint, or None. Damaged ones are skipped with a warning."""
     for uri in uris:
-        with fetched(uri) as local:
+        with storage.fetched(uri) as local:
             problem = damage(local)
             if problem is None:
                 yield uri, local
                 return
         _LOG.warning("%s: damaged (%s); skipped", uri, problem)
     yield None
-
-
-@contextmanager
-def fetched(uri: str) -> Iterator[str]:
-    """Yield a local folder with the files of the checkpoint `uri`."""
-    system, path = storage.filesystem(uri)
-    if isinstance(system, fs.LocalFileSystem):
-        yield path
-        return
-    with tempfile.TemporaryDirectory() as temporary:
-        fs.copy_files(path, temporary, source_filesystem=system)
-        yield temporary
 
 
 def check_own(uri: str) -> None:

@@ -18,7 +18,7 @@ from prefrec_ray.algorithms.base.policy import policy_of
 from prefrec_ray.algorithms.methods import find_method, find_settings
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
-from prefrec_ray.runs.checkpoints import checkpoints, fetched, first_whole
+from prefrec_ray.runs.checkpoints import checkpoints, first_whole
 from prefrec_ray.storage.manifest import MANIFEST, damage
 
 
@@ -39,7 +39,7 @@ def load_module(checkpoint: str) -> Any:
     """
     if not storage.exists(storage.join(checkpoint, MANIFEST)):
         raise UserError(f"{checkpoint}: not a training checkpoint; expected a folder with the file {MANIFEST}")
-    with fetched(checkpoint) as folder:
+    with storage.fetched(checkpoint) as folder:
         problem = damage(folder)
         if problem is not None:
             raise UserError(f"{checkpoint}: damaged ({problem}); expected a complete checkpoint of this version")

@@ -39,6 +39,7 @@ from prefrec_ray.runs.export import load_module
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runtime.progress import Report, silent
 from prefrec_ray.storage.manifest import MANIFEST
+from prefrec_ray.tracking.tracker import UNTRACKED, Tracker
 from prefrec_ray.users.histories import too_short
 
 #: Settings of a run; the first file in its folder.
@@ -55,6 +56,7 @@ def start_run(
     where: str = "train",
     stage: str = "train: iterations",
     rails: Sequence[GuardRail] = (),
+    tracker: Tracker = UNTRACKED,
 ) -> list[Row]:
     """Train to the end of the schedule, and export the selected or last policy to RUN/policy.
 
@@ -62,8 +64,8 @@ def start_run(
     chosen at the end, by roll-outs of the exported policy (evaluation/selection/serving_rule.py), among rules that keep
     the guard-rails `rails` if there are any. `report` is called after each iteration of the `stage`. With `resume`, and
     after the loss of a learner or node, the run continues from its newest complete checkpoint, or from the start
-    without one; `say` is called with a line about this. Returns the rows of progress.csv (keys `COLUMNS`, and `SCORES`
-    with a selection).
+    without one; `say` is called with a line about this. `tracker` gets the settings, the rows and the policy. Returns
+    the rows of progress.csv (keys `COLUMNS`, and `SCORES` with a selection).
 
     Raises `UserError` if the cluster lacks the resources of the learners, if `output` exists (without `resume`), if the
     run was started with other settings, if another process trains there, if training diverges, and like
@@ -89,14 +91,16 @@ def start_run(
             rows = _restore(algorithm, output, say) if resume else []
             storage.make_folder(output)
             write_config(output, settings, dataset, algorithm.config)
-            _train(algorithm, settings, output, rows, scorer, report, stage)
+            tracker.begin(storage.read_json(storage.join(output, CONFIG)))
+            _train(algorithm, settings, output, rows, scorer, report, stage, tracker)
         finally:
             algorithm.stop()
         _export_best(output, rows, scorer, dataset, rails, report, say)
+        tracker.attach(storage.join(output, "policy"))
         return rows
 
     failures = 0
-    with storage.claimed(output):
+    with storage.claimed(output), tracker:
         while True:
             try:
                 return attempt(resume or failures > 0)
@@ -140,15 +144,18 @@ def _train(
     scorer: ValidationScorer | None,
     report: Report,
     stage: str,
+    tracker: Tracker,
 ) -> None:
     """Train to the end of the schedule. Each iteration adds a row."""
     name = posixpath.basename(output.rstrip("/"))
     iterations = algorithm.offline_data.schedule.iterations
     began, transitions = time.monotonic(), 0
+    tracker.log(rows)
     while algorithm.iteration < iterations:
         row = run_iteration(algorithm, settings, name, scorer)
         rows.append(row)
         write_rows(output, rows)
+        tracker.log([row])
         scored = _by_score(rows, scorer)
         last = algorithm.iteration == iterations
         if last or algorithm.iteration % settings.checkpoint_every == 0 or algorithm.iteration in scored:

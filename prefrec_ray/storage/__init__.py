@@ -2,7 +2,7 @@
 
 from prefrec_ray.storage.alias import followed
 from prefrec_ray.storage.arrays import Form, read_arrays, write_arrays
-from prefrec_ray.storage.claims import claimed, exchange, staged
+from prefrec_ray.storage.claims import claimed, exchange, fetched, staged
 from prefrec_ray.storage.files import (
     absolute,
     exists,

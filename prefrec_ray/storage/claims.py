@@ -16,6 +16,7 @@ import ctypes
 import os
 import posixpath
 import socket
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -77,6 +78,19 @@ def staged(output: str, last: str) -> Iterator[str]:
         except BaseException:
             files.remove(temporary)
             raise
+
+
+@contextmanager
+def fetched(uri: str) -> Iterator[str]:
+    """Yield the local path of a file or folder, with its own name; objects of a store are copied for the block."""
+    system, path = files.filesystem(uri)
+    if isinstance(system, fs.LocalFileSystem):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        local = f"{temporary}/{posixpath.basename(path)}"
+        fs.copy_files(path, local, source_filesystem=system)
+        yield local
 
 
 def move_objects(system: fs.FileSystem, source: str, target: str, last: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from recorder import RECORDED, record_runs
 from tiny import SHORT_RUN, learner_of
 
 from prefrec_ray.algorithms.base import precision
@@ -24,6 +25,7 @@ from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import checkpoint_of, checkpoints
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import COLUMNS, build_config, check_output, describe, start_run
+from prefrec_ray.tracking.tracker import Tracker
 
 
 def settings(**changes: Any) -> TrainSettings:
@@ -51,8 +53,14 @@ def test_a_run_leaves_its_curves_checkpoints_and_policy(
     seen: list[tuple] = []
     clock = itertools.count(50)  # a second per iteration
     monkeypatch.setattr("prefrec_ray.runs.train.time", SimpleNamespace(monotonic=lambda: next(clock)))
-    rows = start_run(settings(), tiny_dataset, output, report=lambda *report: seen.append(report))
+    tracked = record_runs(monkeypatch)
+    tracker = Tracker(RECORDED, output)
+    rows = start_run(settings(), tiny_dataset, output, report=lambda *report: seen.append(report), tracker=tracker)
     assert rows[-1]["progress"] == 1.0
+    assert [step for step, _ in tracked["run"].rows] == list(range(1, len(rows) + 1))
+    assert tracked["run"].rows[-1][1]["losses/qf_loss"] == rows[-1]["losses/qf_loss"]
+    assert tracked["run"].params["resolved.gamma"] == 0.97
+    assert (tracked["run"].files, tracked["run"].ends) == (["policy"], ["finished"])
     assert {row["phase"] for row in rows} == {"pretrain", "train"}
     done = np.cumsum([row["transitions"] or 0 for row in rows])
     rates = [f"{count / (number + 1):,.0f} transitions/s" for number, count in enumerate(done)]

@@ -21,6 +21,7 @@ from prefrec_ray.runs.train import build_config, write_config, write_rows
 from prefrec_ray.runs.tuning.settings import TuneSettings
 from prefrec_ray.runs.tuning.space import train_settings
 from prefrec_ray.runs.tuning.trial import SweepPlan
+from prefrec_ray.tracking.tracker import Tracker
 
 #: Columns of time, which differ from run to run; the last ones of the table.
 CLOCK = (
@@ -128,18 +129,24 @@ def write_best(plan: SweepPlan, rows: Sequence[Row]) -> None:
         storage.write_text(storage.join(plan.output, name), head + yaml.safe_dump({"train": section}, sort_keys=False))
 
 
-def write_run(plan: SweepPlan, ended: Any) -> None:
+def write_run(plan: SweepPlan, ended: Any, tracker: Tracker) -> None:
     """Complete the trial's folder to a run like `prefrec train`, and export the policy of its best checkpoint.
 
+    `tracker` gets the policy, and rows that it did not get while the trial ran.
     If a resume repeated an iteration, its last row counts.
     """
     trial = ended.config["trial"]
     folder = storage.join(plan.output, trial["name"])
     run = train_settings(plan.settings, trial, plan.bf16)
     lines = storage.read_text(storage.join(folder, "result.json")).splitlines()
-    rows = {row["training_iteration"]: row for row in map(json.loads, lines)}
-    write_rows(folder, [{name: finite(row.get(name)) for name in row["reported"]} for _, row in sorted(rows.items())])
+    last = {row["training_iteration"]: row for row in map(json.loads, lines)}
+    rows = [{name: finite(row.get(name)) for name in row["reported"]} for _, row in sorted(last.items())]
+    write_rows(folder, rows)
     write_config(folder, run, plan.dataset, build_config(run, plan.dataset))
     policy = storage.join(plan.output, "policies", trial["name"])
     storage.remove(policy)
     export_policy(storage.join(folder, posixpath.basename(_kept(ended).checkpoint.path)), policy)
+    with tracker:
+        tracker.begin({})
+        tracker.log(rows)
+        tracker.attach(policy)

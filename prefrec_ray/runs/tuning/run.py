@@ -9,7 +9,7 @@ import logging
 import os
 import posixpath
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from ray import tune
@@ -27,6 +27,8 @@ from prefrec_ray.runs.tuning.settings import SEARCHERS, TuneSettings, checked
 from prefrec_ray.runs.tuning.shared import share
 from prefrec_ray.runs.tuning.trial import STAGE, SweepPlan, SweepProgress, SweepTrial, resources
 from prefrec_ray.runtime.progress import Progress, Report, silent
+from prefrec_ray.tracking.settings import NO_TRACKING, TrackingSettings
+from prefrec_ray.tracking.tracker import Tracker
 
 #: Seconds between two saves of the sweep's state. A kill loses at most this, and work since the trials' checkpoints.
 STATE_EVERY = "2"
@@ -41,29 +43,37 @@ def sweep(
     say: Callable[[str], None] = lambda line: None,
     show: Callable[[Sequence[Row]], None] = lambda rows: None,
     where: str = "tune",
+    tracking: TrackingSettings = NO_TRACKING,
 ) -> list[Row]:
     """Run all trials, and return the rows of SWEEP/trials.csv.
 
-    `say` is called with a line about each trial. `show` gets the rows before a failed trial raises a `UserError`, whose
-    prefix is `where`.
+    `say` is called with a line about each trial. The sweep and its trials are tracked by `tracking`. `show` gets the
+    rows before a failed trial raises a `UserError`, whose prefix is `where`.
 
     Raises `UserError`: an error found by `settings.checked`, a value out of its range, an `output` that exists (without
     `resume`) or is not this sweep (with it), a failed trial (after all others have finished), a metric that no trial
     reported, another process that tunes there.
     """
-    with storage.claimed(output):
+    group = posixpath.basename(output.rstrip("/"))
+    own = Tracker(tracking, output, group, say=say)
+    with storage.claimed(output), own:
         plan = _prepare(settings, dataset, output, resume, report, where)
         SweepProgress.calls = report, say
+        folder = plan.output
+        SweepProgress.tracker_of = cache(lambda name: Tracker(tracking, storage.join(folder, name), group, say=say))
+        own.begin({"dataset": plan.dataset, **plan.settings.model_dump(mode="json")})
         trainable = tune.with_parameters(SweepTrial, plan=plan)
         _tuner(plan, tune.with_resources(trainable, partial(resources, settings=plan.settings)), resume).fit()
         report(STAGE, 100, 100)
         system, path = storage.filesystem(plan.output)
         ended = tune.ExperimentAnalysis(path, storage_filesystem=system).trials
         rows = results.trial_rows(ended, plan.settings)
-        storage.write_csv(storage.join(plan.output, "trials.csv"), rows)
+        table = storage.join(plan.output, "trials.csv")
+        storage.write_csv(table, rows)
+        own.attach(table)
         for trial in ended:
             if trial.status == "TERMINATED" and trial.last_result.get("finished"):
-                results.write_run(plan, trial)
+                results.write_run(plan, trial, SweepProgress.tracker_of(trial.config["trial"]["name"]))
         results.write_best(plan, rows)
         show(rows)
         _check(plan.output, rows, plan.settings.metric)
@@ -137,11 +147,7 @@ def _tuner(plan: SweepPlan, trainable: Any, resume: bool) -> tune.Tuner:
         )
     searches = settings.searcher != "random"
     total = settings.num_samples if searches else len(space.trials(settings))
-    callbacks: list[Any] = [SweepProgress(settings.ranking[0] if settings.ranking else None, total)]
-    if settings.mlflow is not None:
-        from ray.air.integrations.mlflow import MLflowLoggerCallback
-
-        callbacks.append(MLflowLoggerCallback(settings.mlflow, experiment_name=posixpath.basename(output)))
+    progress = SweepProgress(settings.ranking[0] if settings.ranking else None, total)
     return tune.Tuner(
         trainable,
         param_space={} if searches else {"trial": tune.grid_search(space.trials(settings))},
@@ -160,7 +166,7 @@ def _tuner(plan: SweepPlan, trainable: Any, resume: bool) -> tune.Tuner:
             name=posixpath.basename(path),
             storage_path=posixpath.dirname(path),
             storage_filesystem=system,
-            callbacks=callbacks,
+            callbacks=[progress],
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=settings.max_failures),
             checkpoint_config=tune.CheckpointConfig(

@@ -120,7 +120,6 @@ class TuneSettings(Settings):
         ge=0,
         description="how often a trial whose process or node is lost continues by itself from its last checkpoint",
     )
-    mlflow: str | None = Field(default=None, description="tracking URI of MLflow")
 
     @property
     def ranking(self) -> tuple[str, Literal[1, -1]] | None:
@@ -193,8 +192,6 @@ def checked(settings: TuneSettings, where: str) -> TuneSettings:
     _check_together(settings, where)
     if settings.searcher == "optuna":
         need("search", "optuna", where=where)
-    if settings.mlflow is not None:
-        need("mlflow", "mlflow", where=where)
     return settings
 
 

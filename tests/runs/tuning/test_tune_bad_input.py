@@ -65,15 +65,19 @@ def test_bad_sections(section: dict[str, Any], message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("section", "package", "extra"),
-    [({**ASHA, "searcher": "optuna", "search": RATE}, "optuna", "search"), ({"mlflow": "runs"}, "mlflow", "mlflow")],
+    ("name", "section", "package", "extra"),
+    [
+        ("tune", {**ASHA, "searcher": "optuna", "search": RATE}, "optuna", "search"),
+        ("tracking", {"mlflow": "http://host:5000"}, "mlflow", "mlflow"),
+        ("tracking", {"wandb": "shop"}, "wandb", "wandb"),
+    ],
 )
 def test_a_package_that_is_not_installed(
-    monkeypatch: pytest.MonkeyPatch, section: dict[str, Any], package: str, extra: str
+    monkeypatch: pytest.MonkeyPatch, name: str, section: dict[str, Any], package: str, extra: str
 ) -> None:
     monkeypatch.setattr(errors, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=rf"{package} is not installed; .*pip install '\.\[{extra}\]'"):
-        parse_section("tune", section, "a.yaml")
+        parse_section(name, section, "a.yaml")
 
 
 def cli(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

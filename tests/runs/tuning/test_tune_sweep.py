@@ -17,6 +17,7 @@ import pytest
 import ray
 import yaml
 from ray import tune
+from recorder import RECORDED, record_runs
 
 from prefrec_ray import storage
 from prefrec_ray.cli.config import open_section
@@ -89,12 +90,30 @@ def undisturbed(tiny_dataset: str, tmp_path_factory: pytest.TempPathFactory) -> 
     patched = pytest.MonkeyPatch()
     write_run = results.write_run
     patched.setattr(results, "write_run", lambda *given: (show(), write_run(*given))[1])
+    tracked = record_runs(patched)
+    settings = open_section(write(folder, SECTION), "tune")
     try:
-        sweep(open_section(write(folder, SECTION), "tune"), tiny_dataset, str(folder / "sweep"), report=hide)
+        sweep(settings, tiny_dataset, str(folder / "sweep"), report=hide, tracking=RECORDED)
+        (folder / "tracked.json").write_text(
+            json.dumps({name: vars(run) for name, run in tracked.items()}, default=str)
+        )
     finally:
         show()
         patched.undo()
     return folder / "sweep"
+
+
+def test_a_sweep_and_its_trials_are_tracked(undisturbed: Path) -> None:
+    tracked = json.loads((undisturbed.parent / "tracked.json").read_text())
+    assert set(tracked) == {"sweep", *NAMES}
+    assert (tracked["sweep"]["files"], tracked["sweep"]["ends"]) == (["trials.csv"], ["finished"])
+    assert tracked["sweep"]["params"]["base.num_epochs"] == 2
+    for row in table(undisturbed):
+        trial = tracked[row["trial"]]
+        assert trial["params"]["method"] == row["method"]
+        assert [step for step, _ in trial["rows"]] == list(range(1, int(row["training_iteration"]) + 1))
+        assert trial["rows"][-1][1]["policy/item_distance"] == float(row["policy/item_distance"])
+        assert (trial["files"], trial["ends"][-1], trial["group"]) == ([row["trial"]], "finished", "sweep")
 
 
 def test_a_sweep_leaves_table_policies_and_best_settings(undisturbed: Path, tiny_dataset: str) -> None:

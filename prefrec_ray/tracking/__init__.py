@@ -1,0 +1,1 @@
+"""Tracked runs at MLflow and Weights & Biases, and policies as models of MLflow."""

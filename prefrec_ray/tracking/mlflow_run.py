@@ -1,0 +1,78 @@
+"""A run at MLflow."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prefrec_ray.tracking.record import RunRecord, read_record, write_record
+
+#: A server that is away must not delay training: MLflow would repeat each request for minutes.
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+
+
+#: Characters of the value of a parameter, and parameters in one request, that every version of the server accepts.
+_LONGEST, _AT_ONCE = 500, 100
+
+
+class MlflowRun:
+    """The run of `record`, whose folder is `run`. The id at MLflow is in RUN/tracking.json after the first contact."""
+
+    name = "MLflow"
+
+    def __init__(self, record: RunRecord, run: str) -> None:
+        for variable, value in _PATIENCE.items():
+            os.environ.setdefault(variable, value)
+        from mlflow import MlflowClient
+
+        self._client, self._record, self._run = MlflowClient(record.settings.mlflow), record, run
+        self._id, self._last = "", 0
+
+    def begin(self, params: Mapping[str, Any]) -> None:
+        """Start the run with these parameters, or continue it after its last iteration."""
+        from mlflow.entities import Param
+
+        known = (read_record(self._run) or self._record).mlflow_id
+        if known is None:
+            known = self._client.create_run(self._experiment(), run_name=self._record.name).info.run_id
+            write_record(self._record.model_copy(update={"mlflow_id": known}), self._run)
+        self._client.update_run(known, "RUNNING")
+        there = self._client.get_run(known).data
+        self._id, self._last = known, int(there.metrics.get("training_iteration", 0))
+        own = {_allowed(key): str(value)[:_LONGEST] for key, value in params.items()}
+        missing = [Param(key, value) for key, value in own.items() if key not in there.params]
+        for start in range(0, len(missing), _AT_ONCE):
+            self._client.log_batch(known, params=missing[start : start + _AT_ONCE])
+
+    def _experiment(self) -> str:
+        found = self._client.get_experiment_by_name(self._record.experiment)
+        return self._client.create_experiment(self._record.experiment) if found is None else found.experiment_id
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Log the metrics of an iteration in one request."""
+        from mlflow.entities import Metric
+
+        if step > self._last:
+            now = int(1000 * time.time())
+            batch = [Metric(_allowed(name), value, now, step) for name, value in metrics.items()]
+            self._client.log_batch(self._id, metrics=batch)
+
+    def attach(self, path: str) -> None:
+        """Upload a file, or a policy bundle."""
+        if Path(path).is_dir():
+            self._client.log_artifacts(self._id, path, Path(path).name)
+        else:
+            self._client.log_artifact(self._id, path)
+
+    def end(self, failed: bool) -> None:
+        """Set the status of the run."""
+        self._client.set_terminated(self._id, "FAILED" if failed else "FINISHED")
+
+
+def _allowed(name: str) -> str:
+    """Return a name of a parameter or metric with only the characters that MLflow allows."""
+    return re.sub(r"[^\w\-. :/]", "_", name, flags=re.ASCII)

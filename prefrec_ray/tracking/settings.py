@@ -1,0 +1,46 @@
+"""The section `tracking` of a YAML."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from prefrec_ray.errors import UserError, need
+from prefrec_ray.settings import Settings
+
+
+class TrackingSettings(Settings):
+    """Trackers of the runs of `train`, `tune` and `nightly`. Credentials are environment variables of the trackers."""
+
+    mlflow: str | None = Field(default=None, description="tracking URI of MLflow, as `http://host:5000`")
+    wandb: str | None = Field(default=None, description="project of Weights & Biases: PROJECT or ENTITY/PROJECT")
+    experiment: str | None = Field(
+        default=None,
+        description="experiment of MLflow, group of Weights & Biases; null: the name of the sweep or loop, `prefrec` "
+        "for a single run",
+    )
+    model: str | None = Field(
+        default=None,
+        description="registered model of MLflow, with the aliases `champion` and `canary` of a loop; null: none",
+    )
+
+
+#: Nothing is tracked.
+NO_TRACKING = TrackingSettings()
+
+
+def checked(settings: TrackingSettings, where: str) -> TrackingSettings:
+    """Return `settings`. Raises `UserError`, prefixed by `where`, for a URI with a password and a missing package."""
+    if settings.mlflow is not None:
+        if "@" in urlsplit(settings.mlflow).netloc:  # not shown, because it may be a secret
+            raise UserError(
+                f"{where}: key 'mlflow': found a URI with a user name or password; expected them in the environment "
+                "variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
+        need("mlflow", "mlflow", where=where)
+    elif settings.model is not None:
+        raise UserError(f"{where}: key 'mlflow' is missing; expected the tracking URI of the registered 'model'")
+    if settings.wandb is not None:
+        need("wandb", "wandb", where=where)
+    return settings
