@@ -84,8 +84,10 @@ def fit_member(kind: Kind, inputs: Inputs, data: Histories, made: np.ndarray, se
     member = _start(kind, inputs, data, rng)
     feedback = _Feedback(member, data, made)
     _fit(member.answers, feedback.loss, lambda: float(feedback.loss(held)), rows, rng)
-    leaves = _Leaves(member, data, made, held, rows)
-    _fit(member.leaves, leaves.loss, leaves.held_loss, rows, rng, leaves.own)
+    # One row per page, because a session ends with a page.
+    pages, held = rows[data.opens[rows]], held[data.opens[held]]
+    leaves = _Leaves(member, data, made, held, pages)
+    _fit(member.leaves, leaves.loss, leaves.held_loss, pages, rng, leaves.own)
     return leaves.fitted(rng)
 
 
@@ -172,7 +174,10 @@ class _Feedback:
 
 
 class _Leaves:
-    """Loss of the second network: session ends and times away, with intercepts of users."""
+    """Loss of the second network: session ends and times away of pages, with intercepts of users.
+
+    `held` and `rows` are the first impressions of pages.
+    """
 
     def __init__(self, member: Member, data: Histories, made: np.ndarray, held: np.ndarray, rows: np.ndarray) -> None:
         self._member, self._data, self._made, self._held = member, data, made, held
@@ -186,7 +191,7 @@ class _Leaves:
     def loss(self, rows: np.ndarray) -> Tensor:
         """Return the mean negative log-likelihood of `rows`, and of the intercepts once per user."""
         mine = self.own[torch.from_numpy(self._data.user[rows])]
-        given = self._member.leaves(self._member.second(self._member.used(self._made[rows]), self._data.feedback[rows]))
+        given = self._member.of_pages(self._data, self._made, rows)
         prior = torch.tensor([self._spread.stays, self._spread.away])
         own = (0.5 * mine.square() / prior).sum(dim=1) / torch.from_numpy(self._count[self._data.user[rows]])
         return (self._likelihood(given, mine, rows) + own).mean()
@@ -215,10 +220,11 @@ class _Leaves:
     def fitted(self, rng: np.random.Generator) -> Member:
         """Return the member with its spread and its residuals."""
         member, data = self._member, self._data
-        followed = np.flatnonzero(data.followed)
+        followed = np.flatnonzero(data.followed & data.opens)
         known = member.known(data, self._made, followed)
         spread = spread_of(known, self._spread)
-        ends = np.flatnonzero(self._ends & (data.followed | (data.away_ms > member.inputs.state.session_gap_ms)))
+        known_away = data.followed | (data.away_ms > member.inputs.state.session_gap_ms)
+        ends = np.flatnonzero(self._ends & known_away & data.opens)
         ends = rng.permutation(ends)[:20_000]
         given, own = member.predict(data, self._made, ends), intercepts(known, spread)[data.user[ends]]
         residual = member.away_std * (self._away[ends] - given[:, 1] - own[:, 1])

@@ -93,6 +93,13 @@ class Histories:
         return Pages.from_steps(self.starts, self.step, len(self.timestamp))
 
     @cached_property
+    def opens(self) -> np.ndarray:
+        """Return a mask of the first impressions of pages, bool [N]."""
+        opens = np.zeros(len(self.timestamp), dtype=bool)
+        opens[self.pages.first] = True
+        return opens
+
+    @cached_property
     def following(self) -> np.ndarray:
         """Return the first impression of the user's next page, int64 [N]; without a next page the impression itself."""
         following = np.arange(len(self.timestamp))

@@ -7,6 +7,9 @@ With the tracker, which computes the next state, it is an environment for roll-o
 The time away follows an accelerated failure time model, log(time) = mu(inputs, feedback) + u + e, with e drawn from its
 residuals. Unlike bins, it extrapolates to users who return sooner than most of the log. Users have random intercepts u
 of the time away and of the logit of an end (a mixed model), which represent traits independent of the shown items.
+
+A session ends with a page. The logit and mu of a page are the means over its items, as items of a page do not interact
+(SlateQ: Ie et al. 2019). Which items a user examined shows in their feedback, an input of both.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prefrec_ray.ids import run_lengths
+from prefrec_ray.ids import run_lengths, taken_runs
 from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.inputs import Inputs
 from prefrec_ray.users.intercepts import Known, Spread, intercepts
@@ -75,7 +78,8 @@ class Outcomes(NamedTuple):
 
     feedback: np.ndarray  # float32 [n, F]
     ends: np.ndarray  # bool [n]: the session ends here
-    wait_ms: np.ndarray  # float64 [n], to the next impression, at least 1
+    wait_ms: np.ndarray  # float64 [n], to the next page, at least 1
+    leaves: np.ndarray | None = None  # float64 [n, 2], outputs of the second network, the mean over the page so far
 
 
 @dataclass(frozen=True)
@@ -101,20 +105,32 @@ class Member:
 
     def intercepts(self, data: Histories, made: np.ndarray) -> np.ndarray:
         """Return the most likely intercepts of the users of `data`, float32 [U, 2]. `made`: their scaled inputs."""
-        return intercepts(self.known(data, made, np.flatnonzero(data.followed)), self.spread).astype(np.float32)
+        rows = np.flatnonzero(data.followed & data.opens)
+        return intercepts(self.known(data, made, rows), self.spread).astype(np.float32)
 
     def known(self, data: Histories, made: np.ndarray, rows: np.ndarray) -> Known:
-        """Return the session ends of the impressions `rows` of `data`, and the predictions of the second network."""
+        """Return the session ends of the pages of `data` that begin at `rows`, and the second network's predictions."""
         given = self.predict(data, made, rows)
         error = (np.log(data.wait_ms[rows]) - self.away_mean) / self.away_std - given[:, 1]
         return Known(data.user[rows], len(data.starts), data.ends[rows], given[:, 0], error)
 
     def predict(self, data: Histories, made: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Return the outputs of the second network for the impressions `rows` [n] of `data`, float64."""
+        """Return the outputs of the second network for the pages of `data` that begin at `rows` [n], float64 [n, 2]."""
         parts = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
         with torch.inference_mode():
-            given = [self.leaves(self.second(self.used(made[at]), data.feedback[at])).numpy() for at in parts]
+            given = [self.of_pages(data, made, at).numpy() for at in parts]
         return np.concatenate(given).astype(np.float64)
+
+    def of_pages(self, data: Histories, made: np.ndarray, rows: np.ndarray) -> Tensor:
+        """Return the outputs of the second network for the pages that begin at `rows` [n], [n, 2]: means over items."""
+        first, items = taken_runs(data.pages.first, len(data.row), data.pages.of_row[rows])
+        outputs: Tensor = self.leaves(self.second(self.used(made[items]), data.feedback[items]))
+        if len(items) == len(rows):
+            return outputs
+        sizes = run_lengths(first, len(items))
+        page = torch.from_numpy(np.repeat(np.arange(len(rows)), sizes))
+        sums = torch.zeros(len(rows), outputs.shape[1]).index_add(0, page, outputs)
+        return sums / torch.from_numpy(sizes.astype(np.float32))[:, None]
 
     def used(self, made: np.ndarray) -> Tensor:
         """Return the inputs of the first network, from inputs [n, W]."""
@@ -125,10 +141,18 @@ class Member:
         scaled = (feedback - self.feedback_mean) / self.feedback_std
         return torch.cat([used, torch.from_numpy(scaled.astype(np.float32))], dim=1)
 
-    def step(self, made: np.ndarray, own: np.ndarray, rng: np.random.Generator) -> Outcomes:
+    def step(
+        self,
+        made: np.ndarray,
+        own: np.ndarray,
+        rng: np.random.Generator,
+        position: int = 0,
+        before: np.ndarray | None = None,
+    ) -> Outcomes:
         """Draw the outcomes of impressions with scaled inputs `made` [n, W] for users with the intercepts `own` [n, 2].
 
-        The number of random numbers from `rng` does not depend on the inputs.
+        `position` on the page, and `before`: `Outcomes.leaves` of the position before; None: the first position. The
+        number of random numbers from `rng` does not depend on the inputs.
         """
         n, columns = len(made), len(self.feedback)
         uniform = rng.random((2 * columns + 1, n))
@@ -139,7 +163,10 @@ class Member:
             drawn = [bins.draw(logits[j], uniform[2 * j : 2 * j + 2]) for j, bins in enumerate(self.feedback)]
             feedback = np.stack(drawn, axis=1) if drawn else np.empty((n, 0))
             leaves = self.leaves(self.second(used, feedback)).numpy().astype(np.float64)
+        if before is not None:
+            leaves = before + (leaves - before) / (position + 1)
         ends = uniform[-1] < 1.0 / (1.0 + np.exp(-(leaves[:, 0] + own[:, 0])))
         mu = self.away_std * (leaves[:, 1] + own[:, 1])
         gone = np.exp(self.away_mean + np.minimum(mu + self.residuals[away], _LONGEST))
-        return Outcomes(feedback.astype(np.float32), ends, np.maximum(np.where(ends, gone, self.pauses[pause]), 1.0))
+        wait_ms = np.maximum(np.where(ends, gone, self.pauses[pause]), 1.0)
+        return Outcomes(feedback.astype(np.float32), ends, wait_ms, leaves)

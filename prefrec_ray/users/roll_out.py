@@ -25,15 +25,16 @@ KEPT_EVERY = 8
 
 
 class Visit(NamedTuple):
-    """What a server knows about n users at impression number `step`."""
+    """What a server knows about n users at impression number `step`, which opens a page of `page` items."""
 
     states: np.ndarray  # float32 [n, S], scaled
     step: int
+    page: int
     seen: np.ndarray | None  # bool [n, I], items that rest
     recent: Callable[[], np.ndarray]  # kinds of the last impressions, int32 [n, MEMORY, K]
 
 
-#: Returns item rows [n] for a visit.
+#: Returns item rows [n, page] for a visit; [n] for pages of one item.
 Server = Callable[[Visit], np.ndarray]
 
 
@@ -42,7 +43,8 @@ class Platform:
     """Common inputs of roll-outs: items and states of a data set, and some users of `data` (`users`, int64 [n]).
 
     Users start without a history at the time of their first logged impression. `weight`: weight of depth in the
-    mixture. `rest_ms`: rest of items, as the server that is rolled out has it; 0 excludes no item.
+    mixture. `rest_ms`: rest of items, as the server that is rolled out has it; 0 excludes no item. Users see pages of
+    the log's typical length, `requests` impressions in all (the last page is whole).
     """
 
     state: StateDefinition
@@ -53,6 +55,16 @@ class Platform:
     weight: float
     requests: int
     rest_ms: float = math.inf
+
+    @property
+    def page(self) -> int:
+        """Return the median number of items of the log's pages."""
+        return round(float(np.median(self.data.pages.sizes)))
+
+    @property
+    def pages(self) -> int:
+        """Return the number of pages of each user."""
+        return -(-self.requests // self.page)
 
 
 @dataclass(frozen=True)
@@ -74,11 +86,12 @@ class Imagined:
 class Step(NamedTuple):
     """One impression of n users in K models: rows [k n, (k + 1) n) are the users in model k."""
 
-    now: np.ndarray  # int64, ms
+    position: int  # on the page
+    now: np.ndarray  # int64, ms, of the page
     session: np.ndarray  # int64, from 0 for each user
     rows: np.ndarray  # int64, items
     raw: np.ndarray  # float32 [K n, W], inputs of the models, as from `Inputs.logged`
-    outcomes: Outcomes
+    outcomes: Outcomes  # ends and waits are of the page
 
 
 def simulate(platform: Platform, models: Sequence[Member], server: Server, seed: int) -> Iterator[Step]:
@@ -96,24 +109,35 @@ def simulate(platform: Platform, models: Sequence[Member], server: Server, seed:
     past, rng = Past(inputs, np.tile(inputs.tastes(logged), (copies, 1, 1))), np.random.default_rng(seed)
     now, session = data.timestamp[data.starts[of]].copy(), np.zeros(len(of), np.int64)
     shown = LastShown(len(of), len(platform.items)) if platform.rest_ms else None
-    for step in range(platform.requests):
+    size = platform.page
+    for number in range(platform.pages):
         state = tracker.states(now, session_ids=session)
         seen = None if shown is None else shown.resting(now, platform.rest_ms)
-        rows = server(Visit(state, step, seen, tracker.recent))
-        raw = past.inputs(state, rows, platform.items.embeddings[rows])
-        parts = np.split(inputs.scaled(raw.copy()), copies)
-        drawn = [model.step(part, own, rng) for model, own, part in zip(models, intercepts, parts, strict=True)]
-        outcomes = Outcomes(*(np.concatenate(column) for column in zip(*drawn, strict=True)))
-        yield Step(now, session, rows, raw, outcomes)
-        named = dict(zip(platform.state.feedback, outcomes.feedback.T, strict=True))
-        past.observe(outcomes.feedback)
-        tracker.observe(now, platform.items.ids[rows], named, session_ids=session)
-        if shown is not None:
-            shown.show(now, rows)
-            # After all items the exclusion restarts, like the logged items.
-            if math.isinf(platform.rest_ms) and (step + 1) % len(platform.items) == 0:
-                shown.forget()
-        now, session = now + outcomes.wait_ms.astype(np.int64), session + outcomes.ends
+        page = server(Visit(state, number * size, size, seen, tracker.recent)).reshape(len(of), size)
+        each: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        drawn: list[Outcomes] = []
+        for position, rows in enumerate(page.T):
+            raw = past.inputs(state, rows, platform.items.embeddings[rows])
+            parts = np.split(inputs.scaled(raw.copy()), copies)
+            before = [outcome.leaves for outcome in drawn] or [None] * copies
+            drawn = [
+                model.step(part, own, rng, position, leaves)
+                for model, own, part, leaves in zip(models, intercepts, parts, before, strict=True)
+            ]
+            feedback = np.concatenate([outcome.feedback for outcome in drawn])
+            past.observe(feedback)
+            each.append((rows, raw, feedback))
+        ends, wait_ms = (np.concatenate([outcome[column] for outcome in drawn]) for column in (1, 2))
+        for position, (rows, raw, feedback) in enumerate(each):
+            yield Step(position, now, session, rows, raw, Outcomes(feedback, ends, wait_ms))
+            named = dict(zip(platform.state.feedback, feedback.T, strict=True))
+            tracker.observe(now, platform.items.ids[rows], named, session_ids=session, pages=np.full(len(of), number))
+            if shown is not None:
+                shown.show(now, rows)
+        # After all items the exclusion restarts, like the logged items.
+        if shown is not None and math.isinf(platform.rest_ms) and (number + 1) * size % len(platform.items) < size:
+            shown.forget()
+        now, session = now + wait_ms.astype(np.int64), session + ends
 
 
 def roll_out(platform: Platform, models: Sequence[Member], server: Server, seed: int) -> Imagined:
@@ -126,12 +150,13 @@ def roll_out(platform: Platform, models: Sequence[Member], server: Server, seed:
     for number, step in enumerate(simulate(platform, models, server, seed)):
         if number >= WARM and number % KEPT_EVERY == 0:
             kept.append(step.raw)
-        times.append(step.now)
-        sessions.append(step.session)
+        if step.position == 0:
+            times.append(step.now)
+            sessions.append(step.session)
         shown.append(step.rows.astype(np.int32))
         feedback += step.outcomes.feedback
         counts += np.bincount(step.rows, minlength=len(counts))
-    user = np.repeat(np.arange(len(of)), platform.requests)
+    user = np.repeat(np.arange(len(of)), platform.pages)
     table = session_table(user, np.stack(times, axis=1).ravel(), np.stack(sessions, axis=1).ravel())
     levels = levels_against(table, data.mean_depth[of], data.mean_revisit_ms[of], platform.weight)
 
@@ -147,7 +172,7 @@ def roll_out(platform: Platform, models: Sequence[Member], server: Server, seed:
         ceiling=_ceiling(platform),
         sessions=len(table) // copies,
         rows=np.stack(shown, axis=1).reshape(copies, count, -1),
-        feedback=(feedback / platform.requests).reshape(copies, count, -1),
+        feedback=(feedback / len(shown)).reshape(copies, count, -1),
         daily_sessions=_daily_sessions(table, len(of)).reshape(copies, count),
     )
 
@@ -167,10 +192,18 @@ def _daily_sessions(table: SessionTable, users: int) -> np.ndarray:
 
 
 def server_of_log(platform: Platform) -> Server:
-    """Return a server of each user's logged items in their order, from the start again after the last one."""
+    """Return a server of each user's logged items in their order, from the start again after the last one.
+
+    Pages of other lengths than the typical one are divided or joined.
+    """
     starts, lengths = platform.data.starts[platform.users], platform.data.lengths[platform.users]
     row = platform.data.row
-    return lambda visit: np.tile(row[starts + visit.step % lengths], len(visit.states) // len(starts))
+
+    def server(visit: Visit) -> np.ndarray:
+        number = (visit.step + np.arange(visit.page)) % lengths[:, None]
+        return np.tile(row[starts[:, None] + number], (len(visit.states) // len(starts), 1))
+
+    return server
 
 
 def logged_levels(platform: Platform) -> dict[str, np.ndarray]:
@@ -180,7 +213,8 @@ def logged_levels(platform: Platform) -> dict[str, np.ndarray]:
     nights later impressions come from other policies.
     """
     data = platform.data.take(platform.users)
-    first = np.arange(len(data.timestamp)) - np.repeat(data.starts, data.lengths) < platform.requests
+    early = np.arange(len(data.timestamp)) - np.repeat(data.starts, data.lengths) < platform.requests
+    first = early & data.opens
     table = session_table(data.user[first], data.timestamp[first], data.session[first])
     levels = levels_against(table, data.mean_depth, data.mean_revisit_ms, platform.weight)
     return {task: user_means(table.user, of, len(data.starts)) for task, of in levels.items()}

@@ -59,7 +59,7 @@ def specification_test(platform: Platform, member: Member, seed: int) -> Specifi
     """
     data = platform.data
     long = platform.users[data.lengths[platform.users] > 1][:USERS]
-    count = int(min(IMPRESSIONS, data.lengths[long].max()))
+    count = int(min(IMPRESSIONS, data.lengths[long].max())) // platform.page * platform.page
     small = replace(platform, users=long, requests=count)
     rows = data.starts[long][:, None] + np.minimum(np.arange(count), data.lengths[long][:, None] - 1)
     made = np.arange(count) < data.lengths[long][:, None]  # bool [n, T]: the impression is in the log
@@ -99,8 +99,11 @@ class _Course:
         shape = (SIMULATIONS, len(platform.users), platform.requests)
         copies = replace(platform, users=np.tile(platform.users, SIMULATIONS))
         steps = list(simulate(copies, [member], server_of_log(copies), seed))
-        drawn = (np.stack(column, axis=1) for column in zip(*(step.outcomes for step in steps), strict=True))
-        outcomes = _outcomes(platform, *drawn).reshape(*shape, -1)
+        feedback, ends, wait_ms = (
+            np.stack([getattr(step.outcomes, name) for step in steps], axis=1)
+            for name in ("feedback", "ends", "wait_ms")
+        )
+        outcomes = _outcomes(platform, feedback, ends, wait_ms).reshape(*shape, -1)
         time, session = (np.stack([getattr(step, name) for step in steps], axis=1) for name in ("now", "session"))
         return cls(outcomes, time.reshape(shape), session.reshape(shape))
 

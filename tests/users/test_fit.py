@@ -67,7 +67,8 @@ def test_a_threshold_of_exposure_is_seen_by_models_with_counts() -> None:
         away, tired = np.log(wait_ms / data.mean_revisit_ms[data.user]), data.exposure[:, 1] > 4
         return float(away[ends & tired].mean() - away[ends & ~tired].mean())
 
-    effects = {kind: effect(*drawn(fitted(data, kind), data)[:0:-1]) for kind in ("means", "counts")}
+    outcomes = {kind: drawn(fitted(data, kind), data) for kind in ("means", "counts")}
+    effects = {kind: effect(own.wait_ms, own.ends) for kind, own in outcomes.items()}
     logged = effect(data.wait_ms, data.ends)
     assert effects["counts"] > 0.4 * logged > 0.4
     assert effects["means"] < 0.5 * effects["counts"]
@@ -178,6 +179,33 @@ def test_a_fit_stops_when_held_out_users_do_not_gain(monkeypatch: pytest.MonkeyP
     assert len(weights) == 3 + fit.PATIENCE
     torch.testing.assert_close(network.linear[0].weight, weights[2])
     assert not torch.equal(weights[2], weights[-1])
+
+
+def test_the_items_of_a_page_add_up() -> None:
+    """A session ends after a page by its mean a_0. Rows on their own would find a quarter of the effect."""
+    data, pages, size = histories(users=300), 300 * 15, 4
+    slope, rng = 6.0, np.random.default_rng(2)
+    logit = slope * data.action[:, 0].reshape(pages, size).mean(axis=1)
+    ends = (rng.random(pages) < 1 / (1 + np.exp(-logit))).reshape(300, 15)
+    wait = np.where(ends, 8_000_000, 10_000)
+    session, time = (np.cumsum(values, axis=1) - values for values in (ends, wait))
+    data = replace(
+        data,
+        step=np.repeat(np.arange(pages), size),
+        session=np.repeat(session.ravel(), size),
+        timestamp=np.repeat(time.ravel(), size) + data.timestamp[0],
+    )
+    member = fitted(data, "linear")
+    made, first = member.inputs.scaled(member.inputs.logged(data)), np.flatnonzero(data.opens)
+    predicted = member.predict(data, made, first)[:, 0]
+    assert np.polyfit(logit, predicted, 1)[0] == pytest.approx(1, abs=0.3)
+    # The same position by position, as in a roll-out.
+    own, before = np.zeros((pages, 2)), None
+    for position in range(size):
+        outcomes = member.step(made[first + position], own, rng, position, before)
+        before = outcomes.leaves
+    assert np.polyfit(logit, before[:, 0], 1)[0] == pytest.approx(1, abs=0.3)
+    assert outcomes.ends[logit > 1].mean() > 0.7 > 0.3 > outcomes.ends[logit < -1].mean()
 
 
 def gain_of_good_items(data: Histories, kind: str) -> float:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from prefrec_ray.users.roll_out import KEPT_EVERY, Platform, Visit, logged_level
 
 
 class Clockwork:
-    """Users whose every third request ends a session, after which they stay away for `share` of their mean time."""
+    """Users whose every third page ends a session, after which they stay away for `share` of their mean time."""
 
     inputs = inputs_of(histories(users=30))[0]
 
@@ -31,8 +32,8 @@ class Clockwork:
     def intercepts(self, data: Histories, made: np.ndarray) -> np.ndarray:
         return data.mean_revisit_ms
 
-    def step(self, made: np.ndarray, own: np.ndarray, rng: np.random.Generator) -> Outcomes:
-        self.asked += 1
+    def step(self, made: np.ndarray, own: np.ndarray, rng: np.random.Generator, position: int, before: Any) -> Outcomes:
+        self.asked += position == 0
         ends = np.full(len(made), self.asked % 3 == 0)
         return Outcomes(np.ones((len(made), 1), np.float32), ends, np.where(ends, self.share * own, 1000.0))
 
@@ -68,6 +69,32 @@ def test_levels_of_a_roll_out_are_those_of_its_sessions() -> None:
     np.testing.assert_array_equal(shown[5][:, STATE.groups["profile"]], np.eye(3)[[0, 2, 2] * 2])
     last = STATE.groups["items"].start
     np.testing.assert_allclose(shown[5][:, last : last + 2], np.tile(ITEMS.embeddings[7], (6, 1)), rtol=1e-5)
+
+
+def test_pages_have_the_typical_length_of_the_log_and_the_outcomes_of_their_items() -> None:
+    data = replace(histories(users=8), mean_depth=np.full(8, 1.2), mean_revisit_ms=np.full(8, 10 * HOUR))
+    data = replace(data, step=np.arange(len(data.row)) // 4)  # 60 impressions per user
+    states: list[np.ndarray] = []
+
+    def server(visit: Visit) -> np.ndarray:
+        assert (visit.page, visit.step) == (4, 4 * len(states))
+        states.append(visit.states)
+        return np.tile([7, 8, 9, 6], (len(visit.states), 1))
+
+    outcome = roll_out(platform(data, 60), [Clockwork(0.4), Clockwork(0.9)], server, seed=0)
+    assert len(states) == 15
+    assert outcome.levels["depth"].tolist() == [[2.0] * 3] * 2  # sessions of three pages
+    np.testing.assert_allclose(outcome.revisit_hours, [[4.0] * 3, [9.0] * 3])
+    assert outcome.rows[1, 2].tolist() == [7, 8, 9, 6] * 15
+    assert outcome.counts[[6, 7, 8, 9]].tolist() == [6 * 15] * 4
+    last = STATE.groups["items"].start
+    np.testing.assert_allclose(states[1][:, last : last + 2], np.tile(ITEMS.embeddings[6], (6, 1)), rtol=1e-5)
+    # Levels of the log are those of a log with the first impression of each page.
+    opened = {"timestamp": data.timestamp[::4], "session": data.session[::4]}
+    pages = replace(data, **opened, starts=np.arange(8) * 15, step=None)
+    again = logged_levels(platform(pages, 15))
+    for task, levels in logged_levels(platform(data, 60)).items():
+        np.testing.assert_array_equal(levels, again[task])
 
 
 def test_inputs_are_recorded_once_means_have_forgotten_their_start_and_only_some() -> None:

@@ -29,7 +29,7 @@ from prefrec_ray.evaluation.results.records import ServedItems, Support
 from prefrec_ray.evaluation.results.scores import Scores, Z, bootstrap_interval, disagreement, repetition_seed, widened
 from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.mdp.excluded import ExcludedItems
-from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.items import ItemTable, smallest
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import Task
@@ -255,10 +255,10 @@ def server_of(name: str, request: EvaluationRequest, platform: Platform, number:
     if name == LOGGING_POLICY:
         return server_of_log(platform)
     if name == RANDOM_ITEMS:
-        return lambda visit: _random(rng, len(visit.states), len(items), visit.seen)
+        return lambda visit: _random(rng, len(visit.states), len(items), visit.seen, visit.page)
     if name == CONSTANT:
         ranking = items.nearest(request.clone.mean_action[None], len(items))[0]
-        return lambda visit: _first(ranking, len(visit.states), visit.seen)
+        return lambda visit: _first(ranking, len(visit.states), visit.seen, visit.page)
     if name == CURRENT and request.current is not None:
         return policy_server(request.current, items, rng)
     policy = request.actors.get(subject_of(name), request.clone.policy)
@@ -268,7 +268,7 @@ def server_of(name: str, request: EvaluationRequest, platform: Platform, number:
 def policy_server(policy: Policy, items: ItemTable, rng: np.random.Generator, own: bool = True) -> Server:
     """Return the server of `policy`. Without `own`, it serves in the states of other users, drawn at each impression.
 
-    If all items rest, a user is shown any of them.
+    If too few items do not rest, a user is shown any of them.
     """
 
     def server(visit: Visit) -> np.ndarray:
@@ -277,22 +277,27 @@ def policy_server(policy: Policy, items: ItemTable, rng: np.random.Generator, ow
         out = None
         if visit.seen is not None:
             out = ExcludedItems.from_mask(visit.seen)
-            nothing = policy.left(out) == 0
-            if nothing.any():
-                out = ExcludedItems.from_mask(visit.seen & ~nothing[:, None])
+            few = policy.left(out) < visit.page
+            if few.any():
+                out = ExcludedItems.from_mask(visit.seen & ~few[:, None])
         recent = visit.recent()[users] if policy.penalises_repetition else None
-        drawn = policy.draw(visit.states[users], 1, out, int(rng.integers(2**32)), recent)
-        return items.rows(policy.items.ids[drawn.rows[:, 0]])
+        drawn = policy.draw(visit.states[users], visit.page, out, int(rng.integers(2**32)), recent)
+        return items.rows(policy.items.ids[drawn.rows.ravel()])
 
     return server
 
 
-def _random(rng: np.random.Generator, n: int, items: int, seen: np.ndarray | None) -> np.ndarray:
-    if seen is None:
-        return rng.integers(0, items, n)
+def _random(rng: np.random.Generator, n: int, items: int, seen: np.ndarray | None, k: int = 1) -> np.ndarray:
+    """Return k random items for each of n users, int64 [n, k], `seen` items (bool [n, items]) only if need be."""
+    if seen is None and k == 1:
+        return rng.integers(0, items, (n, 1))
     parts = np.array_split(np.arange(n), min(n, -(-n * items // _NUMBERS)))
-    return np.concatenate([(rng.random((len(part), items), np.float32) + seen[part]).argmin(axis=1) for part in parts])
+    late = np.zeros((n, 1), bool) if seen is None else seen
+    return np.concatenate([smallest(rng.random((len(part), items), np.float32) + late[part], k) for part in parts])
 
 
-def _first(ranking: np.ndarray, n: int, seen: np.ndarray | None) -> np.ndarray:
-    return np.full(n, ranking[0]) if seen is None else ranking[seen[:, ranking].argmin(axis=1)]
+def _first(ranking: np.ndarray, n: int, seen: np.ndarray | None, k: int = 1) -> np.ndarray:
+    """Return the first k items of `ranking` [items] for each of n users, `seen` ones only if need be, int64 [n, k]."""
+    if seen is None:
+        return np.tile(ranking[:k], (n, 1))
+    return ranking[np.argsort(seen[:, ranking], axis=1, kind="stable")[:, :k]]
