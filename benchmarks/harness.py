@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -90,12 +90,6 @@ def compared(*comparisons: Comparison, **more: Any) -> dict[str, Any]:
     for one in comparisons:
         print(one.table(), flush=True)
     return {**more, "comparisons": [{**asdict(one), "ratios": one.ratios()} for one in comparisons]}
-
-
-def markdown(heads: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    """A table."""
-    heads = list(heads)
-    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in (heads, ["---"] * len(heads), *rows))
 
 
 def run_section(name: str, section: Callable[..., Any], words: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from prefrec_ray.errors import UserError, nearest
 
 PACKAGE = "prefrec-ray"
 #: docs/add_a_method.md has the key of each kind in a YAML, and the form of its objects.
-KINDS = ("estimators", "methods", "readers", "searchers", "teachers", "worlds")
+KINDS = ("estimators", "methods", "readers", "searchers", "submissions", "teachers", "worlds")
 
 
 class Plugin(NamedTuple):

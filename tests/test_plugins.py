@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from prefrec_ray.algorithms.methods import PATHS, find_method
+from prefrec_ray.bench.baselines import SUBMISSIONS
 from prefrec_ray.cli.config import parse_section
 from prefrec_ray.cli.main import run
 from prefrec_ray.errors import UserError
@@ -89,6 +90,7 @@ def test_the_declared_plug_ins_are_those_of_the_code() -> None:
         "methods": PATHS,
         "readers": READERS,
         "searchers": SEARCHERS,
+        "submissions": SUBMISSIONS,
         "teachers": SCORINGS,
     }
     assert set(KINDS) == {*entries, "worlds"}
@@ -164,7 +166,7 @@ def test_the_template_is_found_by_its_entry_points_and_passes_its_tests(tmp_path
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(TEMPLATE)]
     done = subprocess.run([*command, "tests"], cwd=TEMPLATE, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
-    assert "4 passed" in done.stdout
+    assert "5 passed" in done.stdout
 
 
 def test_the_yaml_of_the_template_is_well_formed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.harness import markdown
 from benchmarks.peers.d3rlpy_side import train_d3rlpy
 from benchmarks.peers.rllib import train_rllib
 from prefrec_ray.algorithms import METHODS
 from prefrec_ray.algorithms.base.algorithm import on_first_learner
+from prefrec_ray.bench.table import markdown
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.runtime import start_ray
 

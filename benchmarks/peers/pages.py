@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import markdown
 from benchmarks.peers import obp_side
+from prefrec_ray.bench.table import markdown
 from prefrec_ray.evaluation.estimators.pages import PAGE_WEIGHTS, cascade_dr, page_log_weights, page_values
 
 OBP = Path(os.environ.get("OBP") or "python")

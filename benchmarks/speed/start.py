@@ -16,7 +16,8 @@ from typing import Any
 
 import yaml
 
-from benchmarks.harness import markdown, prefrec
+from benchmarks.harness import prefrec
+from prefrec_ray.bench.table import markdown
 
 SECTIONS: dict[str, Any] = {
     "simulate": {"users": 120, "requests": 60, "items": 200, "shards": 2},

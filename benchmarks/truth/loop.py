@@ -31,10 +31,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from benchmarks.harness import markdown, post, serving
+from benchmarks.harness import post, serving
 from benchmarks.speed.load import random_policy
 from benchmarks.truth.calendar import Day, Life, Shown
 from prefrec_ray import storage
+from prefrec_ray.bench.table import markdown
 from prefrec_ray.bench.worlds import world_of
 from prefrec_ray.engagement import levels_against, session_table, user_means
 from prefrec_ray.logs.events.format import Event, Kind

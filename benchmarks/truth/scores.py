@@ -7,16 +7,14 @@ true satisfaction, on the same log. Intervals are over logs: Student's t of the 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from scipy.special import stdtrit
 
-from benchmarks.harness import markdown
+from prefrec_ray.bench.table import interval, markdown
 from prefrec_ray.settings import TASKS
 
 Cell = dict[str, Any]
@@ -86,14 +84,6 @@ def by_log(cells: list[Cell], name: str = "score") -> dict[str, float]:
     """The mean of each log over its cells: log 0 of all worlds, log 1, ..."""
     logs = sorted({cell["log"] for cell in cells})
     return {log: float(np.mean([cell[name] for cell in pick(cells, log=log)])) for log in logs}
-
-
-def interval(values: Sequence[float], form: str = ".2f") -> str:
-    """The mean with its 95 % interval by Student's t; of one value the value, of none nothing."""
-    if len(values) < 2:
-        return "".join(f"{value:{form}}" for value in values)
-    half = stdtrit(len(values) - 1, 0.975) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return f"{np.mean(values):{form}} [{np.mean(values) - half:{form}}, {np.mean(values) + half:{form}}]"
 
 
 def mean(cells: list[Cell], name: str = "score") -> str:

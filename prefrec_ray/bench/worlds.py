@@ -15,6 +15,7 @@ from prefrec_ray.simulator.world import load_world
 #: Sections of every world, and by world what it changes of them.
 SECTIONS = read_yaml(files("prefrec_ray.bench").joinpath("worlds.yaml").read_text("utf-8"), "worlds.yaml")
 WORLDS: dict[str, dict[str, Any]] = SECTIONS.pop("worlds")
+PUBLIC: dict[str, dict[str, Any]] = SECTIONS.pop("public")
 #: Worlds with laws of their own. Defaults and methods may be chosen on the first half, never on the second.
 DEVELOPMENT = ("topics", "creators", "budget", "wearout", "daytime", "overload", "departing")
 VALIDATION = ("contagion", "regimes", "variety", "habit", "peak_end", "recharging", "bubble")
@@ -25,7 +26,7 @@ def sections_of(name: str) -> dict[str, Any]:
 
     Raises `UserError`: a file that describes no world.
     """
-    if name.endswith((".yaml", ".yml")):
+    if _is_file(name):
         sections = load_yaml(name)
         for section, model in (("simulate", SimulateSettings), ("prepare", PrepareSettings)):
             if section not in sections:
@@ -35,6 +36,19 @@ def sections_of(name: str) -> dict[str, Any]:
     changes, prepare = dict(WORLDS.get(name, {"world": name})), SECTIONS["prepare"]
     preferences = {**prepare["preferences"], **changes.pop("preferences", {})}
     return {"simulate": {**SECTIONS["simulate"], **changes}, "prepare": {**prepare, "preferences": preferences}}
+
+
+def public_sections(name: str) -> dict[str, Any]:
+    """Return `sections_of` a world at the size of the public bench; a YAML file has a size of its own."""
+    sections = sections_of(name)
+    if _is_file(name):
+        return sections
+    prepare = {**sections["prepare"], **PUBLIC["prepare"], "preferences": PUBLIC["preferences"]}
+    return {"simulate": {**sections["simulate"], **PUBLIC["simulate"]}, "prepare": prepare}
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith((".yaml", ".yml"))
 
 
 def world_of(name: str, **changes: Any) -> SimulatedWorld:

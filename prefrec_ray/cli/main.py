@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from prefrec_ray import __version__
+from prefrec_ray.cli.bench import bench
 from prefrec_ray.cli.cluster import doctor, submit
 from prefrec_ray.cli.data import inspect, prepare, simulate
 from prefrec_ray.cli.evaluation import constrain, evaluate, report
@@ -109,6 +110,12 @@ for panel, commands in PANELS.items():
         # Typer prints paragraphs as lines.
         epilog = "\n\n".join(["examples:", *examples])
         app.command(command.__name__.replace("_", "-"), rich_help_panel=panel, epilog=epilog)(command)
+app.add_typer(
+    bench,
+    name="bench",
+    rich_help_panel="Evaluation",
+    epilog="examples:\n\nprefrec bench run OUTPUT --submission popular\n\nprefrec bench table OUTPUT",
+)
 
 INTERRUPTED = 130
 

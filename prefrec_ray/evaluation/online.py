@@ -204,11 +204,13 @@ def evaluate_online(
     how: RollOut = RollOut(),
     controls: Mapping[str, Policy] | None = None,
     progress: Progress = silent,
+    servers: Mapping[str, Maker] | None = None,
 ) -> list[Record]:
     """Roll out every policy from the first impression on, with new noise. Returns one record per task and subject.
 
-    Subjects are the `policies`, the given `controls` (for example behavior cloning), the logging policy, random items,
-    the constant action (the mean logged action) and the controls of the world, all with the same users and noise. A
+    Subjects are the `policies`, the given `controls` (for example behavior cloning), the `servers` that are not
+    policies, the logging policy, random items, the constant action (the mean logged action) and the controls of the
+    world, all with the same users and noise. A
     record's value is the mean level of a user's sessions relative to the user's logged means, averaged over users with
     a level under the subject and under the logging policy (`users_left_out`: the others). mean_depth,
     mean_revisit_hours and mean_satisfaction are means over all users.
@@ -216,7 +218,7 @@ def evaluate_online(
     Raises `UserError`: a data set that does not come from the simulator, a split without users, a duplicate name.
     """
     world = _World.from_dataset(dataset, how)
-    makers = _controls(dataset, list(load_world(world.settings).controls))
+    makers = {**_controls(dataset, list(load_world(world.settings).controls)), **(servers or {})}
     subjects = [Subject(name, name, "control") for name in makers]
     rolled: list[tuple[Role, Mapping[str, Policy]]] = [("policy", policies), ("control", controls or {})]
     for role, members in rolled:

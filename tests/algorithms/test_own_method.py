@@ -31,9 +31,10 @@ print("statuses", *[run(line.split()) for line in sys.argv[1:]])
 
 @pytest.fixture(scope="module")
 def folder(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the user's working folder: the page's file, and a YAML that names it."""
+    """Return the user's working folder: the example, and a YAML that names it."""
     folder = tmp_path_factory.mktemp("own")
-    code, yaml = (re.search(rf"^```{kind}\n(.*?)^```", PAGE.read_text(), re.S | re.M)[1] for kind in ("python", "yaml"))
+    code = (PAGE.parents[1] / "examples" / "cql.py").read_text()
+    yaml = re.search(r"^```yaml\n(.*?)^```", PAGE.read_text(), re.S | re.M)[1]
     assert len(code.splitlines()) <= 60
     (folder / "my_package").mkdir()
     (folder / "my_package" / "mine.py").write_text(code)

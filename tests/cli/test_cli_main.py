@@ -33,6 +33,7 @@ COMMANDS = [
         "forget",
         "evaluate",
         "constrain",
+        "bench",
     ),
     *(
         "report",
@@ -54,7 +55,8 @@ COMMANDS = [
 
 
 def test_every_command_is_there() -> None:
-    assert sorted(command.name for command in app.registered_commands) == sorted(COMMANDS)
+    registered = [*app.registered_commands, *app.registered_groups]
+    assert sorted(command.name for command in registered) == sorted(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,1 +1,1 @@
-"""Plug-ins for prefrec_ray: a method, a reader, a teacher and a world."""
+"""Plug-ins for prefrec_ray: a method, a reader, a teacher, a world and submissions to the bench."""
