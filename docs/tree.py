@@ -1,7 +1,7 @@
 """The package tree and the import layers, for docs/architecture.md.
 
-`python docs/tree.py` prints them. A test compares them with the page. The layers are the contract that import-linter
-checks in `make style` (pyproject.toml).
+`python docs/tree.py` prints them, and the site shows them (docs/pages.py). The layers are the contract that
+import-linter checks in `make style` (pyproject.toml).
 """
 
 from __future__ import annotations
