@@ -136,10 +136,10 @@ def _open(world: str, name: str, number: int, seed: int, output: str, progress: 
     if not storage.exists(logs):
         simulate(law, logs, progress)
     if not storage.exists(dataset):
-        # Submissions see neither the law nor its seed.
-        log = storage.join(logs, "log.json")
-        storage.write_json(log, {**storage.read_json(log), "world": None})
         prepare(parse(PrepareSettings, sections["prepare"], f"{world}: prepare"), dataset, progress)
+    # Submissions see neither the law nor its seed.
+    for file in (storage.join(logs, "log.json"), storage.join(dataset, "metadata.json")):
+        storage.write_json(file, {**storage.read_json(file), "world": None})
     return _World(name, number, folder, law, PreparedDataset.open(dataset))
 
 
