@@ -21,7 +21,7 @@ from prefrec_ray.mdp.state import StateDefinition, UserFeatures
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.policy.distribution import Candidates, Distribution, Drawn, Exclude, excluded_items
 from prefrec_ray.policy.networks.actors import Actor, Density, DeterministicActor, GaussianActor
-from prefrec_ray.policy.networks.bundled import SCHEMA_VERSION, Description, load_actor, save_actor
+from prefrec_ray.policy.networks.bundled import ENDINGS, SCHEMA_VERSION, Description, load_actor, save_actor
 from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.weighing import RecentItems
 from prefrec_ray.settings import TASKS, Task, parse
@@ -266,8 +266,8 @@ class Policy:
     def save(self, uri: str) -> None:
         """Write the bundle, all or nothing.
 
-        The files are policy.json, actor.npz, items.parquet, critic.npz if it has a critic, and manifest.json with their
-        checksums. Raises `UserError` if `uri` exists.
+        The files are policy.json, actor.safetensors, items.parquet, critic.safetensors if it has a critic, and
+        manifest.json with their checksums. Raises `UserError` if `uri` exists.
         """
         description: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
@@ -276,12 +276,13 @@ class Policy:
             "normaliser": self.normaliser.to_dict(),
             "provenance": dict(self.provenance),
         }
+        ending = ENDINGS[SCHEMA_VERSION]
         with storage.staged(uri, "policy.json") as folder:
             if self.deviation is not None:
                 description["deviation"] = self.deviation
-            description["actor"] = save_actor(storage.join(folder, "actor.npz"), self.actor)
+            description["actor"] = save_actor(storage.join(folder, f"actor.{ending}"), self.actor)
             if self.critic is not None:
-                description["critic"] = self.critic.save(storage.join(folder, "critic.npz"))
+                description["critic"] = self.critic.save(storage.join(folder, f"critic.{ending}"))
             self.items.save(storage.join(folder, "items.parquet"))
             storage.write_json(storage.join(folder, "policy.json"), description)
             manifest.seal(folder)
@@ -296,18 +297,19 @@ class Policy:
         path = storage.join(uri, "policy.json")
         value = storage.read_json(path)
         version = value.get("schema_version") if isinstance(value, dict) else None
-        if version != SCHEMA_VERSION:
+        ending = next((ending for known, ending in ENDINGS.items() if known == version), None)
+        if ending is None:
             raise UserError(
                 f"{path}: found schema version {version}; expected {SCHEMA_VERSION} for this version of prefrec_ray"
             )
         stored = parse(Description, value, path)
         try:
-            actor = load_actor(storage.join(uri, "actor.npz"), stored.actor)
+            actor = load_actor(storage.join(uri, f"actor.{ending}"), stored.actor)
             items = ItemTable.load(storage.join(uri, "items.parquet"))
             state = StateDefinition.from_dict(stored.state, path)
             critic = None
             if stored.critic:
-                critic = Critic.load(storage.join(uri, "critic.npz"), stored.critic, actor.widths)
+                critic = Critic.load(storage.join(uri, f"critic.{ending}"), stored.critic, actor.widths)
             normaliser = Normaliser.from_dict(stored.normaliser, path)
             policy = cls(
                 actor,

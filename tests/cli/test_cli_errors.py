@@ -352,7 +352,7 @@ DAMAGE: dict[str, tuple[str, Callable[[], None], str]] = {
     "no policy": ("evaluate", remove("run/policy/policy.json"), "policy.json: no such file"),
     "policy cut": ("evaluate", cut("run/policy/policy.json"), "policy.json: line "),
     "no folder": ("below a file", lambda: None, "config.yaml: cannot be written ("),
-    "actor cut": ("evaluate", cut("run/policy/actor.npz"), "actor.npz: not a file of plain arrays"),
+    "actor cut": ("evaluate", cut("run/policy/actor.safetensors"), "actor.safetensors: not a file of plain arrays"),
     "no curves": ("report", write("run/progress.csv", "training_iteration,phase\n"), "progress.csv: no iteration yet"),
     "word in curves": (
         "report",

@@ -80,7 +80,7 @@ def test_from_nothing_to_a_report(
         assert f"✓ {made}\n" in out
     assert "next: prefrec train config.yaml --dataset dataset --output RUN" in out
 
-    assert Path("policy/actor.npz").read_bytes() == Path("runs/paper/policy/actor.npz").read_bytes()
+    assert Path("policy/actor.safetensors").read_bytes() == Path("runs/paper/policy/actor.safetensors").read_bytes()
     evaluation = json.loads(Path("runs/evaluation.json").read_text())
     pairs = {(r["estimator"], r["subject"]) for r in evaluation["records"] if r["role"] == "policy"}
     names = ("PrefRec paper seed 1", "PrefRec robust seed 0")

@@ -171,4 +171,6 @@ def test_a_run_that_loses_its_node_continues_on_another(cluster: LocalCluster, t
     assert first.wait(soon(240)) == 0, read_log()
     assert re.search(r"failure 1 of at most 3: .+\n(.*\n)*resuming from iteration [1-9]", read_log())
     start_run(TrainSettings(**RUN), dataset, whole)
-    assert (Path(run) / "policy/actor.npz").read_bytes() == (Path(whole) / "policy/actor.npz").read_bytes()
+    assert (Path(run) / "policy/actor.safetensors").read_bytes() == (
+        Path(whole) / "policy/actor.safetensors"
+    ).read_bytes()

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import hosts
-import numpy as np
 import pytest
 import yaml
 from hosts import ROOT
@@ -20,6 +19,7 @@ from own_cluster import OBJECTS, URL, OwnCluster, submit
 from s3_server import RCLONE
 from small_platform import NETWORKS, logs_and_data
 
+from prefrec_ray import storage
 from prefrec_ray.cli.config import open_section
 from prefrec_ray.runs.tuning.results import CLOCK
 from prefrec_ray.runs.tuning.run import sweep
@@ -81,7 +81,7 @@ def results(folder: Path) -> dict[str, Any]:
 
     table = rows(folder / "trials.csv")
     names = [row["trial"] for row in table]
-    actors = {name: np.load(folder / "policies" / name / "actor.npz") for name in names}
+    actors = {name: storage.read_arrays(str(folder / "policies" / name / "actor.safetensors")) for name in names}
     return {
         "table": table,
         "curves": {name: rows(folder / name / "progress.csv") for name in names},

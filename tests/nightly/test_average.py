@@ -121,7 +121,7 @@ def test_it_is_exported_as_it_is_served(night: Callable[..., str], tmp_path: Pat
     np.testing.assert_allclose(scores, averaged.critic.scores(states, candidates), atol=1e-5)
 
 
-@pytest.mark.parametrize("file", ["policy.json", "actor.npz", "critic.npz", "items.parquet"])
+@pytest.mark.parametrize("file", ["policy.json", "actor.safetensors", "critic.safetensors", "items.parquet"])
 def test_a_damaged_policy_of_an_old_night_is_skipped_with_one_warning(
     night: Callable[..., str], tmp_path: Path, file: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -89,7 +89,7 @@ def two_nights(folder: Path, monkeypatch: pytest.MonkeyPatch, without: set[int],
 
 def contents(night: Path) -> dict[str, bytes]:
     """Return the files of the data set and the weights of the policy."""
-    files = [*(night / "dataset").rglob("*"), *(night / "run/policy").glob("*.npz")]
+    files = [*(night / "dataset").rglob("*"), *(night / "run/policy").glob("*.safetensors")]
     return {str(file.relative_to(night)): file.read_bytes() for file in files if file.is_file()}
 
 
@@ -101,8 +101,8 @@ def test_the_next_night_is_the_one_without_the_users(
     two_nights(tmp_path / "without", monkeypatch, gone, set())
     assert trained == [str(tmp_path / "with/loop/nights/0001/run")]
     first, second = (tmp_path / name / "loop/nights/0001" for name in ("with", "without"))
-    assert contents(first)["run/policy/actor.npz"] != contents(second)["run/policy/actor.npz"]
+    assert contents(first)["run/policy/actor.safetensors"] != contents(second)["run/policy/actor.safetensors"]
     after, never = (contents(tmp_path / name / "loop/nights/0002") for name in ("with", "without"))
     assert after.keys() == never.keys()
     assert [name for name in after if after[name] != never[name]] == []
-    assert {"run/policy/actor.npz", "run/policy/critic.npz", "dataset/metadata.json"} < after.keys()
+    assert {"run/policy/actor.safetensors", "run/policy/critic.safetensors", "dataset/metadata.json"} < after.keys()

@@ -109,12 +109,12 @@ def test_a_rollback_without_a_policy_changes_nothing(loop: Loop) -> None:
 def test_a_rollback_skips_policies_that_cannot_be_loaded(loop: Loop, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(4):
         loop.night()
-    (loop.path / "nights/0003/run/policy/actor.npz").write_bytes(b"damaged")
+    (loop.path / "nights/0003/run/policy/actor.safetensors").write_bytes(b"damaged")
     shutil.rmtree(loop.path / "nights/0002/run/policy")
     assert prefrec(["rollback", str(loop.path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("skipped night 3: its policy is damaged (")
-    assert "nights/0003/run/policy/actor.npz" in lines[0]
+    assert "nights/0003/run/policy/actor.safetensors" in lines[0]
     assert lines[1] == "skipped night 2: its policy was removed (loop.keep)"
     assert lines[2].endswith("rolled back: from night 4 to night 1")
     assert (loop.current, loop.promoted) == (1, (1,))

@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import numpy as safetensors
 from torch import nn
 
 from prefrec_ray import storage
@@ -106,7 +107,7 @@ def test_a_bundle_comes_back_as_it_was(tmp_path: Path) -> None:
     policy.save(str(tmp_path / "policy"))
     again = Policy.load(str(tmp_path / "policy"))
     assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == [
-        "actor.npz",
+        "actor.safetensors",
         "items.parquet",
         "manifest.json",
         "policy.json",
@@ -119,10 +120,35 @@ def test_a_bundle_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_a_bundle_holds_no_pickle(tmp_path: Path) -> None:
     make_policy().save(str(tmp_path / "policy"))
-    with np.load(tmp_path / "policy" / "actor.npz", allow_pickle=False) as arrays:
-        assert {name: array.dtype for name, array in arrays.items()} == {
-            f"layers.{i}.{name}": np.dtype(np.float32) for i in range(3) for name in ("weight", "bias")
-        }
+    arrays = safetensors.load_file(tmp_path / "policy" / "actor.safetensors")
+    assert {name: array.dtype for name, array in arrays.items()} == {
+        f"layers.{i}.{name}": np.dtype(np.float32) for i in range(3) for name in ("weight", "bias")
+    }
+
+
+def test_a_bundle_of_an_earlier_version_has_the_same_numbers(tmp_path: Path) -> None:
+    """Version 3 had its arrays in npz."""
+    policy = make_policy(critic=make_critic(3))
+    for name in ("now", "before"):
+        policy.save(str(tmp_path / name))
+    folder = tmp_path / "before"
+    (folder / "manifest.json").unlink()
+    for name in ("actor", "critic"):
+        np.savez(folder / f"{name}.npz", **safetensors.load_file(folder / f"{name}.safetensors"))
+        (folder / f"{name}.safetensors").unlink()
+    description = storage.read_json(str(folder / "policy.json"))
+    storage.write_json(str(folder / "policy.json"), {**description, "schema_version": 3})
+    before, now = (Policy.load(str(tmp_path / name)) for name in ("before", "now"))
+    for old, new, own in zip(*(networks(one) for one in (before, now, policy)), strict=True):
+        assert old.tobytes() == new.tobytes() == own.tobytes()
+
+
+def networks(policy: Policy) -> list[np.ndarray]:
+    """All weights of a policy."""
+    assert policy.critic is not None
+    return [
+        array for net in (policy.actor.net, policy.critic.networks[0].net) for layer in net.layers for array in layer
+    ]
 
 
 def test_the_tracker_is_that_of_the_policys_own_definition() -> None:
@@ -147,7 +173,7 @@ def test_pickles_small_after_use_too() -> None:
     np.testing.assert_array_equal(copy.act(make_states(5)), actions)
 
 
-@pytest.mark.parametrize("name", ["policy.json", "actor.npz", "items.parquet"])
+@pytest.mark.parametrize("name", ["policy.json", "actor.safetensors", "items.parquet"])
 def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     make_policy().save(str(tmp_path / "policy"))
     (tmp_path / "policy" / name).unlink()
@@ -160,7 +186,7 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     make_policy().save(path)
     file = storage.join(path, "policy.json")
     storage.write_json(file, {**storage.read_json(file), "schema_version": 7})
-    with pytest.raises(UserError, match=r"policy\.json: found schema version 7; expected 3 for this version"):
+    with pytest.raises(UserError, match=r"policy\.json: found schema version 7; expected 4 for this version"):
         Policy.load(path)
 
 
@@ -177,26 +203,27 @@ def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
 def test_weights_of_another_policy_are_refused(tmp_path: Path) -> None:
     make_policy().save(str(tmp_path / "a"))
     make_policy(hidden=(5,)).save(str(tmp_path / "b"))
-    (tmp_path / "b" / "actor.npz").replace(tmp_path / "a" / "actor.npz")
-    with pytest.raises(UserError, match=r"a/actor\.npz: arrays 'layers\.2\.bias', 'layers\.2\.weight' are missing"):
+    (tmp_path / "b" / "actor.safetensors").replace(tmp_path / "a" / "actor.safetensors")
+    with pytest.raises(
+        UserError, match=r"a/actor\.safetensors: arrays 'layers\.2\.bias', 'layers\.2\.weight' are missing"
+    ):
         Policy.load(str(tmp_path / "a"))
 
 
 @pytest.mark.parametrize("content", [b"no archive at all", b""])
 def test_a_broken_actor_is_one_line(tmp_path: Path, content: bytes) -> None:
     make_policy().save(str(tmp_path / "policy"))
-    (tmp_path / "policy" / "actor.npz").write_bytes(content)
-    with pytest.raises(UserError, match=r"actor\.npz: not a file of plain arrays"):
+    (tmp_path / "policy" / "actor.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match=r"actor\.safetensors: not a file of plain arrays"):
         Policy.load(str(tmp_path / "policy"))
 
 
 def test_a_pickle_is_refused_unread(tmp_path: Path) -> None:
     make_policy().save(str(tmp_path / "policy"))
     arrays = {f"layers.{i}.{n}": np.array([print], dtype=object) for i in range(3) for n in ("weight", "bias")}
-    np.savez(tmp_path / "policy" / "actor.npz", **arrays)
-    with pytest.raises(
-        UserError, match=r"actor\.npz: array 'layers\.0\.weight' is object of shape \[1\]; expected float32"
-    ):
+    with open(tmp_path / "policy" / "actor.safetensors", "wb") as file:
+        np.savez(file, **arrays)
+    with pytest.raises(UserError, match=r"actor\.safetensors: not a file of plain arrays"):
         Policy.load(str(tmp_path / "policy"))
 
 
@@ -373,10 +400,9 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -
     with pytest.raises(UserError, match=r"'layers\.1\.weight' has numbers that are not finite \((nan|inf)\)"):
         policy.save(str(tmp_path / "diverged"))
     assert not (tmp_path / "diverged").exists()
-    with np.load(tmp_path / "policy" / "actor.npz") as stored:
-        arrays = {**stored, "layers.1.weight": policy.actor.net.layers[1][0]}
-    np.savez(tmp_path / "policy" / "actor.npz", **arrays)
-    with pytest.raises(UserError, match=r"actor\.npz: 'layers\.1\.weight' has numbers that are not finite"):
+    file = tmp_path / "policy" / "actor.safetensors"
+    safetensors.save_file({**safetensors.load_file(file), "layers.1.weight": policy.actor.net.layers[1][0]}, file)
+    with pytest.raises(UserError, match=r"actor\.safetensors: 'layers\.1\.weight' has numbers that are not finite"):
         Policy.load(str(tmp_path / "policy"))
 
 
@@ -434,7 +460,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("name", ["policy.json", "actor.npz", "critic.npz", "items.parquet"])
+@pytest.mark.parametrize("name", ["policy.json", "actor.safetensors", "critic.safetensors", "items.parquet"])
 def test_a_bundle_is_made_of_regular_files(name: str, tmp_path: Path) -> None:
     """A pipe without a writer would be waited for until somebody writes."""
     make_policy(critic=make_critic(3)).save(str(tmp_path / "policy"))
@@ -552,20 +578,22 @@ def test_a_wrong_key_is_named(
     folder, value = written
     (folder / "policy.json").write_text(json.dumps(edited(value, place, edit)))
     with pytest.raises(
-        UserError, match=rf"policy/(policy\.json|actor\.npz: actor of policy\.json|actor\.npz): .*{words}"
+        UserError,
+        match=rf"policy/(policy\.json|actor\.safetensors(: actor of policy\.json)?): .*{words}",
     ):
         Policy.load(str(folder))
 
 
-@pytest.mark.parametrize("name", ["policy.json", "actor.npz", "manifest.json"])
+@pytest.mark.parametrize("name", ["policy.json", "actor.safetensors", "manifest.json"])
 def test_a_changed_file_of_a_bundle_is_refused(tmp_path: Path, name: str) -> None:
     """For example a digit of a mean: the bundle would stay well-formed and serve other items."""
     folder = tmp_path / "policy"
     make_policy().save(str(folder))
     file = folder / name
     content = file.read_bytes()
-    place = {"policy.json": content.find(b'"mean": [') + 20, "actor.npz": 12, "manifest.json": content.rfind(b"}") - 2}
-    file.write_bytes(content[: place[name]] + bytes([content[place[name]] ^ 1]) + content[place[name] + 1 :])
+    places = {"policy.json": content.find(b'"mean": [') + 20, "manifest.json": content.rfind(b"}") - 2}
+    place = places.get(name, len(content) - 4)
+    file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
     with pytest.raises(
         UserError, match=rf"{folder}: {name} was changed after it was written; expected .* remove manifest\.json"
     ):

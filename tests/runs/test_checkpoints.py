@@ -153,7 +153,7 @@ def test_a_run_with_a_damaged_checkpoint_ends_the_same(whole: Path, tiny_dataset
     assert rows[-1]["progress"] == 1.0
     for name in ("result.json", "progress.csv"):
         assert len((run / name).read_text().splitlines()) == len((whole / name).read_text().splitlines())
-    assert (run / "policy/actor.npz").read_bytes() == (whole / "policy/actor.npz").read_bytes()
+    assert (run / "policy/actor.safetensors").read_bytes() == (whole / "policy/actor.safetensors").read_bytes()
     assert all(damage(checkpoint) is None for checkpoint in checkpoints(str(run)))
     assert not list(run.glob("*.partial"))
 
@@ -178,7 +178,9 @@ def test_the_last_ones_and_the_best_are_kept(
     export_policy(f"{run}/checkpoint_{last:06d}", str(tmp_path / "final"))
     assert np.array_equal(exported.act(states), best.act(states))
     # Their actions may be the same items, so the test compares weights.
-    kept, first, final = (folder / "actor.npz" for folder in (run / "policy", tmp_path / "best", tmp_path / "final"))
+    kept, first, final = (
+        folder / "actor.safetensors" for folder in (run / "policy", tmp_path / "best", tmp_path / "final")
+    )
     assert kept.read_bytes() == first.read_bytes() != final.read_bytes()
 
 
@@ -219,13 +221,13 @@ def check_kills(
         assert message in ("", expected)  # empty if it was killed earlier
         killed += was_killed
         if (run / "policy/policy.json").exists():
-            assert (run / "policy/actor.npz").read_bytes() == (whole / "policy/actor.npz").read_bytes()
+            assert (run / "policy/actor.safetensors").read_bytes() == (whole / "policy/actor.safetensors").read_bytes()
             run = folder / f"run{killed}"
     assert killed
     expected, lines = newest_whole(run), list[str]()
     start_run(TrainSettings(**settings), dataset, str(run), resume=True, say=lines.append)
     assert lines == [expected]
-    assert (run / "policy/actor.npz").read_bytes() == (whole / "policy/actor.npz").read_bytes()
+    assert (run / "policy/actor.safetensors").read_bytes() == (whole / "policy/actor.safetensors").read_bytes()
     assert not [path for path in folder.rglob("*") if path.suffix in (".partial", ".claim")]
 
 
@@ -259,7 +261,7 @@ def test_a_run_with_a_killed_learner_continues_by_itself(
         "failure 1 of at most 3",
         "resuming from iteration 4",
     ]
-    assert (run / "policy/actor.npz").read_bytes() == (whole / "policy/actor.npz").read_bytes()
+    assert (run / "policy/actor.safetensors").read_bytes() == (whole / "policy/actor.safetensors").read_bytes()
 
 
 @pytest.mark.slow
@@ -296,7 +298,7 @@ def test_weights_alone_are_read_without_a_pickle(whole: Path, tiny_dataset: str,
         file.write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
     seal(str(newest))
     export_policy(str(newest), str(tmp_path / "policy"))
-    assert (tmp_path / "policy/actor.npz").read_bytes() == (whole / "policy/actor.npz").read_bytes()
+    assert (tmp_path / "policy/actor.safetensors").read_bytes() == (whole / "policy/actor.safetensors").read_bytes()
     for uri in (run, newest):
         reward = load_reward(str(uri))
         assert all(parameter.isfinite().all() for parameter in reward.net.parameters())

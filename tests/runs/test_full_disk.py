@@ -39,7 +39,7 @@ assert not [path for kind in ("partial", "claim") for path in Path(disk).rglob(f
 print("saved", *sorted(path.name for path in Path(run_folder).glob("checkpoint_*")))
 subprocess.run(["mount", "-o", "remount,size=64m", "none", disk], check=True)
 assert run([*train, run_folder, "--resume"]) == 0
-Path("resumed.npz").write_bytes(Path(f"{run_folder}/policy/actor.npz").read_bytes())
+Path("resumed.npz").write_bytes(Path(f"{run_folder}/policy/actor.safetensors").read_bytes())
 """
 
 
@@ -63,4 +63,4 @@ def test_a_run_on_a_full_disk_stops_and_goes_on(tiny_dataset: str, tmp_path: Pat
     (saved,) = [line.split()[1:] for line in result.stdout.splitlines() if line.startswith("saved")]
     assert saved
     assert f"resuming from iteration {int(saved[-1][-6:])}\n" in result.stdout
-    assert (tmp_path / "resumed.npz").read_bytes() == (tmp_path / "whole/policy/actor.npz").read_bytes()
+    assert (tmp_path / "resumed.npz").read_bytes() == (tmp_path / "whole/policy/actor.safetensors").read_bytes()

@@ -128,7 +128,9 @@ def test_a_stopped_run_resumes_to_the_same_policy(
     rows = start_run(bf16, tiny_dataset, stopped, resume=True, say=messages.append)
     assert json.loads(Path(stopped, "config.json").read_text())["resolved"]["precision"] == "bf16_always"
     assert [row["losses/qf_loss"] for row in rows] == [row["losses/qf_loss"] for row in expected]
-    assert Path(stopped, "policy/actor.npz").read_bytes() == Path(whole, "policy/actor.npz").read_bytes()
+    assert (
+        Path(stopped, "policy/actor.safetensors").read_bytes() == Path(whole, "policy/actor.safetensors").read_bytes()
+    )
     assert messages == [
         "resuming from iteration 2",
         "serving rule: not chosen by roll-outs (no user in the split 'train' has two sessions)",

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from safetensors import numpy as safetensors
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
@@ -35,6 +37,46 @@ def test_arrays_come_back_as_they_were(tmp_path: Path) -> None:
     for name, array in arrays.items():
         assert again[name].dtype == array.dtype
         np.testing.assert_array_equal(again[name], array)
+
+
+@given(
+    arrays=st.dictionaries(
+        st.text(max_size=8).filter(lambda name: name != "__metadata__"),
+        npst.arrays(st.sampled_from([np.float32, np.float64, np.int32]), npst.array_shapes(min_dims=0, min_side=0)),
+    ),
+    by_column=st.booleans(),
+)
+def test_safetensors_has_the_same_numbers_bit_for_bit(
+    tmp_path_factory: pytest.TempPathFactory, arrays: dict[str, np.ndarray], by_column: bool
+) -> None:
+    file = str(tmp_path_factory.getbasetemp() / "a.safetensors")
+    given_order = {name: np.asarray(array, order="F" if by_column else "C") for name, array in arrays.items()}
+    storage.write_arrays(file, given_order)
+    again = storage.read_arrays(file, {name: (array.dtype.type, array.shape) for name, array in arrays.items()})
+    assert list(again) == list(arrays)
+    for name, array in arrays.items():
+        assert (again[name].dtype, again[name].shape) == (array.dtype, array.shape)
+        assert again[name].tobytes() == array.tobytes()
+        assert again[name].flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"", "not a file of plain arrays (.*)"),
+        (b"no header", "not a file of plain arrays (.*)"),
+        (safetensors.save(ARRAYS)[:-3], "not a file of plain arrays (.*)"),
+        (safetensors.save({"bias": ARRAYS["bias"]}), "arrays 'weight' are missing"),
+        (
+            safetensors.save({**ARRAYS, "bias": np.zeros(3)}),
+            r"array 'bias' is float64 of shape \[3\]; expected",
+        ),
+    ],
+)
+def test_bad_safetensors_are_one_line(tmp_path: Path, content: bytes, line: str) -> None:
+    (tmp_path / "a.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match=rf"a\.safetensors: {line}"):
+        storage.read_arrays(str(tmp_path / "a.safetensors"), FORMS)
 
 
 def test_arrays_of_objects_are_not_written(tmp_path: Path) -> None:

@@ -204,11 +204,11 @@ def test_the_whole_way(small_platform: Path, bucket: Path, tmp_path: Path, sweep
     command = [sys.executable, "-c", script, *on_store, *([a_sweep, f"{a_sweep} --resume"] if sweeps else [])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    for name in ("sweep/policies/IL_frequency_0_001/actor.npz", "sweep/trials.csv") if sweeps else ():
+    for name in ("sweep/policies/IL_frequency_0_001/actor.safetensors", "sweep/trials.csv") if sweeps else ():
         assert (bucket / name).exists()
     shards = files(small_platform / "dataset/transitions")
     assert shards == files(bucket / "dataset/transitions")
-    for folder, name in ((disk, "run/policy/actor.npz"), (small_platform, f"dataset/transitions/{shards[0]}")):
+    for folder, name in ((disk, "run/policy/actor.safetensors"), (small_platform, f"dataset/transitions/{shards[0]}")):
         assert (bucket / name).read_bytes() == (folder / name).read_bytes()
     assert "<html" in (bucket / "run/report.html").read_text()
     assert not [path for path in bucket.rglob("*") if ".partial" in path.name]

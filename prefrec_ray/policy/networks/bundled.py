@@ -1,4 +1,4 @@
-"""Files of a policy bundle: the schema of policy.json, and actors as npz and JSON."""
+"""Files of a policy bundle: the schema of policy.json, and actors as arrays and JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from prefrec_ray.policy.networks.candidates import CandidateActor
 from prefrec_ray.policy.networks.layers import Mlp, to_array
 from prefrec_ray.settings import Settings
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+#: Endings of the files of arrays by version.
+ENDINGS = {3: "npz", SCHEMA_VERSION: "safetensors"}
 _KINDS = (DeterministicActor, GaussianActor, BoundedGaussianActor, CandidateActor)
 ACTORS: dict[str, type[Actor]] = {actor.kind: actor for actor in _KINDS}
 
@@ -43,7 +45,7 @@ class AnswersDescription(_Section):
 
 
 class CriticDescription(_Section):
-    """Shape of critic.npz."""
+    """Shape of the file critic."""
 
     layer_sizes: list[Annotated[list[PositiveInt], MinLen(2)]]
     products: list[list[NonNegativeInt]]
@@ -53,7 +55,7 @@ class CriticDescription(_Section):
 
 
 class ActorDescription(_Section):
-    """Shape of actor.npz."""
+    """Shape of the file actor."""
 
     kind: str
     layer_sizes: dict[str, Annotated[list[PositiveInt], MinLen(2)]]
@@ -83,7 +85,7 @@ class Description(_Section):
 
 
 def save_actor(uri: str, actor: Actor) -> dict[str, Any]:
-    """Write the arrays of `actor` to `uri` (npz, no pickle). Returns the other arguments of `load_actor`, for JSON."""
+    """Write the arrays of `actor` to `uri`. Returns the other arguments of `load_actor`, for JSON."""
     networks = {name: part.layers for name, part in actor.parts.items() if isinstance(part, Mlp)}
     arrays = {name: to_array(part) for name, part in actor.parts.items() if isinstance(part, Tensor)}
     return {

@@ -131,7 +131,7 @@ class Critic:
         return Critic([network], scales, kind_effects=self.kind_effects)
 
     def save(self, uri: str) -> dict[str, Any]:
-        """Write the arrays to `uri` (npz, no pickle). Returns the other arguments of `load`, for JSON."""
+        """Write the arrays to `uri`. Returns the other arguments of `load`, for JSON."""
         others = {"scales": self.scales, "answers_scale": self.answers_scale}
         others |= {f"kind_effects_{number}": effects for number, effects in enumerate(self.kind_effects)}
         networks = {f"q{i}": q.net.layers for i, q in enumerate(self.networks)}

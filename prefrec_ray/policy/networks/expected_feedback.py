@@ -44,7 +44,7 @@ class ExpectedFeedback(ItemNetwork):
         return cls(Mlp.from_layers(networks["answers"]), products, action_dim)
 
     def save(self, uri: str) -> list[int]:
-        """Write the arrays to `uri` (npz, no pickle); return the layer sizes, which `load` needs."""
+        """Write the arrays to `uri`; return the layer sizes, which `load` needs."""
         return write_networks(uri, {"answers": self.net.layers})["answers"]
 
 

@@ -170,7 +170,7 @@ def test_a_sweep_that_was_killed_ends_the_same(undisturbed: Path, tiny_dataset: 
     assert states[NAMES[1]]["resumed_from"] in (2, 4)
     assert states[NAMES[1]]["iterations_since_restore"] < states[NAMES[1]]["training_iteration"]
     for name in NAMES:
-        actors = [folder / "policies" / name / "actor.npz" for folder in (output, undisturbed)]
+        actors = [folder / "policies" / name / "actor.safetensors" for folder in (output, undisturbed)]
         assert actors[0].read_bytes() == actors[1].read_bytes()
 
 
@@ -300,9 +300,9 @@ def test_a_sweep_keeps_the_policies_that_train_keeps(
     assert best.validation == settings.validation
     start_run(best, tiny_dataset, str(tmp_path / "run"))
     kept, alone = (output / "policies" / row["trial"], tmp_path / "run" / "policy")
-    assert (kept / "actor.npz").read_bytes() == (alone / "actor.npz").read_bytes()
+    assert (kept / "actor.safetensors").read_bytes() == (alone / "actor.safetensors").read_bytes()
     export_policy(checkpoints(str(tmp_path / "run"))[-1], str(tmp_path / "last"))
-    assert (tmp_path / "last" / "actor.npz").read_bytes() != (kept / "actor.npz").read_bytes()
+    assert (tmp_path / "last" / "actor.safetensors").read_bytes() != (kept / "actor.safetensors").read_bytes()
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
