@@ -105,13 +105,16 @@ def rollback(folder: Loop) -> None:
     """Withdraw the canary if there is one; otherwise return to the policy before the current one."""
     from prefrec_ray import storage
     from prefrec_ray.nightly.folder import LoopFolder
+    from prefrec_ray.nightly.registry import set_aliases
 
     loop = LoopFolder(storage.absolute(folder))
     withdrawn = loop.withdraw()
     if withdrawn is not None:
+        set_aliases(loop, console().print)
         made("withdrawn", f"the canary of night {withdrawn}", "POST /reload to the server of `current`")
         return
     done = loop.back()
+    set_aliases(loop, console().print)
     for why in done.skipped:
         console().print(f"skipped {why}")
     made("rolled back", f"from night {done.before} to night {done.after}", "POST /reload to the server of `current`")

@@ -19,6 +19,7 @@ from prefrec_ray.evaluation.results.records import Evaluation
 from prefrec_ray.evaluation.results.verdict import case_of, decide
 from prefrec_ray.nightly.check import PARTS, NightCounts, Spans, feedback_problems, problems
 from prefrec_ray.nightly.folder import STEPS, LoopFolder, Night, Step
+from prefrec_ray.nightly.registry import set_aliases
 from prefrec_ray.nightly.release import look
 from prefrec_ray.nightly.settings import LoopSettings
 
@@ -49,16 +50,21 @@ def run_night(
         except Exception as error:
             night = _failed(night, error)
             folder.write(night)
-            say(night.line)
-            folder.prune(loop.keep)  # otherwise repeated failures fill the disk
+            _close(night, folder, loop, say)  # otherwise repeated failures fill the disk
             raise
-        say(night.line)
-        folder.prune(loop.keep)
+        _close(night, folder, loop, say)
         if night.status == "refused":
             raise UserError(f"{loop.folder}: {night.line} (loop.accept: [{night.night}] uses them)")
         if loop.compact_days is not None:
             work.compact(now() - 86_400 * loop.compact_days)
     return night
+
+
+def _close(night: Night, folder: LoopFolder, loop: LoopSettings, say: Callable[[str], None]) -> None:
+    """Print the line of a night, name the served policies in MLflow, and remove old nights."""
+    say(night.line)
+    set_aliases(folder, say)
+    folder.prune(loop.keep)
 
 
 def _open_night(folder: LoopFolder, loop: LoopSettings, digest: str, now: Callable[[], float]) -> Night:

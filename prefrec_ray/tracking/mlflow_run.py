@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from prefrec_ray.tracking.record import RunRecord, read_record, write_record
+from prefrec_ray.tracking.settings import TrackingSettings
 
 #: A server that is away must not delay training: MLflow would repeat each request for minutes.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
@@ -19,17 +21,22 @@ _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOU
 _LONGEST, _AT_ONCE = 500, 100
 
 
+def connect(settings: TrackingSettings) -> Any:
+    """Return a client of MLflow that gives up at once if the server does not answer."""
+    for variable, value in _PATIENCE.items():
+        os.environ.setdefault(variable, value)
+    from mlflow import MlflowClient
+
+    return MlflowClient(settings.mlflow)
+
+
 class MlflowRun:
     """The run of `record`, whose folder is `run`. The id at MLflow is in RUN/tracking.json after the first contact."""
 
     name = "MLflow"
 
     def __init__(self, record: RunRecord, run: str) -> None:
-        for variable, value in _PATIENCE.items():
-            os.environ.setdefault(variable, value)
-        from mlflow import MlflowClient
-
-        self._client, self._record, self._run = MlflowClient(record.settings.mlflow), record, run
+        self._client, self._record, self._run = connect(record.settings), record, run
         self._id, self._last = "", 0
 
     def begin(self, params: Mapping[str, Any]) -> None:
@@ -62,11 +69,15 @@ class MlflowRun:
             self._client.log_batch(self._id, metrics=batch)
 
     def attach(self, path: str) -> None:
-        """Upload a file, or a policy bundle."""
-        if Path(path).is_dir():
-            self._client.log_artifacts(self._id, path, Path(path).name)
-        else:
+        """Upload a file, or a policy bundle as a model."""
+        if not Path(path).is_dir():
             self._client.log_artifact(self._id, path)
+            return
+        from prefrec_ray.tracking.model import save_model
+
+        with tempfile.TemporaryDirectory() as temporary:
+            save_model(path, f"{temporary}/model")
+            self._client.log_artifacts(self._id, f"{temporary}/model", Path(path).name)
 
     def end(self, failed: bool) -> None:
         """Set the status of the run."""

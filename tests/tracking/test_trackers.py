@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from platform_desk import make_policy
 
 from prefrec_ray.tracking.settings import TrackingSettings
 from prefrec_ray.tracking.tracker import Tracker, attach_to_run
@@ -19,8 +20,7 @@ def test_a_run_at_mlflow_continues_after_a_kill(tmp_path: Path, monkeypatch: pyt
     pytest.importorskip("flask", reason="only MLflow with its server has a store on this machine")
     monkeypatch.chdir(tmp_path)  # where a store without a server has its files
     run, said = tmp_path / "run", []
-    (run / "policy").mkdir(parents=True)
-    (run / "policy" / "policy.json").write_text("{}")
+    make_policy().save(str(run / "policy"))
     (run / "evaluation.json").write_text("{}")
     settings = TrackingSettings(mlflow=f"sqlite:///{tmp_path}/tracked.db", experiment="shop")
     tracker = Tracker(settings, str(run), say=said.append)
