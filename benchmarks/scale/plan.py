@@ -6,16 +6,17 @@ prepared. The processor time, memory and bytes of each kind of task are compared
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import markdown
-from prefrec_ray import storage
+from prefrec_ray import memory, storage
 from prefrec_ray.cli.config import open_section
 from prefrec_ray.planning.calibration import measured_prepare
-from prefrec_ray.planning.cluster import Phase
+from prefrec_ray.planning.cluster import Cluster, Phase
 from prefrec_ray.planning.costs import Costs
 from prefrec_ray.planning.stages import Run, prepare_phases
 from prefrec_ray.runtime.progress import silent
@@ -44,13 +45,14 @@ def compare(config: str, costs: Costs, million: float, work: Path) -> list[dict[
     impressions = sum(counts["requests"] for counts in made.metadata.counts.values())
     run = Run(impressions, costs.width, prepared, open_section(config, "train"), open_section(None, "evaluate"), costs)
     planned: dict[str, list[Phase]] = {}
-    for phase in prepare_phases(run):
+    machine = Cluster(1, costs.cores, memory.installed(), 0, math.inf, 0, costs.dispatch)
+    for phase in prepare_phases(run, machine):
         planned.setdefault(phase.stage, []).append(phase)
     rows = []
     for stage, function in FUNCTIONS.items():
         seconds = sum(phase.tasks * phase.seconds for phase in planned[stage])
-        tasks, memory = sum(phase.tasks for phase in planned[stage]), max(phase.memory for phase in planned[stage])
-        rows.append(_row(million, stage, tasks, seconds, meter.seconds[function], memory, meter.memory[function]))
+        tasks, peak = sum(phase.tasks for phase in planned[stage]), max(phase.memory for phase in planned[stage])
+        rows.append(_row(million, stage, tasks, seconds, meter.seconds[function], peak, meter.memory[function]))
     total = [sum(row[key] for row in rows) for key in ("tasks", "planned_s", "measured_s")]
     rows.append(_row(million, "all", *total, 0, 0))
     shutil.rmtree(folder)
@@ -58,7 +60,7 @@ def compare(config: str, costs: Costs, million: float, work: Path) -> list[dict[
 
 
 def _row(million: float, stage: str, tasks: int, *values: float) -> dict[str, Any]:
-    planned, measured, memory, peak = values
+    planned, measured, planned_bytes, bytes_ = values
     return {
         "millions": million,
         "stage": stage,
@@ -66,8 +68,8 @@ def _row(million: float, stage: str, tasks: int, *values: float) -> dict[str, An
         "planned_s": round(planned, 2),
         "measured_s": round(measured, 2),
         "error": round(planned / measured - 1, 3) if measured else None,
-        "planned_mb": round(memory / 1e6),
-        "measured_mb": round(peak / 1e6),
+        "planned_mb": round(planned_bytes / 1e6),
+        "measured_mb": round(bytes_ / 1e6),
     }
 
 

@@ -9,9 +9,9 @@ from prefrec_ray import runtime
 from prefrec_ray.dataset.prepare.items import items_of_log
 from prefrec_ray.dataset.prepare.run import count_buckets, define_state
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
-from prefrec_ray.dataset.prepare.shuffle import Destinations
+from prefrec_ray.dataset.prepare.shuffle import Destinations, waves_at_once
 from prefrec_ray.dataset.prepare.states import COUNTED, FITTED, NUMBER_BYTES
-from prefrec_ray.dataset.prepare.users import ROWS_OF_FILE
+from prefrec_ray.dataset.prepare.users import GROUPS, ROWS_OF_FILE
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.logs.log import open_log
 from prefrec_ray.logs.sources import SimulatorSource
@@ -22,6 +22,8 @@ from prefrec_ray.runs.settings import TrainSettings
 
 #: Ray Data reads a log in at most this number of tasks (logs/fragments.py).
 _READERS = 256
+#: Share of a node's memory that Ray takes for the object store.
+_STORE_SHARE = 0.3
 #: Bytes of a piece (bucket, file, place, size) and of a user in the tables of the driver, each also in a sorted copy.
 _PIECE_BYTES, _USER_BYTES = 2 * 76, 2 * 57
 
@@ -59,12 +61,15 @@ class Run:
         wide = self.wider * (stored["requests"] + stored["transitions"])
         return self.impressions * (stored["log"] + stored["sessions"] + wide + stored["narrow"])
 
-    def of_bucket(self, stage: str, name: str, wide: bool = False, moved: float = 0.0, requests: int = 1) -> Phase:
-        """Return a phase with one task per bucket. `moved`: bytes per impression."""
-        cost, rows = self.costs.tasks[name], self.impressions / self.buckets * (self.wider if wide else 1.0)
-        memory = cost.memory + cost.row_memory * rows
-        moved *= self.impressions / self.buckets
-        return Phase(stage, self.buckets, cost.start + cost.row * rows, moved, memory, requests=requests)
+    def of_bucket(
+        self, stage: str, name: str, wide: bool = False, moved: float = 0.0, tasks: int = 0, requests: int = 1
+    ) -> Phase:
+        """Return a phase with one task per bucket, or `tasks` of several buckets. `moved`: bytes per impression."""
+        cost, tasks = self.costs.tasks[name], tasks or self.buckets
+        rows = self.impressions / tasks
+        own = rows * (self.wider if wide else 1.0)
+        seconds = cost.start * self.buckets / tasks + cost.row * own
+        return Phase(stage, tasks, seconds, moved * rows, cost.memory + cost.row_memory * own, requests=requests)
 
     def single(self, stage: str, name: str, most: float = 0.0, waits: bool = False) -> Phase:
         """Return a phase with one task, which reads at most `most` training impressions. 0: it has a fixed size."""
@@ -81,7 +86,7 @@ def width_of(settings: PrepareSettings, costs: Costs) -> int:
     return define_state(log, settings, items_of_log(log, None)).width
 
 
-def prepare_phases(run: Run) -> Iterator[Phase]:
+def prepare_phases(run: Run, cluster: Cluster) -> Iterator[Phase]:
     """Yield the phases of `prepare`."""
     tasks, stored = run.costs.tasks, run.costs.stored
     narrow = stored["narrow"]
@@ -91,9 +96,10 @@ def prepare_phases(run: Run) -> Iterator[Phase]:
     moved = (stored["log"] + narrow) * run.impressions / readers
     yield Phase("read the log", readers, seconds, moved, read.memory)
     users = run.impressions / run.costs.requests
-    tables = run.costs.driver + _PIECE_BYTES * files * run.buckets + _USER_BYTES * users
+    groups = min(run.buckets, GROUPS)
+    tables = run.costs.driver + _PIECE_BYTES * files * groups + _USER_BYTES * users
     yield Phase("tables of the driver", 1, 0.0, memory=tables)
-    yield run.of_bucket("group by user", "_write", moved=2 * narrow, requests=files)
+    yield run.of_bucket("group by user", "_write", moved=2 * narrow, tasks=groups, requests=files)
     yield run.of_bucket("label preferences", "_bucket_scores", moved=stored["sessions"])
     if "_embeddings" in tasks:
         yield run.of_bucket("list items", "_bucket_items", moved=narrow)
@@ -103,11 +109,11 @@ def prepare_phases(run: Run) -> Iterator[Phase]:
     if "feedback_network_of" in tasks:
         yield run.single("fit expected feedback", "feedback_network_of", FITTED)
     yield run.single("count repeats", "repeats_of", COUNTED)
-    yield from _wide_phases(run)
+    yield from _wide_phases(run, cluster)
 
 
-def _wide_phases(run: Run) -> Iterator[Phase]:
-    """Yield the waves: states of the buckets of a wave, then its shards."""
+def _wide_phases(run: Run, cluster: Cluster) -> Iterator[Phase]:
+    """Yield the waves that are computed together: states of their buckets, then their shards."""
     row_bytes = 4 * (2 * run.width + run.prepare.action_dim) + NUMBER_BYTES
     shuffle = Destinations.for_size(run.transitions, row_bytes, run.prepare.seed)
     compute = run.of_bucket(
@@ -119,11 +125,15 @@ def _wide_phases(run: Run) -> Iterator[Phase]:
     cost = run.costs.tasks[SHARD_TASK]
     seconds = cost.start + run.wider * cost.row * run.impressions / shuffle.shards
     moved = 2 * run.wider * run.costs.stored["transitions"] * run.impressions / shuffle.shards
-    store = shuffle.transitions / shuffle.waves * row_bytes
-    for wave in range(shuffle.waves):
-        buckets = (wave + 1) * run.buckets // shuffle.waves - wave * run.buckets // shuffle.waves
+    stores = _STORE_SHARE * cluster.nodes * cluster.memory
+    at_once = min(shuffle.waves, waves_at_once({"object_store_memory": stores}))
+    for first in range(0, shuffle.waves, at_once):
+        last = min(first + at_once, shuffle.waves)
+        store = (last - first) * shuffle.transitions / shuffle.waves * row_bytes
+        buckets = last * run.buckets // shuffle.waves - first * run.buckets // shuffle.waves
+        shards = (last - first) * shuffle.shards_of_wave
         yield Phase("compute states", buckets, compute.seconds, compute.moved, compute.memory, store)
-        yield Phase("shuffle transitions", shuffle.shards_of_wave, seconds, moved, cost.memory, store)
+        yield Phase("shuffle transitions", shards, seconds, moved, cost.memory, store)
 
 
 def train_phases(run: Run, cluster: Cluster) -> Iterator[Phase]:
@@ -184,7 +194,7 @@ class Outcome:
 def outcome(run: Run, cluster: Cluster) -> Outcome:
     """Simulate the commands one after another."""
     phases = {
-        "prepare": prepare_phases(run),
+        "prepare": prepare_phases(run, cluster),
         "train": train_phases(run, cluster),
         "evaluate": evaluate_phases(run),
     }

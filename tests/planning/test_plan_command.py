@@ -9,6 +9,7 @@ import yaml
 
 from prefrec_ray.cli.main import run
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
+from prefrec_ray.dataset.prepare.users import GROUPS
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.planning.cluster import Cluster
 from prefrec_ray.planning.costs import BUCKET_TASKS, SHARD_TASK, Costs
@@ -56,9 +57,10 @@ def cluster(nodes: int, memory: float = 64, disk: float = 0) -> Cluster:
 def test_every_impression_and_transition_is_in_a_task_of_each_stage() -> None:
     run = planned(30_000_000)
     tasks: dict[str, int] = {}
-    for phase in prepare_phases(run):
+    for phase in prepare_phases(run, cluster(4)):
         tasks[phase.stage] = tasks.get(phase.stage, 0) + phase.tasks
-    assert tasks["compute states"] == tasks["scale states"] == tasks["group by user"] == run.buckets
+    assert tasks["compute states"] == tasks["scale states"] == run.buckets
+    assert tasks["group by user"] == min(run.buckets, GROUPS)
     assert tasks["shuffle transitions"] * (48 << 20) >= run.transitions * (2 * 245 + 8) * 4
 
 

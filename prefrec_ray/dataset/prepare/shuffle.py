@@ -6,7 +6,7 @@ shard. Large data sets are shuffled in waves (states.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +20,10 @@ from prefrec_ray.ids import Stream, mix
 #: Learners read eight shards side by side (algorithms/feed/batches.py); a shard is one block of at most 128 MiB.
 _MULTIPLE = 8
 _SHARD_BYTES = 48 << 20
-#: Bytes in Ray's object store at a time.
+#: Bytes of a wave in Ray's object store.
 _WAVE_BYTES = 2 << 30
+#: Share of the object stores of all nodes that waves may fill. The rest is for copies on the nodes of other tasks.
+_STORE_SHARE = 0.4
 _POSITIONS_OF_WAVE = 1 << 40
 
 
@@ -83,6 +85,11 @@ class Destinations:
         for wave in range(low, high + 1):
             start, end = (w * self.transitions // self.waves for w in (wave, wave + 1))
             yield wave, max(offset, start), min(offset + count, end)
+
+
+def waves_at_once(resources: Mapping[str, float]) -> int:
+    """Return the number of waves that fit into the object stores of a cluster with these resources, at least 1."""
+    return max(1, int(_STORE_SHARE * resources.get("object_store_memory", 0.0) / _WAVE_BYTES))
 
 
 @ray.remote(num_cpus=1)

@@ -1,8 +1,9 @@
 """Wide stages: the scaled states of each bucket's users, as impressions on disk and as shuffled transitions.
 
 The transitions of all buckets, in their order, are cut into waves of equal size, which bound the memory. Each wave is
-shuffled among its own shards, and is on disk before the next one starts. Buckets are random sets of users, so that a
-wave is a sample of all users; shards are numbered in turn over the waves, so that neighbours come from different waves.
+shuffled among its own shards. Waves that fit into the object stores of all nodes are computed together, and are on disk
+before the next ones start. Buckets are random sets of users, so that a wave is a sample of all users; shards are
+numbered in turn over the waves, so that neighbours come from different waves.
 The network of expected feedback is fitted meanwhile.
 """
 
@@ -19,7 +20,7 @@ import ray
 
 from prefrec_ray import storage
 from prefrec_ray.dataset import tensor_array, write_table
-from prefrec_ray.dataset.prepare.shuffle import Destinations, write_shard
+from prefrec_ray.dataset.prepare.shuffle import Destinations, waves_at_once, write_shard
 from prefrec_ray.dataset.prepare.users import LogUsers, read_bucket
 from prefrec_ray.ids import codes, first_rows
 from prefrec_ray.mdp.bulk import HistoryRows, raw_states
@@ -145,15 +146,16 @@ def write_states(context: Context, normaliser: Normaliser, users: LogUsers, seed
         # From now on only the task refers to the pieces, so that they are freed when it ends.
         return write_shard.remote(context.folder, shard, seed, empty, *pieces.pop(shard))
 
-    first_wave = destinations.wave(offsets)
-    for wave in range(destinations.waves):
-        of_wave, shards = np.flatnonzero(first_wave == wave).tolist(), destinations.of_wave(wave)
+    first_wave, at_once = destinations.wave(offsets), waves_at_once(ray.cluster_resources())
+    for first in range(0, destinations.waves, at_once):
+        waves = range(first, min(first + at_once, destinations.waves))
+        of_waves = np.flatnonzero(np.isin(first_wave, waves)).tolist()
+        shards = [shard for wave in waves for shard in destinations.of_wave(wave)]
         run_tasks(
-            submit_bucket, of_wave, "compute states: files", progress, (int((first_wave < wave).sum()), len(buckets))
+            submit_bucket, of_waves, "compute states: files", progress, (int((first_wave < first).sum()), len(buckets))
         )
-        run_tasks(
-            submit_shard, shards, "shuffle transitions: files", progress, (wave * len(shards), destinations.shards)
-        )
+        done = first * destinations.shards_of_wave
+        run_tasks(submit_shard, shards, "shuffle transitions: files", progress, (done, destinations.shards))
 
 
 @ray.remote(num_cpus=1)

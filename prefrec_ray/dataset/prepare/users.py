@@ -1,8 +1,8 @@
 """Split of a log by users: each bucket of users becomes a sorted file of narrow rows, and a file of sessions.
 
-Rows pass through files, so that memory holds one batch of rows, or the rows of one bucket. Each batch of the log is
-sorted by bucket and written as one file of pieces; a piece is an Arrow stream of the rows of one bucket. The rows of a
-bucket are its pieces from all files, in any order; the column `order` restores their order.
+Rows pass through files, so that memory holds one batch of rows, or the rows of one group of buckets. Each batch of the
+log is sorted by group and written as one file of pieces; a piece is an Arrow stream of the rows of one group. The rows
+of a group are its pieces from all files, in any order; the column `order` restores their order.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ from prefrec_ray.storage.parquet import write_parquet
 _READ = "read the log: rows"
 #: One row per user, and the number of dropped rows by reason.
 Written: TypeAlias = tuple[pa.Table | None, dict[str, int]]
-#: Rows per file, of about a hundred bytes each. A bucket gets hundreds of them even if there are thousands of buckets.
+#: Groups of buckets, at most. With one piece per bucket and file, their number would grow with the square of the rows.
+GROUPS = 512
+#: Rows per file, of about a hundred bytes each. A group gets thousands of them.
 ROWS_OF_FILE = 1 << 20
 
 
@@ -82,9 +84,13 @@ def split_by_user(
         write_bucket, settings=settings, given_sessions=log.given_sessions, row_rules=row_rules, folder=folder
     )
     shared = ray.put(write)
-    written = run_tasks(
-        lambda b: _write.remote(shared, b, pieces[b], rows_folder), pieces, "group by user: files", progress
+    groups = run_tasks(
+        lambda group: _write.remote(shared, pieces[group], rows_folder, settings.seed, partitions),
+        pieces,
+        "group by user: files",
+        progress,
     )
+    written = [of_bucket for group in groups for of_bucket in group]
     storage.remove(rows_folder)
     row_rules.side.check()
     if not written:
@@ -106,8 +112,17 @@ def _nothing_left(side: SideFiles) -> str:
 
 
 @ray.remote(num_cpus=1)
-def _write(write: Callable[[pa.Table, int], Written], bucket: int, pieces: pa.Table, folder: str) -> Written:
-    return write(read_pieces(pieces, folder), bucket)
+def _write(
+    write: Callable[[pa.Table, int], Written], pieces: pa.Table, folder: str, seed: int, buckets: int
+) -> list[Written]:
+    rows = read_pieces(pieces, folder)
+    bucket = buckets_of(rows["user_id"], seed, buckets)
+    return [write(rows.filter(pa.array(bucket == number)), number) for number in np.unique(bucket).tolist()]
+
+
+def buckets_of(ids: pa.ChunkedArray, seed: int, buckets: int) -> np.ndarray:
+    """Return the bucket of each user, int64 [N]: a hash of the id."""
+    return (hash_ids(ids, seed, Stream.BUCKET) % np.uint64(buckets)).astype(np.int64)
 
 
 def split_of(ids: pa.Array, settings: PrepareSettings) -> np.ndarray:
@@ -200,7 +215,8 @@ def partition_by_user(
 ) -> dict[int, pa.Table]:
     """Write the rows of a log to files in `folder`; a hash of the user's id determines the bucket.
 
-    Returns the pieces of every bucket with rows, by ascending bucket, for `read_pieces`. `progress` counts rows.
+    Returns the pieces of every group of consecutive buckets with rows, in order, for `read_pieces`. `progress` counts
+    rows.
     """
     storage.make_folder(folder)
     written = interactions.map_batches(
@@ -208,7 +224,7 @@ def partition_by_user(
         batch_size=ROWS_OF_FILE,
         batch_format="pyarrow",
         zero_copy_batch=True,
-        fn_kwargs={"seed": seed, "buckets": buckets, "folder": folder},
+        fn_kwargs={"seed": seed, "buckets": buckets, "groups": min(buckets, GROUPS), "folder": folder},
     )
     tables, rows = [], 0
     progress(_READ, 0, 0)
@@ -220,14 +236,14 @@ def partition_by_user(
     if not tables:
         return {}
     progress(_READ, rows, rows)
-    pieces = pa.concat_tables(tables).sort_by("bucket")
-    present, first = np.unique(pieces["bucket"].to_numpy(), return_index=True)
+    pieces = pa.concat_tables(tables).sort_by("group")
+    present, first = np.unique(pieces["group"].to_numpy(), return_index=True)
     sizes = run_lengths(first, len(pieces))
-    return {int(b): pieces.slice(begin, size) for b, begin, size in zip(present, first, sizes, strict=True)}
+    return {int(g): pieces.slice(begin, size) for g, begin, size in zip(present, first, sizes, strict=True)}
 
 
 def read_pieces(pieces: pa.Table, folder: str) -> pa.Table:
-    """Return the rows of one bucket."""
+    """Return the rows of one group."""
     tables = []
     for piece in pieces.to_pylist():
         system, path = storage.filesystem(storage.join(folder, piece["file"]))
@@ -236,14 +252,14 @@ def read_pieces(pieces: pa.Table, folder: str) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def _write_pieces(rows: pa.Table, seed: int, buckets: int, folder: str) -> Iterator[pa.Table]:
-    """Write one file, and yield one row per piece: bucket, name of the file, first byte, bytes, and rows."""
+def _write_pieces(rows: pa.Table, seed: int, buckets: int, groups: int, folder: str) -> Iterator[pa.Table]:
+    """Write one file, and yield one row per piece: group, name of the file, first byte, bytes, and rows."""
     if not rows.num_rows:
         return
-    bucket = (hash_ids(rows["user_id"], seed, Stream.BUCKET) % np.uint64(buckets)).astype(np.int64)
-    order = bucket.argsort(kind="stable")
+    group = buckets_of(rows["user_id"], seed, buckets) * groups // buckets
+    order = group.argsort(kind="stable")
     rows = rows.take(pa.array(order))
-    present, first = np.unique(bucket[order], return_index=True)
+    present, first = np.unique(group[order], return_index=True)
     sizes = run_lengths(first, len(order))
     # A task may run twice: each run writes its own file, and only the returned files are read.
     file = uuid4().hex
@@ -256,7 +272,7 @@ def _write_pieces(rows: pa.Table, seed: int, buckets: int, folder: str) -> Itera
             borders.append(stream.tell())
     yield pa.table(
         {
-            "bucket": present,
+            "group": present,
             "file": [file] * len(present),
             "begin": borders[:-1],
             "bytes": np.diff(borders),

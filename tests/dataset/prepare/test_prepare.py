@@ -12,6 +12,7 @@ import torch
 from plain_prepare import requests_of, score, sessions_of
 
 from prefrec_ray.dataset import PreparedDataset, tensor
+from prefrec_ray.dataset.prepare import shuffle, states, users
 from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.policy.networks.expected_feedback import fit_answers
@@ -261,9 +262,24 @@ def test_repeats_are_those_of_training_users(dataset: PreparedDataset, requests:
     assert (away.timestamp <= dataset.metadata.rest_ms).sum() > 0.01 * len(training)
 
 
-def test_same_seed_same_bytes(dataset: PreparedDataset, folder: Path) -> None:
+def test_same_seed_same_bytes_with_any_groups_of_buckets(
+    dataset: PreparedDataset, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(users, "GROUPS", 2)
     again = prepare(settings_for(folder / "csv", partitions=3), str(folder / "again"))
     assert digests(again.uri) == digests(dataset.uri)
+
+
+def test_same_bytes_with_any_number_of_waves_at_once(
+    ray_session: None, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shuffle, "_WAVE_BYTES", 50_000)
+    made = []
+    for at_once in (3, 100):
+        monkeypatch.setattr(states, "waves_at_once", lambda resources, count=at_once: count)
+        made.append(prepare(settings_for(folder / "csv", partitions=3), str(folder / f"waves-{at_once}")))
+    assert len(made[0].files("transitions")) > 4 * 8
+    assert digests(made[0].uri) == digests(made[1].uri)
 
 
 def test_neither_format_nor_partitions_change_what_is_found(

@@ -37,7 +37,7 @@ def parted(rows: pd.DataFrame, ends: Sequence[int], buckets: int, folder: Path) 
 def test_buckets_hold_whole_users_and_every_row_once(
     ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bool
 ) -> None:
-    monkeypatch.setattr(users, "_ROWS", 150)
+    monkeypatch.setattr(users, "ROWS_OF_FILE", 150)
     rows = make_rows(1000, text)
     buckets = parted(rows, [0, 7, 400], 5, tmp_path / "rows")
     assert len(list((tmp_path / "rows").iterdir())) > 3

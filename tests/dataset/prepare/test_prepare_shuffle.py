@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefrec_ray.dataset import read_table, tensor, tensor_array
-from prefrec_ray.dataset.prepare.shuffle import Destinations, write_shard
+from prefrec_ray.dataset.prepare.shuffle import Destinations, waves_at_once, write_shard
 
 
 def shards_of(destinations: Destinations, offset: int, count: int) -> np.ndarray:
@@ -67,6 +67,11 @@ def test_a_shard_holds_some_48_mib_and_a_wave_2_gib() -> None:
     assert large.waves == 15
     assert large.shards % 8 == 0
     assert 30e6 < 16_000_000 * 2000 / large.shards < 51e6
+
+
+def test_waves_fill_two_fifths_of_the_object_stores() -> None:
+    assert waves_at_once({}) == waves_at_once({"object_store_memory": 7e9}) == 1
+    assert waves_at_once({"object_store_memory": 64 * 20e9}) == 238
 
 
 def test_a_shard_has_the_rows_of_all_pieces_in_a_seeded_order(ray_session: None, tmp_path: Path) -> None:
