@@ -30,8 +30,8 @@ from prefrec_ray.settings import SPLITS
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate
 
-#: Users of the logs, and buckets of both, so that buckets have two sizes.
-USERS = (800, 3200)
+#: Users of the logs, and buckets of both, so that buckets have two sizes, smaller and larger than in a large log.
+USERS = (400, 1600)
 BUCKETS = 4
 #: Passes over the preferences, and iterations of updates. The first of each starts the networks and is not measured.
 _PASSES, _ITERATIONS, _UPDATES = 3, 4, 5
