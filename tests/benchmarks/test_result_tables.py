@@ -9,6 +9,8 @@ from decimal import ROUND_HALF_UP, Decimal
 from statistics import mean
 
 from benchmarks.results import RESULTS
+from prefrec_ray.bench.results import Submission
+from prefrec_ray.bench.table import policy_table
 
 
 def table(page: str, first: str) -> list[list[str]]:
@@ -63,3 +65,12 @@ def test_crowd() -> None:
         measured = labels["truth" if name == "truth" else f"{way}_{votes}_votes"]
         assert accuracy == f"{100 * mean(seed[-1] for seed in measured['accuracy']):.1f} %"
         assert right == (f"{100 * measured['aggregated']:.1f} %" if "aggregated" in measured else "")
+
+
+def test_bench() -> None:
+    """The table of the command, without submissions that are controls."""
+    submissions = json.loads((RESULTS / "bench.json").read_text("utf-8"))["submissions"]
+    printed = policy_table([Submission.model_validate(one) for one in submissions]).splitlines()
+    page = (RESULTS / "bench.md").read_text("utf-8").splitlines()
+    kept = [line for line in printed if not line.startswith(("| random |", "| popular |"))]
+    assert [line for line in page if line.startswith("|")] == kept
