@@ -102,7 +102,7 @@ def test_pages_are_read_with_their_unexamined_items_or_without(ray_session, tmp_
     settings = SimulateSettings(users=60, requests=20, items=100, page=3)
     simulate(settings, str(tmp_path / "logs"))
     for examined in (False, True):
-        opened = open_log(SimulatorSource(kind="simulator", path=str(tmp_path / "logs"), examined=examined))
+        opened = open_log(SimulatorSource(kind="simulator", path=str(tmp_path / "logs"), examined=examined), seed=0)
         assert opened.has_pages
         assert opened.has_examined is examined
         assert opened.rows == interactions(tmp_path / "logs").num_rows
