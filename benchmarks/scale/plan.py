@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import markdown
 from prefrec_ray import memory, storage
+from prefrec_ray.bench.table import markdown
 from prefrec_ray.cli.config import open_section
 from prefrec_ray.planning.calibration import measured_prepare
 from prefrec_ray.planning.cluster import Cluster, Phase
