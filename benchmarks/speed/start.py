@@ -1,7 +1,8 @@
 """The first seconds of commands on a small data set: `python -m benchmarks start`.
 
-From the start of the process to the first update of `prefrec train`, to the first record of `prefrec evaluate`, and to
-the end of `prefrec validate`, each a process of its own, on a data set of 120 users that is made first.
+From the start of the process to the first update of `prefrec train` and to the first record of `prefrec evaluate`, on a
+data set of 120 users that is made first, and to the end of `prefrec validate` and of `prefrec inspect` on 200,000 rows.
+Each is a process of its own.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pc
 import yaml
 
 from benchmarks.harness import prefrec
@@ -64,6 +68,12 @@ MOMENTS = {
         "evaluate policy --dataset data --estimators ncis",
     ),
 }
+#: Commands that are measured to their end.
+WHOLE = {
+    "end of validate": "validate all.yaml",
+    "end of inspect": "inspect ratings.csv --output proposed{n}.yaml",
+}
+RATINGS = 200_000
 
 
 def main(repetitions: int = 3) -> dict[str, Any]:
@@ -79,21 +89,28 @@ def main(repetitions: int = 3) -> dict[str, Any]:
         prefrec("prepare", f"{at}/all.yaml", "--output", f"{at}/data")
         prefrec("train", f"{at}/all.yaml", "--dataset", f"{at}/data", "--output", f"{at}/first")
         (at / "policy").symlink_to(at / "first" / "policy")
-        seconds: dict[str, list[float]] = {name: [] for name in (*MOMENTS, "validate")}
+        _write_ratings(at / "ratings.csv")
+        seconds: dict[str, list[float]] = {name: [] for name in (*MOMENTS, *WHOLE)}
         for n in range(repetitions):
             for name, (place, line) in MOMENTS.items():
                 seconds[name].append(_until(place, line.format(n=n), at))
-            begin = time.perf_counter()
-            subprocess.run(
-                [sys.executable, "-m", "prefrec_ray.cli.main", "validate", "all.yaml"],
-                cwd=at,
-                check=True,
-                stdout=subprocess.DEVNULL,
-            )
-            seconds["validate"].append(time.perf_counter() - begin)
+            for name, line in WHOLE.items():
+                command = [sys.executable, "-m", "prefrec_ray.cli.main", *line.format(n=n).split()]
+                begin = time.perf_counter()
+                subprocess.run(command, cwd=at, check=True, stdout=subprocess.DEVNULL)
+                seconds[name].append(time.perf_counter() - begin)
     rows = [(name, f"{statistics.median(values):.2f}", f"{min(values):.2f}") for name, values in seconds.items()]
     print(markdown(("until", "median, s", "smallest"), rows))
     return {"seconds": seconds}
+
+
+def _write_ratings(file: Path) -> None:
+    """Write `RATINGS` ratings of two months, in the order of time, in the format of MovieLens."""
+    rng = np.random.default_rng(0)
+    times = 1_600_000_000 + np.sort(rng.integers(0, 60 * 86_400, RATINGS))
+    numbers = {"userId": 3000, "movieId": 2000, "rating": 5}
+    columns = {name: rng.integers(1, most + 1, RATINGS) for name, most in numbers.items()}
+    pc.write_csv(pa.table({**columns, "timestamp": times}), file)
 
 
 def _until(place: str, line: str, folder: Path) -> float:
