@@ -22,7 +22,10 @@ prepare:
      teachers: [{pairing: within_user, scoring: sessions}]}
 train:
   method: huber
-  config: {delta: 0.5, hidden_sizes: [8], num_epochs: 2, train_batch_size_per_learner: 256}
+  validation: null
+  config:
+    {delta: 0.5, hidden_sizes: [8], num_epochs: 2, train_batch_size_per_learner: 256,
+     serving: {temperature: 0.2, variety: 0.0, repetition: 0.0, scores: q}}
 """
 
 
