@@ -35,9 +35,8 @@ SMALLER: dict[str, Any] = {
 
 
 def write_history() -> int:
-    """Run the script of docs/own_csv.md for fewer users, and return the number of ratings."""
-    text = (DOCS / "own_csv.md").read_text("utf-8")
-    (script,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    """Run examples/make_ratings.py for fewer users, and return the number of ratings."""
+    script = (DOCS.parent / "examples" / "make_ratings.py").read_text("utf-8")
     for old, new in (("range(800)", "range(40)"), ("rng.integers(80, 160)", "rng.integers(40, 60)")):
         assert script.count(old) == 1
         script = script.replace(old, new)
