@@ -29,19 +29,27 @@ COMMANDS, SETTINGS, TREE = "[commands]: # ", "[settings]: # ", "[tree]: # "
 BOOST = {"Get started": 3.0, "Tutorials": 3.0, "How-to": 3.0, "Reference": 1.5, "Results": 0.3}
 #: Search words that the page itself does not contain, by guide.
 KEYWORDS = {
-    "index.md": ("retention", "churn", "engagement", "install", "pip"),
+    "index.md": ("retention", "churn", "engagement", "install", "pip", "license"),
     "quickstart.md": ("install", "getting started", "demo"),
     "cli.md": ("install", "extras", "pip"),
     "own_csv.md": ("MovieLens", "import"),
-    "data.md": ("cold start", "privacy", "GDPR", "personal data", "schema"),
+    "data.md": ("cold start", "privacy", "schema", "how much data", "negative feedback", "embeddings"),
+    "privacy.md": ("privacy", "GDPR", "personal data", "erasure", "delete a user"),
     "evaluation.md": ("retention", "churn", "A/B test", "off-policy", "uplift", "experiment"),
     "serving.md": ("slate", "ranking", "top-k", "exploration", "diversity"),
-    "deploy.md": ("A/B test", "canary", "slate", "privacy", "production", "REST", "API", "cold start"),
-    "training.md": ("GPU", "CUDA", "mixed precision", "cost", "scaling"),
-    "cluster.md": ("GPU", "Kubernetes", "AWS", "install"),
+    "deploy.md": (
+        *("A/B test", "canary", "slate", "privacy", "production", "REST", "API", "cold start"),
+        *("latency", "monitoring", "real time"),
+    ),
+    "training.md": ("GPU", "CUDA", "mixed precision", "cost", "scaling", "resume"),
+    "tuning.md": ("hyperparameter", "grid search", "Optuna"),
+    "add_a_method.md": ("custom model", "extension"),
+    "comparison.md": ("alternatives", "d3rlpy", "RecSim"),
+    "bench.md": ("leaderboard", "benchmark"),
+    "cluster.md": ("GPU", "Kubernetes", "AWS", "install", "capacity", "cost"),
     "nightly.md": ("retraining", "schedule", "A/B test"),
     "label.md": ("annotation", "RLHF"),
-    "glossary.md": ("retention", "churn", "slate", "definition"),
+    "glossary.md": ("retention", "churn", "slate", "session", "definition"),
 }
 
 
