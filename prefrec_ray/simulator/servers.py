@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 
 from prefrec_ray.mdp.items import smallest
@@ -52,7 +54,26 @@ class OneOfBest(IgnoresFeedback):
         self.crowd, self.cost, self.rng = crowd, cost, rng
 
     def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
-        cost = self.cost(self.crowd)
+        return self._one_of_best(self.cost(self.crowd), excluded)
+
+    def serve_pages(self, users: np.ndarray, time_ms: np.ndarray, excluded: np.ndarray | None, k: int) -> Choice:
+        """Return pages of k items for the `users`; see `PageServer`.
+
+        Costs are of a copy of the crowd that has examined the items before. Otherwise a page would repeat what is best
+        before it, for example five items of one topic.
+        """
+        imagined, everyone = deepcopy(self.crowd, {id(self.crowd.world): self.crowd.world}), np.arange(len(users))
+        out = np.zeros((len(users), self.crowd.world.settings.items), bool) if excluded is None else excluded[users]
+        shown, drawn = np.zeros(len(time_ms), np.int64), []
+        for _ in range(k):
+            drawn.append(self._one_of_best(self.cost(imagined)[users], out))
+            shown[users] = drawn[-1].rows
+            out[everyone, drawn[-1].rows] = True
+            imagined.show(shown)
+        rows = np.stack([choice.rows for choice in drawn], axis=1)
+        return Choice(rows, np.broadcast_to([choice.propensity for choice in drawn], rows.shape))
+
+    def _one_of_best(self, cost: np.ndarray, excluded: np.ndarray | None) -> Choice:
         count = cost.shape[1]
         if excluded is not None:
             cost[excluded] = np.inf

@@ -6,12 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from prefrec_ray.bench.laws.topics import MOST
 from prefrec_ray.bench.worlds import world_of
 from prefrec_ray.errors import UserError
 from prefrec_ray.simulator.crowd import FEEDBACK
-from prefrec_ray.simulator.law import SimulatedWorld
+from prefrec_ray.simulator.law import SimulatedWorld, generator
 from prefrec_ray.simulator.pages import EXAMINED
 from prefrec_ray.simulator.rollout import logged_history, outcome, start_of_log
+from prefrec_ray.simulator.servers import OneOfBest
 from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
 from prefrec_ray.simulator.world import World
 from prefrec_ray.simulator.write import log_block
@@ -109,6 +111,21 @@ def test_depth_and_times_away_are_of_pages() -> None:
     found = outcome(history, np.ones(80), np.ones(80), 0.5)
     np.testing.assert_allclose(found.depth, visits["size"].groupby("user_id").mean())
     np.testing.assert_allclose(found.revisit_hours, away / 3.6e6)
+
+
+def test_the_best_known_page_counts_its_own_items() -> None:
+    """In `topics` no item is the fifth of its topic among 30, if users examine whole pages."""
+    world = world_of("topics", users=8, page=5)
+    crowd, everyone = world.crowd(np.arange(8), generator(0, 4)), np.arange(8)
+    server = OneOfBest(crowd, world.controls["best known"], generator(0, 5))
+    for number in range(8):
+        before = crowd.recent.copy()
+        rows, _ = server.serve_pages(everyone, crowd.time_ms, None, 5)
+        np.testing.assert_array_equal(crowd.recent, before)
+        for position in range(5):
+            counts = crowd.counts()[everyone, world.topic[rows[:, position]]]
+            assert counts.max() < MOST, (number, position)
+            crowd.show(rows[:, position])
 
 
 def test_mistakes_are_one_line() -> None:
