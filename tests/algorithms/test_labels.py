@@ -88,19 +88,23 @@ def test_users_of_one_request_have_no_label(horizon: int) -> None:
     st.lists(
         st.lists(st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=4), min_size=1, max_size=5), min_size=1
     ),
-    st.integers(1, 5),
+    st.integers(1, 12),
 )
 def test_a_label_is_the_own_reward_and_the_means_of_later_pages(users: list[list[list[float]]], horizon: int) -> None:
+    """The horizon counts items: pages that begin within it count."""
     step = np.array([number for pages in users for number, page in enumerate(pages) for _ in page])
     sizes = [sum(map(len, pages)) for pages in users]
     pages = Pages.from_steps(np.cumsum(sizes) - sizes, step, sum(sizes))
     reward = np.array([value for history in users for page in history[:-1] for value in page], np.float32)
-    expected = [
-        np.mean([value, *(np.mean(page) for page in history[number + 1 : -1][: horizon - 1])])
-        for history in users
-        for number, page in enumerate(history[:-1])
-        for value in page
-    ]
+    expected = []
+    for history in users:
+        for number, own in enumerate(history[:-1]):
+            later = [
+                np.mean(history[other])
+                for other in range(number + 1, len(history) - 1)
+                if sum(map(len, history[number:other])) < horizon
+            ]
+            expected += [np.mean([value, *later]) for value in own]
     np.testing.assert_allclose(label_users(reward, pages, horizon), expected, rtol=1e-4, atol=1e-4)
 
 

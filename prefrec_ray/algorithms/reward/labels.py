@@ -1,7 +1,7 @@
-"""Reward labels with a horizon: the mean reward of the next `reward_horizon` steps, instead of the next one only.
+"""Reward labels with a horizon: the mean reward of the next `reward_horizon` impressions, instead of one only.
 
-A step is an impression, or a page (mdp/pages.py), whose reward is the mean over its items. The first reward of a label
-is the reward of its own item.
+A step is an impression, or a page (mdp/pages.py), whose reward is the mean over its items. The horizon counts items of
+pages, so that it is as long on pages as on single items. The first reward of a label is the reward of its own item.
 
 A preference between long segments does not show which impressions decided it. A reward learned from preferences
 therefore responds to immediate signals (a click, a long view), and an actor that maximizes it impression by impression
@@ -60,35 +60,39 @@ class RewardFunction:
             return torch.cat([network(*chunk) for chunk in chunks]).numpy()
 
 
-def look_ahead(reward: np.ndarray, user_starts: np.ndarray, horizon: int) -> np.ndarray:
-    """Return the mean of reward[i : i + horizon], float32 [N]; of fewer values at the end of a user's history.
+def look_ahead(
+    reward: np.ndarray, user_starts: np.ndarray, horizon: int, first: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the mean reward of the next `horizon` impressions from each step, float32 [N]; of fewer at a user's end.
 
     `reward` [N] is in the order of the histories. `user_starts` are the first rows of users, ascending; a user without
-    rows has the first row of the next user.
+    rows has the first row of the next user. `first` [N]: number of the first impression of each step, ascending; steps
+    that begin within the horizon count. None: each step is an impression.
     """
     rows = np.arange(len(reward))
     total = np.concatenate([[0.0], np.cumsum(reward, dtype=np.float64)])
-    count = _counts(user_starts, len(reward), horizon)
+    count = _counts(user_starts, rows if first is None else first, horizon)
     return ((total[rows + count] - total[rows]) / count).astype(np.float32)
 
 
-def _counts(user_starts: np.ndarray, rows: int, horizon: int) -> np.ndarray:
-    """Return the number of rows that `look_ahead` averages for each row, int64 [N]."""
-    ends = np.append(user_starts[1:], rows).astype(np.int64)
-    return np.minimum(horizon, np.repeat(ends, run_lengths(user_starts, rows)) - np.arange(rows))
+def _counts(user_starts: np.ndarray, first: np.ndarray, horizon: int) -> np.ndarray:
+    """Return the number of steps that `look_ahead` averages for each step, int64 [N]."""
+    ends = np.append(user_starts[1:], len(first)).astype(np.int64)
+    within = np.searchsorted(first, first + horizon)
+    return np.minimum(within, np.repeat(ends, run_lengths(user_starts, len(first)))) - np.arange(len(first))
 
 
 def label_users(reward: np.ndarray, pages: Pages, horizon: int) -> np.ndarray:
     """Return reward labels, float32 [T], from rewards [T] of the transitions of whole users with these `pages`."""
     rows, _ = pages.transitions()
     begins = changes(pages.of_row[rows])
-    page = np.cumsum(begins) - 1
-    mean = Pages(np.flatnonzero(begins), page, np.zeros(0, np.int64)).means(reward)
+    first, page = np.flatnonzero(begins), np.cumsum(begins) - 1
+    mean = Pages(first, page, np.zeros(0, np.int64)).means(reward)
     # A user of n pages has transitions from n - 1 pages; a user of one page has none.
     sizes = run_lengths(pages.of_user, len(pages.first)) - 1
     starts = np.cumsum(sizes) - sizes
-    own = (reward - mean[page]) / _counts(starts, len(mean), horizon)[page]
-    return (look_ahead(mean, starts, horizon)[page] + own).astype(np.float32)
+    own = (reward - mean[page]) / _counts(starts, first, horizon)[page]
+    return (look_ahead(mean, starts, horizon, first)[page] + own).astype(np.float32)
 
 
 def label_histories(

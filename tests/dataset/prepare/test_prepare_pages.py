@@ -157,7 +157,7 @@ def test_sessions_and_steps_count_pages(paged: PreparedDataset) -> None:
 
 
 def test_every_item_is_a_transition_to_the_next_page(paged: PreparedDataset) -> None:
-    """Labels: the own reward, then the means of the next pages."""
+    """Labels: the own reward, then the means of the next pages that begin within HORIZON items."""
     action = np.zeros((1, paged.state.width + 3), np.float32)
     action[0, -3:] = [1.0, 2.0, -1.0]
     reward = RewardFunction({"net.0.weight": action, "net.0.bias": np.zeros(1, np.float32)}, (), None)
@@ -170,7 +170,8 @@ def test_every_item_is_a_transition_to_the_next_page(paged: PreparedDataset) -> 
         pages = [page for _, page in history.groupby("step")]
         values = [np.stack(page.action) @ action[0, -3:] for page in pages]
         for number, page in enumerate(pages[:-1]):
-            later = [value.mean() for value in values[number + 1 : -1][: HORIZON - 1]]
+            within = np.cumsum([len(value) for value in values[number:-1]])[:-1] < HORIZON
+            later = [value.mean() for value, counts in zip(values[number + 1 : -1], within, strict=True) if counts]
             for state, item, value in zip(page.state, page.action, values[number], strict=True):
                 key = (state.tobytes(), item.tobytes(), pages[number + 1].state.iloc[0].tobytes())
                 expected[key] = np.mean([value, *later])
