@@ -1,5 +1,6 @@
 """Links between the pages lead somewhere, their commands exist, and their examples are well-formed."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -22,12 +23,23 @@ from prefrec_ray.serving.settings import ServeSettings
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("**/*.md"))]
+#: Pages, and notebooks, whose Markdown cells are pages.
+TEXTS = [*PAGES, *sorted((ROOT / "examples").glob("**/*.ipynb"))]
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def prose(page: Path) -> str:
+    """The text of a page, or of the Markdown cells of a notebook."""
+    text = page.read_text("utf-8")
+    if page.suffix == ".md":
+        return text
+    cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells)
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.name)
 def test_relative_links_exist(page: Path) -> None:
-    targets = re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8"))
+    targets = re.findall(r"\]\(([^)#\s]+)", prose(page))
     missing = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
     assert missing == []
 
@@ -66,10 +78,10 @@ def commands(text: str) -> Iterator[list[str]]:
             yield shlex.split(plain)[1:]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.name)
 def test_every_command_on_a_page_exists_with_its_options(page: Path) -> None:
     """Parsed, not run: the tutorials run in tests/test_tutorials.py."""
-    for name, *words in commands(page.read_text("utf-8")):
+    for name, *words in commands(prose(page)):
         if name in ("--version", "--help", "--install-completion", "COMMAND"):
             continue
         assert name in COMMANDS, f"prefrec {name}: no such command"
