@@ -35,7 +35,6 @@ class TrackedSteps(Steps):
 def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loop:
     """A loop with canaries that is tracked by MLflow in a file."""
     pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
-    pytest.importorskip("flask", reason="only MLflow with its server has a store on this machine")
     monkeypatch.chdir(tmp_path)
     tracking = TrackingSettings(mlflow=f"sqlite:///{tmp_path}/tracked.db", model="shop")
     return Loop(tmp_path / "loop", TrackedSteps([], tracking=tracking), {"release": "canary"})
