@@ -17,7 +17,8 @@ import numpy as np
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement import levels_against, session_table, user_means
 from prefrec_ray.evaluation.clone import fit_clone
-from prefrec_ray.evaluation.online import PolicyServer, world_settings
+from prefrec_ray.evaluation.online import world_settings
+from prefrec_ray.evaluation.policy_server import PolicyServer
 from prefrec_ray.evaluation.results.names import CONSTANT, IMITATION, LOGGING_POLICY, RANDOM_ITEMS
 from prefrec_ray.evaluation.results.scores import bootstrap_interval
 from prefrec_ray.policy import Policy

@@ -18,7 +18,8 @@ from prefrec_ray import storage
 from prefrec_ray.dataset import Metadata, PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation import online
-from prefrec_ray.evaluation.online import PolicyServer, RollOut, evaluate_online, true_level
+from prefrec_ray.evaluation.online import RollOut, evaluate_online, true_level
+from prefrec_ray.evaluation.policy_server import PolicyServer
 from prefrec_ray.evaluation.results.records import Record
 from prefrec_ray.mdp.bulk import HistoryRows, raw_states
 from prefrec_ray.mdp.excluded import ExcludedItems
