@@ -59,11 +59,13 @@ def _endless(data: DataIterator, rows: int) -> Iterator[Batch]:
 
 def main(dataset: Path, updates: int = 30, repetitions: int = 3) -> dict[str, Any]:
     """Print rates and ratios."""
-    start_ray()
+    start_ray(num_cpus=2 * 2 * len(WAYS) + 2)  # only one learner works at a time
     uri, sizes = str(dataset), share_of_paper()
     algorithms: dict[str, OfflineAlgorithm] = {}
     for way in WAYS:
         config = iql_config(uri, updates, sizes).training(transitions=way)
+        # In a process of its own, which Ray ends: an open iterator of Ray Data would start Ray again at the exit.
+        config.learners(num_learners=1, num_cpus_per_learner=2)
         config.offline_data(loaded_data=load_data(config.data_request))
         algorithms[f"feed, {way}"] = config.build_algo()
         rows = PreparedDataset.open(uri).transitions(columns=list(COLUMNS))

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
-#: Activations of the widest layer up to which one thread is used. With so few, threads wait for each other longer than
-#: they compute (docs/results/speed.md).
+#: Activations of the widest layer up to which one thread is used. A second one brings nothing (docs/results/speed.md),
+#: and waits for its core if the machine is busy.
 SMALL = 1 << 17
 
 
