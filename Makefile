@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 unexport PYTHONDONTWRITEBYTECODE
 UNCOMPILED := /(tests|transformers|sympy|nltk|_inductor|_dynamo|hive_metastore)/
 
-.PHONY: install quickstart style types quick check test hosts docs docs-version package constraints proofs mutants bench loop results label-demo clean
+.PHONY: install quickstart style types quick check test hosts notebooks docs docs-version package constraints proofs mutants bench loop results label-demo clean
 
 install: $(VENV)/.installed
 
@@ -47,6 +47,11 @@ test: check
 # In CI next to `make test`: a cluster launched over ssh on hosts made from namespaces (as root; docs/testing.md).
 hosts: install
 	$(BIN)/python -m pytest -m 'cluster and not slow' tests/cluster
+
+# In CI next to `make test`: runs the notebooks of examples/notebooks.
+notebooks: install
+	$(BIN)/python -m pip install --quiet --editable '.[notebooks]'
+	$(BIN)/python -m pytest -m slow tests/test_notebooks.py
 
 # The site in site/, without a warning. Nothing in it needs a network: python3.11 -m http.server --directory site
 docs: install
