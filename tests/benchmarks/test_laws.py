@@ -44,7 +44,7 @@ def test_histories_are_in_range_and_equal_for_equal_seeds(name: str) -> None:
     assert 0 <= history.satisfaction.min() < history.satisfaction.max() <= 1
     assert 0 < history.propensity.min() <= history.propensity.max() <= 1
     assert (np.diff(history.time_ms, axis=1) > 0).all()
-    # Sessions are those that a log without session ids has, after a pause of 30 minutes.
+    # Sessions end after a pause of 30 minutes, as in a log without session ids.
     np.testing.assert_array_equal(np.diff(history.session, axis=1), np.diff(history.time_ms, axis=1) > 1_800_000)
     again, other = history_of(world_of(name), users), history_of(world, users, seed=1)
     for field in ("rows", "time_ms", "feedback", "satisfaction", "propensity"):

@@ -1,4 +1,4 @@
-"""The aliases of a loop in MLflow's registry are those of current.json, after any night, kill and rollback."""
+"""The aliases of a loop in MLflow's registry name the policies of current.json, after any night, kill and rollback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tracked run: everything arrives once and in order, whatever fails between."""
+"""A tracked run: all rows arrive once and in order, also after failed calls."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ def rows_of(first: int, last: int) -> list[dict[str, float]]:
 
 def test_a_run_at_mlflow_continues_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
-    monkeypatch.chdir(tmp_path)  # where a store without a server has its files
+    monkeypatch.chdir(tmp_path)  # a store without a server writes its files here
     run, said = tmp_path / "run", []
     make_policy().save(str(run / "policy"))
     (run / "evaluation.json").write_text("{}")

@@ -111,7 +111,7 @@ def test_the_likelihood_of_times_away_is_the_one_of_scipy() -> None:
 
 
 def test_censored_times_away_are_used_as_bounds() -> None:
-    """The mean of times of which half are cut at a random time: the fit finds it, the known times alone do not."""
+    """The mean of times of which half are cut at a random time: the fit finds it, unlike a mean of the known times."""
     rng = np.random.default_rng(1)
     true, cut = rng.normal(2.0, 1.0, 4000), rng.normal(2.0, 1.0, 4000)
     away, censored = np.minimum(true, cut), cut < true

@@ -57,7 +57,7 @@ def test_counts_are_indicators_of_doses() -> None:
 
 
 def test_a_fit_sees_effects_of_kinds_from_other_users_only() -> None:
-    """The feedback of users with even numbers grows with the kind of the item; that of the others does not."""
+    """The feedback of users with even numbers grows with the kind of the item; the feedback of other users does not."""
     data = histories(users=30, requests=60)
     feedback = np.where(data.user % 2 == 0, ITEMS.kinds[data.row, 0], 0.0)[:, None] + np.zeros_like(data.feedback)
     data = replace(data, feedback=feedback.astype(np.float32))

@@ -89,7 +89,7 @@ def test_pages_have_the_typical_length_of_the_log_and_the_outcomes_of_their_item
     assert outcome.counts[[6, 7, 8, 9]].tolist() == [6 * 15] * 4
     last = STATE.groups["items"].start
     np.testing.assert_allclose(states[1][:, last : last + 2], np.tile(ITEMS.embeddings[6], (6, 1)), rtol=1e-5)
-    # Levels of the log are those of a log with the first impression of each page.
+    # Levels of the log equal the levels of a log with the first impression of each page.
     opened = {"timestamp": data.timestamp[::4], "session": data.session[::4]}
     pages = replace(data, **opened, starts=np.arange(8) * 15, step=None)
     again = logged_levels(platform(pages, 15))
