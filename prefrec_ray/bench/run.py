@@ -117,7 +117,7 @@ def run_bench(run: BenchRun, progress: Report = silent) -> Submission:
 
 
 def read_seeds(file: str | None) -> tuple[tuple[int, ...], str]:
-    """Return the seeds, and `public` or the SHA-256 of their file. Raises `UserError` for a line that is no seed."""
+    """Return the seeds, and `public` or the SHA-256 of their file. Raises `UserError` for a line that is not a seed."""
     if file is None:
         return PUBLIC_SEEDS, "public"
     text = storage.read_text(file)

@@ -117,7 +117,7 @@ def _seconds(results: Sequence[Any]) -> str:
 
 
 def interval(values: Sequence[float], form: str = ".2f") -> str:
-    """Return the mean with its 95 % interval by Student's t; of one value the value, of none nothing."""
+    """Return the mean with its 95 % interval by Student's t. Without an interval: a single value, or an empty text."""
     if len(values) < 2:
         return "".join(f"{value:{form}}" for value in values)
     half = stdtrit(len(values) - 1, 0.975) * np.std(values, ddof=1) / np.sqrt(len(values))

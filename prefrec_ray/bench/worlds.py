@@ -12,7 +12,7 @@ from prefrec_ray.simulator.law import SimulatedWorld
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.world import load_world
 
-#: Sections of every world, and by world what it changes of them.
+#: Sections of every world, and the changes of each world.
 SECTIONS = read_yaml(files("prefrec_ray.bench").joinpath("worlds.yaml").read_text("utf-8"), "worlds.yaml")
 WORLDS: dict[str, dict[str, Any]] = SECTIONS.pop("worlds")
 PUBLIC: dict[str, dict[str, Any]] = SECTIONS.pop("public")

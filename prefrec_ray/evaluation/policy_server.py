@@ -110,7 +110,7 @@ class PolicyServer:
                 self.shown.show(now, rows, at)
 
     def _resting(self, resting: np.ndarray, excluded: np.ndarray | None, k: int) -> np.ndarray:
-        """Return the items to exclude, bool [n, I]: by the world, and those that rest unless fewer than k are left."""
+        """Return the excluded items, bool [n, I]: by the world, and resting items unless fewer than k would be left."""
         out = resting if excluded is None else resting | excluded
         few = (~out).sum(axis=1) < k
         out[few] = False if excluded is None else excluded[few]

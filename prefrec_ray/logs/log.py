@@ -95,7 +95,7 @@ class Log:
     by_position: tuple[bool, ...] = (True,)
     given_sessions: bool = False  # session_id defines sessions, not the session timeout
     has_pages: bool = False  # rows of one user with equal `page`, one after another, were shown at once
-    has_examined: bool = False  # rows that are not `examined` are no impressions
+    has_examined: bool = False  # rows that are not `examined` do not count as impressions
     has_reward: bool = False  # the log has a reward column, which is not part of the state
     has_propensity: bool = False  # the log has the logging policy's propensity of the item
     world: dict[str, Any] | None = None  # the simulator's settings, for roll-outs

@@ -15,8 +15,6 @@ from prefrec_ray.tracking.settings import TrackingSettings
 
 #: A server that is away must not delay training: MLflow would repeat each request for minutes.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
-
-
 #: Characters of the value of a parameter, and parameters in one request, that every version of the server accepts.
 _LONGEST, _AT_ONCE = 500, 100
 
