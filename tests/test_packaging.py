@@ -78,9 +78,9 @@ def test_notes_of_a_release_are_its_section_of_the_changelog() -> None:
 
 
 def test_extras_that_pages_and_messages_name_exist() -> None:
-    files = [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("cluster/*"), *ROOT.glob("prefrec_ray/**/*.py")]
+    globs = ("README.md", "docs/**/*.md", "cluster/**/*", "prefrec_ray/**/*.py")
     named: set[str] = set()
-    for file in files:
+    for file in (path for pattern in globs for path in ROOT.glob(pattern) if path.is_file()):
         for extras in re.findall(r"(?:'\.|prefrec-ray|\.whl\)?\"?)\[([a-z,]+)\]", file.read_text("utf-8")):
             named |= set(extras.split(","))
     assert {"onnx", "search"} <= named

@@ -208,7 +208,7 @@ def test_only_workers_are_spot() -> None:
 
 
 def test_one_version_of_ray() -> None:
-    texts = {path.name: path.read_text("utf-8") for path in CLUSTER.iterdir() if path.suffix in (".yaml", "")}
+    texts = {path.name: path.read_text("utf-8") for path in CLUSTER.iterdir() if path.is_file()}
     tags = {tag for text in texts.values() for tag in re.findall(r"rayproject/ray:(\S+)", text)}
     assert tags == {f"{ray.__version__}-py311-gpu"}
     assert {spec_of_cluster(name)["rayVersion"] for name in MANIFESTS} == {ray.__version__}
@@ -245,7 +245,8 @@ def test_rights_on_aws_name_what_they_allow() -> None:
 
 
 def test_every_file_opens_with_its_commands() -> None:
-    for path in [*CLUSTER.glob("*.yaml"), *CLUSTER.glob("Dockerfile*"), CLUSTER / "slurm.sh"]:
+    others = [CLUSTER / "slurm.sh", CLUSTER / "helm" / "values.yaml"]
+    for path in [*CLUSTER.glob("*.yaml"), *CLUSTER.glob("Dockerfile*"), *others]:
         opening = path.read_text("utf-8").partition("\n\n")[0]
         assert re.search(r"^#   (mkdir|helm|docker|pip) ", opening, re.MULTILINE), path.name
 

@@ -1,24 +1,31 @@
-"""Image and systemd unit of one server: pinned, linted, not root, and with all that `prefrec serve` needs."""
+"""Image, systemd unit and Helm chart of one server: linted, not root, and with all that `prefrec serve` needs."""
 
+import hashlib
+import json
 import re
 import shlex
 import shutil
 import subprocess
 import sys
 from configparser import ConfigParser
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
+import yaml
 from linters import lint
 from platform_desk import make_policy
 from served import TOKEN, Client
 
 from prefrec_ray.cli.main import app
+from prefrec_ray.serving.settings import ServeSettings
 
 ROOT = Path(__file__).parents[2]
 IMAGE = ROOT / "cluster" / "Dockerfile.serve"
 UNIT = ROOT / "cluster" / "prefrec-serve.service"
+CHART = ROOT / "cluster" / "helm"
 #: Modules of the requirements that the image lacks. PyTorch itself requires jinja2.
 LACKING = ("ray", "matplotlib", "sklearn", "detect_secrets")
 SERVE = """
@@ -109,3 +116,73 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     assert subprocess.run(exposure, stdout=subprocess.DEVNULL).returncode == 0
     unit.write_text(unit.read_text("utf-8").replace("ProtectHome=yes", "ProtectHomes=yes"))
     assert "ProtectHomes" in subprocess.run(done.args, capture_output=True, text=True).stderr
+
+
+def rendered(**changes: Any) -> list[dict[str, Any]]:
+    """Return the objects of the chart as Helm renders them: paths of values, and the functions that the chart uses."""
+    values = {**yaml.safe_load((CHART / "values.yaml").read_text("utf-8")), **changes}
+    functions = {
+        "toJson": lambda value: json.dumps(value, sort_keys=True, separators=(",", ":")),
+        "quote": json.dumps,
+        "sha256sum": lambda text: hashlib.sha256(text.encode()).hexdigest(),
+    }
+
+    def value_of(match: re.Match[str]) -> str:
+        path, *names = match[1].split(" | ")
+        value = "recommend" if path == ".Release.Name" else values[path.removeprefix(".Values.")]
+        for name in names:
+            value = functions[name](value)
+        return str(value)
+
+    text = (CHART / "templates" / "server.yaml").read_text("utf-8")
+    return list(yaml.safe_load_all(re.sub(r"{{ (.*?) }}", value_of, text)))
+
+
+def test_the_chart_starts_the_image_with_its_settings_token_and_volume() -> None:
+    settings, service, server = rendered(settings={"serve": {"leave_out": "answered"}}, policy="gs://bucket/policy")
+    template = server["spec"]["template"]
+    pod = template["spec"]
+    (container,) = pod["containers"]
+    policy, *words = container["args"]
+    check_options(container["args"])
+    assert policy == "gs://bucket/policy"
+    volumes = {one["name"]: one for one in pod["volumes"]}
+    mounts = {one["mountPath"]: one["name"] for one in container["volumeMounts"]}
+    folder, name = words[words.index("--config") + 1].rsplit("/", 1)
+    assert volumes[mounts[folder]]["configMap"]["name"] == settings["metadata"]["name"]
+    assert ServeSettings.model_validate(yaml.safe_load(settings["data"][name])["serve"]).leave_out == "answered"
+    (claim,) = server["spec"]["volumeClaimTemplates"]
+    assert words[words.index("--state") + 1] == "/state/log"
+    assert mounts["/state"] == claim["metadata"]["name"]
+    assert claim["spec"]["accessModes"] == ["ReadWriteOncePod"]
+    assert set(mounts.values()) == {*volumes, claim["metadata"]["name"]}
+    assert server["spec"]["replicas"] == 1
+    assert container["env"][0]["name"] == "PREFREC_SERVE_TOKEN"
+    assert pod["securityContext"]["runAsUser"] == 1000
+    for one in [container, *pod["initContainers"]]:
+        assert one["image"] in IMAGE.read_text("utf-8")
+        assert one["securityContext"]["readOnlyRootFilesystem"]
+    (port,) = container["ports"]
+    assert (port["containerPort"], port["name"]) == (8080, service["spec"]["ports"][0]["targetPort"])
+    labels = template["metadata"]["labels"]
+    assert service["spec"]["selector"] == server["spec"]["selector"]["matchLabels"] == labels
+
+
+def test_other_settings_of_the_chart_restart_the_server() -> None:
+    templates = [rendered(settings={"serve": {"seed": seed}})[2]["spec"]["template"] for seed in (1, 2)]
+    first, second = (one["metadata"].pop("annotations") for one in templates)
+    assert first != second
+    assert templates[0] == templates[1]
+
+
+@pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not installed")
+def test_helm_renders_the_chart_so() -> None:
+    subprocess.run(["helm", "lint", "--strict", str(CHART)], check=True, stdout=subprocess.DEVNULL)
+    text = subprocess.check_output(["helm", "template", "recommend", str(CHART)], text=True)
+    assert list(yaml.safe_load_all(text)) == rendered()
+
+
+def test_the_chart_has_the_version_of_the_package() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text("utf-8"))
+    assert chart["version"] == chart["appVersion"] == version("prefrec-ray")
+    assert f":{chart['version']}" in yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))["image"]
