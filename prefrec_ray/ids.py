@@ -27,7 +27,6 @@ class Stream(IntEnum):
     ORDER = 4  # the order of the transitions in a shard
     PAIRS = 5  # pairs of segments that scripted teachers compare
     QUESTIONS = 7  # pairs of segments that annotators compare
-    DIAGNOSIS = 8  # pairs of segments that `prefrec inspect` measures teachers on
     ARM = 9  # the arm of each user, if several policies serve
     HOST = 10  # the server of each user, if several serve
     ROTATED = 11  # which transitions of a mini-batch are rotated

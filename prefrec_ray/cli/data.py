@@ -65,12 +65,12 @@ def inspect(
 def _show_dataset(uri: str) -> None:
     from prefrec_ray.cli.inspect_tables import dataset_tables, teacher_tables
     from prefrec_ray.dataset import PreparedDataset
-    from prefrec_ray.inspection.teachers import diagnose_dataset
+    from prefrec_ray.inspection.teachers import diagnose
     from prefrec_ray.reports.load import level_shares
 
     dataset = PreparedDataset.open(uri)
     _print(dataset_tables(dataset, level_shares(uri)))
-    _print(teacher_tables(diagnose_dataset(dataset), dataset.metadata.teachers))
+    _print(teacher_tables(diagnose(dataset), dataset.metadata.teachers))
 
 
 def _show_log(paths: list[str], config: str | None, output: str | None) -> None:

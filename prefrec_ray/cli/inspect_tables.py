@@ -11,14 +11,13 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from prefrec_ray.inspection.counts import LENGTHS, SKETCH, shared_rows
+from prefrec_ray.inspection.counts import LENGTHS, shared_rows
 from prefrec_ray.logs.contract import Reason, summary
 from prefrec_ray.reports.html import share
 
 if TYPE_CHECKING:
     from prefrec_ray.dataset import PreparedDataset
     from prefrec_ray.inspection.counts import Counts
-    from prefrec_ray.inspection.examination import Curve
     from prefrec_ray.inspection.log import LogReport
     from prefrec_ray.inspection.teachers import Diagnosis
     from prefrec_ray.mdp.rest import Repeats
@@ -37,9 +36,9 @@ def log_tables(report: LogReport) -> Iterator[RenderableType]:
     """Yield the tables of a raw log."""
     counts = report.counts
     yield Text(report.title, style="bold")
-    items = _about(counts.items)
     pages = f" on {counts.steps:,} pages" if counts.steps < counts.rows else ""
-    yield Text(f"{counts.rows:,} impressions{pages} of {counts.users:,} users with {items} items, {_span(counts)}")
+    users = f"{counts.users:,} users with {counts.items:,} items"
+    yield Text(f"{counts.rows:,} impressions{pages} of {users}, {_span(counts)}")
     source = report.roles.source if report.roles else {"user": "user_id", "item": "item_id"}
     yield from (Text(line) for line in described(source))
     if report.other_files:
@@ -47,7 +46,7 @@ def log_tables(report: LogReport) -> Iterator[RenderableType]:
     for note in _notes(counts, report.refused):
         yield Text(f"- {note}")
 
-    counted = {source["user"]: f"{counts.users:,}", source["item"]: _about(counts.items)}
+    counted = {source["user"]: f"{counts.users:,}", source["item"]: f"{counts.items:,}"}
     columns = _table("column", "type", "empty", "distinct", "from", "to", "examples", "role")
     for c in report.columns:
         role = report.roles.describe(c.name) if report.roles else ""
@@ -82,9 +81,6 @@ def log_tables(report: LogReport) -> Iterator[RenderableType]:
     segments.add_row("users with two", *(f"{n:,} ({share(n / counts.users)})" for n in counts.long_users))
     yield ""
     yield segments
-    if counts.curve is not None:
-        yield ""
-        yield _curve(counts.curve)
 
 
 def described(source: Mapping[str, Any]) -> Iterator[str]:
@@ -158,17 +154,9 @@ def _levels(shares: dict[str, np.ndarray], sessions: str) -> Table:
     return table
 
 
-def _curve(curve: Curve) -> Table:
-    """Return the examination of positions, relative to the first, with standard errors."""
-    table = _table("position", "impressions", "with feedback", "examined", "±")
-    columns = (curve.position, curve.rows, curve.clicks / curve.rows, curve.examined, curve.error)
-    for position, rows, clicked, examined, error in zip(*columns, strict=True):
-        row = (f"{rows:,}", share(clicked), f"{examined:.2f}", "–" if np.isnan(error) else f"{error:.2f}")
-        table.add_row(str(position), *row)
-    return table
-
-
 def _notes(counts: Counts, refused: list[Reason]) -> Iterator[str]:
+    if counts.share < 1:
+        yield f"estimates from a random {share(counts.share)} of the users"
     if refused:
         yield f"not counted below: {summary(refused)}"
     if counts.repeats:
@@ -189,10 +177,6 @@ def _timeout(minutes: float | None) -> str:
     if minutes is None:
         return "as in the log"
     return "1 day" if minutes == 1440 else f"{minutes:g} minutes"
-
-
-def _about(items: int) -> str:
-    return f"{items:,}" if items < SKETCH else f"~{items:,}"
 
 
 def _value(value: object, width: int = _WIDTH) -> str:

@@ -69,7 +69,6 @@ PANELS: dict[str, dict[Callable[..., Any], tuple[str, ...]]] = {
         export: (
             "prefrec export RUN/checkpoint_000012 --output POLICY",
             "prefrec export RUN/policy --format onnx --output FOLDER",
-            "prefrec export DATASET --format d3rlpy --output FOLDER",
         ),
     },
     "Evaluation": {

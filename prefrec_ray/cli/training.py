@@ -144,25 +144,13 @@ def export(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="Checkpoint of a run, as RUN/checkpoint_000012; for onnx a POLICY; for d3rlpy and minari a DATASET.",
+            help="Checkpoint of a run, as RUN/checkpoint_000012; for onnx a POLICY.",
         ),
     ],
     output: Annotated[str, typer.Option("--output", metavar="FOLDER", help="New folder for the result.")],
-    kind: Annotated[
-        str, typer.Option("--format", metavar="bundle|onnx|d3rlpy|minari", help="Format of the result.")
-    ] = "bundle",
-    task: Annotated[
-        str, typer.Option("--task", help="Rewards of d3rlpy and minari: levels of this task.")
-    ] = "frequency",
+    kind: Annotated[str, typer.Option("--format", metavar="bundle|onnx", help="Format of the result.")] = "bundle",
 ) -> None:
-    """Make a policy bundle from a training checkpoint, ONNX files from a bundle, or episodes from a data set."""
-    if kind in ("d3rlpy", "minari"):
-        from prefrec_ray.dataset import PreparedDataset
-        from prefrec_ray.dataset.episodes import export_episodes
-
-        export_episodes(PreparedDataset.open(checkpoint), kind, output, task)
-        made(f"episodes for {kind}", output, "docs/python.md trains on them")
-        return
+    """Make a policy bundle from a training checkpoint, or ONNX files from a bundle."""
     if kind == "onnx":
         need("onnx", "onnx", where="--format onnx")
         from prefrec_ray.policy import Policy
@@ -172,7 +160,7 @@ def export(
         made(" and ".join(files), output, "docs/deploy.md describes inputs and outputs")
         return
     if kind != "bundle":
-        raise UserError(f"--format: found '{kind}'; expected one of bundle, onnx, d3rlpy, minari")
+        raise UserError(f"--format: found '{kind}'; expected one of bundle, onnx")
     from prefrec_ray.runs.export import export_policy
 
     policy = export_policy(checkpoint, output)

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import fs
 
-from prefrec_ray import storage
+from prefrec_ray import runtime, storage
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.errors import UserError
 from prefrec_ray.inspection.columns import ID, ITEM, USER, Column, csv_format, profile, sample
-from prefrec_ray.inspection.counts import Counts, RefusedRows, count, head, is_small, shared_rows
+from prefrec_ray.inspection.counts import Counts, count, head, shared_rows
 from prefrec_ray.inspection.proposal import proposal, source_lines
 from prefrec_ray.inspection.roles import Roles, check_header, guess_roles
-from prefrec_ray.logs.contract import Reason, summary
+from prefrec_ray.logs.contract import Reason, SideFiles, summary
 from prefrec_ray.logs.listing import is_csv, list_inputs
-from prefrec_ray.logs.log import Log, open_log
+from prefrec_ray.logs.log import open_log
 from prefrec_ray.logs.schemas import CsvFormat, schema
-from prefrec_ray.logs.sources import FilesSource, KuaiRandSource, SimulatorSource, Source
+from prefrec_ray.logs.sources import CompleteJourneySource, FilesSource, KuaiRandSource, SimulatorSource, Source
 from prefrec_ray.logs.tables import MAX_CATEGORIES, SEPARATOR
 from prefrec_ray.logs.values import is_list, is_text
 from prefrec_ray.settings import parse
 
 _NAMED = 3  # files in the title
+_HEAD = 20_000  # rows that describe the columns of a known source
 #: Words in names of columns of titles.
 _TITLE = ("title", "name", "headline", "caption", "label")
 #: Numbers that are known before an impression, unlike counts and means of ratings, which contain the future.
@@ -85,25 +87,27 @@ def known_source(path: str) -> Source | None:
 def _inspect_source(
     source: Source, title: str, lines: Iterable[str] | None, timeout: float = 30.0, seed: int = 0
 ) -> LogReport:
-    log, counts, refused = _read(source, timeout, seed)
-    sampled = head(log, 20_000)
+    counts, refused, sampled = _read(source, timeout, seed)
     columns = profile(sampled.select([name for name in sampled.column_names if name not in ("order", "row_hash")]))
     text = None if lines is None else proposal(lines, counts)
     return LogReport(title, columns, None, counts, refused, text, len(sampled))
 
 
-def _read(source: Source, timeout: float = 30.0, seed: int = 0) -> tuple[Log, Counts, list[Reason]]:
-    """Read and count a log as `prepare` reads it. Raises `UserError` if it refuses all rows."""
-    refused = RefusedRows()
-    if not isinstance(source, FilesSource):  # other readers may need Ray already to open the log
-        refused.share()
-    log = open_log(source, seed, refused)
-    if not is_small(log):
-        refused.share()
-    counts = count(log, timeout)
-    if counts is None:
-        raise UserError(summary(refused.reasons()) if refused.reasons() else "the log has no rows; expected some")
-    return log, counts, refused.reasons()
+def _read(source: Source, timeout: float = 30.0, seed: int = 0) -> tuple[Counts, list[Reason], pa.Table]:
+    """Count a log as `prepare` reads it, and return its first rows. Raises `UserError` if no row can be used.
+
+    The first bad row of a log that Ray reads is a `UserError`, since processes of Ray may be on other machines.
+    """
+    with TemporaryDirectory() as folder:
+        side = SideFiles(folder, keep_rows=False)
+        here = isinstance(source, FilesSource | SimulatorSource | KuaiRandSource | CompleteJourneySource)
+        if not here:
+            runtime.start_ray()
+        log = open_log(source, seed, side if here else None)
+        counts, refused = count(log, timeout), side.reasons()
+        if counts is None:
+            raise UserError(summary(refused) if refused else "the log has no rows; expected some")
+        return counts, refused, head(log, _HEAD)
 
 
 def _inspect_files(paths: Sequence[str]) -> LogReport:
@@ -114,7 +118,7 @@ def _inspect_files(paths: Sequence[str]) -> LogReport:
     tables = find_tables(others, roles.source, table)
     source: dict[str, Any] = {"kind": "files", "path": own if len(own) > 1 else own[0]}
     source |= ({"delimiter": form.delimiter} if form.delimiter else {}) | roles.source
-    _, counts, refused = _read(parse(FilesSource, source, own[0]))
+    counts, refused, _ = _read(parse(FilesSource, source, own[0]))
     source |= tables
     if shared := shared_rows(counts):
         roles.doubts["time"] = shared

@@ -104,7 +104,7 @@ def test_forms_of_columns_that_arrow_does_not_count(tmp_path: Path, values: pa.A
         (pa.array([b"\xff\xfe", None] * 20), "binary"),
     ],
 )
-def test_columns_of_rare_types_and_values(ray_session: None, tmp_path: Path, extra: pa.Array, taken: str) -> None:
+def test_columns_of_rare_types_and_values(tmp_path: Path, extra: pa.Array, taken: str) -> None:
     few = np.arange(40) % 5
     table = {"user_id": few, "item_id": few[::-1], "ts": 1_700_000_000 + 60 * np.arange(40), "watch_rate": extra}
     pq.write_table(pa.table(table), tmp_path / "a.parquet")

@@ -1,7 +1,6 @@
 """Counts against plain pandas: sessions, levels, segments, duplicates, order."""
 
 import io
-import re
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +18,7 @@ from prefrec_ray.cli.inspect_tables import log_tables
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.errors import UserError
 from prefrec_ray.inspection import counts as counts_module
-from prefrec_ray.inspection.counts import (
-    LENGTHS,
-    SKETCH,
-    TIMEOUTS_MINUTES,
-    distinct_items,
-    summarise_bucket,
-)
+from prefrec_ray.inspection.counts import LENGTHS, TIMEOUTS_MINUTES, sums
 from prefrec_ray.inspection.log import inspect_log, inspect_settings
 from prefrec_ray.settings import parse
 
@@ -40,6 +33,7 @@ def plain(log: pd.DataFrame, gap_minutes: float) -> dict:
     sessions = {gap: sessions_of(log, gap * 60_000) for gap in TIMEOUTS_MINUTES}
     return {
         "rows": len(log),
+        "steps": len(log),
         "users": log.user.nunique(),
         "first": log.ms.min(),
         "last": log.ms.max(),
@@ -63,25 +57,20 @@ requests = st.tuples(
 
 @settings(deadline=None, max_examples=40)
 @given(rows=st.lists(requests, min_size=1, max_size=40))
-def test_a_bucket_is_summed_up_as_pandas_does(rows: list[tuple[int, int, int]]) -> None:
+def test_rows_are_summed_up_as_pandas_does(rows: list[tuple[int, int, int]]) -> None:
     log = pd.DataFrame(rows, columns=["user", "item", "ms"])
     columns = {"user_id": log.user, "item_id": log["item"], "timestamp": log.ms, "order": log.index}
     table = pa.table({name: pa.array(np.asarray(values), pa.int64()) for name, values in columns.items()})
-    # Rows of a bucket come in any order.
     shuffled = table.take(pa.array(np.random.default_rng(0).permutation(len(log))))
-    counts = {name: v[0] for name, v in summarise_bucket(shuffled, TIMEOUTS_MINUTES, 30).to_pydict().items()}
-    for name, value in plain(log, 30).items():
-        assert counts[name] == value, name
-    assert len(counts["items"]) == log["item"].nunique()
+    counts = sums(shuffled, TIMEOUTS_MINUTES, 30)
+    expected = plain(log, 30)
+    for name, value in counts.items():
+        assert np.array_equal(value, expected[name]), name
 
 
-@pytest.mark.parametrize(("suffix", "few"), [(".csv", None), (".parquet", 100)], ids=["here", "in buckets"])
-def test_files_are_counted_as_pandas_does(
-    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, few: int | None
-) -> None:
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_files_are_counted_as_pandas_does(tmp_path: Path, suffix: str) -> None:
     log = lastfm()
-    if few is not None:
-        monkeypatch.setattr(counts_module, "_ROWS_OF_BUCKET", few)
     log = pd.concat([log, log.sample(9, random_state=0), log.assign(artist_name="another").tail(5)])
     log.loc[log.index[::50], "track_id"] = None
     half = len(log) // 2
@@ -101,7 +90,7 @@ def test_files_are_counted_as_pandas_does(
     assert f"time: timestamp  # {expected['shared']} rows (" in report.yaml
 
 
-def test_times_that_cannot_be_read_are_counted(ray_session: None, tmp_path: Path) -> None:
+def test_times_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
     log = pd.DataFrame({"user": 1, "item": range(400), "time": "2020-01-01"})
     log.loc[7, "time"] = "soon"
     log.loc[9, "time"] = None
@@ -110,7 +99,7 @@ def test_times_that_cannot_be_read_are_counted(ray_session: None, tmp_path: Path
     assert (report.counts.rows, report.counts.users, report.counts.timed) == (398, 1, 0)
 
 
-def test_a_log_of_which_prepare_refuses_all_rows(ray_session: None, tmp_path: Path) -> None:
+def test_a_log_of_which_prepare_refuses_all_rows(tmp_path: Path) -> None:
     write(pd.DataFrame({"u": [1, 2], "i": [1, 2], "t": [5, 6], "like": ["much", "little"]}), tmp_path / "a.csv")
     source = {"kind": "files", "path": str(tmp_path / "a.csv"), "user": "u", "item": "i", "time": "t", "time_unit": "s"}
     section = parse(PrepareSettings, {"source": source | {"feedback": ["like"]}}, "test")
@@ -120,14 +109,7 @@ def test_a_log_of_which_prepare_refuses_all_rows(ray_session: None, tmp_path: Pa
         inspect_settings(section)
 
 
-def test_many_items_are_estimated() -> None:
-    hashes = np.random.default_rng(0).integers(-(2**63), 2**63, 300_000)
-    smallest = [np.sort(part.view(np.uint64))[:SKETCH].view(np.int64) for part in np.split(hashes, 10)]
-    assert distinct_items(np.concatenate(smallest)) == pytest.approx(300_000, rel=0.05)
-    assert distinct_items(hashes[:100].repeat(3)) == 100
-
-
-def test_csv_and_parquet_have_the_same_users(ray_session: None, tmp_path: Path) -> None:
+def test_csv_and_parquet_have_the_same_users(tmp_path: Path) -> None:
     log = pd.DataFrame({"user": [1, 2, 1, 2], "item": [7, 8, 9, 7], "time": 1_700_000_000 + np.arange(4)})
     write(log, tmp_path / "a.csv")
     write(log, tmp_path / "b.parquet")
@@ -135,31 +117,34 @@ def test_csv_and_parquet_have_the_same_users(ray_session: None, tmp_path: Path) 
     assert (report.counts.rows, report.counts.users, report.counts.items) == (8, 2, 3)
 
 
-def test_ids_with_leading_zeros_are_other_users(ray_session: None, tmp_path: Path) -> None:
+def test_ids_with_leading_zeros_are_other_users(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("user,item,ts\n007,1,1700000000\n7,1,1700000001\n007,a,1700000002\n")
     report = inspect_log([str(tmp_path / "a.csv")])
     assert (report.counts.users, report.counts.items) == (2, 2)
 
 
-def test_pages_are_counted_and_positions_have_a_curve(ray_session: None, tmp_path: Path) -> None:
-    rng, pages = np.random.default_rng(0), 600
-    shown = np.array([rng.choice(8, 3, replace=False) for _ in range(pages)]).ravel()
-    columns = {"user": np.repeat(np.arange(pages) % 30, 3), "item": shown, "view": np.repeat(np.arange(pages), 3)}
-    log = pd.DataFrame({**columns, "rank": np.tile(np.arange(3), pages), "time": 1_700_000_000})
-    log["time"] += 60 * log.view
-    log["like"] = (rng.random(len(log)) < np.array([0.8, 0.4, 0.2])[log["rank"]] * (0.2 + 0.1 * log["item"])).astype(
-        int
-    )
-    source = {"kind": "files", "path": str(write(log, tmp_path / "a.csv")), "time_unit": "s", "feedback": ["like"]}
-    source |= {name: name for name in ("user", "item", "time")} | {"page": "view", "position": "rank"}
+def test_pages_are_counted(tmp_path: Path) -> None:
+    pages = 600
+    columns = {"user": np.repeat(np.arange(pages) % 30, 3), "view": np.repeat(np.arange(pages), 3)}
+    log = pd.DataFrame({**columns, "item": np.tile(np.arange(3), pages), "time": 1_700_000_000 + 60 * columns["view"]})
+    source = {"kind": "files", "path": str(write(log, tmp_path / "a.csv")), "time_unit": "s", "page": "view"}
+    source |= {name: name for name in ("user", "item", "time")}
     report = inspect_settings(parse(PrepareSettings, {"source": source}, "test"))
-    counts, curve = report.counts, report.counts.curve
-    assert (counts.rows, counts.steps, counts.shared) == (1800, 600, 0)
-    assert curve is not None
-    assert curve.rows.tolist() == 3 * [600]
-    assert curve.clicks.tolist() == log.groupby("rank").like.sum().tolist()
-    assert (np.abs(curve.examined - [1, 0.5, 0.25]) < 4 * curve.error + 1e-9).all()
+    assert (report.counts.rows, report.counts.steps, report.counts.shared) == (1800, 600, 0)
     out = io.StringIO()
     Console(file=out, width=120).print(*log_tables(report), sep="\n")
     assert "1,800 impressions on 600 pages of 30 users" in out.getvalue()
-    assert re.search(rf"2 +600 .* {curve.examined[2]:.2f} +{curve.error[2]:.2f}", out.getvalue())
+
+
+def test_a_large_log_is_counted_on_some_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = pd.DataFrame({"user": np.arange(4000) % 1000, "item": np.arange(4000) % 70, "ts": 1_700_000_000})
+    log["ts"] += 86_400 * (log.index // 1000)
+    monkeypatch.setattr(counts_module, "_ROWS", 2000)
+    report = inspect_log([str(write(log, tmp_path / "a.parquet"))])
+    counts = report.counts
+    assert (counts.share, counts.items) == (0.5, 70)
+    assert counts.users == pytest.approx(1000, rel=0.1)
+    assert (counts.rows, counts.sessions[0]) == (4 * counts.users, 4 * counts.users)
+    out = io.StringIO()
+    Console(file=out, width=120).print(*log_tables(report), sep="\n")
+    assert "estimates from a random 50% of the users" in out.getvalue()

@@ -68,7 +68,7 @@ def test_movielens_in_a_folder_is_prepared_as_proposed(ray_session: None, tmp_pa
     assert sum(split["sessions"] for split in counts.values()) == report.counts.sessions[position]
 
 
-def test_other_logs_are_proposed_with_what_they_have(ray_session: None, tmp_path: Path) -> None:
+def test_other_logs_are_proposed_with_what_they_have(tmp_path: Path) -> None:
     for day in range(2):
         part = clickstream(30, seed=day)
         part = part.assign(visitorid=part.visitorid + 100 * day, sessionId=f"{day}-" + part.sessionId)
@@ -98,7 +98,7 @@ def test_other_logs_are_proposed_with_what_they_have(ray_session: None, tmp_path
     assert report.counts.users == 41
 
 
-def test_embeddings_beside_a_log_are_proposed(ray_session: None, tmp_path: Path) -> None:
+def test_embeddings_beside_a_log_are_proposed(tmp_path: Path) -> None:
     write(clickstream(5), tmp_path / "log/clicks.parquet")
     pq.write_table(pa.table({"itemid": [1, 2], "vector": [[0.5], [1.0]]}), tmp_path / "log/items.parquet")
     items = settings_of(inspect_log([str(tmp_path / "log")]).yaml).source.items

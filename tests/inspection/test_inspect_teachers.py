@@ -1,25 +1,18 @@
-"""Diagnoses of teachers against plain loops, and on histories whose truth is known."""
+"""Diagnoses of teachers: rules against plain loops, and data sets whose truth is known."""
 
-import itertools
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefrec_ray.dataset import SCHEMA_VERSION, Metadata, PreparedDataset
-from prefrec_ray.errors import UserError
-from prefrec_ray.inspection.teachers import SampledSessions, between_share, diagnose, load_histories, rule_accuracy
-
-
-def histories(depths: list[list[int]], levels: list[list[float]]) -> SampledSessions:
-    sizes = np.array([len(mine) for mine in depths])
-    level = np.concatenate(levels).astype(float)
-    return SampledSessions(np.cumsum(sizes) - sizes, np.concatenate(depths).astype(int), level, level)
+from prefrec_ray.inspection.teachers import Diagnosis, between_share, diagnose, rule_accuracy
+from prefrec_ray.preferences import DRAWS, SCRIPTED, Sessions, find_scoring, label
+from prefrec_ray.storage.parquet import write_parquet
 
 
 @settings(deadline=None, max_examples=60)
@@ -30,13 +23,13 @@ def histories(depths: list[list[int]], levels: list[list[float]]) -> SampledSess
 )
 def test_a_rule_is_right_where_it_prefers_what_was_preferred(pairs: list[tuple[float, int, int]]) -> None:
     hits = []
-    for label, first, second in pairs:
-        if label == 0.5:
+    for preferred, first, second in pairs:
+        if preferred == 0.5:
             continue
         if first == second:
             hits.append(0.5)
         else:
-            hits.append(float((second > first) == (label == 1.0)))
+            hits.append(float((second > first) == (preferred == 1.0)))
     accuracy = rule_accuracy(*(np.array(column) for column in zip(*pairs, strict=True)))
     if hits:
         assert accuracy == pytest.approx(np.mean(hits))
@@ -60,100 +53,66 @@ def test_the_share_between_users_is_that_of_the_sums_of_squares() -> None:
     assert between_share(scores.to_numpy()) == pytest.approx((between - within) / (between + 2 * within))
 
 
-def by_name(diagnoses: list) -> dict:
-    return {(d.task, d.teacher): d for d in diagnoses}
+def diagnosed(folder: Path, depths: list[list[int]], levels: list[list[float]], length: int) -> dict[str, Diagnosis]:
+    """Return the diagnoses of all scripted teachers for validation users with these sessions, after a test user."""
+    users = [f"u{user}" for user, of_user in enumerate(depths) for _ in of_user]
+    depth, level = np.concatenate(depths).astype(np.int64), np.concatenate(levels).astype(float)
+    columns = {"user_id": users, "depth": depth, "level_depth": level, "level_frequency": level}
+    table = pa.table({**columns, "split": ["validation"] * len(users)})
+    test = pa.table({name: [value] for name, value in zip(columns, ("a", 500, 9.0, 9.0), strict=True)})
+    rows = pa.concat_tables([test.append_column("split", pa.array(["test"])), table])
+    (folder / "sessions").mkdir()
+    (folder / "preferences" / "depth").mkdir(parents=True)
+    write_parquet(rows, str(folder / "sessions" / "part-00000.parquet"))
+    sessions = Sessions.from_table(table, "depth", 0.5)
+    steps = np.array([sum(of_user) for of_user in depths])
+    tables = []
+    for name, teacher in SCRIPTED.items():
+        pairs = DRAWS[teacher.pairing](np.random.default_rng(0), steps, length, 1000)
+        score = find_scoring(teacher.scoring)(sessions, pairs.user.ravel(), pairs.start.ravel(), length)
+        sides = {f"user_{side}": [f"u{user}" for user in pairs.user[:, side]] for side in (0, 1)}
+        sides |= {f"start_{side}": pairs.start[:, side] for side in (0, 1)}
+        about = {"length": [length] * len(pairs), "label": label(*score.reshape(-1, 2).T)}
+        tables.append(pa.table({**sides, **about, "teacher": [name] * len(pairs)}))
+    write_parquet(pa.concat_tables(tables), str(folder / "preferences" / "depth" / "validation.parquet"))
+    sizes = {"state_dim": 1, "action_dim": 1, "action_low": -1, "action_high": 1, "seed": 0, "mixture_weight": 0.5}
+    empty = {name: {} for name in ("counts", "state", "normaliser", "settings")}
+    metadata = Metadata(schema_version=SCHEMA_VERSION, **sizes, **empty, tasks=["depth"], teachers=list(SCRIPTED))
+    return {diagnosis.teacher: diagnosis for diagnosis in diagnose(PreparedDataset(str(folder), metadata))}
 
 
-def test_users_that_differ_and_never_change() -> None:
-    # Every session of user u is u + 1 requests deep and of level u: only the user matters, however segments are paired.
-    depths = [[u + 1] * 60 for u in range(4)]
-    levels = [[float(u)] * 60 for u in range(4)]
-    diagnoses = by_name(diagnose(histories(depths, levels), ["depth"], 12, 0.5, seed=0, pairs=500))
-    mean = diagnoses["depth", "any_users_mean"]
-    assert mean.between_users == 1.0
-    assert mean.user == 1.0
-    assert mean.sessions == 1.0
+def test_users_that_differ_and_never_change(tmp_path: Path) -> None:
+    # Every session of user u is u + 1 impressions deep and of level u: only the user matters, in any pair of segments.
+    depths, levels = [[u + 1] * 60 for u in range(4)], [[float(u)] * 60 for u in range(4)]
+    diagnoses = diagnosed(tmp_path, depths, levels, 12)
+    mean = diagnoses["any_users_mean"]
+    assert (mean.between_users, mean.user, mean.sessions, mean.ties) == (1.0, 1.0, 1.0, 0.0)
     assert not mean.prefers_more  # users of a higher level end fewer sessions in a segment
-    assert mean.ties == 0.0
-    within = diagnoses["depth", "within_user_mean"]
-    assert within.ties == 1.0
-    assert (within.sessions, within.user) == (None, None)
+    within = diagnoses["within_user_mean"]
+    assert (within.ties, within.sessions, within.user) == (1.0, None, None)
 
 
-def test_equal_users_whose_sessions_change() -> None:
+def test_equal_users_whose_sessions_change(tmp_path: Path) -> None:
     # One impression per session: every segment has the same number of ends, and users differ only by chance.
     rng = np.random.default_rng(1)
     levels = [list(rng.integers(0, 6, 400).astype(float)) for _ in range(60)]
-    diagnoses = by_name(diagnose(histories([[1] * 400] * 60, levels), ["frequency"], 20, 0.5, seed=3, pairs=2000))
-    for teacher in ("any_users_sum", "any_users_mean", "within_user_sum", "within_user_mean"):
-        diagnosis = diagnoses["frequency", teacher]
+    diagnoses = diagnosed(tmp_path, [[1] * 400] * 60, levels, 20)
+    assert set(diagnoses) == set(SCRIPTED)
+    for diagnosis in diagnoses.values():
         assert diagnosis.sessions == 0.5
         assert diagnosis.between_users < 0.1
     # The same number of sessions in every segment: the sum and the mean give the same order.
-    assert diagnoses["frequency", "any_users_sum"].ties == diagnoses["frequency", "any_users_mean"].ties
-    assert diagnoses["frequency", "any_users_sum"].user == pytest.approx(0.5, abs=0.1)
+    assert diagnoses["any_users_sum"].ties == diagnoses["any_users_mean"].ties
+    assert diagnoses["any_users_sum"].user == pytest.approx(0.5, abs=0.15)
 
 
-def test_the_sum_of_equal_levels_counts_sessions() -> None:
+def test_the_sum_of_equal_levels_counts_sessions(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     depths = [list(rng.integers(1, 9, 80)) for _ in range(10)]
-    diagnoses = by_name(
-        diagnose(histories(depths, [[1.0] * 80] * 10), ["depth", "mixture"], 20, 0.5, seed=0, pairs=400)
-    )
-    for task, pairing in itertools.product(("depth", "mixture"), ("any_users", "within_user")):
-        counting = diagnoses[task, f"{pairing}_sum"]
+    diagnoses = diagnosed(tmp_path, depths, [[1.0] * 80] * 10, 20)
+    for pairing in ("any_users", "within_user"):
+        counting = diagnoses[f"{pairing}_sum"]
         assert counting.sessions == 1.0
         assert counting.prefers_more
         assert 0 < counting.ties < 1
-        assert diagnoses[task, f"{pairing}_mean"].ties == 1.0
-
-
-def test_the_same_seed_gives_the_same_diagnosis() -> None:
-    rng = np.random.default_rng(5)
-    some = histories([[2] * 50] * 6, [list(rng.random(50)) for _ in range(6)])
-    first, again, other = (diagnose(some, ["depth"], 10, 0.5, seed, pairs=50) for seed in (0, 0, 1))
-    assert first == again
-    assert first != other
-
-
-@pytest.fixture
-def dataset(tmp_path: Path) -> PreparedDataset:
-    """Two files of sessions: users a (30 requests), b (8), c (40, test), d (25)."""
-    (tmp_path / "sessions").mkdir()
-    files = {
-        "00000": [("a", [10, 10, 10], "train"), ("b", [4, 4], "train")],
-        "00001": [("c", [20, 20], "test"), ("d", [5] * 5, "validation")],
-    }
-    for name, users in files.items():
-        rows = [(user, split, i, depth, len(depths)) for user, depths, split in users for i, depth in enumerate(depths)]
-        user, split, number, depth, sessions = zip(*rows, strict=True)
-        level = pa.array([float(i) for i in number])
-        frequency = pa.array([float(i) if i + 1 < n else None for i, n in zip(number, sessions, strict=True)])
-        columns = {"user_id": user, "depth": depth, "level_depth": level, "level_frequency": frequency, "split": split}
-        pq.write_table(pa.table(columns), tmp_path / "sessions" / f"part-{name}.parquet")
-    metadata = Metadata(
-        schema_version=SCHEMA_VERSION,
-        counts={},
-        state_dim=1,
-        action_dim=1,
-        action_low=-1,
-        action_high=1,
-        state={},
-        normaliser={},
-        settings={},
-        seed=0,
-        tasks=["depth"],
-        teachers=[],
-        mixture_weight=0.5,
-    )
-    return PreparedDataset(str(tmp_path), metadata)
-
-
-def test_histories_are_those_of_users_with_enough_requests_that_are_no_test_users(dataset: PreparedDataset) -> None:
-    user_histories = load_histories(dataset, 10)
-    assert user_histories.requests.tolist() == [30, 25]
-    assert user_histories.depth.tolist() == [10] * 3 + [5] * 5
-    np.testing.assert_array_equal(user_histories.level_frequency, [0, 1, np.nan, 0, 1, 2, 3, np.nan])
-    with pytest.raises(UserError, match="1 training and validation users have more than 26 impressions; expected 2"):
-        load_histories(dataset, 26)
-    assert load_histories(dataset, 1, limit=4).requests.tolist() == [30, 8]
+        assert diagnoses[f"{pairing}_mean"].ties == 1.0
