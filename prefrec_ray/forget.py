@@ -16,7 +16,7 @@ from prefrec_ray.annotation.questions import PAIRS
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset import removal as of_datasets
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.events import removal as of_logs
+from prefrec_ray.logs.events import segments as of_logs
 from prefrec_ray.logs.events.format import FILE as LOG
 from prefrec_ray.logs.events.format import SEGMENTS, read_about
 from prefrec_ray.logs.events.log import EventLog

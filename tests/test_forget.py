@@ -14,7 +14,7 @@ from tiny import write_dataset
 from prefrec_ray import storage
 from prefrec_ray.cli.main import run
 from prefrec_ray.forget import Places, forget
-from prefrec_ray.logs.events.removal import any_row, of_users
+from prefrec_ray.logs.events.segments import any_row, of_users
 from prefrec_ray.serving.requests.bodies import Feedback, Recommend
 
 DAY = 86_400_000

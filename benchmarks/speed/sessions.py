@@ -19,8 +19,7 @@ from prefrec_ray.dataset.prepare.rows import RowRules
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.dataset.prepare.users import split_by_user
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.contract import SideFiles
-from prefrec_ray.logs.log import open_log
+from prefrec_ray.logs.contract import Side
 from prefrec_ray.logs.sources import SimulatorSource
 from prefrec_ray.runtime import start_ray
 from prefrec_ray.runtime.progress import silent
@@ -32,8 +31,8 @@ _ROWS_OF_A_BUCKET = 65_536
 def product(logs: str, folder: str) -> None:
     """`sessions/` and `work/` below `folder`."""
     settings = PrepareSettings(source=SimulatorSource(kind="simulator", path=logs))
-    side = SideFiles(folder, keep_rows=False)
-    log = open_log(settings.source, settings.seed, side)
+    side = Side(folder, keep_rows=False)
+    log = settings.source.open_log(settings.seed, side)
     partitions = max(1, -(-log.rows // _ROWS_OF_A_BUCKET))
     split_by_user(log, settings, RowRules.from_log(log, side, None), partitions, folder, silent)
 

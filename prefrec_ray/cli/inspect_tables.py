@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from prefrec_ray.inspection.counts import Counts
     from prefrec_ray.inspection.log import LogReport
     from prefrec_ray.inspection.teachers import Diagnosis
-    from prefrec_ray.mdp.rest import Repeats
+    from prefrec_ray.mdp.excluded import Repeats
 
 _WIDTH = 28  # characters of a value
 

@@ -17,9 +17,9 @@ from prefrec_ray.dataset.columns import floats, read_table, tensor
 from prefrec_ray.engagement import SessionTable
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import codes
+from prefrec_ray.mdp.excluded import Repeats, rest_ms
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
-from prefrec_ray.mdp.rest import Repeats, rest_ms
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.settings import Settings, Split, Task, parse
 from prefrec_ray.storage.parquet import read_footer

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prefrec_ray.mdp.rest import LastShown
+from prefrec_ray.mdp.excluded import LastShown
 from prefrec_ray.policy import Policy, Served
 from prefrec_ray.simulator.crowd import FEEDBACK
 from prefrec_ray.simulator.law import Choice

@@ -12,12 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.contract import Part, Place, clean, plain
+from prefrec_ray.logs.contract import Part, Place, clean, to_python
 from prefrec_ray.logs.fragments import batches, list_fragments
-from prefrec_ray.logs.listing import is_csv
-from prefrec_ray.logs.schemas import CsvFormat, schema
-from prefrec_ray.logs.times import PER_SECOND, to_milliseconds
-from prefrec_ray.logs.values import is_text, padded
+from prefrec_ray.logs.schemas import CsvFormat, is_csv, schema
+from prefrec_ray.logs.values import PER_SECOND, is_text, padded, to_milliseconds
 
 _PIECES = 8  # evenly spread over the log; their first rows are the sample
 _ROWS = 25_000  # per piece
@@ -164,7 +162,7 @@ def _profile(name: str, column: pa.ChunkedArray) -> Column:
     low = high = None
     with suppress(pa.ArrowNotImplementedError):
         ends = pc.min_max(known)
-        low, high = plain(ends["min"]), plain(ends["max"])
+        low, high = to_python(ends["min"]), to_python(ends["max"])
     first = np.argsort(-each, kind="stable")[:_EXAMPLES]
     return Column(
         name=name,
@@ -173,7 +171,7 @@ def _profile(name: str, column: pa.ChunkedArray) -> Column:
         distinct=len(each),
         low=low,
         high=high,
-        examples=tuple(plain(values[int(i)]) for i in first),
+        examples=tuple(to_python(values[int(i)]) for i in first),
     )
 
 

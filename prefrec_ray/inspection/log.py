@@ -18,10 +18,8 @@ from prefrec_ray.inspection.columns import ID, ITEM, USER, Column, csv_format, p
 from prefrec_ray.inspection.counts import Counts, count, head, shared_rows
 from prefrec_ray.inspection.proposal import proposal, source_lines
 from prefrec_ray.inspection.roles import Roles, check_header, guess_roles
-from prefrec_ray.logs.contract import Reason, SideFiles, summary
-from prefrec_ray.logs.listing import is_csv, list_inputs
-from prefrec_ray.logs.log import open_log
-from prefrec_ray.logs.schemas import CsvFormat, schema
+from prefrec_ray.logs.contract import Reason, Side, summary
+from prefrec_ray.logs.schemas import CsvFormat, is_csv, list_inputs, schema
 from prefrec_ray.logs.sources import CompleteJourneySource, FilesSource, KuaiRandSource, SimulatorSource, Source
 from prefrec_ray.logs.tables import MAX_CATEGORIES, SEPARATOR
 from prefrec_ray.logs.values import is_list, is_text
@@ -99,11 +97,11 @@ def _read(source: Source, timeout: float = 30.0, seed: int = 0) -> tuple[Counts,
     The first bad row of a log that Ray reads is a `UserError`, since processes of Ray may be on other machines.
     """
     with TemporaryDirectory() as folder:
-        side = SideFiles(folder, keep_rows=False)
+        side = Side(folder, keep_rows=False)
         here = isinstance(source, FilesSource | SimulatorSource | KuaiRandSource | CompleteJourneySource)
         if not here:
             runtime.start_ray()
-        log = open_log(source, seed, side if here else None)
+        log = source.open_log(seed, side if here else None)
         counts, refused = count(log, timeout), side.reasons()
         if counts is None:
             raise UserError(summary(refused) if refused else "the log has no rows; expected some")

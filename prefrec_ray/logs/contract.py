@@ -1,7 +1,7 @@
 """Contract of a log: the positions of its rows, and the handling of rows that break the contract.
 
 A reader converts one table of rows at a time and raises `BadRows` for all rows that one column makes unusable. `clean`
-then omits these rows and converts the rest. `SideFiles` counts the bad rows, keeps the first of each kind, and writes
+then omits these rows and converts the rest. `Side` counts the bad rows, keeps the first of each kind, and writes
 dropped rows to separate files.
 """
 
@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -137,19 +137,21 @@ def _json(row: Any) -> str:
 
 
 @dataclass(frozen=True)
-class SideFiles:
+class Side:
     """Files for bad rows while a data set is made.
 
-    Counts go to `folder`/work, dropped rows to `folder`/dropped/part-*.parquet. Each part has its own name, so that a
-    task may run twice.
+    Counts go to `folder`/work, dropped rows to `folder`/dropped/part-*.parquet. Each part has its own name, after the
+    `prefix` of a source of a joined log, so that a task may run twice.
     """
 
     folder: str
     keep_rows: bool
+    prefix: str = ""
 
     @contextmanager
     def part(self, name: str) -> Iterator[Part]:
         """Collect the bad rows of one piece of the log."""
+        name = self.prefix + name
         part = Part(storage.join(self.folder, "dropped", f"part-{name}.parquet") if self.keep_rows else None)
         try:
             yield part
@@ -173,13 +175,6 @@ class SideFiles:
     @property
     def _reasons(self) -> str:
         return storage.join(self.folder, "work", "reasons")
-
-
-class Side(Protocol):
-    """Bad rows of all pieces of a log."""
-
-    def part(self, name: str) -> AbstractContextManager[Part]:
-        """Collect the bad rows of one piece of the log."""
 
 
 def part_of(side: Side | None, name: str) -> AbstractContextManager[Part | None]:
@@ -215,11 +210,11 @@ def merge_reasons(reasons: Iterable[Reason]) -> list[Reason]:
 
 
 def _rows(table: pa.Table) -> list[dict[str, Any]]:
-    columns = {name: [plain(value) for value in table[name]] for name in table.column_names}
+    columns = {name: [to_python(value) for value in table[name]] for name in table.column_names}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def plain(value: pa.Scalar) -> Any:
+def to_python(value: pa.Scalar) -> Any:
     """Return a value as a Python object.
 
     A time outside the years 1 to 9999, which Python cannot represent, becomes an integer; text that is not UTF-8

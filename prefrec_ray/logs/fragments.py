@@ -15,8 +15,16 @@ from pyarrow import csv
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import Convert, Part, Place, Reason, Side, clean, part_of
-from prefrec_ray.logs.listing import is_csv, partition_values
-from prefrec_ray.logs.schemas import BLOCK_BYTES, PLAIN, THREADS, CsvFormat, own_schema, readable
+from prefrec_ray.logs.schemas import (
+    BLOCK_BYTES,
+    PLAIN,
+    THREADS,
+    CsvFormat,
+    is_csv,
+    own_schema,
+    partition_values,
+    readable,
+)
 from prefrec_ray.logs.values import plain, plain_schema, visible
 
 if TYPE_CHECKING:

@@ -10,10 +10,9 @@ import numpy as np
 import pyarrow as pa
 from scipy import sparse
 
-from prefrec_ray.logs.contract import Place, Side
-from prefrec_ray.logs.sources import PAGE_BY_TIME, ColumnsSource, FeedbackColumn, Source
-from prefrec_ray.logs.times import to_milliseconds
-from prefrec_ray.logs.values import check_range, finite, refuse, shown, to_ids, to_integers, to_numbers
+from prefrec_ray.logs.contract import Place
+from prefrec_ray.logs.sources import PAGE_BY_TIME, ColumnsSource, FeedbackColumn
+from prefrec_ray.logs.values import check_range, finite, refuse, shown, to_ids, to_integers, to_milliseconds, to_numbers
 
 if TYPE_CHECKING:
     import ray.data
@@ -100,17 +99,6 @@ class Log:
     has_propensity: bool = False  # the log has the logging policy's propensity of the item
     world: dict[str, Any] | None = None  # the simulator's settings, for roll-outs
     tables: Callable[[], Iterator[pa.Table]] | None = None
-
-
-def open_log(source: Source, seed: int, side: Side | None = None) -> Log:
-    """Return the log that `source` describes; only schemas and small tables are read yet.
-
-    `seed` orders rows if the log does not order them (the lines of a basket). Raises `UserError` for a missing file or
-    column and for a wrong type. Rows that break the contract go to `side` when they are read; without `side` the first
-    such row is a `UserError`.
-    """
-    log: Log = source.open_log(seed, side)
-    return log
 
 
 def to_canonical(table: pa.Table, place: Place, source: ColumnsSource, id_types: Mapping[str, pa.DataType]) -> pa.Table:

@@ -40,8 +40,13 @@ class LogSource(Settings):
 
     kind: Any
 
-    def open_log(self, seed: int, side: Side | None) -> Any:
-        """Return the `Log`; see `logs.log.open_log`."""
+    def open_log(self, seed: int, side: Side | None = None) -> Any:
+        """Return the `Log` (logs/log.py); only schemas and small tables are read yet.
+
+        `seed` orders rows if the log does not order them (the lines of a basket). Raises `UserError` for a missing file
+        or column and for a wrong type. Rows that break the contract go to `side` when they are read; without `side` the
+        first such row is a `UserError`.
+        """
         return import_module(f"prefrec_ray.logs.readers.{self.kind}").open_log(self, seed, side)
 
 

@@ -8,9 +8,11 @@ import numpy as np
 
 from prefrec_ray.engagement import session_table, whole_dwell
 from prefrec_ray.ids import first_rows, run_lengths
-from prefrec_ray.mdp.columns import (
+from prefrec_ray.mdp.pages import Pages
+from prefrec_ray.mdp.state import (
     RequestMeans,
     SessionMeans,
+    StateDefinition,
     TasteMeans,
     count_columns,
     recency_columns,
@@ -18,8 +20,6 @@ from prefrec_ray.mdp.columns import (
     session_values,
     time_columns,
 )
-from prefrec_ray.mdp.pages import Pages
-from prefrec_ray.mdp.state import StateDefinition
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,11 +1,19 @@
-"""Excluded items for each of n states, as pairs: a few pairs cost little, for any number of items."""
+"""Items that are not shown to a user: excluded items, and items that rest after an impression.
+
+`prepare` measures the rest in the log. A server, roll-outs and importance weights exclude items that rest.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
+from pydantic import Field
+
+from prefrec_ray.settings import Settings
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,3 +63,69 @@ class ExcludedItems:
         """Return a mask of the `rows` [n, m] (of a table of `items` items) that are excluded in their state."""
         place = np.arange(self.states)[:, None] * items + rows
         return np.isin(place, self.state * items + self.item)
+
+
+#: Days, or for ever.
+RestDays: TypeAlias = Annotated[float, Field(ge=0, le=36_600, strict=True)] | Literal["forever"]
+HOUR_MS, DAY_MS = 3_600_000.0, 86_400_000.0
+#: Largest share of impressions that may repeat an item within its rest. Rows that were logged twice, and rare
+#: exceptions to the rule of the platform, must not end it.
+RARE = 0.01
+
+
+def rest_ms(days: RestDays) -> float:
+    """Return a rest in ms, infinite for `forever`."""
+    return math.inf if days == "forever" else days * DAY_MS
+
+
+class Repeats(Settings):
+    """Repeats in a log: impressions of an item that the user was shown before.
+
+    `share`: of all impressions. `impressions` and `hours`: medians since the previous impression of the item; None
+    without repeats. `rest_days`: the longest time within which at most `RARE` of the impressions repeat an item.
+    """
+
+    share: float
+    impressions: float | None
+    hours: float | None
+    rest_days: RestDays
+
+
+def measure_repeats(user: np.ndarray, timestamp: np.ndarray, row: np.ndarray) -> Repeats:
+    """Measure the repeats in N impressions, by user and in time order.
+
+    `user` int64 [N] and `row` int64 [N] are codes from 0 of users and items, `timestamp` int64 [N] times in ms.
+    """
+    pair = user * (int(row.max(initial=0)) + 1) + row
+    order = np.argsort(pair, kind="stable")
+    again = np.flatnonzero(pair[order][1:] == pair[order][:-1])
+    later, before = order[again + 1], order[again]
+    if not len(later):
+        return Repeats(share=0.0, impressions=None, hours=None, rest_days="forever")
+    away = timestamp[later] - timestamp[before]
+    rare = int(RARE * len(row))
+    return Repeats(
+        share=len(later) / len(row),
+        impressions=float(np.median(later - before)),
+        hours=float(np.median(away) / HOUR_MS),
+        rest_days=float(np.partition(away, rare)[rare] / DAY_MS) if rare < len(away) else "forever",
+    )
+
+
+class LastShown:
+    """Time of the last impression of each of `items` items for each of `users` users, who start without impressions."""
+
+    def __init__(self, users: int, items: int) -> None:
+        self._time = np.full((users, items), -np.inf)
+
+    def show(self, now: np.ndarray, rows: np.ndarray, users: np.ndarray | None = None) -> None:
+        """Register an impression of the item in `rows` [m] at `now` [m], ms, for the `users` [m] (None: all)."""
+        self._time[np.arange(len(rows)) if users is None else users, rows] = now
+
+    def resting(self, now: np.ndarray, rest_ms: float, users: np.ndarray | None = None) -> np.ndarray:
+        """Return a mask of the items that rest at `now` [m], bool [m, I], for the `users` [m] (None: all)."""
+        return now[:, None] - (self._time if users is None else self._time[users]) < rest_ms
+
+    def forget(self) -> None:
+        """End the rest of all items."""
+        self._time.fill(-np.inf)

@@ -11,9 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.mdp.cells import Cells
+from prefrec_ray.mdp.catalogue import Cells, ItemIndex
 from prefrec_ray.mdp.excluded import ExcludedItems
-from prefrec_ray.mdp.index import ItemIndex
 from prefrec_ray.mdp.kinds import CLUSTER, Kind, KindNames, clusters
 from prefrec_ray.storage.files import check_readable, write_bytes
 from prefrec_ray.storage.parquet import check_seal, read_footer, read_parquet, seal_parquet

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, PositiveInt
 
+from prefrec_ray.mdp.excluded import RestDays, rest_ms
 from prefrec_ray.mdp.exposure import MEMORY
-from prefrec_ray.mdp.rest import RestDays, rest_ms
 from prefrec_ray.settings import Settings
 
 #: What orders items: Q, or the expected feedback that explains Q best (policy/networks/expected_feedback.py).

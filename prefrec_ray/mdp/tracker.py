@@ -4,30 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from prefrec_ray.engagement import whole_dwell
 from prefrec_ray.errors import UserError
-from prefrec_ray.mdp.columns import (
+from prefrec_ray.mdp.exposure import MEMORY
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.normaliser import Normaliser
+from prefrec_ray.mdp.state import (
     RequestMeans,
     SessionMeans,
+    StateDefinition,
     TasteMeans,
+    UserFeatures,
     count_columns,
     recency_columns,
     scaled_feedback,
     session_values,
     time_columns,
 )
-from prefrec_ray.mdp.exposure import MEMORY
-from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.mdp.normaliser import Normaliser
-from prefrec_ray.mdp.state import StateDefinition, UserFeatures
 from prefrec_ray.mdp.users import UserRows
 
 #: Whole numbers of a user: counts (`depth` is the count of the open session), and times in ms.
-_WHOLE = ("requests", "depth", "sessions", "first", "last", "exit", "last_exit")
+_WHOLE = ("requests", "depth", "sessions", "first", "last", "exit", "last_exit", "session_id")
 #: For logs with pages also the number of pages, and the last page. `depth` is in pages, `requests` in impressions.
 _OF_PAGES = ("pages", "page")
 
@@ -46,8 +47,8 @@ class StateTracker:
 
     `user_features`: a table or mapping with n strings per feature (None: unknown), or the number n of users without
     features. Times are in ms, UTC, and do not decrease for a user. An impression opens a session after a gap longer
-    than the definition's timeout. If session ids are given, a change of the id opens a session instead; give ids always
-    or never. Without `pages` in the definition, or in `observe`, each impression is a page.
+    than the definition's timeout. If session ids (int64) are given, a change of the id opens a session instead; give
+    ids always or never. Without `pages` in the definition, or in `observe`, each impression is a page.
 
     `states` and `observe` take the rows `users` [m] (None: all users in order); all other arguments have one entry per
     row. `observe` takes each user at most once.
@@ -113,10 +114,9 @@ class StateTracker:
         self,
         timestamps: np.ndarray,
         session_ids: np.ndarray | None = None,
-        mask: np.ndarray | None = None,
         users: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Return scaled states before impressions at `timestamps` [m], float32 [m, width]; zero outside `mask`.
+        """Return scaled states before impressions at `timestamps` [m], float32 [m, width].
 
         Raises `UserError` for unknown rows, and if the numbers of timestamps and users differ.
         """
@@ -135,10 +135,7 @@ class StateTracker:
         raw[:, groups["time"]] = time_columns(now)
         raw[:, groups["recency"]] = recency_columns(since_exit, since_request, coming.position)
         raw[:, groups["counts"]] = count_columns(past.get("pages", past["requests"]), coming.sessions, since_first)
-        self._normaliser(raw, out=raw)
-        if mask is not None:
-            raw[~np.asarray(mask, dtype=bool)] = 0.0
-        return raw
+        return self._normaliser(raw, out=raw)
 
     def recent(self, users: np.ndarray | None = None) -> np.ndarray:
         """Return the kinds of each user's last impressions, int32 [m, MEMORY, K], equal to `exposure.recent_kinds`.
@@ -156,46 +153,38 @@ class StateTracker:
         item_ids: np.ndarray,
         feedback: Mapping[str, np.ndarray],
         session_ids: np.ndarray | None = None,
-        mask: np.ndarray | None = None,
         dwell_ms: np.ndarray | None = None,
         users: np.ndarray | None = None,
-        embeddings: np.ndarray | None = None,
         pages: np.ndarray | None = None,
     ) -> None:
-        """Record one impression for each user in `mask`. Entries outside the mask are ignored.
+        """Record one impression for each user.
 
         `pages` int64 [m]: a hash of each page's id. An impression with the page of the user's last impression has the
-        time and the session of that page, and its dwell is added. An item that is not in the table gets its row of
-        `embeddings` [m, A], or zeros, and is counted in `unknown_items`. Raises `UserError` for a missing feedback
-        column, for ids of another type than the table's, and for the errors of `states`; nothing is recorded then.
+        time and the session of that page, and its dwell is added. An item that is not in the table has the embedding 0,
+        and is counted in `unknown_items`. Raises `UserError` for a missing feedback column, for ids of another type
+        than the table's, and for the errors of `states`; nothing is recorded then.
         """
         rows = self._users.rows(users, len(timestamps))
-        given: Any = slice(None)
-        if mask is not None:
-            given = np.flatnonzero(mask)
-            rows = given if users is None else rows[given]
-        now = np.asarray(timestamps, dtype=np.int64)[given]
+        now = np.asarray(timestamps, dtype=np.int64)
         for name in self._definition.feedback:
             if name not in feedback:
                 raise UserError(f"feedback '{name}' is missing; found {', '.join(feedback) or 'none'}")
-        columns = [np.asarray(feedback[name], dtype=np.float32)[given, None] for name in self._definition.feedback]
-        item = self._items.find(np.asarray(item_ids)[given])
+        columns = [np.asarray(feedback[name], dtype=np.float32)[:, None] for name in self._definition.feedback]
+        item = self._items.find(np.asarray(item_ids))
         shown = np.zeros((len(item), self._definition.action_dim), dtype=np.float32)
         shown[item >= 0] = self._items.embeddings[item[item >= 0]]
-        if embeddings is not None:
-            shown[item < 0] = np.asarray(embeddings)[given][item < 0]
         none = shown[:, :0]  # an operand for the join if a log has no feedback
         scaled = scaled_feedback(np.concatenate([none, *columns], axis=1), self._definition)
 
         past = self._users.read(rows)
-        page = None if pages is None or "page" not in past else np.asarray(pages)[given]
+        page = None if pages is None or "page" not in past else np.asarray(pages)
         same = np.zeros(len(now), bool) if page is None else (past["pages"] > 0) & (page == past["page"])
         now = np.where(same, past["last"], now)
-        ids = None if session_ids is None else np.where(same, past["session_id"], np.asarray(session_ids)[given])
+        ids = None if session_ids is None else np.where(same, past["session_id"], session_ids)
         coming = self._coming(past, now, ids)
         exits = np.where(same, past["exit"], now)
         if dwell_ms is not None:
-            exits = exits + whole_dwell(np.asarray(dwell_ms)[given])
+            exits = exits + whole_dwell(np.asarray(dwell_ms))
         tastes = self._tastes_mean
         # float32 as in the state vectors of a data set, so that both implementations agree bit for bit.
         means = (past["sums"] / self._weights.after(past["requests"])).astype(np.float32)
@@ -233,7 +222,7 @@ class StateTracker:
     def save(self, uri: str) -> None:
         """Write all users to the new folder `uri` (tracker.json, users.npz: no pickle), all or nothing.
 
-        Session ids are strings or whole numbers. Raises `UserError` if `uri` exists.
+        Raises `UserError` if `uri` exists.
         """
         self._users.save(uri, self._definition.to_dict(), self.unknown_items)
 

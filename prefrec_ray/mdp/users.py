@@ -13,17 +13,13 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.settings import Settings, parse
 
 _DESCRIPTION, _ARRAYS = "tracker.json", "users.npz"
-_IDS = "session_id"
 
 
 class UserRows:
-    """Rows of numbers by name, with the widths of `numbers` (arrays without rows), and one session id per row.
-
-    A new row is zero, its session id None.
-    """
+    """Rows of numbers by name, with the widths of `numbers` (arrays without rows). A new row is zero."""
 
     def __init__(self, numbers: Mapping[str, np.ndarray]) -> None:
-        self._arrays = {**numbers, _IDS: np.zeros(0, dtype=object)}
+        self._arrays = dict(numbers)
         self._count = 0
 
     def __len__(self) -> int:
@@ -38,11 +34,13 @@ class UserRows:
 
     def grow(self, count: int) -> np.ndarray:
         """Add `count` rows; return their numbers, int64."""
-        room = len(self._arrays[_IDS])
+        room = len(next(iter(self._arrays.values())))
         if len(self) + count > room:
             # The capacity at least doubles, so that users who arrive one by one are not all copied each time.
             more = max(len(self) + count - room, len(self))
-            self._arrays = {name: np.concatenate([a, _new_rows(a, more)]) for name, a in self._arrays.items()}
+            self._arrays = {
+                name: np.concatenate([a, np.zeros((more, *a.shape[1:]), a.dtype)]) for name, a in self._arrays.items()
+            }
         self._count += count
         return np.arange(self._count - count, self._count)
 
@@ -74,16 +72,9 @@ class UserRows:
 
     def save(self, uri: str, state: dict[str, Any], unknown_items: int) -> None:
         """Write all to the new folder `uri`, all or nothing. Raises `UserError` if it exists."""
-        arrays = self.read(slice(0, len(self)))
-        ids = arrays.pop(_IDS).tolist()
-        saved = _Saved(
-            state=state,
-            users=len(self),
-            unknown_items=unknown_items,
-            session_ids=None if all(value is None for value in ids) else ids,
-        )
+        saved = _Saved(state=state, users=len(self), unknown_items=unknown_items)
         with storage.staged(uri, _DESCRIPTION) as folder:
-            storage.write_arrays(storage.join(folder, _ARRAYS), arrays)
+            storage.write_arrays(storage.join(folder, _ARRAYS), self.read(slice(0, len(self))))
             storage.write_json(storage.join(folder, _DESCRIPTION), saved.model_dump())
 
     def load(self, uri: str, state: dict[str, Any]) -> int:
@@ -95,17 +86,8 @@ class UserRows:
         saved = parse(_Saved, storage.read_json(file), file)
         if saved.state != state:
             raise UserError(f"{file}: key 'state': found another definition of states than the policy's")
-        ids = [None] * saved.users if saved.session_ids is None else saved.session_ids
-        if len(ids) != saved.users:
-            raise UserError(f"{file}: key 'session_ids': found {len(ids)}; expected {saved.users}")
-        forms = {
-            name: (array.dtype.type, (saved.users, *array.shape[1:]))
-            for name, array in self._arrays.items()
-            if name != _IDS
-        }
+        forms = {name: (a.dtype.type, (saved.users, *a.shape[1:])) for name, a in self._arrays.items()}
         self._arrays = storage.read_arrays(storage.join(uri, _ARRAYS), forms)
-        self._arrays[_IDS] = _new_rows(np.zeros(0, dtype=object), saved.users)
-        self._arrays[_IDS][:] = ids
         self._count = saved.users
         return saved.unknown_items
 
@@ -115,12 +97,7 @@ class _Saved(Settings):
 
     model_config = ConfigDict(strict=True)
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     state: dict[str, Any]
     users: NonNegativeInt
     unknown_items: NonNegativeInt
-    session_ids: list[str | int | None] | None
-
-
-def _new_rows(array: np.ndarray, count: int) -> np.ndarray:
-    return np.full((count, *array.shape[1:]), None if array.dtype == object else 0, dtype=array.dtype)

@@ -23,7 +23,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prefrec_ray.logs.contract import ROWS_OF_FILE
-from prefrec_ray.logs.log import open_log
 from prefrec_ray.logs.sources import EventsSource, Source
 from prefrec_ray.settings import Settings
 
@@ -114,14 +113,14 @@ def ranges(source: Source) -> Spans:
 def count(source: Source, seed: int, spans: Spans) -> NightCounts:
     """Count the impressions of `source` at the positions `spans`, at most one span per log, in one pass of Ray Data.
 
-    Raises `UserError` like `open_log`, and for an invalid row.
+    Raises `UserError` like `Source.open_log`, and for an invalid row.
     """
     if isinstance(source, EventsSource):  # only the files with these rows are read
         from prefrec_ray.logs.readers.events import open_events
 
         log, position = open_events(source, spans), "order"
     else:
-        log, position = open_log(source, seed), "timestamp"
+        log, position = source.open_log(seed), "timestamp"
     summaries = log.interactions().map_batches(
         _summary,
         batch_format="pyarrow",

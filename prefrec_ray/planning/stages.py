@@ -13,7 +13,6 @@ from prefrec_ray.dataset.prepare.shuffle import Destinations, waves_at_once
 from prefrec_ray.dataset.prepare.states import COUNTED, FITTED, NUMBER_BYTES
 from prefrec_ray.dataset.prepare.users import GROUPS, ROWS_OF_FILE
 from prefrec_ray.evaluation.settings import EvaluateSettings
-from prefrec_ray.logs.log import open_log
 from prefrec_ray.logs.sources import SimulatorSource
 from prefrec_ray.memory import text
 from prefrec_ray.planning.cluster import Cluster, Phase, StagePlan, simulate
@@ -82,7 +81,7 @@ def width_of(settings: PrepareSettings, costs: Costs) -> int:
     if isinstance(settings.source, SimulatorSource):
         return costs.width
     runtime.start_ray()
-    log = open_log(settings.source, settings.seed)
+    log = settings.source.open_log(settings.seed)
     return define_state(log, settings, items_of_log(log, None)).width
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prefrec_ray.mdp.cells import Cells
+from prefrec_ray.mdp.catalogue import Cells
 
 #: Catalogues up to this size have no landmarks: all items are scored.
 ALL_SCORED = 512

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from prefrec_ray.mdp.cells import Cells
+from prefrec_ray.mdp.catalogue import Cells
 from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.plackett_luce import draw
 from prefrec_ray.policy.weighing import Weighing

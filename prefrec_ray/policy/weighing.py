@@ -9,12 +9,11 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.mdp.columns import closest, decays
 from prefrec_ray.mdp.exposure import repetitions
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.serving import ServingSettings
-from prefrec_ray.mdp.state import StateDefinition
+from prefrec_ray.mdp.state import StateDefinition, closest, decays
 from prefrec_ray.policy.landmarks import ALL_SCORED, Landmarks
 
 #: Preferred half-life, in impressions, of the running mean with which an item is compared.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prefrec_ray.mdp.kind_effects import effects_of_items, kind_effects
+from prefrec_ray.mdp.kinds import effects_of_items, kind_effects
 from prefrec_ray.users.histories import Histories
 
 #: Impressions after an item in which its effect on session ends and times away is looked for.

@@ -13,11 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from prefrec_ray.mdp.bulk import running_means
-from prefrec_ray.mdp.columns import decays, scaled_feedback
 from prefrec_ray.mdp.exposure import WINDOWS, RecentRows
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
-from prefrec_ray.mdp.state import StateDefinition
+from prefrec_ray.mdp.state import StateDefinition, decays, scaled_feedback
 from prefrec_ray.users.effects import Effects
 from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.tastes import Tastes

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from prefrec_ray.mdp.excluded import HOUR_MS
 from prefrec_ray.mdp.exposure import WINDOWS
-from prefrec_ray.mdp.rest import HOUR_MS
 from prefrec_ray.users.member import Member
 from prefrec_ray.users.roll_out import Platform, server_of_log, simulate
 

@@ -7,8 +7,7 @@ from conversion import converter
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import ROWS_OF_FILE, Place
-from prefrec_ray.logs.times import to_milliseconds
-from prefrec_ray.logs.values import to_numbers
+from prefrec_ray.logs.values import to_milliseconds, to_numbers
 
 PLACE = Place("log.csv", 2, 10)
 

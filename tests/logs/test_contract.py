@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs import schemas
-from prefrec_ray.logs.contract import BadRows, Place, SideFiles, clean
+from prefrec_ray.logs.contract import BadRows, Place, Side, clean
 from prefrec_ray.logs.fragments import _estimate_rows, _read_fragments
 from prefrec_ray.logs.schemas import PLAIN, CsvFormat
-from prefrec_ray.logs.times import to_milliseconds
+from prefrec_ray.logs.values import to_milliseconds
 
 COLUMNS = converter(time_unit="s", feedback={"like": {"column": "like", "kind": "binary"}})
 GOOD = st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(1, 9**9), st.sampled_from(["0", "1", "true"]))
@@ -40,7 +40,7 @@ BAD = st.sampled_from(
 )
 
 
-def read(side: SideFiles | None, *files: Path, form: CsvFormat = PLAIN) -> pa.Table:
+def read(side: Side | None, *files: Path, form: CsvFormat = PLAIN) -> pa.Table:
     """Read like Ray Data, but in this process."""
     groups = [range(pq.read_metadata(file).num_row_groups) if file.suffix == ".parquet" else [-1] for file in files]
     fragments = [
@@ -52,8 +52,8 @@ def read(side: SideFiles | None, *files: Path, form: CsvFormat = PLAIN) -> pa.Ta
     return pa.concat_tables(_read_fragments(pa.Table.from_pylist(fragments), columns, COLUMNS, side, form))
 
 
-def side_files(folder: Path, keep_rows: bool = True) -> SideFiles:
-    return SideFiles(str(folder), keep_rows)
+def side_files(folder: Path, keep_rows: bool = True) -> Side:
+    return Side(str(folder), keep_rows)
 
 
 @settings(deadline=None, max_examples=40)
@@ -82,7 +82,7 @@ def test_csv_with_bad_rows(tmp_path_factory: pytest.TempPathFactory, rows: list[
         assert row["value"] == (values[row["column"]] if row["column"] else lines[row["row"] - 1])
     assert sum(reason.rows for reason in side.reasons()) == len(bad)
     side.check()  # they are dropped: no error
-    strict = SideFiles(str(folder), keep_rows=False)
+    strict = Side(str(folder), keep_rows=False)
     if not bad:
         strict.check()
         return
@@ -211,7 +211,7 @@ def test_texts_that_are_no_utf8_are_set_aside(tmp_path: Path, dictionary: bool) 
     line = r"a\.parquet: column 'u', row 1: found b'\\xff\\xfe'; expected text in UTF-8"
     with pytest.raises(UserError, match=line):
         clean(table, Place("a.parquet", 0), columns)
-    side = SideFiles(str(tmp_path), keep_rows=True)
+    side = Side(str(tmp_path), keep_rows=True)
     with side.part("0") as part:
         rows = clean(table, Place("a.parquet", 0), columns, part)
     assert rows["user_id"].to_pylist() == ["a", "b", "c"]

@@ -14,7 +14,7 @@ from prefrec_ray.errors import UserError, find_user_error
 from prefrec_ray.inspection.log import inspect_log
 from prefrec_ray.logs.contract import Place
 from prefrec_ray.logs.fragments import batches
-from prefrec_ray.logs.log import Log, open_log, to_canonical
+from prefrec_ray.logs.log import Log, to_canonical
 from prefrec_ray.logs.readers.files import types_in_files
 from prefrec_ray.logs.schemas import BLOCK_BYTES, schema
 from prefrec_ray.logs.side_tables import UsersTable
@@ -47,7 +47,7 @@ def write(data: pd.DataFrame, path: Path) -> Path:
 
 
 def open_source(path: Path, **changes: object) -> Log:
-    return open_log(parse(FilesSource, {**COLUMNS, "path": str(path), **changes}, "test"), seed=0)
+    return parse(FilesSource, {**COLUMNS, "path": str(path), **changes}, "test").open_log(seed=0)
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".csv.gz"])

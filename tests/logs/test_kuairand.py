@@ -15,7 +15,7 @@ from prefrec_ray.evaluation.clone import fit_clone
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.settings import EvaluateSettings
-from prefrec_ray.logs.log import Log, open_log
+from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.sources import KuaiRandSource
 from prefrec_ray.settings import parse
 
@@ -107,7 +107,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def open_source(path: Path, **keys: Any) -> Log:
-    return open_log(parse(KuaiRandSource, {"kind": "kuairand", "path": str(path), **keys}, "source"), seed=0)
+    return parse(KuaiRandSource, {"kind": "kuairand", "path": str(path), **keys}, "source").open_log(seed=0)
 
 
 def rows(log: Log) -> pd.DataFrame:

@@ -12,7 +12,6 @@ from plain_kuairand import check_sessions, plain_sessions
 from prefrec_ray.cli.main import run
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
-from prefrec_ray.logs.log import open_log
 from prefrec_ray.logs.sources import KuaiRandSource
 from prefrec_ray.settings import parse
 
@@ -61,7 +60,7 @@ def raw(folder: Path) -> pd.DataFrame:
 
 def test_counts_at_every_step(ray_session: None, raw: pd.DataFrame, folder: Path, tmp_path: Path) -> None:
     source = {"kind": "kuairand", "path": str(folder), "tabs": "all"}
-    log = open_log(parse(KuaiRandSource, source, "source"), seed=0)
+    log = parse(KuaiRandSource, source, "source").open_log(seed=0)
     assert log.interactions().count() == len(raw)
     everything = {"source": source, "preferences": {"length": 5, "min_requests": 10, "pairs": 50}}
     everything |= {"partitions": 3}

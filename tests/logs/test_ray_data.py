@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from prefrec_ray.errors import UserError, find_user_error
-from prefrec_ray.logs.contract import SideFiles
-from prefrec_ray.logs.log import Log, open_log
+from prefrec_ray.logs.contract import Side
+from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.readers.ray_data import _in_one_line, resolved
 from prefrec_ray.logs.sources import RayDataSource
 from prefrec_ray.settings import parse
@@ -64,8 +64,8 @@ def parquet(data: pa.Table, folder: Path) -> dict[str, Any]:
     return {"read": "read_parquet", "args": {"paths": str(folder)}}
 
 
-def opened(source: dict[str, Any], side: SideFiles | None = None, **changes: object) -> Log:
-    return open_log(parse(RayDataSource, {**COLUMNS, **source, **changes}, "source"), seed=0, side=side)
+def opened(source: dict[str, Any], side: Side | None = None, **changes: object) -> Log:
+    return parse(RayDataSource, {**COLUMNS, **source, **changes}, "source").open_log(seed=0, side=side)
 
 
 @pytest.mark.parametrize("write", [iceberg, delta, lance, parquet])
@@ -113,7 +113,7 @@ def test_a_bad_row_is_known_by_its_number(ray_session: None, tmp_path: Path) -> 
     with pytest.raises(Exception, match="column 'like'") as error:
         log.interactions().to_pandas()
     assert "read_parquet: column 'like', row 48: found NaN" in str(find_user_error(error.value))
-    side = SideFiles(str(tmp_path / "side"), keep_rows=True)
+    side = Side(str(tmp_path / "side"), keep_rows=True)
     source = {"read": "read_parquet", "args": {"paths": str(tmp_path / "parquet")}}
     assert opened(source, side).interactions().count() == 59
     (reason,) = side.reasons()

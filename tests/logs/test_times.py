@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import BadRows, Place
 from prefrec_ray.logs.sources import FilesSource
-from prefrec_ray.logs.times import to_milliseconds
+from prefrec_ray.logs.values import to_milliseconds
 from prefrec_ray.settings import parse
 
 PLACE = Place("log.csv", 2, 10)

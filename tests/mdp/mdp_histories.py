@@ -26,7 +26,7 @@ GAPS = (0, 0, 1, 900, 60_000, 60_001, 3_600_000, 5 * 86_400_000)
 @dataclass
 class Request:
     timestamp: int
-    session_id: str
+    session_id: int
     item: int
     feedback: tuple[float, float]
     dwell: float  # NaN: unknown
@@ -44,7 +44,7 @@ def histories(draw, max_users=5, max_requests=14):
             requests.append(
                 Request(
                     now,
-                    draw(st.sampled_from(["x", "y"])),
+                    draw(st.sampled_from([7, 8])),
                     draw(st.sampled_from([10, 20, 30, 40])),
                     (draw(st.sampled_from([0.0, 1.0])), draw(st.floats(0, 50, width=32))),
                     draw(st.sampled_from([np.nan, 0.0, 500.0, 90_000.0])),

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from mdp_histories import DEFINITION, as_rows, histories, plain_mean, plain_state
 
 from prefrec_ray.mdp.bulk import HistoryRows, raw_states, running_means
-from prefrec_ray.mdp.columns import scaled_feedback
-from prefrec_ray.mdp.state import StateDefinition
+from prefrec_ray.mdp.state import StateDefinition, scaled_feedback
 
 
 @settings(deadline=None, max_examples=60)

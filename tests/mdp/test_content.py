@@ -5,8 +5,7 @@ import pytest
 from scipy import sparse
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.mdp.content import content_embeddings, placed
-from prefrec_ray.mdp.embeddings import spread
+from prefrec_ray.mdp.embeddings import content_embeddings, placed, spread
 
 ITEMS, TAGS, DIM = 200, 6, 3
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.mdp.kind_effects import kind_effects
+from prefrec_ray.mdp.kinds import kind_effects
 
 USERS, REQUESTS, KINDS = 400, 100, 30
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from prefrec_ray.mdp.rest import DAY_MS, HOUR_MS, LastShown, measure_repeats, rest_ms
+from prefrec_ray.mdp.excluded import DAY_MS, HOUR_MS, LastShown, measure_repeats, rest_ms
 
 
 def test_repeats_are_counted_by_user() -> None:

@@ -23,7 +23,7 @@ NORMALISER = Normaliser(np.linspace(-1, 1, DEFINITION.width), np.linspace(12, 14
 
 def arguments(users, position, garbage):
     """Return the arguments of `states` and `observe` for each user's next impression; `garbage` after the last."""
-    nothing = replace(users[0][0], timestamp=garbage, item=-1, session_id="?", feedback=(np.nan, np.nan), dwell=np.nan)
+    nothing = replace(users[0][0], timestamp=garbage, item=-1, session_id=-1, feedback=(np.nan, np.nan), dwell=np.nan)
     coming = [r[p] if p < len(r) else nothing for r, p in zip(users, position, strict=True)]
     feedback = {name: np.array([r.feedback[f] for r in coming]) for f, name in enumerate(DEFINITION.feedback)}
     return (
@@ -33,6 +33,14 @@ def arguments(users, position, garbage):
         feedback,
         np.array([r.dwell for r in coming]),
     )
+
+
+def observe(tracker, moving, timestamp, item, feedback, ids=None, dwell=None, pages=None):
+    """Record the impressions of the users in the mask `moving`."""
+    users = np.flatnonzero(moving)
+    ids, dwell, pages = (None if column is None else column[users] for column in (ids, dwell, pages))
+    columns = {name: values[users] for name, values in feedback.items()}
+    tracker.observe(timestamp[users], item[users], columns, ids, dwell, users, pages)
 
 
 @settings(deadline=None, max_examples=30)
@@ -52,14 +60,12 @@ def test_states_equal_those_in_bulk(users, by_id, with_dwell, paged, seed):
         moving = (position < length) & (rng.random(len(users)) < 0.6)  # the others pause
         timestamp, ids, item, feedback, dwell = arguments(users, position, garbage=int(rng.integers(2**45)))
         ids = ids if by_id else None
-        states = tracker.states(timestamp, session_ids=ids, mask=moving)
+        states = tracker.states(timestamp, session_ids=ids)
         assert states.dtype == np.float32
         row = np.minimum(rows.starts + position, len(page) - 1)
         begins = moving & opens[row]
         np.testing.assert_allclose(states[begins], expected[row[begins]], rtol=1e-5, atol=1e-6)
-        assert not states[~moving].any()
-        item = np.where(moving, item, -1)
-        tracker.observe(timestamp, item, feedback, ids, moving, dwell if with_dwell else None, pages=7 * page[row])
+        observe(tracker, moving, timestamp, item, feedback, ids, dwell if with_dwell else None, 7 * page[row])
         position += moving
 
 
@@ -83,7 +89,7 @@ def test_recent_kinds_equal_those_in_bulk(folder, users, seed):
         some = rng.permutation(len(users))[:2]
         np.testing.assert_array_equal(tracker.recent(some), expected[some])
         timestamp, ids, item, feedback, _ = arguments(users, position, garbage=int(rng.integers(2**45)))
-        tracker.observe(timestamp, item, feedback, ids, moving)
+        observe(tracker, moving, timestamp, item, feedback, ids)
         if rng.random() < 0.1:
             place = str(folder.mktemp("tracker") / "users")
             tracker.save(place)
@@ -92,7 +98,7 @@ def test_recent_kinds_equal_those_in_bulk(folder, users, seed):
         position += moving
 
 
-def test_without_a_mask_all_users_move():
+def test_without_rows_all_users_move():
     rng = np.random.default_rng(0)
     n, steps = 4, 200
     time = np.cumsum(rng.integers(0, 90_000, (n, steps)), axis=1) + 1_700_000_000_000
@@ -104,7 +110,7 @@ def test_without_a_mask_all_users_move():
         columns = {"click": feedback[:, step, 0], "watch": feedback[:, step, 1]}
         tracker.observe(time[:, step], item[:, step], columns)
     users = [
-        [Request(int(time[u, s]), "", int(item[u, s]), tuple(feedback[u, s]), np.nan) for s in range(steps)]
+        [Request(int(time[u, s]), 0, int(item[u, s]), tuple(feedback[u, s]), np.nan) for s in range(steps)]
         for u in range(n)
     ]
     expected = NORMALISER(raw_states(DEFINITION, as_rows(users))).reshape(n, steps, -1)
@@ -136,16 +142,13 @@ def test_rows_growth_and_files_change_no_bit(folder, users, by_id, with_dwell, s
         timestamp, ids, item, feedback, dwell = arguments(users, position, garbage=int(rng.integers(2**45)))
         mine = {name: values[active] for name, values in feedback.items()}
         ids = ids if by_id else None
-        mask = np.isin(np.arange(n), active)
-        expected = whole.states(timestamp, session_ids=ids, mask=mask)[active]
+        expected = whole.states(timestamp, session_ids=ids)[active]
         active_ids = None if ids is None else ids[active]
         states = tracker.states(timestamp[active], session_ids=active_ids, users=active)
         assert states.tobytes() == expected.tobytes()
-        whole.observe(timestamp, item, feedback, ids, mask, dwell if with_dwell else None)
-        seen = rng.random(len(active)) < 0.8  # the rest is masked, and taken in by a call of its own
-        for part in (seen, ~seen):
-            active_dwell = dwell[active] if with_dwell else None
-            tracker.observe(timestamp[active], item[active], mine, active_ids, part, active_dwell, users=active)
+        observe(whole, np.isin(np.arange(n), active), timestamp, item, feedback, ids, dwell if with_dwell else None)
+        active_dwell = dwell[active] if with_dwell else None
+        tracker.observe(timestamp[active], item[active], mine, active_ids, active_dwell, active)
         position[active] += 1
 
 
@@ -157,23 +160,20 @@ def folder(tmp_path_factory):
 FEEDBACK = {"click": np.ones(2), "watch": np.ones(2)}
 
 
-def after(items, embeddings=None):
+def after(items):
     """Return the states of two users after item 40, the first of the table, and item 11."""
     tracker = StateTracker(DEFINITION, NORMALISER, items, 2)
     for now in (5, 900):
-        tracker.observe(np.array([now, now]), np.array([40, 11]), FEEDBACK, embeddings=embeddings)
+        tracker.observe(np.array([now, now]), np.array([40, 11]), FEEDBACK)
     return tracker, tracker.states(np.array([2000, 2000]))
 
 
-def test_an_unknown_item_counts_and_has_no_embedding_or_the_given_one():
-    own = np.array([[9.0, 9.0, 9.0], [0.5, -1.0, 0.25]], dtype=np.float32)
-    for embedding, embeddings in (np.zeros(3), None), (own[1], own):
-        known = ItemTable(np.array([40, 11]), np.stack([ITEMS.embeddings[0], embedding]))
-        expected, states = after(known)
-        assert expected.unknown_items == 0
-        tracker, unknown_states = after(ITEMS, embeddings)
-        assert unknown_states.tobytes() == states.tobytes()
-        assert tracker.unknown_items == 2
+def test_an_unknown_item_counts_and_has_no_embedding():
+    expected, states = after(ItemTable(np.array([40, 11]), np.stack([ITEMS.embeddings[0], np.zeros(3)])))
+    assert expected.unknown_items == 0
+    tracker, unknown_states = after(ITEMS)
+    assert unknown_states.tobytes() == states.tobytes()
+    assert tracker.unknown_items == 2
 
 
 def plain(tracker, now, **options):
@@ -193,12 +193,12 @@ def test_sessions_end_after_the_gap_or_where_the_id_changes():
     """Two users; the second has a dwell time of 2 s."""
     unscaled = Normaliser(np.zeros(DEFINITION.width), np.ones(DEFINITION.width))
     start, end = np.array([1000, 1000]), np.array([1000, 3000])
-    for ids in (None, np.array(["x", "x"])):
+    for ids in (None, np.array([7, 7])):
         tracker = StateTracker(DEFINITION, unscaled, ITEMS, 2)
-        tracker.observe(start, np.array([10, 20]), FEEDBACK, ids, None, np.array([np.nan, 2000.0]))
+        tracker.observe(start, np.array([10, 20]), FEEDBACK, ids, np.array([np.nan, 2000.0]))
         same = plain(tracker, [61_000, 61_000], session_ids=ids)  # a gap of exactly the definition's
         later = [61_001, 61_001] if ids is None else [1500, 1500]
-        new = plain(tracker, later, session_ids=None if ids is None else np.array(["y", "y"]))
+        new = plain(tracker, later, session_ids=None if ids is None else np.array([8, 8]))
         gone = np.array(later) - end  # negative while the item still plays
         assert same["new_session"].tolist() == [0, 0]
         np.testing.assert_allclose(same["position"], np.log([2, 2]), rtol=1e-6)
@@ -216,25 +216,22 @@ def test_of_a_user_without_history_nothing_is_known_but_the_profile_and_the_time
     assert {name for name in known if not name.startswith(("profile/", "time/"))} == {"recency/new_session"}
 
 
-def test_times_are_whole_milliseconds_and_a_mask_may_be_numbers():
+def test_times_are_whole_milliseconds():
     unscaled = Normaliser(np.zeros(DEFINITION.width), np.ones(DEFINITION.width))
     tracker = StateTracker(DEFINITION, unscaled, ITEMS, 2)
     for now in ([1000.1, 1000.1], [61_000.9, 61_000.9]):  # 60 s, the definition's gap
         tracker.observe(np.array(now), np.array([10, 20]), FEEDBACK)
     np.testing.assert_allclose(plain(tracker, [61_001.5, 61_001.5])["position"], np.log([3, 3]), rtol=1e-6)
-    first, second = tracker.states(np.array([61_001, 61_001]), mask=[1, 0])
-    assert first.any()
-    assert not second.any()
 
 
-def test_feedback_and_embeddings_count_as_float32(tmp_path):
-    numbers = np.random.default_rng(0).random((2, 2, 3))
+def test_feedback_counts_as_float32(tmp_path):
+    numbers = np.random.default_rng(0).random((2, 2))
     held = []
     for dtype in (np.float64, np.float32):
-        feedback, embeddings = numbers.astype(dtype)
+        feedback = numbers.astype(dtype)
         tracker = StateTracker(DEFINITION, NORMALISER, ITEMS, 2)
         columns = {"click": feedback[:, 0], "watch": feedback[:, 1]}
-        tracker.observe(np.array([5, 9]), np.array([11, 12]), columns, embeddings=embeddings)  # not in the table
+        tracker.observe(np.array([5, 9]), np.array([10, 20]), columns)
         tracker.save(str(tmp_path / dtype.__name__))
         held.append(storage.read_arrays(str(tmp_path / dtype.__name__ / "users.npz")))
     for name, array in held[0].items():

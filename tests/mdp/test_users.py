@@ -23,7 +23,7 @@ def make_tracker(count: int, definition: StateDefinition = DEFINITION) -> StateT
     return StateTracker(definition, normaliser, ITEMS, profiles(count))
 
 
-def filled(session_ids: list[Any] | None = None) -> StateTracker:
+def filled(session_ids: list[int] | None = None) -> StateTracker:
     tracker = make_tracker(3)
     feedback = {"click": np.array([1.0, 0.0, 1.0]), "watch": np.array([3.0, 4.0, 5.0])}
     ids = None if session_ids is None else np.array(session_ids)
@@ -32,8 +32,8 @@ def filled(session_ids: list[Any] | None = None) -> StateTracker:
     return tracker
 
 
-@pytest.mark.parametrize("ids", [None, ["a", "b", "the end\0"], [1, 2, 3]])
-def test_users_come_back_as_they_were(tmp_path: Path, ids: list[Any] | None) -> None:
+@pytest.mark.parametrize("ids", [None, [1, 2, 3]])
+def test_users_come_back_as_they_were(tmp_path: Path, ids: list[int] | None) -> None:
     tracker, again = filled(ids), make_tracker(0)
     tracker.save(str(tmp_path / "saved"))
     again.load(str(tmp_path / "saved"))
@@ -74,7 +74,6 @@ def test_nothing_is_left_of_a_save_that_fails(tmp_path: Path, monkeypatch: pytes
         ("tracker.json", {"users": -1}, r"tracker\.json: key 'users'"),
         ("tracker.json", {"users": True}, r"tracker\.json: key 'users'"),
         ("tracker.json", {"schema_version": 1}, r"tracker\.json: key 'schema_version'"),
-        ("tracker.json", {"session_ids": ["a"]}, r"tracker\.json: key 'session_ids': found 1; expected 3"),
         ("tracker.json", {"state": {}}, r"tracker\.json: key 'state': found another definition"),
         ("tracker.json", {"usrs": 3}, r"tracker\.json: key 'usrs': unknown key; did you mean 'users'"),
         ("users.npz", {"first": None}, r"users\.npz: arrays 'first' are missing"),
@@ -95,7 +94,7 @@ def test_bad_files_are_one_line_and_change_nothing(
     else:
         arrays = {**storage.read_arrays(str(path)), **change}
         storage.write_arrays(str(path), {name: array for name, array in arrays.items() if array is not None})
-    tracker = filled(["a", "b", "c"])
+    tracker = filled([1, 2, 3])
     before = tracker.states(NOW + 10**8)
     with pytest.raises(UserError, match=words):
         tracker.load(str(tmp_path / "saved"))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.mdp.cells import Cells
+from prefrec_ray.mdp.catalogue import Cells
 from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import EXACT, ItemTable
 from prefrec_ray.mdp.plackett_luce import plackett_luce

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.log import open_log
 from prefrec_ray.logs.sources import SimulatorSource
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator.crowd import FEEDBACK
@@ -93,7 +92,7 @@ def test_a_world_with_rules_is_the_same_in_any_number_of_files_and_tells_when_it
     shown = items.loc[log["item_id"].to_numpy()]
     assert (shown.from_ms.to_numpy() <= log["timestamp"].to_numpy()).all()
     assert (log["timestamp"].to_numpy() < shown.until_ms.fillna(np.inf).to_numpy()).all()
-    opened_log = open_log(SimulatorSource(kind="simulator", path=str(tmp_path / "1")), seed=0)
+    opened_log = SimulatorSource(kind="simulator", path=str(tmp_path / "1")).open_log(seed=0)
     assert opened_log.has_propensity
     assert opened_log.items.column_names == ["item_id", "embedding"]
 
@@ -102,7 +101,7 @@ def test_pages_are_read_with_their_unexamined_items_or_without(ray_session, tmp_
     settings = SimulateSettings(users=60, requests=20, items=100, page=3)
     simulate(settings, str(tmp_path / "logs"))
     for examined in (False, True):
-        opened = open_log(SimulatorSource(kind="simulator", path=str(tmp_path / "logs"), examined=examined), seed=0)
+        opened = SimulatorSource(kind="simulator", path=str(tmp_path / "logs"), examined=examined).open_log(seed=0)
         assert opened.has_pages
         assert opened.has_examined is examined
         assert opened.rows == interactions(tmp_path / "logs").num_rows

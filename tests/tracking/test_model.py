@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from platform_desk import STATE, make_policy
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.mdp.rest import DAY_MS
+from prefrec_ray.mdp.excluded import DAY_MS
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.tracking.model import PolicyModel, save_model
 

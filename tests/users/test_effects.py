@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from logged_users import ITEMS, histories
 
-from prefrec_ray.mdp.columns import DAY_MS, time_columns
+from prefrec_ray.mdp.state import DAY_MS, time_columns
 from prefrec_ray.users.effects import Effects
 from prefrec_ray.users.histories import Histories
 

@@ -5,7 +5,7 @@ topic may differ from the values of its neighbours. The errors of Q on the trans
 
     e = r + gamma Q(s', a') - Q(s, a)        a': the next logged item, or the mean over the next page,
 
-then have another mean for each kind, which is shrunk (mdp/kind_effects.py): kinds without an effect get none.
+then have another mean for each kind, which is shrunk (mdp/kinds.py): kinds without an effect get none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from prefrec_ray.algorithms.reward.labels import RewardFunction, label_table
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.ids import changes
 from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.mdp.kind_effects import kind_effects
+from prefrec_ray.mdp.kinds import kind_effects
 from prefrec_ray.mdp.pages import Pages
 from prefrec_ray.policy.networks.critic import Critic
 

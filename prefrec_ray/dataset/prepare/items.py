@@ -16,8 +16,7 @@ from prefrec_ray.dataset.prepare.users import read_bucket
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import codes
 from prefrec_ray.logs.log import Content, Log
-from prefrec_ray.mdp.content import content_embeddings
-from prefrec_ray.mdp.embeddings import BasketGram, basket_gram, basket_sizes, embeddings_from_gram
+from prefrec_ray.mdp.embeddings import BasketGram, basket_gram, basket_sizes, content_embeddings, embeddings_from_gram
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.kinds import Kind, clusters, content_kinds
 from prefrec_ray.runtime.progress import Progress
@@ -93,7 +92,7 @@ def learn_items(
     """Return all `consumed` items of the log, by ascending id, with embeddings from sessions of training users.
 
     Embeddings are learned from co-consumption. If the log has the content of items, they also depend on it
-    (mdp/content.py), and co-consumption is learned for the most consumed items. Titles come from the log.
+    (mdp/embeddings.py), and co-consumption is learned for the most consumed items. Titles come from the log.
     """
     ids = learned = consumed.items["item_id"].combine_chunks()
     if log.content is not None:

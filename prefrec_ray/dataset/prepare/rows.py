@@ -15,7 +15,7 @@ import ray
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import changes, codes, first_rows
-from prefrec_ray.logs.contract import BadRows, Part, Place, SideFiles, place_of
+from prefrec_ray.logs.contract import BadRows, Part, Place, Side, place_of
 from prefrec_ray.logs.log import Log
 from prefrec_ray.mdp.items import ItemTable
 
@@ -31,7 +31,7 @@ class RowRules:
     Rows that break the contract go to `side`; rows that are dropped for other reasons are counted.
     """
 
-    side: SideFiles
+    side: Side
     files: tuple[str, ...] = ()  # of the log, by number
     # Of each source: the number of its first file, and True if a row that equals an earlier one breaks the contract.
     first_files: tuple[int, ...] = (0,)
@@ -42,7 +42,7 @@ class RowRules:
     refuse_unknown: bool = False  # True if a row of an unknown item breaks the contract, else it is dropped
 
     @classmethod
-    def from_log(cls, log: Log, side: SideFiles, items: ItemTable | None, pages: bool) -> RowRules:
+    def from_log(cls, log: Log, side: Side, items: ItemTable | None, pages: bool) -> RowRules:
         """Create the rules of `log`. `items`: items of another data set; rows of other items are dropped."""
         known = None
         if items is not None:

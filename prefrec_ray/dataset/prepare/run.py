@@ -30,8 +30,8 @@ from prefrec_ray.dataset.prepare.states import (
 )
 from prefrec_ray.dataset.prepare.users import LogUsers, split_by_user
 from prefrec_ray.errors import UserError, unwrapped_errors
-from prefrec_ray.logs.contract import SideFiles
-from prefrec_ray.logs.log import Log, open_log
+from prefrec_ray.logs.contract import Side
+from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.schemas import check_tables
 from prefrec_ray.logs.side_tables import ItemsTable, UsersTable
 from prefrec_ray.logs.sources import ColumnsSource, parts_of
@@ -76,13 +76,13 @@ def prepare(
     with unwrapped_errors(), storage.staged(storage.absolute(output), "metadata.json") as folder:
         with step(progress, "start Ray"):
             runtime.start_ray()
-        _write_dataset(settings, folder, progress, SideFiles(folder, keep_rows=on_error == "drop"))
+        _write_dataset(settings, folder, progress, Side(folder, keep_rows=on_error == "drop"))
     return PreparedDataset.open(output)
 
 
-def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, side: SideFiles) -> None:
+def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, side: Side) -> None:
     settings, like = _open_like(settings)
-    log = open_log(settings.source, settings.seed, side)
+    log = settings.source.open_log(settings.seed, side)
     side.check()
     pages = log.has_pages
     if like:
@@ -206,7 +206,7 @@ def _check_like(log: Log, like: PreparedDataset) -> None:
             raise UserError(f"user features of the log: '{name}' is missing; expected it for the states of {like.uri}")
 
 
-def drop_report(users: LogUsers, side: SideFiles) -> dict[str, Any]:
+def drop_report(users: LogUsers, side: Side) -> dict[str, Any]:
     """Return the counts of kept rows, of rows that break the contract (by reason), and of omitted rows."""
     bad = side.reasons()
     return {

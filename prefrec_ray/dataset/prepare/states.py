@@ -24,12 +24,11 @@ from prefrec_ray.dataset.prepare.shuffle import Destinations, waves_at_once, wri
 from prefrec_ray.dataset.prepare.users import LogUsers, read_bucket
 from prefrec_ray.ids import codes, first_rows
 from prefrec_ray.mdp.bulk import HistoryRows, raw_states
-from prefrec_ray.mdp.columns import scaled_feedback
+from prefrec_ray.mdp.excluded import Repeats, measure_repeats
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Moments, Normaliser
 from prefrec_ray.mdp.pages import Pages
-from prefrec_ray.mdp.rest import Repeats, measure_repeats
-from prefrec_ray.mdp.state import StateDefinition, UserFeatures
+from prefrec_ray.mdp.state import StateDefinition, UserFeatures, scaled_feedback
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import SPLITS

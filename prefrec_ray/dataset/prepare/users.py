@@ -25,7 +25,7 @@ from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.engagement import depth_levels, frequency_levels, session_numbers, session_table, whole_dwell
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, codes, first_rows, fraction, hash_ids, run_lengths
-from prefrec_ray.logs.contract import SideFiles
+from prefrec_ray.logs.contract import Side
 from prefrec_ray.logs.log import Log
 from prefrec_ray.mdp.pages import Pages
 from prefrec_ray.runtime.progress import Progress
@@ -105,7 +105,7 @@ def split_by_user(
     return LogUsers(ids=table["user_id"].combine_chunks(), dropped=dropped, **columns)
 
 
-def _nothing_left(side: SideFiles) -> str:
+def _nothing_left(side: Side) -> str:
     if side.reasons():
         return "every row of the log breaks the contract; expected some that do not"
     return "the log has no rows of the kind that the source selects; expected some"

@@ -15,8 +15,20 @@ import pyarrow as pa
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.events.format import SEGMENTS, SUFFIX, Event, Kind, batch_of, schema
-from prefrec_ray.logs.events.records import END, FileIndex, check_rest, encode, header, read_batch
+from prefrec_ray.logs.events.format import (
+    END,
+    SEGMENTS,
+    SUFFIX,
+    Event,
+    FileIndex,
+    Kind,
+    batch_of,
+    check_rest,
+    encode,
+    header,
+    read_batch,
+    schema,
+)
 from prefrec_ray.logs.events.segments import content_of, first_row, list_segments, read_tables
 
 #: Size in bytes at which a file is closed and the next one begins.

@@ -12,9 +12,17 @@ import pyarrow as pa
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import Side, part_of
 from prefrec_ray.logs.fragments import Fragments
-from prefrec_ray.logs.listing import is_csv, list_inputs, partition_values
 from prefrec_ray.logs.log import Log, to_canonical
-from prefrec_ray.logs.schemas import PLAIN, CsvFormat, check_present, padded_columns, schemas
+from prefrec_ray.logs.schemas import (
+    PLAIN,
+    CsvFormat,
+    check_present,
+    is_csv,
+    list_inputs,
+    padded_columns,
+    partition_values,
+    schemas,
+)
 from prefrec_ray.logs.sources import ColumnsSource, FilesSource
 from prefrec_ray.logs.tables import content_of, item_table, user_table
 from prefrec_ray.logs.values import is_number, is_text

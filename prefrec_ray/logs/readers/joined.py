@@ -8,8 +8,7 @@ that are trained on the joined log.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 
@@ -18,8 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs import log as one_log
-from prefrec_ray.logs.contract import ROWS_OF_FILE, Part, Side
+from prefrec_ray.logs.contract import ROWS_OF_FILE, Side
 from prefrec_ray.logs.log import Content, Log
 from prefrec_ray.logs.sources import JoinedSource, RayDataSource
 from prefrec_ray.logs.tables import join_items, join_texts
@@ -33,17 +31,6 @@ _COMMON: dict[str, Callable[[Log], str]] = {
 }
 
 
-@dataclass(frozen=True)
-class _SideOfSource:
-    """Bad rows of the source `number`: files of different sources have different names."""
-
-    side: Side
-    number: int
-
-    def part(self, name: str) -> AbstractContextManager[Part]:
-        return self.side.part(f"{self.number}-{name}")
-
-
 def open_log(source: JoinedSource, seed: int = 0, side: Side | None = None) -> Log:
     """Return the rows, users and items of all sources. Raises `UserError` as their readers, and if they disagree.
 
@@ -52,7 +39,7 @@ def open_log(source: JoinedSource, seed: int = 0, side: Side | None = None) -> L
     """
     logs, places = [], []
     for number, part in enumerate(source.sources):
-        logs.append(one_log.open_log(part, seed, side and _SideOfSource(side, number)))
+        logs.append(part.open_log(seed, side and replace(side, prefix=f"{number}-")))
         path = part.read if isinstance(part, RayDataSource) else part.path
         places.append(f"source {number + 1} ({path if isinstance(path, str) else ', '.join(path)})")
     _check(logs, places)

@@ -20,8 +20,7 @@ from prefrec_ray.logs.schemas import check_present, schema
 from prefrec_ray.logs.side_tables import UsersTable
 from prefrec_ray.logs.sources import KuaiRandSource
 from prefrec_ray.logs.tables import user_table
-from prefrec_ray.logs.times import to_milliseconds
-from prefrec_ray.logs.values import check_range, to_integers
+from prefrec_ray.logs.values import check_range, to_integers, to_milliseconds
 
 _FLAGS = ("is_click", "long_view", "is_like", "is_follow", "is_comment", "is_forward", "is_hate", "is_profile_enter")
 FEEDBACK = (*_FLAGS, "play_ratio")

@@ -12,7 +12,7 @@ import torch
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.mdp.kind_effects import effects_of_items
+from prefrec_ray.mdp.kinds import effects_of_items
 from prefrec_ray.mdp.normaliser import CLIP
 from prefrec_ray.policy.networks.arrays import read_networks, write_networks
 from prefrec_ray.policy.networks.bundled import CriticDescription
@@ -35,7 +35,7 @@ class Critic:
     `scales` [Q, 2, S] convert states to the scale of each network if their data sets differ (`Normaliser.rescaling`).
     `answers` predicts feedback from states on the scale `answers_scale` [2, S]. Its weights `worth` float32 [F] make
     it a scorer, `by_feedback`. `kind_effects` float32 [C], one array per kind of items, by code, are added to Q of an
-    item (mdp/kind_effects.py).
+    item (mdp/kinds.py).
 
     Raises `UserError` for networks with different inputs, and without networks.
     """

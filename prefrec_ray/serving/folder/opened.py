@@ -21,10 +21,9 @@ from prefrec_ray.logs.events.format import (
     write_about,
 )
 from prefrec_ray.logs.events.log import EventLog
-from prefrec_ray.logs.events.removal import received_before, remove_damaged, remove_rows
-from prefrec_ray.logs.events.segments import list_segments
+from prefrec_ray.logs.events.segments import list_segments, received_before, remove_damaged, remove_rows
+from prefrec_ray.mdp.excluded import DAY_MS
 from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.mdp.rest import DAY_MS
 from prefrec_ray.serving.folder.disk import clock
 from prefrec_ray.serving.folder.snapshots import remove_snapshots, restore
 from prefrec_ray.serving.settings import LOG_POLICIES, MAIN, ServeSettings, read_release

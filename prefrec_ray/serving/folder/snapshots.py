@@ -16,7 +16,7 @@ from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.storage.manifest import damage, seal
 
 FOLDER = "snapshots"
-_DESCRIPTION, _ARRAYS, _VERSION = "state.json", "arrays.npz", 3
+_DESCRIPTION, _ARRAYS, _VERSION = "state.json", "arrays.npz", 4
 
 
 @dataclass(frozen=True)

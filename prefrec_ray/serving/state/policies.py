@@ -14,8 +14,7 @@ import pyarrow as pa
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.listing import is_csv
-from prefrec_ray.logs.schemas import PLAIN, check_columns, padded_columns
+from prefrec_ray.logs.schemas import PLAIN, check_columns, is_csv, padded_columns
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition

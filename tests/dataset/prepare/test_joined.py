@@ -16,7 +16,7 @@ from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset.prepare.run import OnError, PrepareSettings, prepare
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.log import Log, open_log
+from prefrec_ray.logs.log import Log
 from prefrec_ray.serving.requests.bodies import Feedback, Recommend
 from prefrec_ray.settings import parse
 from prefrec_ray.storage.alias import point
@@ -191,7 +191,7 @@ def test_features_titles_and_kinds_are_merged_and_the_first_source_counts(ray_se
 
 
 def opened(settings: PrepareSettings) -> Log:
-    return open_log(settings.source, settings.seed)
+    return settings.source.open_log(settings.seed)
 
 
 def with_text_ids(rows: pd.DataFrame) -> pd.DataFrame:

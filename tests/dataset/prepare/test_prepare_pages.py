@@ -24,7 +24,7 @@ from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
 from prefrec_ray.dataset.prepare.users import read_bucket, write_bucket
 from prefrec_ray.dataset.removal import remove_users
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.contract import SideFiles
+from prefrec_ray.logs.contract import Side
 from prefrec_ray.settings import parse
 
 GAP_MS, LENGTH, HORIZON = 30 * 60 * 1000, 3, 4
@@ -80,7 +80,7 @@ def test_pages_of_one_row_change_no_byte(
             0,
             settings=parse(PrepareSettings, {"source": source}, "test"),
             given_sessions=False,
-            row_rules=RowRules(SideFiles(folder, keep_rows=False)),
+            row_rules=RowRules(Side(folder, keep_rows=False)),
             folder=folder,
         )
         narrow = read_bucket(folder, 0).drop_columns(["page"] if table is single else [])

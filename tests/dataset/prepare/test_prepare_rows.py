@@ -15,7 +15,7 @@ from prefrec_ray.dataset.prepare import rows as rows_module
 from prefrec_ray.dataset.prepare.rows import RowRules, equal_rows, in_earlier_source
 from prefrec_ray.dataset.prepare.run import _check_like
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.contract import SideFiles
+from prefrec_ray.logs.contract import Side
 from prefrec_ray.mdp.state import StateDefinition
 
 
@@ -57,7 +57,7 @@ def test_rows_that_an_earlier_source_has_are_found(count: int, seed: int) -> Non
 
 
 def test_what_is_dropped_is_counted(ray_session: None, tmp_path: Path) -> None:
-    side = SideFiles(str(tmp_path), keep_rows=False)
+    side = Side(str(tmp_path), keep_rows=False)
     frame = rows_of(60, seed=1)
     frame["order"] = np.arange(60)
     table = pa.Table.from_pandas(frame, preserve_index=False)
@@ -85,7 +85,7 @@ def test_item_ids_of_another_kind_are_one_line(
 ) -> None:
     monkeypatch.setattr(rows_module.ray, "get", lambda value: value)
     rows = pa.table({"user_id": [1, 1], "item_id": ids, "timestamp": [1, 2], "order": [0, 1]})
-    rules = RowRules(SideFiles(str(tmp_path), keep_rows=False), known_items=[pa.array(known)])
+    rules = RowRules(Side(str(tmp_path), keep_rows=False), known_items=[pa.array(known)])
     found, expected = (pa.array(of).type for of in (ids, known))
     with pytest.raises(UserError, match=rf"^item ids of the log: found {found}; expected {expected}, as in "):
         rules(rows, 0)

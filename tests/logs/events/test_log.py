@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events import log as log_module
 from prefrec_ray.logs.events import segments
-from prefrec_ray.logs.events.format import Event, Kind
+from prefrec_ray.logs.events.format import Event, Kind, header
 from prefrec_ray.logs.events.format import schema as log_schema
 from prefrec_ray.logs.events.log import EventLog
-from prefrec_ray.logs.events.records import header
 from prefrec_ray.logs.events.segments import read_tables
 
 HEADER = len(header(log_schema(pa.int64())))

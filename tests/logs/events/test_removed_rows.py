@@ -18,15 +18,16 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events import log as log_module
 from prefrec_ray.logs.events.format import About, Event, Kind, write_about
 from prefrec_ray.logs.events.log import EventLog
-from prefrec_ray.logs.events.removal import (
+from prefrec_ray.logs.events.segments import (
     any_row,
+    compact,
     of_users,
     received_before,
     remove_damaged,
     remove_rows,
+    same,
     with_bytes_of,
 )
-from prefrec_ray.logs.events.segments import compact, same
 
 USERS = 5
 #: Kind of a row and its user; rows of other kinds have no user.
