@@ -1,4 +1,15 @@
 """The prepared data set on disk: metadata, completeness check and access by file."""
 
-from prefrec_ray.dataset.columns import floats, read_table, stored, tensor, tensor_array, write_table
-from prefrec_ray.dataset.prepared import SCHEMA_VERSION, Metadata, PreparedDataset, check_complete, file_rows
+from prefrec_ray.dataset.prepared import (
+    SCHEMA_VERSION,
+    Metadata,
+    PreparedDataset,
+    check_complete,
+    file_rows,
+    floats,
+    read_table,
+    stored,
+    tensor,
+    tensor_array,
+    write_table,
+)

@@ -1,4 +1,4 @@
-"""Prepared data set: its metadata, its tables, the check that it is complete, and access file by file."""
+"""Prepared data set: its metadata and tables, the check that it is complete, and access file by file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pyarrow as pa
 from pydantic import Field
 
 from prefrec_ray import storage
-from prefrec_ray.dataset.columns import floats, read_table, tensor
 from prefrec_ray.engagement import SessionTable
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import codes
@@ -22,7 +21,7 @@ from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.settings import Settings, Split, Task, parse
-from prefrec_ray.storage.parquet import read_footer
+from prefrec_ray.storage.parquet import read_footer, read_parquet, write_parquet
 
 if TYPE_CHECKING:
     import ray.data
@@ -36,14 +35,55 @@ _THREADS = 16
 _ADVICE = "make the data set again by `prefrec prepare`"
 
 
+def read_table(file: str, columns: list[str] | None = None) -> pa.Table:
+    """Return a file as a table. Raises `UserError` if it is missing or damaged, or has a number that is not finite."""
+    table = read_parquet(file, columns)
+    for name in table.column_names:
+        if pa.types.is_fixed_size_list(table.schema.field(name).type):
+            bad = ~np.isfinite(stored(table[name])).all(axis=1)
+            if bad.any():
+                where = f"{file}: column '{name}', row {int(bad.argmax()) + 1}"
+                raise UserError(f"{where}: found a number that is not finite; expected a finite one")
+    return table
+
+
+def write_table(table: pa.Table, uri: str) -> None:
+    """Write an uncompressed Parquet file, since tensors gain nothing from dictionaries or statistics."""
+    write_parquet(table, uri, compression="none", use_dictionary=False, write_statistics=False)
+
+
+def tensor_array(values: np.ndarray, kind: str = "float32") -> pa.FixedSizeListArray:
+    """Return [n, d] as a column of `kind`, without nulls, which makes Parquet several times faster to read."""
+    flat = pa.array(np.ascontiguousarray(values, kind).ravel())
+    return pa.FixedSizeListArray.from_arrays(
+        flat, type=pa.list_(pa.field("element", flat.type, nullable=False), values.shape[1])
+    )
+
+
+def floats(column: pa.ChunkedArray) -> np.ndarray:
+    """Return a column of numbers as float64 [n], with NaN for null."""
+    return column.cast(pa.float64()).fill_null(np.nan).to_numpy()
+
+
+def tensor(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """Return a column of fixed_size_list as float32 [n, d]; a view if it is stored as float32 in one chunk."""
+    return stored(column).astype(np.float32, copy=False)
+
+
+def stored(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """Return a column of fixed_size_list in its stored type (float32 or float16), [n, d]; a view of a single chunk."""
+    if isinstance(column, pa.ChunkedArray):
+        # A single chunk is used directly, since `combine_chunks` would copy it.
+        column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)
+
+
 class Metadata(Settings):
     """metadata.json.
 
-    `counts`: users, sessions, impressions and transitions, by split. `world`: settings of the simulator.
-
-    `dropped`: rows of the log that are not impressions, by reason. `answers`: layer sizes of the network of
-    expected feedback in answers.npz; None if the log has no feedback. `repeats`: of training users; None if an
-    earlier version prepared it.
+    `counts`: users, sessions, impressions and transitions, by split. `world`: settings of the simulator. `dropped`:
+    rows of the log that are not impressions, by reason. `answers`: layer sizes of the network of expected feedback in
+    answers.npz; None if the log has no feedback. `repeats`: of training users; None if an earlier version prepared it.
     """
 
     schema_version: int
@@ -223,8 +263,13 @@ def check_complete(dataset: PreparedDataset) -> None:
         raise UserError(
             f"{about}: found state_dim {metadata.state_dim}; expected the width of state and normaliser; {_ADVICE}"
         )
+    expected: dict[tuple[str, ...], int] = {}
     try:
-        expected = _expected_rows(metadata.counts)
+        for split, of_split in metadata.counts.items():
+            expected["requests", split] = of_split["requests"]
+        if metadata.counts:
+            expected["sessions",] = sum(of_split["sessions"] for of_split in metadata.counts.values())
+            expected["transitions",] = metadata.counts["train"]["transitions"]
     except KeyError as error:
         raise UserError(f"{about}: counts: {error} is missing; {_ADVICE}") from error
     for folder, rows in expected.items():
@@ -239,16 +284,6 @@ def check_complete(dataset: PreparedDataset) -> None:
     for name in ("items.parquet", *(["answers.npz"] if metadata.answers else [])):
         if not storage.exists(dataset.path(name)):
             raise UserError(f"{dataset.path(name)}: no such file in the data set; {_ADVICE}")
-
-
-def _expected_rows(counts: dict[str, dict[str, int]]) -> dict[tuple[str, ...], int]:
-    """Return the numbers of rows by folder."""
-    if not counts:
-        return {}
-    expected: dict[tuple[str, ...], int] = {("requests", name): rows["requests"] for name, rows in counts.items()}
-    expected[("sessions",)] = sum(of_split["sessions"] for of_split in counts.values())
-    expected[("transitions",)] = counts["train"]["transitions"]
-    return expected
 
 
 def file_rows(file: str) -> int:

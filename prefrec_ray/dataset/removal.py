@@ -19,8 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prefrec_ray import storage
-from prefrec_ray.dataset.columns import read_table, write_table
-from prefrec_ray.dataset.prepared import PreparedDataset
+from prefrec_ray.dataset.prepared import PreparedDataset, read_table, write_table
 from prefrec_ray.ids import ids_from_text
 from prefrec_ray.mdp.pages import Pages
 from prefrec_ray.settings import SPLITS
@@ -34,7 +33,6 @@ _KINDS = {
     "transitions": "transitions of data sets",
     "preferences": "preferences of data sets",
     "people": "labels of annotators in data sets",
-    "unexamined": "unexamined rows of data sets",
     "dropped": "dropped rows of data sets",
 }
 #: Columns that show the rows of users; all columns of other files.

@@ -17,6 +17,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import Convert, Part, Place, Reason, Side, clean, part_of
 from prefrec_ray.logs.schemas import (
     BLOCK_BYTES,
+    COMPRESSED,
     PLAIN,
     THREADS,
     CsvFormat,
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
 
 _BATCH = 1 << 16
 _MAX_BLOCKS = 256
-_BEGINNING = 8 * BLOCK_BYTES  # of the text of a compressed file, since codecs read much input before their first output
-_CODECS = {"gz": "gzip", "bz2": "bz2", "zst": "zstd"}  # by the ends of names
+_PACKED = 4  # bytes of text in a byte of a compressed file, about
 
 
 def read_clean(file: str, columns: list[str], convert: Convert, part: Part | None, form: CsvFormat = PLAIN) -> pa.Table:
@@ -213,15 +213,6 @@ def _estimate_rows(file: str, form: CsvFormat) -> int:
     skipped: list[csv.InvalidRow] = []
     with form.open(file, skipped) as reader:
         rows = next((batch.num_rows for batch in reader), 0) + len(skipped)
-    return rows * max(1, _bytes_of_text(file) // BLOCK_BYTES)
-
-
-def _bytes_of_text(file: str) -> int:
-    """Return the size of a CSV file in bytes. The size of a compressed file is estimated from its beginning."""
     system, path = storage.filesystem(file)
-    codec = _CODECS.get(file.rpartition(".")[2])
-    with readable(file), system.open_input_file(path) as stored:
-        if codec is None:
-            return int(stored.size())
-        with pa.CompressedInputStream(stored, codec) as text:
-            return len(text.read(_BEGINNING)) * stored.size() // max(1, stored.tell())
+    size = system.get_file_info(path).size * (_PACKED if file.endswith(COMPRESSED) else 1)
+    return rows * max(1, size // BLOCK_BYTES)

@@ -24,7 +24,8 @@ from prefrec_ray.logs.sources import ColumnsSource, FilesSource
 from prefrec_ray.logs.values import is_list, is_number, padded, plain_schema, visible
 
 _PARQUET = (".parquet", ".pq")
-_CSV = tuple(kind + compression for kind in (".csv", ".tsv") for compression in ("", ".gz", ".bz2", ".zst"))
+COMPRESSED = (".gz", ".bz2", ".zst")
+_CSV = tuple(kind + compression for kind in (".csv", ".tsv") for compression in ("", *COMPRESSED))
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 

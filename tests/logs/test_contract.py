@@ -222,9 +222,9 @@ def test_texts_that_are_no_utf8_are_set_aside(tmp_path: Path, dictionary: bool) 
 
 
 @pytest.mark.parametrize("ending", ["", ".gz", ".bz2"])
-def test_rows_of_a_compressed_file_are_those_of_its_text(tmp_path: Path, ending: str) -> None:
+def test_rows_of_a_compressed_file_are_about_those_of_its_text(tmp_path: Path, ending: str) -> None:
     lines = "".join(f"{n % 977},{n * 7919 % 1000003},{1_700_000_000 + 31 * n},{n % 2},watch\n" for n in range(110_000))
     with pa.output_stream(tmp_path / f"a.csv{ending}") as file:  # packed by its name
         file.write(f"u,i,t,like,kind\n{lines}".encode())
     rows = _estimate_rows(str(tmp_path / f"a.csv{ending}"), PLAIN)
-    assert 80_000 < rows < 140_000
+    assert 110_000 / 2.5 < rows < 110_000 * 2.5

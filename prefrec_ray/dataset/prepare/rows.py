@@ -89,6 +89,8 @@ class RowRules:
                     rows = self._refuse(rows, unknown, part, "item_id", "", expected)
                 else:
                     rows, dropped[UNKNOWN_ITEMS] = _without(unknown, rows)
+        seen = examined_rows(rows)
+        rows, dropped[UNEXAMINED] = seen, len(rows) - len(seen)
         if not self.pages and "page" in rows.column_names:
             rows = rows.drop_columns([name for name in ("page", "position") if name in rows.column_names])
         return in_pages(rows, np.array(self.by_position)[self._source(rows)]), dropped
@@ -142,18 +144,12 @@ def in_pages(rows: pa.Table, by_position: np.ndarray) -> pa.Table:
     return rows.append_column("step", pa.array(_steps(user, begins)))
 
 
-def split_examined(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Return the examined rows of `in_pages`, with steps that count only their pages, and the other rows.
+def examined_rows(rows: pa.Table) -> pa.Table:
+    """Return the examined rows: all of them without a column `examined`.
 
-    All rows are examined without a column `examined`. An item that a user did not see has no feedback to learn from.
+    An item that a user did not see has no feedback to learn from.
     """
-    if "examined" not in rows.column_names:
-        return rows, rows.slice(0, 0)
-    examined = rows["examined"].to_numpy()
-    rows, others = (rows.drop_columns(["examined"]).filter(pa.array(mask)) for mask in (examined, ~examined))
-    user, place = codes(rows["user_id"]), rows.column_names.index("step")
-    step = _steps(user, changes(user) | changes(rows["step"].to_numpy()))
-    return rows.set_column(place, "step", pa.array(step)), others
+    return rows.filter(rows["examined"]).drop_columns(["examined"]) if "examined" in rows.column_names else rows
 
 
 def _steps(user: np.ndarray, begins: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ import ray
 import ray.data
 
 from prefrec_ray import storage
-from prefrec_ray.dataset.prepare.rows import REASONS, UNEXAMINED, RowRules, split_examined
+from prefrec_ray.dataset.prepare.rows import REASONS, RowRules
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.engagement import depth_levels, frequency_levels, session_numbers, session_table, whole_dwell
 from prefrec_ray.errors import UserError
@@ -137,19 +137,13 @@ def write_bucket(
 ) -> Written:
     """Sort the rows of one bucket, compute their sessions and write both.
 
-    With `given_sessions`, the log's session ids end sessions, instead of the session timeout.
-    Rows that are not examined go to `unexamined/part-k.parquet`, as a record of what was shown. Returns one row per
-    user, and the number of dropped rows by reason. If no row remains, nothing is written, and the
-    first result is None. The file contains the canonical columns, by user and page, with `step` (int64, the page's
-    number), `session` (int64, its number) and `split` (int8) instead of session_id and order.
+    With `given_sessions`, the log's session ids end sessions, instead of the session timeout. Returns one row per user,
+    and the number of dropped rows by reason. If no row remains, nothing is written, and the first result is None. The
+    file contains the canonical columns, by user and page, with `step` (int64, the page's number), `session` (int64, its
+    number) and `split` (int8) instead of session_id and order.
     """
     rows = rows.sort_by([(name, "ascending") for name in ("user_id", "timestamp", "order")])
     rows, dropped = row_rules(rows, bucket)
-    rows, others = split_examined(rows)
-    dropped[UNEXAMINED] = len(others)
-    if others.num_rows:
-        record = others.drop_columns(["order", "step"])
-        write_parquet(record, storage.make_room(storage.join(folder, "unexamined", f"part-{bucket:05d}.parquet")))
     if not rows.num_rows:
         return None, dropped
     user = codes(rows["user_id"])

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import ray
 from hypothesis import given, settings
@@ -19,10 +18,9 @@ from plain_prepare import sessions_of
 from prefrec_ray.algorithms.feed.preferences import load_buffer
 from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions
 from prefrec_ray.dataset import PreparedDataset, tensor
-from prefrec_ray.dataset.prepare.rows import RowRules, in_pages, split_examined
+from prefrec_ray.dataset.prepare.rows import RowRules, in_pages
 from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
 from prefrec_ray.dataset.prepare.users import read_bucket, write_bucket
-from prefrec_ray.dataset.removal import remove_users
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import Side
 from prefrec_ray.settings import parse
@@ -86,21 +84,6 @@ def test_pages_of_one_row_change_no_byte(
         narrow = read_bucket(folder, 0).drop_columns(["page"] if table is single else [])
         written.append((users, narrow, Path(folder, "sessions", "part-00000.parquet").read_bytes()))
     assert written[0] == written[1]
-
-
-@given(st.lists(st.tuples(ROW, st.booleans()), min_size=1, max_size=25))
-def test_rows_that_were_not_examined_are_set_apart(drawn: list[tuple[tuple[int, int, int, int], bool]]) -> None:
-    rows = rows_of([row for row, _ in drawn])
-    examined = np.array([seen for _, seen in drawn])[rows["order"].to_numpy()]
-    whole = in_pages(rows.append_column("examined", pa.array(examined)), np.ones(len(rows), bool))
-    kept, others = split_examined(whole)
-    expected = []
-    for _, own in groupby(filter(lambda row: row["examined"], whole.to_pylist()), key=lambda row: row["user_id"]):
-        for step, (_, page) in enumerate(groupby(own, key=lambda row: row["step"])):
-            expected += [{**row, "step": step} for row in page]
-    assert [{**row, "examined": True} for row in kept.to_pylist()] == expected
-    assert len(others) == (~examined).sum()
-    assert set(others["order"].to_pylist()) == set(rows["order"].to_numpy()[~examined].tolist())
 
 
 def pages_log(users: int = 24) -> pd.DataFrame:
@@ -235,7 +218,6 @@ def test_pages_of_one_item_change_no_file(ray_session: None, tmp_path: Path) -> 
 
 
 def test_rows_that_were_not_examined_change_nothing_that_is_learned(paged: PreparedDataset, tmp_path: Path) -> None:
-    """They are in `unexamined`, with their places on the pages, until their users are removed."""
     log = pages_log().assign(seen=1)
     more = log.drop_duplicates("page").sample(60, random_state=1).assign(rank=9, like=0, seen=0, item=77)
     pd.concat([log, more]).to_parquet(tmp_path / "log.parquet")
@@ -245,12 +227,3 @@ def test_rows_that_were_not_examined_change_nothing_that_is_learned(paged: Prepa
         assert file.read_bytes() == (tmp_path / "dataset" / file.relative_to(paged.uri)).read_bytes(), file
     assert dataset.metadata.counts == paged.metadata.counts
     assert dataset.metadata.dropped == {"unexamined": 60}
-    files = sorted((tmp_path / "dataset" / "unexamined").iterdir())
-    found = pd.concat([pq.read_table(file).to_pandas() for file in files])
-    assert sorted(found.page) == sorted(more.page)
-    assert set(found.position) == {9}
-    gone = more.user.mode()[0]
-    remove_users(dataset, [str(gone)], str(tmp_path / "dataset.partial"))
-    left = pd.concat([pq.read_table(file).to_pandas() for file in files])
-    assert len(left) == (more.user != gone).sum()
-    assert gone not in left.user_id.tolist()
