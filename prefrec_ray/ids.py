@@ -16,10 +16,7 @@ _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
 class Stream(IntEnum):
-    """Keys of random streams. The key follows the seed, so that no two uses of one seed share random numbers.
-
-    Data sets and runs depend on these values. They never change.
-    """
+    """Keys of random streams: no two uses of one seed share random numbers. Files depend on these values: keep them."""
 
     SPLIT = 1  # the split of each user: training, validation or test
     BUCKET = 2  # the bucket in which each user is prepared
@@ -36,8 +33,7 @@ class Stream(IntEnum):
 
 
 def mix(values: np.ndarray, *key: int) -> np.ndarray:
-    """Return hashes, uint64 [n], uniform and independent for every key (finalizer of SplitMix64, Steele et al.
-    2014)."""
+    """Return hashes, uint64 [n], uniform and independent for every key (SplitMix64, Steele et al. 2014)."""
     state = np.zeros(1, dtype=np.uint64)  # an array, because arrays wrap around without a warning
     for part in key:
         state = _finalise(state + np.full(1, part + 1, dtype=np.uint64) * _GOLDEN)

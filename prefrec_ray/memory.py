@@ -1,7 +1,4 @@
-"""Memory of this machine and of the C library.
-
-Sizes of files and settings are compared with the machine's memory before data is read or made.
-"""
+"""Memory of this machine, with which sizes of files and settings are compared, and of the C library."""
 
 from __future__ import annotations
 

@@ -253,10 +253,7 @@ def _arrays(files: list[str], columns: list[str] | None) -> dict[str, np.ndarray
 
 
 def check_complete(dataset: PreparedDataset) -> None:
-    """Read the footers of all files, and compare the numbers of rows.
-
-    Raises `UserError` for a missing or damaged file, for another number of rows, and for contradictory metadata.
-    """
+    """Compare the rows of all files, by their footers, with the metadata. Raises `UserError` if they differ."""
     about, metadata = dataset.path("metadata.json"), dataset.metadata
     widths = {dataset.state.width, len(dataset.normaliser.mean), len(dataset.normaliser.std), metadata.state_dim}
     if len(widths) > 1:

@@ -101,10 +101,9 @@ def csv_format(file: str) -> CsvFormat:
 
 
 def sample(files: Sequence[str], form: CsvFormat) -> pa.Table:
-    """Return the first rows of some fragments (row groups of Parquet, CSV files), evenly spread over `files`.
+    """Return the first rows of some fragments, evenly spread over `files`, without nested columns.
 
-    The table has the columns with one value per row (no lists, no structures). Raises `UserError` without rows, and for
-    two columns of one name.
+    Raises `UserError` without rows, and for two columns of one name.
     """
     columns = [field.name for field in schema(files[0], form) if not pa.types.is_nested(field.type)]
     for name in columns:

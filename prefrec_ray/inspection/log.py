@@ -51,10 +51,7 @@ class LogReport:
 
 
 def inspect_log(paths: Sequence[str]) -> LogReport:
-    """Inspect files, folders and globs; a simulator's log folder and KuaiRand are recognized by their files.
-
-    Raises `UserError` for missing or unreadable files, no rows, and columns without a user, an item or a time.
-    """
+    """Inspect files, folders and globs, also of a simulator and of KuaiRand. Raises `UserError` for an unusable log."""
     known = known_source(paths[0]) if len(paths) == 1 else None
     if known is None:
         return _inspect_files(paths)
@@ -137,10 +134,7 @@ def _inspect_files(paths: Sequence[str]) -> LogReport:
 
 
 def _choose(files: list[str], where: str) -> tuple[list[str], Roles, pa.Table, CsvFormat, list[str]]:
-    """Return the files of the log, the roles of their columns, a sample, their format, and the other files.
-
-    Files with the same columns are one group; the log is the largest group with a user, an item and a time.
-    """
+    """Return the largest group of files of equal columns that can be a log, its roles, sample, format; other files."""
     groups: dict[tuple[str, ...], list[str]] = {}
     forms = {file: csv_format(file) for file in files}
     for file in files:
@@ -165,10 +159,7 @@ def _bytes(files: list[str]) -> int:
 
 
 def find_tables(files: Sequence[str], source: Mapping[str, Any], log: pa.Table) -> dict[str, dict[str, Any]]:
-    """Return the keys `users` and `items` of a source of kind `files` that has the other keys in `source`.
-
-    They are the first table of each kind among `files` with ids of the type in `log`, a sample.
-    """
+    """Return the keys `users` and `items` of a source: the first tables with ids of the type in the sample `log`."""
     found: dict[str, dict[str, Any]] = {}
     for file in files:
         form = csv_format(file)

@@ -78,8 +78,7 @@ def _diagnosis(task: str, teacher: str, sessions: Sessions, pairs: pa.Table, ids
 def between_share(scores: np.ndarray) -> float:
     """Return the share of the variance between rows of `scores` float64 [U, K]: U users, K segments of each.
 
-    The intraclass correlation ICC(1) of one-way random effects (Shrout and Fleiss 1979), at least 0; 0 if nothing
-    varies or for one user.
+    The intraclass correlation ICC(1) of one-way random effects (Shrout and Fleiss 1979), 0 if nothing varies.
     """
     if len(scores) < 2:
         return 0.0

@@ -183,10 +183,7 @@ def part_of(side: Side | None, name: str) -> AbstractContextManager[Part | None]
 
 
 def clean(table: pa.Table, place: Place, convert: Convert, part: Part | None = None) -> pa.Table:
-    """Return `convert(table, place)` of the rows that meet the contract; each other row is added to `part` once.
-
-    Without `part` the first bad row is a `UserError`.
-    """
+    """Return `convert(table, place)` of the valid rows. Other rows go to `part`; without it, `UserError`."""
     while True:
         try:
             return convert(table, place)
@@ -215,11 +212,7 @@ def _rows(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def to_python(value: pa.Scalar) -> Any:
-    """Return a value as a Python object.
-
-    A time outside the years 1 to 9999, which Python cannot represent, becomes an integer; text that is not UTF-8
-    becomes bytes.
-    """
+    """Return a value as a Python object; bytes if it is not UTF-8, an integer for a time after the year 9999."""
     try:
         return value.as_py()
     except UnicodeDecodeError:

@@ -89,10 +89,7 @@ class Fragments:
 
 
 def list_fragments(files: Sequence[str], form: CsvFormat = PLAIN) -> tuple[list[dict[str, Any]], int]:
-    """Return the fragments of all files (file, its number, row group, first row), and the number of their rows.
-
-    Raises `UserError` without rows.
-    """
+    """Return the fragments (file, number, row group, first row) and the number of rows; `UserError` without rows."""
     with ThreadPoolExecutor(THREADS) as pool:
         sizes = list(pool.map(lambda file: [_estimate_rows(file, form)] if is_csv(file) else _row_groups(file), files))
     rows = sum(map(sum, sizes))

@@ -40,10 +40,7 @@ class Content:
 
     @classmethod
     def from_pairs(cls, item: np.ndarray, tag: np.ndarray, maker: np.ndarray, maker_name: str = "maker") -> Content:
-        """Return the content of items from pairs [n] of an item's row (int64, -1: another item) and one of its tags.
-
-        Tags FEATURE=CATEGORY belong to several features, all others to one, `tag`.
-        """
+        """Return the content from pairs [n] of an item's row (int64, -1: unknown) and its TAG or FEATURE=CATEGORY."""
         names, column = np.unique(tag, return_inverse=True)
         known = item >= 0
         ones = np.ones(int(known.sum()), np.float32)
@@ -63,10 +60,7 @@ class Content:
 
 @dataclass(frozen=True, eq=False)
 class Log:
-    """Interactions, users and items. Interactions are read by Ray Data; tables of users and items are in memory.
-
-    `tables` yields the interactions in this process; None if only Ray Data can read them.
-    """
+    """Interactions, read by Ray Data or by `tables` in this process (None: only by Ray); tables of users and items."""
 
     # user_id, item_id (int64 or string), timestamp (int64, ms UTC), order (int64: position in the log, breaks ties of
     # time)[, session_id (int64 or string)][, page (int64 or string)][, position (int32, null if unknown)][, examined
@@ -102,10 +96,7 @@ class Log:
 
 
 def to_canonical(table: pa.Table, place: Place, source: ColumnsSource, id_types: Mapping[str, pa.DataType]) -> pa.Table:
-    """Return the rows of `table` as canonical interactions. Raises `BadRows` for bad values.
-
-    `id_types`: int64 or string, by column.
-    """
+    """Return rows as canonical interactions; `id_types` int64 or string by column. Raises `BadRows` for bad values."""
 
     def ids(name: str) -> pa.ChunkedArray:
         return to_ids(table[name], id_types[name], place, name)

@@ -143,10 +143,7 @@ class CsvFormat:
 
     @contextmanager
     def open(self, file: str, skipped: list[Any], columns: list[str] | None = None) -> Iterator[Any]:
-        """Open a file, or its `columns` as text, for reading in blocks.
-
-        Lines with too few or too many values are appended to `skipped`. Raises `UserError` for an unreadable file.
-        """
+        """Open a file, or its `columns` as text, for reading in blocks; lines of other lengths go to `skipped`."""
 
         def skip(line: csv.InvalidRow) -> str:
             skipped.append(line)
@@ -222,10 +219,7 @@ def schemas(files: list[str], form: CsvFormat = PLAIN) -> list[pa.Schema]:
 
 
 def padded_columns(file: str, columns: list[str], form: CsvFormat = PLAIN) -> set[str]:
-    """Return those of `columns` that have integers with leading zeros in the first block of a CSV file.
-
-    Such ids are text.
-    """
+    """Return the `columns` with integers with leading zeros in the first block of a CSV file: such ids are text."""
     in_file = [name for name in columns if name not in partition_values(file)]
     with form.open(file, [], in_file) as reader:
         first = next(iter(reader), None)
@@ -240,10 +234,7 @@ def check_present(file: str, columns: Iterable[str], names: Sequence[str]) -> No
 
 
 def check_tables(source: ColumnsSource) -> None:
-    """Check that the tables of users and items exist, have all columns, and can contain the embeddings.
-
-    Reads only names and types. Raises `UserError`.
-    """
+    """Raise `UserError` if a table of users or items is missing, lacks a column, or cannot contain the embeddings."""
     form = CsvFormat(source.delimiter if isinstance(source, FilesSource) else None)
     if source.users:
         check_columns(source.users, form)

@@ -66,10 +66,7 @@ class CompleteJourneySource(LogSource):
 
 
 class FeedbackColumn(Settings):
-    """A column of feedback and the kind of its numbers, which decides how they are checked and scaled.
-
-    `missing` replaces empty cells; without it every row needs a number.
-    """
+    """A column of feedback, and the kind that decides its checks and scale. `missing` replaces empty cells."""
 
     column: str
     kind: FeedbackKind = "number"
@@ -166,11 +163,7 @@ class ColumnsSource(LogSource):
 
 
 class FilesSource(ColumnsSource):
-    """Parquet or CSV files.
-
-    `path`: a file, a folder and all below it, a glob, or a list of these. `column_names` are the columns of CSV files
-    without a header.
-    """
+    """Parquet or CSV files at `path`: files, folders, globs. `column_names`: of CSV files without a header."""
 
     kind: Literal["files"]
     path: str | Annotated[list[str], Field(min_length=1)]
@@ -179,10 +172,7 @@ class FilesSource(ColumnsSource):
 
 
 class RayDataSource(ColumnsSource):
-    """Any source of Ray Data: `ray.data.<read>(**args)`.
-
-    A value in `args` may be {env: NAME}, the value of an environment variable, for secrets.
-    """
+    """Any source of Ray Data: `ray.data.<read>(**args)`. A value {env: NAME} in `args` is an environment variable."""
 
     kind: Literal["ray_data"]
     read: Annotated[str, Field(pattern=r"^read_[a-z_]+$")]
@@ -237,11 +227,7 @@ _Joinable: TypeAlias = SimulatorSource | KuaiRandSource | EventsSource | FilesSo
 
 
 class JoinedSource(LogSource):
-    """Several logs of one platform, such as its history in files and the event log of its servers.
-
-    Where `sources` differ, the first one counts (docs/data.md). At most one is of kind `events`: it may have several
-    folders.
-    """
+    """Several logs of one platform, such as its history and the event log of its servers; the first one counts."""
 
     kind: Literal["joined"]
     sources: Annotated[tuple[Annotated[_Joinable, Field(discriminator="kind")], ...], Field(min_length=2)]

@@ -27,10 +27,7 @@ _FEW, _GROUPS = 24, 10
 
 
 def user_table(source: UsersTable, id_type: pa.DataType, part: Part | None = None, form: CsvFormat = PLAIN) -> pa.Table:
-    """Return user_id and the features as text (null: unknown).
-
-    Bad rows go to `part`. Raises `UserError` for missing columns and wrong types, and without `part` for bad rows.
-    """
+    """Return user_id and the features as text (null: unknown). Bad rows go to `part`; raises `UserError`."""
 
     def convert(table: pa.Table, place: Place) -> pa.Table:
         ids = _unique_ids(table[source.id], id_type, place, source.id)
@@ -44,11 +41,7 @@ def user_table(source: UsersTable, id_type: pa.DataType, part: Part | None = Non
 
 
 def item_table(source: ItemsTable, id_type: pa.DataType, part: Part | None = None, form: CsvFormat = PLAIN) -> pa.Table:
-    """Return item_id; embedding or tags; title and image as text.
-
-    embedding (fixed_size_list<float32>, numbers in [-1, 1]) and tags (list<string>) exist if the source has embeddings
-    or features. Raises as `user_table` does.
-    """
+    """Return item_id (first), embedding (fixed_size_list<float32>), tags (list<string>), title and image, if known."""
 
     def convert(table: pa.Table, place: Place) -> pa.Table:
         columns = {}
@@ -66,10 +59,7 @@ def item_table(source: ItemsTable, id_type: pa.DataType, part: Part | None = Non
 
 
 def join_items(tables: Sequence[pa.Table], places: Sequence[str]) -> pa.Table:
-    """Return the rows (item_id, embedding) of all tables, each item once. `places` are their names in errors.
-
-    Raises `UserError` if an item has different embeddings in two tables.
-    """
+    """Return the rows (item_id, embedding) of all tables, each item once; `UserError` for two embeddings of one."""
     items = tables[0]
     for table, place in zip(tables[1:], places[1:], strict=True):
         width, found = items["embedding"].type.list_size, table["embedding"].type.list_size
@@ -154,12 +144,9 @@ def _list_column(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray
 
 
 def tags_of(column: pa.ChunkedArray, place: Place, name: str) -> tuple[np.ndarray, pa.Array]:
-    """Return the tags `name=category` of all cells, and the row (int64, ascending) of each tag.
+    """Return the tags `name=category` of all cells (A|B|C or a list: several), and the row (int64) of each tag.
 
-    An empty cell has no tags, A|B|C and a list have several.
-
-    Raises `UserError` for another type and for more than `MAX_CATEGORIES` categories, and `BadRows` for bytes that are
-    not UTF-8.
+    Raises `UserError` for another type and more than `MAX_CATEGORIES` categories, `BadRows` for text that is not UTF-8.
     """
     kind = column.type
     if pa.types.is_dictionary(kind):

@@ -98,11 +98,7 @@ def cast(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: str, ex
 
 
 def failing_rows(column: pa.ChunkedArray, kind: pa.DataType, like: str | None) -> np.ndarray:
-    """Return the rows, ascending, whose cast to `kind` fails.
-
-    Text that does not match `like` (a regular expression) always fails; the rest is searched by halving, so that a few
-    bad rows among many cost a few casts.
-    """
+    """Return the rows, ascending, whose cast to `kind` fails: text that does not match `like`; others by halving."""
     no_match = np.zeros(len(column), dtype=bool)
     if like is not None and is_text(column.type):
         no_match = ~pc.match_substring_regex(column, like).fill_null(True).to_numpy().astype(bool)

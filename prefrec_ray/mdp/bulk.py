@@ -42,10 +42,7 @@ class HistoryRows:
 
 
 def raw_states(definition: StateDefinition, rows: HistoryRows) -> np.ndarray:
-    """Return the state vector before each impression, float32 [N, width], not yet scaled; one for all of a page.
-
-    It uses the page's timestamp and the flag that it opens a session, and everything about earlier pages.
-    """
+    """Return the unscaled state vector before each impression, float32 [N, width], equal for those of a page."""
     n, groups = len(rows.timestamp), definition.groups
     states = np.empty((n, definition.width), dtype=np.float32)
     user = np.repeat(np.arange(len(rows.starts)), rows.lengths)

@@ -79,10 +79,7 @@ def embeddings_from_gram(gram: BasketGram, dim: int) -> np.ndarray:
 
 
 def spread(vectors: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Return vectors [I, dim] spread over [-1, 1] by their signed roots and the 99th percentile over `weight` [I].
-
-    The largest number of each column is positive, since the sign of an axis has no meaning.
-    """
+    """Return vectors [I, dim] in [-1, 1]: signed roots, by the 99th percentile over `weight` [I]; largest positive."""
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])])
     roots = np.sign(vectors) * np.sqrt(np.abs(vectors))
     return np.clip(roots / _weighted_percentile(np.abs(roots), weight, 0.99), -1.0, 1.0)

@@ -18,10 +18,7 @@ from prefrec_ray.settings import Settings
 
 @dataclass(frozen=True, eq=False)
 class ExcludedItems:
-    """`state` and `item`, int64 [P]: pairs of a state (0 to `states` - 1, ascending) and a row of the item table.
-
-    All pairs are distinct.
-    """
+    """Distinct pairs, int64 [P], of a `state` (0 to `states` - 1, ascending) and an `item`, a row of the item table."""
 
     states: int
     state: np.ndarray
@@ -92,10 +89,7 @@ class Repeats(Settings):
 
 
 def measure_repeats(user: np.ndarray, timestamp: np.ndarray, row: np.ndarray) -> Repeats:
-    """Measure the repeats in N impressions, by user and in time order.
-
-    `user` int64 [N] and `row` int64 [N] are codes from 0 of users and items, `timestamp` int64 [N] times in ms.
-    """
+    """Measure the repeats in N impressions by user and time: int64 [N] codes of users and items, times in ms."""
     pair = user * (int(row.max(initial=0)) + 1) + row
     order = np.argsort(pair, kind="stable")
     again = np.flatnonzero(pair[order][1:] == pair[order][:-1])

@@ -86,10 +86,7 @@ class ItemTable:
         return rows
 
     def find(self, item_ids: np.ndarray) -> np.ndarray:
-        """Return rows (int64) of `item_ids`, -1 for unknown ids.
-
-        Raises `UserError` for strings if the table has int64 ids, and for int64 if it has strings.
-        """
+        """Return rows (int64) of `item_ids`, -1 for unknown ids. Raises `UserError` for ids of another type."""
         ids = _plain_ids(item_ids, "item ids")
         if not len(ids) or not len(self):
             return np.full(len(ids), -1)
@@ -135,11 +132,7 @@ class ItemTable:
         return best
 
     def to_table(self) -> pa.Table:
-        """Return a table for Parquet: item_id, embedding and the known optional columns.
-
-        item_id (int64 or string), embedding (fixed_size_list<float32>), kinds (fixed_size_list<int32>), title and
-        image (string). The metadata of the schema have the names of kinds, as JSON.
-        """
+        """Return a table: item_id, embedding (fixed_size_list<float32>), if known kinds (of int32), title, image."""
         embedding = pa.FixedSizeListArray.from_arrays(pa.array(self.embeddings.ravel()), self.embeddings.shape[1])
         kinds = {}
         if self.kind_codes is not None:
@@ -152,10 +145,7 @@ class ItemTable:
 
     @classmethod
     def from_table(cls, table: pa.Table, where: str = "items") -> ItemTable:
-        """Return the items of a `to_table`.
-
-        A `UserError`, which begins with `where`, reports bad columns, types, nulls.
-        """
+        """Return the items of a `to_table`. Raises `UserError`, which begins with `where`, for bad columns."""
         for name in ("item_id", "embedding"):
             if name not in table.column_names:
                 raise UserError(f"{where}: column '{name}' is missing; found {', '.join(table.column_names) or 'none'}")

@@ -129,10 +129,7 @@ def nearest_centre(embeddings: np.ndarray, centres: np.ndarray) -> np.ndarray:
 
 
 def _k_means(sample: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """Return the centres [count, A] by Lloyd's algorithm, and the sum of squared distances to them.
-
-    The first centres are drawn by greedy k-means++ (Arthur and Vassilvitskii 2007): the best of `_TRIALS` draws.
-    """
+    """Return the centres [count, A] by greedy k-means++ (Arthur and Vassilvitskii 2007), and the sum of squares."""
     centres = np.empty((count, sample.shape[1]))
     distance = np.full(len(sample), np.inf)
     chance = np.full(len(sample), 1 / len(sample))
@@ -168,10 +165,7 @@ def kind_effects(outcomes: np.ndarray, users: np.ndarray, codes: np.ndarray) -> 
 
 
 def effects_of_items(effects: Sequence[np.ndarray], kinds: np.ndarray) -> np.ndarray:
-    """Return the sum of the `effects` of the kinds int32 [I, K] of each item, float32 [I].
-
-    Unknown kinds, and kinds without an effect, add nothing.
-    """
+    """Return the sum of the `effects` of the kinds int32 [I, K] of each item, float32 [I]; 0 for unknown kinds."""
     total = np.zeros(len(kinds), np.float32)
     for own, codes in zip(effects, kinds.T, strict=False):
         known = (codes >= 0) & (codes < len(own))

@@ -19,10 +19,7 @@ _CONSTANT = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Normaliser:
-    """clip((x - mean) / std, -5, 5) by column; `mean` and `std` are float64 [width].
-
-    Raises `UserError` if they differ in length or `std` is not positive.
-    """
+    """clip((x - mean) / std, -5, 5) by column; `mean` and `std` float64 [width], else raises `UserError`."""
 
     mean: np.ndarray
     std: np.ndarray
@@ -108,10 +105,7 @@ class Moments:
         self.squares += other.squares
 
     def normaliser(self, one_hot: slice = slice(0)) -> Normaliser:
-        """Return the normaliser of all rows seen. Constant columns (which become 0) and `one_hot` columns keep scale 1.
-
-        Raises `UserError` without rows.
-        """
+        """Return the normaliser of all rows; constant and `one_hot` columns keep scale 1; `UserError` without rows."""
         if self.count == 0:
             raise UserError("normaliser: found no rows of training users; expected some to fit it")
         mean = self.total / self.count

@@ -60,10 +60,7 @@ class Pages:
         return self.sums(values.astype(np.float64)) / self.sizes
 
     def transitions(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows i (int64, ascending) with a later page of the same user, and the first row of that page.
-
-        The next page may be in another session.
-        """
+        """Return the rows i (int64, ascending) with a later page of the user, and the first row of that page."""
         followed = np.ones(len(self.first), dtype=bool)
         followed[self.of_user[1:] - 1] = False
         followed[len(self.first) - 1 :] = False

@@ -30,10 +30,7 @@ def plackett_luce(logits: np.ndarray, k: int, rng: np.random.Generator) -> tuple
 
 
 def draw(weights: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw one column of each row of `weights` [n, m]; return columns int64 [n] and their probabilities [n].
-
-    Each row needs a weight above 0.
-    """
+    """Draw a column of each row of `weights` [n, m], with one above 0: int64 [n], and its probability [n]."""
     running = np.cumsum(weights, axis=1, dtype=np.float64)
     at = rng.random(len(weights)) * running[:, -1]
     column = (running <= at[:, None]).sum(axis=1)

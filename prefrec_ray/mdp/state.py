@@ -173,11 +173,7 @@ def closest(half_lives: tuple[float, ...], wanted: float) -> int:
 
 
 class RequestMeans:
-    """Layout of the running means over impressions: the adjacent groups `feedback` and `items`.
-
-    `decay` float64 [K] by column; `source` int64 [K]: its column in the values of an impression, feedback then
-    embedding.
-    """
+    """Means over impressions: `decay` float64 [K], `source` int64 [K] (column of feedback, then embedding)."""
 
     def __init__(self, definition: StateDefinition) -> None:
         feedback, dim = len(definition.feedback), definition.action_dim
@@ -236,11 +232,7 @@ def _columns_of(number: int, width: int, start: int = 0) -> slice:
 
 
 def scaled_feedback(values: np.ndarray, definition: StateDefinition) -> np.ndarray:
-    """Return feedback [n, F] on the scale of the state.
-
-    Counts and seconds become log1p, ratios are at most `RATIO_CAP`, other kinds stay unchanged. Returns a new array if
-    any value changes.
-    """
+    """Return feedback [n, F] on the scale of the state: log1p of counts and seconds, ratios of at most `RATIO_CAP`."""
     kinds = [definition.feedback_kinds.get(name, "number") for name in definition.feedback]
     if not {"count", "seconds", "ratio"} & set(kinds):
         return values

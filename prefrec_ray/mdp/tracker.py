@@ -116,10 +116,7 @@ class StateTracker:
         session_ids: np.ndarray | None = None,
         users: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Return scaled states before impressions at `timestamps` [m], float32 [m, width].
-
-        Raises `UserError` for unknown rows, and if the numbers of timestamps and users differ.
-        """
+        """Return scaled states before impressions at `timestamps` [m], float32 [m, width]. Raises `UserError`."""
         past = self._users.read(self._users.rows(users, len(timestamps), once=False))
         now = np.asarray(timestamps, dtype=np.int64)
         coming = self._coming(past, now, session_ids)
@@ -138,10 +135,7 @@ class StateTracker:
         return self._normaliser(raw, out=raw)
 
     def recent(self, users: np.ndarray | None = None) -> np.ndarray:
-        """Return the kinds of each user's last impressions, int32 [m, MEMORY, K], equal to `exposure.recent_kinds`.
-
-        K is 0 if the items have no kinds.
-        """
+        """Return the kinds of each user's last impressions, int32 [m, MEMORY, K], equal to `exposure.recent_kinds`."""
         past = self._users.read(self._users.rows(users, len(self) if users is None else len(users), once=False))
         position = (past["requests"][:, None] - 1 - np.arange(MEMORY)) % MEMORY
         ring = past["kinds"].reshape(len(position), MEMORY, self._kinds)
@@ -220,17 +214,11 @@ class StateTracker:
         self.unknown_items += int((item < 0).sum())
 
     def save(self, uri: str) -> None:
-        """Write all users to the new folder `uri` (tracker.json, users.npz: no pickle), all or nothing.
-
-        Raises `UserError` if `uri` exists.
-        """
+        """Write all users to the new folder `uri`, all or nothing. Raises `UserError` if it exists."""
         self._users.save(uri, self._definition.to_dict(), self.unknown_items)
 
     def load(self, uri: str) -> None:
-        """Replace all users by the result of `save`; the items must have the same embeddings.
-
-        Raises `UserError` for a missing or damaged file, and for users of another definition. Nothing changes then.
-        """
+        """Replace all users by the result of `save`; if it is damaged or of another definition, raise `UserError`."""
         self.unknown_items = self._users.load(uri, self._definition.to_dict())
 
     def _coming(self, past: dict[str, np.ndarray], now: np.ndarray, session_ids: np.ndarray | None) -> _Coming:

@@ -78,10 +78,7 @@ class UserRows:
             storage.write_json(storage.join(folder, _DESCRIPTION), saved.model_dump())
 
     def load(self, uri: str, state: dict[str, Any]) -> int:
-        """Replace all by the result of `save`; return `unknown_items`.
-
-        Raises `UserError` for a missing or damaged file, and for users of another state. Nothing changes then.
-        """
+        """Replace all by the result of `save`; return `unknown_items`. Raises as `StateTracker.load` does."""
         file = storage.join(uri, _DESCRIPTION)
         saved = parse(_Saved, storage.read_json(file), file)
         if saved.state != state:

@@ -17,10 +17,7 @@ _TARGET = "target"
 
 
 def point(alias: str, target: str, **about: Any) -> None:
-    """Let `alias` point to the folder `target`, with the owner's keys `about`.
-
-    A reader sees the old or the new file. Raises `UserError` if a folder or file has the name of the alias.
-    """
+    """Let `alias` point to the folder `target`, in one write. Raises `UserError` if something else has its name."""
     if exists(alias):
         raise UserError(f"{alias}: found a file or folder of that name; expected none, or an alias")
     write_json(make_room(_file(alias)), {_TARGET: target, **about})
@@ -38,10 +35,7 @@ def read_alias(alias: str) -> dict[str, Any] | None:
 
 
 def followed(uri: str) -> str:
-    """Return the current target folder if `uri` is an alias with a target, else `uri` itself.
-
-    Raises `UserError` for a damaged file.
-    """
+    """Return the target of the alias `uri`, else `uri` itself. Raises `UserError` for a damaged file."""
     about = None if exists(uri) else read_alias(uri)
     return beside(uri, about[_TARGET]) if about and about[_TARGET] else str(uri)
 

@@ -40,10 +40,7 @@ _HERE, _EXCHANGE = -100, 2
 
 @contextmanager
 def claimed(output: str) -> Iterator[str]:
-    """Keep other processes from writing to `output` while the block runs. Yields a name for half-written files.
-
-    Raises `UserError` if another process has a claim.
-    """
+    """Keep other processes from writing to `output`, else raise `UserError`; yield a name for half-written files."""
     base = str(output).rstrip("/")
     mine = f"{base}.{uuid.uuid4().hex[:8]}{_CLAIM}"
     files.write_json(files.make_room(mine), _owner())
@@ -108,10 +105,7 @@ def move_objects(system: fs.FileSystem, source: str, target: str, last: str) -> 
 
 
 def exchange(one: str, other: str) -> None:
-    """Exchange two folders of a local disk in one step: a reader finds either of the two at each place.
-
-    Raises `UserError` if the file system cannot do this.
-    """
+    """Exchange two folders in one step, if the file system can: a reader finds either of the two at each place."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.renameat2(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE):
         reason = os.strerror(ctypes.get_errno())
@@ -177,10 +171,7 @@ def _machine() -> str:
 
 
 def _start_of(process: int) -> str | None:
-    """Return the start time of the process by the system's clock, or None if it has ended.
-
-    The start time distinguishes a process from an earlier one with the same number.
-    """
+    """Return the start time of the process, which an earlier one of this number lacks; None if it has ended."""
     try:
         state, *rest = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:

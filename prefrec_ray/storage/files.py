@@ -44,10 +44,7 @@ def private() -> Iterator[None]:
 
 
 def filesystem(uri: str) -> tuple[fs.FileSystem, str]:
-    """Return the filesystem of `uri` and the path inside it.
-
-    Raises `UserError` for an unknown scheme, a store that does not reply, a home folder of an unknown user, and a NUL.
-    """
+    """Return the filesystem of `uri` and the path inside it. Raises `UserError` if it cannot be opened."""
     text = str(uri)
     if "\0" in text:
         raise UserError(f"{text!r}: found a NUL; expected a path or URI")
@@ -161,10 +158,7 @@ def list_folders(uri: str) -> list[str]:
 
 
 def make_folder(uri: str) -> None:
-    """Create the folder and its parents, if they do not exist. A store has no folders.
-
-    Raises `UserError` if the folder is not writable, or the bucket does not exist.
-    """
+    """Create the folder and its parents, if they do not exist. Raises `UserError` if this is not possible."""
     system, path = filesystem(uri)
     try:
         system.create_dir(path, recursive=True)
@@ -175,10 +169,7 @@ def make_folder(uri: str) -> None:
 
 
 def make_room(uri: str) -> str:
-    """Return `uri`, a file to be written, after creating its folder; a store has no folders.
-
-    Raises `UserError` if the folder cannot be made.
-    """
+    """Return `uri`, a file to be written, after creating its folder on a disk. Raises `UserError` if this fails."""
     system, path = filesystem(uri)
     if isinstance(system, fs.LocalFileSystem):
         make_folder(posixpath.dirname(path))
@@ -239,10 +230,7 @@ def read_text(uri: str) -> str:
 
 
 def write_bytes(uri: str, content: bytes) -> None:
-    """Write `content` to `uri` so that a reader sees the old file or the new one, never a part of it.
-
-    Raises `UserError` if the file cannot be written.
-    """
+    """Write `content` to `uri`; a reader sees the old or the new file. Raises `UserError` if it cannot be written."""
     system, path = filesystem(uri)
     local = isinstance(system, fs.LocalFileSystem)
     written = (

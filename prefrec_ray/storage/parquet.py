@@ -33,10 +33,7 @@ def write_parquet(table: pa.Table, uri: str, **options: Any) -> None:
 
 
 def read_parquet(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return the table at `uri`, or some of its columns.
-
-    Raises `UserError` if the file is missing, damaged, lacks a column, or is too large for the memory of this machine.
-    """
+    """Return the table at `uri`, or some columns. Raises `UserError` if they are missing, damaged or too large."""
     import pyarrow.parquet as pq
 
     read_footer(uri, columns)
@@ -47,10 +44,7 @@ def read_parquet(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def read_footer(uri: str, columns: Sequence[str] | None = None) -> pq.FileMetaData:
-    """Return the metadata of the Parquet file `uri`: its schema and its numbers of rows.
-
-    Raises `UserError` if the file is missing or damaged, or if its `columns` (None: all) do not fit into memory.
-    """
+    """Return the schema and numbers of rows of a Parquet file. Raises `UserError` as `read_parquet` does."""
     import pyarrow.parquet as pq
 
     check_readable(uri)

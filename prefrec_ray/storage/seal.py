@@ -29,10 +29,7 @@ def intact(content: _Bytes) -> bool:
 
 
 def sealed_length(content: _Bytes, head: int) -> int | None:
-    """Return the number of bytes that the first seal in the first `head` bytes of `content` covers.
-
-    None without a seal, and if it does not match these bytes.
-    """
+    """Return the bytes that the first seal in `content[:head]` covers; None without a seal that matches them."""
     place = bytes(content[:head]).find(_PREFIX)
     return None if place < 0 else _covered(content, place)
 

@@ -1,8 +1,4 @@
-"""Conversion of a log's rows to impressions: rows that break the contract are refused, others are dropped.
-
-These rules need all rows of a user: no interaction twice, also in two sources; no unknown item. Rules about a single
-row are checked when it is read (logs/log.py).
-"""
+"""Conversion of a log's rows to impressions: rules that need all rows of a user (logs/log.py checks single rows)."""
 
 from __future__ import annotations
 
@@ -61,10 +57,7 @@ class RowRules:
         )
 
     def __call__(self, rows: pa.Table, bucket: int) -> tuple[pa.Table, dict[str, int]]:
-        """Return the rows of a bucket, page by page, and the number of dropped rows by reason.
-
-        They have the column `step` (int64, the number of the page in the user's history) instead of `row_hash`.
-        """
+        """Return a bucket's rows by page, with the page's number `step` (int64), and the dropped rows by reason."""
         dropped = dict.fromkeys(REASONS, 0)
         with self.side.part(f"bucket-{bucket:05d}") as part:
             if any(self.unique_rows):
@@ -145,10 +138,7 @@ def in_pages(rows: pa.Table, by_position: np.ndarray) -> pa.Table:
 
 
 def examined_rows(rows: pa.Table) -> pa.Table:
-    """Return the examined rows: all of them without a column `examined`.
-
-    An item that a user did not see has no feedback to learn from.
-    """
+    """Return the rows of items that the user saw: feedback on others is unknown. All without a column `examined`."""
     return rows.filter(rows["examined"]).drop_columns(["examined"]) if "examined" in rows.column_names else rows
 
 

@@ -62,12 +62,10 @@ _INHERITED = (
 def prepare(
     settings: PrepareSettings, output: str, progress: Progress = silent, on_error: OnError = "fail"
 ) -> PreparedDataset:
-    """Write the data set `output` (docs/formats.md) and open it.
+    """Write the data set `output` (docs/formats.md) and open it. The bytes do not depend on the number of workers.
 
-    The same settings and log give the same bytes with any number of workers.
     Rows that break the contract (docs/data.md) are counted and end the command; with `on_error` "drop" they go to
-    `output`/dropped. `output`/dropped.json reports the numbers of kept and dropped rows.
-    Raises `UserError` for an unusable log, and if `output` exists; nothing is left behind.
+    `output`/dropped. Raises `UserError` for an unusable log, and if `output` exists; nothing is left behind.
     """
     with unwrapped_errors(), storage.staged(storage.absolute(output), "metadata.json") as folder:
         with step(progress, "start Ray"):
@@ -168,10 +166,7 @@ def count_buckets(settings: PrepareSettings, rows: int, width: int) -> int:
 
 
 def _open_like(settings: PrepareSettings) -> tuple[PrepareSettings, PreparedDataset | None]:
-    """Return the settings, completed from the data set `settings.like`, and this data set.
-
-    Raises `UserError` if it does not exist or if the settings contradict it.
-    """
+    """Return the settings, completed from the data set `settings.like`, and this data set. Raises `UserError`."""
     if settings.like is None:
         return settings, None
     like = PreparedDataset.open(storage.absolute(settings.like))

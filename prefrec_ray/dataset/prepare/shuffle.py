@@ -94,11 +94,7 @@ def waves_at_once(resources: Mapping[str, float]) -> int:
 
 @ray.remote(num_cpus=1)
 def write_shard(folder: str, shard: int, seed: int, *pieces: pa.Table) -> int:
-    """Write `transitions/part-k.parquet` from the pieces of all buckets, in a seeded order; return its rows.
-
-    A transition's number (int64) is its position in the order of the training impressions: file by file, without each
-    user's last impression.
-    """
+    """Write `transitions/part-k.parquet` from the pieces of all buckets, in a seeded order; return its rows."""
     rows = pa.concat_tables(pieces)
     place = np.random.default_rng((seed, Stream.ORDER, shard)).permutation(len(rows))
     file = storage.join(folder, "transitions", f"part-{shard:05d}.parquet")

@@ -169,9 +169,8 @@ def _state_moments(context: Context, bucket: int) -> Moments:
 def _write_requests(
     context: Context, normaliser: Normaliser, bucket: int, destinations: Destinations, offset: int
 ) -> list[int | pa.Table]:
-    """Write the bucket's impressions: one file per split with users in the bucket.
+    """Write the bucket's impressions, one file per split; return their number, and its transitions for each shard.
 
-    Returns the number of impressions, and for each shard its transitions: obs, action, next_obs[, reward], number.
     `offset`: the number of transitions in earlier buckets.
     """
     histories = BucketHistories(context, bucket)
@@ -237,10 +236,7 @@ def _write(
 def feedback_network_of(
     context: Context, normaliser: Normaliser, buckets: list[int], seed: int
 ) -> ExpectedFeedback | None:
-    """Fit the network of expected feedback on the first buckets (random sets of users) with enough impressions.
-
-    Returns None for a log without feedback.
-    """
+    """Fit the network of expected feedback on the first buckets, with enough impressions; None without feedback."""
     if not context.definition.feedback:
         return None
     parts: list[tuple[np.ndarray, ...]] = []

@@ -74,8 +74,7 @@ def split_by_user(
 ) -> LogUsers:
     """Write `work/part-k.arrow` and `sessions/part-k.parquet` below `folder` for every bucket k with users.
 
-    The wide states are computed from `work`. Raises `UserError`
-    if rows break the contract and must not be dropped, and if no row remains.
+    Raises `UserError` if rows break the contract and must not be dropped, and if no row remains.
     """
     storage.make_folder(storage.join(folder, "sessions"))
     rows_folder = storage.join(folder, "work", "rows")
@@ -207,11 +206,7 @@ def read_bucket(folder: str, bucket: int, columns: list[str] | None = None) -> p
 def partition_by_user(
     interactions: ray.data.Dataset, seed: int, buckets: int, folder: str, progress: Progress
 ) -> dict[int, pa.Table]:
-    """Write the rows of a log to files in `folder`; a hash of the user's id determines the bucket.
-
-    Returns the pieces of every group of consecutive buckets with rows, in order, for `read_pieces`. `progress` counts
-    rows.
-    """
+    """Write the rows of a log to files in `folder`; return the pieces of every group of buckets, for `read_pieces`."""
     storage.make_folder(folder)
     written = interactions.map_batches(
         _write_pieces,

@@ -134,10 +134,7 @@ class About(Settings):
 
 
 def read_about(folder: str) -> About:
-    """Return the description of the log in `folder`.
-
-    Raises `UserError` for a folder that no server wrote, another schema version, and a damaged file.
-    """
+    """Return the description of the log in `folder`. Raises `UserError` if absent, damaged or of another version."""
     file = storage.join(folder, FILE)
     if not storage.exists(file):
         raise UserError(
@@ -209,10 +206,7 @@ class FileIndex:
         self.rows += rows
 
     def find(self, row: int) -> tuple[int, int, int]:
-        """Return the bytes [begin, end) of the batch that contains a row of the file, and its first row.
-
-        Raises `IndexError` if no batch contains the row.
-        """
+        """Return the bytes [begin, end) of the batch with a row of the file, and its first row. Raises `IndexError`."""
         if row >= self.rows:
             raise IndexError(row)
         number = bisect_right(self._firsts, row) - 1
@@ -241,10 +235,7 @@ def header_end(content: pa.Buffer, columns: pa.Schema) -> int:
 
 
 def check_rest(content: pa.Buffer, end: int, where: str) -> None:
-    """Check that no whole record follows the record that begins at `end`, since an interrupted write leaves none there.
-
-    Raises `UserError`, which begins with `where`.
-    """
+    """Raise `UserError` if a whole record follows the one at `end`: an interrupted write leaves none there."""
     view, at = memoryview(content)[end:].tobytes(), 0
     while (at := view.find(_CONTINUATION, at + 1)) >= 0:
         place = end + at

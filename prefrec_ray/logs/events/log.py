@@ -188,10 +188,7 @@ class EventLog:
             raise
 
     def read(self, number: int) -> dict[str, Any]:
-        """Return the row `number`, from the disk.
-
-        Raises `IndexError` if no row has this number, `UserError` if the row is damaged.
-        """
+        """Return the row `number` from the disk. Raises `IndexError` if there is none, `UserError` for damage."""
         if not 0 <= number < self.next:
             raise IndexError(number)
         path = self._paths[bisect_right(self._paths, number, key=first_row) - 1]

@@ -156,10 +156,7 @@ def compact(folder: str, before: float) -> int:
 
 
 def write_segment(file: str, rows: pa.Table, partial: str) -> None:
-    """Write the Parquet file that replaces `file`, with `rows`; `partial` is the name of the half-written file.
-
-    Raises `UserError` if Parquet does not return the same rows.
-    """
+    """Write the Parquet file that replaces `file`, by way of `partial`. Raises `UserError` if its rows differ."""
     content = seal_parquet(rows, compression="zstd")
     if not same(rows, pq.read_table(pa.BufferReader(content), page_checksum_verification=True)):
         raise UserError(f"{file}: its Parquet differs from it; expected the same rows")

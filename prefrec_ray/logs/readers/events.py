@@ -36,10 +36,7 @@ Span = tuple[int, int]
 
 
 def open_log(source: EventsSource, seed: int = 0, side: Side | None = None) -> Log:
-    """Return `open_events` with the kinds and titles of `source.items`, if given.
-
-    A server checked the rows, so `side` gets only bad rows of the table; `seed` is not used.
-    """
+    """Return `open_events` with the kinds and titles of `source.items`, whose bad rows go to `side`."""
     log = open_events(source)
     if source.items is None:
         return log

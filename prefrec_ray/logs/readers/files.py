@@ -35,10 +35,7 @@ Found = tuple[str, pa.Schema, Collection[str]]
 
 
 def open_log(source: FilesSource, seed: int = 0, side: Side | None = None) -> Log:
-    """Return the log in files; `seed` is not used. Bad rows go to `side`.
-
-    Raises `UserError` for a missing file or column, and for a column of a wrong type.
-    """
+    """Return the log in files. Raises `UserError` for a missing file or column, and for a column of a wrong type."""
     files = list_inputs(source.path)
     names = source.column_names
     form = CsvFormat(source.delimiter, tuple(names) if names else None)
@@ -58,10 +55,7 @@ def log_of(
     side: Side | None,
     form: CsvFormat = PLAIN,
 ) -> Log:
-    """Return the log with `rows` canonical interactions, and read its tables of users and items.
-
-    `types`: of ids, by column. `form`: of tables in CSV.
-    """
+    """Return the log with tables of users and items. `types`: of ids, by column. `form`: of tables in CSV."""
     users = items = about = content = None
     if source.users:
         with part_of(side, "users") as part:
@@ -99,8 +93,7 @@ def log_of(
 def types_in_files(source: ColumnsSource, files: list[str], form: CsvFormat = PLAIN) -> dict[str, pa.DataType]:
     """Return the types of ids, int64 or string by column, from the schemas of all files.
 
-    Ids written as text (in CSV, and in names of folders) are integers if the first block of every file has only
-    integers; an id like 007 is text.
+    Ids in CSV and in names of folders are integers if the first block of every file has only integers; 007 is text.
     """
     found: list[Found] = []
     for file, schema in zip(files, schemas(files, form), strict=True):
@@ -115,10 +108,7 @@ def types_in_files(source: ColumnsSource, files: list[str], form: CsvFormat = PL
 
 
 def types_of_ids(source: ColumnsSource, found: Iterable[Found]) -> dict[str, pa.DataType]:
-    """Return the types of ids, int64 or string by column.
-
-    Raises `UserError` for a missing column, and for a column of a wrong type.
-    """
+    """Return the types of ids, int64 or string by column. Raises `UserError` for a missing column or a wrong type."""
     kinds: dict[str, dict[pa.DataType, str]] = {name: {} for name in source.id_columns}
     with_type: set[str] = set()  # not written as text
     optional = (source.position, source.examined, source.dwell, source.reward, source.propensity)
@@ -154,10 +144,7 @@ def is_id(kind: pa.DataType) -> bool:
 
 
 def id_type(kind: pa.DataType, file: str, name: str, written: bool) -> pa.DataType:
-    """Return int64 or string for a column of ids; `written` is True for ids in text.
-
-    Raises `UserError` for other types.
-    """
+    """Return int64 or string for a column of ids; `written`: ids are text. Raises `UserError` for other types."""
     if not (written or is_id(kind)):
         raise UserError(f"{file}: column '{name}' is {kind}; expected ids as integers or text")
     value = kind.value_type if pa.types.is_dictionary(kind) else kind

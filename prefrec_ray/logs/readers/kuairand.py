@@ -36,10 +36,7 @@ _NAME = re.compile(r"(log_standard|log_random|user_features|video_features_basic
 
 
 def open_log(source: KuaiRandSource, seed: int = 0, side: Side | None = None) -> Log:
-    """Return the log of one version of KuaiRand; `seed` is not used.
-
-    Raises `UserError` for missing files and columns, and for a folder with several versions without a `version`.
-    """
+    """Return the log of one version of KuaiRand. Raises `UserError` for missing files or several versions."""
     files = find_files(source)
     kinds = {"exclude": ["log_standard"], "only": ["log_random"], "include": ["log_random", "log_standard"]}
     logs = [file for kind in kinds[source.random] for file in files[kind]]
@@ -137,10 +134,9 @@ def _users(file: str, features: tuple[str, ...]) -> pa.Table | None:
 
 
 def _video_content(files: tuple[str, ...], ids: np.ndarray) -> Content:
-    """Return the content of videos `ids` (int64, ascending), from three columns of the files `video_features_basic`.
+    """Return the content of videos `ids` (int64, ascending): their tags and authors.
 
-    Videos that are not in the files have no tags and no author. KuaiRand's statistics of videos are not read: they are
-    averages over the month of the log and contain the future.
+    KuaiRand's statistics of videos are not read: they are averages over the month of the log and contain the future.
     """
     maker = np.full(len(ids), -1, dtype=np.int64)
     rows, tags = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]

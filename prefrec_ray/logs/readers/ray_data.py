@@ -26,10 +26,9 @@ _ADVICE = "\nFailed to apply UDF transform"
 
 
 def open_log(source: RayDataSource, seed: int = 0, side: Side | None = None) -> Log:
-    """Read the columns in `source` into the object store, which spills to disk if needed; `seed` is not used.
+    """Read the columns in `source` into the object store. A row is identified by its number in the order of reading.
 
-    A row is identified by its number in Ray Data's order of reading. Bad rows go to `side`. Raises `UserError` if Ray
-    Data has no such function or it fails, for a missing column and for a column of a wrong type.
+    Raises `UserError` if Ray Data has no such function or it fails, and for a missing or wrong column.
     """
     with _in_one_line(source.read):
         dataset = _reader(source.read)(**resolved(source.args))

@@ -16,10 +16,7 @@ SCHEMA_VERSION = 1
 
 
 def open_log(source: SimulatorSource, seed: int = 0, side: Side | None = None) -> Log:
-    """Return the log in a folder; `seed` is not used. Bad rows go to `side`.
-
-    Raises `UserError` for a missing log folder, and for another schema version.
-    """
+    """Return the log in a folder. Raises `UserError` for a missing log folder, and for another schema version."""
     folder = storage.absolute(source.path)
     about = storage.join(folder, "log.json")
     if not storage.exists(about):
