@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,48 +44,29 @@ def read_clean(file: str, columns: list[str], convert: Convert, part: Part | Non
     return clean(pa.concat_tables(tables), place, convert, part)
 
 
-@dataclass(frozen=True, eq=False)
-class Fragments:
-    """Fragments of files whose rows are converted batch by batch. `rows`: their number, estimated for CSV.
+def read_files(
+    files: list[str], columns: list[str], convert: Convert, side: Side | None = None, form: CsvFormat = PLAIN
+) -> dict[str, Any]:
+    """Return the fields `interactions`, `tables` and `rows` of a `Log` of files, with rows converted batch by batch.
 
-    Rows for which `convert` raises `BadRows` go to `side`; without `side` they are a `UserError`.
+    Rows for which `convert` raises `BadRows` go to `side`; without `side` they are a `UserError`, as is a log without
+    rows. The number of rows is estimated for CSV.
     """
+    fragments, rows = list_fragments(files, form)
+    options: dict[str, Any] = {"columns": columns, "convert": convert, "side": side, "form": form}
 
-    fragments: list[dict[str, Any]]
-    rows: int
-    columns: list[str]
-    convert: Convert
-    side: Side | None
-    form: CsvFormat
-
-    @classmethod
-    def of_files(
-        cls,
-        files: list[str],
-        columns: list[str],
-        convert: Convert,
-        side: Side | None = None,
-        form: CsvFormat = PLAIN,
-    ) -> Fragments:
-        """Return the fragments of all files. Raises `UserError` without rows."""
-        return cls(*list_fragments(files, form), columns, convert, side, form)
-
-    def dataset(self) -> ray.data.Dataset:
-        """Return the converted rows as a Ray data set."""
+    def interactions() -> ray.data.Dataset:
         import ray.data  # a second of imports, for which small logs do not wait
 
-        blocks = min(len(self.fragments), _MAX_BLOCKS)
-        return ray.data.from_items(self.fragments, override_num_blocks=blocks).map_batches(
-            _read_fragments,
-            batch_size=None,
-            batch_format="pyarrow",
-            fn_kwargs={"columns": self.columns, "convert": self.convert, "side": self.side, "form": self.form},
+        blocks = min(len(fragments), _MAX_BLOCKS)
+        return ray.data.from_items(fragments, override_num_blocks=blocks).map_batches(
+            _read_fragments, batch_size=None, batch_format="pyarrow", fn_kwargs=options
         )
 
-    def tables(self) -> Iterator[pa.Table]:
-        """Yield tables of the converted rows, read in this process."""
-        fragments = pa.Table.from_pylist(self.fragments)
-        yield from _read_fragments(fragments, self.columns, self.convert, self.side, self.form)
+    def tables() -> Iterator[pa.Table]:
+        return _read_fragments(pa.Table.from_pylist(fragments), **options)
+
+    return {"interactions": interactions, "tables": tables, "rows": rows}
 
 
 def list_fragments(files: Sequence[str], form: CsvFormat = PLAIN) -> tuple[list[dict[str, Any]], int]:

@@ -158,16 +158,15 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
 
 def plain(table: pa.Table) -> pa.Table:
     """Return the table with the types in which it is read."""
-    columns = [_uuids(column) if _is_uuid(column.type) else column for column in table.columns]
+    columns = [_uuids_as_text(column) for column in table.columns]
     return pa.table(columns, names=table.column_names).cast(plain_schema(table.schema))
 
 
-def _is_uuid(kind: pa.DataType) -> bool:
-    return (kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind) == _UUID
-
-
-def _uuids(column: pa.ChunkedArray) -> pa.Array:
-    """Return the text of UUIDs, in the form of RFC 9562."""
+def _uuids_as_text(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
+    """Return UUIDs as text in the form of RFC 9562, and other columns unchanged."""
+    kind = column.type.storage_type if isinstance(column.type, pa.BaseExtensionType) else column.type
+    if kind != _UUID:
+        return column
     return pa.array([one and str(UUID(bytes=one)) for one in column.cast(_UUID).to_pylist()], pa.string())
 
 

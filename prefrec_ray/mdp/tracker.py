@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
-from typing import NamedTuple
 
 import numpy as np
 
@@ -31,15 +30,6 @@ from prefrec_ray.mdp.users import UserRows
 _WHOLE = ("requests", "depth", "sessions", "first", "last", "exit", "last_exit", "session_id")
 #: For logs with pages also the number of pages, and the last page. `depth` is in pages, `requests` in impressions.
 _OF_PAGES = ("pages", "page")
-
-
-class _Coming(NamedTuple):
-    """Position of the next page of each user, given its time. A new session closes the previous one."""
-
-    position: np.ndarray  # in its session, from 0
-    sessions: np.ndarray  # number of sessions before its own
-    last_exit: np.ndarray  # of the session before its own
-    sums: np.ndarray  # of the session means, [m, 2 * half-lives]
 
 
 class StateTracker:
@@ -119,19 +109,19 @@ class StateTracker:
         """Return scaled states before impressions at `timestamps` [m], float32 [m, width]. Raises `UserError`."""
         past = self._users.read(self._users.rows(users, len(timestamps), once=False))
         now = np.asarray(timestamps, dtype=np.int64)
-        coming = self._coming(past, now, session_ids)
+        position, sessions, last_exit, session_sums = self._coming(past, now, session_ids)
         raw, groups = np.empty((len(now), self._definition.width), dtype=np.float32), self._definition.groups
         raw[:, groups["profile"]] = past["profile"]
         raw[:, self._requests_mean.columns] = past["sums"] / self._weights.after(past["requests"])
         raw[:, self._tastes_mean.columns] = past["taste_sums"] / self._taste_weights.after(past["requests"])
-        raw[:, self._sessions_mean.columns] = coming.sums / self._session_weights.after(coming.sessions)
+        raw[:, self._sessions_mean.columns] = session_sums / self._session_weights.after(sessions)
         started = past["requests"] > 0
-        since_exit = np.where(coming.sessions > 0, now - coming.last_exit, 0)
+        since_exit = np.where(sessions > 0, now - last_exit, 0)
         since_request = np.where(started, now - past["last"], 0)
         since_first = np.where(started, now - past["first"], 0)
         raw[:, groups["time"]] = time_columns(now)
-        raw[:, groups["recency"]] = recency_columns(since_exit, since_request, coming.position)
-        raw[:, groups["counts"]] = count_columns(past.get("pages", past["requests"]), coming.sessions, since_first)
+        raw[:, groups["recency"]] = recency_columns(since_exit, since_request, position)
+        raw[:, groups["counts"]] = count_columns(past.get("pages", past["requests"]), sessions, since_first)
         return self._normaliser(raw, out=raw)
 
     def recent(self, users: np.ndarray | None = None) -> np.ndarray:
@@ -175,7 +165,7 @@ class StateTracker:
         same = np.zeros(len(now), bool) if page is None else (past["pages"] > 0) & (page == past["page"])
         now = np.where(same, past["last"], now)
         ids = None if session_ids is None else np.where(same, past["session_id"], session_ids)
-        coming = self._coming(past, now, ids)
+        position, sessions, last_exit, session_sums = self._coming(past, now, ids)
         exits = np.where(same, past["exit"], now)
         if dwell_ms is not None:
             exits = exits + whole_dwell(np.asarray(dwell_ms))
@@ -184,14 +174,14 @@ class StateTracker:
         means = (past["sums"] / self._weights.after(past["requests"])).astype(np.float32)
         values = {"": np.concatenate([scaled, shown], axis=1), "taste_": tastes.answers(scaled, shown, means)}
         after = {
-            "session_sums": coming.sums,
+            "session_sums": session_sums,
             "first": np.where(past["requests"] == 0, now, past["first"]),
             "requests": past["requests"] + 1,
-            "depth": coming.position + ~same,
-            "sessions": coming.sessions,
+            "depth": position + ~same,
+            "sessions": sessions,
             "last": now,
             "exit": exits,
-            "last_exit": coming.last_exit,
+            "last_exit": last_exit,
         }
         if ids is not None:
             after["session_id"] = ids
@@ -221,7 +211,14 @@ class StateTracker:
         """Replace all users by the result of `save`; if it is damaged or of another definition, raise `UserError`."""
         self.unknown_items = self._users.load(uri, self._definition.to_dict())
 
-    def _coming(self, past: dict[str, np.ndarray], now: np.ndarray, session_ids: np.ndarray | None) -> _Coming:
+    def _coming(
+        self, past: dict[str, np.ndarray], now: np.ndarray, session_ids: np.ndarray | None
+    ) -> tuple[np.ndarray, ...]:
+        """Return the place of each user's next page, given its time. A new session closes the previous one.
+
+        Its position in its session, the number of earlier sessions, the exit of the last of them, and the sums of the
+        session means, [m, 2 * half-lives].
+        """
         if session_ids is None:
             changes = now - past["last"] > self._definition.session_gap_ms
         else:
@@ -230,11 +227,11 @@ class StateTracker:
         revisit = np.maximum(now - past["exit"], 1)
         value = session_values(past["depth"], revisit).take(self._sessions_mean.source, axis=1)
         sums, decay = past["session_sums"], self._sessions_mean.decay
-        return _Coming(
-            position=np.where(changes, 0, past["depth"]),
-            sessions=past["sessions"] + closes,
-            last_exit=np.where(closes, past["exit"], past["last_exit"]),
-            sums=np.where(closes[:, None], sums * decay + value, sums),
+        return (
+            np.where(changes, 0, past["depth"]),
+            past["sessions"] + closes,
+            np.where(closes, past["exit"], past["last_exit"]),
+            np.where(closes[:, None], sums * decay + value, sums),
         )
 
 

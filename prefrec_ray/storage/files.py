@@ -121,17 +121,22 @@ def exists(uri: str) -> bool:
 
 def list_files(uri: str, suffix: str = "") -> list[str]:
     """Return the URIs of the files directly inside the folder `uri` whose names end in `suffix`, sorted by name."""
-    system, path = filesystem(uri)
-    infos = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
-    names = sorted(i.base_name for i in infos if i.type == fs.FileType.File and i.base_name.endswith(suffix))
-    return [join(uri, name) for name in names]
+    return sorted(join(uri, one.base_name) for one in _files(uri) if one.base_name.endswith(suffix))
+
+
+def list_folders(uri: str) -> list[str]:
+    """Return the URIs of the folders directly inside the folder `uri`, sorted by name; empty if it does not exist."""
+    return sorted(join(uri, one.base_name) for one in _files(uri, fs.FileType.Directory))
 
 
 def size(uri: str) -> int:
     """Return the number of bytes of the files directly inside the folder `uri`."""
+    return sum(one.size for one in _files(uri))
+
+
+def _files(uri: str, kind: fs.FileType = fs.FileType.File) -> list[fs.FileInfo]:
     system, path = filesystem(uri)
-    infos = system.get_file_info(fs.FileSelector(path))
-    return sum(info.size for info in infos if info.type == fs.FileType.File)
+    return [one for one in system.get_file_info(fs.FileSelector(path, allow_not_found=True)) if one.type == kind]
 
 
 def sync(path: str) -> None:
@@ -148,13 +153,6 @@ def written(uri: str) -> datetime | None:
     system, path = filesystem(uri)
     moment = system.get_file_info(path).mtime
     return None if moment is None else moment.astimezone(UTC)
-
-
-def list_folders(uri: str) -> list[str]:
-    """Return the URIs of the folders directly inside the folder `uri`, sorted by name; empty if it does not exist."""
-    system, path = filesystem(uri)
-    infos = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
-    return sorted(join(uri, info.base_name) for info in infos if info.type == fs.FileType.Directory)
 
 
 def make_folder(uri: str) -> None:

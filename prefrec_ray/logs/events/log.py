@@ -108,7 +108,9 @@ class EventLog:
 
         Clients may have the numbers of lost rows. So these numbers are not used again.
         """
-        side, skipped = _keep_rest(path, rest, index.end), max(_LOST_ROWS, len(rest) // _ROW_BYTES)
+        side = path.with_name(f"{path.name}.{index.end}-{zlib.crc32(rest):08x}.damaged")
+        _write_whole(side, rest)
+        skipped = max(_LOST_ROWS, len(rest) // _ROW_BYTES)
         new = self._folder / f"{self.next:015d}{SUFFIX}"
         rows = [Event(Kind.SKIPPED, timestamp=0)] * skipped
         content = self._header + encode(batch_of(rows, self.next, self.schema))
@@ -226,13 +228,6 @@ class EventLog:
         file, self._file = self._file, None
         if file is not None:
             os.close(file)
-
-
-def _keep_rest(path: Path, rest: bytes, place: int) -> Path:
-    """Write `rest`, the bytes of the file `path` from `place` on, to a file next to it, and return its path."""
-    side = path.with_name(f"{path.name}.{place}-{zlib.crc32(rest):08x}.damaged")
-    _write_whole(side, rest)
-    return side
 
 
 def _write_whole(path: Path, content: bytes) -> None:

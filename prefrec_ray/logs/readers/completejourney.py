@@ -16,7 +16,7 @@ import pyarrow as pa
 from prefrec_ray.errors import need
 from prefrec_ray.ids import mix
 from prefrec_ray.logs.contract import Place, Side
-from prefrec_ray.logs.fragments import Fragments
+from prefrec_ray.logs.fragments import read_files
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.side_tables import UsersTable
 from prefrec_ray.logs.sources import CompleteJourneySource
@@ -37,13 +37,9 @@ def open_log(source: CompleteJourneySource, seed: int = 0, side: Side | None = N
     assert spec.origin is not None
     data = Path(spec.origin).parent / "data"
     users = UsersTable(path=str(data / "demographics.parquet"), id="household_id", features=_FEATURES)
-    read = Fragments.of_files(
-        [str(data / "transactions.parquet")], [*_KEYS, *_CAPS], partial(_canonical, seed=seed, page=source.page), side
-    )
+    canonical = partial(_canonical, seed=seed, page=source.page)
     return Log(
-        interactions=read.dataset,
-        tables=read.tables,
-        rows=read.rows,
+        **read_files([str(data / "transactions.parquet")], [*_KEYS, *_CAPS], canonical, side),
         feedback=tuple(_CAPS),
         users=user_table(users, pa.int64()),
         given_sessions=True,

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pyarrow as pa
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import Side, part_of
-from prefrec_ray.logs.fragments import Fragments
+from prefrec_ray.logs.fragments import read_files
 from prefrec_ray.logs.log import Log, to_canonical
 from prefrec_ray.logs.schemas import (
     PLAIN,
@@ -27,9 +26,6 @@ from prefrec_ray.logs.sources import ColumnsSource, FilesSource
 from prefrec_ray.logs.tables import content_of, item_table, user_table
 from prefrec_ray.logs.values import is_number, is_text
 
-if TYPE_CHECKING:
-    import ray.data
-
 #: A file or other source of rows, its columns, and the columns that are written as text.
 Found = tuple[str, pa.Schema, Collection[str]]
 
@@ -41,21 +37,19 @@ def open_log(source: FilesSource, seed: int = 0, side: Side | None = None) -> Lo
     form = CsvFormat(source.delimiter, tuple(names) if names else None)
     types = types_in_files(source, files, form)
     canonical = partial(to_canonical, source=source, id_types=types)
-    read = Fragments.of_files(files, source.columns, canonical, side, form)
-    log = log_of(source, read.dataset, read.rows, files, types, side, CsvFormat(source.delimiter))
-    return replace(log, tables=read.tables)
+    rows = read_files(files, source.columns, canonical, side, form)
+    return log_of(source, rows, files, types, side, CsvFormat(source.delimiter))
 
 
 def log_of(
     source: ColumnsSource,
-    interactions: Callable[[], ray.data.Dataset],
-    rows: int,
+    rows: Mapping[str, Any],
     files: Sequence[str],
     types: Mapping[str, pa.DataType],
     side: Side | None,
     form: CsvFormat = PLAIN,
 ) -> Log:
-    """Return the log with tables of users and items. `types`: of ids, by column. `form`: of tables in CSV."""
+    """Return the log with tables of users and items. `rows`: fields of the interactions. `types`: of ids, by column."""
     users = items = about = content = None
     if source.users:
         with part_of(side, "users") as part:
@@ -70,8 +64,7 @@ def log_of(
         if source.items.features:
             content = partial(content_of, table.select(["item_id", "tags"]))
     return Log(
-        interactions=interactions,
-        rows=rows,
+        **rows,
         feedback=tuple(source.feedback),
         feedback_kinds={name: feedback.kind for name, feedback in source.feedback.items()},
         user_ids=types[source.user],

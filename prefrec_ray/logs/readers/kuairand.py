@@ -14,7 +14,7 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import mix
 from prefrec_ray.logs.contract import Place, Side
-from prefrec_ray.logs.fragments import Fragments, batches
+from prefrec_ray.logs.fragments import batches, read_files
 from prefrec_ray.logs.log import Content, Log
 from prefrec_ray.logs.schemas import check_present, schema
 from prefrec_ray.logs.side_tables import UsersTable
@@ -44,11 +44,8 @@ def open_log(source: KuaiRandSource, seed: int = 0, side: Side | None = None) ->
         check_present(file, COLUMNS, schema(file).names)
     tabs = None if source.tabs == "all" else source.tabs
     canonical = partial(_canonical, tabs=tabs, random=source.random, page=source.page)
-    read = Fragments.of_files(logs, list(COLUMNS), canonical, side)
     return Log(
-        interactions=read.dataset,
-        tables=read.tables,
-        rows=read.rows,
+        **read_files(logs, list(COLUMNS), canonical, side),
         feedback=FEEDBACK,
         users=_users(files["user_features"][0], source.user_features),
         files=tuple(logs),

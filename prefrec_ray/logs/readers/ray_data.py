@@ -59,7 +59,8 @@ def open_log(source: RayDataSource, seed: int = 0, side: Side | None = None) -> 
             "name": source.read,
         },
     )
-    return log_of(source, lambda: interactions, rows, [source.read], types, side)
+    read_rows = {"interactions": lambda: interactions, "rows": rows}
+    return log_of(source, read_rows, [source.read], types, side)
 
 
 def resolved(value: Any) -> Any:
