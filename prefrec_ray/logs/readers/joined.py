@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import accumulate
 
 import numpy as np
@@ -18,7 +17,7 @@ import pyarrow.compute as pc
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import ROWS_OF_FILE, Side
-from prefrec_ray.logs.log import Content, Log
+from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.sources import JoinedSource, RayDataSource
 from prefrec_ray.logs.tables import join_items, join_texts
 
@@ -59,7 +58,6 @@ def open_log(source: JoinedSource, seed: int = 0, side: Side | None = None) -> L
         for number, (log, first_file) in enumerate(zip(logs, first_files, strict=True))
     ]
     users, (items, about) = _users(logs), _items(logs, places)
-    contents = [log.content for log in logs if log.content is not None]
     whole = rows[0].union(*rows[1:])
     return Log(
         interactions=lambda: whole,
@@ -71,7 +69,7 @@ def open_log(source: JoinedSource, seed: int = 0, side: Side | None = None) -> L
         users=users,
         categories=None if users is None else _categories(ordered, users),
         items=items,
-        content=partial(_content, contents) if contents else None,
+        content=next((log.content for log in logs if log.content is not None), None),
         about=about,
         files=tuple(file for log in logs for file in log.files),
         first_files=first_files,
@@ -174,18 +172,3 @@ def _items(logs: Sequence[Log], places: Sequence[str]) -> tuple[pa.Table | None,
     for name, column in join_texts(tables, "item_id", ids, texts).items():
         items = items.append_column(name, column)
     return items, None
-
-
-def _content(contents: Sequence[Callable[[np.ndarray], Content]], ids: np.ndarray) -> Content:
-    """Return the tags of items in the first source that has any of an item, and the makers in the first source."""
-    parts = [content(ids) for content in contents]
-    rest = np.ones(len(ids), dtype=bool)
-    items, tags = [], []
-    for part in parts:
-        pairs = part.tags.tocoo()
-        names = [f"{part.features[of]}={name}" for of, name in zip(part.feature, part.categories, strict=True)]
-        new = rest[pairs.row]
-        items.append(pairs.row[new].astype(np.int64))
-        tags.append(np.array(names, dtype=object)[pairs.col[new]])
-        rest[pairs.row] = False
-    return Content.from_pairs(np.concatenate(items), np.concatenate(tags), parts[0].maker, parts[0].maker_name)
