@@ -74,7 +74,7 @@ class Log:
     item_ids: pa.DataType = field(default_factory=pa.int64)
     feedback_kinds: Mapping[str, str] = field(default_factory=dict)  # their kinds (mdp.state); default "number"
     users: pa.Table | None = None  # user_id and one string column per feature (null: unknown)
-    categories: Mapping[str, tuple[str, ...]] | None = None  # all values of a feature; None: the values that occur
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of features; default: values that occur
     items: pa.Table | None = None  # item_id, embedding (fixed_size_list<float32>), in [-1, 1]
     # By ascending item ids; for kinds of items, and for embeddings if `items` is None.
     content: Callable[[np.ndarray], Content] | None = None

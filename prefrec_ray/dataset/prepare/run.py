@@ -151,7 +151,7 @@ def define_state(log: Log, settings: PrepareSettings, items: ItemTable | None) -
     """Return the columns of the state vectors of a log; `items`: the embeddings of the log, if it has them."""
     return StateDefinition(
         feedback=log.feedback,
-        user_features=_categories(log),
+        user_features=categories_of(log),
         action_dim=items.embeddings.shape[1] if items else settings.action_dim,
         session_gap_ms=settings.session_gap_ms,
         feedback_kinds=log.feedback_kinds,
@@ -208,12 +208,12 @@ def drop_report(users: LogUsers, side: Side) -> dict[str, Any]:
     }
 
 
-def _categories(log: Log) -> Mapping[str, tuple[str, ...]]:
+def categories_of(log: Log) -> Mapping[str, tuple[str, ...]]:
     """Return the categories of each user feature: listed in the log, or all values that occur, sorted."""
-    if log.categories is not None or log.users is None:
-        return log.categories or {}
-    names = [name for name in log.users.column_names if name != "user_id"]
-    return {name: tuple(sorted(pc.unique(log.users[name].drop_null()).to_pylist())) for name in names}
+    columns = {} if log.users is None else dict(zip(log.users.column_names, log.users.columns, strict=True))
+    others = [name for name in columns if name not in ("user_id", *log.categories)]
+    found = {name: tuple(sorted(pc.unique(columns[name].drop_null()).to_pylist())) for name in others}
+    return {**log.categories, **found}
 
 
 def _check_ids(table: UsersTable | ItemsTable, known: pa.ChunkedArray, ids: pa.Array, what: str, column: str) -> None:

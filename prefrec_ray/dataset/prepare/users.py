@@ -79,9 +79,7 @@ def split_by_user(
     storage.make_folder(storage.join(folder, "sessions"))
     rows_folder = storage.join(folder, "work", "rows")
     pieces = partition_by_user(log.interactions(), settings.seed, partitions, rows_folder, progress)
-    write = partial(
-        write_bucket, settings=settings, given_sessions=log.given_sessions, row_rules=row_rules, folder=folder
-    )
+    write = partial(write_bucket, settings=settings, row_rules=row_rules, folder=folder)
     shared = ray.put(write)
     groups = run_tasks(
         lambda group: _write.remote(shared, pieces[group], rows_folder, settings.seed, partitions),
@@ -131,15 +129,12 @@ def split_of(ids: pa.Array, settings: PrepareSettings) -> np.ndarray:
     return np.searchsorted(borders, place, side="right").astype(np.int8)
 
 
-def write_bucket(
-    rows: pa.Table, bucket: int, settings: PrepareSettings, given_sessions: bool, row_rules: RowRules, folder: str
-) -> Written:
+def write_bucket(rows: pa.Table, bucket: int, settings: PrepareSettings, row_rules: RowRules, folder: str) -> Written:
     """Sort the rows of one bucket, compute their sessions and write both.
 
-    With `given_sessions`, the log's session ids end sessions, instead of the session timeout. Returns one row per user,
-    and the number of dropped rows by reason. If no row remains, nothing is written, and the first result is None. The
-    file contains the canonical columns, by user and page, with `step` (int64, the page's number), `session` (int64, its
-    number) and `split` (int8) instead of session_id and order.
+    Returns one row per user, and the number of dropped rows by reason. If no row remains, nothing is written, and the
+    first result is None. The file contains the canonical columns, by user and page, with `step` (int64, the page's
+    number), `session` (int64, its number) and `split` (int8) instead of session_id and order.
     """
     rows = rows.sort_by([(name, "ascending") for name in ("user_id", "timestamp", "order")])
     rows, dropped = row_rules(rows, bucket)
@@ -149,7 +144,8 @@ def write_bucket(
     starts = first_rows(user)
     pages = Pages.from_steps(starts, rows["step"].to_numpy(), len(rows))
     of_page, timestamp = user[pages.first], rows["timestamp"].to_numpy()[pages.first]
-    session_id = codes(rows["session_id"])[pages.first] if given_sessions else None
+    given = "session_id" in rows.column_names  # these ids end sessions, instead of the session timeout
+    session_id = codes(rows["session_id"])[pages.first] if given else None
     number = session_numbers(of_page, timestamp, settings.session_gap_ms, session_id)
     ids = rows["user_id"].take(pa.array(starts)).combine_chunks()
     split = split_of(ids, settings)
@@ -172,7 +168,7 @@ def write_bucket(
     )
     write_parquet(table, storage.join(folder, "sessions", f"part-{bucket:05d}.parquet"))
 
-    rows = rows.drop_columns(["order", *(["session_id"] if given_sessions else [])])
+    rows = rows.drop_columns(["order", *(["session_id"] if given else [])])
     rows = rows.append_column("session", pa.array(number[pages.of_row]))
     rows = rows.append_column("split", pa.array(split[user]))
     system, path = storage.filesystem(work_file(folder, bucket))

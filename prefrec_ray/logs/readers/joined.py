@@ -7,7 +7,7 @@ that are trained on the joined log.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import accumulate
 
@@ -67,7 +67,7 @@ def open_log(source: JoinedSource, seed: int = 0, side: Side | None = None) -> L
         item_ids=logs[0].item_ids,
         feedback_kinds={name: kind for log in logs for name, kind in log.feedback_kinds.items()},
         users=users,
-        categories=None if users is None else _categories(ordered, users),
+        categories={name: known for log in reversed(ordered) for name, known in log.categories.items()},
         items=items,
         content=next((log.content for log in logs if log.content is not None), None),
         about=about,
@@ -141,18 +141,6 @@ def _users(logs: Sequence[Log]) -> pa.Table | None:
     ids = pa.concat_tables([table.select(["user_id"]) for table in tables])["user_id"].unique()
     names = dict.fromkeys(name for table in tables for name in table.column_names if name != "user_id")
     return pa.table({"user_id": ids, **join_texts(tables, "user_id", ids, list(names))})
-
-
-def _categories(logs: Sequence[Log], users: pa.Table) -> Mapping[str, tuple[str, ...]]:
-    """Return the categories of each feature: as a log lists them, otherwise all values that occur."""
-    listed: dict[str, tuple[str, ...]] = {}
-    for log in reversed(logs):
-        listed |= log.categories or {}
-    names = dict.fromkeys([*listed, *users.column_names[1:]])
-    return {
-        name: listed[name] if name in listed else tuple(sorted(pc.unique(users[name].drop_null()).to_pylist()))
-        for name in names
-    }
 
 
 def _items(logs: Sequence[Log], places: Sequence[str]) -> tuple[pa.Table | None, pa.Table | None]:

@@ -14,7 +14,7 @@ from platform_desk import Desk, incumbent_settings
 
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.dataset.prepare.run import OnError, PrepareSettings, prepare
+from prefrec_ray.dataset.prepare.run import OnError, PrepareSettings, categories_of, prepare
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.log import Log
 from prefrec_ray.serving.requests.bodies import Feedback, Recommend
@@ -179,7 +179,7 @@ def test_features_and_titles_are_merged_and_the_first_source_counts(ray_session:
         {"user_id": 3, "country": "fr", "a": "yes", "b": "yes"},
         {"user_id": 4, "country": "it", "a": None, "b": "yes"},
     ]
-    assert log.categories == {"country": ("de", "fr", "it"), "a": ("yes",), "b": ("yes",)}
+    assert categories_of(log) == {"country": ("de", "fr", "it"), "a": ("yes",), "b": ("yes",)}
     assert log.about is not None
     titles = dict(zip(log.about["item_id"].to_pylist(), log.about["title"].to_pylist(), strict=True))
     assert titles == {1: "one", 2: "two", 3: "three", 4: "four"}

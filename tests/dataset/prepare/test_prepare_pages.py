@@ -77,7 +77,6 @@ def test_pages_of_one_row_change_no_byte(
             table,
             0,
             settings=parse(PrepareSettings, {"source": source}, "test"),
-            given_sessions=False,
             row_rules=RowRules(Side(folder, keep_rows=False)),
             folder=folder,
         )
