@@ -56,7 +56,7 @@ class Column:
 
     def has(self, vocabulary: Collection[str]) -> bool:
         """Return True if the name has a word of `vocabulary`."""
-        return any(word in vocabulary for word in words(self.name))
+        return not set(vocabulary).isdisjoint(words(self.name))
 
     @property
     def is_number(self) -> bool:
@@ -80,18 +80,22 @@ def words(name: str) -> list[str]:
     return split
 
 
-def is_plain(name: str, vocabulary: Sequence[str]) -> bool:
-    """Return whether a name has only words of `vocabulary` and of ids: `user` and `visitorId`, but not `user_age`."""
-    of_name = words(name)
-    return bool(set(of_name) & set(vocabulary)) and set(of_name) <= {*vocabulary, *ID}
+def likeness(name: str, vocabulary: Sequence[str]) -> tuple[int, int] | None:
+    """Return the order of names that have a word of `vocabulary`, the likelier first; None for other names.
 
-
-def rank(name: str, vocabulary: Sequence[str]) -> tuple[int, int]:
-    """Return the order of names that have a word of `vocabulary`, the likelier first: plain ones before `user_name`."""
+    The number of words that are neither of `vocabulary` nor of ids comes first: 0 for `user` and `visitorId`, 1 for
+    `user_age`.
+    """
     of_name = words(name)
     places = [vocabulary.index(word) for word in of_name if word in vocabulary]
     extra = [word for word in of_name if word not in vocabulary and word not in ID]
-    return len(extra), min(places, default=len(vocabulary))
+    return (len(extra), min(places)) if places else None
+
+
+def is_key(name: str, vocabulary: Sequence[str]) -> bool:
+    """Return True for `user` and `visitorId`, but not for `user_age`."""
+    like = likeness(name, vocabulary)
+    return like is not None and like[0] == 0
 
 
 def csv_format(file: str) -> CsvFormat:
@@ -115,7 +119,9 @@ def sample(files: Sequence[str], form: CsvFormat) -> pa.Table:
     parts = [found[0].slice(0, _ROWS) for found in first if found is not None]
     table = pa.table({name: _joined([part[name] for part in parts]) for name in columns})
     if is_csv(files[0]):
-        table = pa.table({name: narrowest(table[name], _is_called_id(name)) for name in columns})
+        table = pa.table(
+            {name: narrowest(table[name], any(is_key(name, one) for one in (USER, ITEM, SESSION))) for name in columns}
+        )
     return table
 
 
@@ -138,10 +144,6 @@ def narrowest(column: pa.ChunkedArray, called_id: bool = False) -> pa.ChunkedArr
             is_text_id = called_id and kind == pa.float64() and pc.all(pc.equal(narrow, pc.floor(narrow))).as_py()
             return column if is_text_id else narrow
     return column
-
-
-def _is_called_id(name: str) -> bool:
-    return any(is_plain(name, vocabulary) for vocabulary in (USER, ITEM, SESSION))
 
 
 def profile(table: pa.Table) -> list[Column]:

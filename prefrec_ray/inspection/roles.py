@@ -16,9 +16,9 @@ from prefrec_ray.inspection.columns import (
     SESSION,
     USER,
     Column,
-    is_plain,
+    is_key,
+    likeness,
     profile,
-    rank,
     time_formats,
     time_unit,
 )
@@ -71,10 +71,10 @@ def guess_roles(table: pa.Table, where: str) -> Roles:
     if time is None:
         raise _missing(where, columns, "a time (numbers of s, ms, us or ns since 1970, timestamps or ISO 8601 text)")
     ids = [c for c in columns if c is not time and _may_be_id(c)]
-    user = _best([c for c in ids if _is_key(c, USER) and c.distinct < len(table)], USER)
+    user = _best([c for c in ids if (is_key(c.name, USER) or c.has(ID)) and c.distinct < len(table)], USER)
     if user is None:
         raise _missing(where, columns, "a user (integers or text that repeat, with a name such as user_id)")
-    item = _best([c for c in ids if _is_key(c, ITEM) and c is not user], ITEM)
+    item = _best([c for c in ids if (is_key(c.name, ITEM) or c.has(ID)) and c is not user], ITEM)
     if item is None:
         raise _missing(where, columns, "an item (integers or text, with a name such as item_id)")
 
@@ -141,13 +141,8 @@ def feedback_kind(column: Column) -> str:
 
 def _best(columns: Sequence[Column], vocabulary: Sequence[str]) -> Column | None:
     """Return the column whose name has the likeliest word; of several, the column with most values."""
-    named = [c for c in columns if c.has(vocabulary)]
-    return min(named, key=lambda c: (*rank(c.name, vocabulary), -c.distinct), default=None)
-
-
-def _is_key(column: Column, vocabulary: Sequence[str]) -> bool:
-    """Return True for `user`, `visitorId` and `user_id_of_app`, but not for `user_age`."""
-    return is_plain(column.name, vocabulary) or (column.has(vocabulary) and column.has(ID))
+    likely = [(like, -c.distinct, place) for place, c in enumerate(columns) if (like := likeness(c.name, vocabulary))]
+    return columns[min(likely)[-1]] if likely else None
 
 
 def _may_be_id(column: Column) -> bool:

@@ -22,8 +22,6 @@ from prefrec_ray.logs.schemas import (
     THREADS,
     CsvFormat,
     is_csv,
-    own_schema,
-    partition_values,
     readable,
 )
 from prefrec_ray.logs.values import plain, plain_schema, visible
@@ -109,40 +107,26 @@ def batches(
     `place`: of the first row. `group`: a row group of Parquet, or None for all. CSV lines with too few or too many
     values go to `part`, or are a `UserError`.
     """
-    partition = partition_values(place.file)
-    pieces = _csv_batches(place, columns, form, part) if is_csv(place.file) else _row_batches(place, columns, group)
-    for table, here in pieces:
-        for name in columns:
-            if name not in table.column_names:
-                values = pa.array([partition[name]] * table.num_rows, pa.string())
-                table = table.append_column(name, values)
-        yield table, here
-
-
-def _row_batches(place: Place, columns: list[str], group: int | None) -> Iterator[tuple[pa.Table, Place]]:
-    """Yield tables of a Parquet file, without columns of partitions."""
+    if is_csv(place.file):
+        yield from _csv_batches(place, columns, form, part)
+        return
     system, path = storage.filesystem(place.file)
     with readable(place.file), system.open_input_file(path) as stream:
         parquet = pq.ParquetFile(stream, page_checksum_verification=True)
         groups = list(range(parquet.num_row_groups)) if group is None else [group]
-        outside = partition_values(place.file).keys() - set(parquet.schema_arrow.names)
-        in_file = [name for name in columns if name not in outside]
-        for batch in parquet.iter_batches(_BATCH, row_groups=groups, columns=in_file, use_threads=False):
+        for batch in parquet.iter_batches(_BATCH, row_groups=groups, columns=columns, use_threads=False):
             yield plain(pa.Table.from_batches([batch])), place
             place = replace(place, first_row=place.first_row + batch.num_rows)
         if not groups:
-            yield plain_schema(parquet.schema_arrow).empty_table().select(in_file), place
+            yield plain_schema(parquet.schema_arrow).empty_table().select(columns), place
 
 
 def _csv_batches(
     place: Place, columns: list[str], form: CsvFormat, part: Part | None
 ) -> Iterator[tuple[pa.Table, Place]]:
-    """Yield tables of a CSV file, without columns of partitions."""
-    own = own_schema(place.file, form).names if partition_values(place.file) else columns
-    in_file = [name for name in columns if name in own]
     skipped: list[csv.InvalidRow] = []  # pyarrow appends to it while it reads ahead
     bad, first = np.zeros(0, np.int64), 0
-    with form.open(place.file, skipped, in_file) as reader:
+    with form.open(place.file, skipped, columns) as reader:
         for batch in reader:
             lines = list(skipped)
             del skipped[: len(lines)]

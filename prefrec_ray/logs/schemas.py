@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,7 +25,6 @@ from prefrec_ray.logs.values import is_list, is_number, padded, plain_schema, vi
 _PARQUET = (".parquet", ".pq")
 COMPRESSED = (".gz", ".bz2", ".zst")
 _CSV = tuple(kind + compression for kind in (".csv", ".tsv") for compression in ("", *COMPRESSED))
-_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 def list_inputs(path: str | Sequence[str]) -> list[str]:
@@ -48,12 +46,6 @@ def list_inputs(path: str | Sequence[str]) -> list[str]:
 def is_csv(file: str) -> bool:
     """Return True for a CSV file, that is for every file without the suffix of Parquet."""
     return not file.endswith(_PARQUET)
-
-
-def partition_values(file: str) -> dict[str, str | None]:
-    """Return the values of Hive partitions in a path (`.../day=2025-01-31/part-0.parquet`), by column."""
-    pairs = [folder.partition("=") for folder in file.split("/")[:-1] if "=" in folder]
-    return {unquote(name): None if value == _NO_VALUE else unquote(value) for name, _, value in pairs}
 
 
 def _files_at(path: str) -> list[str]:
@@ -173,13 +165,7 @@ PLAIN = CsvFormat()
 
 
 def schema(file: str, form: CsvFormat = PLAIN) -> pa.Schema:
-    """Return names and types of a file's columns, then of its Hive partitions. CSV types come from the first block."""
-    own = own_schema(file, form)
-    return pa.schema([*own, *_partition_fields(file, set(own.names))])
-
-
-def own_schema(file: str, form: CsvFormat) -> pa.Schema:
-    """Return names and types of a file's columns, without its partitions."""
+    """Return names and types of a file's columns. Types of CSV come from the first block."""
     system, path = storage.filesystem(file)
     with readable(file):
         if not is_csv(file):
@@ -202,16 +188,6 @@ def _check_text(head: bytes, file: str) -> None:
         raise UserError(f"{file}: line {line} is not UTF-8; expected text in UTF-8") from error
 
 
-def _partition_fields(file: str, own: set[str]) -> list[pa.Field]:
-    """Return the columns of the partitions that the file itself does not have."""
-    fields = []
-    for name, value in partition_values(file).items():
-        if name not in own:
-            whole = value is not None and re.fullmatch(r"0|-?[1-9]\d{0,17}", value)
-            fields.append(pa.field(name, pa.null() if value is None else pa.int64() if whole else pa.string()))
-    return fields
-
-
 def schemas(files: list[str], form: CsvFormat = PLAIN) -> list[pa.Schema]:
     """Return `schema` of many files."""
     with ThreadPoolExecutor(THREADS) as pool:
@@ -220,10 +196,9 @@ def schemas(files: list[str], form: CsvFormat = PLAIN) -> list[pa.Schema]:
 
 def padded_columns(file: str, columns: list[str], form: CsvFormat = PLAIN) -> set[str]:
     """Return the `columns` with integers with leading zeros in the first block of a CSV file: such ids are text."""
-    in_file = [name for name in columns if name not in partition_values(file)]
-    with form.open(file, [], in_file) as reader:
+    with form.open(file, [], columns) as reader:
         first = next(iter(reader), None)
-    return set() if first is None else {name for name in in_file if padded(first[name]).any()}
+    return set() if first is None else {name for name in columns if padded(first[name]).any()}
 
 
 def check_present(file: str, columns: Iterable[str], names: Sequence[str]) -> None:

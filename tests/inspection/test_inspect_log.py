@@ -86,7 +86,6 @@ def test_other_logs_are_proposed_with_what_they_have(tmp_path: Path) -> None:
         "price": ("number", 0),
     }
     assert report.counts.level_timeout is None
-    assert "day" in [column.name for column in report.columns]
 
     write(lastfm(), tmp_path / "a.tsv", sep="\t")
     write(lastfm(seed=5).assign(userid="only one"), tmp_path / "b.tsv", sep="\t")

@@ -1,11 +1,11 @@
-"""Files, folders, globs, lists and partitions."""
+"""Files, folders, globs and lists."""
 
 from pathlib import Path
 
 import pytest
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.schemas import list_inputs, partition_values
+from prefrec_ray.logs.schemas import list_inputs
 
 FILES = [
     "2024/a.csv",
@@ -82,12 +82,6 @@ def test_signs_between_brackets_stand_for_themselves(tmp_path: Path, path: str, 
     for name in "ab&[\\":
         (tmp_path / f"{name}.csv").write_text("")
     assert list_inputs(f"{tmp_path}/{path}") == [f"{tmp_path}/{name}" for name in expected]
-
-
-def test_partitions() -> None:
-    values = partition_values("s3://b/logs/day=2024-01-31/tab=a%2Fb/who=__HIVE_DEFAULT_PARTITION__/part-0.parquet")
-    assert values == {"day": "2024-01-31", "tab": "a/b", "who": None}
-    assert partition_values("/logs/a=b.csv") == {}
 
 
 def test_links_that_lead_back_end(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,15 +19,14 @@ from prefrec_ray.logs.schemas import (
     is_csv,
     list_inputs,
     padded_columns,
-    partition_values,
     schemas,
 )
 from prefrec_ray.logs.sources import ColumnsSource, FilesSource
 from prefrec_ray.logs.tables import content_of, item_table, user_table
 from prefrec_ray.logs.values import is_number, is_text
 
-#: A file or other source of rows, its columns, and the columns that are written as text.
-Found = tuple[str, pa.Schema, Collection[str]]
+#: A file or other source of rows, its columns, and True if they are written as text.
+Found = tuple[str, pa.Schema, bool]
 
 
 def open_log(source: FilesSource, seed: int = 0, side: Side | None = None) -> Log:
@@ -86,17 +85,15 @@ def log_of(
 def types_in_files(source: ColumnsSource, files: list[str], form: CsvFormat = PLAIN) -> dict[str, pa.DataType]:
     """Return the types of ids, int64 or string by column, from the schemas of all files.
 
-    Ids in CSV and in names of folders are integers if the first block of every file has only integers; 007 is text.
+    Ids in CSV are integers if the first block of every file has only integers; 007 is text.
     """
     found: list[Found] = []
     for file, schema in zip(files, schemas(files, form), strict=True):
         _check_each_once(file, source.columns, schema.names)
-        written = set(partition_values(file))
         if is_csv(file):
-            written = set(schema.names)
             for name in padded_columns(file, source.id_columns, form):
                 schema = schema.set(schema.get_field_index(name), pa.field(name, pa.string()))
-        found.append((file, schema, written))
+        found.append((file, schema, is_csv(file)))
     return types_of_ids(source, found)
 
 
@@ -112,13 +109,12 @@ def types_of_ids(source: ColumnsSource, found: Iterable[Found]) -> dict[str, pa.
             kind = schema.field(name).type
             if kind == pa.null():  # an empty column
                 continue
-            kinds[name].setdefault(id_type(kind, file, name, name in written), file)
-            if name not in written:
+            kinds[name].setdefault(id_type(kind, file, name, written), file)
+            if not written:
                 with_type.add(name)
-        for name in numbers:
-            if name not in written:
+        if not written:
+            for name in numbers:
                 _check_type(schema, name, file, "numbers", is_number)
-        if source.time not in written:
             _check_type(schema, source.time, file, "times (numbers, timestamps or ISO 8601 text)", _is_time)
     for name, files_of_kinds in kinds.items():
         if len(files_of_kinds) > 1 and name in with_type:

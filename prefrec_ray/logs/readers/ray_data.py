@@ -36,7 +36,7 @@ def open_log(source: RayDataSource, seed: int = 0, side: Side | None = None) -> 
     if schema is None:
         raise empty_log([source.read])
     read = plain_schema(pa.schema(list(zip(schema.names, schema.types, strict=True))))
-    types = types_of_ids(source, [(source.read, read, ())])
+    types = types_of_ids(source, [(source.read, read, False)])
     with _in_one_line(source.read):
         # Rows of equal times are in the order of the log.
         dataset.context.execution_options.preserve_order = True

@@ -146,19 +146,13 @@ def test_events_like_a_clickstream(ray_session: None, tmp_path: Path) -> None:
         "feedback": {
             "cart": {"column": "cart", "kind": "binary", "missing": 0},
             "pages": {"column": "pages", "kind": "count"},
-            "when": {"column": "year", "kind": "number"},
         },
         "users": {"path": str(tmp_path / "visitors.csv"), "id": "id", "features": ["land"]},
     }
-    # A column that only the folders know.
-    for folder in (tmp_path / "events").iterdir():
-        (folder.parent / f"year={folder.name[4:8]}").mkdir(exist_ok=True)
-        folder.rename(folder.parent / f"year={folder.name[4:8]}" / folder.name)
     dataset = prepare(tmp_path, source)
     check(dataset, log.assign(user=events.visitor))
     assert feedback_seen(dataset, "cart") == {0.0, 1.0}
     assert feedback_seen(dataset, "pages") == set(np.log1p(np.arange(4)).round(2))
-    assert feedback_seen(dataset, "when") == {float(moment.year) for moment in local}
     assert dict(dataset.state.user_features) == {"land": ("DE", "FR")}
 
 
