@@ -68,7 +68,7 @@ def main(dataset: Path, updates: int = 30, repetitions: int = 3) -> dict[str, An
         config.learners(num_learners=1, num_cpus_per_learner=2)
         config.offline_data(loaded_data=load_data(config.data_request))
         algorithms[f"feed, {way}"] = config.build_algo()
-        rows = PreparedDataset.open(uri).transitions(columns=list(COLUMNS))
+        rows = PreparedDataset.open(uri).ray_data("transitions", columns=list(COLUMNS))
         (data,) = (rows.materialize() if way == "materialised" else rows).streaming_split(1)
         algorithms[f"Ray Data, {way}"] = algorithm = config.build_algo()
         on_first_learner(algorithm.learner_group, partial(_take_from, data=data, rows=sizes.transitions))

@@ -6,7 +6,7 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from prefrec_ray.mdp.excluded import Repeats, rest_ms
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
-from prefrec_ray.settings import Settings, Split, Task, parse
+from prefrec_ray.settings import Settings, parse
 from prefrec_ray.storage.parquet import read_footer, read_parquet, write_parquet
 
 if TYPE_CHECKING:
@@ -161,13 +161,14 @@ class PreparedDataset:
         arrays = self.arrays(*parts, columns=columns)
         return {name: torch.from_numpy(array) for name, array in arrays.items() if array.dtype.kind in "biuf"}
 
-    def transitions(self, columns: list[str] | None = None) -> ray.data.Dataset:
-        """Return shuffled transitions: obs [n, S], action [n, A], next_obs [n, S], reward, number."""
-        return self._view("transitions", columns=columns)
+    def ray_data(self, *parts: str, columns: list[str] | None = None) -> ray.data.Dataset:
+        """Return the columns of `arrays` as a Ray data set, one block per file."""
+        import ray.data  # on demand: it takes seconds, and many callers do not need it
 
-    def requests(self, split: Split, columns: list[str] | None = None) -> ray.data.Dataset:
-        """Return the impressions of a split by user and time: state [n, S], action [n, A], item_id and others."""
-        return self._view("requests", split, columns=columns)
+        files = self._files_of(*parts)
+        return ray.data.from_items(files, override_num_blocks=len(files)).map_batches(
+            lambda batch: _arrays(batch["item"].tolist(), columns), batch_size=None
+        )
 
     def sessions(self) -> SessionTable:
         """Return the sessions of all splits, read without Ray; `user` counts from 0, in the order of the files."""
@@ -181,19 +182,6 @@ class PreparedDataset:
             depth=rows["depth"].to_numpy(),
             revisit_ms=floats(rows["revisit_ms"]),
             first_row=np.cumsum(rows["depth"].to_numpy()) - rows["depth"].to_numpy(),
-        )
-
-    def preferences(self, task: Task, split: Literal["train", "validation"] = "train") -> ray.data.Dataset:
-        """Return pairs of segments and their labels by scripted teachers."""
-        return self._view("preferences", task, f"{split}.parquet")
-
-    def _view(self, *parts: str, columns: list[str] | None = None) -> ray.data.Dataset:
-        """Return the rows of a folder or file, one block per file, with columns as in `arrays`."""
-        import ray.data  # on demand: it takes seconds, and many callers do not need it
-
-        files = self._files_of(*parts)
-        return ray.data.from_items(files, override_num_blocks=len(files)).map_batches(
-            lambda batch: _arrays(batch["item"].tolist(), columns), batch_size=None
         )
 
     def _files_of(self, *parts: str) -> list[str]:

@@ -133,13 +133,13 @@ def test_a_data_set_as_arrays_and_tensors(tiny_dataset: str) -> None:
 def test_what_a_data_set_holds_as_data_sets_of_ray(tiny_dataset: str) -> None:
     dataset = PreparedDataset.open(tiny_dataset)
     files = dataset.files("transitions")
-    rows = dataset.transitions(["obs", "reward"]).take_all()
+    rows = dataset.ray_data("transitions", columns=["obs", "reward"]).take_all()
     tables = [dataset.read(file, ["obs", "reward"]) for file in files]
     assert [row["reward"] for row in rows] == [value for table in tables for value in table["reward"].to_pylist()]
     np.testing.assert_array_equal([row["obs"] for row in rows], np.concatenate([tensor(t["obs"]) for t in tables]))
-    requests = dataset.requests("validation").take_batch(5)
+    requests = dataset.ray_data("requests", "validation").take_batch(5)
     assert requests["state"].shape == (5, dataset.metadata.state_dim)
-    pairs = dataset.preferences("depth").to_pandas()
+    pairs = dataset.ray_data("preferences", "depth", "train.parquet").to_pandas()
     assert len(pairs) == len(dataset.read(dataset.path("preferences", "depth", "train.parquet")))
     with pytest.raises(UserError, match="no files"):
-        dataset.preferences("mixture", "test")  # type: ignore[arg-type]
+        dataset.ray_data("preferences", "mixture", "test.parquet")
