@@ -62,7 +62,8 @@ def to_numbers(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:
         try:
             return column.cast(pa.float64()).to_numpy()
         except pa.ArrowInvalid:
-            column = _booleans_as_digits(column)
+            for text, digit in (("true", "1"), ("false", "0")):
+                column = pc.replace_substring_regex(column, f"(?i)^{text}$", digit)
     return cast(column, pa.float64(), place, name, "a number").to_numpy()
 
 
@@ -188,13 +189,6 @@ def is_number(kind: pa.DataType) -> bool:
 
 def _flags(flags: pa.Array | pa.ChunkedArray) -> np.ndarray:
     return pc.fill_null(flags, False).to_numpy(zero_copy_only=False).astype(bool)
-
-
-def _booleans_as_digits(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    lower = pc.utf8_lower(column)
-    for text, digit in (("true", "1"), ("false", "0")):
-        column = pc.if_else(pc.fill_null(pc.equal(lower, text), False), digit, column)
-    return column
 
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
