@@ -213,15 +213,10 @@ def check_tables(source: ColumnsSource) -> None:
     form = CsvFormat(source.delimiter if isinstance(source, FilesSource) else None)
     if source.users:
         check_columns(source.users, form)
-    items = source.items
-    if items:
-        one = isinstance(items.embedding, str)
-        file, kinds = check_columns(items, form)
-        for name in items.embedding_columns:
-            kind = kinds.field(name).type
-            # A cell that is not a number makes the whole CSV column text; `prepare` reports its row.
-            if (is_csv(file) and one) or not (is_csv(file) or may_embed(kind, one)):
-                raise no_embedding(file, name, kind)
+    if source.items:
+        file, kinds = check_columns(source.items, form)
+        if isinstance(source.items.embedding, str):
+            check_embedding(file, source.items.embedding, kinds.field(source.items.embedding).type)
 
 
 def check_columns(table: UsersTable | ItemsTable, form: CsvFormat) -> tuple[str, pa.Schema]:
@@ -234,17 +229,13 @@ def check_columns(table: UsersTable | ItemsTable, form: CsvFormat) -> tuple[str,
     return files[0], found
 
 
-def may_embed(kind: pa.DataType, lists: bool) -> bool:
-    """Return True if a column of type `kind` may contain embeddings: lists of numbers if `lists`, else numbers."""
-    return (is_list(kind) and is_number(kind.value_type)) if lists else is_number(kind) or pa.types.is_null(kind)
-
-
-def no_embedding(file: str, name: str, kind: pa.DataType) -> UserError:
-    """Return the error for a column that cannot contain embeddings."""
-    return UserError(
-        f"{file}: column '{name}' is {kind}; expected lists of numbers, or name several columns of numbers; categories "
-        f"belong to features: [{name}]"
-    )
+def check_embedding(file: str, name: str, kind: pa.DataType) -> None:
+    """Raise `UserError` for a column of a type that cannot contain embeddings."""
+    if not (is_list(kind) and is_number(kind.value_type)):
+        raise UserError(
+            f"{file}: column '{name}' is {kind}; expected lists of numbers, or name several columns of numbers; "
+            f"categories belong to features: [{name}]"
+        )
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from prefrec_ray.ids import codes
 from prefrec_ray.logs.contract import Part, Place
 from prefrec_ray.logs.fragments import read_clean
 from prefrec_ray.logs.log import Content
-from prefrec_ray.logs.schemas import PLAIN, CsvFormat, check_columns, may_embed, no_embedding
+from prefrec_ray.logs.schemas import PLAIN, CsvFormat, check_columns, check_embedding
 from prefrec_ray.logs.side_tables import ItemsTable, UsersTable
 from prefrec_ray.logs.values import finite, is_list, is_number, is_text, refuse, to_ids, to_numbers, to_text
 
@@ -130,8 +130,7 @@ def _embedding(table: pa.Table, source: ItemsTable, place: Place) -> pa.Array:
 
 def _list_column(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:
     """Return lists of equal length as float64 [n, d]. Raises `BadRows`, and `UserError` for another type."""
-    if not may_embed(column.type, lists=True):
-        raise no_embedding(place.file, name, column.type)
+    check_embedding(place.file, name, column.type)
     refuse(column.is_null().to_numpy(), place, name, lambda row: "found nothing", "a list of numbers")
     lengths = pc.list_value_length(column).to_numpy()
     if len(lengths) == 0 or lengths[0] == 0:
