@@ -32,8 +32,9 @@ from prefrec_ray.dataset.prepare.users import LogUsers, split_by_user
 from prefrec_ray.errors import UserError, unwrapped_errors
 from prefrec_ray.logs.contract import Side
 from prefrec_ray.logs.log import Log
+from prefrec_ray.logs.schemas import check_tables
 from prefrec_ray.logs.side_tables import ItemsTable, UsersTable
-from prefrec_ray.logs.sources import ColumnsSource
+from prefrec_ray.logs.sources import ColumnsSource, parts_of
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.runtime.progress import Progress, silent, step
@@ -67,6 +68,9 @@ def prepare(
     Rows that break the contract (docs/data.md) are counted and end the command; with `on_error` "drop" they go to
     `output`/dropped. Raises `UserError` for an unusable log, and if `output` exists; nothing is left behind.
     """
+    for part in parts_of(settings.source):
+        if isinstance(part, ColumnsSource):
+            check_tables(part)  # before Ray starts
     with unwrapped_errors(), storage.staged(storage.absolute(output), "metadata.json") as folder:
         with step(progress, "start Ray"):
             runtime.start_ray()
