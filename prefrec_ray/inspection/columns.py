@@ -212,7 +212,7 @@ def time_formats(column: pa.ChunkedArray) -> list[str]:
     for pattern in ("", *_PATTERNS):
 
         def convert(table: pa.Table, place: Place, pattern: str | None = pattern or None) -> pa.Table:
-            return pa.table({"ms": to_milliseconds(table["text"], "iso", place, "text", pattern=pattern)})
+            return pa.table({"ms": to_milliseconds(table["text"], None, place, "text", pattern=pattern)})
 
         times = clean(pa.table({"text": texts}), Place("", 0), convert, Part(None))["ms"].to_numpy()
         if len(times) >= _ENOUGH * len(texts):

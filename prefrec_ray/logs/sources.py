@@ -29,7 +29,7 @@ RESERVED = (
     *("user_id", "item_id", "timestamp", "order", "session_id", "dwell_ms", "reward", "row_hash", "propensity"),
     *("page", "position", "examined", "session", "split", "step"),
 )
-TimeUnit = Literal["s", "ms", "us", "ns", "iso"]
+TimeUnit = Literal["s", "ms", "us", "ns"]
 FeedbackKind = Literal["number", "binary", "count", "seconds", "ratio"]
 #: Value of the key `page` of a source: rows with equal user and time are one page.
 PAGE_BY_TIME: Literal["time"] = "time"
@@ -152,7 +152,7 @@ class ColumnsSource(LogSource):
             if name in RESERVED:
                 raise ValueError(f"feedback '{name}': this name is taken; map another name to the column")
         for key in ("time_zone", "time_format"):
-            if getattr(self, key) is not None and self.time_unit not in (None, "iso"):
+            if getattr(self, key) is not None and self.time_unit is not None:
                 raise ValueError(f"{key} is for times that are not numbers; omit time_unit, or {key}")
         directives = (self.time_format or "").replace("%%", "")
         if "%Z" in directives:

@@ -216,11 +216,11 @@ def to_milliseconds(
         column = column.cast(column.type.value_type)
     if is_text(column.type):
         column = to_text(column, place, name)
-    if is_text(column.type) and unit in (None, "iso"):
+    if is_text(column.type) and unit is None:
         values = _parse(column, pattern, zone, place, name) if pattern else _parse_iso(column, zone, place, name)
     elif pa.types.is_temporal(column.type):
         values = _moments(column if pa.types.is_timestamp(column.type) else column.cast(pa.timestamp("ms")), zone)
-    elif unit in (None, "iso"):
+    elif unit is None:
         raise UserError(f"{place.file}: column '{name}': times are numbers; expected time_unit: s, ms, us or ns")
     else:
         return _from_numbers(column, unit, place, name)

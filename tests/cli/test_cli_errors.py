@@ -160,7 +160,7 @@ LOGS: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame | None], dict[str, A
     ),
     "no such time": (
         lambda log: log.assign(time="2024-02-30"),
-        {"time_unit": "iso"},
+        {"time_unit": None},
         "row 1: found '2024-02-30'; expected a time in ISO 8601 (for numbers give time_unit); 240 rows like it",
     ),
     "other format": (

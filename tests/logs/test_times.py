@@ -53,7 +53,7 @@ def test_naive_times_are_of_the_zone(moments: list[datetime], zone: str) -> None
 
 def test_hours_that_a_clock_shows_twice_or_skips() -> None:
     twice, skipped = "2024-10-27T02:30:00", "2024-03-31T02:30:00"
-    times = to_milliseconds(column([twice, skipped]), "iso", PLACE, "t", "Europe/Paris")
+    times = to_milliseconds(column([twice, skipped]), None, PLACE, "t", "Europe/Paris")
     expected = ["2024-10-27T00:30:00+00:00", "2024-03-31T01:00:00+00:00"]  # the first of both; when the clock moved
     assert times.tolist() == [ms(datetime.fromisoformat(text)) for text in expected]
 
