@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -58,6 +59,23 @@ class Content:
         )
 
 
+class LoggedSource(NamedTuple):
+    """A log, or one source of a joined log.
+
+    `files`: the files whose rows `order` numbers (logs/contract.py). `unique_rows`: rows that are equal except for
+    `order` break the contract. `by_position`: rows of a page are ordered by position, and not as in the log.
+    """
+
+    files: tuple[str, ...] = ()
+    unique_rows: bool = False
+    by_position: bool = True
+
+
+def first_files(sources: Sequence[LoggedSource]) -> list[int]:
+    """Return the number of the first file of each source."""
+    return list(accumulate((len(one.files) for one in sources[:-1]), initial=0))
+
+
 @dataclass(frozen=True, eq=False)
 class Log:
     """Interactions, read by Ray Data or by `tables` in this process (None: only by Ray); tables of users and items."""
@@ -79,13 +97,7 @@ class Log:
     # By ascending item ids; for kinds of items, and for embeddings if `items` is None.
     content: Callable[[np.ndarray], Content] | None = None
     about: pa.Table | None = None  # table of items without embeddings: item_id[, title][, image], as text
-    files: tuple[str, ...] = ()  # the files whose rows `order` numbers (logs.contract), for errors
-    # Of each source of a joined log, else of the log: the number of its first file, and True if equal rows (except for
-    # `order`) break the contract.
-    first_files: tuple[int, ...] = (0,)
-    unique_rows: tuple[bool, ...] = (False,)
-    # Of each source: True if the rows of a page are ordered by position, False if they are in the order of the log.
-    by_position: tuple[bool, ...] = (True,)
+    sources: tuple[LoggedSource, ...] = (LoggedSource(),)
     given_sessions: bool = False  # session_id defines sessions, not the session timeout
     has_pages: bool = False  # rows of one user with equal `page`, one after another, were shown at once
     has_examined: bool = False  # rows that are not `examined` do not count as impressions

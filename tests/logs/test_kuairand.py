@@ -179,7 +179,7 @@ def test_several_versions_in_one_folder(ray_session: None, tmp_path: Path) -> No
     write(tmp_path, "1k", EARLY, LATE, RANDOM)
     with pytest.raises(UserError, match=r"found 1k, pure; expected one of them as the key version"):
         open_source(tmp_path)
-    assert {Path(file).name for file in open_source(tmp_path, version="1k").files} == {
+    assert {Path(file).name for file in open_source(tmp_path, version="1k").sources[0].files} == {
         "log_standard_4_08_to_4_21_1k.csv",
         "log_standard_4_22_to_5_08_1k.csv",
     }

@@ -12,7 +12,7 @@ import ray
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import changes, codes, first_rows
 from prefrec_ray.logs.contract import BadRows, Part, Place, Side, place_of
-from prefrec_ray.logs.log import Log
+from prefrec_ray.logs.log import Log, LoggedSource, first_files
 from prefrec_ray.mdp.items import ItemTable
 
 DUPLICATES, IN_TWO_SOURCES, UNKNOWN_ITEMS, UNEXAMINED = REASONS = (
@@ -28,11 +28,7 @@ class RowRules:
     """
 
     side: Side
-    files: tuple[str, ...] = ()  # of the log, by number
-    # Of each source: the number of its first file, and True if a row that equals an earlier one breaks the contract.
-    first_files: tuple[int, ...] = (0,)
-    unique_rows: tuple[bool, ...] = (False,)
-    by_position: tuple[bool, ...] = (True,)  # of each source (logs/log.py)
+    sources: tuple[LoggedSource, ...] = (LoggedSource(),)  # of the log
     pages: bool = True  # False: the data set has no pages, and each row is a step
     known_items: list[ray.ObjectRef] | None = None  # the item ids (pa.Array) that may occur; None: any
     refuse_unknown: bool = False  # True if a row of an unknown item breaks the contract, else it is dropped
@@ -45,31 +41,23 @@ class RowRules:
             known = pa.array(items.ids)
         elif log.items is not None:
             known = log.items["item_id"].combine_chunks()
-        return cls(
-            side,
-            log.files,
-            log.first_files,
-            log.unique_rows,
-            log.by_position,
-            pages,
-            known_items=None if known is None else [ray.put(known)],
-            refuse_unknown=items is None,
-        )
+        return cls(side, log.sources, pages, None if known is None else [ray.put(known)], items is None)
 
     def __call__(self, rows: pa.Table, bucket: int) -> tuple[pa.Table, dict[str, int]]:
         """Return a bucket's rows by page, with the page's number `step` (int64), and the dropped rows by reason."""
         dropped = dict.fromkeys(REASONS, 0)
         with self.side.part(f"bucket-{bucket:05d}") as part:
-            if any(self.unique_rows):
+            unique = np.array([one.unique_rows for one in self.sources])
+            if unique.any():
                 source = self._source(rows)
                 equal = equal_rows(rows.append_column("source", pa.array(source)))
                 expected = "each interaction once (source.duplicates: keep allows more)"
-                bad = equal & np.array(self.unique_rows)[source]
+                bad = equal & unique[source]
                 rows = self._refuse(rows, bad, part, "", "the same as an earlier row", expected)
             if "row_hash" in rows.column_names:
                 equal = equal_rows(rows) & pc.is_valid(rows["row_hash"]).to_numpy()
                 rows, dropped[DUPLICATES] = _without(equal, rows.drop_columns(["row_hash"]))
-            if len(self.first_files) > 1:
+            if len(self.sources) > 1:
                 rows, dropped[IN_TWO_SOURCES] = _without(in_earlier_source(rows, self._source(rows)), rows)
             if self.known_items is not None:
                 (known,) = ray.get(self.known_items)
@@ -86,21 +74,23 @@ class RowRules:
         rows, dropped[UNEXAMINED] = seen, len(rows) - len(seen)
         if not self.pages and "page" in rows.column_names:
             rows = rows.drop_columns([name for name in ("page", "position") if name in rows.column_names])
-        return in_pages(rows, np.array(self.by_position)[self._source(rows)]), dropped
+        by_position = np.array([one.by_position for one in self.sources])
+        return in_pages(rows, by_position[self._source(rows)]), dropped
 
     def _source(self, rows: pa.Table) -> np.ndarray:
         """Return the number of the source of each row, int64 [N] from 0."""
         number, _ = place_of(rows["order"].to_numpy())
-        return np.searchsorted(self.first_files, number, side="right") - 1
+        return np.searchsorted(first_files(self.sources), number, side="right") - 1
 
     def _refuse(self, rows: pa.Table, bad: np.ndarray, part: Part, column: str, found: str, expected: str) -> pa.Table:
         if not bad.any():
             return rows
         refused = rows.filter(pa.array(bad)).sort_by("order")
         number, row = place_of(refused["order"].to_numpy())
+        files = [file for one in self.sources for file in one.files]
         for of_file in np.unique(number):
             of_rows = refused.filter(pa.array(number == of_file))
-            place = Place(self.files[of_file], int(of_file), rows=row[number == of_file] - 1)
+            place = Place(files[of_file], int(of_file), rows=row[number == of_file] - 1)
             value = found or f"found {of_rows[column][0].as_py()!r}"
             part.reject(of_rows, BadRows(place, column, np.arange(len(of_rows)), value, expected))
         return rows.filter(pa.array(~bad))

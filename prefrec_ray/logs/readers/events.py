@@ -25,7 +25,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import ROWS_OF_FILE, Side, part_of
 from prefrec_ray.logs.events.format import ITEMS, About, Kind, read_about
 from prefrec_ray.logs.events.segments import first_row, list_segments, read_tables
-from prefrec_ray.logs.log import Log
+from prefrec_ray.logs.log import Log, LoggedSource
 from prefrec_ray.logs.sources import EventsSource
 from prefrec_ray.logs.tables import content_of, item_table, join_items
 from prefrec_ray.storage.parquet import read_sealed
@@ -93,8 +93,7 @@ def open_events(source: EventsSource, only: Sequence[Span] | None = None) -> Log
         users=summary.table() if about.user_features else None,
         categories=about.user_features,
         items=items,
-        files=tuple(folders),
-        by_position=(False,),
+        sources=(LoggedSource(tuple(folders), by_position=False),),
         has_pages=True,
         has_propensity=True,
     )

@@ -11,7 +11,7 @@ import pyarrow as pa
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import Side, part_of
 from prefrec_ray.logs.fragments import read_files
-from prefrec_ray.logs.log import Log, to_canonical
+from prefrec_ray.logs.log import Log, LoggedSource, to_canonical
 from prefrec_ray.logs.schemas import (
     PLAIN,
     CsvFormat,
@@ -72,8 +72,7 @@ def log_of(
         items=items,
         content=content,
         about=about,
-        files=tuple(files),
-        unique_rows=(source.duplicates == "refuse",),
+        sources=(LoggedSource(tuple(files), unique_rows=source.duplicates == "refuse"),),
         given_sessions=source.session is not None,
         has_pages=source.page is not None,
         has_examined=source.examined is not None,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import accumulate
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +16,7 @@ import pyarrow.compute as pc
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import ROWS_OF_FILE, Side
-from prefrec_ray.logs.log import Log
+from prefrec_ray.logs.log import Log, first_files
 from prefrec_ray.logs.sources import JoinedSource, RayDataSource
 from prefrec_ray.logs.tables import join_items, join_texts
 
@@ -42,8 +41,7 @@ def open_log(source: JoinedSource, seed: int = 0, side: Side | None = None) -> L
         path = part.read if isinstance(part, RayDataSource) else part.path
         places.append(f"source {number + 1} ({path if isinstance(path, str) else ', '.join(path)})")
     _check(logs, places)
-    counts = [len(log.files) for log in logs]
-    first_files = tuple(accumulate(counts[:-1], initial=0))
+    sources = tuple(one for log in logs for one in log.sources)
     first = sorted(range(len(logs)), key=lambda number: source.sources[number].kind != "events")
     ordered = [logs[number] for number in first]
     feedback = tuple(dict.fromkeys(name for log in ordered for name in log.feedback))
@@ -55,7 +53,7 @@ def open_log(source: JoinedSource, seed: int = 0, side: Side | None = None) -> L
             batch_format="pyarrow",
             fn_kwargs={"schema": schema, "feedback": feedback, "number": number, "first_file": first_file},
         )
-        for number, (log, first_file) in enumerate(zip(logs, first_files, strict=True))
+        for number, (log, first_file) in enumerate(zip(logs, first_files(sources), strict=True))
     ]
     users, (items, about) = _users(logs), _items(logs, places)
     whole = rows[0].union(*rows[1:])
@@ -71,10 +69,7 @@ def open_log(source: JoinedSource, seed: int = 0, side: Side | None = None) -> L
         items=items,
         content=next((log.content for log in logs if log.content is not None), None),
         about=about,
-        files=tuple(file for log in logs for file in log.files),
-        first_files=first_files,
-        unique_rows=tuple(unique for log in logs for unique in log.unique_rows),
-        by_position=tuple(by for log in logs for by in log.by_position),
+        sources=sources,
         given_sessions=logs[0].given_sessions,
         has_pages=all(log.has_pages for log in logs),
         has_examined=any(log.has_examined for log in logs),

@@ -15,7 +15,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.ids import mix
 from prefrec_ray.logs.contract import Place, Side
 from prefrec_ray.logs.fragments import batches, read_files
-from prefrec_ray.logs.log import Content, Log
+from prefrec_ray.logs.log import Content, Log, LoggedSource
 from prefrec_ray.logs.schemas import check_present, schema
 from prefrec_ray.logs.side_tables import UsersTable
 from prefrec_ray.logs.sources import KuaiRandSource
@@ -48,7 +48,7 @@ def open_log(source: KuaiRandSource, seed: int = 0, side: Side | None = None) ->
         **read_files(logs, list(COLUMNS), canonical, side),
         feedback=FEEDBACK,
         users=_users(files["user_features"][0], source.user_features),
-        files=tuple(logs),
+        sources=(LoggedSource(tuple(logs)),),
         content=partial(_video_content, tuple(files["video_features_basic"])),
         has_pages=source.page is not None,
     )
