@@ -129,7 +129,7 @@ def nearest_centre(embeddings: np.ndarray, centres: np.ndarray) -> np.ndarray:
 
 
 def _k_means(sample: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """Return the centres [count, A] by greedy k-means++ (Arthur and Vassilvitskii 2007), and the sum of squares."""
+    """Return the centres [count, A] of k-means with greedy k-means++, and the sum of squared distances to them."""
     centres = np.empty((count, sample.shape[1]))
     distance = np.full(len(sample), np.inf)
     chance = np.full(len(sample), 1 / len(sample))

@@ -19,7 +19,7 @@ _CONSTANT = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Normaliser:
-    """clip((x - mean) / std, -5, 5) by column; `mean` and `std` float64 [width], else raises `UserError`."""
+    """clip((x - mean) / std, -5, 5) by column, float64 [width] each. Raises `UserError` for an unusable mean or std."""
 
     mean: np.ndarray
     std: np.ndarray

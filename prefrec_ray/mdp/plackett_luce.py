@@ -30,7 +30,7 @@ def plackett_luce(logits: np.ndarray, k: int, rng: np.random.Generator) -> tuple
 
 
 def draw(weights: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a column of each row of `weights` [n, m], with one above 0: int64 [n], and its probability [n]."""
+    """Draw a column per row of `weights` [n, m], one above 0; return columns int64 [n] and probabilities [n]."""
     running = np.cumsum(weights, axis=1, dtype=np.float64)
     at = rng.random(len(weights)) * running[:, -1]
     column = (running <= at[:, None]).sum(axis=1)

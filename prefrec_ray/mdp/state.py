@@ -173,7 +173,7 @@ def closest(half_lives: tuple[float, ...], wanted: float) -> int:
 
 
 class RequestMeans:
-    """Means over impressions: `decay` float64 [K], `source` int64 [K] (column of feedback, then embedding)."""
+    """Layout of the means over impressions: `decay` float64 [K], `source` int64 [K] (in feedback, then embedding)."""
 
     def __init__(self, definition: StateDefinition) -> None:
         feedback, dim = len(definition.feedback), definition.action_dim

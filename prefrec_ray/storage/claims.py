@@ -40,7 +40,7 @@ _HERE, _EXCHANGE = -100, 2
 
 @contextmanager
 def claimed(output: str) -> Iterator[str]:
-    """Keep other processes from writing to `output`, else raise `UserError`; yield a name for half-written files."""
+    """Claim `output` for this process, and yield a name for half-written files. Raises `UserError` if it is claimed."""
     base = str(output).rstrip("/")
     mine = f"{base}.{uuid.uuid4().hex[:8]}{_CLAIM}"
     files.write_json(files.make_room(mine), _owner())
@@ -171,7 +171,7 @@ def _machine() -> str:
 
 
 def _start_of(process: int) -> str | None:
-    """Return the start time of the process, which an earlier one of this number lacks; None if it has ended."""
+    """Return the start time of a process, None if it has ended. Process numbers are used again, start times are not."""
     try:
         state, *rest = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -69,7 +69,7 @@ def draw_pairs(users: LogUsers, settings: PreferenceSettings, seed: int) -> dict
 
 
 def eligible_users(users: LogUsers, split: str, settings: PreferenceSettings) -> np.ndarray:
-    """Return the rows, by id, of a split's users with more than `min_requests` steps, else raise `UserError`."""
+    """Return the rows, by id, of users with more than `min_requests` steps. Raises `UserError` without two."""
     order = pc.sort_indices(users.ids).to_numpy().astype(np.int64)
     rows = order[users.split[order] == SPLITS.index(split)]
     enough = rows[users.steps[rows] > settings.min_requests]
