@@ -143,19 +143,6 @@ def test_an_error_crosses_processes_as_its_message() -> None:
     assert str(copy) == "a.csv: column 'u', row 8: no id; expected one"
 
 
-def test_partitions_are_columns(tmp_path: Path) -> None:
-    for user, like in (("7", "1"), ("8", "0")):
-        folder = tmp_path / f"u={user}" / f"like={like}"
-        folder.mkdir(parents=True)
-        pq.write_table(pa.table({"i": [1, 2], "t": [1, 2]}), folder / "a.parquet")
-        pd.DataFrame({"i": [3], "t": [3]}).to_csv(folder / "b.csv", index=False)
-    files = sorted(tmp_path.rglob("*.*"))
-    table = read(None, *files)
-    assert table["user_id"].to_pylist() == [7, 7, 7, 8, 8, 8]
-    assert table["item_id"].to_pylist() == [1, 2, 3] * 2
-    assert table["like"].to_pylist() == [1, 1, 1, 0, 0, 0]
-
-
 def test_times_that_python_does_not_have_are_set_aside_too(tmp_path: Path) -> None:
     """Microseconds that were called milliseconds lie beyond the year 9999."""
     side, convert = side_files(tmp_path), converter()
