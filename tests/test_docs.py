@@ -97,7 +97,7 @@ def test_every_yaml_with_sections_is_well_formed(page: Path, monkeypatch: pytest
         sections = yaml.safe_load(block)
         if not isinstance(sections, dict) or not sections.keys() <= SECTIONS.keys():
             continue
-        if "my_package" in block:  # the reader's own file; tests/algorithms/test_own_method.py writes it
+        if "my_package" in block:  # the reader's own file; test_own_files.py writes it
             continue
         for name, value in sections.items():
             if name == "prepare" and "source" not in value:  # other settings; the source has its own blocks
