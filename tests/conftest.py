@@ -3,6 +3,8 @@
 Slow imports are inside functions: the process that only distributes tests does not need them.
 """
 
+from __future__ import annotations
+
 import gc
 import inspect
 import os
@@ -10,11 +12,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from unittest.mock import patch
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from s3_server import Proxy
 
 #: Files that take more than a hundredth of `make test`, the longest first.
 LONGEST = (
@@ -47,7 +52,7 @@ LONGEST = (
     "test_forget.py",
     "test_distribution.py",
     "test_tutorials.py",
-    "test_own_method.py",
+    "test_own_files.py",
     "test_nights.py",
     "test_checkpoints.py",
 )
@@ -56,7 +61,7 @@ LONGEST = (
 # tests of fitted Q took 40 to 270 s, and 7 to 12 s with one thread. torch reads the variable during its import.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Ray ends workers that are idle for a second, and tests would repeat all imports.
-os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
+os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
 # Imported and collected objects stay. Garbage collection of them took a third of the time of collecting.
 gc.disable()
 
@@ -111,12 +116,34 @@ def _refuse(*args: object, **kwargs: object) -> NoReturn:
 
 
 @pytest.fixture(scope="session")
-def ray_session() -> Iterator[None]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an installed package with plug-ins, on the path of Ray's workers, but not of this process."""
+    from plugin_template import install_template
+
+    folder = tmp_path_factory.mktemp("site")
+    install_template(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[Proxy]:
+    """The address of an object store, for Ray's workers from their start; test_object_store.py puts a store there."""
+    from s3_server import Proxy, in_thread
+
+    with in_thread(Proxy()) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def ray_session(site: Path, object_store: Proxy) -> Iterator[None]:
     import ray
 
     from prefrec_ray.runtime import start_ray
 
-    start_ray(num_cpus=2)
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in {"PYTHONPATH": str(site), **object_store.environment}.items():
+            environment.setenv(name, value)
+        start_ray(num_cpus=2)
     yield
     ray.shutdown()
 

@@ -31,7 +31,7 @@ class Proxy(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], backend: int) -> None:
+    def __init__(self, address: tuple[str, int] = ("127.0.0.1", 0), backend: int = 0) -> None:
         super().__init__(address, _Handler)
         self.backend = backend
         self.away_until = 0.0
@@ -106,8 +106,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def s3_server(folder: Path, host: str = "127.0.0.1") -> Iterator[Proxy]:
-    """Serves the folders in `folder` as buckets."""
+def rclone(folder: Path) -> Iterator[int]:
+    """Serve the folders in `folder` as buckets, on a port of its own."""
     assert RCLONE is not None
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -120,8 +120,14 @@ def s3_server(folder: Path, host: str = "127.0.0.1") -> Iterator[Proxy]:
             break
         time.sleep(0.1)
     try:
-        with in_thread(Proxy((host, 0), port)) as proxy:
-            yield proxy
+        yield port
     finally:
         backend.terminate()
         backend.wait(10)
+
+
+@contextmanager
+def s3_server(folder: Path, host: str = "127.0.0.1") -> Iterator[Proxy]:
+    """Serve the folders in `folder` as buckets, behind a proxy."""
+    with rclone(folder) as port, in_thread(Proxy((host, 0), port)) as proxy:
+        yield proxy

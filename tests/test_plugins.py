@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
-import tomllib
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -13,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from plugin_template import ROOT, TEMPLATE, Declared, declared, install_template, write_metadata
 
 from prefrec_ray.algorithms.methods import PATHS, find_method
 from prefrec_ray.bench.baselines import SUBMISSIONS
@@ -27,10 +25,6 @@ from prefrec_ray.runs.tuning.settings import SEARCHERS
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.world import load_world
 
-ROOT = Path(__file__).parents[1]
-TEMPLATE = ROOT / "examples" / "plugin"
-#: Entry points of kind, name, and object path.
-Declared = dict[str, dict[str, str]]
 CODE = """
 from typing import Any
 
@@ -55,21 +49,6 @@ class Platform(World):
     pass
 """
 Install = Callable[[str, Declared], None]
-
-
-def declared(pyproject: Path) -> Declared:
-    """Return the entry points of a pyproject.toml."""
-    groups = tomllib.loads(pyproject.read_text("utf-8"))["project"]["entry-points"]
-    return {group.removeprefix("prefrec_ray."): names for group, names in groups.items()}
-
-
-def write_metadata(folder: Path, package: str, entries: Declared) -> None:
-    """Write the folder with which an installer registers a package."""
-    metadata = folder / f"{package.replace('-', '_')}-1.2.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2\n")
-    lines = [f"[prefrec_ray.{kind}]\n" + "".join(f"{k} = {v}\n" for k, v in e.items()) for kind, e in entries.items()]
-    (metadata / "entry_points.txt").write_text("\n".join(lines))
 
 
 @pytest.fixture
@@ -157,22 +136,31 @@ def test_a_mistake_is_one_line(install: Install, section: str, content: dict[str
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.ray
-def test_the_template_is_found_by_its_entry_points_and_passes_its_tests(tmp_path: Path) -> None:
-    """The package is registered as an installer does it; its tests run every plug-in, on a Ray that also finds it."""
-    write_metadata(tmp_path, "prefrec-genres", declared(TEMPLATE / "pyproject.toml"))
-    path = os.pathsep.join([str(tmp_path), str(TEMPLATE), str(ROOT)])
-    environment = {**os.environ, "PYTHONPATH": path}
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(TEMPLATE)]
-    done = subprocess.run([*command, "tests"], cwd=TEMPLATE, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
-    assert "5 passed" in done.stdout
+class Passed:
+    """A plugin of pytest that counts the tests that passed."""
+
+    count = 0
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.count += report.when == "call" and report.passed
+
+
+def test_the_template_is_found_by_its_entry_points_and_passes_its_tests(
+    ray_session: None, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tests run every plug-in here, on the Ray of all tests, whose workers find the package too."""
+    monkeypatch.syspath_prepend(str(site))
+    options = ["--rootdir", str(TEMPLATE), "--import-mode", "importlib", "-q"]
+    for name in ("cacheprovider", "faulthandler", "timeout", "xdist"):
+        options += ["-p", f"no:{name}"]
+    passed = Passed()
+    assert pytest.main([*options, str(TEMPLATE / "tests")], plugins=[passed]) == pytest.ExitCode.OK
+    assert passed.count == 5
 
 
 def test_the_yaml_of_the_template_is_well_formed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_metadata(tmp_path, "prefrec-genres", declared(TEMPLATE / "pyproject.toml"))
+    install_template(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.syspath_prepend(str(TEMPLATE))
     block = (TEMPLATE / "README.md").read_text("utf-8").partition("```yaml\n")[2].partition("```")[0]
     for name, value in yaml.safe_load(block).items():
         parse_section(name, value, "README.md")

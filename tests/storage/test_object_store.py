@@ -16,7 +16,7 @@ import pytest
 import yaml
 from platform_desk import make_policy
 from pyarrow import fs
-from s3_server import RCLONE, Proxy, s3_server
+from s3_server import RCLONE, Proxy, rclone
 from small_platform import NETWORKS, logs_and_data
 
 from prefrec_ray import storage
@@ -40,12 +40,13 @@ SECTIONS = {
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+def server(object_store: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     (tmp_path / "store" / "bucket").mkdir(parents=True)
-    with s3_server(tmp_path / "store") as proxy:
-        for name, value in proxy.environment.items():
-            monkeypatch.setenv(name, value)
-        yield proxy
+    for name, value in object_store.environment.items():
+        monkeypatch.setenv(name, value)
+    object_store.refused = 0
+    with rclone(tmp_path / "store") as object_store.backend:
+        yield object_store
 
 
 @pytest.fixture
@@ -181,14 +182,10 @@ def files(bucket: Path) -> list[str]:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("sweeps", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_whole_way(small_platform: Path, bucket: Path, tmp_path: Path, sweeps: bool) -> None:
-    """On the store in a process of its own: Ray's workers must have the server's address from their start.
-
-    Data set and policy equal those of `small_platform`, which lie on the disk.
-    """
+    """Data set and policy equal those of `small_platform`, which lie on the disk."""
     config, disk = tmp_path / "store.yaml", tmp_path / "disk"
     sweep = {"method": ["PrefRec", "IL"], "base": SECTIONS["train"]["config"], "checkpoint_every": 1}
     config.write_text(yaml.safe_dump({**SECTIONS, "tune": sweep}).replace("BUCKET", "s3://bucket"))
-    assert run(f"train {config} --dataset {small_platform}/dataset --output {disk}/run".split()) == 0
     on_store = [
         f"simulate {config} --output s3://bucket/logs",
         f"prepare {config} --output s3://bucket/dataset",
@@ -197,13 +194,9 @@ def test_the_whole_way(small_platform: Path, bucket: Path, tmp_path: Path, sweep
         "report s3://bucket/run",
     ]
     a_sweep = f"tune {config} --dataset s3://bucket/dataset --output s3://bucket/sweep"
-    script = (
-        "import sys\nfrom prefrec_ray.cli.main import run\n"
-        "for line in sys.argv[1:]:\n    status = run(line.split())\n    assert not status, (line, status)\n"
-    )
-    command = [sys.executable, "-c", script, *on_store, *([a_sweep, f"{a_sweep} --resume"] if sweeps else [])]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    on_disk = f"train {config} --dataset {small_platform}/dataset --output {disk}/run"
+    for line in (on_disk, *on_store, *([a_sweep, f"{a_sweep} --resume"] if sweeps else [])):
+        assert run(line.split()) == 0, line
     for name in ("sweep/policies/IL_frequency_0_001/actor.safetensors", "sweep/trials.csv") if sweeps else ():
         assert (bucket / name).exists()
     shards = files(small_platform / "dataset/transitions")
