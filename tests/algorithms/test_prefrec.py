@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -182,58 +183,65 @@ def test_another_seed_gives_other_weights(tiny_dataset: str, build: Callable[...
     other.stop()
 
 
-# Three learners have 3, 3 and 2 of the 8 lanes; eleven share them. Under `robust` the reward stays as it is.
-@pytest.mark.parametrize(
-    ("recipe", "many"),
-    [("paper", 3), *(pytest.param(recipe, n, marks=pytest.mark.slow) for recipe, n in product(RECIPES, (2, 5, 8, 11)))],
-)
+def trained_by(learners: int, many: int, dataset: str, recipe: str) -> tuple[PrefRec, dict[str, Any]]:
+    """Train for three iterations on batches that `many` learners can share. Returns the algorithm and its last row."""
+    algorithm = config(
+        dataset,
+        **{**SMALL, "train_batch_size_per_learner": 6 * many // learners},
+        recipe=recipe,
+        num_learners=learners if learners > 1 else 0,
+        num_cpus_per_learner=1 / many,
+    ).build_algo()
+    return algorithm, [algorithm.train() for _ in range(3)][-1]
+
+
+def check_equal_one(trained: tuple[PrefRec, dict[str, Any]], many: int, dataset: str, recipe: str) -> None:
+    (one, row), (others, row_of_others) = trained_by(1, many, dataset, recipe), trained
+    expected, found = weights(one), weights(others)
+    one.stop()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, atol=1e-4, err_msg=name)
+    for name, loss in row["losses"].items():
+        assert row_of_others["losses"][name] == pytest.approx(loss, abs=1e-4), name
+
+
+@pytest.fixture(scope="module")
+def of_three(tiny_dataset: str) -> Iterator[tuple[PrefRec, dict[str, Any]]]:
+    """Three learners, which have 3, 3 and 2 of the 8 lanes."""
+    trained = trained_by(3, 3, tiny_dataset, "paper")
+    yield trained
+    trained[0].stop()
+
+
+def test_three_learners_equal_one(tiny_dataset: str, of_three: tuple[PrefRec, dict[str, Any]]) -> None:
+    check_equal_one(of_three, 3, tiny_dataset, "paper")
+
+
+# Eleven share lanes. Under `robust` the reward stays as it is.
+@pytest.mark.slow
+@pytest.mark.parametrize(("recipe", "many"), product(RECIPES, (2, 5, 8, 11)))
 def test_many_learners_equal_one(tiny_dataset: str, recipe: str, many: int) -> None:
-    results = []
-    for learners in (1, many):
-        algorithm = config(
-            tiny_dataset,
-            **{**SMALL, "train_batch_size_per_learner": 6 * many // learners},
-            recipe=recipe,
-            num_learners=learners if learners > 1 else 0,
-            num_cpus_per_learner=1 / many,
-        ).build_algo()
-        rows = [algorithm.train() for _ in range(3)]
-        results.append((weights(algorithm), rows[-1]["losses"]))
-        algorithm.stop()
-    (one, losses_one), (others, losses_of_others) = results
-    for name, value in one.items():
-        np.testing.assert_allclose(others[name], value, atol=1e-4, err_msg=name)
-    for name, loss in losses_one.items():
-        assert losses_of_others[name] == pytest.approx(loss, abs=1e-4), name
+    trained = trained_by(many, many, tiny_dataset, recipe)
+    check_equal_one(trained, many, tiny_dataset, recipe)
+    trained[0].stop()
 
 
-def test_a_remote_learner_equals_a_local_one_and_its_failure_ends_the_run(
-    tiny_dataset: str, build: Callable[..., PrefRec], tmp_path: Any
-) -> None:
+def test_a_failed_learner_ends_the_run(of_three: tuple[PrefRec, dict[str, Any]], tmp_path: Path) -> None:
     """RLlib takes a learner that fails as its state is saved or restored out of service, and goes on.
 
     The checkpoint would lack its state, or training would go on with other weights.
     """
-    local, remote = (build(tiny_dataset, num_learners=learners) for learners in (0, 1))
-    for algorithm in (local, remote):
-        for _ in range(2):
-            algorithm.train()
-    remote_weights = weights(remote)
-    for name, value in weights(local).items():
-        # The threads of the two differ, and with them the order of sums.
-        np.testing.assert_allclose(remote_weights[name], value, atol=1e-4, err_msg=name)
-
-    run = str(tmp_path / "run")
-    save_checkpoint(remote, run, 1, [])
-    on_each_learner(remote.learner_group, lambda learner: setattr(learner, "save_to_path", None))
-    remote.train()
+    algorithm, run = of_three[0], str(tmp_path / "run")
+    save_checkpoint(algorithm, run, 1, [])
+    on_each_learner(algorithm.learner_group, lambda learner: setattr(learner, "save_to_path", None))
     with pytest.raises(RayError, match="a learner failed"):
-        save_checkpoint(remote, run, 1, [])
-    assert [path.name for path in tmp_path.joinpath("run").iterdir()] == ["checkpoint_000002"]
-    again = build(tiny_dataset, num_learners=1)
-    on_each_learner(again.learner_group, lambda learner: setattr(learner, "restore_from_path", None))
+        save_checkpoint(algorithm, str(tmp_path / "other"), 1, [])
+    assert not list(tmp_path.glob("other/checkpoint_*"))
+    for number in range(3):  # back in service
+        algorithm.learner_group._worker_manager.set_actor_state(number, healthy=True)
+    on_each_learner(algorithm.learner_group, lambda learner: setattr(learner, "restore_from_path", None))
     with pytest.raises(RayError, match="a learner failed"):
-        again.restore_from_path(f"{run}/checkpoint_000002")
+        algorithm.restore_from_path(f"{run}/checkpoint_000003")
 
 
 def test_resumed_run_equals_one_never_stopped(tiny_dataset: str, build: Callable[..., PrefRec], tmp_path: Any) -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import pytest
+import ray
 import yaml
 
 from tests.cluster.local_cluster import soon
 
 
-@pytest.mark.ray
-def test_sigterm_is_one_line_and_143_and_leaves_nothing(tmp_path: Path) -> None:
+def test_sigterm_is_one_line_and_143_and_leaves_nothing(ray_session: None, tmp_path: Path) -> None:
     config, logs = tmp_path / "world.yaml", tmp_path / "made" / "logs"
     config.write_text(yaml.safe_dump({"simulate": {"users": 200_000, "requests": 1_000}}))
     process = subprocess.Popen(
@@ -22,6 +22,7 @@ def test_sigterm_is_one_line_and_143_and_leaves_nothing(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env={**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address},
     )
     limit = time.monotonic() + soon(60)
     while not any(logs.parent.rglob("*.parquet*")):  # Ray runs, and tasks write
@@ -31,5 +32,7 @@ def test_sigterm_is_one_line_and_143_and_leaves_nothing(tmp_path: Path) -> None:
     process.terminate()
     _, err = process.communicate(timeout=soon(60))
     assert process.returncode == 143
-    assert err == "prefrec: terminated\n"
+    joined, *lines = err.splitlines()
+    assert joined.startswith("prefrec: joined the Ray cluster")
+    assert lines == ["prefrec: terminated"]
     assert not list(logs.parent.iterdir())
