@@ -44,7 +44,7 @@ def test_states_and_propensities_are_those_of_prepare(
     small_platform: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The prepared data set does not change if older files of the log are compacted to Parquet."""
-    monkeypatch.setattr(log_module, "SEGMENT_BYTES", 200_000)
+    monkeypatch.setattr(log_module, "SEGMENT_BYTES", 100_000)
     first = PreparedDataset.open(str(small_platform / "dataset"))
     policy_of(first).save(f"{tmp_path}/policy")
 
@@ -56,9 +56,9 @@ def test_states_and_propensities_are_those_of_prepare(
     served: dict[tuple[int, int], tuple[np.ndarray, float, int]] = {}
     steps = np.zeros(users, np.int64)
     names = first.state.feedback
-    for turn in range(900):
-        if turn % 300 == 299:  # from a snapshot, and without one
-            desk.stop(save=turn < 500)
+    for turn in range(450):
+        if turn % 150 == 149:  # from a snapshot, and without one
+            desk.stop(save=turn < 250)
             desk = Desk(f"{tmp_path}/policy", f"{tmp_path}/state", leave_out="nothing")
         active_users = rng.choice(users, int(rng.integers(1, 6)), replace=False)
         clock[active_users] += rng.choice([0, 1, 900, 60_000, 3_600_000, 10**8], len(active_users))
