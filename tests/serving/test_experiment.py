@@ -111,7 +111,7 @@ def test_final_outcomes_stay_final_though_feedback_is_late(tmp_path: Path) -> No
 
 
 def test_a_growing_share_continues_without_the_users_who_move(tmp_path: Path) -> None:
-    platform = Platform(users=800, before=3.0, shares=((0.0, 0.1), (4.0, 0.4)))
+    platform = Platform(users=400, before=3.0, shares=((0.0, 0.1), (4.0, 0.4)))
     events = read_events([str(write_log(tmp_path / "state", platform.rows()))], ABOUT)
     who = participants(events, 2 * DAY_MS)
     users = events.users.to_numpy()[who.user].tolist()

@@ -106,7 +106,7 @@ def requests(draw: st.DrawFn, ks: tuple[int, ...] = (1, 5, 10), most: int = ITEM
     )
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 @given(body=requests(), data=st.data())
 def test_the_mean_importance_weight_of_each_position_is_one(desk: Desk, body: Recommend, data: st.DataObject) -> None:
     """Of the policy itself and of policies that double the weight of some items.
@@ -135,7 +135,7 @@ def test_the_mean_importance_weight_of_each_position_is_one(desk: Desk, body: Re
         assert (np.abs(ratio.mean(axis=0) - 1) <= 5 * error + 1e-4).all()
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=8)
 @given(body=requests(ks=(2, 3), most=6))
 def test_pages_are_as_frequent_as_enumerated(desk: Desk, body: Recommend) -> None:
     weights = weights_of(desk, body, 0.7)

@@ -61,7 +61,7 @@ def test_a_known_law_is_found_again(kind: str) -> None:
 
 def test_a_threshold_of_exposure_is_seen_by_models_with_counts() -> None:
     """More than 4 of a kind among 30 impressions make the next time away longer."""
-    data = histories(users=300, cost_of_repeats=1.5)
+    data = histories(users=200, cost_of_repeats=1.5)
 
     def effect(wait_ms: np.ndarray, ends: np.ndarray) -> float:
         away, tired = np.log(wait_ms / data.mean_revisit_ms[data.user]), data.exposure[:, 1] > 4
