@@ -80,8 +80,13 @@ def _watch(folder: Path, watched: tuple[str, ...], on_change: Callable[[int], ob
 
 def _files(folder: Path) -> list[tuple[str, int, int]]:
     """List all files and folders below `folder`, with inodes and sizes."""
-    found = []
-    for place, _, _ in os.walk(folder):
-        with os.scandir(place) as entries:
-            found += [(entry.path, entry.inode(), entry.stat().st_size if entry.is_file() else 0) for entry in entries]
+    found, folders = [], [str(folder)]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if is_folder:
+                    folders.append(entry.path)
+                size = 0 if is_folder else entry.stat(follow_symlinks=False).st_size
+                found.append((entry.path, entry.inode(), size))
     return sorted(found)
