@@ -32,7 +32,7 @@ def place(tmp_path: Path) -> Path:
     desk.stop(save=True)
     for night, users in (("0001", 6), ("0002", 4)):
         folder = place / "loop/nights" / night
-        write_dataset(folder / "dataset", users=users, requests=12, pairs=4, length=3)
+        write_dataset(folder / "dataset", users=users, requests=12, pairs=4, length=3, shards=2)
         trained = {"dataset": str(folder / "dataset"), "task": "depth"}
         make_policy(items=3, provenance=trained).save(str(folder / "run/policy"))
         storage.write_json(str(folder / "run/config.json"), trained)

@@ -53,8 +53,11 @@ def learner_of(algorithm: Any) -> Any:
     return result.get()
 
 
-def write_dataset(folder: Path, users: int, requests: int, pairs: int, length: int) -> None:
-    """Writes the data set: `users` training users, half as many validation and a few test users."""
+def write_dataset(folder: Path, users: int, requests: int, pairs: int, length: int, shards: int = 8) -> None:
+    """Writes the data set: `users` training users, half as many validation and a few test users.
+
+    Training of several learners needs its 8 `shards` of transitions.
+    """
     generator = np.random.default_rng(0)
     splits = {
         "train": range(users),
@@ -84,7 +87,7 @@ def write_dataset(folder: Path, users: int, requests: int, pairs: int, length: i
         if split != "test":
             write(folder / f"preferences/depth/{split}.parquet", preferences(score, pairs, length, generator))
     obs, action, next_obs, reward = (np.concatenate(column) for column in zip(*transitions, strict=True))
-    for shard, rows in enumerate(np.array_split(generator.permutation(len(obs)), 8)):
+    for shard, rows in enumerate(np.array_split(generator.permutation(len(obs)), shards)):
         columns = {"obs": matrix(obs[rows]), "action": matrix(action[rows]), "next_obs": matrix(next_obs[rows])}
         columns["number"] = pa.array(rows)
         write(

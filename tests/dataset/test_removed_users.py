@@ -83,7 +83,7 @@ def test_users_are_removed_from_a_prepared_data_set(small_platform: Path, tmp_pa
 def tiny(tmp_path: Path) -> Path:
     """A data set with labels of annotators and dropped rows. Users are 0 to 5 (training), 6 to 8, and 12 to 15."""
     folder = tmp_path / "place" / "dataset"
-    write_dataset(folder, users=6, requests=20, pairs=8, length=4)
+    write_dataset(folder, users=6, requests=20, pairs=8, length=4, shards=2)
     pairs = pa.table(
         {
             "pair_id": pa.array([1, 2, 3]),
