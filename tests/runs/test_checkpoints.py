@@ -240,13 +240,15 @@ def test_a_run_with_a_killed_learner_continues_by_itself(
 ) -> None:
     """Without `max_failures` it ends. Otherwise it ends with the weights of an undisturbed run."""
     remote = {**SETTINGS["config"], "num_learners": 1}
-    kills, lines = [2], list[str]()
+    kills, losses, lines = [2], [ray.exceptions.RayActorError()], list[str]()
 
-    def fail(*_: Any) -> None:
-        raise ray.exceptions.RayActorError
+    def fail_once(*arguments: Any) -> Any:
+        if losses:
+            raise losses.pop()
+        return run_iteration(*arguments)
 
     with monkeypatch.context() as lost:
-        lost.setattr(train, "run_iteration", fail)
+        lost.setattr(train, "run_iteration", fail_once)
         with pytest.raises(ray.exceptions.RayActorError):
             start_run(TrainSettings(**SETTINGS, max_failures=0), tiny_dataset, str(tmp_path / "ended"))
     assert not (tmp_path / "ended" / "policy").exists()
