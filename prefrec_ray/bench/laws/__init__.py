@@ -1,1 +1,1 @@
-"""Laws of simulated platforms from published work on the behavior of users, one per file."""
+"""Laws of simulated platforms from published work on the behavior of users."""

@@ -52,10 +52,11 @@ class Users:
         self.gone = np.zeros(len(users), dtype=bool)
         self.position = np.zeros(len(users), dtype=np.int64)  # in the session, from 0
         self.seen = np.zeros((len(users), world.settings.items), dtype=bool) if world.no_repeats else None
+        self.mood = np.zeros(len(users))  # of the laws that have one
         self.begin()
 
     def begin(self) -> None:
-        """Set the hidden state before the first impression."""
+        """Set the rest of the hidden state before the first impression."""
 
     def react(self, rows: np.ndarray) -> Reaction:
         """Return the reactions to the items in `rows` [n], and update the hidden state."""
