@@ -43,7 +43,7 @@ def main(dataset: Path, d3rlpy: Path | None = D3RLPY, updates: int = 20, repetit
     own = settings_of(updates, sizes) | {"finetune_reward": False, "reward_horizon": 100}
     configs = {
         "IQL": IQLConfig().training(**own),
-        "IQL, bf16": IQLConfig().training(**own, precision="bf16_always"),
+        "IQL, bf16": IQLConfig().training(**own, precision="bf16"),
         "TD3_BC": TD3BCConfig().training(**own),
     }
     loaded = load_data(configs["IQL"].offline_data(input_=uri).data_request)

@@ -21,8 +21,7 @@ from benchmarks.harness import Comparison, Contender, compared, interleave
 from benchmarks.speed.parts import WAYS
 from benchmarks.speed.training import iql_config, share_of_paper
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm, on_first_learner
-from prefrec_ray.algorithms.feed.batches import Batch, TransitionPlan
-from prefrec_ray.algorithms.feed.device import Feed
+from prefrec_ray.algorithms.feed.batches import Batch
 from prefrec_ray.algorithms.feed.load import load_data
 from prefrec_ray.algorithms.feed.shards import ACTIONS, NEXT_OBS, OBS
 from prefrec_ray.dataset import PreparedDataset
@@ -33,19 +32,8 @@ COLUMNS = {"obs": OBS, "action": ACTIONS, "next_obs": NEXT_OBS}
 BUFFER = 40_960
 
 
-class RayDataFeed(Feed):
-    """Batches of `rows` rows of Ray Data, pass after pass."""
-
-    def __init__(self, device: torch.device, data: DataIterator, rows: int) -> None:
-        super().__init__(device)
-        self._batches = _endless(data, rows)
-
-    def batches(self, plan: TransitionPlan) -> Iterator[Batch]:
-        """Return an iterator that goes on after the previous plan; `plan` does not choose the rows."""
-        return self._batches
-
-
 def _endless(data: DataIterator, rows: int) -> Iterator[Batch]:
+    """Yield batches of `rows` rows of Ray Data, pass after pass."""
     for seed in count():
         for batch in data.iter_torch_batches(
             batch_size=rows,
@@ -91,4 +79,5 @@ def main(dataset: Path, updates: int = 30, repetitions: int = 3) -> dict[str, An
 
 
 def _take_from(learner: Any, data: DataIterator, rows: int) -> None:
-    learner._feed = RayDataFeed(learner.device, data, rows)
+    batches = _endless(data, rows)
+    learner.batches = lambda plan: batches  # the plan does not choose the rows

@@ -2,7 +2,7 @@
 
 The product is one iteration of `PrefRec` (or `IQL`) as `prefrec train` runs it, its diagnostics and metrics included,
 from transitions in the object store; the bare loops (bare_loop.py) have all arrays in the memory of
-processes of their own. "PrefRec, bf16" is the same with `precision: bf16_always`, which no bare loop has. The sizes are
+processes of their own. "PrefRec, bf16" is the same with `precision: bf16`, which no bare loop has. The sizes are
 the paper's (Table 1): 3 x 256, 4,096 transitions, 256 pairs of 2 x 100 requests, one reward update a step.
 """
 
@@ -116,7 +116,7 @@ def main(dataset: Path, updates: int = 24, repetitions: int = 5) -> dict[str, An
     """Prints medians and ratios."""
     start_ray()
     uri, sizes = str(dataset), share_of_paper()
-    config, half = (prefrec_config(uri, updates, sizes).training(precision=kind) for kind in ("float32", "bf16_always"))
+    config, half = (prefrec_config(uri, updates, sizes).training(precision=kind) for kind in ("float32", "bf16"))
     loaded = load_data(config.data_request)
     contenders = {
         "PrefRec": config.offline_data(loaded_data=loaded).build_algo().train,

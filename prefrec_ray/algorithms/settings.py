@@ -130,10 +130,8 @@ class TrainingSettings(Settings):
         description="how items are chosen",
     )
 
-    precision: Literal["float32", "bf16", "bf16_always"] = Field(
-        default="float32",
-        description="precision of matrix products; `bf16`: only if the processor or GPU is faster in bf16",
-        json_schema_extra=_OF_REWARD,
+    precision: Literal["float32", "bf16"] = Field(
+        default="float32", description="precision of matrix products", json_schema_extra=_OF_REWARD
     )
     transitions: Literal["auto", "materialised", "streaming"] = Field(
         default="auto", description="storage: Ray's object store, or files; `auto`: files if the store is too small"

@@ -78,13 +78,12 @@ def start_run(
 
     def attempt(resume: bool) -> list[Row]:
         config = build_config(settings, dataset, where)
-        before = check_output(output, CONFIG, describe(settings, dataset), resume)
+        check_output(output, CONFIG, describe(settings, dataset), resume)
         report(stage, 0, 0, "starting")
         runtime.start_ray()
         needs = settings.training(where).learner_resources
         required = {kind: amount * max(1, config.num_learners) for kind, amount in needs.items()}
         runtime.check_fits(required, f"{where}: the run", "num_learners, num_cpus_per_learner, num_gpus_per_learner")
-        config.precision = before.get("resolved", {}).get("precision") or config.precision
         algorithm: OfflineAlgorithm = config.build_algo()
         try:
             scorer = _selector(settings, dataset, algorithm.offline_data.schedule.iterations, say)

@@ -18,9 +18,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 from prefrec_ray.algorithms.feed.batches import LanePart, TransitionPlan
-from prefrec_ray.algorithms.feed.device import Preferences, Transitions
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
-from prefrec_ray.algorithms.feed.shards import ACTIONS, NEXT_OBS, NUMBER, OBS, REWARDS
+from prefrec_ray.algorithms.feed.shards import ACTIONS, NEXT_OBS, OBS, REWARDS
 from prefrec_ray.algorithms.methods import SETTINGS, find_method
 from prefrec_ray.algorithms.reward.model import moments
 from prefrec_ray.algorithms.reward.update import preference_gradient, update_metrics
@@ -60,21 +59,15 @@ def learner_of(method: type, config: Any, module: nn.Module, where: torch.device
 
 
 def update(learner: Any, device: torch.device) -> None:
-    """Transitions, then preferences resident and from the host."""
+    """Transitions, then preferences."""
     net = learner.net
     stored = {OBS: net.state_dim, ACTIONS: net.action_dim, NEXT_OBS: net.state_dim}
-    columns = {name: torch.zeros(50, width, dtype=torch.float16, device=device) for name, width in stored.items()}
-    labels = torch.zeros(90, device=device)
-    tables = [
-        Transitions({**columns, REWARDS: labels[:50]}, {}),
-        Transitions({**columns, NUMBER: torch.zeros(50, dtype=torch.int64, device=device)}, {}, labels),
-    ]
-    for table in tables:
-        batch = table.rows(np.arange(ROWS))
-        with torch.no_grad():
-            net.reward.scale_to(moments(net.reward.label(batch)))
-        metrics = learner.update_policy(batch)
-        assert {value.device.type for value in metrics.values()} == {device.type}
+    batch = {name: torch.zeros(ROWS, width, device=device) for name, width in stored.items()}
+    batch[REWARDS] = torch.zeros(ROWS, device=device)
+    with torch.no_grad():
+        net.reward.scale_to(moments(net.reward.label(batch)))
+    metrics = learner.update_policy(batch)
+    assert {value.device.type for value in metrics.values()} == {device.type}
     if not learner.config.settings.uses_preferences:
         return
     width = net.state_dim + net.action_dim
@@ -86,10 +79,9 @@ def update(learner: Any, device: torch.device) -> None:
         np.full(PAIRS, "one"),
         LENGTH,
     )
-    for segments in (buffer, Preferences.from_buffer(buffer, device)):
-        gradient, sums = preference_gradient(net.reward, segments, np.arange(PAIRS), PAIRS, device)
-        learner._step("reward", list(net.reward.network.parameters()), gradient)
-        assert all(value.device.type == device.type for value in update_metrics(sums).values())
+    gradient, sums = preference_gradient(net.reward, buffer, np.arange(PAIRS), PAIRS, device)
+    learner._step("reward", list(net.reward.network.parameters()), gradient)
+    assert all(value.device.type == device.type for value in update_metrics(sums).values())
 
 
 def main(dataset: str) -> None:

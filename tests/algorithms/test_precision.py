@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from tiny import learner_of
 
 from prefrec_ray.algorithms import PrefRecConfig
-from prefrec_ray.algorithms.base import precision
 from prefrec_ray.algorithms.feed.preferences import load_buffer
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy.networks.layers import Head, Scalar
@@ -72,8 +70,8 @@ def train(dataset: str, precision: str) -> tuple[dict[str, torch.Tensor], dict[s
 
 def test_training_rounds_and_keeps_float32_weights(tiny_dataset: str) -> None:
     exact, exact_losses = train(tiny_dataset, "float32")
-    rounded, losses = train(tiny_dataset, "bf16_always")
-    again, _ = train(tiny_dataset, "bf16_always")
+    rounded, losses = train(tiny_dataset, "bf16")
+    again, _ = train(tiny_dataset, "bf16")
     for name, value in rounded.items():
         if value.is_floating_point():
             assert value.dtype == torch.float32
@@ -87,7 +85,7 @@ def test_training_rounds_and_keeps_float32_weights(tiny_dataset: str) -> None:
 def test_preferences_are_held_as_autocast_rounds_them(tiny_dataset: str) -> None:
     exact, rounded = (
         load_buffer(tiny_dataset, "depth", "train", ["within_user_sum"], None, precision)
-        for precision in ("float32", "bf16_always")
+        for precision in ("float32", "bf16")
     )
     index = exact.first[:5, :, None] + np.arange(exact.length)
     assert rounded.rows(index).dtype == torch.bfloat16
@@ -98,38 +96,7 @@ def test_preferences_are_held_as_autocast_rounds_them(tiny_dataset: str) -> None
         assert torch.equal(network(rounded.rows(index)), network(exact.rows(index)))
 
 
-@pytest.mark.parametrize(
-    ("asked", "ratio", "gpu", "taken", "warning"),
-    [
-        ("bf16", 0.4, 0, "bf16_always", ""),
-        ("bf16", 7.96, 0, "float32", "bf16 takes 8.0 times as long as float32 on this processor: training in float32"),
-        ("bf16", math.inf, 1, "float32", "bf16 is not on this GPU: training in float32"),
-        ("bf16_always", 7.96, 0, "bf16_always", ""),
-        ("float32", 0.4, 0, "float32", ""),
-    ],
-)
-def test_bf16_is_taken_where_it_is_fast(
-    asked: str,
-    ratio: float,
-    gpu: int,
-    taken: str,
-    warning: str,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    monkeypatch.setattr(precision, "bf16_ratio", lambda on_gpu: ratio if on_gpu == bool(gpu) else math.nan)
-    assert precision.settled(asked, {"GPU": gpu}, here=True) == taken
-    assert warning in caplog.text
-    assert bool(caplog.text) == bool(warning)
-
-
-def test_bf16_that_is_emulated_is_measured_as_slow() -> None:
-    """PyTorch emulates it without oneDNN, whatever the processor has."""
-    with torch.backends.mkldnn.flags(enabled=False):
-        assert precision.bf16_ratio.__wrapped__(False) > 2
-
-
 def test_an_unknown_precision_is_one_line(tiny_dataset: str) -> None:
     config = PrefRecConfig().offline_data(input_=tiny_dataset).training(precision="half")
-    with pytest.raises(UserError, match="key 'precision': expected 'float32', 'bf16' or 'bf16_always', found 'half'"):
+    with pytest.raises(UserError, match="key 'precision': expected 'float32' or 'bf16', found 'half'"):
         config.validate()

@@ -16,7 +16,6 @@ import pytest
 from recorder import RECORDED, record_runs
 from tiny import SHORT_RUN, learner_of
 
-from prefrec_ray.algorithms.base import precision
 from prefrec_ray.algorithms.base.module import NetworkWeights
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
@@ -109,12 +108,8 @@ def test_a_task_that_is_not_prepared(tiny_dataset: str, tmp_path: Path) -> None:
         start_run(settings(task="mixture"), tiny_dataset, str(tmp_path / "run"))
 
 
-def test_a_stopped_run_resumes_to_the_same_policy(
-    tiny_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In the precision in which it was started, although the machine now computes the other one faster."""
+def test_a_stopped_run_resumes_to_the_same_policy(tiny_dataset: str, tmp_path: Path) -> None:
     bf16 = settings(config={**SHORT_RUN, "precision": "bf16"})
-    monkeypatch.setattr(precision, "bf16_ratio", lambda gpu: 0.5)
     whole, stopped = str(tmp_path / "whole"), str(tmp_path / "stopped")
     expected = start_run(bf16, tiny_dataset, whole)
 
@@ -124,9 +119,8 @@ def test_a_stopped_run_resumes_to_the_same_policy(
     assert checkpoints(stopped) == [f"{stopped}/checkpoint_000002", f"{stopped}/checkpoint_000004"]
     Path(stopped, "checkpoint_000004").rename(tmp_path / "aside")
     messages: list[str] = []
-    monkeypatch.setattr(precision, "bf16_ratio", lambda gpu: 2.0)
     rows = start_run(bf16, tiny_dataset, stopped, resume=True, say=messages.append)
-    assert json.loads(Path(stopped, "config.json").read_text())["resolved"]["precision"] == "bf16_always"
+    assert json.loads(Path(stopped, "config.json").read_text())["resolved"]["precision"] == "bf16"
     assert [row["losses/qf_loss"] for row in rows] == [row["losses/qf_loss"] for row in expected]
     assert (
         Path(stopped, "policy/actor.safetensors").read_bytes() == Path(whole, "policy/actor.safetensors").read_bytes()

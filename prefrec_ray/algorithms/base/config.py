@@ -13,7 +13,6 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from prefrec_ray import storage
-from prefrec_ray.algorithms.base.precision import settled
 from prefrec_ray.algorithms.feed.load import LoadedData
 from prefrec_ray.algorithms.feed.offline import PreparedData
 from prefrec_ray.algorithms.requests import DataRequest, RewardRequest, embedding_columns, reward_columns
@@ -127,14 +126,9 @@ class OfflineConfig(AlgorithmConfig):
 
     @property
     def settings(self) -> TrainingSettings:
-        """Return the current settings, checked, with the precision that the computation uses.
-
-        Raises `UserError` for a value that its field refuses.
-        """
+        """Return the current settings. Raises `UserError` for a value that its field refuses."""
         values = {name: getattr(self, name) for name in self._fields()}
-        settings = parse(self.Settings, {**values, "seed": values["seed"] or 0}, "training")
-        precision = settled(settings.precision, settings.learner_resources, here=not settings.num_learners)
-        return settings.model_copy(update={"precision": precision})
+        return parse(self.Settings, {**values, "seed": values["seed"] or 0}, "training")
 
     @property
     def dataset(self) -> PreparedDataset:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,11 +18,9 @@ from torch import Tensor, nn
 from prefrec_ray.algorithms.base.diagnostics import first_not_finite
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.base.rotation import Rotation
-from prefrec_ray.algorithms.base.threads import useful_threads
-from prefrec_ray.algorithms.feed.batches import TransitionPlan, to_device
-from prefrec_ray.algorithms.feed.device import Feed, Segments
-from prefrec_ray.algorithms.feed.preferences import PreferencePlan
-from prefrec_ray.algorithms.feed.shards import ACTIONS, LABELS, OBS
+from prefrec_ray.algorithms.feed.batches import Batch, TransitionPlan, ahead, to_device
+from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer, PreferencePlan
+from prefrec_ray.algorithms.feed.shards import ACTIONS, LABELS, OBS, ShardCache
 from prefrec_ray.algorithms.losses import actor_loss, td_loss
 from prefrec_ray.algorithms.reward.model import RewardState, moments
 from prefrec_ray.algorithms.reward.update import autocast, mean_metrics, preference_gradient, update_metrics
@@ -30,6 +29,9 @@ from prefrec_ray.policy.networks.adam import Adam
 
 #: Transitions, over all learners, from which the mean and standard deviation of the reward are computed.
 SCALE_SAMPLE = 65_536
+#: Activations of the widest layer up to which one thread is used. A second one brings nothing (docs/results/speed.md),
+#: and waits for its core if the machine is busy.
+SMALL = 1 << 17
 #: Group of the metrics of a learner, separate from RLlib's own.
 REPORT = (DEFAULT_MODULE_ID, "report")
 
@@ -95,7 +97,7 @@ class OfflineLearner(TorchLearner):
         """Build like RLlib, and create the data feed."""
         super().build()
         keep_freed_memory()
-        self._feed = Feed(self.device, self.config.num_gpus_per_learner)
+        self._shards = ShardCache()
         self._rotation = Rotation.from_settings(self.net.model_config, self.device)
 
     def configure_optimizers_for_module(self, module_id: str, config: AlgorithmConfig | None = None) -> None:
@@ -133,10 +135,10 @@ class OfflineLearner(TorchLearner):
         self.before_gradient_based_update(timesteps=timesteps or {})
         if plan.refresh_reward_scale:
             self._measure_reward_scale(plan.transitions)
-        buffer = self._feed.preferences(plan.preferences) if plan.preferences is not None else None
+        buffer = plan.preferences.load() if plan.preferences is not None else None
         totals: list[dict[str, Tensor]] = []
         self._transitions = plan.transitions
-        batches, waited = self._feed.batches(plan.transitions), 0.0
+        batches, waited = self.batches(plan.transitions), 0.0
         for index in range(plan.transitions.count):
             start = time.perf_counter()
             batch = next(batches)
@@ -155,6 +157,11 @@ class OfflineLearner(TorchLearner):
             self.metrics.log_value((*REPORT, "time", name), value, window=1)
         return self.metrics.reduce()
 
+    def batches(self, plan: TransitionPlan) -> Iterator[Batch]:
+        """Yield the mini-batches of `plan`, on a GPU one ahead."""
+        batches = plan.batches(self.device, self._shards)
+        return ahead(batches, self.device) if self.device.type == "cuda" else batches
+
     def _rotated(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the batch with some transitions rotated. All keep the reward of the logged transition."""
         if self._rotation is None:
@@ -172,7 +179,7 @@ class OfflineLearner(TorchLearner):
         `plans` has one plan per learner.
         """
         plan = plans[dist.get_rank() if self._learners() > 1 else 0]
-        buffer = self._feed.preferences(plan)
+        buffer = plan.load()
         with self.precision():
             totals = [self._update_reward(buffer, plan, index) for index in range(count)]
         return {name: float(value) for name, value in mean_metrics(totals).items()}
@@ -185,7 +192,7 @@ class OfflineLearner(TorchLearner):
         """Restore the reward model and its optimizer from `state`."""
         state.put(self.net.reward.network, self.get_optimizer(DEFAULT_MODULE_ID, "reward"))
 
-    def _update_reward(self, buffer: Segments, plan: PreferencePlan, index: int) -> dict[str, Tensor]:
+    def _update_reward(self, buffer: PreferenceBuffer, plan: PreferencePlan, index: int) -> dict[str, Tensor]:
         """Make one step on Eq. 4, with this learner's part of mini-batch `index` of the plan."""
         reward, pairs = self.net.reward, plan.rows(index)
         gradient, sums = preference_gradient(reward, buffer, pairs, plan.size, self.device)
@@ -199,7 +206,7 @@ class OfflineLearner(TorchLearner):
         reward = self.net.reward
         with torch.no_grad(), self.precision():
             reward.unscale()
-            sample = self._feed.sample(transitions, SCALE_SAMPLE)
+            sample = transitions.sample(SCALE_SAMPLE, self.device, self._shards)
             (total,) = self._sum_over_learners([moments(reward.label(sample))])
             reward.scale_to(total)
 
@@ -263,3 +270,18 @@ class OfflineLearner(TorchLearner):
             self.metrics.log_value((*REPORT, *name.split("/")), weight * value, window=1)
         if not np.isfinite(means).all() and (first := first_not_finite(totals)):
             self.metrics.log_value((*REPORT, "diverged", first[0]), first[1], window=1)
+
+
+@contextmanager
+def useful_threads(rows: int, hidden_sizes: Sequence[int]) -> Iterator[None]:
+    """Compute in one thread if batches of `rows` rows are small for these networks.
+
+    The number of threads changes the order of sums, so that runs with small batches are also the same on machines with
+    different numbers of cores.
+    """
+    available = torch.get_num_threads()
+    torch.set_num_threads(1 if rows * max(hidden_sizes) <= SMALL else available)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(available)

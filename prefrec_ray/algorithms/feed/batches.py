@@ -7,7 +7,7 @@ takes its share of the rows. The N parts together are the batch of a single lear
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -94,7 +94,8 @@ class TransitionPlan:
         Each lane orders its next shard at another point of the shard in use, so that reading is spread over the batches
         and done before the shard is needed.
         """
-        lanes, labels = self._ordered(), self._labels()
+        lanes = [(_Lane(self.seed, p.number, p.sizes, self.batches_per_epoch * p.rows), p) for p in self.lanes]
+        labels = self._labels()
         epoch, within = divmod(self.first, self.batches_per_epoch)
         for lane, part in lanes:
             cache.order(lane.number, part.shards[lane.at(epoch, within * part.rows)[0]])
@@ -107,12 +108,6 @@ class TransitionPlan:
                 if done >= turn / len(lanes):
                     cache.order(lane.number, part.shards[following])
 
-    def row_numbers(self, starts: Mapping[int, np.ndarray]) -> Iterator[np.ndarray]:
-        """Yield the row numbers of each batch in a table of all lanes; shard i of lane l begins at starts[l][i]."""
-        lanes = self._ordered()
-        for index in range(self.first, self.first + self.count):
-            yield np.concatenate([starts[part.number][shard] + rows for part, shard, rows in self._taken(lanes, index)])
-
     def drawn(self, update: int, stream: int, draw: Callable[[np.random.Generator, int], np.ndarray]) -> np.ndarray:
         """Return random numbers for this learner's rows of a batch, [own_rows, ...].
 
@@ -124,9 +119,6 @@ class TransitionPlan:
 
     def _labels(self) -> np.ndarray | None:
         return None if self.reward_labels is None else ray.get(self.reward_labels)
-
-    def _ordered(self) -> list[tuple[_Lane, LanePart]]:
-        return [(_Lane(self.seed, p.number, p.sizes, self.batches_per_epoch * p.rows), p) for p in self.lanes]
 
     def _taken(self, lanes: list[tuple[_Lane, LanePart]], index: int) -> Iterator[tuple[LanePart, int, np.ndarray]]:
         """Yield lane, shard and rows in it for batch `index`, in its order."""
@@ -165,18 +157,35 @@ class TransitionPlan:
 
         The sample is the first rows of each lane, equally many per lane, for any number of learners.
         """
-        labels = self._labels()
+        labels, each = self._labels(), max(1, rows // self.lane_count)
         parts: dict[str, list[np.ndarray]] = {}
-        for part, first in self.first_rows(rows):
+        for part in self.lanes:
+            first = slice(part.part, min(each, part.sizes[0]), part.parts)
             for name, values in _picked(cache.fetch(part.shards[0]).result(), first, labels):
                 parts.setdefault(name, []).append(values.astype(np.float32))
         return {name: torch.from_numpy(np.concatenate(values)).to(device) for name, values in parts.items()}
 
-    def first_rows(self, rows: int) -> Iterator[tuple[LanePart, slice]]:
-        """Yield this learner's part of a sample of `rows` rows, from the first shard of each of its lanes."""
-        each = max(1, rows // self.lane_count)
-        for part in self.lanes:
-            yield part, slice(part.part, min(each, part.sizes[0]), part.parts)
+
+def ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """Yield the same batches on a GPU, each copied on its own stream while the previous one is in use.
+
+    `batches` come to the GPU by copies that are queued on the current stream.
+    """
+    stream = torch.cuda.Stream(device)
+
+    def copied() -> tuple[Batch | None, torch.cuda.Event]:
+        with torch.cuda.stream(stream):
+            return next(batches, None), stream.record_event()
+
+    batch, event = copied()
+    while batch is not None:
+        following = copied()
+        current = torch.cuda.current_stream(device)
+        current.wait_event(event)
+        for values in batch.values():
+            values.record_stream(current)  # its memory is not reused before that stream has finished with it
+        yield batch
+        batch, event = following
 
 
 def generator(*key: int) -> np.random.Generator:

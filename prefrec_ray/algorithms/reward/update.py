@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prefrec_ray.algorithms.feed.device import Feed, Segments
 from prefrec_ray.algorithms.feed.load import LoadedData
-from prefrec_ray.algorithms.feed.preferences import PreferencePlan, pretrain_batches
+from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer, PreferencePlan, pretrain_batches
 from prefrec_ray.algorithms.losses import preference_logit, preference_loss
 from prefrec_ray.algorithms.requests import RewardRequest
 from prefrec_ray.algorithms.reward.model import RewardModel, RewardState, seeded
@@ -25,11 +24,8 @@ PAIRS_PER_LAUNCH = 512
 ACCURACY = "reward/accuracy_train"
 
 
-def pretrain(request: RewardRequest, data: LoadedData, device: str = "cpu", share: float = 1.0) -> RewardState:
-    """Return the pre-trained reward, equal bit for bit to a run with one learner. `data` contains the preferences.
-
-    `share`: share of a GPU that this process has.
-    """
+def pretrain(request: RewardRequest, data: LoadedData, device: str = "cpu") -> RewardState:
+    """Return the pre-trained reward, equal bit for bit to a run with one learner. `data` contains the preferences."""
     keep_freed_memory()
     metadata = PreparedDataset.open(request.dataset).metadata
     with seeded(request.seed):
@@ -38,7 +34,7 @@ def pretrain(request: RewardRequest, data: LoadedData, device: str = "cpu", shar
         ).to(device)
     optimizer = Adam(reward.network.parameters(), lr=request.lr)
     plan = PreferencePlan(data.preferences, data.pairs, request.batch_size, request.seed, first=0, part=0, parts=1)
-    buffer = Feed(torch.device(device), share).preferences(plan)
+    buffer = plan.load()
     for index in range(pretrain_batches(request.epochs, data.pairs, request.batch_size, request.most)):
         with autocast(device, request.preferences.precision):
             gradient, _ = preference_gradient(reward, buffer, plan.rows(index), plan.size, torch.device(device))
@@ -55,7 +51,7 @@ def autocast(device: str, precision: str) -> torch.autocast:
 
 
 def preference_gradient(
-    reward: RewardModel, buffer: Segments, pairs: np.ndarray, total: int, device: torch.device
+    reward: RewardModel, buffer: PreferenceBuffer, pairs: np.ndarray, total: int, device: torch.device
 ) -> tuple[list[Tensor], Tensor]:
     """Return the gradient of Eq. 4 per parameter, and sums [loss, correct, decided], of one part of a mini-batch.
 

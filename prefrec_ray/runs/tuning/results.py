@@ -137,7 +137,7 @@ def write_run(plan: SweepPlan, ended: Any, tracker: Tracker) -> None:
     """
     trial = ended.config["trial"]
     folder = storage.join(plan.output, trial["name"])
-    run = train_settings(plan.settings, trial, plan.bf16)
+    run = train_settings(plan.settings, trial)
     lines = storage.read_text(storage.join(folder, "result.json")).splitlines()
     last = {row["training_iteration"]: row for row in map(json.loads, lines)}
     rows = [{name: finite(row.get(name)) for name in row["reported"]} for _, row in sorted(last.items())]

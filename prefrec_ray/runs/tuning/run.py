@@ -16,7 +16,6 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
 from prefrec_ray import plugins, runtime, storage
-from prefrec_ray.algorithms.base.precision import settled
 from prefrec_ray.errors import UserError, nearest
 from prefrec_ray.evaluation.selection.validation import ValidationScorer
 from prefrec_ray.runs.checkpoints import check_output, check_own
@@ -94,8 +93,7 @@ def _prepare(
     # Trials that cover the data and rewards of every choice of a searcher, or all trials.
     chosen = space.trials(settings) if settings.searcher == "random" else space.corners(settings)
     _check_fits(settings, chosen, where)
-    bf16 = before.get("bf16") or _bf16(settings, chosen, where)
-    runs = [space.train_settings(settings, trial, bf16) for trial in chosen]
+    runs = [space.train_settings(settings, trial) for trial in chosen]
     for run in runs:
         build_config(run, dataset, where).validate()
     scorer = None
@@ -103,25 +101,13 @@ def _prepare(
         teachers = settings.base.get("teachers")
         scorer = ValidationScorer.prepare(dataset, settings.validation, settings.task, teachers)
     storage.make_folder(output)
-    storage.write_json(storage.join(output, "sweep.json"), {**description, "bf16": bf16})
+    storage.write_json(storage.join(output, "sweep.json"), description)
 
     # Trials train their own rewards if no two are the same, as in a search over the reward's learning rate.
     shares_rewards = settings.searcher == "random" or not space.draws_reward(settings)
     rewards = storage.join(output, "rewards")
     shared = share(runs, dataset, runs if shares_rewards else [], rewards, settings.resources, progress)
-    return SweepPlan(settings, dataset, shared, scorer, output, bf16)
-
-
-def _bf16(settings: TuneSettings, chosen: list[space.Trial], where: str) -> str:
-    """Return the precision of trials with `bf16`, by a measurement in the place of the first of them."""
-    for trial in chosen:
-        training = space.train_settings(settings, trial).training(where)
-        if training.precision == "bf16":
-            own = settings.resources
-            gpus = own.gpus or training.num_gpus_per_learner
-            needs = {"CPU": own.cpus, "GPU": gpus, **own.custom}
-            return settled("bf16", training.learner_resources if training.num_learners else needs, here=False)
-    return "bf16"
+    return SweepPlan(settings, dataset, shared, scorer, output)
 
 
 def _check_fits(settings: TuneSettings, chosen: list[space.Trial], where: str) -> None:

@@ -91,7 +91,7 @@ def _pretrain_all(
 
     def submit(request: RewardRequest) -> ray.ObjectRef:
         data = shared.data[data_of[request]]
-        return _pretrain.options(**options).remote(saved[request], request, data, device, resources.gpus)
+        return _pretrain.options(**options).remote(saved[request], request, data, device)
 
     run_tasks(submit, missing, "pre-train rewards: rewards", progress, (len(saved) - len(missing), len(saved)))
     shared.rewards.update({request: ray.put(_read(place)) for request, place in saved.items()})
@@ -114,8 +114,8 @@ def _label_all(shared: Shared, runs: Sequence[TrainSettings], dataset: PreparedD
 
 
 @ray.remote
-def _pretrain(folder: str, request: RewardRequest, data: LoadedData, device: str, share: float) -> None:
-    _write(folder, pretrain(request, data, device, share))
+def _pretrain(folder: str, request: RewardRequest, data: LoadedData, device: str) -> None:
+    _write(folder, pretrain(request, data, device))
 
 
 def _name(request: RewardRequest) -> str:

@@ -79,11 +79,8 @@ def draw(space: Space, random: Callable[[], float]) -> Any:
     return low + random() * (high - low)
 
 
-def train_settings(settings: TuneSettings, chosen: Trial, bf16: str = "bf16") -> TrainSettings:
-    """Return the settings with which `prefrec train` would run this trial, with the precision `bf16` for bf16."""
-    config = {**settings.base, **chosen["config"]}
-    if config.get("precision") == "bf16":
-        config["precision"] = bf16
+def train_settings(settings: TuneSettings, chosen: Trial) -> TrainSettings:
+    """Return the settings with which `prefrec train` would run this trial."""
     return TrainSettings(
         method=chosen["method"],
         recipe=chosen["recipe"],
@@ -91,7 +88,7 @@ def train_settings(settings: TuneSettings, chosen: Trial, bf16: str = "bf16") ->
         seed=chosen["seed"],
         checkpoint_every=settings.checkpoint_every,
         keep_checkpoints=settings.keep_checkpoints,
-        config=config,
+        config={**settings.base, **chosen["config"]},
     )
 
 

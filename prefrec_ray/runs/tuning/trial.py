@@ -34,17 +34,13 @@ _ENDED = ("TERMINATED", "ERROR")
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """Settings and data that all trials of a sweep share.
-
-    `output`: the URI of its folder. `bf16`: the precision of trials with `bf16`.
-    """
+    """Settings and data that all trials of a sweep share. `output`: the URI of its folder."""
 
     settings: TuneSettings
     dataset: str
     shared: Shared
     scorer: ValidationScorer | None
     output: str
-    bf16: str
 
 
 class SweepTrial(tune.Trainable):
@@ -68,7 +64,7 @@ class SweepTrial(tune.Trainable):
 
     def _build(self, config: dict[str, Any]) -> None:
         plan = self.plan
-        run = train_settings(plan.settings, config["trial"], plan.bf16)
+        run = train_settings(plan.settings, config["trial"])
         algorithm_config = plan.shared.give(build_config(run, plan.dataset))
         if plan.settings.resources.gpus and not algorithm_config.num_learners:
             algorithm_config.learners(num_gpus_per_learner=plan.settings.resources.gpus)

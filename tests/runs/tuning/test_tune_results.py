@@ -21,7 +21,7 @@ def test_null_of_the_best_trial_takes_the_place_of_a_value_of_base(tmp_path: Pat
     section = {"method": ["PrefRec", "IL"], "search": search, "base": {"updates_per_iteration": 5}}
     settings = TuneSettings.model_validate({**section, "metric": "values/q_mean"})
     for method, keys in (("PrefRec", {"expectile": 0.6}), ("IL", {})):
-        plan = SweepPlan(settings, "data", Shared(), None, str(tmp_path), "bf16")
+        plan = SweepPlan(settings, "data", Shared(), None, str(tmp_path))
         write_best(plan, [_row(trial, settings, method) for trial in trials(settings)])
         best = open_section(str(tmp_path / "best.yaml"), "train")
         assert best.method == method

@@ -1,4 +1,4 @@
-"""Training from resident data or batch by batch, and a GPU against the processor if there is one."""
+"""Updates on a GPU: on a made-up device, and on a real one if there is one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ import torch
 from tiny import learner_of, write_dataset
 
 from prefrec_ray.algorithms import PrefRecConfig
-from prefrec_ray.algorithms.base import learner as learners
-from prefrec_ray.algorithms.feed import device
-from prefrec_ray.algorithms.feed.device import Feed, Preferences
 
 
 def trained(dataset: str, **more: Any) -> dict[str, np.ndarray]:
@@ -30,26 +27,6 @@ def trained(dataset: str, **more: Any) -> dict[str, np.ndarray]:
         return learner_of(algorithm).get_state()["rl_module"]["default_policy"]
     finally:
         algorithm.stop()
-
-
-@pytest.mark.parametrize("horizon", [1, 4])
-def test_training_is_the_same_resident_or_not(tiny_dataset: str, horizon: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    feeds: list[Feed] = []
-
-    def make(device: torch.device, share: float) -> Feed:
-        feeds.append(Feed(device, share))
-        feeds[-1]._on_device = True
-        return feeds[-1]
-
-    own = {"reward_horizon": horizon, "standardise_reward": True}
-    expected = trained(tiny_dataset, training=own)
-    for room in (True, False):
-        monkeypatch.setattr(learners, "Feed", make)
-        monkeypatch.setattr(device, "fits", lambda size, device, share, room=room: room)
-        weights = trained(tiny_dataset, training=own)
-        assert weights.keys() == expected.keys()
-        assert all(np.array_equal(weights[name], expected[name]) for name in weights)
-        assert (feeds[-1]._transitions is not None) == isinstance(feeds[-1]._preferences, Preferences) == room
 
 
 def test_an_update_mixes_no_devices_and_never_waits_for_one(tmp_path: Path) -> None:
