@@ -22,7 +22,8 @@ import numpy as np
 
 from benchmarks.peers import obp_side
 from prefrec_ray.bench.table import markdown
-from prefrec_ray.evaluation.estimators.pages import PAGE_WEIGHTS, cascade_dr, page_log_weights, page_values
+from prefrec_ray.evaluation.estimators.session_weights import PAGE_WEIGHTS, page_log_weights
+from prefrec_ray.ids import run_lengths
 
 OBP = Path(os.environ.get("OBP") or "python")
 ITEMS, LENGTH = 6, 3
@@ -83,3 +84,41 @@ def table(rows: Sequence[Mapping[str, Any]], seed: int) -> str:
             }
         )
     return markdown(lines[0], [line.values() for line in lines])
+
+
+def page_values(reward: np.ndarray, log_weight: np.ndarray, first: np.ndarray, normalised: bool = False) -> np.ndarray:
+    """Return the estimated value of each page, float64 [P], in units of the reward; their mean estimates pi's value.
+
+        V_i = sum over positions l of w_il r_il
+
+    `reward` float64 [N]; `log_weight` float64 [N] is the result of `page_log_weights`. `normalised`: w_il is divided by
+    its mean over the pages with a position l, which is biased but consistent, and has a smaller variance.
+
+    References: McInerney et al. 2020; self-normalised: Swaminathan and Joachims 2015, "The Self-Normalized Estimator
+    for Counterfactual Learning".
+    """
+    weight = np.exp(log_weight)
+    if normalised:
+        position = np.arange(len(weight)) - np.repeat(first, run_lengths(first, len(weight)))
+        weight = weight / (np.bincount(position, weight) / np.bincount(position))[position]
+    return np.add.reduceat(weight * reward, first)
+
+
+def cascade_dr(
+    reward: np.ndarray, log_ratio: np.ndarray, q: np.ndarray, v: np.ndarray, first: np.ndarray
+) -> np.ndarray:
+    """Return the estimated value of each page by cascade-DR, float64 [P], in units of the reward.
+
+        V_i = sum over positions l of w_il (r_il - q_il) + w_i(l-1) v_il,    w_il = rho_i1 ... rho_il,    w_i0 = 1
+
+    `q` float64 [N] is Q_l(s, a_1..a_l), an estimate of the rewards from position l on; `v` float64 [N] is its mean over
+    the policy's items at position l, sum over a of pi(a | s, a_1..a_(l-1)) Q_l(s, a_1..a_(l-1), a). The estimate is
+    unbiased for any Q if rewards depend on items up to their own only. With q = v = 0 it equals RIPS.
+
+    Reference: Kiyohara et al. 2022, "Doubly Robust Off-Policy Evaluation for Ranking Policies under the Cascade
+    Behavior Model", Section 3.1.
+    """
+    weight = np.exp(page_log_weights(log_ratio, first, "rips"))
+    before = np.roll(weight, 1)
+    before[first] = 1.0
+    return np.add.reduceat(weight * (reward - q) + before * v, first)

@@ -22,9 +22,8 @@ from prefrec_ray.evaluation.estimators.importance_weights import (
     weigh,
 )
 from prefrec_ray.evaluation.estimators.ncis import normalised_weights, user_values
-from prefrec_ray.evaluation.estimators.pages import PAGE_WEIGHTS
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.estimators.session_weights import WINDOW, ends, kish, request_weights
+from prefrec_ray.evaluation.estimators.session_weights import PAGE_WEIGHTS, WINDOW, ends, kish, request_weights
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy

@@ -10,6 +10,7 @@ from hand_made import linear_policy, made_histories, write_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.peers.pages import cascade_dr, page_values
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.clone import BehaviorClone, fit_clone
 from prefrec_ray.evaluation.estimators import importance_weights
@@ -23,9 +24,14 @@ from prefrec_ray.evaluation.estimators.importance_weights import (
     weigh,
 )
 from prefrec_ray.evaluation.estimators.ncis import normalised_weights, session_log_weights, user_values
-from prefrec_ray.evaluation.estimators.pages import PAGE_WEIGHTS, cascade_dr, page_log_weights, page_values
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.estimators.session_weights import ends, page_request_weights, request_weights
+from prefrec_ray.evaluation.estimators.session_weights import (
+    PAGE_WEIGHTS,
+    ends,
+    page_log_weights,
+    page_request_weights,
+    request_weights,
+)
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.mdp.serving import ServingSettings
 

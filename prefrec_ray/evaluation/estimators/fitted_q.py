@@ -13,9 +13,8 @@ from prefrec_ray.engagement import task_levels
 from prefrec_ray.evaluation.estimators.fqe import Steps, fit_q, steps
 from prefrec_ray.evaluation.estimators.importance_weights import Weighed, logged_chances, weigh_one, weighable
 from prefrec_ray.evaluation.estimators.ncis import effective_share, normalised_weights, request_log_weights
-from prefrec_ray.evaluation.estimators.pages import page_log_weights
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.estimators.session_weights import WINDOW, kish, page_request_weights
+from prefrec_ray.evaluation.estimators.session_weights import WINDOW, kish, page_log_weights, page_request_weights
 from prefrec_ray.evaluation.results.names import CONSTANT, LOGGING_POLICY, RANDOM_ITEMS, subject_of
 from prefrec_ray.evaluation.results.scores import Scores, repetition_seed
 from prefrec_ray.ids import first_rows

@@ -16,10 +16,11 @@ import ray
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.behavior import BehaviorModel, fit_behavior
 from prefrec_ray.evaluation.estimators.ncis import LoggedSessions, session_scores
-from prefrec_ray.evaluation.estimators.pages import PAGE_WEIGHTS, PageWeights
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.estimators.session_weights import (
+    PAGE_WEIGHTS,
     WINDOW,
+    PageWeights,
     effective_pages,
     ends,
     kish,
