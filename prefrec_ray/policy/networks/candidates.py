@@ -87,10 +87,10 @@ class CandidateActor(Actor):
     def forward(self, states: Tensor) -> Tensor:
         propose = proposer(self.decoder, self.perturbation, states)
         score = self.critic.given(states)
-        best = propose(self.latents[0].expand(len(states), -1))
+        best = propose(self.latents[0].expand(states.shape[0], -1))
         best_score = score(best)
         for latent in self.latents[1:]:  # one by one, so that K candidates need the memory of two
-            actions = propose(latent.expand(len(states), -1))
+            actions = propose(latent.expand(states.shape[0], -1))
             scores = score(actions)
             better = scores > best_score
             best = torch.where(better[:, None], actions, best)
