@@ -23,7 +23,7 @@ from prefrec_ray.policy.distribution import Candidates, Distribution, Drawn, Exc
 from prefrec_ray.policy.networks.actors import Actor, Density, DeterministicActor, GaussianActor
 from prefrec_ray.policy.networks.bundled import ENDINGS, SCHEMA_VERSION, Description, load_actor, save_actor
 from prefrec_ray.policy.networks.critic import Critic
-from prefrec_ray.policy.weighing import RecentItems
+from prefrec_ray.policy.weighing import RecentItems, Situations
 from prefrec_ray.settings import TASKS, Task, parse
 from prefrec_ray.storage import manifest
 
@@ -205,8 +205,7 @@ class Policy:
             raise UserError(
                 "policy: found another rule; expected sample, without nearest candidates, for probabilities"
             )
-        chosen = np.require(self._checked(states), dtype=np.float32, requirements=["C", "W"])
-        return self._distribution.probabilities(chosen, rows, excluded, recent, page)
+        return self._distribution.probabilities(Situations(self._checked(states), excluded, recent, page), rows)
 
     def with_items(self, items: ItemTable | pa.Table) -> Policy:
         """Return this policy with other items, without training; their embeddings must be made as in the training.
@@ -235,10 +234,10 @@ class Policy:
         """
         nearest = self.serving.candidates == "nearest"
         actions = self._propose(states) if nearest else self._checked(states)
-        rng = np.random.default_rng(seed)
+        at, rng = Situations(states, excluded, recent), np.random.default_rng(seed)
         if among is not None:
-            return self._distribution.draw_among(states, actions, among, k, rng, recent)
-        return self._distribution.draw(states, actions, k, excluded, rng, recent)
+            return self._distribution.draw_among(at, actions, among, k, rng)
+        return self._distribution.draw(at, actions, k, rng)
 
     def left(self, excluded: ExcludedItems) -> np.ndarray:
         """Return the number of items that are not excluded in each state, int64 [n]."""

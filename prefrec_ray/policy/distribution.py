@@ -15,7 +15,7 @@ from prefrec_ray.mdp.items import EXACT, ItemTable, smallest
 from prefrec_ray.mdp.plackett_luce import log_sum_exp, plackett_luce
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy.two_steps import TRIED, TwoSteps
-from prefrec_ray.policy.weighing import ItemScorer, RecentItems, Weighing
+from prefrec_ray.policy.weighing import ItemScorer, RecentItems, Situations, Weighing
 
 #: Excluded items: n arrays of ids, or bool [n, I].
 Exclude: TypeAlias = Sequence[np.ndarray] | np.ndarray | None
@@ -52,52 +52,34 @@ class Distribution:
     scorer: ItemScorer | None
     likeness: RecentItems | None = None
 
-    def draw(
-        self,
-        states: np.ndarray,
-        actions: np.ndarray,
-        k: int,
-        excluded: ExcludedItems | None,
-        rng: np.random.Generator,
-        recent: np.ndarray | None = None,
-    ) -> Drawn:
-        """Draw k items for each of n `states` [n, S]; `actions` [n, A] are the actor's actions.
+    def draw(self, everyone: Situations, actions: np.ndarray, k: int, rng: np.random.Generator) -> Drawn:
+        """Draw k items for each of n situations; `actions` [n, A] are the actor's actions.
 
-        `excluded`: None excludes no item. `recent`: kinds of the users' last impressions, int32 [n, MEMORY, K]
-        (mdp/exposure.py); None: no impressions. Raises `UserError` if k is not between 1 and the number of remaining
-        items.
+        Raises `UserError` if k is not between 1 and the number of remaining items.
         """
-        left = self._check(k, excluded, len(states))
+        left = self._check(k, everyone)
         chunk = max(1, _AT_ONCE // (self._scored * 8))
         parts = []
-        for start in range(0, len(states), chunk):
+        for start in range(0, len(everyone), chunk):
             rows = slice(start, start + chunk)
-            out = None if excluded is None else excluded[rows]
-            seen = None if recent is None else recent[rows]
-            chosen = np.require(states[rows], dtype=np.float32, requirements=["C", "W"])
+            at = everyone[rows]
             if self.serving.candidates == "nearest":
-                parts.append(self._near(chosen, actions[rows], k, left[rows], out, rng, seen))
+                parts.append(self._near(at, actions[rows], k, left[rows], rng))
             elif self._exact:
-                parts.append(self._in_turn(chosen, None, self._scores(chosen, out), k, rng, seen))
+                parts.append(self._in_turn(at, None, self._scores(at), k, rng))
             elif self.serving.rule == "best":
-                candidates, scores = self._two_steps.best(chosen, k, out, seen)
-                parts.append(self._in_turn(chosen, candidates, scores, k, rng, seen))
+                candidates, scores = self._two_steps.best(at, k)
+                parts.append(self._in_turn(at, candidates, scores, k, rng))
             else:
-                parts.append(Drawn(*self._two_steps.draw(chosen, k, out, rng, seen)))
+                parts.append(Drawn(*self._two_steps.draw(at, k, rng)))
         if not parts:
             return Drawn(np.empty((0, k), np.int64), np.empty((0, k)))
         return Drawn(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
     def draw_among(
-        self,
-        state: np.ndarray,
-        action: np.ndarray,
-        candidates: Candidates,
-        k: int,
-        rng: np.random.Generator,
-        recent: np.ndarray | None = None,
+        self, one: Situations, action: np.ndarray, candidates: Candidates, k: int, rng: np.random.Generator
     ) -> Drawn:
-        """Draw k of m candidates in one `state` [1, S]; `action` [1, A] is the actor's action.
+        """Draw k of m candidates in one situation without excluded items; `action` [1, A] is the actor's action.
 
         The prior of an item, for example the log score of a retriever, is added to its log weight:
 
@@ -110,33 +92,32 @@ class Distribution:
         rows, prior = candidates
         if not 1 <= k <= len(rows):
             raise UserError(f"found k = {k}; expected 1 to {len(rows)}, the number of candidates")
-        chosen = np.require(state, dtype=np.float32, requirements=["C", "W"])
+        at = one[:]
         if self.serving.candidates == "nearest":
             count = min(self.serving.count, len(rows))
             away = np.square(self.items.embeddings[rows] - action).sum(axis=1)
             near = smallest(away[None], max(k, count))
-            return self._of_nearest(chosen, rows[near], k, count, rng, recent, prior[near[:, :count]])
-        scores = self._weigh(chosen)[0][:, rows] if self._exact else self._weigh.among(chosen, rows)
-        return self._in_turn(chosen, rows[None], scores, k, rng, recent, prior)
+            return self._of_nearest(at, rows[near], k, count, rng, prior[near[:, :count]])
+        scores = self._weigh(at.states)[0][:, rows] if self._exact else self._weigh.among(at.states, rows)
+        return self._in_turn(at, rows[None], scores, k, rng, prior)
 
     def _in_turn(
         self,
-        states: np.ndarray,
+        at: Situations,
         rows: np.ndarray | None,
         scores: np.ndarray,
         k: int,
         rng: np.random.Generator,
-        recent: np.ndarray | None,
         prior: np.ndarray | float = 0.0,
     ) -> Drawn:
         """Draw k of the items `rows` [n, m] (None: all) by their scaled `scores` [n, m], -inf for excluded items.
 
         At each position, the items drawn before count as shown. Their effect on the weights is in the propensities.
         """
-        n, at_once = len(states), k if k == 1 or not self._weigh.penalises else 1
+        n, at_once = len(at), 1 if self._weigh.penalises else k
         columns, known, page = np.empty((n, 0), np.int64), np.empty((n, 0)), np.empty((n, 0), np.int64)
         while columns.shape[1] < k:
-            logits = self._weigh.penalised(scores, states, rows, recent, page).astype(np.float64) + prior
+            logits = self._weigh.penalised(scores, at, rows).astype(np.float64) + prior
             np.put_along_axis(logits, columns, -np.inf, axis=1)
             if self.serving.rule == "best":
                 column, probability = smallest(-logits, at_once), np.ones((n, at_once))
@@ -146,7 +127,7 @@ class Distribution:
             columns, known, page = (
                 np.concatenate(pair, axis=1) for pair in ((columns, column), (known, probability), (page, drawn))
             )
-            recent = self._weigh.then_shown(recent, drawn[:, -1])
+            at = self._weigh.after(at, drawn[:, -1])
         return Drawn(page, known)
 
     @property
@@ -164,70 +145,48 @@ class Distribution:
         """Return True if all items have a score in each state."""
         return len(self.items) <= EXACT
 
-    def _near(
-        self,
-        states: np.ndarray,
-        actions: np.ndarray,
-        k: int,
-        left: np.ndarray,
-        out: ExcludedItems | None,
-        rng: np.random.Generator,
-        recent: np.ndarray | None,
-    ) -> Drawn:
+    def _near(self, at: Situations, actions: np.ndarray, k: int, left: np.ndarray, rng: np.random.Generator) -> Drawn:
         """Draw from the candidates nearest to the action, at most the `left` [n] items of each state."""
         counts = np.minimum(self.serving.count, left)
-        drawn = Drawn(np.empty((len(states), k), np.int64), np.empty((len(states), k)))
+        drawn = Drawn(np.empty((len(at), k), np.int64), np.empty((len(at), k)))
         for count in np.unique(counts):  # one value, unless a state has few remaining items
             alike = np.flatnonzero(counts == count)
-            excluded = None if out is None else out.take(alike)
-            seen = None if recent is None else recent[alike]
-            near = self.items.nearest(actions[alike], max(k, int(count)), excluded)
-            part = self._of_nearest(states[alike], near, k, int(count), rng, seen)
-            drawn.rows[alike], drawn.propensities[alike] = part
+            part = at[alike]
+            near = self.items.nearest(actions[alike], max(k, int(count)), part.excluded)
+            drawn.rows[alike], drawn.propensities[alike] = self._of_nearest(part, near, k, int(count), rng)
         return drawn
 
     def _of_nearest(
         self,
-        states: np.ndarray,
+        at: Situations,
         near: np.ndarray,
         k: int,
         count: int,
         rng: np.random.Generator,
-        recent: np.ndarray | None,
         prior: np.ndarray | float = 0.0,
     ) -> Drawn:
         """Draw from the first `count` of the items `near` [n, max(k, count)] to the action, then take the next ones."""
         if count == 1 or self.scorer is None:
-            return Drawn(near[:, :k], np.ones((len(states), k)))
+            return Drawn(near[:, :k], np.ones((len(at), k)))
         candidates, wanted = near[:, :count], min(k, count)
-        drawn = self._in_turn(states, candidates, self._weigh(states, candidates)[0], wanted, rng, recent, prior)
+        drawn = self._in_turn(at, candidates, self._weigh(at.states, candidates)[0], wanted, rng, prior)
         rows = np.concatenate([drawn.rows, near[:, count:k]], axis=1)
-        return Drawn(rows, np.concatenate([drawn.propensities, np.ones((len(states), k - wanted))], axis=1))
+        return Drawn(rows, np.concatenate([drawn.propensities, np.ones((len(at), k - wanted))], axis=1))
 
-    def _scores(self, states: np.ndarray, out: ExcludedItems | None) -> np.ndarray:
+    def _scores(self, at: Situations) -> np.ndarray:
         """Return the scaled scores [n, I] of all items, -inf for excluded ones."""
-        scores, _ = self._weigh(states)
-        if out is not None:
-            scores[out.state, out.item] = -np.inf
+        scores, _ = self._weigh(at.states)
+        if at.excluded is not None:
+            scores[at.excluded.state, at.excluded.item] = -np.inf
         return scores
 
-    def probabilities(
-        self,
-        states: np.ndarray,
-        rows: np.ndarray,
-        excluded: ExcludedItems | None = None,
-        recent: np.ndarray | None = None,
-        page: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """Return the probabilities [n] that the items `rows` [n] are drawn next under `sample` from all items.
-
-        `page`: rows of the items before on the page, int64 [n, j], -1 for none; they are also excluded and `recent`.
-        """
-        if self._exact:
-            logits = self._weigh.penalised(self._scores(states, excluded), states, None, recent, page)
-            logits = logits.astype(np.float64)
-            return np.exp(np.take_along_axis(logits, rows[:, None], axis=1)[:, 0] - log_sum_exp(logits))
-        return self._two_steps.probabilities(states, rows, excluded, recent, page)
+    def probabilities(self, everyone: Situations, rows: np.ndarray) -> np.ndarray:
+        """Return the probabilities [n] that the items `rows` [n] are drawn next under `sample` from all items."""
+        at = everyone[:]
+        if not self._exact:
+            return self._two_steps.probabilities(at, rows)
+        logits = self._weigh.penalised(self._scores(at), at).astype(np.float64)
+        return np.exp(np.take_along_axis(logits, rows[:, None], axis=1)[:, 0] - log_sum_exp(logits))
 
     @cached_property
     def _weigh(self) -> Weighing:
@@ -238,14 +197,14 @@ class Distribution:
     def _two_steps(self) -> TwoSteps:
         return TwoSteps(self.items.cells, self._weigh)
 
-    def _check(self, k: int, excluded: ExcludedItems | None, n: int) -> np.ndarray:
+    def _check(self, k: int, at: Situations) -> np.ndarray:
         """Check k, and return the number of remaining items per state, int64 [n]."""
         total = len(self.items)
         if not 1 <= k <= total:
             raise UserError(f"found k = {k}; expected 1 to {total}, the number of items")
-        if excluded is None or not n:
-            return np.full(n, total)
-        left = self.left(excluded)
+        if at.excluded is None or not len(at):
+            return np.full(len(at), total)
+        left = self.left(at.excluded)
         if left.min() < k:
             raise UserError(
                 f"found k = {k}; expected at most {left.min()}, the items left for row {left.argmin()} of the states"

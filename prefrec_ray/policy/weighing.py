@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, Protocol
 
 import numpy as np
 
 from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.exposure import repetitions
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
@@ -18,6 +19,33 @@ from prefrec_ray.policy.landmarks import ALL_SCORED, Landmarks
 
 #: Preferred half-life, in impressions, of the running mean with which an item is compared.
 HALF_LIFE = 32.0
+
+
+@dataclass(frozen=True, eq=False)
+class Situations:
+    """Scaled states float32 [n, S] of n users before an impression, and what the users may see and have seen.
+
+    `excluded`: items that may not be recommended; None: none. `recent`: kinds of the last impressions, int32 [n,
+    MEMORY, K] (mdp/exposure.py); None: no impressions. `page`: items before on the page, rows int64 [n, j], -1 for
+    none; they are also `excluded`, and `recent` contains their kinds.
+    """
+
+    states: np.ndarray
+    excluded: ExcludedItems | None = None
+    recent: np.ndarray | None = None
+    page: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> Situations:
+        """Return some situations, with states that torch can read."""
+        states = np.require(self.states[rows], dtype=np.float32, requirements=["C", "W"])
+        excluded = self.excluded
+        if excluded is not None:
+            excluded = excluded[rows] if isinstance(rows, slice) else excluded.take(rows)
+        seen = (None if part is None else part[rows] for part in (self.recent, self.page))
+        return Situations(states, excluded, *seen)
 
 
 @dataclass(frozen=True)
@@ -95,10 +123,7 @@ class Weighing:
     likeness: RecentItems | None = None
 
     def __call__(
-        self,
-        states: np.ndarray,
-        rows: np.ndarray | None = None,
-        scale: np.ndarray | None = None,
+        self, states: np.ndarray, rows: np.ndarray | None = None, scale: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the scores [n, k] of the items in `rows` in units of their scale, and the scale [n, 1].
 
@@ -131,32 +156,23 @@ class Weighing:
         varied = self.serving.variety and self.likeness is not None
         return bool(self.scorer.standardised and (varied or self.serving.repetition))
 
-    def then_shown(self, recent: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
-        """Return the kinds of the last impressions after one more, of the items `rows` [n]; None stays None."""
-        if recent is None:
-            return None
-        return np.concatenate([self.items.kinds[rows][:, None], recent[:, :-1]], axis=1)
+    def after(self, at: Situations, rows: np.ndarray) -> Situations:
+        """Return the situations after one more item on the page, `rows` [n]. Excluded items stay the same."""
+        page = rows[:, None] if at.page is None else np.concatenate([at.page, rows[:, None]], axis=1)
+        if at.recent is None:
+            return replace(at, page=page)
+        recent = np.concatenate([self.items.kinds[rows][:, None], at.recent[:, :-1]], axis=1)
+        return replace(at, page=page, recent=recent)
 
-    def penalised(
-        self,
-        scores: np.ndarray,
-        states: np.ndarray,
-        rows: np.ndarray | None = None,
-        recent: np.ndarray | None = None,
-        page: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """Return the log weights [n, k] of the items in `rows`: their scaled `scores` [n, k] minus the penalties.
-
-        `recent`: kinds of each user's last impressions (`StateTracker.recent`); None: no impressions. `page`: items
-        that the user's page has before, rows int64 [n, j], -1 for none; `recent` contains their kinds.
-        """
-        logits = scores.copy()
+    def penalised(self, scores: np.ndarray, at: Situations, rows: np.ndarray | None = None) -> np.ndarray:
+        """Return the log weights [n, k] of the items in `rows`: their scaled `scores` [n, k] minus the penalties."""
+        logits, recent, page = scores.copy(), at.recent, at.page
         if self.scorer.standardised:
             temperature = float(self.serving.temperature)
             if self.likeness is not None and self.serving.variety:
                 per_likeness = np.float32(float(self.serving.variety) / temperature)
                 shown = None if page is None else np.where((page >= 0)[..., None], self.items.embeddings[page], np.nan)
-                logits -= per_likeness * self.likeness.likeness(states, self._embeddings(rows), shown)
+                logits -= per_likeness * self.likeness.likeness(at.states, self._embeddings(rows), shown)
             if recent is not None and recent.shape[2] and self.serving.repetition:
                 items, window = self._every if rows is None else rows, int(self.serving.repetition_window)
                 counts = repetitions(recent, self.items.kinds, items, window)

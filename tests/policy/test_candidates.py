@@ -17,13 +17,14 @@ from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import EXACT
 from prefrec_ray.policy.distribution import Candidates, Distribution, Drawn
 from prefrec_ray.policy.landmarks import ALL_SCORED, Landmarks
+from prefrec_ray.policy.weighing import Situations
 from tests.policy.test_distribution import distribution
 
 STATE = np.float32([[0.5, -0.2, 0.1]])
 
 
 def among(pi: Distribution, rows: np.ndarray, prior: np.ndarray, k: int, seed: int = 0) -> Drawn:
-    return pi.draw_among(STATE, STATE, Candidates(rows, prior), k, np.random.default_rng(seed))
+    return pi.draw_among(Situations(STATE), STATE, Candidates(rows, prior), k, np.random.default_rng(seed))
 
 
 def log_weights(pi: Distribution, exact: int, rows: np.ndarray, prior: np.ndarray) -> np.ndarray:
@@ -76,7 +77,7 @@ def test_orders_are_drawn_as_often_as_enumerated(exact: int, monkeypatch: pytest
     assert expected.sum() == pytest.approx(1)
     counts, rng, turns = dict.fromkeys(orders, 0), np.random.default_rng(1), 4_000
     for _ in range(turns):
-        drawn = pi.draw_among(STATE, STATE, Candidates(rows, prior), 3, rng)
+        drawn = pi.draw_among(Situations(STATE), STATE, Candidates(rows, prior), 3, rng)
         counts[tuple(rows.tolist().index(row) for row in drawn.rows[0].tolist())] += 1
     assert chisquare(list(counts.values()), expected * turns).pvalue > 0.01
 
@@ -88,7 +89,7 @@ def test_candidates_without_priors_are_what_an_exclusion_leaves(rule: str, candi
     rows = np.sort(np.random.default_rng(3).permutation(40)[:15])
     states = np.tile(STATE, (20_000, 1))
     out = ExcludedItems.from_mask(np.tile(~np.isin(np.arange(40), rows), (20_000, 1)))
-    excluded = pi.draw(states, states, 2, out, np.random.default_rng(0))
+    excluded = pi.draw(Situations(states, out), states, 2, np.random.default_rng(0))
     known = dict(zip(map(tuple, excluded.rows.tolist()), excluded.propensities, strict=True))
     for seed in range(30):
         drawn, chances = among(pi, rows, np.zeros(15), 2, seed)

@@ -25,6 +25,7 @@ from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.networks.expected_feedback import ExpectedFeedback
 from prefrec_ray.policy.networks.layers import mlp
 from prefrec_ray.policy.networks.q import QFunction
+from prefrec_ray.policy.weighing import Situations
 from tests.policy.test_policy import make_critic, make_policy, make_states
 
 DRAWS = 300_000
@@ -50,7 +51,7 @@ def distribution(items: int, **serving: object) -> Distribution:
 
 def drawn(pi: Distribution, states: np.ndarray, k: int, out: np.ndarray | None = None, seed: int = 0) -> tuple:
     excluded = None if out is None else ExcludedItems.from_mask(out)
-    return tuple(pi.draw(states, states, k, excluded, np.random.default_rng(seed)))
+    return tuple(pi.draw(Situations(states, excluded), states, k, np.random.default_rng(seed)))
 
 
 def test_plackett_luce_draws_orders_as_often_as_their_product_says() -> None:
@@ -103,9 +104,9 @@ def test_items_that_draw_the_same_answers_are_worth_the_same(count: int, rule: s
         assert (along[rows] > 0.1).all()
         assert set(rows[0].tolist()) != set(np.argsort(-along)[:20].tolist())
         return
-    known = pi.probabilities(np.tile(state, (count, 1)), np.arange(count))
+    known = pi.probabilities(Situations(np.tile(state, (count, 1))), np.arange(count))
     near = np.argsort(-along)[:20]
-    assert np.ptp(np.log(by_q.probabilities(np.tile(state, (20, 1)), near))) > 1
+    assert np.ptp(np.log(by_q.probabilities(Situations(np.tile(state, (20, 1))), near))) > 1
     if count <= ALL_SCORED:
         np.testing.assert_allclose(known[near], known[near[0]], rtol=1e-4)
     assert known[along > 0.1].sum() > 0.9
@@ -126,7 +127,7 @@ def test_items_are_drawn_as_often_as_their_propensity_says(
     out = np.random.default_rng(1).random((1, count)) < 0.3
     rows, known = drawn(pi, np.tile(state, (draws, 1)), 1, np.tile(out, (draws, 1)))
     excluded = ExcludedItems.from_mask(np.tile(out, (count, 1)))
-    expected = pi.probabilities(np.tile(state, (count, 1)), np.arange(count), excluded)
+    expected = pi.probabilities(Situations(np.tile(state, (count, 1)), excluded), np.arange(count))
     assert expected.sum() == pytest.approx(1)
     assert (expected[out[0]] == 0).all()
     np.testing.assert_allclose(known[:, 0], expected[rows[:, 0]], rtol=1e-5)  # float32 products of other shapes
@@ -146,7 +147,7 @@ def test_the_second_position_is_drawn_from_what_is_left() -> None:
     for row, first in enumerate(rows[:300, 0]):
         out = np.zeros((1, 1_000), dtype=bool)
         out[0, first] = True
-        expected = pi.probabilities(states[:1], rows[row, 1:], ExcludedItems.from_mask(out))
+        expected = pi.probabilities(Situations(states[:1], ExcludedItems.from_mask(out)), rows[row, 1:])
         assert known[row, 1] == pytest.approx(expected[0], rel=1e-5)
     assert (rows[:, 0] != rows[:, 1]).all()
 
