@@ -21,7 +21,7 @@ from prefrec_ray.mdp.state import StateDefinition, UserFeatures
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.policy.distribution import Candidates, Distribution, Drawn, Exclude, excluded_items
 from prefrec_ray.policy.networks.actors import Actor, Density, DeterministicActor, GaussianActor
-from prefrec_ray.policy.networks.bundled import ENDINGS, SCHEMA_VERSION, Description, load_actor, save_actor
+from prefrec_ray.policy.networks.bundled import SCHEMA_VERSION, Description, load_actor, save_actor
 from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.weighing import RecentItems, Situations
 from prefrec_ray.settings import TASKS, Task, parse
@@ -275,13 +275,12 @@ class Policy:
             "normaliser": self.normaliser.to_dict(),
             "provenance": dict(self.provenance),
         }
-        ending = ENDINGS[SCHEMA_VERSION]
         with storage.staged(uri, "policy.json") as folder:
             if self.deviation is not None:
                 description["deviation"] = self.deviation
-            description["actor"] = save_actor(storage.join(folder, f"actor.{ending}"), self.actor)
+            description["actor"] = save_actor(storage.join(folder, "actor.safetensors"), self.actor)
             if self.critic is not None:
-                description["critic"] = self.critic.save(storage.join(folder, f"critic.{ending}"))
+                description["critic"] = self.critic.save(storage.join(folder, "critic.safetensors"))
             self.items.save(storage.join(folder, "items.parquet"))
             storage.write_json(storage.join(folder, "policy.json"), description)
             manifest.seal(folder)
@@ -296,36 +295,27 @@ class Policy:
         path = storage.join(uri, "policy.json")
         value = storage.read_json(path)
         version = value.get("schema_version") if isinstance(value, dict) else None
-        ending = next((ending for known, ending in ENDINGS.items() if known == version), None)
-        if ending is None:
+        if version != SCHEMA_VERSION:
             raise UserError(
                 f"{path}: found schema version {version}; expected {SCHEMA_VERSION} for this version of prefrec_ray"
             )
         stored = parse(Description, value, path)
         try:
-            actor = load_actor(storage.join(uri, f"actor.{ending}"), stored.actor)
+            actor = load_actor(storage.join(uri, "actor.safetensors"), stored.actor)
             items = ItemTable.load(storage.join(uri, "items.parquet"))
             state = StateDefinition.from_dict(stored.state, path)
             critic = None
             if stored.critic:
-                critic = Critic.load(storage.join(uri, f"critic.{ending}"), stored.critic, actor.widths)
+                critic = Critic.load(storage.join(uri, "critic.safetensors"), stored.critic, actor.widths)
             normaliser = Normaliser.from_dict(stored.normaliser, path)
-            policy = cls(
-                actor,
-                state,
-                normaliser,
-                items,
-                stored.serving,
-                stored.provenance,
-                critic,
-                stored.deviation,
-            )
+            about = stored.serving, stored.provenance
+            policy = cls(actor, state, normaliser, items, *about, critic, stored.deviation)
         except UserError as error:
             line = str(error)  # errors of several files name none of them; policy.json lists their widths
             raise UserError(
                 line if line.startswith(str(uri)) else f"{path}: {line.removeprefix('policy: ')}"
             ) from error
-        flaw = manifest.damage(uri) if manifest.is_sealed(uri) else None  # bundles of earlier versions have no seal
+        flaw = manifest.damage(uri) if manifest.is_sealed(uri) else None
         if flaw is not None:
             raise UserError(
                 f"{uri}: {flaw}; expected the files of the bundle unchanged (after a change by hand remove"

@@ -20,7 +20,7 @@ from torch import nn
 from prefrec_ray import storage
 from prefrec_ray.algorithms.reward.model import RewardModel, seeded
 from prefrec_ray.policy.networks.actors import Actor, DeterministicActor
-from prefrec_ray.policy.networks.arrays import check_finite
+from prefrec_ray.policy.networks.bundled import check_finite
 from prefrec_ray.policy.networks.layers import mlp
 from prefrec_ray.policy.networks.q import QFunction
 

@@ -1,7 +1,9 @@
-"""Files of a policy bundle: the schema of policy.json, and actors as arrays and JSON."""
+"""Files of a policy bundle: the schema of policy.json, and networks as arrays and JSON."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Annotated, Any, Self
 
 import numpy as np
@@ -9,17 +11,15 @@ from annotated_types import MinLen
 from pydantic import ConfigDict, Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor
 
+from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.serving import Scale, ServingSettings
 from prefrec_ray.policy.networks.actors import Actor, BoundedGaussianActor, DeterministicActor, GaussianActor
-from prefrec_ray.policy.networks.arrays import read_networks, write_networks
 from prefrec_ray.policy.networks.candidates import CandidateActor
-from prefrec_ray.policy.networks.layers import Mlp, to_array
+from prefrec_ray.policy.networks.layers import Layers, Mlp, to_array
 from prefrec_ray.settings import Settings
 
 SCHEMA_VERSION = 4
-#: Endings of the files of arrays by version.
-ENDINGS = {3: "npz", SCHEMA_VERSION: "safetensors"}
 _KINDS = (DeterministicActor, GaussianActor, BoundedGaussianActor, CandidateActor)
 ACTORS: dict[str, type[Actor]] = {actor.kind: actor for actor in _KINDS}
 
@@ -112,3 +112,52 @@ def load_actor(uri: str, parsed: ActorDescription) -> Actor:
     networks, arrays = read_networks(uri, parsed.layer_sizes, kind.arrays)
     parts = {**{name: Mlp.from_layers(layers) for name, layers in networks.items()}, **arrays}
     return kind.from_parts(parts, np.asarray(parsed.low, np.float32), np.asarray(parsed.high, np.float32))
+
+
+def write_networks(
+    uri: str, networks: Mapping[str, Layers], others: Mapping[str, np.ndarray] | None = None
+) -> dict[str, list[int]]:
+    """Write MLPs by name, and `others`, to the file `uri`; return the networks' layer sizes, for JSON.
+
+    Raises `UserError` for a number that is not finite.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for network, layers in networks.items():
+        for i, (weight, bias) in enumerate(layers):
+            arrays |= {f"{network}.{i}.weight": weight, f"{network}.{i}.bias": bias}
+    arrays |= others or {}
+    check_finite(arrays, uri)
+    storage.write_arrays(uri, arrays)
+    return {
+        network: [layers[0][0].shape[1], *(len(bias) for _, bias in layers)] for network, layers in networks.items()
+    }
+
+
+def read_networks(
+    uri: str, sizes: Mapping[str, Sequence[int]], others: Mapping[str, storage.Form] | None = None
+) -> tuple[dict[str, Layers], dict[str, np.ndarray]]:
+    """Return the MLPs with layer sizes `sizes` by name, and the arrays `others`.
+
+    Raises `UserError` for a missing file, a file of other arrays, and a number that is not finite.
+    """
+    names = {name: [(f"{name}.{i}.weight", f"{name}.{i}.bias") for i in range(len(sizes[name]) - 1)] for name in sizes}
+    forms = dict(others or {})
+    for network, widths in sizes.items():
+        for (weight, bias), (inputs, outputs) in zip(names[network], pairwise(widths), strict=True):
+            forms |= {weight: (np.float32, (outputs, inputs)), bias: (np.float32, (outputs,))}
+    arrays = storage.read_arrays(uri, forms)
+    check_finite(arrays, uri)
+    networks: dict[str, Layers] = {
+        network: [(arrays.pop(weight), arrays.pop(bias)) for weight, bias in names[network]] for network in sizes
+    }
+    return networks, arrays
+
+
+def check_finite(arrays: Mapping[str, np.ndarray], where: str) -> None:
+    """Raise `UserError`, which begins with `where`, for the first array with a number that is infinite or NaN."""
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise UserError(
+                f"{where}: '{name}' has numbers that are not finite ({array[~np.isfinite(array)][0]}); expected the"
+                f" weights of a training that did not diverge"
+            )

@@ -14,8 +14,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.kinds import effects_of_items
 from prefrec_ray.mdp.normaliser import CLIP
-from prefrec_ray.policy.networks.arrays import read_networks, write_networks
-from prefrec_ray.policy.networks.bundled import CriticDescription
+from prefrec_ray.policy.networks.bundled import CriticDescription, read_networks, write_networks
 from prefrec_ray.policy.networks.expected_feedback import ExpectedFeedback, worth_of
 from prefrec_ray.policy.networks.layers import Mlp
 from prefrec_ray.policy.networks.q import ItemNetwork, QFunction

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from prefrec_ray.policy.networks.adam import Adam
-from prefrec_ray.policy.networks.arrays import read_networks, write_networks
+from prefrec_ray.policy.networks.bundled import read_networks, write_networks
 from prefrec_ray.policy.networks.layers import Mlp, mlp
 from prefrec_ray.policy.networks.q import ItemNetwork
 

@@ -15,10 +15,9 @@ from safetensors.numpy import load_file
 from prefrec_ray.algorithms.losses import gaussian_log_density
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy.networks.actors import BoundedGaussianActor, Density, DeterministicActor, GaussianActor
-from prefrec_ray.policy.networks.arrays import Layers
 from prefrec_ray.policy.networks.bundled import ActorDescription, load_actor, save_actor
 from prefrec_ray.policy.networks.candidates import CandidateActor
-from prefrec_ray.policy.networks.layers import Mlp, exported, mlp
+from prefrec_ray.policy.networks.layers import Layers, Mlp, exported, mlp
 
 STATE, ACTION, LATENT = 5, 2, 3
 LOW, HIGH = np.float32([-1, 0]), np.float32([1, 3])
