@@ -1,4 +1,4 @@
-"""Gymnasium environments of the platform: Gymnasium's own checks, rewards by plain loops, and the vectorized form."""
+"""The platform as Gymnasium environment: Gymnasium's own checks, and rewards by plain loops."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from gymnasium.vector import VectorEnv
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.simulator.crowd import SESSION_TIMEOUT_MS
-from prefrec_ray.simulator.environment import ID, PlatformEnv, PlatformVectorEnv
+from prefrec_ray.simulator.environment import ID, PlatformEnv
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.world import load_world
 from prefrec_ray.simulator.write import log_block
@@ -53,7 +52,7 @@ def test_rewards_are_levels_relative_to_the_log(task: str) -> None:
     for seed in range(3):
         env.action_space.seed(seed)
         env.reset(seed=seed)
-        crowd = env.users.crowd
+        crowd = env.crowd
         # The first impression identifies the user.
         own = log[log.timestamp == crowd.time_ms[0]]
         rows = log[log.user_id == own.user_id.iloc[0]]
@@ -84,47 +83,20 @@ def test_a_seed_repeats_an_episode(world: dict[str, Any]) -> None:
     assert any(not np.array_equal(one, two) for (one, _), (two, _) in zip(first, other, strict=True))
 
 
-def test_one_user_of_the_vectorized_form_is_the_single_form() -> None:
-    single, vector = PlatformEnv(RULES), gymnasium.make_vec(ID, num_envs=1, world=RULES)
-    assert isinstance(vector, PlatformVectorEnv)
-    vector.action_space.seed(0)
-    state, _ = single.reset(seed=3)
-    states, info = vector.reset(seed=3)
-    assert not info["_item"].any()
-    for _ in range(100):
-        np.testing.assert_array_equal(states[0], state)
-        action = vector.action_space.sample()
-        states, rewards, gone, truncated, info = vector.step(action)
-        state, reward, left, ended, own = single.step(action[0])
-        assert (rewards[0], gone[0], truncated[0], info["item"][0]) == (reward, left, ended, own["item"])
-        np.testing.assert_array_equal(info["action_mask"][0], own["action_mask"])
-        if left or ended:
-            np.testing.assert_array_equal(states[0], state)
-            states, rewards, gone, truncated, info = vector.step(action)  # draws the next user
-            assert (rewards[0], gone[0], truncated[0], info["_item"][0]) == (0, False, False, False)
-            state, _ = single.reset()
-
-
-def episodes(env: VectorEnv, steps: int) -> list[list[int]]:
-    """Return the items of each complete episode of random actions."""
+def test_gymnasium_makes_many_users_who_do_not_see_an_item_twice() -> None:
+    env = gymnasium.make_vec(ID, num_envs=3, world=RULES)
     env.action_space.seed(0)
     env.reset(seed=0)
-    open_, complete = [[] for _ in range(env.num_envs)], []
-    for _ in range(steps):
+    open_, lengths = [[] for _ in range(3)], set()
+    for _ in range(100):
         _, _, gone, truncated, info = env.step(env.action_space.sample())
         for place, items in enumerate(open_):
             items += [int(info["item"][place])] * bool(info["_item"][place])
+            assert len(set(items)) == len(items)
             if gone[place] or truncated[place]:
-                complete.append(list(items))
+                lengths.add(len(items))
                 items.clear()
-    return complete
-
-
-def test_users_who_leave_are_replaced_and_items_are_not_repeated() -> None:
-    complete = episodes(gymnasium.make_vec(ID, num_envs=6, world=RULES), 150)
-    lengths = {len(items) for items in complete}
     assert max(lengths) == SMALL["requests"] > min(lengths)
-    assert all(len(set(items)) == len(items) for items in complete)
 
 
 def test_an_excluded_item_is_replaced_by_its_nearest() -> None:
