@@ -179,7 +179,7 @@ def short_fits(ray_session: None) -> Iterator[None]:
     limits = {
         f"{users}.ensemble._fit": {f"{users}.fit.UPDATES": 50, f"{users}.specification.SIMULATIONS": 2},
         f"{evaluation}.selection.preference._learn": {f"{evaluation}.selection.preference.UPDATES": 50},
-        f"{evaluation}.clone._fit": {f"{evaluation}.clone.UPDATES": 150},
+        f"{evaluation}.behavior._fit": {f"{evaluation}.behavior.CLONE_UPDATES": 150},
     }
     with pytest.MonkeyPatch.context() as patched:
         for task, constants in limits.items():

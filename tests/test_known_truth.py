@@ -10,7 +10,7 @@ import pytest
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset.prepare.run import prepare
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
-from prefrec_ray.evaluation.clone import fit_clone
+from prefrec_ray.evaluation.behavior import fit_clone
 from prefrec_ray.evaluation.online import RollOut, evaluate_online
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.settings import TrainSettings

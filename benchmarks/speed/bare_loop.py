@@ -26,7 +26,7 @@ from prefrec_ray.algorithms.losses import (
     preference_loss,
     td_loss,
 )
-from prefrec_ray.algorithms.reward.update import PAIRS_PER_CHUNK
+from prefrec_ray.algorithms.reward.model import PAIRS_PER_CHUNK
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.policy.networks.actors import DeterministicActor, GaussianActor
 from prefrec_ray.policy.networks.layers import Scalar, mlp, polyak_update, target_copy

@@ -16,19 +16,18 @@ import numpy as np
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement import levels_against, session_table, user_means
-from prefrec_ray.evaluation.clone import fit_clone
+from prefrec_ray.evaluation.behavior import fit_clone
 from prefrec_ray.evaluation.online import world_settings
 from prefrec_ray.evaluation.policy_server import PolicyServer
 from prefrec_ray.evaluation.results.names import CONSTANT, IMITATION, LOGGING_POLICY, RANDOM_ITEMS
 from prefrec_ray.evaluation.results.scores import bootstrap_interval
 from prefrec_ray.policy import Policy
+from prefrec_ray.simulator.catalogue import Traits
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.law import ROLLOUT, Choice, CrowdServer, generator
-from prefrec_ray.simulator.logging_policy import LoggingPolicy
 from prefrec_ray.simulator.rollout import History, roll_out, start_of_log
-from prefrec_ray.simulator.servers import FirstOf, RandomItems
+from prefrec_ray.simulator.servers import FirstOf, LoggingPolicy, RandomItems
 from prefrec_ray.simulator.settings import BLOCK
-from prefrec_ray.simulator.traits import Traits
 from prefrec_ray.simulator.world import World
 
 Maker = Callable[[Crowd], CrowdServer]

@@ -23,7 +23,7 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset.prepare.run import prepare
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.errors import UserError, error_line, find_user_error
-from prefrec_ray.evaluation.clone import fit_clone
+from prefrec_ray.evaluation.behavior import fit_clone
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.online import Maker, evaluate_online

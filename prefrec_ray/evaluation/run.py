@@ -12,7 +12,7 @@ from typing import Any
 from prefrec_ray import runtime, storage
 from prefrec_ray.dataset import PreparedDataset, check_complete
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.clone import fit_clone
+from prefrec_ray.evaluation.behavior import fit_clone
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest, adapted
 from prefrec_ray.evaluation.online import RollOut, evaluate_online

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from prefrec_ray.simulator.catalogue import Catalogue, sigmoid
+from prefrec_ray.simulator.catalogue import Catalogue, Traits, sigmoid
 from prefrec_ray.simulator.law import Response
 from prefrec_ray.simulator.settings import EMBEDDING_DIM
-from prefrec_ray.simulator.traits import Traits
 
 FEEDBACK = ("click", "like", "watch_ratio", "follow", "share", "comment")
 VIDEO_SECONDS = 30.0  # the time watched at a watch ratio of 1

@@ -1,4 +1,4 @@
-"""Servers that choose the items without a policy: controls, some with access to the hidden state."""
+"""Servers that choose the items without a policy: controls, and the logging policy of the simulator."""
 
 from __future__ import annotations
 
@@ -95,3 +95,103 @@ def nutrition(crowd: Crowd) -> np.ndarray:
 def clickbait(crowd: Crowd) -> np.ndarray:
     """Return the negative clickbait degree of each item for each user, [n, items]."""
     return -crowd.rules.clickbait()
+
+
+#: Above this number of items, propensities are computed with groups of items of similar clickbait degree.
+_GROUPS = 256
+#: Step of the trapezoidal rule in the logarithm of t: its error is of the order of exp(-pi^2 / step).
+_STEP = 0.75
+
+
+class LoggingPolicy(IgnoresFeedback):
+    """Serves `crowd` with knowledge of its tastes."""
+
+    def __init__(self, crowd: Crowd, rng: np.random.Generator) -> None:
+        self.rules, self.settings, self.rng = crowd.rules, crowd.world.settings, rng
+        self.strength = np.empty(len(crowd.time_ms), np.float32)
+        self.remaining = np.zeros(len(crowd.time_ms), np.int64)
+        self._below: np.ndarray | None = None
+        self._slates = SlatePropensity(crowd.world.clickbait, crowd.traits.taste, self.settings.world.slate)
+
+    def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
+        self._change_regimes()
+        law = self.settings.world
+        return self._from_all(excluded) if excluded is not None or law.drift else self._from_slate(law.slate)
+
+    def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
+        """Count the impression: a page, whose items are served one after another, has one strength."""
+        self.remaining -= 1
+
+    def _from_slate(self, size: int) -> Choice:
+        shape = (len(self.strength), size)
+        slate = self.rng.integers(0, self.settings.items, shape, dtype=np.int32)
+        # -log of a standard exponential is standard Gumbel: the largest sum is the smallest of these products.
+        noise = self.rng.standard_exponential(shape, dtype=np.float32)
+        degree = self.rules.clickbait(slate)
+        best = np.argmin(noise * np.exp(-self.strength[:, None] * degree), axis=1)
+        user = np.arange(len(best))
+        return Choice(slate[user, best].astype(np.int64), self._slates(self.strength, degree[user, best]))
+
+    def _from_all(self, excluded: np.ndarray | None) -> Choice:
+        # In place: for all items of many users, fresh memory would cost more than the sums.
+        weight = self.rules.clickbait()
+        weight *= self.strength[:, None]
+        weight -= np.maximum(self.strength, 0)[:, None]
+        np.exp(weight, out=weight)
+        if excluded is not None:
+            np.multiply(weight, ~excluded, out=weight)
+        if self._below is None:
+            self._below = np.empty(weight.shape)
+        below = np.cumsum(weight, axis=1, out=self._below)
+        user, drawn = np.arange(len(below)), self.rng.random(len(below)) * below[:, -1]
+        rows = (below > drawn[:, None]).argmax(axis=1)
+        return Choice(rows, weight[user, rows] / below[:, -1])
+
+    def _change_regimes(self) -> None:
+        ended = np.flatnonzero(self.remaining == 0)
+        if len(ended):
+            self.strength[ended] = self.rng.uniform(*self.settings.world.strength, len(ended))
+            low, high = self.settings.world.regime_requests
+            self.remaining[ended] = self.rng.integers(low, high + 1, len(ended)) if self.settings.regimes else -1
+
+
+class SlatePropensity:
+    """Propensity of an item: `slate` items are drawn with replacement from I items, then one of them is shown.
+
+    With w = exp(strength * degree) and the mean over all items f(t) = mean exp(-t w), the propensity is
+
+        slate / I * E[w / (w + sum of the other w)] = slate / I * integral over t > 0 of w exp(-t w) f(t)^(slate - 1)
+
+    because 1 / x = integral of exp(-t x) and the other items are independent. `degrees` [T, I] are clickbait degrees of
+    the items per taste; `taste` [n] are the tastes of n users. f is recomputed only for users whose strength changed.
+    """
+
+    def __init__(self, degrees: np.ndarray, taste: np.ndarray, slate: int) -> None:
+        groups = np.array_split(np.sort(degrees, axis=1), min(_GROUPS, degrees.shape[1]), axis=1)
+        self._degree = np.stack([group.mean(axis=1) for group in groups], axis=1)
+        self._share = np.array([group.shape[1] for group in groups], np.float32) / degrees.shape[1]
+        self._taste, self._slate, self._items = taste, slate, degrees.shape[1]
+        self._strength = np.full(len(taste), np.nan, np.float32)
+        self._others = np.empty((len(taste), 0), np.float32)
+        self._t = np.empty(0, np.float32)
+
+    def __call__(self, strength: np.ndarray, degree: np.ndarray) -> np.ndarray:
+        """Return probabilities [n], for each user's strength and the degree of the item shown (float32 [n])."""
+        changed = np.flatnonzero(strength != self._strength)
+        if len(changed):
+            self._follow(strength, changed)
+        weight = np.exp(strength * degree - np.maximum(strength, 0))[:, None]
+        integrand = weight * self._t * np.exp(-weight * self._t) * self._others
+        return np.minimum(self._slate / self._items * _STEP * integrand.sum(axis=1), 1.0)
+
+    def _follow(self, strength: np.ndarray, changed: np.ndarray) -> None:
+        # All weights lie between exp(-|strength|) and 1: from t = 1e-6 to 20 over the smallest.
+        steps = int(np.ceil((17.0 + np.abs(strength).max()) / _STEP))
+        if steps > len(self._t):
+            self._t = np.exp(np.float32(_STEP) * np.arange(steps, dtype=np.float32) - 14)
+            self._others, changed = np.empty((len(strength), steps), np.float32), np.arange(len(strength))
+        own = strength[changed, None]
+        weight = np.exp(own * self._degree[self._taste[changed]] - np.maximum(own, 0))
+        mean = np.exp(-weight[:, None] * self._t[:, None]) @ self._share
+        self._others[changed] = mean ** (self._slate - 1)
+        self._strength = strength.copy()

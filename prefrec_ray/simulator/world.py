@@ -9,13 +9,11 @@ from scipy.special import ndtri
 
 from prefrec_ray import plugins
 from prefrec_ray.errors import UserError
-from prefrec_ray.simulator.catalogue import Catalogue
+from prefrec_ray.simulator.catalogue import CATEGORIES, Catalogue, Traits, draw_features
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.law import DAY_MS, DRIFT, EPOCH_MS, TASTES, TRAITS, Cost, SimulatedWorld, generator
-from prefrec_ray.simulator.logging_policy import LoggingPolicy
-from prefrec_ray.simulator.servers import clickbait, nutrition
+from prefrec_ray.simulator.servers import LoggingPolicy, clickbait, nutrition
 from prefrec_ray.simulator.settings import BLOCK, EMBEDDING_DIM, SimulateSettings
-from prefrec_ray.simulator.traits import CATEGORIES, Traits, draw_features
 
 ARRIVAL_DAYS = 28  # days within which users see their first item
 #: Attributes of a class that is a law.

@@ -21,8 +21,7 @@ from prefrec_ray.algorithms.feed.batches import LanePart, TransitionPlan
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
 from prefrec_ray.algorithms.feed.shards import ACTIONS, NEXT_OBS, OBS, REWARDS
 from prefrec_ray.algorithms.methods import SETTINGS, find_method
-from prefrec_ray.algorithms.reward.model import moments
-from prefrec_ray.algorithms.reward.update import preference_gradient, update_metrics
+from prefrec_ray.algorithms.reward.model import moments, preference_gradient, update_metrics
 
 ROWS, PAIRS, LENGTH = 12, 6, 3
 

@@ -21,8 +21,7 @@ from prefrec_ray.algorithms import METHODS
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.feed.load import load_data
-from prefrec_ray.algorithms.reward.model import RewardState
-from prefrec_ray.algorithms.reward.update import pretrain
+from prefrec_ray.algorithms.reward.model import RewardState, pretrain
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.export import export_policy

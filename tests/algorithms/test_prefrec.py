@@ -121,7 +121,7 @@ def take(side: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, torch.Tenso
 def test_fifty_steps_equal_the_plain_algorithm(
     tiny_dataset: str, build: Callable[..., PrefRec], monkeypatch: pytest.MonkeyPatch, recipe: str
 ) -> None:
-    monkeypatch.setattr("prefrec_ray.algorithms.reward.update.PAIRS_PER_CHUNK", 6)  # of 16: two chunks and a rest
+    monkeypatch.setattr("prefrec_ray.algorithms.reward.model.PAIRS_PER_CHUNK", 6)  # of 16: two chunks and a rest
     algorithm = build(
         tiny_dataset,
         recipe=recipe,

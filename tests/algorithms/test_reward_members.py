@@ -10,8 +10,7 @@ import torch
 from prefrec_ray.algorithms.base.diagnostics import segment_returns
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
 from prefrec_ray.algorithms.reward.labels import RewardFunction
-from prefrec_ray.algorithms.reward.model import RewardModel, seeded
-from prefrec_ray.algorithms.reward.update import preference_gradient
+from prefrec_ray.algorithms.reward.model import RewardModel, preference_gradient, seeded
 
 CPU = torch.device("cpu")
 

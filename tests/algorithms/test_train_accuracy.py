@@ -10,8 +10,7 @@ import torch
 from prefrec_ray.algorithms import PrefRec
 from prefrec_ray.algorithms.base import learner
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
-from prefrec_ray.algorithms.reward.model import RewardModel, seeded
-from prefrec_ray.algorithms.reward.update import mean_metrics, preference_gradient, update_metrics
+from prefrec_ray.algorithms.reward.model import RewardModel, mean_metrics, preference_gradient, seeded, update_metrics
 
 ACCURACY, LOSS = "reward/accuracy_train", "losses/reward_loss"
 CPU = torch.device("cpu")

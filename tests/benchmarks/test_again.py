@@ -13,9 +13,9 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset.prepared import Metadata
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
+from prefrec_ray.simulator.catalogue import CATEGORIES
 from prefrec_ray.simulator.crowd import FEEDBACK
 from prefrec_ray.simulator.settings import SimulateSettings
-from prefrec_ray.simulator.traits import CATEGORIES
 from prefrec_ray.simulator.world import World
 from prefrec_ray.simulator.write import log_block
 

@@ -14,12 +14,12 @@ from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.networks.actors import DeterministicActor
 from prefrec_ray.policy.networks.layers import Mlp
+from prefrec_ray.simulator.catalogue import CATEGORIES
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.law import ROLLOUT, generator
 from prefrec_ray.simulator.rollout import roll_out
 from prefrec_ray.simulator.servers import RandomItems
 from prefrec_ray.simulator.settings import SimulateSettings
-from prefrec_ray.simulator.traits import CATEGORIES
 from prefrec_ray.simulator.world import World
 from prefrec_ray.simulator.write import log_block
 

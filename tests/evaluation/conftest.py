@@ -2,7 +2,7 @@ import pytest
 from hand_made import direction, write_dataset
 
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation.clone import BehaviorClone, fit_clone
+from prefrec_ray.evaluation.behavior import BehaviorClone, fit_clone
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
 

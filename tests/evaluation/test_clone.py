@@ -7,7 +7,7 @@ from hand_made import logging_weight
 
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError, find_user_error
-from prefrec_ray.evaluation.clone import BehaviorClone, fit_clone
+from prefrec_ray.evaluation.behavior import BehaviorClone, fit_clone
 
 
 def requests(dataset: PreparedDataset, split: str) -> tuple[np.ndarray, np.ndarray]:

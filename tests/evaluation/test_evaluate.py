@@ -11,7 +11,7 @@ from hand_made import direction, linear_policy, logging_weight, write_dataset
 from prefrec_ray.cli.verdicts import summary
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError, find_user_error
-from prefrec_ray.evaluation.clone import BehaviorClone, fit_clone
+from prefrec_ray.evaluation.behavior import BehaviorClone, fit_clone
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.ncis import LoggedSessions, ncis_scores
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest

@@ -7,7 +7,7 @@ import pytest
 from hand_made import direction
 
 from prefrec_ray.dataset import PreparedDataset, tensor
-from prefrec_ray.evaluation.clone import BehaviorClone
+from prefrec_ray.evaluation.behavior import BehaviorClone
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.results.records import Record

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation.clone import BehaviorClone
+from prefrec_ray.evaluation.behavior import BehaviorClone
 from prefrec_ray.evaluation.estimators import importance_weights
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.fitted_q import corrections, fit_subject, residuals, task_steps, user_means

@@ -16,7 +16,7 @@ from hand_made import direction
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation import run
-from prefrec_ray.evaluation.clone import BehaviorClone
+from prefrec_ray.evaluation.behavior import BehaviorClone
 from prefrec_ray.evaluation.estimators import model
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest

@@ -29,11 +29,11 @@ from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.policy import Served
+from prefrec_ray.simulator.catalogue import CATEGORIES
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.law import generator
 from prefrec_ray.simulator.rollout import Outcome, roll_out
 from prefrec_ray.simulator.settings import SimulateSettings
-from prefrec_ray.simulator.traits import CATEGORIES
 from prefrec_ray.simulator.world import World
 from prefrec_ray.simulator.write import log_block
 

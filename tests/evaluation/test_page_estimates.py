@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from benchmarks.peers.pages import cascade_dr, page_values
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation.clone import BehaviorClone, fit_clone
+from prefrec_ray.evaluation.behavior import BehaviorClone, fit_clone
 from prefrec_ray.evaluation.estimators import importance_weights
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.fitted_q import corrections, residuals, user_means

@@ -16,7 +16,7 @@ from scipy import stats
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation import run as evaluation_run
-from prefrec_ray.evaluation.clone import BehaviorClone
+from prefrec_ray.evaluation.behavior import BehaviorClone
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.model import Modelled
 from prefrec_ray.evaluation.estimators.rails import half_width, rail_records, record_of

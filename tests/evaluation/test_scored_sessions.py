@@ -6,7 +6,7 @@ import pytest
 from hand_made import direction, write_dataset
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.clone import BehaviorClone
+from prefrec_ray.evaluation.behavior import BehaviorClone
 from prefrec_ray.evaluation.estimators import logged_sessions
 from prefrec_ray.evaluation.estimators.logged_sessions import score_file
 from prefrec_ray.evaluation.estimators.ncis import LoggedSessions, session_columns

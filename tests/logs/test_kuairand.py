@@ -11,7 +11,7 @@ from plain_kuairand import check_sessions
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
 from prefrec_ray.errors import UserError, find_user_error
-from prefrec_ray.evaluation.clone import fit_clone
+from prefrec_ray.evaluation.behavior import fit_clone
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.settings import EvaluateSettings

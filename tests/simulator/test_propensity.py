@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 
-from prefrec_ray.simulator import logging_policy
+from prefrec_ray.simulator import servers
 from prefrec_ray.simulator.crowd import Crowd
 from prefrec_ray.simulator.law import generator
-from prefrec_ray.simulator.logging_policy import LoggingPolicy, SlatePropensity
+from prefrec_ray.simulator.servers import LoggingPolicy, SlatePropensity
 from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
 from prefrec_ray.simulator.world import World
 
@@ -59,7 +59,7 @@ def test_of_many_items_groups_stand_for_the_catalogue(monkeypatch):
     users = degree, np.zeros(60, np.int64), 15
     strength, shown = np.linspace(-6, 10, 60, dtype=np.float32), degree[0, :60]
     grouped = SlatePropensity(*users)(strength, shown)
-    monkeypatch.setattr(logging_policy, "_GROUPS", 20_000)
+    monkeypatch.setattr(servers, "_GROUPS", 20_000)
     np.testing.assert_allclose(grouped, SlatePropensity(*users)(strength, shown), rtol=1e-3)
 
 

@@ -11,9 +11,8 @@ import pytest
 from prefrec_ray.errors import UserError
 from prefrec_ray.simulator.crowd import Crowd
 from prefrec_ray.simulator.law import DAY_MS, EPOCH_MS, Choice, generator
-from prefrec_ray.simulator.logging_policy import LoggingPolicy
 from prefrec_ray.simulator.rollout import History, roll_out
-from prefrec_ray.simulator.servers import FirstOf, OneOfBest, RandomItems, clickbait, nutrition
+from prefrec_ray.simulator.servers import FirstOf, LoggingPolicy, OneOfBest, RandomItems, clickbait, nutrition
 from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
 from prefrec_ray.simulator.world import World
 from prefrec_ray.simulator.write import log_block

@@ -7,8 +7,7 @@ import pytest
 
 from prefrec_ray.simulator.crowd import Crowd
 from prefrec_ray.simulator.law import generator
-from prefrec_ray.simulator.logging_policy import LoggingPolicy
-from prefrec_ray.simulator.servers import OneOfBest, clickbait, nutrition
+from prefrec_ray.simulator.servers import LoggingPolicy, OneOfBest, clickbait, nutrition
 from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
 from prefrec_ray.simulator.world import World
 

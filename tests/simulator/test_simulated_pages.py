@@ -11,8 +11,7 @@ from prefrec_ray.bench.worlds import world_of
 from prefrec_ray.errors import UserError
 from prefrec_ray.simulator.crowd import FEEDBACK
 from prefrec_ray.simulator.law import SimulatedWorld, generator
-from prefrec_ray.simulator.pages import EXAMINED
-from prefrec_ray.simulator.rollout import logged_history, outcome, start_of_log
+from prefrec_ray.simulator.rollout import EXAMINED, logged_history, outcome, start_of_log
 from prefrec_ray.simulator.servers import OneOfBest
 from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
 from prefrec_ray.simulator.world import World

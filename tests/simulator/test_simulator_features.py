@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from prefrec_ray.mdp.state import StateDefinition
+from prefrec_ray.simulator.catalogue import CATEGORIES
 from prefrec_ray.simulator.crowd import FEEDBACK
 from prefrec_ray.simulator.settings import EMBEDDING_DIM, SimulateSettings
-from prefrec_ray.simulator.traits import CATEGORIES
 from prefrec_ray.simulator.world import World
 
 

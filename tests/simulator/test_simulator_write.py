@@ -13,9 +13,9 @@ import pytest
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.sources import SimulatorSource
 from prefrec_ray.settings import parse
+from prefrec_ray.simulator.catalogue import CATEGORIES
 from prefrec_ray.simulator.crowd import FEEDBACK
 from prefrec_ray.simulator.settings import BLOCK, SimulateSettings, WorldSettings
-from prefrec_ray.simulator.traits import CATEGORIES
 from prefrec_ray.simulator.world import World
 from prefrec_ray.simulator.write import log_block, simulate
 

@@ -26,8 +26,7 @@ from prefrec_ray.algorithms.base.policy import policy_of
 from prefrec_ray.algorithms.feed.offline import Position, PreparedData
 from prefrec_ray.algorithms.requests import reward_columns
 from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions
-from prefrec_ray.algorithms.reward.model import RewardState
-from prefrec_ray.algorithms.reward.update import ACCURACY
+from prefrec_ray.algorithms.reward.model import ACCURACY, RewardState
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.storage.manifest import seal
 

@@ -22,8 +22,14 @@ from prefrec_ray.algorithms.feed.batches import Batch, TransitionPlan, ahead, to
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer, PreferencePlan
 from prefrec_ray.algorithms.feed.shards import ACTIONS, LABELS, OBS, ShardCache
 from prefrec_ray.algorithms.losses import actor_loss, td_loss
-from prefrec_ray.algorithms.reward.model import RewardState, moments
-from prefrec_ray.algorithms.reward.update import autocast, mean_metrics, preference_gradient, update_metrics
+from prefrec_ray.algorithms.reward.model import (
+    RewardState,
+    autocast,
+    mean_metrics,
+    moments,
+    preference_gradient,
+    update_metrics,
+)
 from prefrec_ray.memory import keep_freed_memory
 from prefrec_ray.policy.networks.adam import Adam
 

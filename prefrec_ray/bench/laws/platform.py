@@ -13,12 +13,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from prefrec_ray.simulator.catalogue import sigmoid
+from prefrec_ray.simulator.catalogue import CATEGORIES, draw_features, sigmoid
 from prefrec_ray.simulator.crowd import SESSION_TIMEOUT_MS
 from prefrec_ray.simulator.law import DAY_MS, EPOCH_MS, ITEMS, TRAITS, Choice, Cost, Response, generator
 from prefrec_ray.simulator.servers import IgnoresFeedback
 from prefrec_ray.simulator.settings import BLOCK, SimulateSettings
-from prefrec_ray.simulator.traits import CATEGORIES, draw_features
 
 HOUR_MS = 3_600_000
 ARRIVAL_DAYS = 14  # days within which users see their first item

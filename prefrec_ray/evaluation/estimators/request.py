@@ -9,7 +9,7 @@ import numpy as np
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.clone import BehaviorClone
+from prefrec_ray.evaluation.behavior import BehaviorClone
 from prefrec_ray.evaluation.results.names import (
     CONSTANT,
     CURRENT,

@@ -20,7 +20,7 @@ from torch import nn
 from prefrec_ray.algorithms.feed.load import LoadedData, load_data
 from prefrec_ray.algorithms.requests import DataRequest, RewardRequest
 from prefrec_ray.algorithms.reward.labels import RewardFunction, label_histories
-from prefrec_ray.algorithms.reward.update import pretrain
+from prefrec_ray.algorithms.reward.model import pretrain
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError

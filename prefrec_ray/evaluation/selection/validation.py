@@ -10,7 +10,7 @@ import ray
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError, unwrapped_errors
-from prefrec_ray.evaluation.clone import BehaviorClone, fit_clone
+from prefrec_ray.evaluation.behavior import BehaviorClone, fit_clone
 from prefrec_ray.evaluation.estimators.fitted_q import fit_subject, task_steps
 from prefrec_ray.evaluation.estimators.logged_sessions import score_file
 from prefrec_ray.evaluation.estimators.ncis import LoggedSessions, ncis_scores

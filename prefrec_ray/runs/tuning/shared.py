@@ -18,8 +18,7 @@ from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.feed.load import LoadedData, load_data
 from prefrec_ray.algorithms.requests import DataRequest, LabelRequest, RewardRequest
 from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions
-from prefrec_ray.algorithms.reward.model import RewardState
-from prefrec_ray.algorithms.reward.update import pretrain
+from prefrec_ray.algorithms.reward.model import RewardState, pretrain
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.tuning.settings import ResourceSettings

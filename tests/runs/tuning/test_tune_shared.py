@@ -13,7 +13,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 
 from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.feed.load import load_data
-from prefrec_ray.algorithms.reward.update import pretrain
+from prefrec_ray.algorithms.reward.model import pretrain
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import build_config
