@@ -22,13 +22,13 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 def simulated(world: Any) -> tuple[Any, History, list[Reaction]]:
     """Return a crowd after its roll-out, the histories, and the reactions of each step."""
     crowd, reactions = world.crowd(np.arange(USERS), generator(6, 92)), []
-    react = crowd.react
+    react = world.react
 
-    def recorded(rows: np.ndarray) -> Reaction:
-        reactions.append(react(rows))
+    def recorded(crowd: Any, rows: np.ndarray) -> Reaction:
+        reactions.append(react(crowd, rows))
         return reactions[-1]
 
-    crowd.react = recorded
+    world.react = recorded
     history = roll_out(crowd, world.logging_policy(crowd, generator(6, 93)), REQUESTS)
     return crowd, history, reactions
 

@@ -122,7 +122,7 @@ def test_the_best_known_page_counts_its_own_items() -> None:
         rows, _ = server.serve_pages(everyone, crowd.time_ms, None, 5)
         np.testing.assert_array_equal(crowd.recent, before)
         for position in range(5):
-            counts = crowd.counts()[everyone, world.topic[rows[:, position]]]
+            counts = world.counts(crowd)[everyone, world.topic[rows[:, position]]]
             assert counts.max() < MOST, (number, position)
             crowd.show(rows[:, position])
 

@@ -12,29 +12,6 @@ WINDOW = 20  # contagion
 REGIMES, DAYS, PERIODS = 3, 5, 2_000  # regimes
 
 
-class DriftingUsers(Users):
-    """State: mood and taste."""
-
-    def begin(self) -> None:
-        self.taste = self.traits["taste"].copy()
-
-    def react(self, rows: np.ndarray) -> Reaction:
-        item = self.world.units[rows]
-        affinity = (item * self.taste).sum(axis=1)
-        effect = affinity * np.abs(affinity) * self.world.supply[rows]
-        self.mood = 0.9 * self.mood + effect
-        moved = self.taste + 0.15 * affinity[:, None] * item
-        self.taste = moved / np.linalg.norm(moved, axis=1, keepdims=True)
-        return Reaction(
-            sigmoid(0.25 * self.mood), click=2.0 * affinity - 1.0, like=2.0 * effect - 2.0, watch=-0.5 + 0.3 * affinity
-        )
-
-    def cost(self) -> np.ndarray:
-        affinity = self.taste @ self.world.units.T
-        # Movement towards the good supply pays at all later impressions.
-        return -affinity * (np.abs(affinity) * self.world.supply + self.world.along)
-
-
 class Bubble(Platform):
     """Preferences that drift towards what is shown.
 
@@ -48,10 +25,9 @@ class Bubble(Platform):
     Systems"; S. Dean and J. Morgenstern (2022), "Preference Dynamics Under Personalized Recommendations". A policy has
     to lead tastes step by step to the good supply, through items near the present taste, instead of serving the taste.
 
-    Items with embeddings, uniform in [-1, 1]^8, and users with tastes in all directions.
+    Items with embeddings, uniform in [-1, 1]^8, and users with tastes in all directions. State: mood and taste.
     """
 
-    users = DriftingUsers
     strength = (-2.0, 3.0)
 
     def draw_items(self, count: int, rng: np.random.Generator) -> None:
@@ -65,33 +41,24 @@ class Bubble(Platform):
         taste = rng.standard_normal((count, 8))
         return {"taste": taste / np.linalg.norm(taste, axis=1, keepdims=True)}
 
+    def begin(self, crowd: Users) -> None:
+        crowd.taste = crowd.traits["taste"].copy()
 
-class SocialUsers(Users):
-    """State: mood and the last 20 items (-1: none) of each user, and the popularity of items."""
+    def react(self, crowd: Users, rows: np.ndarray) -> Reaction:
+        item = self.units[rows]
+        affinity = (item * crowd.taste).sum(axis=1)
+        effect = affinity * np.abs(affinity) * self.supply[rows]
+        crowd.mood = 0.9 * crowd.mood + effect
+        moved = crowd.taste + 0.15 * affinity[:, None] * item
+        crowd.taste = moved / np.linalg.norm(moved, axis=1, keepdims=True)
+        return Reaction(
+            sigmoid(0.25 * crowd.mood), click=2.0 * affinity - 1.0, like=2.0 * effect - 2.0, watch=-0.5 + 0.3 * affinity
+        )
 
-    def begin(self) -> None:
-        self.recent = np.full((len(self.everyone), WINDOW), -1)
-        self.popularity = np.zeros(self.world.settings.items)
-
-    def worth(self) -> np.ndarray:
-        """Return the quality of each item plus the effect of its popularity, [items]."""
-        return 0.4 * self.world.quality + 0.5 * np.log1p(40.0 * self.popularity)
-
-    def react(self, rows: np.ndarray) -> Reaction:
-        effect = self.worth()[rows] - 4.0 * (self.recent == rows[:, None]).any(axis=1)
-        self.mood = 0.9 * self.mood + effect - 1.0
-        self.recent = np.concatenate([self.recent[:, 1:], rows[:, None]], axis=1)
-        likes = self.rng.random(len(rows)) < sigmoid(effect - 1.0)
-        self.popularity *= 0.97
-        np.add.at(self.popularity, rows[likes], 1.0 / len(rows))
-        like = np.where(likes, 50.0, -50.0)
-        return Reaction(sigmoid(0.25 * self.mood), click=-1.0 + self.world.appeal[rows], like=like, watch=-0.5)
-
-    def cost(self) -> np.ndarray:
-        cost = np.tile(-self.worth(), (len(self.everyone), 1))
-        user, place = np.nonzero(self.recent >= 0)
-        cost[user, self.recent[user, place]] += 10.0
-        return cost
+    def cost(self, crowd: Users) -> np.ndarray:
+        affinity = crowd.taste @ self.units.T
+        # Movement towards the good supply pays at all later impressions.
+        return -affinity * (np.abs(affinity) * self.supply + self.along)
 
 
 class Contagion(Platform):
@@ -107,10 +74,10 @@ class Contagion(Platform):
     of Inequality and Unpredictability in an Artificial Cultural Market". A policy has to show all users the same
     rotating set of hits: their value comes from other users, and the log of one user does not contain it.
 
-    Items with embeddings, uniform in [-1, 1]^8.
+    Items with embeddings, uniform in [-1, 1]^8. State: mood and the last 20 items (-1: none) of each user, and the
+    popularity of items.
     """
 
-    users = SocialUsers
     strength = (0.0, 4.0)
 
     def draw_items(self, count: int, rng: np.random.Generator) -> None:
@@ -118,24 +85,29 @@ class Contagion(Platform):
         self.quality = rng.standard_normal(count)
         self.appeal = self.embeddings @ rng.standard_normal(8) / 2.0 + 0.5 * rng.standard_normal(count)
 
+    def begin(self, crowd: Users) -> None:
+        crowd.recent = np.full((len(crowd.everyone), WINDOW), -1)
+        crowd.popularity = np.zeros(self.settings.items)
 
-class DiurnalUsers(Users):
-    """State: mood."""
+    def worth(self, crowd: Users) -> np.ndarray:
+        """Return the quality of each item plus the effect of its popularity, [items]."""
+        return 0.4 * self.quality + 0.5 * np.log1p(40.0 * crowd.popularity)
 
-    def directions(self) -> np.ndarray:
-        """Return the good direction for each user at the time of the next impression, [n, 8]."""
-        angle = 2.0 * np.pi * (self.time_ms / HOUR_MS % 24) / 24
-        return np.cos(angle)[:, None] * self.world.plane[0] + np.sin(angle)[:, None] * self.world.plane[1]
+    def react(self, crowd: Users, rows: np.ndarray) -> Reaction:
+        effect = self.worth(crowd)[rows] - 4.0 * (crowd.recent == rows[:, None]).any(axis=1)
+        crowd.mood = 0.9 * crowd.mood + effect - 1.0
+        crowd.recent = np.concatenate([crowd.recent[:, 1:], rows[:, None]], axis=1)
+        likes = crowd.rng.random(len(rows)) < sigmoid(effect - 1.0)
+        crowd.popularity *= 0.97
+        np.add.at(crowd.popularity, rows[likes], 1.0 / len(rows))
+        like = np.where(likes, 50.0, -50.0)
+        return Reaction(sigmoid(0.25 * crowd.mood), click=-1.0 + self.appeal[rows], like=like, watch=-0.5)
 
-    def react(self, rows: np.ndarray) -> Reaction:
-        match = (self.world.embeddings[rows] * self.directions()).sum(axis=1)
-        self.mood = 0.9 * self.mood + match
-        satisfaction = sigmoid(0.25 * self.mood)
-        click = -1.0 + self.world.appeal[rows]
-        return Reaction(satisfaction, click=click, like=-2.5 + match + 2.0 * satisfaction, watch=-0.5 + 0.3 * match)
-
-    def cost(self) -> np.ndarray:
-        return -(self.directions() @ self.world.embeddings.T)
+    def cost(self, crowd: Users) -> np.ndarray:
+        cost = np.tile(-self.worth(crowd), (len(crowd.everyone), 1))
+        user, place = np.nonzero(crowd.recent >= 0)
+        cost[user, crowd.recent[user, place]] += 10.0
+        return cost
 
 
 class Daytime(Platform):
@@ -150,10 +122,9 @@ class Daytime(Platform):
     Diverse Cultures"; Q. Yuan et al. (2013), "Time-aware Point-of-interest Recommendation". A policy has to learn an
     interaction of item and clock: on average over the day every item is worth nothing.
 
-    Items with embeddings, uniform in [-1, 1]^8; the appeal has a direction of its own.
+    Items with embeddings, uniform in [-1, 1]^8; the appeal has a direction of its own. State: mood.
     """
 
-    users = DiurnalUsers
     strength = (-2.0, 3.0)
 
     def draw_items(self, count: int, rng: np.random.Generator) -> None:
@@ -162,23 +133,20 @@ class Daytime(Platform):
         self.plane = axes[:2]
         self.appeal = self.embeddings @ (axes[2] + 0.5 * axes[0])
 
+    def directions(self, crowd: Users) -> np.ndarray:
+        """Return the good direction for each user at the time of the next impression, [n, 8]."""
+        angle = 2.0 * np.pi * (crowd.time_ms / HOUR_MS % 24) / 24
+        return np.cos(angle)[:, None] * self.plane[0] + np.sin(angle)[:, None] * self.plane[1]
 
-class FollowingUsers(Users):
-    """State: mood."""
+    def react(self, crowd: Users, rows: np.ndarray) -> Reaction:
+        match = (self.embeddings[rows] * self.directions(crowd)).sum(axis=1)
+        crowd.mood = 0.9 * crowd.mood + match
+        satisfaction = sigmoid(0.25 * crowd.mood)
+        click = -1.0 + self.appeal[rows]
+        return Reaction(satisfaction, click=click, like=-2.5 + match + 2.0 * satisfaction, watch=-0.5 + 0.3 * match)
 
-    def directions(self) -> np.ndarray:
-        """Return the good direction at the time of each user's next impression, [n, 8]."""
-        period = (self.time_ms - EPOCH_MS) // (DAYS * DAY_MS)
-        return self.world.directions[self.world.regime[np.minimum(period, PERIODS - 1)]]
-
-    def react(self, rows: np.ndarray) -> Reaction:
-        match = (self.world.embeddings[rows] * self.directions()).sum(axis=1)
-        self.mood = 0.9 * self.mood + match
-        satisfaction = sigmoid(0.25 * self.mood)
-        return Reaction(satisfaction, click=2.0 * match - 1.0, like=-2.0 + match, watch=-0.5 + 0.5 * match)
-
-    def cost(self) -> np.ndarray:
-        return -(self.directions() @ self.world.embeddings.T)
+    def cost(self, crowd: Users) -> np.ndarray:
+        return -(self.directions(crowd) @ self.embeddings.T)
 
 
 class Regimes(Platform):
@@ -194,10 +162,9 @@ class Regimes(Platform):
     Analysis of Nonstationary Time Series and the Business Cycle". A policy has to infer the regime from recent clicks
     and follow it: on average over regimes every item is worth nothing.
 
-    Items with embeddings, uniform in [-1, 1]^8, and the regimes of all periods.
+    Items with embeddings, uniform in [-1, 1]^8, and the regimes of all periods. State: mood.
     """
 
-    users = FollowingUsers
     strength = (0.0, 3.0)
 
     def draw_items(self, count: int, rng: np.random.Generator) -> None:
@@ -208,3 +175,17 @@ class Regimes(Platform):
         steps = np.where(rng.random(PERIODS) < 0.4, 0, rng.integers(1, REGIMES, PERIODS))
         self.regime = steps.cumsum() % REGIMES
         self.appeal = self.embeddings @ rng.standard_normal(8) / 2.0
+
+    def good(self, crowd: Users) -> np.ndarray:
+        """Return the good direction at the time of each user's next impression, [n, 8]."""
+        period = (crowd.time_ms - EPOCH_MS) // (DAYS * DAY_MS)
+        return self.directions[self.regime[np.minimum(period, PERIODS - 1)]]
+
+    def react(self, crowd: Users, rows: np.ndarray) -> Reaction:
+        match = (self.embeddings[rows] * self.good(crowd)).sum(axis=1)
+        crowd.mood = 0.9 * crowd.mood + match
+        satisfaction = sigmoid(0.25 * crowd.mood)
+        return Reaction(satisfaction, click=2.0 * match - 1.0, like=-2.0 + match, watch=-0.5 + 0.5 * match)
+
+    def cost(self, crowd: Users) -> np.ndarray:
+        return -(self.good(crowd) @ self.embeddings.T)

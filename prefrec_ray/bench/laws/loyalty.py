@@ -16,27 +16,6 @@ CERTAIN = 50.0  # log-odds of a sure event  # departing
 GENRES, LONGEST, MINUTES = 40, 8, 20  # budget
 
 
-class LoyalUsers(Users):
-    """State: mood, and exposures to each creator."""
-
-    def begin(self) -> None:
-        self.exposures = np.zeros((len(self.everyone), CREATORS))
-
-    def react(self, rows: np.ndarray) -> Reaction:
-        creator = self.world.creator[rows]
-        self.exposures[self.everyone, creator] += 1
-        share = np.minimum(self.exposures[self.everyone, creator], FULL) / FULL
-        self.mood = 0.97 * self.mood + self.world.value[creator] * share
-        satisfaction = sigmoid(0.2 * self.mood)
-        bait = self.world.bait[rows]
-        return Reaction(satisfaction, click=-1.0 + bait, like=-2.5 + 2.0 * satisfaction, watch=-0.5 + 0.3 * bait)
-
-    def cost(self) -> np.ndarray:
-        # A first item of a good creator counts half of the later ones, because it is a step towards them.
-        share = 0.5 + 0.5 * np.minimum(self.exposures + 1, FULL) / FULL
-        return -(self.world.value * share)[:, self.world.creator]
-
-
 class Creators(Platform):
     """Loyalty to creators.
 
@@ -52,10 +31,9 @@ class Creators(Platform):
     to return to a good creator although the first items help little. Embeddings lie near a point of the creator;
     neighbouring creators have independent values.
 
-    Items of 300 creators in clusters of embeddings, no repeats.
+    Items of 300 creators in clusters of embeddings, no repeats. State: mood, and exposures to each creator.
     """
 
-    users = LoyalUsers
     no_repeats = True
     strength = (0.0, 3.0)
 
@@ -68,27 +46,22 @@ class Creators(Platform):
         self.embeddings = np.clip(points[self.creator] + 0.08 * rng.standard_normal((count, 8)), -1.0, 1.0)
         self.appeal = reach[self.creator] + 0.5 * self.bait
 
+    def begin(self, crowd: Users) -> None:
+        crowd.exposures = np.zeros((len(crowd.everyone), CREATORS))
 
-class HabitualUsers(Users):
-    """State: joy and habit."""
+    def react(self, crowd: Users, rows: np.ndarray) -> Reaction:
+        creator = self.creator[rows]
+        crowd.exposures[crowd.everyone, creator] += 1
+        share = np.minimum(crowd.exposures[crowd.everyone, creator], FULL) / FULL
+        crowd.mood = 0.97 * crowd.mood + self.value[creator] * share
+        satisfaction = sigmoid(0.2 * crowd.mood)
+        bait = self.bait[rows]
+        return Reaction(satisfaction, click=-1.0 + bait, like=-2.5 + 2.0 * satisfaction, watch=-0.5 + 0.3 * bait)
 
-    def begin(self) -> None:
-        self.joy = np.zeros(len(self.everyone))
-        self.habit = np.full(len(self.everyone), 0.3)
-
-    def react(self, rows: np.ndarray) -> Reaction:
-        kind = self.world.format[rows]
-        changed = np.where(self.world.ritual[kind], self.habit + 0.3 * (1.0 - self.habit), 0.8 * self.habit)
-        self.habit = np.where(self.position == 0, changed, self.habit)
-        joy = self.world.joy[kind]
-        self.joy = 0.8 * self.joy + 0.2 * joy
-        pleasure = sigmoid(3.0 * self.joy)
-        satisfaction, stay, away = (self.habit + pleasure) / 2, 3.0 * pleasure, 3.0 * (0.4 - self.habit)
-        return Reaction(satisfaction, click=-0.5 + joy, like=-2.0 + joy, watch=-0.5 + 0.5 * joy, stay=stay, away=away)
-
-    def cost(self) -> np.ndarray:
-        first = (self.position == 0)[:, None]
-        return np.where(first, -1.0 * self.world.ritual, -self.world.joy)[:, self.world.format]
+    def cost(self, crowd: Users) -> np.ndarray:
+        # A first item of a good creator counts half of the later ones, because it is a step towards them.
+        share = 0.5 + 0.5 * np.minimum(crowd.exposures + 1, FULL) / FULL
+        return -(self.value * share)[:, self.creator]
 
 
 class Habit(Platform):
@@ -105,10 +78,9 @@ class Habit(Platform):
     Habits Formed". A policy has to open every session with a ritual, which nothing in this session rewards, and to
     continue with other items. Items have one category, the format, and no embeddings.
 
-    Items of 20 formats.
+    Items of 20 formats. State: joy and habit.
     """
 
-    users = HabitualUsers
     strength = (0.0, 2.0)
 
     def draw_items(self, count: int, rng: np.random.Generator) -> None:
@@ -119,35 +91,23 @@ class Habit(Platform):
         self.joy = np.where(self.ritual, -1.0, np.linspace(-1.0, 1.0, FORMATS)[order])
         self.appeal = rng.standard_normal(FORMATS)[self.format]
 
+    def begin(self, crowd: Users) -> None:
+        crowd.joy = np.zeros(len(crowd.everyone))
+        crowd.habit = np.full(len(crowd.everyone), 0.3)
 
-class RememberingUsers(Users):
-    """State: adaptation, and of this session the largest and the last feeling (NaN: none)."""
+    def react(self, crowd: Users, rows: np.ndarray) -> Reaction:
+        kind = self.format[rows]
+        changed = np.where(self.ritual[kind], crowd.habit + 0.3 * (1.0 - crowd.habit), 0.8 * crowd.habit)
+        crowd.habit = np.where(crowd.position == 0, changed, crowd.habit)
+        joy = self.joy[kind]
+        crowd.joy = 0.8 * crowd.joy + 0.2 * joy
+        pleasure = sigmoid(3.0 * crowd.joy)
+        satisfaction, stay, away = (crowd.habit + pleasure) / 2, 3.0 * pleasure, 3.0 * (0.4 - crowd.habit)
+        return Reaction(satisfaction, click=-0.5 + joy, like=-2.0 + joy, watch=-0.5 + 0.5 * joy, stay=stay, away=away)
 
-    def begin(self) -> None:
-        self.adaptation = np.zeros(len(self.everyone))
-        self.peak = np.full(len(self.everyone), np.nan)
-        self.last = np.full(len(self.everyone), np.nan)
-
-    def react(self, rows: np.ndarray) -> Reaction:
-        intensity = self.world.intensity[self.world.genre[rows]]
-        feeling = intensity - 0.7 * self.adaptation
-        self.adaptation = 0.85 * self.adaptation + 0.15 * intensity
-        self.peak = np.fmax(self.peak, feeling)
-        memory = self.peak / 2 + np.where(np.isnan(self.last), feeling, (feeling + self.last) / 2) / 2
-        self.last = feeling
-        stay, away = 1.6 - 1.2 * intensity, -2.5 * (memory - 0.3)
-        like = -2.0 + feeling
-        return Reaction(
-            sigmoid(2.0 * memory), click=-1 + intensity, like=like, watch=0.3 * feeling, stay=stay, away=away
-        )
-
-    def ends(self, leaves: np.ndarray) -> None:
-        self.peak[leaves] = self.last[leaves] = np.nan
-
-    def cost(self) -> np.ndarray:
-        # An intense item at the start of a session, and then whenever light items have lowered the adaptation.
-        ready = (self.position == 0) | (self.adaptation < -0.5)
-        return np.where(ready, -1.0, 1.0)[:, None] * self.world.intensity[self.world.genre]
+    def cost(self, crowd: Users) -> np.ndarray:
+        first = (crowd.position == 0)[:, None]
+        return np.where(first, -1.0 * self.ritual, -self.joy)[:, self.format]
 
 
 class PeakEnd(Platform):
@@ -164,10 +124,9 @@ class PeakEnd(Platform):
     peak and the end of a session, because steady intensity is not felt. Items have one category, the genre, and no
     embeddings.
 
-    Items of 30 genres.
+    Items of 30 genres. State: adaptation, and of this session the largest and the last feeling (NaN: none).
     """
 
-    users = RememberingUsers
     strength = (-2.0, 3.0)
 
     def draw_items(self, count: int, rng: np.random.Generator) -> None:
@@ -176,34 +135,31 @@ class PeakEnd(Platform):
         self.intensity = rng.permutation(np.linspace(-1.0, 1.0, INTENSITIES))
         self.appeal = self.intensity[self.genre] + 0.5 * rng.standard_normal(INTENSITIES)[self.genre]
 
+    def begin(self, crowd: Users) -> None:
+        crowd.adaptation = np.zeros(len(crowd.everyone))
+        crowd.peak = np.full(len(crowd.everyone), np.nan)
+        crowd.last = np.full(len(crowd.everyone), np.nan)
 
-class DepartingUsers(Users):
-    """State: trust, and the number of misses in a row."""
-
-    def begin(self) -> None:
-        self.trust = np.full(len(self.everyone), 0.5)
-        self.misses = np.zeros(len(self.everyone), dtype=np.int64)
-
-    def chances(self) -> np.ndarray:
-        """Return the probability of a hit by group, [n, groups]."""
-        return self.world.chance[self.traits["type"]]
-
-    def react(self, rows: np.ndarray) -> Reaction:
-        uniform = self.rng.random((2, len(rows)))
-        hit = uniform[0] < self.chances()[self.everyone, self.world.group[rows]]
-        self.misses = np.where(hit, 0, self.misses + 1)
-        self.trust = 0.9 * self.trust + 0.1 * hit
-        over = self.misses == STREAK
-        self.misses[over] = 0
-        self.gone = self.gone | (over & (uniform[1] < 0.03))
-        satisfaction = sigmoid(6.0 * (self.trust - 0.5))
-        stay = np.where(over, -CERTAIN, -0.2 + 3.4 * satisfaction)
+    def react(self, crowd: Users, rows: np.ndarray) -> Reaction:
+        intensity = self.intensity[self.genre[rows]]
+        feeling = intensity - 0.7 * crowd.adaptation
+        crowd.adaptation = 0.85 * crowd.adaptation + 0.15 * intensity
+        crowd.peak = np.fmax(crowd.peak, feeling)
+        memory = crowd.peak / 2 + np.where(np.isnan(crowd.last), feeling, (feeling + crowd.last) / 2) / 2
+        crowd.last = feeling
+        stay, away = 1.6 - 1.2 * intensity, -2.5 * (memory - 0.3)
+        like = -2.0 + feeling
         return Reaction(
-            satisfaction, np.where(hit, CERTAIN, -CERTAIN), like=-3.0 + 1.5 * hit, watch=-1 + hit, stay=stay
+            sigmoid(2.0 * memory), click=-1 + intensity, like=like, watch=0.3 * feeling, stay=stay, away=away
         )
 
-    def cost(self) -> np.ndarray:
-        return -self.chances()[:, self.world.group]
+    def ends(self, crowd: Users, leaves: np.ndarray) -> None:
+        crowd.peak[leaves] = crowd.last[leaves] = np.nan
+
+    def cost(self, crowd: Users) -> np.ndarray:
+        # An intense item at the start of a session, and then whenever light items have lowered the adaptation.
+        ready = (crowd.position == 0) | (crowd.adaptation < -0.5)
+        return np.where(ready, -1.0, 1.0)[:, None] * self.intensity[self.genre]
 
 
 class Departing(Platform):
@@ -219,10 +175,8 @@ class Departing(Platform):
     to find the type of a user, and to show a safe item after a miss. Half of the groups are safe for all types (p =
     0.6); the others have p = 0.95 for one type and 0.2 for the other three. Embeddings lie near a point of the group.
 
-    Items of 30 groups, some safe and some for one type of users.
+    Items of 30 groups, some safe and some for one type of users. State: trust, and the number of misses in a row.
     """
-
-    users = DepartingUsers
 
     def draw_items(self, count: int, rng: np.random.Generator) -> None:
         self.group = rng.integers(0, GROUPS, count)
@@ -237,32 +191,30 @@ class Departing(Platform):
     def draw_traits(self, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return {"type": rng.integers(0, TYPES, count)}
 
+    def begin(self, crowd: Users) -> None:
+        crowd.trust = np.full(len(crowd.everyone), 0.5)
+        crowd.misses = np.zeros(len(crowd.everyone), dtype=np.int64)
 
-class BusyUsers(Users):
-    """State: joy, the day of the last impression, and the minutes left on this day."""
+    def chances(self, crowd: Users) -> np.ndarray:
+        """Return the probability of a hit by group, [n, groups]."""
+        return self.chance[crowd.traits["type"]]
 
-    def begin(self) -> None:
-        self.joy = np.full(len(self.everyone), 0.4)
-        self.day = np.full(len(self.everyone), -1)
-        self.budget = np.zeros(len(self.everyone))
+    def react(self, crowd: Users, rows: np.ndarray) -> Reaction:
+        uniform = crowd.rng.random((2, len(rows)))
+        hit = uniform[0] < self.chances(crowd)[crowd.everyone, self.group[rows]]
+        crowd.misses = np.where(hit, 0, crowd.misses + 1)
+        crowd.trust = 0.9 * crowd.trust + 0.1 * hit
+        over = crowd.misses == STREAK
+        crowd.misses[over] = 0
+        crowd.gone = crowd.gone | (over & (uniform[1] < 0.03))
+        satisfaction = sigmoid(6.0 * (crowd.trust - 0.5))
+        stay = np.where(over, -CERTAIN, -0.2 + 3.4 * satisfaction)
+        return Reaction(
+            satisfaction, np.where(hit, CERTAIN, -CERTAIN), like=-3.0 + 1.5 * hit, watch=-1 + hit, stay=stay
+        )
 
-    def left(self) -> np.ndarray:
-        """Return the minutes left before the next impression, [n]."""
-        return np.where(self.time_ms // DAY_MS == self.day, self.budget, MINUTES)
-
-    def react(self, rows: np.ndarray) -> Reaction:
-        self.budget = self.left() - self.world.length[rows]
-        self.day = self.time_ms // DAY_MS
-        value, over = self.world.value[rows], self.budget < 0
-        self.joy = 0.9 * self.joy + 0.1 * (value - over)
-        satisfaction = sigmoid(8.0 * (self.joy - 0.4))
-        watch = -1.0 + 0.2 * self.world.length[rows] - 0.5 * over
-        stay = np.where(self.budget > 0, 2.0, 0.0)
-        return Reaction(satisfaction, click=3.0 * value - 2.0, like=-3.0 + 4.0 * value - over, watch=watch, stay=stay)
-
-    def cost(self) -> np.ndarray:
-        over = self.left()[:, None] < self.world.length
-        return -(self.world.value - 0.1 * self.world.length) + over
+    def cost(self, crowd: Users) -> np.ndarray:
+        return -self.chances(crowd)[:, self.group]
 
 
 class Budget(Platform):
@@ -278,10 +230,8 @@ class Budget(Platform):
     and Effort". A policy has to learn that long items are liked but use up the day: value per minute counts, and short
     items at the end of a day. Items have two categories, length and genre, and no embeddings.
 
-    Items with a length and a genre.
+    Items with a length and a genre. State: joy, the day of the last impression, and the minutes left on this day.
     """
-
-    users = BusyUsers
 
     def draw_items(self, count: int, rng: np.random.Generator) -> None:
         self.length = rng.integers(1, LONGEST + 1, count)
@@ -289,3 +239,26 @@ class Budget(Platform):
         self.kinds = {"length": self.length, "genre": genre}
         self.value = 0.6 * rng.permutation(np.linspace(0.0, 1.0, GENRES))[genre] + 0.05 * self.length
         self.appeal = 0.3 * self.length + 0.5 * rng.standard_normal(GENRES)[genre]
+
+    def begin(self, crowd: Users) -> None:
+        crowd.joy = np.full(len(crowd.everyone), 0.4)
+        crowd.day = np.full(len(crowd.everyone), -1)
+        crowd.budget = np.zeros(len(crowd.everyone))
+
+    def left(self, crowd: Users) -> np.ndarray:
+        """Return the minutes left before the next impression, [n]."""
+        return np.where(crowd.time_ms // DAY_MS == crowd.day, crowd.budget, MINUTES)
+
+    def react(self, crowd: Users, rows: np.ndarray) -> Reaction:
+        crowd.budget = self.left(crowd) - self.length[rows]
+        crowd.day = crowd.time_ms // DAY_MS
+        value, over = self.value[rows], crowd.budget < 0
+        crowd.joy = 0.9 * crowd.joy + 0.1 * (value - over)
+        satisfaction = sigmoid(8.0 * (crowd.joy - 0.4))
+        watch = -1.0 + 0.2 * self.length[rows] - 0.5 * over
+        stay = np.where(crowd.budget > 0, 2.0, 0.0)
+        return Reaction(satisfaction, click=3.0 * value - 2.0, like=-3.0 + 4.0 * value - over, watch=watch, stay=stay)
+
+    def cost(self, crowd: Users) -> np.ndarray:
+        over = self.left(crowd)[:, None] < self.length
+        return -(self.value - 0.1 * self.length) + over

@@ -1,14 +1,14 @@
 """Common parts of all laws: users, sessions, feedback and the logging policy.
 
-A law is two classes. A subclass of `Platform` draws the items, and the traits of users. A subclass of `Users` has the
-hidden state, the reactions to an item, and the cost of items for the control `best known`.
+A law is a subclass of `Platform`: it draws the items and the traits of users, and defines the hidden state of users,
+their reactions to an item, and the cost of items for the control `best known`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -40,7 +40,13 @@ class Reaction:
 
 
 class Users:
-    """State of n users of a law, who advance in lock-step (`SimulatedCrowd`)."""
+    """State of n users, who advance in lock-step (`SimulatedCrowd`). A law adds its hidden state as attributes."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+        def __setattr__(self, name: str, value: Any) -> None: ...
 
     def __init__(self, world: Any, users: np.ndarray, rng: np.random.Generator) -> None:
         self.world, self.rng = world, rng
@@ -52,21 +58,7 @@ class Users:
         self.position = np.zeros(len(users), dtype=np.int64)  # in the session, from 0
         self.seen = np.zeros((len(users), world.settings.items), dtype=bool) if world.no_repeats else None
         self.mood = np.zeros(len(users))  # of the laws that have one
-        self.begin()
-
-    def begin(self) -> None:
-        """Set the rest of the hidden state before the first impression."""
-
-    def react(self, rows: np.ndarray) -> Reaction:
-        """Return the reactions to the items in `rows` [n], and update the hidden state."""
-        raise NotImplementedError
-
-    def ends(self, leaves: np.ndarray) -> None:
-        """Update the hidden state of the users whose session ends (bool [n])."""
-
-    def cost(self) -> np.ndarray:
-        """Return the long-term cost of each item for each user, float [n, items], from the hidden state."""
-        raise NotImplementedError
+        world.begin(self)
 
     def excluded(self) -> np.ndarray | None:
         """Return the items that each user has seen, bool [n, items], if the law has no repeats."""
@@ -79,7 +71,7 @@ class Users:
 
     def show(self, rows: np.ndarray) -> Response:
         """Show each user the item in row `rows` [n], and advance to the next impression."""
-        reaction, count = self.react(rows), len(rows)
+        reaction, count = self.world.react(self, rows), len(rows)
         uniform, noise = self.rng.random((3, count)), self.rng.standard_normal((2, count))
         satisfaction = np.broadcast_to(reaction.satisfaction, count)
         ratio = np.clip(np.exp(reaction.watch + WATCH_NOISE * noise[0]), 0.0, 3.0)
@@ -92,7 +84,7 @@ class Users:
         gap_ms = np.where(leaves, SESSION_TIMEOUT_MS + 1000 + HOUR_MS * hours, 1000 + 30_000 * ratio)
         self.offer(self.everyone, rows[:, None])
         self.position = np.where(leaves, 0, self.position + 1)
-        self.ends(leaves)
+        self.world.ends(self, leaves)
         self.time_ms = self.time_ms + gap_ms.astype(np.int64)
         return Response(feedback.astype(np.float32), satisfaction.astype(np.float32), leaves)
 
@@ -102,13 +94,12 @@ class Platform:
 
     feedback: tuple[str, ...] = ("click", "like", "watch_ratio")
     categories: Mapping[str, tuple[str, ...]] = CATEGORIES
-    controls: ClassVar[Mapping[str, Cost]] = {"best known": lambda crowd: crowd.cost()}
-    users: type[Users]
+    controls: ClassVar[Mapping[str, Cost]] = {"best known": lambda crowd: crowd.world.cost(crowd)}
     no_repeats = False
     #: Range of the logging policy's strengths. A user's strength changes after some impressions.
     strength = (-1.0, 3.0)
     #: Embeddings float32 [items, 8], or None: the columns of `kinds` (codes int64 [items]) describe the items.
-    embeddings: np.ndarray | None = None
+    embeddings: Any = None
     #: Appeal of each item to the logging policy, float [items].
     appeal: np.ndarray
 
@@ -125,6 +116,20 @@ class Platform:
         """Return traits of `count` users that only this law has, arrays [count, ...] by name."""
         return {}
 
+    def begin(self, crowd: Users) -> None:
+        """Set the hidden state before the first impression; `mood` is 0."""
+
+    def react(self, crowd: Users, rows: np.ndarray) -> Reaction:
+        """Return the reactions to the items in `rows` [n], and update the hidden state."""
+        raise NotImplementedError
+
+    def ends(self, crowd: Users, leaves: np.ndarray) -> None:
+        """Update the hidden state of the users whose session ends (bool [n])."""
+
+    def cost(self, crowd: Users) -> np.ndarray:
+        """Return the long-term cost of each item for each user, float [n, items], from the hidden state."""
+        raise NotImplementedError
+
     def items(self) -> pa.Table:
         """Return item_id and embedding, or item_id and one column of text per kind."""
         columns: dict[str, Any] = {"item_id": np.arange(self.settings.items)}
@@ -137,7 +142,7 @@ class Platform:
 
     def crowd(self, users: np.ndarray, rng: np.random.Generator) -> Users:
         """Return `users` (numbers [n], ascending) before their first impressions."""
-        return self.users(self, users, rng)
+        return Users(self, users, rng)
 
     def logging_policy(self, crowd: Users, rng: np.random.Generator) -> Softmax:
         """Return a softmax of strength * appeal."""

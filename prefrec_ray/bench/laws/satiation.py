@@ -13,31 +13,6 @@ BRANDS = 60  # wearout
 GENRES, FREE = 24, 3  # overload
 
 
-class TopicUsers(Users):
-    """State: mood, and the topics of the last 30 impressions (-1: none)."""
-
-    def begin(self) -> None:
-        self.recent = np.full((len(self.everyone), WINDOW), -1)
-
-    def counts(self) -> np.ndarray:
-        """Return the number of recent impressions of each topic, [n, topics]."""
-        return (self.recent[:, :, None] == np.arange(TOPICS)).sum(axis=1)
-
-    def react(self, rows: np.ndarray) -> Reaction:
-        topic = self.world.topic[rows]
-        tired = (self.recent == topic[:, None]).sum(axis=1) >= MOST
-        cost = self.world.topic_cost[topic]
-        self.mood = 0.95 * self.mood + 1.0 - 2.0 * cost - 3.0 * tired
-        self.recent = np.concatenate([self.recent[:, 1:], topic[:, None]], axis=1)
-        satisfaction = sigmoid(0.2 * self.mood)
-        like = -2.5 + 3.0 * satisfaction - 1.5 * tired
-        return Reaction(satisfaction, click=-1.0 + 2.0 * cost, like=like, watch=-0.5 + 0.8 * cost - 0.5 * tired)
-
-    def cost(self) -> np.ndarray:
-        by_topic = self.world.topic_cost + 3.0 * (self.counts() >= MOST)
-        return by_topic[:, self.world.topic]
-
-
 class Topics(Platform):
     """Satiation by topic, with a threshold and recovery.
 
@@ -50,10 +25,9 @@ class Topics(Platform):
     addition. A policy has to learn the costs of topics, to show at most four items of a topic among 30, and so to
     rotate between the eight best topics. Similarity of embeddings to recent items is a poor view of the counts.
 
-    Items of 40 topics in clusters of embeddings.
+    Items of 40 topics in clusters of embeddings. State: mood, and the topics of the last 30 impressions (-1: none).
     """
 
-    users = TopicUsers
     strength = (-4.0, 4.5)
 
     def draw_items(self, count: int, rng: np.random.Generator) -> None:
@@ -64,29 +38,26 @@ class Topics(Platform):
         self.embeddings = np.clip(points[self.topic] + 0.12 * rng.standard_normal((count, 8)), -1.0, 1.0)
         self.appeal = self.topic_cost[self.topic] + 0.3 * rng.standard_normal(count)
 
+    def begin(self, crowd: Users) -> None:
+        crowd.recent = np.full((len(crowd.everyone), WINDOW), -1)
 
-class RechargingUsers(Users):
-    """State: mood, and the time in ms at which each category was shown (-inf: never)."""
+    def counts(self, crowd: Users) -> np.ndarray:
+        """Return the number of recent impressions of each topic, [n, topics]."""
+        return (crowd.recent[:, :, None] == np.arange(TOPICS)).sum(axis=1)
 
-    def begin(self) -> None:
-        self.shown_ms = np.full((len(self.everyone), CATEGORIES), -np.inf)
+    def react(self, crowd: Users, rows: np.ndarray) -> Reaction:
+        topic = self.topic[rows]
+        tired = (crowd.recent == topic[:, None]).sum(axis=1) >= MOST
+        cost = self.topic_cost[topic]
+        crowd.mood = 0.95 * crowd.mood + 1.0 - 2.0 * cost - 3.0 * tired
+        crowd.recent = np.concatenate([crowd.recent[:, 1:], topic[:, None]], axis=1)
+        satisfaction = sigmoid(0.2 * crowd.mood)
+        like = -2.5 + 3.0 * satisfaction - 1.5 * tired
+        return Reaction(satisfaction, click=-1.0 + 2.0 * cost, like=like, watch=-0.5 + 0.8 * cost - 0.5 * tired)
 
-    def payoffs(self) -> np.ndarray:
-        """Return the payoff of each category at the next impression, [n, categories]."""
-        hours = (self.time_ms[:, None] - self.shown_ms) / HOUR_MS
-        return self.world.value * (1.0 - np.exp(-hours / self.world.recharge))
-
-    def react(self, rows: np.ndarray) -> Reaction:
-        category = self.world.category[rows]
-        payoff = self.payoffs()[self.everyone, category]
-        self.shown_ms[self.everyone, category] = self.time_ms
-        self.mood = 0.9 * self.mood + 2.0 * payoff - 1.0
-        satisfaction = sigmoid(0.4 * self.mood)
-        click = -1.0 + self.world.appeal[rows]
-        return Reaction(satisfaction, click=click, like=-2.0 + 2.0 * payoff, watch=-0.5 + 0.3 * payoff)
-
-    def cost(self) -> np.ndarray:
-        return -self.payoffs()[:, self.world.category]
+    def cost(self, crowd: Users) -> np.ndarray:
+        by_topic = self.topic_cost + 3.0 * (self.counts(crowd) >= MOST)
+        return by_topic[:, self.topic]
 
 
 class Recharging(Platform):
@@ -101,10 +72,10 @@ class Recharging(Platform):
     each at its own pace: the clock counts, not the number of impressions between, so that within one session no
     category comes twice. Items have one category and no embeddings.
 
-    Items of 40 categories, some of which are shown often.
+    Items of 40 categories, some of which are shown often. State: mood, and the time in ms at which each category was
+    shown (-inf: never).
     """
 
-    users = RechargingUsers
     strength = (0.0, 3.0)
 
     def draw_items(self, count: int, rng: np.random.Generator) -> None:
@@ -114,28 +85,25 @@ class Recharging(Platform):
         self.recharge = np.exp(rng.uniform(np.log(2.0), np.log(100.0), CATEGORIES))
         self.appeal = rng.standard_normal(CATEGORIES)[self.category]
 
+    def begin(self, crowd: Users) -> None:
+        crowd.shown_ms = np.full((len(crowd.everyone), CATEGORIES), -np.inf)
 
-class WearyUsers(Users):
-    """State: mood, and discounted exposures to each brand."""
+    def payoffs(self, crowd: Users) -> np.ndarray:
+        """Return the payoff of each category at the next impression, [n, categories]."""
+        hours = (crowd.time_ms[:, None] - crowd.shown_ms) / HOUR_MS
+        return self.value * (1.0 - np.exp(-hours / self.recharge))
 
-    def begin(self) -> None:
-        self.exposures = np.zeros((len(self.everyone), BRANDS))
+    def react(self, crowd: Users, rows: np.ndarray) -> Reaction:
+        category = self.category[rows]
+        payoff = self.payoffs(crowd)[crowd.everyone, category]
+        crowd.shown_ms[crowd.everyone, category] = crowd.time_ms
+        crowd.mood = 0.9 * crowd.mood + 2.0 * payoff - 1.0
+        satisfaction = sigmoid(0.4 * crowd.mood)
+        click = -1.0 + self.appeal[rows]
+        return Reaction(satisfaction, click=click, like=-2.0 + 2.0 * payoff, watch=-0.5 + 0.3 * payoff)
 
-    def react(self, rows: np.ndarray) -> Reaction:
-        brand = self.world.brand[rows]
-        self.exposures *= 0.97
-        self.exposures[self.everyone, brand] += 1
-        count, worth = self.exposures[self.everyone, brand], self.world.worth[brand]
-        effect = worth * (1 - np.exp(-count)) - (count / 6) ** 2
-        self.mood = 0.93 * self.mood + effect
-        satisfaction = sigmoid(0.4 * self.mood)
-        return Reaction(satisfaction, click=-1.0 + effect, like=-2.5 + 3.0 * satisfaction, watch=-0.3 + 0.3 * effect)
-
-    def cost(self) -> np.ndarray:
-        count = 0.97 * self.exposures + 1
-        # Tedium counts more than once, because it also lowers the effect of later items of the brand.
-        effect = self.world.worth * (1 - np.exp(-count)) - 2.0 * (count / 6) ** 2
-        return -effect[:, self.world.brand]
+    def cost(self, crowd: Users) -> np.ndarray:
+        return -self.payoffs(crowd)[:, self.category]
 
 
 class Wearout(Platform):
@@ -150,10 +118,9 @@ class Wearout(Platform):
     (1988), "Advertising Repetition: A Critical Review of Wearin and Wearout". A policy has to repeat good brands until
     they work, and to rest them before they wear out. Items have one category, the brand, and no embeddings.
 
-    Items of 60 brands, some of which are shown often.
+    Items of 60 brands, some of which are shown often. State: mood, and discounted exposures to each brand.
     """
 
-    users = WearyUsers
     strength = (-1.0, 2.0)
 
     def draw_items(self, count: int, rng: np.random.Generator) -> None:
@@ -162,28 +129,24 @@ class Wearout(Platform):
         self.worth = rng.permutation(np.linspace(-1.0, 1.0, BRANDS))
         self.appeal = rng.standard_normal(BRANDS)[self.brand]
 
+    def begin(self, crowd: Users) -> None:
+        crowd.exposures = np.zeros((len(crowd.everyone), BRANDS))
 
-class VariedUsers(Users):
-    """State: mood, and the running mean of embeddings."""
+    def react(self, crowd: Users, rows: np.ndarray) -> Reaction:
+        brand = self.brand[rows]
+        crowd.exposures *= 0.97
+        crowd.exposures[crowd.everyone, brand] += 1
+        count, worth = crowd.exposures[crowd.everyone, brand], self.worth[brand]
+        effect = worth * (1 - np.exp(-count)) - (count / 6) ** 2
+        crowd.mood = 0.93 * crowd.mood + effect
+        satisfaction = sigmoid(0.4 * crowd.mood)
+        return Reaction(satisfaction, click=-1.0 + effect, like=-2.5 + 3.0 * satisfaction, watch=-0.3 + 0.3 * effect)
 
-    def begin(self) -> None:
-        self.mean = np.zeros((len(self.everyone), 8))
-
-    def react(self, rows: np.ndarray) -> Reaction:
-        item = self.world.embeddings[rows]
-        stimulation = np.linalg.norm(item - self.mean, axis=1)
-        effect = 1.0 - 3.0 * (stimulation - self.traits["optimum"]) ** 2
-        self.mood = 0.9 * self.mood + effect
-        self.mean = 0.8 * self.mean + 0.2 * item
-        satisfaction = sigmoid(0.25 * self.mood)
-        return Reaction(
-            satisfaction, click=-1.0 + self.world.appeal[rows], like=-2.0 + effect, watch=0.2 * effect - 0.5
-        )
-
-    def cost(self) -> np.ndarray:
-        squares = (self.world.embeddings**2).sum(axis=1) + (self.mean**2).sum(axis=1)[:, None]
-        distance = np.sqrt(np.maximum(squares - 2.0 * self.mean @ self.world.embeddings.T, 0.0))
-        return (distance - self.traits["optimum"][:, None]) ** 2
+    def cost(self, crowd: Users) -> np.ndarray:
+        count = 0.97 * crowd.exposures + 1
+        # Tedium counts more than once, because it also lowers the effect of later items of the brand.
+        effect = self.worth * (1 - np.exp(-count)) - 2.0 * (count / 6) ** 2
+        return -effect[:, self.brand]
 
 
 class Variety(Platform):
@@ -198,10 +161,9 @@ class Variety(Platform):
     Berlyne (1960), "Conflict, Arousal, and Curiosity". A policy has to find the optimum of a user, and to keep this
     distance from recent items: neither similar nor random items are good.
 
-    Items with embeddings, uniform in [-1, 1]^8.
+    Items with embeddings, uniform in [-1, 1]^8. State: mood, and the running mean of embeddings.
     """
 
-    users = VariedUsers
     strength = (0.0, 5.0)
 
     def draw_items(self, count: int, rng: np.random.Generator) -> None:
@@ -211,37 +173,22 @@ class Variety(Platform):
     def draw_traits(self, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return {"optimum": rng.uniform(0.5, 1.5, count)}
 
+    def begin(self, crowd: Users) -> None:
+        crowd.mean = np.zeros((len(crowd.everyone), 8))
 
-class OverloadedUsers(Users):
-    """State: ease, the items of this session by genre, and the last genre (-1: none)."""
+    def react(self, crowd: Users, rows: np.ndarray) -> Reaction:
+        item = self.embeddings[rows]
+        stimulation = np.linalg.norm(item - crowd.mean, axis=1)
+        effect = 1.0 - 3.0 * (stimulation - crowd.traits["optimum"]) ** 2
+        crowd.mood = 0.9 * crowd.mood + effect
+        crowd.mean = 0.8 * crowd.mean + 0.2 * item
+        satisfaction = sigmoid(0.25 * crowd.mood)
+        return Reaction(satisfaction, click=-1.0 + self.appeal[rows], like=-2.0 + effect, watch=0.2 * effect - 0.5)
 
-    def begin(self) -> None:
-        self.ease = np.zeros(len(self.everyone))
-        self.met = np.zeros((len(self.everyone), GENRES), dtype=np.int64)
-        self.last = np.full(len(self.everyone), -1)
-
-    def react(self, rows: np.ndarray) -> Reaction:
-        genre = self.world.genre[rows]
-        liking = self.traits["liking"][self.everyone, genre]
-        self.met[self.everyone, genre] += 1
-        load = np.maximum((self.met > 0).sum(axis=1) - FREE, 0)
-        more = np.maximum(self.met[self.everyone, genre] - FREE, 0)
-        self.ease = 0.85 * self.ease + 0.15 * (liking - 0.8 * load - 0.6 * more)
-        satisfaction = sigmoid(1.5 * self.ease)
-        stay = -0.2 + 3.4 * satisfaction + 0.6 * (genre == self.last)
-        self.last = genre
-        return Reaction(satisfaction, click=-1.0 + liking, like=-2.5 + liking, watch=-0.5 + 0.2 * liking, stay=stay)
-
-    def ends(self, leaves: np.ndarray) -> None:
-        self.met[leaves] = 0
-        self.last[leaves] = -1
-
-    def cost(self) -> np.ndarray:
-        met = self.met > 0
-        # A further genre is a load on all later items of the session.
-        load = np.maximum(met.sum(axis=1)[:, None] + ~met - FREE, 0)
-        more = np.maximum(self.met + 1 - FREE, 0)
-        return -(self.traits["liking"] - 1.6 * load - 0.6 * more)[:, self.world.genre]
+    def cost(self, crowd: Users) -> np.ndarray:
+        squares = (self.embeddings**2).sum(axis=1) + (crowd.mean**2).sum(axis=1)[:, None]
+        distance = np.sqrt(np.maximum(squares - 2.0 * crowd.mean @ self.embeddings.T, 0.0))
+        return (distance - crowd.traits["optimum"][:, None]) ** 2
 
 
 class Overload(Platform):
@@ -258,10 +205,10 @@ class Overload(Platform):
     has to find the genres of a user, and to keep to few of them in one session, but not to one; a new session starts
     with no load. Items have one category, the genre, and no embeddings.
 
-    Items of 24 genres, and users who like some of them.
+    Items of 24 genres, and users who like some of them. State: ease, the items of this session by genre, and the last
+    genre (-1: none).
     """
 
-    users = OverloadedUsers
     strength = (0.0, 3.0)
 
     def draw_items(self, count: int, rng: np.random.Generator) -> None:
@@ -271,3 +218,31 @@ class Overload(Platform):
 
     def draw_traits(self, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return {"liking": rng.standard_normal((count, GENRES))}
+
+    def begin(self, crowd: Users) -> None:
+        crowd.ease = np.zeros(len(crowd.everyone))
+        crowd.met = np.zeros((len(crowd.everyone), GENRES), dtype=np.int64)
+        crowd.last = np.full(len(crowd.everyone), -1)
+
+    def react(self, crowd: Users, rows: np.ndarray) -> Reaction:
+        genre = self.genre[rows]
+        liking = crowd.traits["liking"][crowd.everyone, genre]
+        crowd.met[crowd.everyone, genre] += 1
+        load = np.maximum((crowd.met > 0).sum(axis=1) - FREE, 0)
+        more = np.maximum(crowd.met[crowd.everyone, genre] - FREE, 0)
+        crowd.ease = 0.85 * crowd.ease + 0.15 * (liking - 0.8 * load - 0.6 * more)
+        satisfaction = sigmoid(1.5 * crowd.ease)
+        stay = -0.2 + 3.4 * satisfaction + 0.6 * (genre == crowd.last)
+        crowd.last = genre
+        return Reaction(satisfaction, click=-1.0 + liking, like=-2.5 + liking, watch=-0.5 + 0.2 * liking, stay=stay)
+
+    def ends(self, crowd: Users, leaves: np.ndarray) -> None:
+        crowd.met[leaves] = 0
+        crowd.last[leaves] = -1
+
+    def cost(self, crowd: Users) -> np.ndarray:
+        met = crowd.met > 0
+        # A further genre is a load on all later items of the session.
+        load = np.maximum(met.sum(axis=1)[:, None] + ~met - FREE, 0)
+        more = np.maximum(crowd.met + 1 - FREE, 0)
+        return -(crowd.traits["liking"] - 1.6 * load - 0.6 * more)[:, self.genre]
