@@ -308,8 +308,7 @@ class Policy:
             if stored.critic:
                 critic = Critic.load(storage.join(uri, "critic.safetensors"), stored.critic, actor.widths)
             normaliser = Normaliser.from_dict(stored.normaliser, path)
-            about = stored.serving, stored.provenance
-            policy = cls(actor, state, normaliser, items, *about, critic, stored.deviation)
+            policy = cls(actor, state, normaliser, items, stored.serving, stored.provenance, critic, stored.deviation)
         except UserError as error:
             line = str(error)  # errors of several files name none of them; policy.json lists their widths
             raise UserError(

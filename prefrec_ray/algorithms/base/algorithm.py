@@ -60,7 +60,9 @@ class OfflineAlgorithm(Algorithm):
             return
         own = cls.__module__.startswith("prefrec_ray.")
         cls.method_name = cls.__name__ if own else f"{cls.__module__}:{cls.__qualname__}"
-        cls.Config = _config_class(cls)
+        # The module and name by which pickle finds the class.
+        place = {"__module__": cls.__module__, "__qualname__": f"{cls.__qualname__}.Config"}
+        cls.Config = type("Config", (OfflineConfig,), {**place, "Settings": cls.Settings, "method": cls})
 
     @classmethod
     def get_default_config(cls) -> OfflineConfig:
@@ -152,11 +154,10 @@ class OfflineAlgorithm(Algorithm):
 
     def _renew_labels(self) -> None:
         """Compute look-ahead reward labels: once, or in every iteration if the reward model is fine-tuned."""
-        settings, dataset = self.offline_data.settings, self.offline_data.dataset
+        settings, dataset, reward = self.offline_data.settings, self.offline_data.dataset, None
         finetuned = settings.uses_preferences and settings.finetune_reward
         if not settings.looks_ahead or (self._labels is not None and not finetuned):
             return
-        reward = None
         if settings.uses_preferences:
             columns = reward_columns(settings, dataset)
             reward = RewardFunction(
@@ -190,9 +191,7 @@ class OfflineAlgorithm(Algorithm):
     def _diagnose(self) -> dict[str, float]:
         """Return the held-out accuracy of the reward model and diagnostics of the policy, from the first learner."""
         data, items = self.offline_data, self._items
-        dataset, probe = data.dataset, data.probe
-        held_out = data.held_out
-        by_teacher = bool(data.settings.teachers)
+        dataset, probe, held_out, by_teacher = data.dataset, data.probe, data.held_out, bool(data.settings.teachers)
 
         def diagnose(learner: Any) -> dict[str, float]:
             accuracy: dict[str, float] = {}
@@ -202,15 +201,6 @@ class OfflineAlgorithm(Algorithm):
             return accuracy | policy_diagnostics(policy_of(learner.net, dataset, items), probe)
 
         return on_first_learner(self.learner_group, diagnose)
-
-
-def _config_class(method: type[OfflineAlgorithm]) -> type[OfflineConfig]:
-    def start(self: OfflineConfig, algo_class: type | None = None) -> None:
-        OfflineConfig.__init__(self, algo_class or method)
-
-    # The module and name by which pickle finds the class.
-    place = {"__module__": method.__module__, "__qualname__": f"{method.__qualname__}.Config"}
-    return type("Config", (OfflineConfig,), {**place, "Settings": method.Settings, "__init__": start})
 
 
 def _named(metrics: Mapping[str, Any], group: str = "") -> dict[str, float]:

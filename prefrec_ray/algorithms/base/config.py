@@ -45,9 +45,10 @@ class OfflineConfig(AlgorithmConfig):
     """
 
     Settings: ClassVar[type[TrainingSettings]] = TrainingSettings
+    method: ClassVar[type | None] = None
 
     def __init__(self, algo_class: type | None = None) -> None:
-        super().__init__(algo_class=algo_class)
+        super().__init__(algo_class=algo_class or self.method)
         self.num_env_runners = 0
         self.create_local_env_runner = False
         self.offline_data_class = PreparedData

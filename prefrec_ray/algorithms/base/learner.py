@@ -265,10 +265,7 @@ class OfflineLearner(TorchLearner):
         return self.module[DEFAULT_MODULE_ID].unwrapped()
 
     def _log(self, totals: Sequence[dict[str, Tensor]]) -> None:
-        """Log means over the mini-batches, after one transfer from the device.
-
-        RLlib takes the mean over learners, so each value is weighted by the learner's share of the rows.
-        """
+        """Log means over the mini-batches, weighted by the learner's share, as RLlib takes the mean over learners."""
         values = mean_metrics(totals)
         means = torch.stack(list(values.values())).tolist()
         weight = self._share() * self._learners()

@@ -1,9 +1,8 @@
 """RLModule that every method extends: the reward model and an actor; and its weights as plain arrays.
 
-RLlib's checkpoint contains pickles, which run code when they are loaded: safe for a run that resumes, unsafe for a
-foreign folder. Each checkpoint therefore also contains its networks as arrays and JSON, and all readers except
-`--resume` use these. A key that signs checkpoints would have to reach every host, would be lost with a head node, and
-could not cover Tune's state. Instead, `--resume` loads only files of the same user (`runs.checkpoints.check_own`).
+RLlib's checkpoint contains pickles, which run code when they are loaded. Each checkpoint therefore also contains its
+networks as arrays and JSON, and all readers except `--resume` use these; `--resume` loads only files of the same user
+(`runs.checkpoints.check_own`).
 
 CHECKPOINT/weights.npz  CHECKPOINT/weights.json
 """

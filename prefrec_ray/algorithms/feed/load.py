@@ -77,8 +77,7 @@ def load_data(request: DataRequest, same: LoadedData | None = None) -> LoadedDat
 def _reads_here(dataset: PreparedDataset) -> bool:
     """Return True if this process should read the data set itself: if it is small, or in a trial of Tune.
 
-    The placement group of a trial reserves the CPUs of the trial and its learners. Tasks would be captured in the
-    group, or wait for a CPU that another trial has reserved. They may then never start.
+    Tasks of a trial may never start, as its placement group reserves the CPUs of the trial and its learners.
     """
     folders = dataset.path("transitions"), dataset.path("requests", "train"), dataset.path("requests", "validation")
     size = sum(storage.size(folder) for folder in folders if storage.exists(folder))

@@ -127,8 +127,7 @@ class PreparedData(OfflineData):
     def sample(self, position: Position, reward_labels: ray.ObjectRef | None = None) -> list[LearnerPlan]:
         """Return each learner's plan for one iteration of the phase "train"; `reward_labels` as in `TransitionPlan`."""
         settings = self.settings
-        first_of_phase = position.first == 0
-        refresh = settings.standardise_reward and (first_of_phase or settings.finetune_reward)
+        refresh = settings.standardise_reward and (position.first == 0 or settings.finetune_reward)
         plans = []
         for part, preferences in enumerate(self.preference_plans(position)):
             transitions = TransitionPlan(
