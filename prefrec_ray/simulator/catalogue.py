@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -96,21 +95,6 @@ class Traits:
     taste: np.ndarray  # the direction that is clickbait for the user, int64
     turn: np.ndarray  # unit vector, orthogonal to this direction, towards which it turns; 0 without drift
     features: dict[str, np.ndarray]  # name -> strings, None if unknown
-
-    def take(self, rows: np.ndarray) -> Traits:
-        """Return the users at `rows`."""
-        arrays = {name: values[rows] for name, values in self._arrays().items()}
-        return Traits(**arrays, features={name: values[rows] for name, values in self.features.items()})
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[Traits]) -> Traits:
-        """Return the users of all `parts`, at least one."""
-        arrays = {name: np.concatenate([part._arrays()[name] for part in parts]) for name in parts[0]._arrays()}
-        features = {name: np.concatenate([part.features[name] for part in parts]) for name in parts[0].features}
-        return cls(**arrays, features=features)
-
-    def _arrays(self) -> dict[str, np.ndarray]:
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "features"}
 
 
 def draw_features(hints: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -30,10 +30,10 @@ ODDS = {
 }
 
 
-class Rules:
-    """State of the rules for n users: exclusion of items, fatigue and drift of tastes.
+class Crowd:
+    """State of n users. `time_ms` int64 [n] is the time of the next impression of each user.
 
-    Call `shown` after each impression.
+    Users with `gone` (bool [n]) have left for good. Their later impressions have no effect and are not logged. Rules:
 
     - No repeats: an item is shown to a user at most once.
     - Fatigue (`tiring`): an item lowers exposure by `tiring` times its similarity to recent items. This is the mean
@@ -44,78 +44,16 @@ class Rules:
     - Items that come and go: an item can only be shown while it is available.
     """
 
-    def __init__(self, world: Catalogue, traits: Traits) -> None:
-        law, users = world.settings.world, len(traits.taste)
-        self._world, self._law, self._traits = world, law, traits
-        self._requests = 0
-        self._seen = np.zeros((users, len(world.embeddings)), dtype=bool) if law.no_repeats else None
-        self._mean = np.zeros((users, EMBEDDING_DIM), dtype=np.float32)
-
-    def excluded(self, time_ms: np.ndarray) -> np.ndarray | None:
-        """Return the items excluded at `time_ms` [n], bool [n, items], read-only; None if none is excluded."""
-        if not self._law.new_items:
-            return self._seen
-        first = self._world.first_available(time_ms)[:, None]
-        row = np.arange(len(self._world.embeddings))
-        away = (row < first) | (row >= first + self._world.settings.available)
-        return away if self._seen is None else away | self._seen
-
-    def clickbait(self, rows: np.ndarray | None = None) -> np.ndarray:
-        """Return clickbait degrees per user, float32: of the items `rows` ([n] or [n, k]), or of all, [n, items]."""
-        taste = self._traits.taste
-        if not self._law.drift:
-            if rows is None:
-                return self._world.clickbait[taste]
-            return self._world.clickbait[taste.reshape(-1, *[1] * (rows.ndim - 1)), rows]
-        direction, embeddings = self.directions().astype(np.float32), self._world.embeddings
-        along = direction @ embeddings.T if rows is None else np.einsum("n...a,na->n...", embeddings[rows], direction)
-        # In place: for all items of many users, fresh memory would cost more than the sums.
-        along *= np.float32(-self._law.clickbait_slope)
-        np.exp(along, out=along)
-        along += 1.0
-        return np.reciprocal(along, out=along)
-
-    def directions(self) -> np.ndarray:
-        """Return the current direction of clickbait for each user, unit vectors float64 [n, 8]."""
-        angle = self._law.drift * self._requests / 100.0
-        return np.cos(angle) * self._world.directions[self._traits.taste] + np.sin(angle) * self._traits.turn
-
-    def likeness(self, rows: np.ndarray | None = None) -> np.ndarray:
-        """Return the similarity in [-1, 1] of items to the recent items of each user.
-
-        The items are `rows` [n], one per user, or all items, [n, items].
-        """
-        if rows is None:
-            return self._mean @ self._world.units.T
-        return np.einsum("na,na->n", self._world.units[rows], self._mean)
-
-    def offer(self, users: np.ndarray, rows: np.ndarray) -> None:
-        """Exclude the items `rows` [m, k] for the `users` [m] from now on, if no item is repeated."""
-        if self._seen is not None:
-            self._seen[users[:, None], rows] = True
-
-    def shown(self, rows: np.ndarray) -> None:
-        """Register an impression of the item in `rows` [n] for each user."""
-        self._requests += 1
-        self.offer(np.arange(len(rows)), rows[:, None])
-        if self._law.tiring:
-            decay = np.float32(0.5 ** (1.0 / self._law.tiring_half_life))
-            self._mean = decay * self._mean + (1 - decay) * self._world.units[rows]
-
-
-class Crowd:
-    """State of n users. `time_ms` int64 [n] is the time of the next impression of each user.
-
-    Users with `gone` (bool [n]) have left for good. Their later impressions have no effect and are not logged.
-    """
-
     def __init__(self, world: Catalogue, traits: Traits, rng: np.random.Generator) -> None:
-        self.world, self.traits, self.rng = world, traits, rng
-        self.rules = Rules(world, traits)
+        users = len(traits.taste)
+        self.world, self.law, self.traits, self.rng = world, world.settings.world, traits, rng
         self.features, self.requests = traits.features, traits.requests
         self.exposure = traits.exposure.copy()
         self.time_ms = traits.start_ms.copy()
-        self.gone = np.zeros(len(self.time_ms), dtype=bool)
+        self.gone = np.zeros(users, dtype=bool)
+        self._shown = 0  # impressions of each user
+        self._seen = np.zeros((users, len(world.embeddings)), dtype=bool) if self.law.no_repeats else None
+        self._mean = np.zeros((users, EMBEDDING_DIM), dtype=np.float32)
 
     @property
     def satisfaction(self) -> np.ndarray:
@@ -124,15 +62,50 @@ class Crowd:
 
     def excluded(self) -> np.ndarray | None:
         """Return the items excluded from the next impression, bool [n, items], read-only; None if none is excluded."""
-        return self.rules.excluded(self.time_ms)
+        if not self.law.new_items:
+            return self._seen
+        first = self.world.first_available(self.time_ms)[:, None]
+        row = np.arange(len(self.world.embeddings))
+        away = (row < first) | (row >= first + self.world.settings.available)
+        return away if self._seen is None else away | self._seen
+
+    def clickbait(self, rows: np.ndarray | None = None) -> np.ndarray:
+        """Return clickbait degrees per user, float32: of the items `rows` ([n] or [n, k]), or of all, [n, items]."""
+        taste = self.traits.taste
+        if not self.law.drift:
+            if rows is None:
+                return self.world.clickbait[taste]
+            return self.world.clickbait[taste.reshape(-1, *[1] * (rows.ndim - 1)), rows]
+        direction, embeddings = self.directions().astype(np.float32), self.world.embeddings
+        along = direction @ embeddings.T if rows is None else np.einsum("n...a,na->n...", embeddings[rows], direction)
+        # In place: for all items of many users, fresh memory would cost more than the sums.
+        along *= np.float32(-self.law.clickbait_slope)
+        np.exp(along, out=along)
+        along += 1.0
+        return np.reciprocal(along, out=along)
+
+    def directions(self) -> np.ndarray:
+        """Return the current direction of clickbait for each user, unit vectors float64 [n, 8]."""
+        angle = self.law.drift * self._shown / 100.0
+        return np.cos(angle) * self.world.directions[self.traits.taste] + np.sin(angle) * self.traits.turn
+
+    def likeness(self, rows: np.ndarray | None = None) -> np.ndarray:
+        """Return the similarity in [-1, 1] of items to the recent items of each user.
+
+        The items are `rows` [n], one per user, or all items, [n, items].
+        """
+        if rows is None:
+            return self._mean @ self.world.units.T
+        return np.einsum("na,na->n", self.world.units[rows], self._mean)
 
     def offer(self, users: np.ndarray, rows: np.ndarray) -> None:
         """Exclude the items `rows` [m, k] of a page from later pages of the `users` [m], if no item is repeated."""
-        self.rules.offer(users, rows)
+        if self._seen is not None:
+            self._seen[users[:, None], rows] = True
 
     def show(self, rows: np.ndarray) -> Response:
         """Show each user the item in row `rows` (int64 [n]) of the table, and advance to the next impression."""
-        law, count, clickbait = self.world.settings.world, len(rows), self.rules.clickbait(rows)
+        law, count, clickbait = self.law, len(rows), self.clickbait(rows)
         uniform = self.rng.random((len(ODDS) + 1, count), dtype=np.float32)
         watch_noise, innovation, gap_noise = self.rng.standard_normal((3, count), dtype=np.float32)
 
@@ -147,8 +120,11 @@ class Crowd:
 
         self.exposure = law.memory_discount * self.exposure - 2.0 * (clickbait - 0.5) + law.innovation * innovation
         if law.tiring:
-            self.exposure = self.exposure - law.tiring * self.rules.likeness(rows)
-        self.rules.shown(rows)
+            self.exposure = self.exposure - law.tiring * self.likeness(rows)
+            decay = np.float32(0.5 ** (1.0 / law.tiring_half_life))
+            self._mean = decay * self._mean + (1 - decay) * self.world.units[rows]
+        self._shown += 1
+        self.offer(np.arange(count), rows[:, None])
         after = self.satisfaction
         clicked = feedback[:, FEEDBACK.index("click")]
         stay = law.stay_base + self.traits.patience + law.stay_click * clicked + law.stay_satisfaction * after

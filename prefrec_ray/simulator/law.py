@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pyarrow as pa
 
-from prefrec_ray.simulator.settings import SimulateSettings
+from prefrec_ray.simulator.settings import BLOCK, SimulateSettings
 
 EPOCH_MS = 1_704_067_200_000  # 2024-01-01 00:00 UTC
 DAY_MS = 86_400_000
@@ -25,6 +25,15 @@ ITEMS, TRAITS, LOGGING, ROLLOUT, TASTES, DRIFT, EXAMINATION = range(7)
 def generator(seed: int, stream: int, *part: int) -> np.random.Generator:
     """Return an independent generator for each (seed, stream, part)."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, stream, *part])))
+
+
+def by_block(users: np.ndarray, draw: Callable[[int], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return arrays [n, ...] of `users` (numbers [n], ascending) from `draw(block)`, arrays [BLOCK, ...] by name.
+
+    Blocks are drawn whole, so that a user does not depend on the other drawn users.
+    """
+    parts = [(draw(int(block)), users[users // BLOCK == block] % BLOCK) for block in np.unique(users // BLOCK)]
+    return {name: np.concatenate([drawn[name][rows] for drawn, rows in parts]) for name in parts[0][0]}
 
 
 #: Cost of each item for each user, float [n, items], from the hidden state of a crowd.

@@ -88,13 +88,13 @@ def nutrition(crowd: Crowd) -> np.ndarray:
 
     The similarity counts `FORESIGHT` times, because an item shown now also causes fatigue with later similar items.
     """
-    cost, tiring = crowd.rules.clickbait(), crowd.world.settings.world.tiring
-    return cost + 0.5 * FORESIGHT * tiring * crowd.rules.likeness() if tiring else cost
+    cost, tiring = crowd.clickbait(), crowd.world.settings.world.tiring
+    return cost + 0.5 * FORESIGHT * tiring * crowd.likeness() if tiring else cost
 
 
 def clickbait(crowd: Crowd) -> np.ndarray:
     """Return the negative clickbait degree of each item for each user, [n, items]."""
-    return -crowd.rules.clickbait()
+    return -crowd.clickbait()
 
 
 #: Above this number of items, propensities are computed with groups of items of similar clickbait degree.
@@ -107,7 +107,7 @@ class LoggingPolicy(IgnoresFeedback):
     """Serves `crowd` with knowledge of its tastes."""
 
     def __init__(self, crowd: Crowd, rng: np.random.Generator) -> None:
-        self.rules, self.settings, self.rng = crowd.rules, crowd.world.settings, rng
+        self.crowd, self.settings, self.rng = crowd, crowd.world.settings, rng
         self.strength = np.empty(len(crowd.time_ms), np.float32)
         self.remaining = np.zeros(len(crowd.time_ms), np.int64)
         self._below: np.ndarray | None = None
@@ -127,14 +127,14 @@ class LoggingPolicy(IgnoresFeedback):
         slate = self.rng.integers(0, self.settings.items, shape, dtype=np.int32)
         # -log of a standard exponential is standard Gumbel: the largest sum is the smallest of these products.
         noise = self.rng.standard_exponential(shape, dtype=np.float32)
-        degree = self.rules.clickbait(slate)
+        degree = self.crowd.clickbait(slate)
         best = np.argmin(noise * np.exp(-self.strength[:, None] * degree), axis=1)
         user = np.arange(len(best))
         return Choice(slate[user, best].astype(np.int64), self._slates(self.strength, degree[user, best]))
 
     def _from_all(self, excluded: np.ndarray | None) -> Choice:
         # In place: for all items of many users, fresh memory would cost more than the sums.
-        weight = self.rules.clickbait()
+        weight = self.crowd.clickbait()
         weight *= self.strength[:, None]
         weight -= np.maximum(self.strength, 0)[:, None]
         np.exp(weight, out=weight)

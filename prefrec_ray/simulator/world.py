@@ -11,7 +11,7 @@ from prefrec_ray import plugins
 from prefrec_ray.errors import UserError
 from prefrec_ray.simulator.catalogue import CATEGORIES, Catalogue, Traits, draw_features
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
-from prefrec_ray.simulator.law import DAY_MS, DRIFT, EPOCH_MS, TASTES, TRAITS, Cost, SimulatedWorld, generator
+from prefrec_ray.simulator.law import DAY_MS, DRIFT, EPOCH_MS, TASTES, TRAITS, Cost, SimulatedWorld, by_block, generator
 from prefrec_ray.simulator.servers import LoggingPolicy, clickbait, nutrition
 from prefrec_ray.simulator.settings import BLOCK, EMBEDDING_DIM, SimulateSettings
 
@@ -37,11 +37,11 @@ class World(Catalogue):
 
     def traits(self, users: np.ndarray) -> Traits:
         """Return the traits of any `users` (numbers [n], ascending)."""
-        parts = [self._block_traits(int(b)).take(users[users // BLOCK == b] % BLOCK) for b in np.unique(users // BLOCK)]
-        return Traits.concatenate(parts)
+        drawn = by_block(users, self._block_traits)
+        features = {name: drawn.pop(name) for name in CATEGORIES}
+        return Traits(**drawn, features=features)
 
-    def _block_traits(self, block: int) -> Traits:
-        """Return the traits of a block, always drawn whole, so that a user does not depend on the other drawn users."""
+    def _block_traits(self, block: int) -> dict[str, np.ndarray]:
         law = self.settings.world
         rng = generator(self.settings.seed, TRAITS, block)
         mood, sensitive, patience, generosity, gap = rng.standard_normal((5, BLOCK))
@@ -59,7 +59,7 @@ class World(Catalogue):
             turn = generator(self.settings.seed, DRIFT, block).standard_normal(turn.shape)
             turn -= (turn * start).sum(axis=1, keepdims=True) * start
             turn /= np.linalg.norm(turn, axis=1, keepdims=True)
-        return Traits(
+        return dict(
             exposure=(4.0 * mood).astype(np.float32),
             sensitivity=(law.sensitivity * np.exp(law.sensitivity_spread * sensitive)).astype(np.float32),
             patience=(0.3 * patience).astype(np.float32),
@@ -69,7 +69,7 @@ class World(Catalogue):
             requests=np.maximum(1, np.rint(length * self.settings.requests)).astype(np.int64),
             taste=taste,
             turn=turn,
-            features=draw_features(hints, rng),
+            **draw_features(hints, rng),
         )
 
 

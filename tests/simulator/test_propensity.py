@@ -70,7 +70,7 @@ def test_of_all_that_may_be_shown(strength):
     server, rng = LoggingPolicy(many, generator(0, 5)), np.random.default_rng(0)
     excluded = rng.random((20_000, 12)) < 0.3
     excluded[:, 0] = False
-    count, expected = np.zeros((20_000, 12)), np.exp(strength * many.rules.clickbait().astype(float))
+    count, expected = np.zeros((20_000, 12)), np.exp(strength * many.clickbait().astype(float))
     expected[excluded] = 0
     expected /= expected.sum(axis=1, keepdims=True)
     user = np.arange(20_000)

@@ -113,8 +113,8 @@ def test_likeness_is_the_mean_cosine_to_what_was_shown():
             cosine = (e @ f) / math.sqrt((e @ e) * (f @ f))
             total += cosine * 0.5 ** (age / 3) * (1 - 0.5 ** (1 / 3))
         expected.append(total)
-    np.testing.assert_allclose(crowd.rules.likeness()[0], expected, atol=1e-6)
-    np.testing.assert_allclose(crowd.rules.likeness(np.array([7])), expected[7], atol=1e-6)
+    np.testing.assert_allclose(crowd.likeness()[0], expected, atol=1e-6)
+    np.testing.assert_allclose(crowd.likeness(np.array([7])), expected[7], atol=1e-6)
 
 
 def test_the_same_corner_tires_and_variety_does_not():
@@ -132,7 +132,7 @@ def test_an_item_lowers_exposure_by_its_likeness():
     world = World(SimulateSettings(users=40, items=20, world=law))
     crowd = crowd_of(world)
     for row in (4, 5):
-        before, likeness = crowd.exposure.copy(), crowd.rules.likeness(np.full(40, row))
+        before, likeness = crowd.exposure.copy(), crowd.likeness(np.full(40, row))
         crowd.show(np.full(40, row))
         degree = world.clickbait[0, row]
         np.testing.assert_allclose(crowd.exposure, 0.965 * before - 2 * (degree - 0.5) - 2 * likeness, rtol=1e-5)
@@ -143,17 +143,17 @@ def test_a_direction_turns_by_what_is_said_and_to_each_users_own_side():
     world = World(SimulateSettings(users=30, items=50, world=WorldSettings(drift=0.4, tastes=2)))
     crowd = crowd_of(world)
     start = world.directions[crowd.traits.taste]
-    np.testing.assert_allclose(crowd.rules.directions(), start)
+    np.testing.assert_allclose(crowd.directions(), start)
     for _ in range(250):
         crowd.show(np.zeros(30, np.int64))
-    now = crowd.rules.directions()
+    now = crowd.directions()
     np.testing.assert_allclose(np.linalg.norm(now, axis=1), 1)
     np.testing.assert_allclose(np.arccos((start * now).sum(axis=1)), 0.4 * 250 / 100)
     assert len(np.unique(now.round(6), axis=0)) == 30
     expected = [[1 / (1 + math.exp(-3 * float(e @ d))) for e in world.embeddings.astype(float)] for d in now]
-    np.testing.assert_allclose(crowd.rules.clickbait(), expected, rtol=1e-5)
+    np.testing.assert_allclose(crowd.clickbait(), expected, rtol=1e-5)
     rows = np.arange(30) % 7
-    np.testing.assert_allclose(crowd.rules.clickbait(rows), np.array(expected)[np.arange(30), rows], rtol=1e-5)
+    np.testing.assert_allclose(crowd.clickbait(rows), np.array(expected)[np.arange(30), rows], rtol=1e-5)
 
 
 def test_items_come_and_go_as_their_life_spans_say():
@@ -167,8 +167,9 @@ def test_items_come_and_go_as_their_life_spans_say():
         assert available.sum() == 300
         # A tenth of 300 items a day, until the last of 1,200 has come after 30 days.
         assert np.flatnonzero(available)[0] == min(math.floor(30 * day), 900)
-        (excluded,) = crowd_of(world).rules.excluded(np.full(128, now))[:1]
-        np.testing.assert_array_equal(available, ~excluded)
+        crowd = crowd_of(world)
+        crowd.time_ms[:] = now
+        np.testing.assert_array_equal(available, ~crowd.excluded()[0])
     log = log_block(world, 0).to_pandas()
     assert (start[log.item_id] <= log.timestamp).all()
     assert (log.timestamp < end[log.item_id]).all()

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from prefrec_ray.simulator.catalogue import CATEGORIES, draw_features, sigmoid
 from prefrec_ray.simulator.crowd import SESSION_TIMEOUT_MS
-from prefrec_ray.simulator.law import DAY_MS, EPOCH_MS, ITEMS, TRAITS, Choice, Cost, Response, generator
+from prefrec_ray.simulator.law import DAY_MS, EPOCH_MS, ITEMS, TRAITS, Choice, Cost, Response, by_block, generator
 from prefrec_ray.simulator.servers import IgnoresFeedback
 from prefrec_ray.simulator.settings import BLOCK, SimulateSettings
 
@@ -149,13 +149,8 @@ class Platform:
         return Softmax(crowd, rng)
 
     def traits(self, users: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the traits and features of `users`, drawn by whole blocks so that other users do not matter."""
-        blocks = np.unique(users // BLOCK)
-        parts = {block: self._block_traits(int(block)) for block in blocks}
-        return {
-            name: np.concatenate([parts[block][name][users[users // BLOCK == block] % BLOCK] for block in blocks])
-            for name in parts[blocks[0]]
-        }
+        """Return the traits and features of `users`."""
+        return by_block(users, self._block_traits)
 
     def _block_traits(self, block: int) -> dict[str, np.ndarray]:
         rng = generator(self.settings.seed, TRAITS, block)
