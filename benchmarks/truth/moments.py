@@ -92,7 +92,7 @@ def moments(world: World, users: np.ndarray, sessions: int, seed: int) -> Iterat
                 depth += [table.depth.mean()] * len(drawn)
                 revisit += [np.nanmean(table.revisit_ms)] * len(drawn)
         row, step = np.array(rows), np.array(steps)
-        own = traits.take(row)
+        own = world.traits(numbers[row])
         felt = np.float64(history.satisfaction[row, np.maximum(step - 1, 0)])
         exposure = np.where(step == 0, own.exposure, np.log(felt / (1 - felt)) / own.sensitivity)
         yield Moments(
