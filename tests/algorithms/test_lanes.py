@@ -30,8 +30,8 @@ def plain_order(epoch: int) -> list[tuple[int, int]]:
 
 def taken(lane: _Lane, epoch: int, start: int, stop: int) -> list[tuple[int, int]]:
     parts = list(lane.rows(epoch, np.arange(start, stop)))
-    assert all(len(rows) for _, rows in parts)  # no shard is taken for nothing
-    return [(shard, int(row)) for shard, rows in parts for row in rows]
+    assert all(len(rows) for _, _, rows in parts)  # no shard is taken for nothing
+    return [(shard, int(row)) for shard, _, rows in parts for row in rows]
 
 
 def test_a_lane_goes_through_shuffled_shards_and_through_shuffled_rows_of_each() -> None:
@@ -52,16 +52,15 @@ def test_rows_of_a_shard_have_another_order_in_each_epoch_lane_shard_and_seed() 
 
 
 @pytest.mark.parametrize("used", [14, 16])
-def test_a_lane_knows_its_place_and_what_comes_next(used: int) -> None:
+def test_a_lane_knows_what_comes_next(used: int) -> None:
     lane = _Lane(SEED, LANE, SIZES, used)
     for epoch in (0, 1):
         order = [shard for shard, _ in plain_order(epoch)]
         for position in range(used):
             shard = order[position]
-            first = order.index(shard)
-            later = order[first + SIZES[shard] : used] or [plain_order(epoch + 1)[0][0]]
-            share = (position - first + 1) / SIZES[shard]
-            assert lane.at(epoch, position) == (shard, pytest.approx(share), later[0])
+            later = order[order.index(shard) + SIZES[shard] : used] or [plain_order(epoch + 1)[0][0]]
+            ((current, following, _),) = lane.rows(epoch, np.array([position]))
+            assert (current, following) == (shard, later[0])
 
 
 def table(shard: int, rows: int) -> dict[str, np.ndarray]:
@@ -71,7 +70,7 @@ def table(shard: int, rows: int) -> dict[str, np.ndarray]:
 
 
 class Cache:
-    """Record of ordered and taken shards, which are represented by their names."""
+    """Record of ordered shards, which are represented by their names."""
 
     def __init__(self) -> None:
         self.ordered: list[tuple[int, str]] = []
@@ -79,8 +78,8 @@ class Cache:
     def order(self, lane: int, shard: str) -> None:
         self.ordered.append((lane, shard))
 
-    def take(self, lane: int, shard: str) -> dict[str, np.ndarray]:
-        assert shard in next(part.shards for part in LANES if part.number == lane)
+    def take(self, lane: int, shard: str, following: str) -> dict[str, np.ndarray]:
+        assert {shard, following} <= set(next(part.shards for part in LANES if part.number == lane))
         return self.fetch(shard).result()
 
     def fetch(self, shard: str) -> SimpleNamespace:
@@ -129,32 +128,12 @@ def test_labels_stand_in_for_rewards(monkeypatch: pytest.MonkeyPatch) -> None:
         assert batch["rewards"].tolist() == [float(labels[int(10 * (v // 100) + v % 100)]) for v in value]
 
 
-def test_shards_are_ordered_before_they_are_needed_each_lane_at_another_point() -> None:
-    cache, counts = Cache(), set()
-    steps = plan(count=14).batches(torch.device("cpu"), cache)  # type: ignore[arg-type]
-    lanes = [(_Lane(SEED, part.number, SIZES, USED), part.shards) for part in LANES]
-    next(steps)
-    # The shards of the first batch, then the next shard of each lane that is far enough: the first lane at once, the
-    # second half-way.
-    assert cache.ordered[:2] == [(lane.number, shards[lane.at(0, 0)[0]]) for lane, shards in lanes]
-    for index in range(1, 14):
-        cache.ordered.clear()
-        next(steps)
-        epoch, within = divmod(index - 1, 7)
-        expected = []
-        for (lane, shards), least in zip(lanes, (0.0, 0.5), strict=True):
-            _, share, following = lane.at(epoch, 2 * within + 1)
-            expected += [(lane.number, shards[following])] * (share >= least)
-        assert cache.ordered == expected
-        counts.add(len(expected))
-    assert counts == {1, 2}
-
-
 def test_a_plan_that_begins_amid_an_epoch_orders_what_lies_there() -> None:
     cache = Cache()
     next(plan(first=12).batches(torch.device("cpu"), cache))  # type: ignore[arg-type]
     lanes = [(_Lane(SEED, part.number, SIZES, USED), part.shards) for part in LANES]
-    assert cache.ordered[:2] == [(lane.number, shards[lane.at(1, 10)[0]]) for lane, shards in lanes]
+    first = [(lane.number, shards[shard]) for lane, shards in lanes for shard, _, _ in lane.rows(1, np.array([10, 11]))]
+    assert cache.ordered == first
 
 
 @pytest.mark.parametrize(("rows", "each"), [(4, 2), (5, 2), (1, 1), (100, 6)])

@@ -89,24 +89,14 @@ class TransitionPlan:
     reward_labels: ray.ObjectRef | None = None
 
     def batches(self, device: torch.device, cache: ShardCache) -> Iterator[Batch]:
-        """Yield the batches in order, as float32 tensors on `device`; `cache` keeps shards from one plan to the next.
-
-        Each lane orders its next shard at another point of the shard in use, so that reading is spread over the batches
-        and done before the shard is needed.
-        """
+        """Yield the batches in order, float32 on `device`; `cache` keeps shards from one plan to the next."""
         lanes = [(_Lane(self.seed, p.number, p.sizes, self.batches_per_epoch * p.rows), p) for p in self.lanes]
         labels = self._labels()
-        epoch, within = divmod(self.first, self.batches_per_epoch)
-        for lane, part in lanes:
-            cache.order(lane.number, part.shards[lane.at(epoch, within * part.rows)[0]])
+        for part, shard, _, _ in self._taken(lanes, self.first):
+            cache.order(part.number, part.shards[shard])
         for index in range(self.first, self.first + self.count):
-            epoch, within = divmod(index, self.batches_per_epoch)
             batch = self._gather(lanes, cache, labels, index, pinned=device.type == "cuda")
             yield {name: values.to(device, non_blocking=True) for name, values in batch.items()}
-            for turn, (lane, part) in enumerate(lanes):
-                _, done, following = lane.at(epoch, (within + 1) * part.rows - 1)
-                if done >= turn / len(lanes):
-                    cache.order(lane.number, part.shards[following])
 
     def drawn(self, update: int, stream: int, draw: Callable[[np.random.Generator, int], np.ndarray]) -> np.ndarray:
         """Return random numbers for this learner's rows of a batch, [own_rows, ...].
@@ -120,13 +110,15 @@ class TransitionPlan:
     def _labels(self) -> np.ndarray | None:
         return None if self.reward_labels is None else ray.get(self.reward_labels)
 
-    def _taken(self, lanes: list[tuple[_Lane, LanePart]], index: int) -> Iterator[tuple[LanePart, int, np.ndarray]]:
-        """Yield lane, shard and rows in it for batch `index`, in its order."""
+    def _taken(
+        self, lanes: list[tuple[_Lane, LanePart]], index: int
+    ) -> Iterator[tuple[LanePart, int, int, np.ndarray]]:
+        """Yield lane, shard, the lane's next shard, and rows in the shard for batch `index`, in its order."""
         epoch, within = divmod(index, self.batches_per_epoch)
         for lane, part in lanes:
             positions = np.arange(within * part.rows + part.part, (within + 1) * part.rows, part.parts)
-            for shard, rows in lane.rows(epoch, positions):
-                yield part, shard, rows
+            for shard, following, rows in lane.rows(epoch, positions):
+                yield part, shard, following, rows
 
     def _gather(
         self,
@@ -139,8 +131,9 @@ class TransitionPlan:
         # Tensors, because torch converts float16 to float32 eight times as fast as NumPy.
         batch: Batch = {}
         filled = 0
-        for part, shard, rows in self._taken(lanes, index):
-            for name, values in _picked(cache.take(part.number, part.shards[shard]), rows, labels):
+        for part, shard, following, rows in self._taken(lanes, index):
+            columns = cache.take(part.number, part.shards[shard], part.shards[following])
+            for name, values in _picked(columns, rows, labels):
                 if name not in batch:
                     batch[name] = torch.empty(self.own_rows, *values.shape[1:], pin_memory=pinned)
                 batch[name][filled : filled + len(rows)] = torch.from_numpy(values)
@@ -218,22 +211,15 @@ class _Lane:
         self._orders: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._permutation: tuple[tuple[int, int], np.ndarray] | None = None
 
-    def rows(self, epoch: int, positions: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield shard and rows in it for `positions` in the epoch, ascending."""
+    def rows(self, epoch: int, positions: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Yield shard, the next shard, and rows in the shard for `positions` in the epoch, ascending."""
         shards, ends = self._order(epoch)
         places = np.searchsorted(ends, positions, side="right")
         for place in np.unique(places):
-            shard = int(shards[place])
-            begin = int(ends[place]) - self._sizes[shard]
-            yield shard, self._rows_of(epoch, shard)[positions[places == place] - begin]
-
-    def at(self, epoch: int, position: int) -> tuple[int, float, int]:
-        """Return the shard at a position, the share of it that is read by then, and the shard after it."""
-        shards, ends = self._order(epoch)
-        place = int(np.searchsorted(ends, position, side="right"))
-        shard, end = int(shards[place]), int(ends[place])
-        following = shards[place + 1] if end < self._rows_per_epoch else self._order(epoch + 1)[0][0]
-        return shard, 1 - (end - position - 1) / self._sizes[shard], int(following)
+            shard, end = int(shards[place]), int(ends[place])
+            following = shards[place + 1] if end < self._rows_per_epoch else self._order(epoch + 1)[0][0]
+            begin = end - self._sizes[shard]
+            yield shard, int(following), self._rows_of(epoch, shard)[positions[places == place] - begin]
 
     def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the shards in order, and the positions at which they end."""

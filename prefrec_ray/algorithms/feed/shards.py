@@ -117,13 +117,15 @@ class ShardCache:
         if shard not in [known for known, _ in held]:
             held[1:] = [(shard, self.fetch(shard))]
 
-    def take(self, lane: int, shard: Shard) -> dict[str, np.ndarray]:
-        """Return the columns of the lane's current shard (see `columns`); drop the previous one."""
+    def take(self, lane: int, shard: Shard, following: Shard) -> dict[str, np.ndarray]:
+        """Return the columns of the lane's current shard (see `columns`), drop the previous one, order the next one."""
         self.order(lane, shard)
         held = self._held[lane]
         if held[0][0] != shard:
             del held[0]
-        return held[0][1].result()
+        current = held[0][1].result()
+        self.order(lane, following)
+        return current
 
     def fetch(self, shard: Shard) -> Future[dict[str, np.ndarray]]:
         """Start to fetch the columns of a shard to this process; the cache does not keep them."""
