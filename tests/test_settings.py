@@ -82,7 +82,7 @@ def test_gaps_that_are_no_time(minutes: str) -> None:
 
 
 def test_numbers_that_are_not_finite_are_refused_everywhere() -> None:
-    for value in ({"world": {"gap_hours": float("inf")}}, {"world": {"stay_base": float("nan")}}):
+    for value in ({"world": {"drift": float("inf")}}, {"world": {"tiring": float("nan")}}):
         with pytest.raises(UserError, match="expected a finite number"):
             parse(SimulateSettings, value, "c.yaml")
 
@@ -97,10 +97,8 @@ def test_a_long_value_is_cut_short() -> None:
     ("model", "value"),
     [
         (SimulateSettings, {"users": 2**70}),
-        (SimulateSettings, {"world": {"slate": 10**12}}),
-        (SimulateSettings, {"world": {"gap_hours": 1e300}}),
-        (SimulateSettings, {"world": {"watch_clickbait": 1e4}}),
-        (SimulateSettings, {"world": {"gap_noise": 1e4}}),
+        (SimulateSettings, {"world": {"tastes": 10**12}}),
+        (SimulateSettings, {"world": {"tiring": 1e300}}),
         (PrepareSettings, {**SOURCE, "action_dim": 2**70}),
         (PrepareSettings, {**SOURCE, "preferences": {"pairs": 10**12}}),
         (EvaluateSettings, {"ncis": {"sigma": 1e-200}}),

@@ -18,7 +18,28 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 class Catalogue:
-    """Items under `settings`; equal settings make equal items."""
+    """Items under `settings`, and the constants of the law. Equal settings make equal items.
+
+    A clickbait degree is sigmoid(slope * embedding . direction), between 0 (nutritious) and 1. Satisfaction is
+    sigmoid(sensitivity * exposure), exposure <- memory_discount * exposure - 2 (degree - 0.5) + innovation * noise.
+    """
+
+    clickbait_slope = 3.0
+    memory_discount, innovation = 0.965, 0.1
+    sensitivity, sensitivity_spread = 0.12, 0.15  # the spread is the deviation of its logarithm over users
+    #: Impressions after which an item counts half in the similarity to recent items.
+    tiring_half_life = 20.0
+    #: Logarithm of the seconds watched at full satisfaction, of clickbait and of nutritious items; its noise.
+    watch_clickbait, watch_nutritious, watch_noise = 5.0, 4.0, 0.8
+    #: Log-odds that a session continues: a constant, with a click, and at full satisfaction.
+    stay_base, stay_click, stay_satisfaction = 0.0, 0.8, 3.6
+    #: Hours to the median user's next session at half satisfaction. Of their logarithm: the deviation over users, the
+    #: decrease from no to full satisfaction, and the deviation over sessions.
+    gap_hours, gap_spread, gap_satisfaction, gap_noise = 14.0, 0.5, 3.0, 0.5
+    #: Of the logging policy: items of a slate, strengths (below 0 it avoids clickbait), impressions with one strength.
+    slate = 15
+    strength = (-6.0, 10.0)
+    regime_requests = (30, 120)
 
     def __init__(self, settings: SimulateSettings) -> None:
         self.settings = settings
@@ -27,12 +48,12 @@ class Catalogue:
         self.embeddings = rng.uniform(-1.0, 1.0, (settings.items, EMBEDDING_DIM)).astype(np.float32)
         #: The embeddings, scaled to length 1.
         self.units = self.embeddings / np.linalg.norm(self.embeddings, axis=1, keepdims=True)
-        tastes, slope = settings.world.tastes, settings.world.clickbait_slope
+        tastes = settings.world.tastes
         drawn = np.concatenate([first, rng.standard_normal(((tastes - 1) // 2, EMBEDDING_DIM))])
         drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
         #: Unit vectors float64 [tastes, 8], and the clickbait degrees of the items, float32 [tastes, items].
         self.directions = np.stack([drawn, -drawn], axis=1).reshape(-1, EMBEDDING_DIM)[:tastes]
-        self.clickbait = sigmoid(slope * (self.directions @ self.embeddings.T)).astype(np.float32)
+        self.clickbait = sigmoid(self.clickbait_slope * (self.directions @ self.embeddings.T)).astype(np.float32)
         #: Items become available in the order of their rows: at each of these times (int64, ascending) the first
         #: available item is replaced by the next. The last items stay available.
         replaced = np.arange(1, settings.items - settings.available + 1)

@@ -16,8 +16,6 @@ FEEDBACK = ("click", "like", "watch_ratio", "follow", "share", "comment")
 VIDEO_SECONDS = 30.0  # the time watched at a watch ratio of 1
 MAX_WATCH_RATIO = 3.0
 MAX_WATCH_SECONDS = 1200.0
-#: Logarithm of the longest gap in seconds, about a hundred years, so that times do not overflow.
-LONGEST = np.float32(22.0)
 SESSION_TIMEOUT_MS = 30 * 60 * 1000  # pauses in a session are shorter, gaps between sessions longer
 
 # Log-odds of binary feedback: a constant, and the weights of satisfaction, clickbait and generosity.
@@ -79,7 +77,7 @@ class Crowd:
         direction, embeddings = self.directions().astype(np.float32), self.world.embeddings
         along = direction @ embeddings.T if rows is None else np.einsum("n...a,na->n...", embeddings[rows], direction)
         # In place: for all items of many users, fresh memory would cost more than the sums.
-        along *= np.float32(-self.law.clickbait_slope)
+        along *= np.float32(-self.world.clickbait_slope)
         np.exp(along, out=along)
         along += 1.0
         return np.reciprocal(along, out=along)
@@ -105,35 +103,34 @@ class Crowd:
 
     def show(self, rows: np.ndarray) -> Response:
         """Show each user the item in row `rows` (int64 [n]) of the table, and advance to the next impression."""
-        law, count, clickbait = self.law, len(rows), self.clickbait(rows)
+        law, world, count, clickbait = self.law, self.world, len(rows), self.clickbait(rows)
         uniform = self.rng.random((len(ODDS) + 1, count), dtype=np.float32)
         watch_noise, innovation, gap_noise = self.rng.standard_normal((3, count), dtype=np.float32)
 
         before = self.satisfaction
-        location = law.watch_nutritious + (law.watch_clickbait - law.watch_nutritious) * clickbait
-        seconds = np.minimum(np.exp(location * before + law.watch_noise * watch_noise), MAX_WATCH_SECONDS)
+        location = world.watch_nutritious + (world.watch_clickbait - world.watch_nutritious) * clickbait
+        seconds = np.minimum(np.exp(location * before + world.watch_noise * watch_noise), MAX_WATCH_SECONDS)
         feedback = np.empty((count, len(FEEDBACK)), np.float32)
         feedback[:, FEEDBACK.index("watch_ratio")] = np.minimum(seconds / VIDEO_SECONDS, MAX_WATCH_RATIO)
         for row, (name, (constant, satisfied, bait, generous)) in enumerate(ODDS.items()):
             odds = constant + satisfied * before + bait * clickbait + generous * self.traits.generosity
             feedback[:, FEEDBACK.index(name)] = uniform[row] < sigmoid(odds)
 
-        self.exposure = law.memory_discount * self.exposure - 2.0 * (clickbait - 0.5) + law.innovation * innovation
+        self.exposure = world.memory_discount * self.exposure - 2.0 * (clickbait - 0.5) + world.innovation * innovation
         if law.tiring:
             self.exposure = self.exposure - law.tiring * self.likeness(rows)
-            decay = np.float32(0.5 ** (1.0 / law.tiring_half_life))
-            self._mean = decay * self._mean + (1 - decay) * self.world.units[rows]
+            decay = np.float32(0.5 ** (1.0 / world.tiring_half_life))
+            self._mean = decay * self._mean + (1 - decay) * world.units[rows]
         self._shown += 1
         self.offer(np.arange(count), rows[:, None])
         after = self.satisfaction
         clicked = feedback[:, FEEDBACK.index("click")]
-        stay = law.stay_base + self.traits.patience + law.stay_click * clicked + law.stay_satisfaction * after
+        stay = world.stay_base + self.traits.patience + world.stay_click * clicked + world.stay_satisfaction * after
         leaves = uniform[-1] >= sigmoid(stay)
         if law.leaving:
             self.gone = self.gone | (leaves & (self.rng.random(count) < law.leaving * (1.0 - after) ** 2))
-        log_away = self.traits.log_gap - law.gap_satisfaction * (after - 0.5) + law.gap_noise * gap_noise
-        away = np.exp(np.minimum(log_away, LONGEST))
+        log_away = self.traits.log_gap - world.gap_satisfaction * (after - 0.5) + world.gap_noise * gap_noise
         # One second to swipe, or one second more than the session timeout.
-        gap_ms = np.where(leaves, SESSION_TIMEOUT_MS + 1000.0 * (1.0 + away), 1000.0 * (1.0 + seconds))
+        gap_ms = np.where(leaves, SESSION_TIMEOUT_MS + 1000.0 * (1.0 + np.exp(log_away)), 1000.0 * (1.0 + seconds))
         self.time_ms = self.time_ms + gap_ms.astype(np.int64)
         return Response(feedback, after, leaves)

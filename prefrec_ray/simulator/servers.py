@@ -107,16 +107,16 @@ class LoggingPolicy(IgnoresFeedback):
     """Serves `crowd` with knowledge of its tastes."""
 
     def __init__(self, crowd: Crowd, rng: np.random.Generator) -> None:
-        self.crowd, self.settings, self.rng = crowd, crowd.world.settings, rng
+        self.crowd, self.world, self.rng = crowd, crowd.world, rng
         self.strength = np.empty(len(crowd.time_ms), np.float32)
         self.remaining = np.zeros(len(crowd.time_ms), np.int64)
         self._below: np.ndarray | None = None
-        self._slates = SlatePropensity(crowd.world.clickbait, crowd.traits.taste, self.settings.world.slate)
+        self._slates = SlatePropensity(crowd.world.clickbait, crowd.traits.taste, crowd.world.slate)
 
     def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
         self._change_regimes()
-        law = self.settings.world
-        return self._from_all(excluded) if excluded is not None or law.drift else self._from_slate(law.slate)
+        of_all = excluded is not None or self.crowd.law.drift
+        return self._from_all(excluded) if of_all else self._from_slate(self.world.slate)
 
     def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
         """Count the impression: a page, whose items are served one after another, has one strength."""
@@ -124,7 +124,7 @@ class LoggingPolicy(IgnoresFeedback):
 
     def _from_slate(self, size: int) -> Choice:
         shape = (len(self.strength), size)
-        slate = self.rng.integers(0, self.settings.items, shape, dtype=np.int32)
+        slate = self.rng.integers(0, self.world.settings.items, shape, dtype=np.int32)
         # -log of a standard exponential is standard Gumbel: the largest sum is the smallest of these products.
         noise = self.rng.standard_exponential(shape, dtype=np.float32)
         degree = self.crowd.clickbait(slate)
@@ -150,9 +150,9 @@ class LoggingPolicy(IgnoresFeedback):
     def _change_regimes(self) -> None:
         ended = np.flatnonzero(self.remaining == 0)
         if len(ended):
-            self.strength[ended] = self.rng.uniform(*self.settings.world.strength, len(ended))
-            low, high = self.settings.world.regime_requests
-            self.remaining[ended] = self.rng.integers(low, high + 1, len(ended)) if self.settings.regimes else -1
+            self.strength[ended] = self.rng.uniform(*self.world.strength, len(ended))
+            low, high = self.world.regime_requests
+            self.remaining[ended] = self.rng.integers(low, high + 1, len(ended)) if self.world.settings.regimes else -1
 
 
 class SlatePropensity:

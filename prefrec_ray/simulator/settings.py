@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Self
 
 import numpy as np
-from pydantic import Field, NonNegativeFloat, PositiveFloat, ValidationInfo, field_validator, model_validator
+from pydantic import Field, NonNegativeFloat, ValidationInfo, field_validator, model_validator
 
 from prefrec_ray.memory import check_need
 from prefrec_ray.settings import Count, Seed, Settings
@@ -13,69 +13,23 @@ from prefrec_ray.settings import Count, Seed, Settings
 EMBEDDING_DIM = 8
 #: Number of users that are drawn and simulated together.
 BLOCK = 256
-#: An exponent of e, and the standard deviation of a logarithm.
-Exponent = Annotated[float, Field(ge=-50, le=50)]
-Spread = Annotated[float, Field(ge=0, le=10)]
-#: An amount added to exposure (float32) at each impression.
-Amount = Annotated[float, Field(ge=0, le=10**6)]
 
 
 class WorldSettings(Settings):
-    """The laws of the platform. A clickbait degree is between 0 (nutritious) and 1; satisfaction is in (0, 1).
+    """Rules of the platform, each off by default (simulator/crowd.py has their laws); or a law of its own.
 
     Text instead of a mapping is the key `law`.
     """
 
-    clickbait_slope: PositiveFloat = Field(default=3.0, description="degree = sigmoid(slope * embedding . direction)")
     tastes: Count = Field(
         default=1, description="groups of users, each with its own direction; directions are opposite in pairs"
     )
-
-    # exposure = memory_discount * exposure - 2 (clickbait - 0.5) + noise;
-    # satisfaction = sigmoid(sensitivity * exposure).
-    memory_discount: float = Field(default=0.965, ge=0, lt=1, description="discount of past exposure, per impression")
-    sensitivity: PositiveFloat = Field(default=0.12, description="sensitivity of satisfaction to exposure")
-    sensitivity_spread: Spread = Field(default=0.15, description="standard deviation of its logarithm over users")
-    innovation: Amount = Field(default=0.1, description="noise of exposure")
-
-    # Seconds watched are log-normal. The location lies between the values of nutritious and clickbait items.
-    watch_clickbait: Exponent = Field(default=5.0, description="logarithm of seconds of clickbait at full satisfaction")
-    watch_nutritious: Exponent = Field(default=4.0, description="the same for nutritious items")
-    watch_noise: Spread = Field(default=0.8, description="standard deviation of that logarithm")
-
-    stay_base: Exponent = Field(default=0.0, description="log-odds that a session continues")
-    stay_click: Exponent = Field(default=0.8, description="log-odds added by a click")
-    stay_satisfaction: Exponent = Field(default=3.6, description="log-odds added by full satisfaction")
-
-    gap_hours: float = Field(
-        default=14.0,
-        gt=0,
-        le=24 * 366,
-        description="hours to the median user's next session, at half satisfaction",
-    )
-    gap_spread: Spread = Field(default=0.5, description="standard deviation of its logarithm over users")
-    gap_satisfaction: Exponent = Field(
-        default=3.0, description="decrease of its logarithm from no to full satisfaction"
-    )
-    gap_noise: Spread = Field(default=0.5, description="standard deviation of its logarithm over sessions")
-
-    slate: Count = Field(
-        default=15, description="items from which the logging policy takes the largest strength * degree + noise"
-    )
-    strength: tuple[Exponent, Exponent] = Field(
-        default=(-6.0, 10.0), description="strengths of the logging policy; below 0 it avoids clickbait"
-    )
-    regime_requests: tuple[Count, Count] = Field(
-        default=(30, 120), description="impressions with one strength, with `regimes`"
-    )
-
-    # The rules, each off by default (simulator/crowd.py has their laws).
     no_repeats: bool = Field(default=False, description="rule: no user sees an item twice")
-    tiring: Amount = Field(
-        default=0.0, description="rule: exposure falls by this, times an item's similarity to recent items"
-    )
-    tiring_half_life: PositiveFloat = Field(
-        default=20.0, description="impressions after which an item counts half in this similarity"
+    tiring: float = Field(
+        default=0.0,
+        ge=0,
+        le=10**6,
+        description="rule: exposure falls by this, times an item's similarity to recent items",
     )
     drift: NonNegativeFloat = Field(
         default=0.0, description="rule: radians per 100 impressions by which a user's direction turns"
@@ -105,13 +59,6 @@ class WorldSettings(Settings):
         if self.law is not None and self.model_copy(update={"law": None}) != WorldSettings():
             raise ValueError("found 'law' with keys of the simulator's law; expected one of both")
         return self
-
-    @field_validator("strength", "regime_requests")
-    @classmethod
-    def _ascending(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[0] > value[1]:
-            raise ValueError("expected two ascending numbers")
-        return value
 
 
 class SimulateSettings(Settings):

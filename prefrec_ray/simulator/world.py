@@ -61,10 +61,10 @@ class World(Catalogue):
             turn /= np.linalg.norm(turn, axis=1, keepdims=True)
         return dict(
             exposure=(4.0 * mood).astype(np.float32),
-            sensitivity=(law.sensitivity * np.exp(law.sensitivity_spread * sensitive)).astype(np.float32),
+            sensitivity=(self.sensitivity * np.exp(self.sensitivity_spread * sensitive)).astype(np.float32),
             patience=(0.3 * patience).astype(np.float32),
             generosity=(0.4 * generosity).astype(np.float32),
-            log_gap=(np.log(3600.0 * law.gap_hours) + law.gap_spread * gap).astype(np.float32),
+            log_gap=(np.log(3600.0 * self.gap_hours) + self.gap_spread * gap).astype(np.float32),
             start_ms=EPOCH_MS + rng.integers(0, ARRIVAL_DAYS * DAY_MS, BLOCK),
             requests=np.maximum(1, np.rint(length * self.settings.requests)).astype(np.int64),
             taste=taste,

@@ -73,10 +73,7 @@ def log_block(world: SimulatedWorld, block: int) -> pa.Table:
     opened = kept & (history.position == 0)
     pages, size = int(opened.sum()), settings.page
     if history.time_ms[kept].max() >= 1000 * END_OF_TIME:
-        raise UserError(
-            "simulate: found users who come back after 2199; expected fewer requests, or a smaller world.gap_hours, "
-            "gap_spread, gap_satisfaction or gap_noise"
-        )
+        raise UserError("simulate: found users who come back after 2199; expected fewer requests")
     # Row of the log of each impression: pages are adjacent, as are their positions.
     place = (np.cumsum(opened[kept]) - 1) * size + history.position[kept]
     examined = np.zeros(pages * size, dtype=bool)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.law import Choice, generator
 from prefrec_ray.simulator.rollout import roll_out
-from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
+from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.world import World
 
 HALF_HOUR_MS = 1_800_000
@@ -31,18 +31,19 @@ class Listed:
         pass
 
 
-def crowd(law: WorldSettings, clickbait: np.ndarray, users: int = 8, seed: int = 0) -> Crowd:
-    """Users in a world whose items have the degrees `clickbait` [items]."""
-    world = World(SimulateSettings(users=users, items=len(clickbait), seed=seed, world=law))
+def crowd(clickbait: np.ndarray, users: int = 8, seed: int = 0, **law: float) -> Crowd:
+    """Users in a world with other constants `law`, whose items have the degrees `clickbait` [items]."""
+    world = World(SimulateSettings(users=users, items=len(clickbait), seed=seed))
+    for name, value in law.items():
+        setattr(world, name, value)
     world.clickbait = np.float32(clickbait)[None]
     return Crowd(world, world.traits(np.arange(users)), generator(seed, 99))
 
 
 def test_one_user_follows_the_published_dynamics():
-    law = WorldSettings(innovation=0.0, watch_noise=0.0, memory_discount=0.9, sensitivity=0.3)
     clickbait = np.array([0.0, 0.9, 0.5, 1.0, 0.2], np.float32)
     rows = np.array([[0, 0, 1, 3, 3, 3, 4, 2, 0, 1] * 4])
-    one = crowd(law, clickbait, users=1)
+    one = crowd(clickbait, users=1, innovation=0.0, watch_noise=0.0, memory_discount=0.9, sensitivity=0.3)
     exposure, sensitivity = float(one.traits.exposure[0]), float(one.traits.sensitivity[0])
     history = roll_out(one, Listed(rows), rows.shape[1])
 
@@ -68,10 +69,10 @@ def test_one_user_follows_the_published_dynamics():
     watch=st.floats(0, 12),
 )
 def test_half_an_hour_tells_sessions_apart_in_any_world(seed, gap_hours, gap_satisfaction, watch):
-    law = WorldSettings(gap_hours=gap_hours, gap_satisfaction=gap_satisfaction, watch_clickbait=watch)
+    law = {"gap_hours": gap_hours, "gap_satisfaction": gap_satisfaction, "watch_clickbait": watch}
     rng = np.random.default_rng(seed)
     rows = rng.integers(0, 5, (8, 40))
-    history = roll_out(crowd(law, rng.random(5), seed=seed), Listed(rows), 40)
+    history = roll_out(crowd(rng.random(5), seed=seed, **law), Listed(rows), 40)
     gaps = np.diff(history.time_ms, axis=1)
     new = np.diff(history.session, axis=1)
     assert gaps.min() > 0
@@ -79,11 +80,9 @@ def test_half_an_hour_tells_sessions_apart_in_any_world(seed, gap_hours, gap_sat
 
 
 def test_clickbait_holds_users_now_and_loses_them_later():
-    law = WorldSettings()
-
     def outcome(bait: float, requests: int) -> tuple[float, float]:
         """Shares of users still in their first visit after 3 requests, and who leave at the last request."""
-        start = crowd(law, np.array([bait]), users=4000)
+        start = crowd(np.array([bait]), users=4000)
         start.exposure[:] = -8
         history = roll_out(start, Listed(np.zeros((4000, requests), int)), requests)
         return (history.session[:, 2] == 0).mean(), np.diff(history.session[:, -2:], axis=1).mean()
@@ -94,9 +93,8 @@ def test_clickbait_holds_users_now_and_loses_them_later():
 
 
 def test_satisfaction_shows_in_the_log():
-    law = WorldSettings()
     rows = np.zeros((3000, 60), int)
-    happy, unhappy = (roll_out(crowd(law, np.array([bait]), users=3000), Listed(rows), 60) for bait in (0.3, 0.7))
+    happy, unhappy = (roll_out(crowd(np.array([bait]), users=3000), Listed(rows), 60) for bait in (0.3, 0.7))
     assert happy.satisfaction[:, -1].mean() > 0.7 > 0.3 > unhappy.satisfaction[:, -1].mean()
     for name in ("like", "watch_ratio", "follow", "share", "comment"):
         column = FEEDBACK.index(name)

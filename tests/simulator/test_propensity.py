@@ -16,8 +16,9 @@ from prefrec_ray.simulator.world import World
 DRAWS = 1_000_000
 
 
-def crowd(law: WorldSettings, users: int, items: int) -> Crowd:
+def crowd(law: WorldSettings, strength: float, users: int, items: int, slate: int = 15) -> Crowd:
     world = World(SimulateSettings(users=users, items=items, requests=2, regimes=False, seed=3, world=law))
+    world.strength, world.slate = (strength, strength), slate
     return Crowd(world, world.traits(np.arange(users)), generator(0, 4))
 
 
@@ -31,7 +32,7 @@ def assert_frequencies(count: np.ndarray, propensity: np.ndarray) -> None:
 
 @pytest.mark.parametrize(("strength", "slate"), [(-6.0, 15), (0.0, 15), (10.0, 15), (4.0, 1), (7.0, 3)])
 def test_of_a_slate(strength, slate):
-    many = crowd(WorldSettings(strength=(strength, strength), slate=slate), users=20_000, items=40)
+    many = crowd(WorldSettings(), strength, users=20_000, items=40, slate=slate)
     server, count = LoggingPolicy(many, generator(0, 5)), np.zeros(40)
     propensity = np.full(40, np.nan)
     for _ in range(DRAWS // 20_000):
@@ -65,8 +66,7 @@ def test_of_many_items_groups_stand_for_the_catalogue(monkeypatch):
 
 @pytest.mark.parametrize("strength", [-6.0, 10.0])
 def test_of_all_that_may_be_shown(strength):
-    law = WorldSettings(strength=(strength, strength), no_repeats=True, drift=0.5)
-    many = crowd(law, users=20_000, items=12)
+    many = crowd(WorldSettings(no_repeats=True, drift=0.5), strength, users=20_000, items=12)
     server, rng = LoggingPolicy(many, generator(0, 5)), np.random.default_rng(0)
     excluded = rng.random((20_000, 12)) < 0.3
     excluded[:, 0] = False

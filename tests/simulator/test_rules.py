@@ -101,7 +101,8 @@ def test_no_item_comes_twice_to_a_user():
 
 
 def test_likeness_is_the_mean_cosine_to_what_was_shown():
-    world = World(SimulateSettings(users=1, items=20, world=WorldSettings(tiring=1.0, tiring_half_life=3.0)))
+    world = World(SimulateSettings(users=1, items=20, world=WorldSettings(tiring=1.0)))
+    world.tiring_half_life = 3.0
     crowd, rows = crowd_of(world), [3, 3, 7, 1, 19]
     for row in rows:
         crowd.show(np.array([row]))
@@ -128,8 +129,8 @@ def test_the_same_corner_tires_and_variety_does_not():
 
 
 def test_an_item_lowers_exposure_by_its_likeness():
-    law = WorldSettings(tiring=2.0, innovation=0.0)
-    world = World(SimulateSettings(users=40, items=20, world=law))
+    world = World(SimulateSettings(users=40, items=20, world=WorldSettings(tiring=2.0)))
+    world.innovation = 0.0
     crowd = crowd_of(world)
     for row in (4, 5):
         before, likeness = crowd.exposure.copy(), crowd.likeness(np.full(40, row))

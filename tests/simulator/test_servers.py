@@ -12,15 +12,17 @@ from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
 from prefrec_ray.simulator.world import World
 
 
-def crowd(settings: SimulateSettings, users: int) -> Crowd:
+def crowd(settings: SimulateSettings, users: int, **law: object) -> Crowd:
+    """Users in a world with other constants `law`."""
     world = World(settings)
+    for name, value in law.items():
+        setattr(world, name, value)
     return Crowd(world, world.traits(np.arange(users)), generator(0, 4))
 
 
 def test_the_click_chaser_is_a_softmax_over_its_slate():
     """With two items and a slate of two: both equal with chance 1/4 each, else a logistic choice (Gumbel noise)."""
-    settings = SimulateSettings(items=2, world=WorldSettings(slate=2, strength=(3.0, 3.0)))
-    many = crowd(settings, users=400_000)
+    many = crowd(SimulateSettings(items=2), users=400_000, slate=2, strength=(3.0, 3.0))
     rows, _ = LoggingPolicy(many, generator(0, 5)).serve(many.time_ms, None)
     first, second = (float(degree) for degree in many.world.clickbait[0])
     expected = 0.25 + 0.5 / (1 + np.exp(-3.0 * (second - first)))
@@ -29,10 +31,8 @@ def test_the_click_chaser_is_a_softmax_over_its_slate():
 
 @pytest.mark.parametrize("regimes", [True, False])
 def test_regimes_change_within_a_history_or_not_at_all(regimes):
-    settings = SimulateSettings(
-        items=50, regimes=regimes, world=WorldSettings(strength=(-2.0, 5.0), regime_requests=(20, 40))
-    )
-    users = crowd(settings, users=200)
+    settings = SimulateSettings(items=50, regimes=regimes)
+    users = crowd(settings, users=200, strength=(-2.0, 5.0), regime_requests=(20, 40))
     server, seen = LoggingPolicy(users, generator(0, 5)), []
     for _ in range(300):
         rows, _ = server.serve(users.time_ms, None)
@@ -64,7 +64,7 @@ def test_servers_by_hand_know_the_truth():
 
 
 def test_opposite_tastes_want_opposite_items():
-    settings = SimulateSettings(users=600, items=300, world=WorldSettings(tastes=2, strength=(4.0, 4.0)))
+    settings = SimulateSettings(users=600, items=300, world=WorldSettings(tastes=2))
     world, plain = World(settings), World(SimulateSettings(users=600, items=300))
     np.testing.assert_allclose(world.clickbait[0], 1 - world.clickbait[1], atol=1e-6)
     np.testing.assert_array_equal(world.clickbait[:1], plain.clickbait)
@@ -74,6 +74,7 @@ def test_opposite_tastes_want_opposite_items():
     assert set(traits.taste.tolist()) == {0, 1}
     assert not plain_traits.taste.any()
     # With equal users, the logging policy shows each user the clickbait of this user.
+    world.strength = (4.0, 4.0)
     users = Crowd(world, traits, generator(0, 4))
     rows, _ = LoggingPolicy(users, generator(0, 5)).serve(users.time_ms, None)
     assert world.clickbait[traits.taste, rows].mean() > 0.7

@@ -78,13 +78,14 @@ def test_a_log_has_whole_pages_of_distinct_items(name: str, page: int) -> None:
 
 
 def test_positions_are_examined_with_decaying_probability_until_the_session_ends() -> None:
-    stays = SETTINGS.model_copy(update={"page": 4, "world": WorldSettings(stay_base=50.0)})
-    log = log_block(World(stays), 0).to_pandas()
+    stays, leaves = (World(SETTINGS.model_copy(update={"page": 4})) for _ in range(2))
+    stays.stay_base, leaves.stay_base = 50.0, -50.0
+    log = log_block(stays, 0).to_pandas()
     whole = log[log.page < log.groupby("user_id").page.transform("max")]  # the last page may be cut
     share = whole.groupby("position").examined.mean().to_numpy()
     assert np.abs(share - EXAMINED ** np.arange(4)).max() < 4 * 0.5 / np.sqrt(len(whole) / 4)
-    leaves = log_block(World(stays.model_copy(update={"world": WorldSettings(stay_base=-50.0)})), 0).to_pandas()
-    assert (leaves.examined == (leaves.position == 0)).all()
+    left = log_block(leaves, 0).to_pandas()
+    assert (left.examined == (left.position == 0)).all()
 
 
 @pytest.mark.parametrize("name", ["own law", "rules"])
