@@ -25,7 +25,7 @@ from benchmarks.peers.d3rlpy_side import train_d3rlpy
 from benchmarks.peers.rllib import train_rllib
 from prefrec_ray.algorithms import METHODS
 from prefrec_ray.algorithms.base.algorithm import on_first_learner
-from prefrec_ray.bench.table import markdown
+from prefrec_ray.bench.results import markdown
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.runtime import start_ray
 

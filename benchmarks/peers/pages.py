@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers import obp_side
-from prefrec_ray.bench.table import markdown
+from prefrec_ray.bench.results import markdown
 from prefrec_ray.evaluation.estimators.session_weights import PAGE_WEIGHTS, page_log_weights
 from prefrec_ray.ids import run_lengths
 

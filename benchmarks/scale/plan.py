@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from prefrec_ray import memory, storage
-from prefrec_ray.bench.table import markdown
+from prefrec_ray.bench.results import markdown
 from prefrec_ray.cli.config import open_section
 from prefrec_ray.planning.calibration import measured_prepare
-from prefrec_ray.planning.cluster import Cluster, Phase
-from prefrec_ray.planning.costs import Costs
+from prefrec_ray.planning.cluster import Cluster, Costs, Phase
 from prefrec_ray.planning.stages import Run, prepare_phases
 from prefrec_ray.runtime.progress import silent
 from prefrec_ray.settings import parse

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks.speed.load import make_policy
-from prefrec_ray.bench.table import markdown
+from prefrec_ray.bench.results import markdown
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.serving.folder.opened import Opened
 from prefrec_ray.serving.requests.bodies import Recommend, RecommendBatch, parse_recommend

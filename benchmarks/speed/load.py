@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import post, serving
-from prefrec_ray.bench.table import markdown
+from prefrec_ray.bench.results import markdown
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser

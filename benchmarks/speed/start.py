@@ -21,7 +21,7 @@ import pyarrow.csv as pc
 import yaml
 
 from benchmarks.harness import prefrec
-from prefrec_ray.bench.table import markdown
+from prefrec_ray.bench.results import markdown
 
 SECTIONS: dict[str, Any] = {
     "simulate": {"users": 120, "requests": 60, "items": 200, "shards": 2},

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from prefrec_ray.bench.table import markdown
+from prefrec_ray.bench.results import markdown
 from prefrec_ray.bench.worlds import DEVELOPMENT, VALIDATION, world_of
 from prefrec_ray.engagement import session_table, user_means
 from prefrec_ray.settings import TASKS

@@ -19,7 +19,7 @@ import torch
 from benchmarks.harness import rows_in
 from benchmarks.truth.rules import TASK, in_words
 from prefrec_ray import storage
-from prefrec_ray.bench.table import markdown
+from prefrec_ray.bench.results import markdown
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.estimators.model import policy_server, with_rest
 from prefrec_ray.evaluation.online import RollOut, true_level

@@ -24,7 +24,7 @@ from benchmarks.truth.bench import ALL_METHODS
 from benchmarks.truth.moments import moment_records
 from benchmarks.truth.scores import APART, KINDS, online, ordered, pick
 from prefrec_ray import storage
-from prefrec_ray.bench.table import markdown
+from prefrec_ray.bench.results import markdown
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.results.names import CONSTANT, IMITATION, RANDOM_ITEMS, subject_title
 from prefrec_ray.evaluation.results.records import Record, placebo_bias

@@ -35,7 +35,7 @@ from benchmarks.harness import post, serving
 from benchmarks.speed.load import random_policy
 from benchmarks.truth.calendar import Day, Life, Shown
 from prefrec_ray import storage
-from prefrec_ray.bench.table import markdown
+from prefrec_ray.bench.results import markdown
 from prefrec_ray.bench.worlds import world_of
 from prefrec_ray.engagement import levels_against, session_table, user_means
 from prefrec_ray.logs.events.format import Event, Kind

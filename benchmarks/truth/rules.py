@@ -21,7 +21,7 @@ from benchmarks.harness import prefrec, rows_in
 from benchmarks.truth.bench import FIRST_SEED, prepared
 from benchmarks.truth.scores import BEST
 from prefrec_ray import storage
-from prefrec_ray.bench.table import markdown
+from prefrec_ray.bench.results import markdown
 from prefrec_ray.bench.worlds import DEVELOPMENT, VALIDATION, WORLDS
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.online import RollOut, true_level

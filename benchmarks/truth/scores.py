@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from prefrec_ray.bench.table import interval, markdown
+from prefrec_ray.bench.results import interval, markdown
 from prefrec_ray.settings import TASKS
 
 Cell = dict[str, Any]

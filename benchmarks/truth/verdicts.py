@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.truth.scores import APART, online, ordered, pick
-from prefrec_ray.bench.table import markdown
+from prefrec_ray.bench.results import markdown
 from prefrec_ray.dataset import PreparedDataset, floats
 from prefrec_ray.evaluation.online import world_settings
 from prefrec_ray.evaluation.results.names import CONSTANT, RANDOM_ITEMS

@@ -42,6 +42,6 @@ def run(
 @bench.command()
 def table(folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Folder with results of submissions.")]) -> None:
     """Write FOLDER/results.md: all submissions, the highest mean score first."""
-    from prefrec_ray.bench.table import write_tables
+    from prefrec_ray.bench.results import write_tables
 
     made("tables", write_tables(folder), "read it, or publish it with the seeds")

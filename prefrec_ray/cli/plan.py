@@ -51,8 +51,7 @@ def plan(
         for name in names
     )
     with loading(console()):
-        from prefrec_ray.planning.cluster import Cluster
-        from prefrec_ray.planning.costs import Costs
+        from prefrec_ray.planning.cluster import Cluster, Costs
         from prefrec_ray.planning.stages import Run, outcome, width_of
     if calibrate is not None:
         with loading(console()):

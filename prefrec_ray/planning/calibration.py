@@ -1,11 +1,21 @@
-"""Costs of the stages on one machine, from runs of the stages on simulated logs of two sizes."""
+"""Costs of the stages on one machine, from runs of the stages on simulated logs of two sizes. Linux only.
+
+Tasks are sampled from /proc: their processor time does not depend on other programs, unlike time on the clock.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import resource
 import tempfile
+import threading
 import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -19,8 +29,7 @@ from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.logs.sources import SimulatorSource
 from prefrec_ray.mdp.serving import UNCHOSEN
-from prefrec_ray.planning.costs import BUCKET_TASKS, READ, SHARD_TASK, SINGLE_TASKS, Cost, Costs
-from prefrec_ray.planning.meter import DRIVER, SYSTEM, Meter
+from prefrec_ray.planning.cluster import BUCKET_TASKS, READ, SHARD_TASK, SINGLE_TASKS, Cost, Costs
 from prefrec_ray.runs.columns import Row
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import start_run
@@ -29,6 +38,86 @@ from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import SPLITS
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate
+
+#: Seconds between two samples. A shorter task is counted for the task before or after it.
+_INTERVAL = 0.05
+_TICK = os.sysconf("SC_CLK_TCK")
+#: Name of this process. Tasks have the names of their functions.
+DRIVER = "driver"
+#: Name of Ray's own processes, and of a worker before its first task.
+SYSTEM = "system"
+
+
+class Meter(threading.Thread):
+    """Samples this process and its descendants inside `with`.
+
+    seconds: processor seconds by name. memory: largest private memory of one process in bytes, by name.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.memory: dict[str, int] = defaultdict(int)
+        self._used: dict[int, float] = {}
+        self._names: dict[int, str] = {}
+        self._ended = threading.Event()
+
+    def __enter__(self) -> Meter:
+        self._sample()
+        self.seconds.clear()  # of earlier work
+        self.memory.clear()
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._ended.set()
+        self.join()
+        self._sample()
+
+    def run(self) -> None:
+        """Sample until the end of `with`."""
+        while not self._ended.wait(_INTERVAL):
+            self._sample()
+
+    def _sample(self) -> None:
+        for process in [os.getpid(), *_descendants(os.getpid())]:
+            with suppress(OSError):  # it has ended
+                used, memory = _use(process)
+                name = self._names[process] = _name(process) or self._names.get(process, SYSTEM)
+                self.seconds[name] += used - self._used.get(process, 0.0)
+                self.memory[name] = max(self.memory[name], memory)
+                self._used[process] = used
+
+
+def _name(process: int) -> str | None:
+    """Return the name of a process; None for a worker without a task, which finishes the work of its last one."""
+    if process == os.getpid():
+        return DRIVER
+    title = _read(process, "cmdline").split("\0")[0]
+    if not title.startswith("ray::"):
+        return SYSTEM
+    function = title.removeprefix("ray::").strip()
+    return None if function == "IDLE" else function
+
+
+def _use(process: int) -> tuple[float, int]:
+    """Return processor seconds and private memory in bytes."""
+    fields = _read(process, "stat").rpartition(")")[2].split()
+    memory = re.search(r"RssAnon:\s+(\d+)", _read(process, "status"))
+    return (int(fields[11]) + int(fields[12])) / _TICK, 1024 * int(memory[1]) if memory else 0
+
+
+def _descendants(process: int) -> Iterator[int]:
+    with suppress(OSError):
+        for thread in Path(f"/proc/{process}/task").iterdir():
+            for child in _read(process, f"task/{thread.name}/children").split():
+                yield int(child)
+                yield from _descendants(int(child))
+
+
+def _read(process: int, file: str) -> str:
+    return Path(f"/proc/{process}/{file}").read_text("utf-8", errors="replace")
+
 
 #: Users of the logs, and buckets of both, so that buckets have two sizes, smaller and larger than in a large log.
 USERS = (400, 1600)

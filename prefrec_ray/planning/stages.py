@@ -15,8 +15,7 @@ from prefrec_ray.dataset.prepare.users import GROUPS, ROWS_OF_FILE
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.logs.sources import SimulatorSource
 from prefrec_ray.memory import text
-from prefrec_ray.planning.cluster import Cluster, Phase, StagePlan, simulate
-from prefrec_ray.planning.costs import READ, SHARD_TASK, Costs
+from prefrec_ray.planning.cluster import READ, SHARD_TASK, Cluster, Costs, Phase, StagePlan, simulate
 from prefrec_ray.runs.settings import TrainSettings
 
 #: Ray Data reads a log in at most this number of tasks (logs/fragments.py).

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from prefrec_ray.bench import run as bench
-from prefrec_ray.bench.results import Estimate, Estimates, Levels, Submission, read_submission
+from prefrec_ray.bench.results import Estimate, Estimates, Levels, Submission, read_submission, write_tables
 from prefrec_ray.bench.run import BenchRun, read_seeds, run_bench
-from prefrec_ray.bench.table import write_tables
 from prefrec_ray.errors import UserError
 
 

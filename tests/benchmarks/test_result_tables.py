@@ -9,8 +9,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from statistics import mean
 
 from benchmarks.results import RESULTS
-from prefrec_ray.bench.results import Submission
-from prefrec_ray.bench.table import policy_table
+from prefrec_ray.bench.results import Submission, policy_table
 
 
 def table(page: str, first: str) -> list[list[str]]:

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from prefrec_ray.planning.meter import DRIVER, SYSTEM, Meter
+from prefrec_ray.planning.calibration import DRIVER, SYSTEM, Meter
 
 WORK = """
 import time

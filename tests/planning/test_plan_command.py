@@ -11,8 +11,7 @@ from prefrec_ray.cli.main import run
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.dataset.prepare.users import GROUPS
 from prefrec_ray.evaluation.settings import EvaluateSettings
-from prefrec_ray.planning.cluster import Cluster
-from prefrec_ray.planning.costs import BUCKET_TASKS, SHARD_TASK, Costs
+from prefrec_ray.planning.cluster import BUCKET_TASKS, SHARD_TASK, Cluster, Costs
 from prefrec_ray.planning.stages import Run, outcome, prepare_phases
 from prefrec_ray.runs.settings import TrainSettings
 
