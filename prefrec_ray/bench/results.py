@@ -16,6 +16,16 @@ from prefrec_ray.settings import Settings, parse
 
 #: Subjects of a world in addition to the logging policy and random items.
 SUBMITTED, POPULAR, BEST_KNOWN = "submission", "popular items", "best known"
+POLICIES = ("submission", "score", "regret, levels", "below the logging policy", "seconds")
+ESTIMATORS = (
+    "estimator",
+    "intervals that contain the true gain",
+    "mean width, levels",
+    "mean absolute error, levels",
+    "losses shown as gains",
+    "no estimate",
+    "seconds",
+)
 
 
 class Levels(Settings):
@@ -104,18 +114,6 @@ def resumed(fresh: Submission, file: str) -> Submission:
         if found != expected:
             raise UserError(f"{file}: key '{key}': found {found}; expected {expected}, or another output folder")
     return known
-
-
-POLICIES = ("submission", "score", "regret, levels", "below the logging policy", "seconds")
-ESTIMATORS = (
-    "estimator",
-    "intervals that contain the true gain",
-    "mean width, levels",
-    "mean absolute error, levels",
-    "losses shown as gains",
-    "no estimate",
-    "seconds",
-)
 
 
 def write_tables(folder: str) -> str:

@@ -36,6 +36,16 @@ HELD_OUT, HELD_OUT_ROWS = 0.15, 4096
 TEMPERATURES = np.arange(21) / 10
 #: Numbers in memory for one chunk of impressions.
 _AT_ONCE = 1 << 22
+CLONE_HIDDEN = (128, 128)
+#: 1,500 updates are as good as several thousand at a constant rate of 1e-3.
+CLONE_UPDATES = 1500
+#: Updates between two checks of the held-out loss, and the number of checks without improvement before the fit stops.
+CHECK_EVERY = 150
+PATIENCE = 3
+#: Validation impressions for early stopping.
+CLONE_HELD_OUT = 16_384
+#: Largest number of transitions in memory, about 200 MB.
+HELD_ROWS = 250_000
 
 
 @dataclass(frozen=True)
@@ -128,18 +138,6 @@ def calibrated(model: BehaviorModel, states: np.ndarray, rows: np.ndarray) -> Be
                 break
             number, best, chosen = number + step, likelihood, other
     return chosen
-
-
-CLONE_HIDDEN = (128, 128)
-#: 1,500 updates are as good as several thousand at a constant rate of 1e-3.
-CLONE_UPDATES = 1500
-#: Updates between two checks of the held-out loss, and the number of checks without improvement before the fit stops.
-CHECK_EVERY = 150
-PATIENCE = 3
-#: Validation impressions for early stopping.
-CLONE_HELD_OUT = 16_384
-#: Largest number of transitions in memory, about 200 MB.
-HELD_ROWS = 250_000
 
 
 @dataclass(frozen=True)

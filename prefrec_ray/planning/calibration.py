@@ -46,6 +46,18 @@ _TICK = os.sysconf("SC_CLK_TCK")
 DRIVER = "driver"
 #: Name of Ray's own processes, and of a worker before its first task.
 SYSTEM = "system"
+#: Users of the logs, and buckets of both, so that buckets have two sizes, smaller and larger than in a large log.
+USERS = (400, 1600)
+BUCKETS = 4
+#: Passes over the preferences, and iterations of updates. The first of each starts the networks and is not measured.
+_PASSES, _ITERATIONS, _UPDATES = 3, 4, 5
+#: Mini-batches of preferences in a pass.
+_PREFERENCES = 5
+_EMPTY_TASKS = 200
+#: Models of users. All others take as long.
+_MODELS = 2
+#: Bytes per number.
+_COLUMN = 8
 
 
 class Meter(threading.Thread):
@@ -117,20 +129,6 @@ def _descendants(process: int) -> Iterator[int]:
 
 def _read(process: int, file: str) -> str:
     return Path(f"/proc/{process}/{file}").read_text("utf-8", errors="replace")
-
-
-#: Users of the logs, and buckets of both, so that buckets have two sizes, smaller and larger than in a large log.
-USERS = (400, 1600)
-BUCKETS = 4
-#: Passes over the preferences, and iterations of updates. The first of each starts the networks and is not measured.
-_PASSES, _ITERATIONS, _UPDATES = 3, 4, 5
-#: Mini-batches of preferences in a pass.
-_PREFERENCES = 5
-_EMPTY_TASKS = 200
-#: Models of users. All others take as long.
-_MODELS = 2
-#: Bytes per number.
-_COLUMN = 8
 
 
 def calibrate(

@@ -11,6 +11,23 @@ from scipy.special import ndtr
 from prefrec_ray.simulator.law import DAY_MS, EPOCH_MS, ITEMS, generator
 from prefrec_ray.simulator.settings import EMBEDDING_DIM, SimulateSettings
 
+# With six feedback columns the state has 245 numbers: 66 + 13 * 6 + 89 categories + 12 unknowns.
+CATEGORIES: dict[str, tuple[str, ...]] = {
+    "age": ("under 18", "18-24", "25-34", "35-44", "45-54", "55-64", "65 and over"),
+    "gender": ("female", "male", "other"),
+    "region": tuple(f"region {k:02d}" for k in range(1, 13)),
+    "city_tier": tuple(f"tier {k}" for k in range(1, 6)),
+    "brand": tuple(f"brand {k:02d}" for k in range(1, 11)),
+    "system": ("android", "ios"),
+    "language": tuple(f"language {k:02d}" for k in range(1, 7)),
+    "interest": tuple(f"interest {k:02d}" for k in range(1, 25)),
+    "channel": tuple(f"channel {k:02d}" for k in range(1, 7)),
+    "activity": ("rare", "weekly", "some days", "most days", "daily"),
+    "persona": tuple(f"persona {k}" for k in range(1, 5)),
+    "plan": tuple(f"plan {k}" for k in range(1, 6)),
+}
+UNKNOWN_SHARE = 0.02  # share of missing values
+
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
     """Return 1 / (1 + exp(-x)), with the precision of `x`."""
@@ -82,24 +99,6 @@ class Catalogue:
             start, end = self.life_spans()
             columns |= {"from_ms": start, "until_ms": pa.array(end, from_pandas=True).cast(pa.int64())}
         return pa.table(columns)
-
-
-# With six feedback columns the state has 245 numbers: 66 + 13 * 6 + 89 categories + 12 unknowns.
-CATEGORIES: dict[str, tuple[str, ...]] = {
-    "age": ("under 18", "18-24", "25-34", "35-44", "45-54", "55-64", "65 and over"),
-    "gender": ("female", "male", "other"),
-    "region": tuple(f"region {k:02d}" for k in range(1, 13)),
-    "city_tier": tuple(f"tier {k}" for k in range(1, 6)),
-    "brand": tuple(f"brand {k:02d}" for k in range(1, 11)),
-    "system": ("android", "ios"),
-    "language": tuple(f"language {k:02d}" for k in range(1, 7)),
-    "interest": tuple(f"interest {k:02d}" for k in range(1, 25)),
-    "channel": tuple(f"channel {k:02d}" for k in range(1, 7)),
-    "activity": ("rare", "weekly", "some days", "most days", "daily"),
-    "persona": tuple(f"persona {k}" for k in range(1, 5)),
-    "plan": tuple(f"plan {k}" for k in range(1, 6)),
-}
-UNKNOWN_SHARE = 0.02  # share of missing values
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from prefrec_ray.simulator.law import (
 
 #: Probability of an examination at one position, relative to the position before.
 EXAMINED = 0.85
+HOUR_MS = 3_600_000.0
 
 
 @runtime_checkable
@@ -91,9 +92,6 @@ class OpenPages:
             out[self._everyone, rows] = True
         rows, propensity = (np.stack(column, axis=1) for column in zip(*drawn, strict=True))
         return Choice(rows, propensity)
-
-
-HOUR_MS = 3_600_000.0
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,10 @@ from prefrec_ray.simulator.law import Choice, Cost, SimulatedCrowd
 
 BEST_ITEMS = 10  # number of items among which a control with the hidden state chooses
 FORESIGHT = 2.0  # of `nutrition`
+#: Above this number of items, propensities are computed with groups of items of similar clickbait degree.
+_GROUPS = 256
+#: Step of the trapezoidal rule in the logarithm of t: its error is of the order of exp(-pi^2 / step).
+_STEP = 0.75
 
 
 class IgnoresFeedback:
@@ -95,12 +99,6 @@ def nutrition(crowd: Crowd) -> np.ndarray:
 def clickbait(crowd: Crowd) -> np.ndarray:
     """Return the negative clickbait degree of each item for each user, [n, items]."""
     return -crowd.clickbait()
-
-
-#: Above this number of items, propensities are computed with groups of items of similar clickbait degree.
-_GROUPS = 256
-#: Step of the trapezoidal rule in the logarithm of t: its error is of the order of exp(-pi^2 / step).
-_STEP = 0.75
 
 
 class LoggingPolicy(IgnoresFeedback):

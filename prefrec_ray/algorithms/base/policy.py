@@ -33,6 +33,10 @@ from prefrec_ray.policy.networks.layers import exported
 _DEVIATION_FROM = 20_000
 #: Numbers of states and items for the comparison of Q and expected feedback.
 _STATES, _ITEMS = 256, 512
+#: Impressions of training users from which effects are estimated.
+ROWS = 200_000
+#: Impressions of one forward pass.
+_CHUNK = 8192
 
 
 def policy_of(module: OfflineModule, dataset: PreparedDataset | None = None, items: ItemTable | None = None) -> Policy:
@@ -84,12 +88,6 @@ def _deviation(actor: Actor, dataset: PreparedDataset) -> float:
     with torch.inference_mode():
         away = actor(torch.tensor(tensor(rows["obs"]))).numpy() - tensor(rows["action"])
     return max(float(np.sqrt(np.square(away).mean())), 1e-3)
-
-
-#: Impressions of training users from which effects are estimated.
-ROWS = 200_000
-#: Impressions of one forward pass.
-_CHUNK = 8192
 
 
 def with_kind_effects(critic: Critic, module: OfflineModule, dataset: PreparedDataset, items: ItemTable) -> Critic:

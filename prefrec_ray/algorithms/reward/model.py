@@ -20,6 +20,12 @@ from prefrec_ray.memory import keep_freed_memory
 from prefrec_ray.policy.networks.adam import Adam
 from prefrec_ray.policy.networks.layers import Scalar, start_at_zero
 
+#: Pairs per forward pass on the processor: 16 are 10 % slower; 256 are not faster and take four times the memory.
+PAIRS_PER_CHUNK = 64
+#: Pairs per forward pass on a GPU, on which a small pass takes as long as its launch (not measured).
+PAIRS_PER_LAUNCH = 512
+ACCURACY = "reward/accuracy_train"
+
 
 class Members(nn.Module):
     """Reward networks of the same shape, trained independently on the same mini-batches. The reward is their mean.
@@ -142,13 +148,6 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
-
-
-#: Pairs per forward pass on the processor: 16 are 10 % slower; 256 are not faster and take four times the memory.
-PAIRS_PER_CHUNK = 64
-#: Pairs per forward pass on a GPU, on which a small pass takes as long as its launch (not measured).
-PAIRS_PER_LAUNCH = 512
-ACCURACY = "reward/accuracy_train"
 
 
 def pretrain(request: RewardRequest, data: LoadedData, device: str = "cpu") -> RewardState:
