@@ -24,13 +24,7 @@ from prefrec_ray.runs.tuning.trial import SweepPlan
 from prefrec_ray.tracking.tracker import Tracker
 
 #: Columns of time, which differ from run to run; the last ones of the table.
-CLOCK = (
-    "transitions_per_second",
-    "pairs_per_second",
-    "time/data_wait_share",
-    "time/learner_idle_share",
-    "time_total_s",
-)
+CLOCK = tuple(name for name in COLUMNS if name.startswith("time") or name.endswith("_per_second"))
 
 _STATES = {"TERMINATED": "stopped", "ERROR": "failed"}
 
