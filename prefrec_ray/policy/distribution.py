@@ -14,8 +14,10 @@ from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import EXACT, ItemTable, smallest
 from prefrec_ray.mdp.plackett_luce import log_sum_exp, plackett_luce
 from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.policy.networks.actors import Density
+from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.two_steps import TRIED, TwoSteps
-from prefrec_ray.policy.weighing import ItemScorer, RecentItems, Situations, Weighing
+from prefrec_ray.policy.weighing import RecentItems, Situations, Weighing
 
 #: Excluded items: n arrays of ids, or bool [n, I].
 Exclude: TypeAlias = Sequence[np.ndarray] | np.ndarray | None
@@ -49,7 +51,7 @@ class Distribution:
 
     items: ItemTable
     serving: ServingSettings
-    scorer: ItemScorer | None
+    scorer: Critic | Density | None
     likeness: RecentItems | None = None
 
     def draw(self, everyone: Situations, actions: np.ndarray, k: int, rng: np.random.Generator) -> Drawn:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -16,6 +15,8 @@ from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.mdp.state import StateDefinition, closest, decays
 from prefrec_ray.policy.landmarks import ALL_SCORED, Landmarks
+from prefrec_ray.policy.networks.actors import Density
+from prefrec_ray.policy.networks.critic import Critic
 
 #: Preferred half-life, in impressions, of the running mean with which an item is compared.
 HALF_LIFE = 32.0
@@ -93,18 +94,6 @@ class RecentItems:
         return (np.ascontiguousarray(candidates) @ shown[:, :, None])[..., 0]
 
 
-class ItemScorer(Protocol):
-    """Score of items: Q, or the log-density of an actor, which has its own scale."""
-
-    standardised: ClassVar[bool]
-
-    def scores(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-        """Return scores float32 [n, k] of k actions for each state: float32 [n, S] and [n, k, A]."""
-
-    def effects(self, kinds: np.ndarray) -> np.ndarray | None:
-        """Return what the kinds int32 [I, K] of items add to their scores, float32 [I]; None: nothing."""
-
-
 @dataclass(frozen=True)
 class Weighing:
     """Log weights of `items`: scores of `scorer` in units of their scale, minus penalties.
@@ -118,7 +107,7 @@ class Weighing:
     """
 
     serving: ServingSettings
-    scorer: ItemScorer
+    scorer: Critic | Density
     items: ItemTable
     likeness: RecentItems | None = None
 

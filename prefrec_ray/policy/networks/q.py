@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Protocol, Self
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy.networks.layers import Mlp, mlp
-
-
-class OfActions(Protocol):
-    """Outputs of a network in n fixed states, as a function of actions."""
-
-    def __call__(self, actions: Tensor, rows: slice | None = None) -> Tensor:
-        """Return [n, ...] for actions [n, A], or [n, k, ...] for [n, k, A]. `rows` selects some of the states."""
 
 
 class ItemNetwork(nn.Module):
@@ -72,8 +65,8 @@ class ItemNetwork(nn.Module):
         products = torch.bmm(self._parts(states), actions[:, :, None])[:, :, 0]
         return self.net(torch.cat([states, actions, products], dim=-1))
 
-    def given(self, states: Tensor) -> OfActions:
-        """Return the outputs for fixed states as a function of actions, [n, O] or [n, k, O].
+    def given(self, states: Tensor) -> Callable[..., Tensor]:
+        """Return the outputs, [n, O] or [n, k, O], as a function of actions [n, A] or [n, k, A] and a slice of states.
 
         States [n, S] pass the first layer once. Products are linear in the action, so that action and products enter
         this layer by one matrix per state; separate products were half of the work for many actions.
@@ -106,7 +99,7 @@ class QFunction(ItemNetwork):
         """Return Q [B] of states [B, S] and actions [B, A]."""
         return super().forward(states, actions).squeeze(-1)
 
-    def given(self, states: Tensor) -> OfActions:
+    def given(self, states: Tensor) -> Callable[..., Tensor]:
         """Return Q for fixed states as a function of actions, [n] or [n, k]."""
         outputs = super().given(states)
         return lambda actions, rows=None: outputs(actions, rows).squeeze(-1)
