@@ -2,11 +2,8 @@
 
 A field is the only source of its setting: `training()` of RLlib's config, the checks of a YAML, their errors and
 docs/settings.md are made from it. A field `by_recipe` has two defaults. `paper` is Table 1 of the paper, which does not
-print the learning rates of V and of the reward: the critic's is used for both. `robust` differs in five ways
-(docs/recipe.md has the reasons): preferences compare segments of one user by mean level; the reward model sees the next
-state without its item columns, and averages over the length of a segment; steps are larger, batches smaller,
-and values are carried over more impressions; half of the transitions are rotated; the policy is a distribution over all
-items, by Q.
+print the learning rates of V and of the reward: the critic's is used for both. docs/recipe.md has the reasons of
+`robust`.
 
 This module imports neither Ray nor PyTorch, so that a YAML is checked without them.
 """

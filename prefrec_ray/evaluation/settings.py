@@ -26,19 +26,10 @@ Estimator = Annotated[str, AfterValidator(lambda name: plugins.find("estimators"
 
 
 class NcisSettings(Settings):
-    """Weight rho of a session: log weights l_t of its impressions t, aggregated and capped.
+    """Weight of a session in NCIS, with the formulas of docs/evaluation.md.
 
-    `mode`: definition of l_t. a_t is the logged action, pi(s_t) the action of the policy, bc(s_t) of the behavior
-    clone. The kernel width sigma' is `sigma` times the clone's residual rms.
-
-    - `density`: log N(a_t; pi(s_t), sigma'^2 I): the paper's "probability that the policy follows the request" for a
-      deterministic policy with a Gaussian kernel.
-    - `ratio`: log N(a_t; pi(s_t), sigma'^2 I) - log N(a_t; bc(s_t), sigma'^2 I): an importance ratio.
-
-    `aggregate`: log rho of a session of n pages (of one impression, if the log has no pages) is sum l_t (`product`, as
-    in the paper) or sum l_t / n (`geometric`).
-
-    `cap`: rho is min(rho, cap); null for no cap. The paper's literal reading is `density`, `product`.
+    The paper's literal reading is `density` and `product` without a cap. `geometric` is a mean over the pages of a
+    session.
     """
 
     mode: Literal["density", "ratio"] = Field(

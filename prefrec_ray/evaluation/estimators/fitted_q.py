@@ -241,8 +241,7 @@ def corrections(known: Steps, residual: np.ndarray, weight: np.ndarray) -> np.nd
     """Return the doubly robust correction of each user's value, float64 [U], from residuals [n] and weights [n].
 
     On a page, weights are those of the whole page, and residuals are divided by its number of items, as the Q of a page
-    is the mean Q of its items (mdp/pages.py). This is cascade-DR (pages.py) with the reward at the last position: the
-    estimates at the other positions cancel.
+    is the mean Q of its items (mdp/pages.py).
 
     With D_t the discount up to impression t, V(s_0) is exactly V'(s_0) + E_pi[sum_t D_t (r + gamma_t V'(s') - Q'(s,
     a))] for any Q' (Jiang and Li 2016; Kakade and Langford 2002). As a mean level, with D constant within a session,

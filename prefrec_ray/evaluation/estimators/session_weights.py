@@ -29,11 +29,10 @@ def page_log_weights(log_ratio: np.ndarray, first: np.ndarray, weights: PageWeig
 
     - `sips` (standard): rho_1 ... rho_k. A reward may depend on all items of the page.
     - `rips` (reward interaction): rho_1 ... rho_l. A reward depends on items up to its own (users read from the top).
-    - `iips` (independent): rho_l. A reward depends on its own item and position only. The weight is exact for marginal
-      probabilities of the item at its position; these equal the probabilities given the items before it if items are
-      drawn independently, and nearly equal them if pages are small compared to the catalogue.
+    - `iips` (independent): rho_l. A reward depends on its own item and position only. The weight is exact if items are
+      drawn independently, and nearly exact if pages are small compared to the catalogue.
 
-    Stronger assumptions have smaller variance. With one item per page all three are equal.
+    Stronger assumptions have smaller variance.
 
     Reference: McInerney et al. 2020, "Counterfactual Evaluation of Slate Recommendations with Sequential Reward
     Interactions", Eq. 1 (SIPS), 2 (IIPS), 3 and 4 (RIPS).
