@@ -94,7 +94,7 @@ class OfflineConfig(AlgorithmConfig):
         """Set RLlib's settings (`input_`), and objects that runs on the same data set share.
 
         loaded_data: from `feed.load.load_data`; the data set is not read again. pretrained_reward: from
-        `reward.update.pretrain` for the `RewardRequest` of this run; pre-training is skipped, with the same result.
+        `reward.model.pretrain` for the `RewardRequest` of this run; pre-training is skipped, with the same result.
         labels: reward labels from `reward.labels.label_transitions` with that reward.
         """
         shared = {"loaded_data": loaded_data, "pretrained_reward": pretrained_reward, "labels": labels}
