@@ -69,7 +69,7 @@ OF_KEYS: dict[str, Any] = {"place": st.sampled_from(PLACES), "value": values}
 SHARED_FIXTURES = [HealthCheck.function_scoped_fixture]
 
 
-@settings(max_examples=100, suppress_health_check=SHARED_FIXTURES)
+@settings(max_examples=60, suppress_health_check=SHARED_FIXTURES)
 @given(**OF_KEYS)
 def test_any_value_of_any_key(
     place: tuple[dict[str, Any], tuple[Any, ...]], value: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
