@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.dataset.prepare.run import prepare
-from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
@@ -30,24 +28,13 @@ from prefrec_ray.evaluation.settings import (
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.networks.actors import DeterministicActor
 from prefrec_ray.policy.networks.layers import Mlp
-from prefrec_ray.simulator.settings import SimulateSettings
-from prefrec_ray.simulator.write import simulate
 
 pytestmark = pytest.mark.usefixtures("short_fits")
 
 
 @pytest.fixture(scope="module")
-def simulated(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
-    folder = tmp_path_factory.mktemp("simulated")
-    simulate(SimulateSettings(users=60, requests=80, items=60, seed=1), str(folder / "logs"))
-    settings = {
-        "source": {"kind": "simulator", "path": str(folder / "logs")},
-        "train_fraction": 0.6,
-        "validation_fraction": 0.2,
-        "preferences": {"pairs": 20, "validation_pairs": 20, "length": 20, "min_requests": 40, "tasks": ["frequency"]},
-    }
-    prepare(PrepareSettings.model_validate(settings), str(folder / "dataset"))
-    return PreparedDataset.open(str(folder / "dataset"))
+def simulated(small_platform: Path) -> PreparedDataset:
+    return PreparedDataset.open(str(small_platform / "dataset"))
 
 
 def policy_on(dataset: PreparedDataset, seed: int) -> Policy:

@@ -14,9 +14,6 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset.prepare.run import prepare
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.policy import Policy
-from prefrec_ray.settings import parse
-from prefrec_ray.simulator.settings import SimulateSettings
-from prefrec_ray.simulator.write import simulate
 
 
 def loop_yaml(folder: Path, **changes: Any) -> str:
@@ -31,15 +28,16 @@ def loop_yaml(folder: Path, **changes: Any) -> str:
     return str(file)
 
 
-def test_a_night_and_one_without_news(short_fits: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    config = loop_yaml(tmp_path)
+def test_a_night_and_one_without_news(
+    short_fits: None, small_platform: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = loop_yaml(tmp_path, prepare=logs_and_data(str(small_platform))["prepare"])
     sections = yaml.safe_load(Path(config).read_text())
-    simulate(parse(SimulateSettings, sections["simulate"], "test"), f"{tmp_path}/logs")
     assert run(["nightly", config]) == 0
     (line,) = map(json.loads, (tmp_path / "loop/nights.json").read_text().splitlines())
     assert line["status"] in ("kept", "promoted")
     assert line["done"] == ["check", "look", "prepare", "train", "evaluate", "report", "release"]
-    logged = json.loads((tmp_path / "logs/log.json").read_text())["counts"]
+    logged = json.loads((small_platform / "logs/log.json").read_text())["counts"]
     assert (line["log"]["requests"], line["log"]["users"]) == (logged["interactions"], logged["users"])
     assert set(line["log"]["feedback"]) == {"click", "like", "watch_ratio", "follow", "share", "comment"}
     night = tmp_path / "loop/nights/0001"
