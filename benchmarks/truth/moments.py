@@ -113,8 +113,9 @@ def warmed(policy: Policy, at: Moments, seed: int = 0) -> PolicyServer:
     server = PolicyServer(policy, at.traits.features, np.random.default_rng(seed))
     past = at.history
     for step in range(int(at.step.max())):
-        feedback = dict(zip(FEEDBACK, past.feedback[:, step].T, strict=True))
-        server.tracker.observe(past.time_ms[:, step], past.rows[:, step], feedback, mask=at.step > step)
+        users = np.flatnonzero(at.step > step)
+        feedback = dict(zip(FEEDBACK, past.feedback[users, step].T, strict=True))
+        server.tracker.observe(past.time_ms[users, step], past.rows[users, step], feedback, users=users)
     return server
 
 

@@ -118,7 +118,7 @@ def test_a_part_is_counted_as_by_hand(blocks: list[list[tuple[int, int, float]]]
     log = SimpleNamespace(interactions=lambda: Blocks(map(table, blocks)), feedback=("like",))
     source = FilesSource(kind="files", path="logs", user="user", item="item", time="time")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(check, "open_log", lambda source, seed: log)
+        patched.setattr(FilesSource, "open_log", lambda source, seed: log)
         counted = check.count(source, 0, ((first, last),))
     rows = [row for block in blocks for row in block if first <= row[1] <= last]
     if not rows:
