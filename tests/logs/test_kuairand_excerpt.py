@@ -42,12 +42,12 @@ evaluate:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the logs of every eighth user, and the other files."""
+    """The folder with the logs of every sixteenth user, and the other files."""
     folder = tmp_path_factory.mktemp("kuairand")
     for file in Path(FOLDER).iterdir():
         if file.name.startswith("log_standard_"):
             rows = pd.read_csv(file)
-            rows[rows.user_id % 8 == 0].to_csv(folder / file.name, index=False)
+            rows[rows.user_id % 16 == 0].to_csv(folder / file.name, index=False)
         else:
             (folder / file.name).symlink_to(file.resolve())
     return folder
