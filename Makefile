@@ -2,8 +2,8 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-# Three test files run in parallel, because tests wait for processes that they start.
-PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
+# Two test files run in parallel. A third one would repeat all imports and start one more Ray.
+PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder -n 2
 # Otherwise every process of the tests compiles again what is not compiled yet.
 unexport PYTHONDONTWRITEBYTECODE
 UNCOMPILED := /(tests|transformers|sympy|nltk|_inductor|_dynamo|hive_metastore)/
@@ -38,11 +38,11 @@ check: style
 	$(MAKE) --no-print-directory -j 2 types quick
 
 quick: install
-	$(PYTEST) -n 3 -m 'not ray and not slow and not cluster'
+	$(PYTEST) -m 'not ray and not slow and not cluster'
 
 # Before every merge, and in CI: all tests except clusters on several hosts and the slow proofs.
 test: check
-	$(PYTEST) -n 3 -m 'ray and not slow and not cluster'
+	$(PYTEST) -m 'ray and not slow and not cluster'
 
 # In CI next to `make test`: a cluster launched over ssh on hosts made from namespaces (as root; docs/testing.md).
 hosts: install
