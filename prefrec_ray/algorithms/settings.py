@@ -10,6 +10,7 @@ This module imports neither Ray nor PyTorch, so that a YAML is checked without t
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -25,10 +26,14 @@ _OF_WEIGHT = 16
 _OF_REWARD: dict[str, Any] = {"shapes_reward": True}
 
 
-def by_recipe(paper: Any, robust: Any = _SAME, *, shapes_reward: bool = False, **about: Any) -> Any:
-    """Return a field with one default per recipe. `shapes_reward`: the weights of a pre-trained reward depend on it."""
-    extra = {"paper": paper, "shapes_reward": shapes_reward}
+def by_recipe(paper: Any, robust: Any = _SAME, *, of_reward: bool = False, **about: Any) -> Any:
+    """Return a field with one default per recipe. `of_reward`: the weights of a pre-trained reward depend on it."""
+    extra = {"paper": paper, **(_OF_REWARD if of_reward else {})}
     return Field(default=paper if robust is _SAME else robust, json_schema_extra=extra, **about)
+
+
+#: A field on which the weights of a pre-trained reward depend, with one default per recipe.
+of_reward = partial(by_recipe, of_reward=True)
 
 
 class TrainingSettings(Settings):
@@ -39,23 +44,17 @@ class TrainingSettings(Settings):
     seed: Seed = Field(default=0, description="seed of weights, batches and noise", json_schema_extra=_OF_REWARD)
 
     gamma: float = by_recipe(0.9, 0.97, ge=0, lt=1, description="discount γ per impression")
-    tau: float = by_recipe(
-        0.001, 0.02, gt=0, le=1, description="Polyak rate of target networks (Table 1 prints 1 - tau)"
-    )
+    tau: float = by_recipe(0.001, 0.02, gt=0, le=1, description="Polyak rate of target networks (Table 1: 1 - tau)")
     actor_lr: PositiveFloat = by_recipe(5e-6, 1e-3, description="learning rate of the actor")
     critic_lr: PositiveFloat = by_recipe(5e-5, 2e-3, description="learning rate of Q")
-    reward_lr: PositiveFloat = by_recipe(5e-5, shapes_reward=True, description="learning rate of the reward model")
-    train_batch_size_per_learner: PositiveInt = by_recipe(
-        4096, 1024, description="transitions in a learner's mini-batch"
+    reward_lr: PositiveFloat = of_reward(5e-5, description="learning rate of the reward model")
+    train_batch_size_per_learner: PositiveInt = by_recipe(4096, 1024, description="transitions in a mini-batch")
+    preference_batch_size: PositiveInt = of_reward(256, 32, description="pairs in a mini-batch, over all learners")
+    pretrain_epochs: float = of_reward(
+        3, ge=0, le=10**9, description="passes over the preferences before the policy learns"
     )
-    preference_batch_size: PositiveInt = by_recipe(
-        256, 32, shapes_reward=True, description="pairs in the reward model's mini-batch, over all learners"
-    )
-    pretrain_epochs: float = by_recipe(
-        3, shapes_reward=True, ge=0, le=10**9, description="passes over the preferences before the policy learns"
-    )
-    pretrain_updates: PositiveInt | None = by_recipe(
-        None, 150, shapes_reward=True, description="maximum number of mini-batches of pre-training; null: all passes"
+    pretrain_updates: PositiveInt | None = of_reward(
+        None, 150, description="maximum number of mini-batches of pre-training; null: all passes"
     )
     replay_buffer_size: PositiveInt | None = by_recipe(
         3_000_000, None, description="transitions to train on, a sample; null: all"
@@ -64,37 +63,29 @@ class TrainingSettings(Settings):
     updates_per_iteration: PositiveInt | None = Field(
         default=None, description="updates in an RLlib iteration; null: a quarter of an epoch"
     )
-    hidden_sizes: tuple[PositiveInt, ...] = by_recipe(
-        (256, 256, 256), shapes_reward=True, min_length=1, description="widths of every network's hidden layers"
+    hidden_sizes: tuple[PositiveInt, ...] = of_reward(
+        (256, 256, 256), min_length=1, description="widths of every network's hidden layers"
     )
 
-    pairing: Pairing = by_recipe(
-        "any_users",
-        "within_user",
-        shapes_reward=True,
-        description="segments that the scripted teacher compares: of any two users, or of one",
+    pairing: Pairing = of_reward(
+        "any_users", "within_user", description="segments that the scripted teacher compares: of any two users, or one"
     )
-    scoring: Literal["sum", "mean"] = by_recipe(
-        "sum",
-        "mean",
-        shapes_reward=True,
-        description="a segment's score, from the levels of the sessions that end in it",
+    scoring: Literal["sum", "mean"] = of_reward(
+        "sum", "mean", description="a segment's score, from the levels of the sessions that end in it"
     )
-    teachers: tuple[str, ...] = by_recipe(
-        (),
-        shapes_reward=True,
-        description="teachers whose pairs are pooled; empty: the teacher with `pairing` and `scoring`",
+    teachers: tuple[str, ...] = of_reward(
+        (), description="teachers whose pairs are pooled; empty: the teacher with `pairing` and `scoring`"
     )
     reward_source: Literal["preferences", "column"] = Field(
         default="preferences", description="the reward: learned from preferences, or the data set's column"
     )
-    reward_input: Literal["state_action", "next_state"] = by_recipe(
-        "state_action", "next_state", shapes_reward=True, description="input of the reward model (paper: r(s, a))"
+    reward_input: Literal["state_action", "next_state"] = of_reward(
+        "state_action", "next_state", description="input of the reward model (paper: r(s, a))"
     )
-    reward_leave_out: tuple[str, ...] = by_recipe(
-        (), ("items", "tastes"), shapes_reward=True, description="groups of the next state that are not in this input"
+    reward_leave_out: tuple[str, ...] = of_reward(
+        (), ("items", "tastes"), description="groups of the next state that are not in this input"
     )
-    reward_members: PositiveInt = by_recipe(1, 3, shapes_reward=True, description="networks whose mean is the reward")
+    reward_members: PositiveInt = of_reward(1, 3, description="networks whose mean is the reward")
     reward_horizon: PositiveInt = by_recipe(
         1, 100, description="impressions whose mean reward is the value of an action, starting with its own"
     )
@@ -106,20 +97,13 @@ class TrainingSettings(Settings):
     )
 
     q_products: tuple[str, ...] = by_recipe(
-        (),
-        ("items", "tastes"),
-        description="state groups whose inner products with the action are inputs of Q: similarity to recent items, "
-        "and to items with feedback",
+        (), ("items", "tastes"), description="state groups whose inner products with the action are inputs of Q"
     )
     q_kinds: StrictBool = by_recipe(
         False, True, description="add to Q of an item the effects of its kinds: cluster, categories and maker"
     )
     rotations: float = by_recipe(
-        0.0,
-        0.5,
-        ge=0,
-        le=1,
-        description="share of a mini-batch whose embeddings, in the action and the state, are rotated at random",
+        0.0, 0.5, ge=0, le=1, description="share of a mini-batch whose embeddings are rotated at random"
     )
     serving: ServingSettings = by_recipe(
         ServingSettings(rule="best", candidates="nearest", count=1, variety=0.0),
@@ -220,16 +204,14 @@ class ExpectileSettings(TrainingSettings):
 class IQLSettings(ExpectileSettings):
     """Settings of IQL (Kostrikov et al. 2022)."""
 
-    temperature: float = Field(
-        default=3.0, ge=0, le=10, description="inverse temperature β of the actor's weights; 0: cloning"
-    )
+    temperature: float = Field(default=3.0, ge=0, le=10, description="inverse temperature β of weights; 0: cloning")
 
 
 class TD3Settings(TrainingSettings):
     """Settings of TD3 (Fujimoto et al. 2018)."""
 
     target_noise: float = Field(
-        default=0.2, ge=0, description="standard deviation of the target action's noise, in half-widths of the bounds"
+        default=0.2, ge=0, description="deviation of the target action's noise, in half-widths of the bounds"
     )
     noise_clip: float = Field(default=0.5, ge=0, description="maximum of this noise")
     policy_delay: PositiveInt = Field(default=2, description="updates of Q per update of actor and target networks")
@@ -245,11 +227,9 @@ class BCQSettings(TrainingSettings):
     """Settings of BCQ (Fujimoto et al. 2019)."""
 
     perturbation: float = Field(
-        default=0.05, ge=0, le=1, description="largest move Φ of a proposed action, in half-widths of the bounds"
+        default=0.05, ge=0, le=1, description="largest move Φ of an action, in half-widths of the bounds"
     )
-    soft_clip: float = Field(
-        default=0.75, ge=0.5, le=1, description="weight λ of the smaller of the twin Q against the larger (Eq. 13)"
-    )
+    soft_clip: float = Field(default=0.75, ge=0.5, le=1, description="weight λ of the smaller of the twin Q (Eq. 13)")
     candidates: PositiveInt = Field(default=10, description="actions n proposed for a state")
 
     @field_validator("candidates")

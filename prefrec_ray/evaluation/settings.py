@@ -33,14 +33,10 @@ class NcisSettings(Settings):
     """
 
     mode: Literal["density", "ratio"] = Field(
-        default="ratio", description="log weight of an impression ([NCIS](evaluation.md#ncis))"
+        default="ratio", description="[weight](evaluation.md#ncis) of an impression"
     )
-    aggregate: Literal["product", "geometric"] = Field(
-        default="geometric", description="weight of a session, from its impressions"
-    )
-    sigma: float = Field(
-        default=2.0, ge=1e-6, le=1e6, description="kernel width, as a multiple of behavior cloning's rms residual"
-    )
+    aggregate: Literal["product", "geometric"] = Field(default="geometric", description="weight of a session")
+    sigma: float = Field(default=2.0, ge=1e-6, le=1e6, description="kernel width, in rms residuals of behavior cloning")
     cap: float | None = Field(default=10.0, gt=0, description="largest weight of a session; null: none")
 
 
@@ -52,9 +48,7 @@ class FqeSettings(Settings):
 
     gamma_session: float = Field(default=0.9, ge=0, lt=1, description="discount from one session to the next")
     updates: int = Field(default=2000, ge=1, description="gradient steps of a network")
-    networks: int = Field(
-        default=3, ge=1, description="networks per policy, each fitted to a resample of the training users"
-    )
+    networks: int = Field(default=3, ge=1, description="networks per policy, each on a resample of the training users")
 
 
 class ModelSettings(Settings):
@@ -80,8 +74,7 @@ class EvaluateSettings(Settings):
     fqe: FqeSettings = Field(default=FqeSettings(), description="fitted-Q evaluation, also for `dr`")
     model: ModelSettings = Field(default=ModelSettings(), description="roll-outs in models of users")
     current: str | None = Field(
-        default=None,
-        description="bundle or alias of the policy that serves now, to compare with; null: only the logging policy",
+        default=None, description="bundle or alias of the policy that serves now, to compare with"
     )
     guard_rails: tuple[GuardRailText, ...] = Field(
         default=(), description="limits on what a policy may cost ([guard-rails](evaluation.md#guard-rails))"

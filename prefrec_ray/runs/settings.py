@@ -23,15 +23,9 @@ class TrainSettings(Settings):
     seed: Seed = 0
     checkpoint_every: int = Field(default=4, ge=1, description="iterations between checkpoints")
     keep_checkpoints: int = Field(default=2, ge=1)
-    max_failures: int = Field(
-        default=3,
-        ge=0,
-        description="how often a run whose learner or node is lost continues by itself from its last checkpoint",
-    )
+    max_failures: int = Field(default=3, ge=0, description="losses of a learner or node after which it continues")
     validation: ValidationSettings | None = Field(
-        default=None,
-        description="scores on validation users after every `every` iterations, by which the checkpoint is selected; "
-        "null: the last checkpoint is exported",
+        default=None, description="scores on validation users, which select the checkpoint; null: the last one"
     )
     config: dict[str, Any] = Field(default_factory=dict)
 

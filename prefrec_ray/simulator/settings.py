@@ -21,25 +21,12 @@ class WorldSettings(Settings):
     Text instead of a mapping is the key `law`.
     """
 
-    tastes: Count = Field(
-        default=1, description="groups of users, each with its own direction; directions are opposite in pairs"
-    )
+    tastes: Count = Field(default=1, description="groups of users with directions of their own, opposite in pairs")
     no_repeats: bool = Field(default=False, description="rule: no user sees an item twice")
-    tiring: float = Field(
-        default=0.0,
-        ge=0,
-        le=10**6,
-        description="rule: exposure falls by this, times an item's similarity to recent items",
-    )
-    drift: NonNegativeFloat = Field(
-        default=0.0, description="rule: radians per 100 impressions by which a user's direction turns"
-    )
-    new_items: NonNegativeFloat = Field(
-        default=0.0, description="rule: share of the available items that is replaced per day"
-    )
-    available_share: float = Field(
-        default=0.25, gt=0, le=1, description="share of all items that is available at a time, with `new_items`"
-    )
+    tiring: float = Field(default=0.0, ge=0, le=10**6, description="rule: loss of exposure by similar recent items")
+    drift: NonNegativeFloat = Field(default=0.0, description="rule: turn of a direction, radians per 100 impressions")
+    new_items: NonNegativeFloat = Field(default=0.0, description="rule: share of available items replaced per day")
+    available_share: float = Field(default=0.25, gt=0, le=1, description="share of items available, with `new_items`")
     leaving: float = Field(
         default=0.0, ge=0, le=1, description="rule: probability that a session is the user's last, at no satisfaction"
     )
@@ -65,9 +52,7 @@ class SimulateSettings(Settings):
     """The section `simulate`."""
 
     users: Count = Field(default=2000, description="number of users")
-    requests: Count = Field(
-        default=250, description="mean number of impressions per user; a user has 0.8 to 2 times this number"
-    )
+    requests: Count = Field(default=250, description="mean impressions per user, who has 0.8 to 2 times this number")
     items: Count = Field(default=1000, description="number of items")
     page: Count = Field(
         default=1, description="items of a [page](simulator.md#pages); `requests` counts the items that are examined"

@@ -115,11 +115,7 @@ class TuneSettings(Settings):
     max_concurrent: int | None = Field(default=None, ge=1)
     checkpoint_every: int = Field(default=4, ge=1, description="iterations between checkpoints of a trial")
     keep_checkpoints: int = Field(default=2, ge=1)
-    max_failures: int = Field(
-        default=3,
-        ge=0,
-        description="how often a trial whose process or node is lost continues by itself from its last checkpoint",
-    )
+    max_failures: int = Field(default=3, ge=0, description="losses of its process after which a trial continues")
 
     @property
     def ranking(self) -> tuple[str, Literal[1, -1]] | None:
