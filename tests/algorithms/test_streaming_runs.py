@@ -27,11 +27,11 @@ def test_a_process_reads_ahead(tiny_dataset: str) -> None:
     cache.order(1, files[2])
     assert len(cache) == 2
     for lane, file in ((0, files[1]), (1, files[2])):
-        arrays, expected = cache.take(lane, file), columns(read_table(file))
+        arrays, expected = cache.take(lane, file, file), columns(read_table(file))
         assert arrays.keys() == expected.keys()
         assert all(np.array_equal(arrays[name], expected[name]) for name in arrays)
     with pytest.raises(UserError, match=r"part-99.parquet: no such file"):
-        cache.take(0, files[0].replace("part-00000", "part-99"))
+        cache.take(0, files[0].replace("part-00000", "part-99"), files[0])
 
 
 def weights(dataset: str, transitions: str, learners: int) -> dict[str, np.ndarray]:
