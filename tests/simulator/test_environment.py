@@ -33,7 +33,7 @@ def random_steps(env: gymnasium.Env, seed: int, steps: int) -> list[tuple[np.nda
         {},
         {"actions": "embeddings", "task": "mixture"},
         {"world": RULES},
-        {"world": {**SMALL, "world": "prefrec_ray.bench.laws.loyalty:Budget"}},  # items without embeddings
+        {"world": {**SMALL, "world": "prefrec_ray.bench.laws.budget:Budget"}},  # items without embeddings
     ],
 )
 def test_gymnasium_finds_no_fault(arguments: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from prefrec_ray.bench.laws.satiation import MOST
+from prefrec_ray.bench.laws.topics import MOST
 from prefrec_ray.bench.worlds import world_of
 from prefrec_ray.errors import UserError
 from prefrec_ray.simulator.crowd import FEEDBACK
