@@ -22,7 +22,7 @@ import yaml
 
 from benchmarks.harness import rows_in
 from benchmarks.scale.memory import GB, Memory, folder_gb, stage
-from prefrec_ray.reports.style import panel, svg
+from prefrec_ray.reports.figures import panel, svg
 
 CONFIG = Path(__file__).parents[2] / "tune_configs" / "paper_scale.yaml"
 REQUESTS_A_USER = 250

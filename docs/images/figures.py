@@ -14,13 +14,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from prefrec_ray.reports.figures import COLOURS, GREY, INK, STYLE, svg
 from prefrec_ray.reports.load import level_shares
-from prefrec_ray.reports.style import COLOURS, GREY, INK, LINES, RC, svg
 from prefrec_ray.settings import TASKS
 
 RESULTS = Path(__file__).parents[1] / "results"
 METHODS = ("PrefRec", "DDPG", "TD3", "SAC", "TD3_BC", "BCQ", "IQL", "IL")
 KINDS = {"train": "training pairs", "any_users": "held out, any users", "within_user": "held out, within users"}
+#: Colour and dashes of the methods.
+LINES = (*((colour, "-") for colour in COLOURS), (INK, "--"), (GREY, "-."))
 Rows = list[dict[str, str]]
 
 
@@ -57,7 +59,7 @@ def read(file: Path) -> Rows:
 
 def draw(name: str, tasks: Sequence[str], panel: Callable[[Axes, str], None], x: str, y: str, height: float) -> None:
     """Write RESULTS/`name`.svg: one panel per task, one legend for all."""
-    with matplotlib.rc_context(RC):
+    with matplotlib.rc_context(fname=STYLE):
         figure = Figure(figsize=(10.5, height), layout="constrained")
         for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
             axes.set(title=task, xlabel=x, ylabel=y if task == tasks[0] else "")

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import posixpath
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from prefrec_ray.cli.console import Dataset, OwnConfig, console, loading, made, pasteable, progress
-from prefrec_ray.cli.verdicts import level_note, rails_table, reasons, summary, tried_table, verdict_table
+from prefrec_ray.cli.verdicts import rails_table, reasons, summary, tried_table, verdict_table
 from prefrec_ray.errors import UserError
 from prefrec_ray.guard_rails import guard_rails
-
-if TYPE_CHECKING:
-    from prefrec_ray.evaluation.results.records import Evaluation
 
 #: Exit status of `--strict` if a verdict is not `candidate`; status 2 is a user error.
 NOT_ALL_CANDIDATES = 1
@@ -26,8 +23,7 @@ def evaluate(
     ],
     dataset: Dataset,
     split: Annotated[
-        str | None,
-        typer.Option("--split", metavar="SPLIT", show_default="test", help="Split to evaluate: test or validation."),
+        str | None, typer.Option(metavar="SPLIT", show_default="test", help="Split to evaluate: test or validation.")
     ] = None,
     online: Annotated[
         bool, typer.Option("--online", help="Also roll out the policies in the simulator that made the logs.")
@@ -36,7 +32,6 @@ def evaluate(
     estimators: Annotated[
         str | None,
         typer.Option(
-            "--estimators",
             metavar="LIST",
             show_default="model,ncis",
             help="Comma-separated list of model, ncis, weights, sips, rips, iips, fqe and dr.",
@@ -44,16 +39,11 @@ def evaluate(
     ] = None,
     strict: Annotated[
         bool,
-        typer.Option(
-            "--strict",
-            help="Exit with status 1 unless every verdict is candidate (status 2: an error).",
-        ),
+        typer.Option("--strict", help="Exit with status 1 unless every verdict is candidate (status 2: an error)."),
     ] = False,
     output: Annotated[
         str | None,
-        typer.Option(
-            "--output", metavar="FILE", show_default="evaluation.json next to the policies", help="JSON file to write."
-        ),
+        typer.Option(metavar="FILE", show_default="evaluation.json next to the policies", help="JSON file to write."),
     ] = None,
 ) -> None:
     """Evaluate policies on logged sessions, with intervals, controls and negative controls, and give each a verdict."""
@@ -73,8 +63,6 @@ def evaluate(
         evaluation = run_evaluation(run, report)
     for task in evaluation.tasks:
         console().print(summary(evaluation, task))
-        if (note := level_note(evaluation, task)) is not None:
-            console().print(note)
         console().print()
     console().print(verdict_table(evaluation))
     if evaluation.guard_rails:
@@ -83,41 +71,18 @@ def evaluate(
         console().print(line)
     folder = posixpath.dirname(run.file) or "."
     attach_to_run(folder, run.file, say=console().print)
-    then = next_command(evaluation, dataset, config) or pasteable("report", folder if output else run.folder)
-    made("evaluation", run.file, then)
+    made("evaluation", run.file, pasteable("report", folder if output else run.folder))
     if strict and any(verdict.verdict != "candidate" for verdict in evaluation.verdicts.values()):
         raise typer.Exit(NOT_ALL_CANDIDATES)
-
-
-def next_command(evaluation: Evaluation, dataset: str, config: str | None) -> str | None:
-    """Return the `prefrec constrain` command for the best policy on which models disagree, or None."""
-    from prefrec_ray import storage
-    from prefrec_ray.evaluation.results.verdict import case_of
-    from prefrec_ray.evaluation.selection.serving_rule import can_choose
-    from prefrec_ray.policy import Policy
-
-    bundles = {r.subject: r.bundle for r in evaluation.records if r.role == "policy" and r.bundle is not None}
-    for name in evaluation.verdicts:
-        bundle = bundles.get(name)
-        if bundle is None or not case_of(evaluation, name).undetermined or not can_choose(Policy.load(bundle)):
-            continue
-        names = ("constrained", *(f"constrained_{number}" for number in range(2, 100)))
-        home = posixpath.dirname(bundle.rstrip("/"))
-        output = next((place for one in names if not storage.exists(place := storage.join(home, one))), None)
-        if output is not None:
-            return pasteable("constrain", bundle, "--dataset", dataset, "--output", output, config=config)
-    return None
 
 
 def constrain(
     policy: Annotated[str, typer.Argument(metavar="POLICY", help="Policy bundle, RUN/policy.")],
     dataset: Dataset,
-    output: Annotated[str, typer.Option("--output", metavar="FOLDER", help="New folder for the policy bundle.")],
+    output: Annotated[str, typer.Option(metavar="FOLDER", help="New folder for the policy bundle.")],
     config: Annotated[
         str | None,
-        typer.Option(
-            "--config", metavar="CONFIG", help="YAML with the section `evaluate` (sizes of its model, guard-rails)."
-        ),
+        typer.Option(metavar="CONFIG", help="YAML with the section `evaluate` (sizes of its model, guard-rails)."),
     ] = None,
 ) -> None:
     """Choose the serving rule with the surest gain, by roll-outs in models of validation users, without training."""
@@ -147,9 +112,7 @@ def report(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs, or folders of runs.")],
     output: Annotated[
         str | None,
-        typer.Option(
-            "--output", metavar="FILE.html", show_default="report.html in the first RUN", help="Page to write."
-        ),
+        typer.Option(metavar="FILE.html", show_default="report.html in the first RUN", help="Page to write."),
     ] = None,
 ) -> None:
     """Write one self-contained HTML page: settings, learning curves, evaluation with controls."""

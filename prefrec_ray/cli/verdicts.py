@@ -8,6 +8,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from prefrec_ray.evaluation.results.names import subject_of
+from prefrec_ray.reports.terms import TITLES, serving_rule
 
 if TYPE_CHECKING:
     from prefrec_ray.evaluation.results.records import Evaluation, Record, Support
@@ -23,35 +24,17 @@ WORDS = {
 NOTHING = "–"
 #: Reasons of more policies are only in evaluation.json and in the report.
 MOST_REASONS = 12
-TITLES = {
-    "online": "true, with 95 % interval",
-    "model": "model of users",
-    "dr": "doubly robust",
-    "fqe": "fitted-Q",
-    "weights": "importance weights",
-    "sips": "SIPS",
-    "rips": "RIPS",
-    "iips": "IIPS",
-    "ncis": "NCIS",
-}
-#: Task -> the ratio that is rounded down to a level, and the reason why its mean is not 1.
-MEANINGS = {
-    "depth": ("a session's impressions divided by the user's mean", "rounding down lowers most sessions"),
-    "frequency": (
-        "the user's mean revisit time divided by this revisit time",
-        "a few long absences raise a user's mean, so most sessions are followed by a shorter one",
-    ),
-}
 RAIL_STYLES = {"kept": "bold green", "open": "yellow", "broken": "bold red"}
 STYLES = {"policy": "bold cyan", "control": "", "placebo": "dim"}
 
 
 def summary(evaluation: Evaluation, task: str) -> Table:
     """Return a table with one row per subject, sorted by its first estimator in the order of `TITLES`, best first."""
-    names = dict.fromkeys([*TITLES, *(record.estimator for record in evaluation.records)])
+    titles = {**TITLES, "online": "true, with 95 % interval"}
+    names = dict.fromkeys([*titles, *(record.estimator for record in evaluation.records)])
     records = {name: {record.subject: record for record in evaluation.select(task, name)} for name in names}
     records = {name: by_subject for name, by_subject in records.items() if by_subject}
-    table = Table(f"{task} level", *(TITLES.get(name, name) for name in records), "kind", box=None, pad_edge=False)
+    table = Table(f"{task} level", *(titles.get(name, name) for name in records), "kind", box=None, pad_edge=False)
     first: dict[str, Record] = {}
     for by_subject in records.values():
         for record in sorted(by_subject.values(), key=lambda record: -record.value):
@@ -62,19 +45,6 @@ def summary(evaluation: Evaluation, task: str) -> Table:
         cells = [_cell(by_subject, record.subject) for by_subject in records.values()]
         table.add_row(Text(record.title), *cells, record.kind, style=STYLES[record.role])
     return table
-
-
-def level_note(evaluation: Evaluation, task: str) -> Text | None:
-    """Return the meaning of a level of `task`, with the reason for a logged mean other than 1; None without a mean."""
-    known = {record.estimator: record for record in evaluation.records if record.task == task}
-    logged = known["ncis"].behaviour if "ncis" in known else None
-    if logged is None and "model" in known:
-        logged = known["model"].settings.get("logged_level")
-    if logged is None or task not in MEANINGS:
-        return None
-    ratio, why = MEANINGS[task]
-    text = f"Level of {task}: {ratio}, rounded down, 0 to 5. The log's mean is {logged:.2f}, not 1: {why}."
-    return Text(text, style="dim")
 
 
 def _cell(by_subject: dict[str, Record], name: str) -> str:
@@ -111,8 +81,6 @@ def verdict_table(evaluation: Evaluation) -> Table:
 
 def reasons(evaluation: Evaluation) -> list[Text]:
     """Return one line per policy with its serving rule, if known, and the reasons of its verdict."""
-    from prefrec_ray.reports.terms import serving_rule
-
     verdicts = evaluation.verdicts
     if len(verdicts) > MOST_REASONS:
         return [Text(f"Why: see verdicts.POLICY.reasons of {len(verdicts)} policies in the file.", style="dim")]

@@ -1,96 +1,80 @@
-"""Figures of a report: data in, a matplotlib figure out."""
+"""Figures of a report and their style: colours for color-blind readers, quiet axes, named lines."""
 
 from __future__ import annotations
 
+import io
+import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from prefrec_ray.engagement import MAX_LEVEL
-from prefrec_ray.evaluation.results.case import Case
 from prefrec_ray.evaluation.results.records import Record
-from prefrec_ray.reports.cards import DAYS_FROM, effects, in_unit
 from prefrec_ray.reports.load import Run
-from prefrec_ray.reports.style import COLOURS, FAINT, GREY, INK, legend, note, panel, wrapped
 
-#: Pairs on which reward accuracy and loss are measured: column suffix and label.
-KINDS = (("train", "training"), ("within_user", "held out, within users"), ("any_users", "held out, across users"))
+# Okabe and Ito's palette, with lighter colours last.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+INK, GREY = "#222222", "#767676"
+
+#: Letters of a line of a name: a third of a panel.
+_LETTERS = 24
+_NO_METADATA: dict[str, Any] = {"Date": None, "Creator": None, "Format": None, "Type": None}
+
+#: Quiet axes, and equal bytes for equal figures.
+STYLE = Path(__file__).with_suffix(".mplstyle")
 ROLES = {"policy": COLOURS[0], "control": COLOURS[1], "placebo": GREY}
 
 
-@dataclass(frozen=True)
-class Point:
-    """One row of a figure of intervals."""
-
-    title: str
-    value: float
-    interval: tuple[float, float]
-    colour: str
+def panel(title: str, x: str, y: str, width: float = 5.0, height: float = 3.1) -> tuple[Figure, Axes]:
+    """Return an empty figure with one panel; sizes are in inches."""
+    with matplotlib.rc_context(fname=STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.add_subplot(title=title, xlabel=x, ylabel=y)
+    return figure, axes
 
 
-def levels(shares: np.ndarray, name: str) -> Figure:
-    """Draw Fig. 4: the share of sessions at each level, `shares` [6], of "depth" or "frequency"."""
-    figure, axes = panel(
-        f"Level of session {name}" if name == "depth" else "Level of session frequency", "level", "share of sessions"
-    )
-    bars = axes.bar(range(len(shares)), shares, color=COLOURS[0], width=0.7)
-    axes.bar_label(bars, [f"{share:.1%}" for share in shares], padding=2, fontsize=9, color=INK)
-    axes.yaxis.set_major_formatter("{x:.0%}")
-    axes.set_ylim(0, 1.12 * shares.max() + 1e-9)
-    axes.grid(axis="x", visible=False)
-    return figure
+def note(axes: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], **style: Any) -> None:
+    """Write a small text `offset` points away from the point `at`, readable over lines."""
+    behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6}
+    axes.annotate(text, at, offset, textcoords="offset points", fontsize=8, bbox=behind, **style)
 
 
-def reward_accuracy(run: Run) -> Figure:
-    """Draw Fig. 6: share of pairs whose preferred segment the reward scores higher, without ties."""
-    figure, axes = panel(f"Reward accuracy: {run.label}", "iteration", "pairs predicted right")
-    axes.yaxis.set_major_formatter("{x:.0%}")
-    _over_training(axes, run, {label: f"reward/accuracy_{kind}" for kind, label in KINDS}, chance=0.5)
-    return figure
+def legend(axes: Axes) -> None:
+    """Name the lines of a panel to its right, in the order in which they were drawn. Long names are wrapped."""
+    lines, names = axes.get_legend_handles_labels()
+    if lines:
+        wrapped = [textwrap.fill(name, _LETTERS) for name in names]
+        axes.legend(lines, wrapped, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9)
 
 
-def reward_loss(run: Run) -> Figure:
-    """Draw Fig. 7: cross-entropy of the reward's preferences (Eq. 4)."""
-    figure, axes = panel(f"Reward loss: {run.label}", "iteration", "cross-entropy (nats a pair)")
-    columns = {label: f"reward/loss_{kind}" for kind, label in KINDS} | {KINDS[0][1]: "losses/reward_loss"}
-    _over_training(axes, run, columns, chance=np.log(2))
-    return figure
-
-
-def _over_training(axes: Axes, run: Run, columns: dict[str, str], chance: float) -> None:
-    iteration = run.curve("training_iteration")
-    pretraining = run.curve("training_iteration", "pretrain")
-    first = iteration.min() - 0.5
-    axes.set_xlim(first, iteration.max() + 0.5)
-    if len(pretraining):
-        axes.axvspan(first, pretraining.max() + 0.5, color=FAINT, alpha=0.6, lw=0)
-    for (label, column), colour in zip(columns.items(), COLOURS, strict=False):
-        values = run.curve(column)
-        seen = np.isfinite(values)
-        if seen.any():
-            axes.plot(iteration[seen], values[seen], color=colour, marker="o", ms=3, label=label)
-    axes.axhline(chance, color=GREY, ls=":", lw=1, label="chance")
-    if len(pretraining):
-        axes.annotate("pre-training", (0.01, 0.98), xycoords="axes fraction", fontsize=8, color=GREY, va="top")
-    legend(axes)
+def svg(figure: Figure) -> bytes:
+    """Return the figure as SVG: equal bytes for equal figures."""
+    for text in figure.findobj(Text):
+        if "$" in text.get_text():  # in the name of a folder or method, not a formula
+            text.set_parse_math(False)
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(fname=STYLE):
+        figure.savefig(buffer, format="svg", metadata=_NO_METADATA)
+    return buffer.getvalue()
 
 
 def learning_curve(runs: Sequence[Run], column: str, title: str, unit: str) -> Figure | None:
-    """Draw one number over the updates on transitions, one line per run; None if no run has it."""
-    figure, axes = panel(title, "updates", unit)
+    """Draw one number over the iterations, one line per run; None if no run has it."""
+    figure, axes = panel(title, "iteration", unit)
     for number, run in enumerate(runs):
-        updates, values = run.curve("updates", "train"), run.curve(column, "train")
+        iteration, values = run.curve("training_iteration"), run.curve(column)
         seen = np.isfinite(values)
         if seen.any():
             colour = COLOURS[number % len(COLOURS)]
-            axes.plot(updates[seen], values[seen], color=colour, marker="o", ms=2.5, label=run.label)
+            axes.plot(iteration[seen], values[seen], color=colour, marker="o", ms=2.5, label=run.label)
     if not axes.lines:
         return None
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.locator_params(axis="x", nbins=5)
     if max(abs(limit) for limit in axes.get_ylim()) >= 1000:
         axes.yaxis.set_major_formatter("{x:,.0f}")
     legend(axes)
@@ -102,57 +86,26 @@ def forest(records: Sequence[Record], title: str, unit: str) -> Figure:
 
     An interval ends at 0 and at 5, the range of a level.
     """
-    points = [
-        Point(record.title, record.value, in_range(record.ci_low, record.ci_high), ROLES[record.role])
-        for record in records
-    ]
-    return _rows(points, records[0].behaviour, title, unit)
-
-
-def own_units(cases: Sequence[Case]) -> list[tuple[Figure, str]]:
-    """Draw hours and items of the policies that have them, with their alternative texts; one figure per measure."""
-    drawn = []
-    for key, title, axis in (
-        ("mean_revisit_hours", "Time until users come back (shorter is better)", "{unit}, average over users"),
-        ("mean_depth", "Items per session (more is better)", "items per session, average over users"),
-    ):
-        found = [(case.policy, one) for case in cases for one in effects(case) if one.key == key]
-        if found:
-            values = [value for _, one in found for value in (one.value, one.logged, *(one.interval or ()))]
-            days = key == "mean_revisit_hours" and max(values) >= DAYS_FROM
-            size = 24.0 if days else 1.0
-            points = []
-            for name, one in found:
-                low, high = one.interval or (one.value, one.value)
-                points.append(Point(name, one.value / size, (low / size, high / size), COLOURS[0]))
-            text = f"{title}: {'; '.join(f'{name} {in_unit(key, one.value)}' for name, one in found)}"
-            unit = axis.format(unit="days" if days else "hours")
-            drawn.append((_rows(points, found[0][1].logged / size, title, unit, from_zero=True), text))
-    return drawn
+    figure, axes = panel("", unit, "", width=6.4, height=1.3 + 0.32 * len(records))
+    # Over the whole figure, because the panel is narrow next to the names of the rows.
+    figure.suptitle(title, x=0.01, ha="left", weight="bold", size=11, color=INK)
+    for row, record in enumerate(records):
+        colour = ROLES[record.role]
+        axes.plot(in_range(record.ci_low, record.ci_high), [row, row], color=colour, lw=2.2, solid_capstyle="butt")
+        axes.plot([record.value], [row], "o", color=colour, ms=6, zorder=4)
+        note(axes, f"{record.value:.2f}", (record.value, row), (0, 5), color=colour, ha="center")
+    logging = records[0].behaviour
+    axes.axvline(logging, color=INK, lw=1, ls="--")
+    side, shift = ("right", -3) if logging > sum(axes.get_xlim()) / 2 else ("left", 3)
+    note(axes, "logging policy", (logging, -1.2), (shift, -2), color=INK, va="top", ha=side)
+    axes.set_yticks(range(len(records)), [record.title for record in records])
+    for text, record in zip(axes.get_yticklabels(), records, strict=True):
+        text.set_color(ROLES[record.role])
+    axes.set_ylim(len(records) - 0.4, -1.2)
+    axes.grid(axis="y", visible=False)
+    return figure
 
 
 def in_range(low: float, high: float) -> tuple[float, float]:
     """Return the part of an interval of a level between 0 and 5."""
     return min(max(low, 0.0), float(MAX_LEVEL)), min(max(high, 0.0), float(MAX_LEVEL))
-
-
-def _rows(points: Sequence[Point], logging: float, title: str, unit: str, from_zero: bool = False) -> Figure:
-    figure, axes = panel("", unit, "", width=4.8 if from_zero else 6.4, height=1.3 + 0.32 * len(points))
-    # Over the whole figure, because the panel is narrow next to the names of the rows.
-    figure.suptitle(title, x=0.01, ha="left", weight="bold", size=11, color=INK)
-    for row, point in enumerate(points):
-        axes.plot(point.interval, [row, row], color=point.colour, lw=2.2, solid_capstyle="butt")
-        axes.plot([point.value], [row], "o", color=point.colour, ms=6, zorder=4)
-        number = f"{point.value:.{1 if from_zero else 2}f}"
-        note(axes, number, (point.value, row), (0, 5), color=point.colour, ha="center")
-    axes.axvline(logging, color=INK, lw=1, ls="--")
-    if from_zero:
-        axes.set_xlim(0, 1.1 * max(logging, *(point.interval[1] for point in points)))
-    side, shift = ("right", -3) if logging > sum(axes.get_xlim()) / 2 else ("left", 3)
-    note(axes, "logging policy", (logging, -1.2), (shift, -2), color=INK, va="top", ha=side)
-    axes.set_yticks(range(len(points)), [wrapped(point.title) if from_zero else point.title for point in points])
-    for text, point in zip(axes.get_yticklabels(), points, strict=True):
-        text.set_color(point.colour)
-    axes.set_ylim(len(points) - 0.4, -1.2)
-    axes.grid(axis="y", visible=False)
-    return figure

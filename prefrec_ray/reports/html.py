@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from prefrec_ray.reports.style import adaptive, svg
+from prefrec_ray.reports.figures import svg
 
 
 @dataclass(frozen=True)
@@ -21,21 +21,6 @@ class Cell:
 
     text: str
     css: str = ""
-
-
-def heading(text: str) -> Markup:
-    """Return a heading inside a section."""
-    return render("heading", text)
-
-
-def paragraph(text: str, css: str = "") -> Markup:
-    """Return a paragraph of plain text."""
-    return render("paragraph", text, css)
-
-
-def pre(text: str) -> Markup:
-    """Return preformatted text in a box."""
-    return render("pre", text)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]], classes: Sequence[str] = ()) -> Markup:
@@ -48,13 +33,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]], classes: Sequence[
 
 def figures(items: Sequence[tuple[Figure, str]], captions: bool = True) -> Markup:
     """Return figures with their alternative texts, side by side. `captions`: whether the texts are visible."""
-    drawn = [(base64.b64encode(adaptive(svg(figure))).decode("ascii"), text) for figure, text in items]
+    drawn = [(base64.b64encode(svg(figure)).decode("ascii"), text) for figure, text in items]
     return render("figures", drawn, captions)
-
-
-def details(summary: str, part: Markup) -> Markup:
-    """Return a part that is shown on a click."""
-    return render("details", summary, part)
 
 
 def section(title: str, *parts: Markup | None, folded: bool = False) -> Markup | None:
@@ -72,11 +52,6 @@ def document(title: str, parts: Sequence[Markup | None]) -> str:
 def render(macro: str, *values: Any) -> Markup:
     """Return the HTML of a macro of blocks.html."""
     return getattr(_templates().get_template("blocks.html").module, macro)(*values)
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """Format a number; a dash for None."""
-    return "–" if value is None else f"{value:,.{digits}f}"
 
 
 def share(value: float | None) -> str:

@@ -33,10 +33,9 @@ class Run:
     curves: dict[str, np.ndarray]
     label: str = ""
 
-    def curve(self, column: str, phase: str | None = None) -> np.ndarray:
-        """Return the column (NaN if the run has none), or its part in one `phase`."""
-        values = self.curves.get(column, np.full(len(self.curves["phase"]), np.nan))
-        return values if phase is None else values[self.curves["phase"] == phase]
+    def curve(self, column: str) -> np.ndarray:
+        """Return the column (NaN if the run has none)."""
+        return self.curves.get(column, np.full(len(self.curves["phase"]), np.nan))
 
 
 def load_runs(uris: Sequence[str]) -> list[Run]:
@@ -60,7 +59,7 @@ def load_evaluation(uris: Sequence[str], runs: Sequence[Run]) -> Evaluation:
     Equal records count once, and different policies of one name get different names.
     """
     labels = {storage.absolute(run.uri).rstrip("/"): run.label for run in runs}
-    found = told_apart([read_judged(file) for file in evaluation_files(uris, runs)], labels)
+    found = _apart([read_judged(file) for file in evaluation_files(uris, runs)], labels)
     records: dict[tuple[str, ...], Record] = {}
     by_name: dict[str, dict[str, Any]] = {key: {} for key in _BY_NAME}
     for evaluation in found:
@@ -74,31 +73,26 @@ def load_evaluation(uris: Sequence[str], runs: Sequence[Run]) -> Evaluation:
     return whole.model_copy(update={"verdicts": best_first(whole, whole.verdicts)})
 
 
-def told_apart(evaluations: Sequence[Evaluation], labels: Mapping[str, str]) -> list[Evaluation]:
+def _apart(evaluations: Sequence[Evaluation], labels: Mapping[str, str]) -> list[Evaluation]:
     """Return the evaluations, with policies of equal names renamed by their run, or by their path without a run.
 
     `labels`: names of the runs, by absolute URI. Policies of one name are one policy if they have the same place and
     settings, or if their place is not known.
     """
+    policies = [{one.subject: one for one in of.records if one.role == "policy" and one.bundle} for of in evaluations]
     places: dict[str, set[tuple[str | None, str]]] = {}
-    for evaluation in evaluations:
-        for name, record in _policies(evaluation).items():
+    for by_name in policies:
+        for name, record in by_name.items():
             places.setdefault(name, set()).add((record.bundle, str(record.provenance)))
-    shared = {name for name, found in places.items() if len(found) > 1}
+
+    def name_of(record: Record) -> str:
+        place = str(record.bundle).rstrip("/")
+        return labels.get(storage.absolute(place).removesuffix("/policy"), place)
+
     return [
-        _renamed(one, {name: _name(record, labels) for name, record in _policies(one).items() if name in shared})
-        for one in evaluations
+        _renamed(one, {name: name_of(record) for name, record in by_name.items() if len(places[name]) > 1})
+        for one, by_name in zip(evaluations, policies, strict=True)
     ]
-
-
-def _policies(evaluation: Evaluation) -> dict[str, Record]:
-    """Return one record of each policy with a known place."""
-    return {record.subject: record for record in evaluation.records if record.role == "policy" and record.bundle}
-
-
-def _name(record: Record, labels: Mapping[str, str]) -> str:
-    place = str(record.bundle).rstrip("/")
-    return labels.get(storage.absolute(place).removesuffix("/policy"), place)
 
 
 def _renamed(evaluation: Evaluation, names: Mapping[str, str]) -> Evaluation:
@@ -177,17 +171,6 @@ def dataset_name(uri: str) -> str:
     """Return the name of a data set, without its folder."""
     parts = [part for part in uri.split("/") if part]
     return "/".join(parts[-2:]) if parts[-1:] == ["dataset"] else "".join(parts[-1:])
-
-
-def days(files: Sequence[str]) -> str:
-    """Return the first and last day (UTC) on which the files were written; empty if none exists."""
-    known = sorted({f"{moment:%Y-%m-%d}" for file in files if (moment := storage.written(file)) is not None})
-    return " to ".join(dict.fromkeys([*known[:1], *known[-1:]]))
-
-
-def dated(text: str, when: str) -> str:
-    """Return the text with its days, if they are known."""
-    return f"{text} ({when})" if when else text
 
 
 def _run_folders(uri: str) -> list[str]:

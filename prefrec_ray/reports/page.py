@@ -8,27 +8,25 @@ from typing import Any
 from markupsafe import Markup
 
 from prefrec_ray import storage
-from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.records import Evaluation
 from prefrec_ray.reports import figures, html
-from prefrec_ray.reports.evaluated import evaluation_section, served_section
+from prefrec_ray.reports.evaluated import evaluation_section
 from prefrec_ray.reports.first import first_screen, items_shown
 from prefrec_ray.reports.load import (
     Run,
     dataset_name,
-    dated,
-    days,
-    evaluation_files,
     item_titles,
-    level_shares,
     load_evaluation,
     load_runs,
 )
-from prefrec_ray.reports.sweep.load import is_sweep
-from prefrec_ray.reports.sweep.page import write_sweep_report
+from prefrec_ray.reports.sweep import is_sweep, write_sweep_report
 
+#: Columns of progress.csv, with title and unit. Accuracy and loss of the reward are on pairs of held-out users.
 CURVES = (
+    ("reward/accuracy_within_user", "Reward accuracy within users (Fig. 6)", "pairs predicted right"),
+    ("reward/accuracy_any_users", "Reward accuracy across users (Fig. 6)", "pairs predicted right"),
+    ("reward/loss_within_user", "Reward loss within users (Fig. 7)", "cross-entropy (nats a pair)"),
+    ("reward/loss_any_users", "Reward loss across users (Fig. 7)", "cross-entropy (nats a pair)"),
     ("values/reward_mean", "Mean reward", "reward per impression"),
     ("values/q_mean", "Mean Q", "discounted reward"),
     ("values/v_mean", "Mean V", "discounted reward"),
@@ -39,11 +37,6 @@ CURVES = (
     ("policy/item_distance", "Distance of actions to the nearest item", "Euclidean"),
     ("policy/items_served", "Distinct items served", "items"),
     ("transitions_per_second", "Speed", "transitions / s"),
-)
-CURVES_NOTE = (
-    "Losses of Q and V do not show convergence. They compare Q with a target made from Q itself (Eq. 6 and 9), and "
-    "grow with its size: while Q sums the rewards of more steps, its loss rises. No curve shows whether a "
-    "policy is good; the evaluation does."
 )
 #: Titles of the page, by task.
 TITLES = {
@@ -62,87 +55,40 @@ def write_report(uris: Sequence[str], output: str) -> None:
         write_sweep_report(uris[0], output)
         return
     runs = load_runs(uris)
-    page = render(runs, load_evaluation(uris, runs), days(evaluation_files(uris, runs)))
-    storage.write_text(storage.make_room(output), page)
+    storage.write_text(storage.make_room(output), render(runs, load_evaluation(uris, runs)))
 
 
-def render(runs: Sequence[Run], evaluation: Evaluation, evaluated: str = "") -> str:
-    """Return the page as HTML; `evaluated`: the days of the evaluation."""
+def render(runs: Sequence[Run], evaluation: Evaluation) -> str:
+    """Return the page as HTML."""
     tasks = list(dict.fromkeys(str(run.config["task"]) for run in runs))
     places = [storage.join(run.uri, "policy") for run in runs] + [str(run.config["dataset"]) for run in runs]
     titles = item_titles(places, items_shown(evaluation))
     blocks = [
-        first_screen(evaluation, _facts(runs, evaluation, evaluated), titles).render(),
+        first_screen(evaluation, _facts(runs, evaluation), titles),
         evaluation_section(evaluation),
-        served_section(evaluation, titles),
-        _reward(runs),
         _curves(runs),
-        _levels(runs),
         _settings(runs),
     ]
     return html.document(" and ".join(TITLES.get(task, task) for task in tasks), blocks)
 
 
-def _facts(runs: Sequence[Run], evaluation: Evaluation, evaluated: str) -> list[tuple[str, str]]:
-    """Return runs, data sets, users of the evaluation, and days."""
-    trained = days([storage.join(run.uri, "progress.csv") for run in runs])
-    facts = [("Trained", dated(", ".join(run.label for run in runs), trained))]
-    for uri in dict.fromkeys(str(run.config["dataset"]) for run in runs):
-        facts.append(("Data set", _dataset(uri)))
+def _facts(runs: Sequence[Run], evaluation: Evaluation) -> list[tuple[str, str]]:
+    """Return runs, data sets and users of the evaluation."""
+    facts = [("Trained", ", ".join(run.label for run in runs))]
+    facts += [("Data set", dataset_name(uri)) for uri in dict.fromkeys(str(run.config["dataset"]) for run in runs)]
     if evaluation.records:
-        facts.append(
-            ("Evaluated on", dated(f"{evaluation.split or 'held-out'} users, not used in training", evaluated))
-        )
+        facts.append(("Evaluated on", f"{evaluation.split or 'held-out'} users, not used in training"))
     return facts
-
-
-def _dataset(uri: str) -> str:
-    """Return a data set's name, and its size if the data set still exists."""
-    try:
-        counts = PreparedDataset.open(uri).metadata.counts.get("train", {})
-    except UserError:
-        return f"{dataset_name(uri)} (removed)"
-    words = {"users": "users", "sessions": "sessions", "requests": "impressions"}
-    sizes = [f"{counts[key]:,} {word}" for key, word in words.items() if key in counts]
-    return f"{dataset_name(uri)}: {', '.join(sizes)} of training users" if sizes else dataset_name(uri)
-
-
-def _reward(runs: Sequence[Run]) -> Markup | None:
-    drawn = [run for run in runs if any(f"reward/accuracy_{kind}" in run.curves for kind, _ in figures.KINDS)]
-    if not drawn:
-        return None
-    accuracies = [(figures.reward_accuracy(run), f"Reward accuracy, {run.label} (the paper's Fig. 6)") for run in drawn]
-    losses = [(figures.reward_loss(run), f"Reward loss, {run.label} (the paper's Fig. 7)") for run in drawn]
-    note = (
-        "The reward model predicts which of two histories is preferred. Pairs across users mostly compare how active "
-        "two users are. Pairs within a user compare the effect of recommendations."
-    )
-    parts = [html.paragraph(note, "note"), html.figures(accuracies), html.figures(losses)]
-    return html.section("Reward model", *parts, folded=True)
 
 
 def _curves(runs: Sequence[Run]) -> Markup | None:
     drawn = [(figures.learning_curve(runs, column, title, unit), title) for column, title, unit in CURVES]
     return html.section(
         "Learning curves",
-        html.paragraph(CURVES_NOTE, "note"),
+        html.render("note", "curves"),
         html.figures([(figure, title) for figure, title in drawn if figure is not None], captions=False),
         folded=True,
     )
-
-
-def _levels(runs: Sequence[Run]) -> Markup | None:
-    shown, notes = [], []
-    uris = list(dict.fromkeys(str(run.config["dataset"]) for run in runs))
-    for uri in uris:
-        name = f", {uri}" if len(uris) > 1 else ""
-        try:
-            for kind, share in level_shares(uri).items():
-                text = f"Sessions at each level in {kind}{name} (the paper's Fig. 4)"
-                shown.append((figures.levels(share, kind), text))
-        except UserError:
-            notes.append(html.paragraph(f"{uri}: the data set was removed, so its levels are not drawn.", "note"))
-    return html.section("Engagement in the logs", html.figures(shown) if shown else None, *notes, folded=True)
 
 
 def _settings(runs: Sequence[Run]) -> Markup | None:

@@ -24,5 +24,4 @@ from prefrec_ray.storage.files import (
     write_csv,
     write_json,
     write_text,
-    written,
 )

@@ -15,7 +15,6 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -146,13 +145,6 @@ def sync(path: str) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def written(uri: str) -> datetime | None:
-    """Return the time of the last write to the file `uri` (UTC); None without a file, or without times in its store."""
-    system, path = filesystem(uri)
-    moment = system.get_file_info(path).mtime
-    return None if moment is None else moment.astimezone(UTC)
 
 
 def make_folder(uri: str) -> None:

@@ -3,7 +3,7 @@ import io
 from made_records import made_record
 from rich.console import Console
 
-from prefrec_ray.cli.verdicts import level_note, summary
+from prefrec_ray.cli.verdicts import summary
 from prefrec_ray.evaluation.results.records import Evaluation, Record
 
 
@@ -66,16 +66,3 @@ def test_who_has_no_record_of_the_first_estimator_comes_last() -> None:
 
 def test_a_name_in_brackets_is_printed_as_it_is() -> None:
     assert printed([line("runs/[/b]/policy", "policy", 1.2, "ncis")])[1] == "runs/[/b]/policy 1.20 [1.10, 1.30] policy"
-
-
-def test_a_note_explains_why_the_mean_level_of_the_log_is_not_1() -> None:
-    away = Evaluation(records=[made_record("p", 2.6, behaviour=2.4, estimator="ncis", task="frequency")])
-    assert str(level_note(away, "frequency")) == (
-        "Level of frequency: the user's mean revisit time divided by this revisit time, rounded down, 0 to 5. "
-        "The log's mean is 2.40, not 1: a few long absences raise a user's mean, so most sessions are followed by a "
-        "shorter one."
-    )
-    modelled = made_record("p", 0.9, behaviour=0.7, estimator="model", task="depth", settings={"logged_level": 0.66})
-    note = level_note(Evaluation(records=[modelled]), "depth")
-    assert "The log's mean is 0.66, not 1: rounding down lowers most sessions." in str(note)
-    assert level_note(Evaluation(records=[line("p", "policy", 1.0, "online")]), "depth") is None

@@ -1,7 +1,6 @@
 """The verdicts that `prefrec evaluate` prints, and the exit status of `--strict`."""
 
 import io
-import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +10,11 @@ from made_records import made_record
 from platform_desk import make_policy
 from rich.console import Console
 
-from prefrec_ray.cli.evaluation import next_command
 from prefrec_ray.cli.main import run
 from prefrec_ray.cli.verdicts import rails_table, reasons, tried_table, verdict_table
 from prefrec_ray.evaluation.results.records import Evaluation, GuardRailRecord, Record, Support
 from prefrec_ray.evaluation.results.verdict import verdicts
 from prefrec_ray.evaluation.selection.serving_rule import Chosen, Rule, Tried
-from prefrec_ray.mdp.serving import ServingSettings
 
 
 def line(subject: str, gain: float, estimator: str = "model", **changes: object) -> Record:
@@ -97,30 +94,6 @@ def test_columns_of_which_nothing_is_known_are_left_out() -> None:
 def test_of_many_policies_the_reasons_are_in_the_file() -> None:
     many = judged(*(line(f"p{i}", 0.4) for i in range(13)))
     assert len(reasons(many)) == 1
-
-
-@pytest.mark.parametrize("config", [None, "my conf.yaml"])
-def test_a_policy_without_support_is_followed_by_the_command_that_constrains_it(
-    config: str | None, tmp_path: Path
-) -> None:
-    policy, dataset = str(tmp_path / "my run" / "policy"), "data of may"
-    drawing = make_policy(serving=ServingSettings(), provenance={"task": "depth", "method": "PrefRec"})
-    drawing.save(policy)
-    unsure = judged(unsure=("lost",), bundle=policy)
-    output = str(tmp_path / "my run" / "constrained")
-    for place in (output, f"{output}_2"):
-        words = ["prefrec", "constrain", policy, "--dataset", dataset, "--output", place]
-        command = next_command(unsure, dataset, config)
-        assert command is not None
-        assert shlex.split(command) == [*words, *(["--config", config] if config else [])]
-        Path(place).mkdir()
-    assert next_command(judged(line("lost", 0.4)), dataset, config) is None
-    chosen = replace(drawing, provenance={**drawing.provenance, "rule_chosen": "lower end"})
-    for number, other in enumerate((chosen, drawing.under(rule="best"))):
-        bundle = str(tmp_path / f"{number}" / "policy")
-        other.save(bundle)
-        fixed = judged(unsure=("lost",), bundle=bundle)
-        assert next_command(fixed, dataset, None) is None
 
 
 @pytest.fixture

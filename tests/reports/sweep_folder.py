@@ -13,7 +13,6 @@ import yaml
 from prefrec_ray.runs.tuning.settings import TuneSettings
 from prefrec_ray.runs.tuning.space import Trial, trials
 
-UPDATES = (100, 200, 300, 400)
 #: A user's method, with a metric of its own.
 OWN = "my_package.mine:Mine"
 #: Gain of each method over the logging policy's 1.0.
@@ -57,7 +56,7 @@ def write_sweep(
     status: Callable[[Trial], str] = lambda trial: "finished",
     worth: Callable[[Trial], float] = score,
 ) -> list[Trial]:
-    """SWEEP/sweep.json, trials.csv, best.yaml and the runs of finished trials."""
+    """SWEEP/sweep.json, trials.csv, best.yaml, and folders for the policies of finished trials."""
     chosen = chosen or settings()
     folder.mkdir(parents=True)
     description = {"dataset": "/data/simulator/dataset", "settings": chosen.model_dump(mode="json")}
@@ -84,7 +83,6 @@ def write_sweep(
             }
         )
         if state == "finished":
-            _write_run(folder / trial["name"], trial, level)
             (folder / "policies" / trial["name"]).mkdir(parents=True)
     with (folder / "trials.csv").open("w") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -93,18 +91,6 @@ def write_sweep(
     best = {"train": {"method": "PrefRec", "task": chosen.task[0], "config": {"gamma": 0.97}}}
     (folder / "best.yaml").write_text("# the best one\n" + yaml.safe_dump(best))
     return all_trials
-
-
-def _write_run(folder: Path, trial: Trial, level: float) -> None:
-    folder.mkdir()
-    config = {key: trial[key] for key in ("method", "recipe", "task", "seed")}
-    (folder / "config.json").write_text(json.dumps({**config, "dataset": "/data/simulator/dataset"}))
-    own = trial["method"] == OWN
-    lines = ["training_iteration,phase,updates,validation/ncis,validation/online" + (",mine/gap" if own else "")]
-    for i, updates in enumerate(UPDATES, start=1):
-        reached = 1 + (level - 1) * i / len(UPDATES)
-        lines.append(f"{i},train,{updates},{1 + (reached - 1) / 10},{reached}" + (f",{i}" if own else ""))
-    (folder / "progress.csv").write_text("\n".join(lines) + "\n")
 
 
 def write_evaluation(

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -97,15 +96,6 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     value = {"a": [1, 2.5, None, "ö"], "b": {"c": True}}
     storage.write_json(str(tmp_path / "file.json"), value)
     assert storage.read_json(str(tmp_path / "file.json")) == value
-
-
-def test_when_a_file_was_written_is_told_in_utc(tmp_path: Path) -> None:
-    file = tmp_path / "a"
-    assert storage.written(str(file)) is None
-    file.write_text("x")
-    moment = datetime(2024, 2, 29, 23, 59, tzinfo=UTC)
-    os.utime(file, (moment.timestamp(), moment.timestamp()))
-    assert storage.written(str(file)) == moment
 
 
 def test_folders_are_exchanged_in_one_step(tmp_path: Path) -> None:

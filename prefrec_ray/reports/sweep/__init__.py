@@ -1,1 +1,0 @@
-"""Report page of a sweep."""
