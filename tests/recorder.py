@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from prefrec_ray.tracking import mlflow_run
-from prefrec_ray.tracking.record import RunRecord
-from prefrec_ray.tracking.settings import TrackingSettings
+from prefrec_ray.tracking import backends
+from prefrec_ray.tracking.settings import RunRecord, TrackingSettings
 
 RECORDED = TrackingSettings(mlflow="recorded")
 
@@ -55,5 +54,5 @@ def record_runs(patch: pytest.MonkeyPatch, fails: Callable[[], None] = lambda: N
         found.group = record.experiment
         return found
 
-    patch.setattr(mlflow_run, "MlflowRun", new)
+    patch.setattr(backends, "MlflowRun", new)
     return runs

@@ -11,9 +11,8 @@ from typing import Any
 
 from prefrec_ray import storage
 from prefrec_ray.nightly.folder import LoopFolder
-from prefrec_ray.tracking.mlflow_run import connect
-from prefrec_ray.tracking.record import read_record
-from prefrec_ray.tracking.settings import NO_TRACKING
+from prefrec_ray.tracking.backends import connect
+from prefrec_ray.tracking.settings import NO_TRACKING, read_record
 from prefrec_ray.tracking.tracker import attach_to_run
 
 

@@ -1,4 +1,8 @@
-"""The section `tracking` of a YAML."""
+"""The section `tracking` of a YAML, and the record of a tracked run.
+
+By RUN/tracking.json a resumed run continues at its trackers, and files that are made later, such as an evaluation,
+belong to it.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,11 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
+from prefrec_ray import storage
 from prefrec_ray.errors import UserError, need
-from prefrec_ray.settings import Settings
+from prefrec_ray.settings import Settings, parse
+
+RECORD = "tracking.json"
 
 
 class TrackingSettings(Settings):
@@ -44,3 +51,29 @@ def checked(settings: TrackingSettings, where: str) -> TrackingSettings:
     if settings.wandb is not None:
         need("wandb", "wandb", where=where)
     return settings
+
+
+class RunRecord(Settings):
+    """The file tracking.json: settings, and the ids of the run at the trackers (`mlflow` after the first contact)."""
+
+    settings: TrackingSettings
+    group: str
+    name: str
+    wandb_id: str
+    mlflow_id: str | None = None
+
+    @property
+    def experiment(self) -> str:
+        """Return the experiment of MLflow and group of Weights & Biases."""
+        return self.settings.experiment or self.group
+
+
+def read_record(run: str) -> RunRecord | None:
+    """Return the record of a tracked run, None for other folders."""
+    file = storage.join(run, RECORD)
+    return parse(RunRecord, storage.read_json(file), file) if storage.exists(file) else None
+
+
+def write_record(record: RunRecord, run: str) -> None:
+    """Write the record of a run."""
+    storage.write_json(storage.make_room(storage.join(run, RECORD)), record.model_dump(mode="json"))

@@ -7,25 +7,23 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from operator import methodcaller
+from typing import Any
 
 from prefrec_ray import storage
-from prefrec_ray.tracking.record import FILE, RunRecord, read_record, write_record
-from prefrec_ray.tracking.settings import NO_TRACKING, TrackingSettings
+from prefrec_ray.tracking import backends
+from prefrec_ray.tracking.backends import Backend
+from prefrec_ray.tracking.settings import (
+    NO_TRACKING,
+    RECORD,
+    RunRecord,
+    TrackingSettings,
+    read_record,
+    write_record,
+)
 
 #: Seconds after a failed call in which a tracker is not called.
 PAUSE = 60.0
-
-
-class Backend(Protocol):
-    """The run at one tracker: `MlflowRun`, `WandbRun`. Each method may be called again after it failed."""
-
-    name: str
-
-    def begin(self, params: Mapping[str, Any]) -> None: ...
-    def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
-    def attach(self, path: str) -> None: ...
-    def end(self, failed: bool) -> None: ...
 
 
 class Tracker:
@@ -52,23 +50,19 @@ class Tracker:
             named = name or posixpath.basename(run.rstrip("/"))
             record = RunRecord(settings=settings, group=group, name=named, wandb_id=uuid.uuid4().hex)
         if settings.mlflow is not None:
-            from prefrec_ray.tracking.mlflow_run import MlflowRun
-
-            self._queues.append(_Queue(MlflowRun(record, run), say))
+            self._queues.append(_Queue(backends.MlflowRun(record, run), say))
         if settings.wandb is not None:
-            from prefrec_ray.tracking.wandb_run import WandbRun
-
-            self._queues.append(_Queue(WandbRun(record, run), say))
+            self._queues.append(_Queue(backends.WandbRun(record, run), say))
         self._record, self._run = record, run
 
     def begin(self, params: Mapping[str, Any]) -> None:
         """Start the run with its settings, or continue it if it was started before."""
         self._begun = True
-        if self._queues and not storage.exists(storage.join(self._run, FILE)):
+        if self._queues and not storage.exists(storage.join(self._run, RECORD)):
             write_record(self._record, self._run)
         flat = dict(_flat(params))
         for queue in self._queues:
-            queue.put(lambda backend: backend.begin(flat))
+            queue.put(methodcaller("begin", flat))
 
     def log(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Log rows of progress.csv. Texts, None and rows of iterations that were logged before are ignored."""
@@ -77,7 +71,9 @@ class Tracker:
                 step = row["training_iteration"]
                 if step > queue.last:
                     queue.last = step
-                    queue.put(_logs(step, {name: float(value) for name, value in row.items() if _is_number(value)}))
+                    queue.put(
+                        methodcaller("log", step, {name: float(row[name]) for name in row if _is_number(row[name])})
+                    )
 
     def attach(self, *uris: str) -> None:
         """Upload files and policy bundles."""
@@ -94,7 +90,7 @@ class Tracker:
     def end(self, failed: bool = False) -> None:
         """End the run, if it has begun: send what was not sent yet."""
         for queue in self._queues if self._begun else ():
-            queue.put(lambda backend: backend.end(failed), last=True)
+            queue.put(methodcaller("end", failed), last=True)
 
 
 #: Tracks nothing.
@@ -135,10 +131,6 @@ def attach_to_run(run: str, *files: str, say: Callable[[str], None] = lambda lin
         with Tracker(record.settings, run, say=say) as tracker:
             tracker.begin({})
             tracker.attach(*files)
-
-
-def _logs(step: int, metrics: Mapping[str, float]) -> Callable[[Backend], None]:
-    return lambda backend: backend.log(step, metrics)
 
 
 def _attaches(uri: str) -> Callable[[Backend], None]:

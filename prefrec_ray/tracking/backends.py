@@ -1,4 +1,4 @@
-"""A run at MLflow."""
+"""A run at MLflow or at Weights & Biases."""
 
 from __future__ import annotations
 
@@ -8,15 +8,28 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
-from prefrec_ray.tracking.record import RunRecord, read_record, write_record
-from prefrec_ray.tracking.settings import TrackingSettings
+from pyarrow import fs
+
+from prefrec_ray import storage
+from prefrec_ray.tracking.settings import RunRecord, TrackingSettings, read_record, write_record
 
 #: A server that is away must not delay training: MLflow would repeat each request for minutes.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 #: Characters of the value of a parameter, and parameters in one request, that every version of the server accepts.
 _LONGEST, _AT_ONCE = 500, 100
+
+
+class Backend(Protocol):
+    """The run at one tracker: `MlflowRun`, `WandbRun`. Each method may be called again after it failed."""
+
+    name: str
+
+    def begin(self, params: Mapping[str, Any]) -> None: ...
+    def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
+    def attach(self, path: str) -> None: ...
+    def end(self, failed: bool) -> None: ...
 
 
 def connect(settings: TrackingSettings) -> Any:
@@ -80,6 +93,63 @@ class MlflowRun:
     def end(self, failed: bool) -> None:
         """Set the status of the run."""
         self._client.set_terminated(self._id, "FAILED" if failed else "FINISHED")
+
+
+class WandbRun:
+    """The run of `record`, whose folder is `run`.
+
+    If the server does not answer at the start, the run is offline: `wandb sync RUN/wandb/offline-*` uploads it.
+    """
+
+    name = "Weights & Biases"
+
+    def __init__(self, record: RunRecord, run: str) -> None:
+        system, path = storage.filesystem(run)
+        self._folder = path if isinstance(system, fs.LocalFileSystem) else None
+        self._record = record
+        self._wandb: Any = None
+        self._mode: Literal["offline"] | None = None
+
+    def begin(self, params: Mapping[str, Any]) -> None:
+        """Start the run with these parameters, or continue it."""
+        import wandb
+
+        entity, _, project = (self._record.settings.wandb or "").rpartition("/")
+        try:
+            self._wandb = self._wandb or wandb.init(
+                entity=entity or None,
+                project=project,
+                id=self._record.wandb_id,
+                name=self._record.name,
+                group=self._record.experiment,
+                config=dict(params) or None,
+                dir=self._folder,
+                mode=self._mode,
+                resume="allow",
+                reinit="create_new",
+                settings=wandb.Settings(console="off", silent=True, init_timeout=15),
+            )
+        except Exception:
+            self._mode = "offline"
+            raise
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Log the metrics of an iteration."""
+        self._wandb.log(dict(metrics), step=step)
+
+    def attach(self, path: str) -> None:
+        """Upload a file, or a policy bundle as a model."""
+        import wandb
+
+        is_bundle = Path(path).is_dir()
+        artifact = wandb.Artifact(f"{Path(path).stem}-{self._record.wandb_id}", "model" if is_bundle else "file")
+        (artifact.add_dir if is_bundle else artifact.add_file)(path)
+        self._wandb.log_artifact(artifact)
+
+    def end(self, failed: bool) -> None:
+        """Finish the run."""
+        self._wandb.finish(exit_code=int(failed))
+        self._wandb = None
 
 
 def _allowed(name: str) -> str:
