@@ -25,10 +25,6 @@ Address = Annotated[
         "--address", metavar="URL", help="Address of the cluster's dashboard.", envvar="RAY_API_SERVER_ADDRESS"
     ),
 ]
-Env = Annotated[
-    list[str] | None,
-    typer.Option("--env", metavar="NAME", help="Environment variable to pass on, not a secret; may be repeated."),
-]
 
 
 def submit(
@@ -44,15 +40,7 @@ def submit(
     address: Address = "http://127.0.0.1:8265",
     name: Annotated[str, typer.Option("--command", metavar="COMMAND", help=f"One of {', '.join(COMMANDS)}.")] = "tune",
     output: Annotated[
-        str | None,
-        typer.Option("--output", metavar="URI", help="Output of the command: a URI, or a folder on a shared disk."),
-    ] = None,
-    env: Env = None,
-    on: Annotated[
-        str | None,
-        typer.Option(
-            "--on", metavar="RESOURCE", help="Run the command on a node with this resource instead of the head."
-        ),
+        str | None, typer.Option(metavar="URI", help="Output of the command: a URI, or a folder on a shared disk.")
     ] = None,
     wait: Annotated[bool, typer.Option(" /--no-wait", help="End once the job has started.", show_default=False)] = True,
 ) -> int:
@@ -64,11 +52,9 @@ def submit(
     check(context.find_root().command.commands[name], name, config, arguments)  # type: ignore[attr-defined]
 
     from prefrec_ray.cluster import jobs
-    from prefrec_ray.cluster.variables import variables
 
-    passed = variables(env or ())
     client = jobs.connect(address)
-    number = jobs.start(client, "prefrec_ray.cli.main", job_line(name, config, arguments), passed, config, on)
+    number = jobs.start(client, "prefrec_ray.cli.main", job_line(name, config, arguments), config)
     console().print(f"job {number}: prefrec {name}{f' {config}' if config else ''}")
     if not wait:
         console().print(_goes_on(number, address))
@@ -160,17 +146,13 @@ def doctor(
     address: Address = "http://127.0.0.1:8265",
     storage: Annotated[
         str | None,
-        typer.Option(
-            "--storage", metavar="URI", help="Storage of data sets and runs; every node writes a test file there."
-        ),
+        typer.Option(metavar="URI", help="Storage of data sets and runs; every node writes a test file there."),
     ] = None,
-    env: Env = None,
 ) -> int:
-    """Check a cluster before a run: token, versions, storage, memory."""
-    from prefrec_ray.cluster import doctor
-    from prefrec_ray.cluster.variables import variables
+    """Check a cluster before a run: token, nodes, versions, storage."""
+    from prefrec_ray.cluster.doctor import examine
 
-    checks = doctor.examine(address, storage, variables(env or ()))
+    checks = examine(address, storage)
     width = max(len(check.name) for check in checks)
     for check in checks:
         mark = ("✓", "green") if check.good else ("✗", "red")

@@ -54,7 +54,17 @@ def connect(address: str) -> Any:
     Ray, a missing or wrong token, and another version of Ray.
     """
     address = address.rstrip("/")
-    theirs, ours = cluster_version(address), version("ray")
+    status, answer = _get(address, "/api/version", headers())
+    if status == 401:
+        raise UserError(
+            f"{address}: the cluster requires its token; "
+            f"set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, or put it into ~/.ray/auth_token"
+        )
+    if status == 403:
+        raise UserError(f"{address}: found a wrong token; expected the token with which the cluster was started")
+    if status != 200 or not isinstance(answer, dict) or "ray_version" not in answer:
+        raise UserError(f"{address}: found a server other than a dashboard of Ray (status {status}); expected its URL")
+    theirs, ours = answer["ray_version"], version("ray")
     if theirs != ours:
         raise UserError(f"{address}: the cluster runs Ray {theirs}, this machine {ours}; expected the same version")
     # Imported here: importing Ray takes seconds, and mistakes should be reported first.
@@ -69,21 +79,6 @@ def headers() -> dict[str, str]:
     """Return the HTTP headers with the token."""
     secret = token()
     return {"Authorization": f"Bearer {secret}"} if secret else {}
-
-
-def cluster_version(address: str) -> str:
-    """Return the Ray version of the dashboard at `address`. Raises `UserError` like `connect`."""
-    status, answer = _get(address, "/api/version", headers())
-    if status == 401:
-        raise UserError(
-            f"{address}: the cluster requires its token; "
-            f"set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, or put it into ~/.ray/auth_token"
-        )
-    if status == 403:
-        raise UserError(f"{address}: found a wrong token; expected the token with which the cluster was started")
-    if status != 200 or not isinstance(answer, dict) or "ray_version" not in answer:
-        raise UserError(f"{address}: found a server other than a dashboard of Ray (status {status}); expected its URL")
-    return str(answer["ray_version"])
 
 
 def asks_for_token(address: str) -> bool:
@@ -124,19 +119,11 @@ def _without(names: tuple[str, ...]) -> Iterator[None]:
         os.environ.update(kept)
 
 
-def start(
-    client: Any,
-    module: str,
-    words: Sequence[str],
-    env: dict[str, str],
-    config: str | None = None,
-    on: str | None = None,
-) -> str:
-    """Start `python -m MODULE WORDS` on the cluster, and return the job's id.
+def start(client: Any, module: str, words: Sequence[str], config: str | None = None) -> str:
+    """Start `python -m MODULE WORDS` on the head of the cluster, and return the job's id.
 
-    The job gets this package, the YAML at `config` in its working folder, and the variables `env`. Nothing is installed
-    on the nodes: their image contains Ray, PyTorch and the other libraries. The process runs on the head or, if `on` is
-    set, on a node that has a unit of this resource. Raises `UserError` if the cluster refuses the job.
+    The job gets this package and the YAML at `config` in its working folder. Nothing is installed on the nodes: their
+    image contains Ray, PyTorch and the other libraries. Raises `UserError` if the cluster refuses the job.
     """
     with tempfile.TemporaryDirectory(prefix="prefrec-") as folder:
         package = Path(prefrec_ray.__file__).parent
@@ -146,12 +133,11 @@ def start(
         if config is not None:
             (work / config.rpartition("/")[2]).write_text(storage.read_text(config), "utf-8")
         # The node's own Python, unbuffered, so that the log can be followed line by line.
-        variables = {"PYTHONUNBUFFERED": "1", **env}
+        variables = {"PYTHONUNBUFFERED": "1"}
         runtime_env = {"working_dir": str(work), "py_modules": [str(code)], "env_vars": variables}
         line = shlex.join(["python", "-m", module, *words])
-        resources = {on: 1.0} if on else None
         try:
-            return str(client.submit_job(entrypoint=line, runtime_env=runtime_env, entrypoint_resources=resources))
+            return str(client.submit_job(entrypoint=line, runtime_env=runtime_env))
         except (RuntimeError, ConnectionError) as error:
             raise UserError(f"the cluster refuses the job ({error})") from error
 

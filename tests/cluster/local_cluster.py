@@ -100,7 +100,7 @@ class LocalCluster:
 
     def _nodes(self) -> int:
         try:
-            jobs.cluster_version(self.address)
+            jobs.connect(self.address)
             shown = requests.get(f"{self.address}/nodes?view=summary", headers=jobs.headers(), timeout=10).json()
         except (UserError, requests.RequestException):
             return 0

@@ -111,6 +111,8 @@ class OwnCluster:
         assert text.count(head) == 1
         # A node that is gone is missed after half of the usual time.
         text = text.replace(head, f"AUTOSCALER_HEARTBEAT_TIMEOUT_S={MISSED} {head}")
+        access = " ".join(f"{name}={shlex.quote(value)}" for name, value in self.access.items())
+        text = text.replace("export RAY_AUTH_MODE=token", f"export {access} RAY_AUTH_MODE=token")
         (self.folder / "onprem.yaml").write_text(text, "utf-8")
         done = self.ask("ray", "up", "-y", str(self.folder / "onprem.yaml"))
         assert done.returncode == 0, done.stdout
@@ -131,11 +133,6 @@ class OwnCluster:
         """Like `ask`, without waiting. The output goes to `folder`/`log`."""
         path = str(self.folder / log)
         return self.desk.start(*_with_token(command), log=path, RAY_AUTH_MODE="token", **self.access)
-
-    @property
-    def passed_on(self) -> list[str]:
-        """Options of `prefrec submit` and `prefrec doctor` with the address of the store."""
-        return [text for name in self.access for text in ("--env", name)]
 
     def nodes(self) -> int:
         """Number of alive nodes on the dashboard, at most a second old."""

@@ -62,9 +62,7 @@ def test_a_cluster_that_is_ready(cluster: LocalCluster, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert all(line.startswith("✓ ") for line in lines)
-    assert [line[2:].partition("  ")[0].strip() for line in lines] == [
-        *("token", "nodes", "versions", "head", "storage", "shared memory"),
-    ]
+    assert [line[2:].partition("  ")[0].strip() for line in lines] == ["token", "nodes", "versions", "storage"]
     assert "2 of 2 reply" in lines[1]
     assert f"{tmp_path}/runs: written and read by 2 nodes" in done.stdout
     assert list((tmp_path / "runs").iterdir()) == []

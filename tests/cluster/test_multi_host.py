@@ -69,7 +69,7 @@ def cluster(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 def line(cluster: OwnCluster, command: str, *arguments: str) -> list[str]:
-    return submit(command, str(cluster.folder / "my.yaml"), *cluster.passed_on, *arguments)
+    return submit(command, str(cluster.folder / "my.yaml"), *arguments)
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def undisturbed(cluster: OwnCluster, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def test_all_hosts_are_ready(cluster: OwnCluster) -> None:
-    done = cluster.ask("prefrec", "doctor", "--address", URL, "--storage", "s3://bucket/runs", *cluster.passed_on)
+    done = cluster.ask("prefrec", "doctor", "--address", URL, "--storage", "s3://bucket/runs")
     assert done.returncode == 0, done.stdout
     assert "3 of 3 reply" in done.stdout
     assert "s3://bucket/runs: written and read by 3 nodes" in done.stdout

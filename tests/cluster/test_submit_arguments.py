@@ -12,7 +12,6 @@ from threaded import in_thread
 
 from prefrec_ray.cli.main import run
 from prefrec_ray.cluster import jobs
-from prefrec_ray.cluster.variables import variables
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +45,6 @@ def test_before_anything_is_sent(config: str, capsys: pytest.CaptureFixture[str]
     assert "--dataset: 'data/x' is relative" in line
     out = ("--output", "s3://b/x")
     assert "unknown key" in refused(capsys, "submit", config, "--command", "train", *out, "--", "expectle=1")
-    assert "--env NO_SUCH: not set here" in refused(capsys, "submit", config, *out, "--env", "NO_SUCH")
     assert "No such option: --datset" in refused(capsys, "submit", config, *out, "--", "--datset", "s3://b/d")
     assert "'runs/x' is relative" in refused(capsys, "submit", "--command", "report", "--", "runs/x")
     line = refused(
@@ -124,107 +122,6 @@ def test_what_runs_on_the_cluster(
     assert run(["submit", "--no-wait", *(config if word == "CONFIG" else word for word in words)]) == 0
     assert sent_jobs == [(f"python -m prefrec_ray.cli.main {line}", ["my.yaml"] if sent else [])]
     assert "logs --follow raysubmit_1" in capsys.readouterr().out
-
-
-PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEhush\n-----END RSA PRIVATE KEY-----"
-#: Values are invented; keys of services have the form of the service.
-SECRETS = {
-    # Typical names.
-    "PGPASS": "hush",
-    "PGPASSWORD": "hush",
-    "DB_PASS": "hush",
-    "MYSQL_PWD": "hush",
-    "REDIS_AUTH": "hush",
-    "GITHUB_PAT": "hush",
-    "NPM_TOKEN": "hush",
-    "SLACK_WEBHOOK": "https://example.com/hush",
-    "SENTRY_DSN": "https://hush@example.com/1",
-    "AWS_SECRET_ACCESS_KEY": "hush",
-    "SSH_PRIVATE_KEY": PEM,
-    "JWT_SIGNING": "hush",
-    # Typical values, under names that show nothing.
-    "DATABASE_URL": "postgresql://app:hush@db.example.com/prod",
-    "HTTPS_PROXY": "http://me:hush@proxy:3128",
-    "MSSQL": "Server=db;Database=prod;User Id=sa;Password=hush;",
-    "AZURE_STORAGE_CONNECTION_STRING": "DefaultEndpointsProtocol=https;AccountName=logs;AccountKey=hush==",
-    "SERVICE_ACCOUNT_JSON": '{"type": "service_account", "private_key": "hush"}',
-    "RAY_DEPLOY": PEM,
-    "DB_PASSWORD_FILE": "hush",
-    # More names.
-    "db_passwd": "hush",
-    "WANDB_API_KEY": "hush",
-    "HF_TOKEN": "hush",
-    "APIKEY": "hush",
-    "ADMIN_PASS_2": "hush",
-    "VAULT_SECRET_ID": "hush",
-    "GOOGLE_CREDENTIALS": "hush",
-    "AZURE_STORAGE_SAS": "hush",
-    "SESSION_COOKIE": "hush",
-    "GPG_PASSPHRASE": "hush",
-    "RAY_AUTH_TOKEN": "hush",
-    "AWS_SESSION_TOKEN": "hush",
-    # More values.
-    "TORCH_HUB": "ghp_hushhushhushhushhushhushhushhushhush",
-    "MIRROR": "https://ghp0hush0hush0hush0hush@example.com/x.git",
-    "CLONE_URL": "https://example.com/x.git?access_token=hush",
-    "PREFREC_STORE": "https://b.s3.amazonaws.com/x?X-Amz-Expires=60&X-Amz-Signature=hush",
-    "LIBPQ": "host=db user=app password=hush dbname=prod",
-    "RAY_HEADERS": "Authorization: Bearer hush",
-    "BLOB": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEhush",
-    "HOOK": "https://example.com/hooks/9f86d081884c7d659a2feaa0hush",
-    "NOTE": "correct horse battery staple hush",
-}
-OPEN = {
-    "AWS_DEFAULT_REGION": "eu-central-1",
-    "AWS_ENDPOINT_URL": "http://10.0.0.4:9000",
-    "AWS_REGION": "us-east-1",
-    "AWS_SHARED_CREDENTIALS_FILE": "/etc/prefrec/credentials",
-    "AWS_WEB_IDENTITY_TOKEN_FILE": "/var/run/token",
-    "CATALOGUE": "s3://bucket/catalogue/2026-01-01",
-    "CUDA_VISIBLE_DEVICES": "0,1",
-    "DB_PASSWORD_FILE": "/run/secrets/db",
-    "GOOGLE_APPLICATION_CREDENTIALS": "/etc/prefrec/key.json",
-    "LANG": "de_DE.UTF-8",
-    "LD_LIBRARY_PATH": "/usr/local/lib:/opt/cuda-12.4/lib64",
-    "LOG_LEVEL": "debug",
-    "MLFLOW_TRACKING_URI": "http://mlflow.internal:5000",
-    "NCCL_SOCKET_IFNAME": "eth0",
-    "NO_PROXY": "localhost,.internal,10.0.0.0/8",
-    "OMP_NUM_THREADS": "2",
-    "PYTHONPATH": "/srv/my-methods:/srv/more",
-    "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True,max_split_size_mb:128",
-    "RAY_AUTH_MODE": "token",
-    "TOKENIZERS_PARALLELISM": "false",
-    "TZ": "Europe/Berlin",
-    "WANDB_PROJECT": "prefrec-2026",
-    "http_proxy": "http://proxy:3128",
-}
-
-
-def test_secrets_are_refused_by_name_and_by_value(
-    config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing is sent. The line names the variable and the alternative, and does not contain the secret."""
-    monkeypatch.setattr(jobs, "connect", lambda address: pytest.fail("the cluster was asked"))
-    for name, value in SECRETS.items():
-        monkeypatch.setenv(name, value)
-        line = refused(capsys, "submit", config, "--output", "s3://b/x", "--env", name)
-        assert line.startswith(f"prefrec: error: --env {name}: ")
-        assert "the nodes themselves" in line
-        assert "hush" not in line
-    assert "--env GITHUB_PAT: looks like a secret" in refused(capsys, "doctor", "--env", "GITHUB_PAT")
-
-
-def test_a_value_on_the_command_line_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
-    line = refused(capsys, "doctor", "--env", "CI=hush")
-    assert "--env CI: found a value; expected only the name" in line
-    assert "hush" not in line
-
-
-def test_harmless_variables_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in OPEN.items():
-        monkeypatch.setenv(name, value)
-    assert variables(list(OPEN)) == OPEN
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ IMAGE = ROOT / "cluster" / "Dockerfile.serve"
 UNIT = ROOT / "cluster" / "prefrec-serve.service"
 CHART = ROOT / "cluster" / "helm"
 #: Modules of the requirements that the image lacks. PyTorch itself requires jinja2.
-LACKING = ("ray", "matplotlib", "sklearn", "detect_secrets")
+LACKING = ("ray", "matplotlib", "sklearn")
 SERVE = """
 import sys
 sys.modules.update(dict.fromkeys({lacking}))  # an import of them fails
