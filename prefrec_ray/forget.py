@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from prefrec_ray import storage
-from prefrec_ray.annotation import removal as of_questions
+from prefrec_ray.annotation.page.create import QUESTIONS
 from prefrec_ray.annotation.page.store import FILE as VOTES
-from prefrec_ray.annotation.questions import PAIRS
+from prefrec_ray.annotation.page.store import Store
+from prefrec_ray.annotation.questions import PAIRS, read_pairs
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset import removal as of_datasets
 from prefrec_ray.errors import UserError
@@ -75,7 +77,7 @@ class Places:
 
         Raises `UserError` if a server, a night or another command writes to one of them.
         """
-        writers = [*self.loops, *self.logs, *(of_questions.store_of(folder) or folder for folder in self.questions)]
+        writers = [*self.loops, *self.logs, *(store_of(folder) or folder for folder in self.questions)]
         for folder in dict.fromkeys(writers):
             claims.enter_context(storage.claimed(folder))
         partials = {folder: claims.enter_context(storage.claimed(folder)) for folder in self.datasets}
@@ -106,7 +108,7 @@ def forget(paths: Sequence[str], users: Sequence[str], say: Callable[[str], None
         for dataset in datasets:
             removed += of_datasets.remove_users(dataset, users, partials[dataset.uri])
         for folder in places.questions:
-            removed += of_questions.remove_users(folder, users)
+            removed += remove_questions(folder, users)
     return removed
 
 
@@ -164,4 +166,37 @@ def _remove_from_log(folder: str, users: Sequence[str]) -> Counter[str]:
         log.close()
     removed["rows of event logs"] = of_logs.remove_rows(folder, chosen)
     removed["damaged records of event logs"] = of_logs.remove_damaged(folder, of_logs.with_bytes_of(users))
+    return removed
+
+
+def store_of(questions: str) -> str | None:
+    """Return the store whose questions are in the folder `questions`, None for questions without a store."""
+    store, _, name = storage.absolute(questions).rpartition("/")
+    return store if name == QUESTIONS and storage.exists(storage.join(store, VOTES)) else None
+
+
+def remove_questions(questions: str, users: Sequence[str]) -> Counter[str]:
+    """Remove all questions with a segment of `users`, whose ids are texts, with their votes.
+
+    Return the numbers of removed questions and votes by kind. Each file changes in one step, the file of questions
+    last, so that a second call after a kill removes the rest. The caller holds the claim on the store. Raises
+    `UserError` for damaged files.
+    """
+    file = storage.join(questions, PAIRS)
+    lines = [line for line in storage.read_text(file).split("\n") if line]
+    if not lines:  # an earlier call removed all
+        return Counter()
+    table = read_pairs(questions)
+    names = set(users)
+    gone = {row["pair_id"] for row in table.to_pylist() if str(row["user_0"]) in names or str(row["user_1"]) in names}
+    removed: Counter[str] = Counter()
+    if not gone:
+        return removed
+    folder = store_of(questions)
+    if folder is not None:
+        with closing(Store(folder)) as store:
+            removed["questions of label stores"], removed["votes of label stores"] = store.remove(sorted(gone))
+    kept = [f"{line}\n" for line in lines if json.loads(line)["pair_id"] not in gone]
+    storage.write_text(file, "".join(kept))
+    removed["questions for annotators"] = len(gone)
     return removed

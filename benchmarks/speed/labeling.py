@@ -52,7 +52,7 @@ async def annotate(who: Annotator, port: int, until: float, rng: np.random.Gener
             text = await reply.text()
         while time.monotonic() < until and (token := hidden(text, "question")) is not None:
             await asyncio.sleep(rng.exponential(LOOK))
-            form = {"form": hidden(text, "form"), "question": token, "label": LABELS[rng.integers(4)]}
+            form = {"question": token, "label": LABELS[rng.integers(4)]}
             begin = time.monotonic()
             async with page.post("/answer", data=form, allow_redirects=False) as reply:
                 if reply.status != 303:

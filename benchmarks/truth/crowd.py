@@ -26,15 +26,13 @@ from prefrec_ray.algorithms.base.diagnostics import reward_accuracy
 from prefrec_ray.algorithms.feed.preferences import load_buffer
 from prefrec_ray.algorithms.requests import reward_columns
 from prefrec_ray.annotation.aggregate import AGGREGATES, VoteScores
+from prefrec_ray.annotation.labels import SCHEMA, WORDS, import_votes
 from prefrec_ray.annotation.page.desk import DRAWN, Desk, LabelSettings, exchanged
 from prefrec_ray.annotation.page.store import Store
 from prefrec_ray.annotation.questions import IDENTITY, pair_ids
-from prefrec_ray.annotation.store import import_votes
-from prefrec_ray.annotation.votes import SCHEMA, WORDS
 from prefrec_ray.dataset import PreparedDataset, write_table
 from prefrec_ray.errors import UserError
 from prefrec_ray.runtime import start_ray
-from prefrec_ray.runtime.progress import silent
 
 TASK, TRUTH = "frequency", "within_user_mean"
 ANNOTATORS, PAIRS, SEEDS = 20, 5_000, 3
@@ -108,9 +106,8 @@ class Crowd:
                 idle = idle + 1 if question is None else 0
                 if question is None:
                     continue
-                lease = question.lease
-                given.append(self.vote(lease.pair, truth[lease.pair], annotator))
-                desk.vote(name(annotator), lease.token, exchanged(given[-1][2], lease.flipped), seconds=1.0)
+                given.append(self.vote(question.pair, truth[question.pair], annotator))
+                desk.vote(name(annotator), question.token, exchanged(given[-1][2], question.flipped))
                 if len(given) % rescore == 0:
                     desk.take(VoteScores.fit(desk.judged(), {}))
             desk.store.close()
@@ -127,7 +124,7 @@ def labels_of(
 ) -> dict[int, float]:
     """Import votes as the labels `teacher`, and return P(second preferred) of each pair that has a vote."""
     rows = [{"pair_id": pair, "annotator": who, "label": WORDS[label]} for pair, who, label in votes]
-    import_votes(pa.Table.from_pylist(rows, SCHEMA), teacher, pairs, "pairs", dataset, teacher, aggregate, silent)
+    import_votes(pa.Table.from_pylist(rows, SCHEMA), teacher, pairs, "pairs", dataset, teacher, aggregate)
     table = dataset.read(dataset.people_path(teacher, "train"), ["pair_id", "label"])
     return dict(zip(table["pair_id"].to_pylist(), table["label"].to_pylist(), strict=True))
 

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prefrec_ray.errors import need
-
 #: P(second preferred) of the sides 0, 1, 2.
 SIDES = np.array([0.0, 0.5, 1.0])
 #: Prior counts of right and wrong votes of each annotator, and the mean of this prior.
@@ -137,36 +135,13 @@ def majority(pair: np.ndarray, annotator: np.ndarray, label: np.ndarray, pairs: 
     return np.where(most.sum(axis=1) == 1, SIDES[most.argmax(axis=1)], 0.5)
 
 
-def dawid_skene(pair: np.ndarray, annotator: np.ndarray, label: np.ndarray, pairs: int) -> np.ndarray:
-    """Return P(second) + P(tie) / 2 by Dawid and Skene (1979), with an error matrix per annotator.
-
-    Arguments and result as in `mean`. The model is crowd-kit's (extra `people`); `UserError` if it is not installed.
-    """
-    need("people", "crowdkit", where="aggregate: 'dawid-skene'")
-    import pandas as pd
-    from crowdkit.aggregation import DawidSkene
-
-    votes = pd.DataFrame({"task": pair, "worker": annotator, "label": side(label)})
-    chances = DawidSkene().fit_predict_proba(votes).reindex(range(pairs))
-    return (chances * SIDES[chances.columns.to_numpy(dtype=np.int64)]).sum(axis=1).to_numpy()
-
-
 def one_coin(pair: np.ndarray, annotator: np.ndarray, label: np.ndarray, pairs: int) -> np.ndarray:
-    """Return P(second) + P(tie) / 2 by the same model with one error rate per annotator and a prior on it
-    (`consensus`).
-
-    Arguments and result as in `mean`. With few votes it is less overconfident than `dawid_skene`.
-    """
+    """Return P(second) + P(tie) / 2 by `consensus`. Arguments and result as in `mean`."""
     annotators = int(annotator.max(initial=-1)) + 1
     return consensus(pair, annotator, side(label), annotators, np.full(pairs, -1)).posterior @ SIDES
 
 
-AGGREGATES: Mapping[str, Aggregate] = {
-    "majority": majority,
-    "mean": mean,
-    "dawid-skene": dawid_skene,
-    "one-coin": one_coin,
-}
+AGGREGATES: Mapping[str, Aggregate] = {"majority": majority, "mean": mean, "one-coin": one_coin}
 
 
 def krippendorff_alpha(pair: np.ndarray, value: np.ndarray) -> float | None:

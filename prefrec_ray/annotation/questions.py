@@ -6,7 +6,7 @@ FOLDER/pairs.jsonl  one pair per line: pair_id, split, user_0, start_0, user_1, 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -55,24 +55,18 @@ class SplitUsers:
         return known & (start >= 0) & (start + length < requests)
 
 
-def histories(dataset: PreparedDataset, progress: Progress) -> dict[str, SplitUsers]:
-    """Return the users of each split of `SPLITS`, from the sessions; one task per file."""
-    files = dataset.files("sessions")
-    parts = run_tasks(
-        lambda file: _requests_of_users.remote(dataset.uri, file), files, "count impressions of users: files", progress
-    )
+def histories(dataset: PreparedDataset) -> dict[str, SplitUsers]:
+    """Return the users of each split of `SPLITS`, from the sessions."""
+    parts = []
+    for file in dataset.files("sessions"):
+        table = dataset.read(file, columns=["user_id", "depth", "split"])
+        parts.append(table.group_by(["user_id", "split"]).aggregate([("depth", "sum")]))
     table = pa.concat_tables(parts).sort_by("user_id")
     by_split = {}
     for split in SPLITS:
         users = table.filter(pc.equal(table["split"], split))
-        by_split[split] = SplitUsers(users["user_id"].combine_chunks(), users["requests"].to_numpy())
+        by_split[split] = SplitUsers(users["user_id"].combine_chunks(), users["depth_sum"].to_numpy())
     return by_split
-
-
-@ray.remote(num_cpus=1)
-def _requests_of_users(uri: str, file: str) -> pa.Table:
-    table = PreparedDataset.open(uri).read(file, columns=["user_id", "depth", "split"])
-    return table.group_by(["user_id", "split"]).aggregate([("depth", "sum")]).rename_columns({"depth_sum": "requests"})
 
 
 def draw_pairs(
@@ -104,20 +98,6 @@ def draw_pairs(
         columns[f"start_{side}"] = pa.array(start[rows, side])
     columns["length"] = pa.array(np.full(len(rows), length))
     return pa.table({"pair_id": pair_ids(pa.table(columns)), "split": pa.array([split] * len(rows)), **columns})
-
-
-def fill_segments(
-    values: np.ndarray, submit: Callable[[str], Any], files: Sequence[str], stage: str, progress: Progress
-) -> np.ndarray:
-    """Fill `values` [P, 2, ...], one for each segment of P pairs, by one task per file, and return it.
-
-    `submit(file)` starts a task and returns its reference. The task returns one tuple per side: the side, the pairs
-    whose user on this side is in the file (their numbers, [n]), and the values of these segments [n, ...].
-    """
-    for part in run_tasks(submit, files, stage, progress):
-        for side, pair, value in part:
-            values[pair, side] = value
-    return values
 
 
 def pairs_of_users(pairs: pa.Table, side: int, users: pa.Array) -> tuple[np.ndarray, np.ndarray]:
@@ -156,7 +136,7 @@ def write_pairs(
     Returns the pairs. Raises `UserError` for too few users or pairs.
     """
     with storage.staged(output, PAIRS) as folder:
-        users = histories(dataset, progress)
+        users = histories(dataset)
         kept_out = min(round(count * held_out), count - 1)  # at least one pair for training
         counts = {"train": count - kept_out, "validation": kept_out}
         drawn = [draw_pairs(users[split], split, pairing, length, n, seed) for split, n in counts.items() if n]
@@ -201,18 +181,20 @@ def describe(dataset: PreparedDataset, pairs: pa.Table, progress: Progress) -> n
 
     Raises `UserError` if the data set has no feedback of impressions.
     """
-    shared = ray.put(pairs)
-    return fill_segments(
-        np.empty((len(pairs), 2), object),
-        lambda file: _describe_file.remote(dataset.uri, file, shared),
-        [file for split in SPLITS for file in dataset.files("requests", split)],
-        "describe segments: files",
-        progress,
+    segments, shared = np.empty((len(pairs), 2), object), ray.put(pairs)
+    files = [file for split in SPLITS for file in dataset.files("requests", split)]
+    parts = run_tasks(
+        lambda file: _describe_file.remote(dataset.uri, file, shared), files, "describe segments: files", progress
     )
+    for part in parts:
+        for side, pair, texts in part:
+            segments[pair, side] = texts
+    return segments
 
 
 @ray.remote(num_cpus=1)
 def _describe_file(uri: str, file: str, pairs: pa.Table) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    """Return side, numbers of pairs and texts of the segments whose users are in the file."""
     dataset = PreparedDataset.open(uri)
     names = dataset.state.feedback
     table = dataset.read(file, ["user_id", "session_index", "step", "item_id", *(["feedback"] if names else [])])

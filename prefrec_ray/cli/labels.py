@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from prefrec_ray.cli.console import Dataset, Host, OwnConfig, Port, console, made, pasteable, progress
@@ -14,19 +14,16 @@ from prefrec_ray.errors import UserError, nearest, need
 
 def pairs(
     dataset: Dataset,
-    output: Annotated[str, typer.Option("--output", metavar="FOLDER", help="New folder for the pairs.")],
-    count: Annotated[int, typer.Option("--count", min=1, help="Number of pairs.")] = 1000,
+    output: Annotated[str, typer.Option(metavar="FOLDER", help="New folder for the pairs.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of pairs.")] = 1000,
     held_out: Annotated[
-        float,
-        typer.Option("--held-out", min=0, max=0.9, help="Share of pairs of validation users, to measure accuracy."),
+        float, typer.Option(min=0, max=0.9, help="Share of pairs of validation users, to measure accuracy.")
     ] = 0.1,
-    pairing: Annotated[
-        str, typer.Option("--pairing", help="Segments to compare: within_user or any_users.")
-    ] = "within_user",
+    pairing: Annotated[str, typer.Option(help="Segments to compare: within_user or any_users.")] = "within_user",
     length: Annotated[
-        int | None, typer.Option("--length", min=1, show_default="as in the data set", help="Impressions in a segment.")
+        int | None, typer.Option(min=1, show_default="as in the data set", help="Impressions in a segment.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the draw.")] = 0,
 ) -> None:
     """Draw pairs of segments for annotators, as JSONL."""
     from prefrec_ray import runtime, storage
@@ -50,28 +47,23 @@ def pairs(
 
 def import_labels(
     labels: Annotated[str, typer.Argument(metavar="LABELS", help="File of votes: .jsonl or .csv.")],
-    pairs: Annotated[str, typer.Option("--pairs", metavar="FOLDER", help="Folder of `prefrec pairs`.")],
+    pairs: Annotated[str, typer.Option(metavar="FOLDER", help="Folder of `prefrec pairs`.")],
     dataset: Dataset,
-    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of these annotators as a teacher.")],
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of these annotators as a teacher.")],
     aggregate: Annotated[
-        str,
-        typer.Option(
-            "--aggregate",
-            help="Aggregation of the votes on a pair: majority, mean, dawid-skene or one-coin.",
-        ),
+        str, typer.Option(help="Aggregation of the votes on a pair: majority, mean or one-coin.")
     ] = "majority",
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace the preferences that were imported as NAME.")
     ] = False,
 ) -> None:
     """Convert annotators' votes to preferences, and measure the agreement of annotators."""
-    from prefrec_ray import runtime, storage
-    from prefrec_ray.annotation.store import import_labels
+    from prefrec_ray import storage
+    from prefrec_ray.annotation.labels import import_labels
+    from prefrec_ray.runtime.progress import step
 
-    uri = storage.absolute(dataset)
-    with progress(console()) as report:
-        runtime.start_ray()
-        summary = import_labels(labels, pairs, uri, name, aggregate, replace, report)
+    with progress(console()) as report, step(report, "import labels"):
+        summary = import_labels(labels, pairs, storage.absolute(dataset), name, aggregate, replace)
     console().print(_table(summary))
     console().print(_line(summary))
     then = pasteable("train", "CONFIG", f"teachers=[{name}]", "--dataset", dataset)
@@ -79,9 +71,8 @@ def import_labels(
 
 
 def _table(summary: dict[str, Any]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in ("annotator", "votes", "skips", "on another side than the label"):
-        table.add_column(column, justify="left" if column == "annotator" else "right")
+    numbers = (Column(name, justify="right") for name in ("votes", "skips", "on another side than the label"))
+    table = Table("annotator", *numbers, box=None, pad_edge=False)
     for row in summary["annotators"]:
         share = "" if row["disagreement"] is None else f"{row['disagreement']:.1%}"
         table.add_row(Text(row["annotator"]), str(row["votes"]), str(row["skips"]), share)
@@ -100,9 +91,7 @@ def _line(summary: dict[str, Any]) -> str:
 
 def label(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Prepared data set: folder or URI.")],
-    store: Annotated[
-        str, typer.Option("--store", metavar="FOLDER", help="Folder of questions and votes; created if missing.")
-    ],
+    store: Annotated[str, typer.Option(metavar="FOLDER", help="Folder of questions and votes; created if missing.")],
     port: Port = 8081,
     host: Host = "127.0.0.1",
     config: OwnConfig = None,

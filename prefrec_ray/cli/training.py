@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import posixpath
 from collections.abc import Sequence
-from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from prefrec_ray.cli.console import Config, console, loading, made, pasteable, progress
 from prefrec_ray.errors import UserError, need
@@ -20,9 +16,6 @@ from prefrec_ray.guard_rails import guard_rails
 
 if TYPE_CHECKING:
     from prefrec_ray.runs.tuning.settings import TuneSettings
-
-#: Rows of the table of trials.
-MOST_TRIALS = 24
 
 
 def train(
@@ -32,14 +25,11 @@ def train(
         typer.Argument(metavar="key=value", help="Settings that override CONFIG, as in gamma=0.95 recipe=paper."),
     ] = None,
     dataset: Annotated[
-        str | None,
-        typer.Option("--dataset", metavar="DATASET", show_default="`dataset` of CONFIG", help="Prepared data set."),
+        str | None, typer.Option(metavar="DATASET", show_default="`dataset` of CONFIG", help="Prepared data set.")
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option(
-            "--output", metavar="RUN", show_default="runs/METHOD_RECIPE_TASK_SEED", help="New folder for the run."
-        ),
+        typer.Option(metavar="RUN", show_default="runs/METHOD_RECIPE_TASK_SEED", help="New folder for the run."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the run's last checkpoint.")] = False,
 ) -> None:
@@ -58,7 +48,7 @@ def train(
         from prefrec_ray.runs.train import start_run
         from prefrec_ray.tracking.tracker import Tracker
     with progress(out) as report:
-        votes = with_votes(settings.config, storage.absolute(dataset), report)
+        votes = with_votes(settings.config, storage.absolute(dataset))
         settings = settings.model_copy(update={"config": votes})
         where, tracker = f"{config}: train", Tracker(tracking, output, say=out.print)
         start_run(settings, dataset, output, resume, report, out.print, where, rails=rails, tracker=tracker)
@@ -68,12 +58,10 @@ def train(
 def tune(
     file: Annotated[str, typer.Argument(metavar="FILE", help="YAML file or URI.")],
     dataset: Annotated[
-        str | None,
-        typer.Option("--dataset", metavar="DATASET", show_default="`dataset` of FILE", help="Prepared data set."),
+        str | None, typer.Option(metavar="DATASET", show_default="`dataset` of FILE", help="Prepared data set.")
     ] = None,
     output: Annotated[
-        str | None,
-        typer.Option("--output", metavar="SWEEP", show_default="sweeps/NAME of FILE", help="New folder for the sweep."),
+        str | None, typer.Option(metavar="SWEEP", show_default="sweeps/NAME of FILE", help="New folder for the sweep.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume the sweep in SWEEP.")] = False,
 ) -> None:
@@ -89,7 +77,7 @@ def tune(
     dataset = dataset_of(dataset, settings, f"{file}: tune")
     output = output or storage.join("sweeps", posixpath.basename(file).removesuffix(".yaml"))
     with progress(out) as report:
-        base = with_votes(settings.base, storage.absolute(dataset), report)
+        base = with_votes(settings.base, storage.absolute(dataset))
         settings = settings.model_copy(update={"base": base})
         show = partial(_show, settings=settings, output=output, out=out)
         sweep(settings, dataset, output, resume, report, out.print, show, f"{file}: tune", tracking)
@@ -97,10 +85,9 @@ def tune(
 
 
 def _show(rows: Sequence[dict[str, Any]], settings: TuneSettings, output: str, out: Console) -> None:
-    """Print all trials, then the best settings of each task."""
+    """Print the best settings of each task."""
     from prefrec_ray.runs.tuning.results import best_settings
 
-    out.print(trials_table(rows, settings))
     stopped = sum(row["status"] == "stopped" for row in rows)
     note = f", {stopped} stopped early" if stopped else ""
     out.print(f"{len(rows)} trials{note}: {output}/trials.csv")
@@ -110,27 +97,6 @@ def _show(rows: Sequence[dict[str, Any]], settings: TuneSettings, output: str, o
         for line in _searched(row, settings):
             out.print(f"  {line}")
         out.print(f"  policy: {output}/policies/{row['trial']}")
-
-
-def trials_table(rows: Sequence[dict[str, Any]], settings: TuneSettings) -> Table:
-    """Return a table of the rows of trials.csv, the best trials first; it fits into 80 columns."""
-    metric, sign = settings.ranking or ("", 1)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("trial", max_width=24, overflow="fold")
-    table.add_column("status")
-    table.add_column("settings", max_width=19, overflow="fold")
-    table.add_column(Text(metric), max_width=14, overflow="fold", justify="right")
-    table.add_column("time", justify="right")
-    for row in sorted(rows, key=lambda row: _rank(row.get(metric), sign), reverse=True)[:MOST_TRIALS]:
-        score, took = row.get(metric), timedelta(seconds=round(row["time_total_s"] or 0.0))
-        lines = "\n".join(_searched(row, settings))
-        cells = (row["trial"], row["status"], lines, "" if score is None else f"{score:.4g}", str(took))
-        table.add_row(*map(Text, cells))
-    return table
-
-
-def _rank(score: float | None, sign: int) -> float:
-    return -math.inf if score is None else sign * score
 
 
 def _searched(row: dict[str, Any], settings: TuneSettings) -> list[str]:
@@ -147,7 +113,7 @@ def export(
             help="Checkpoint of a run, as RUN/checkpoint_000012; for onnx a POLICY.",
         ),
     ],
-    output: Annotated[str, typer.Option("--output", metavar="FOLDER", help="New folder for the result.")],
+    output: Annotated[str, typer.Option(metavar="FOLDER", help="New folder for the result.")],
     kind: Annotated[str, typer.Option("--format", metavar="bundle|onnx", help="Format of the result.")] = "bundle",
 ) -> None:
     """Make a policy bundle from a training checkpoint, or ONNX files from a bundle."""

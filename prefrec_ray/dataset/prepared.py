@@ -194,7 +194,7 @@ class PreparedDataset:
         return files
 
     def people(self) -> list[str]:
-        """Return the names of the annotators, below `people/` (annotation/store.py)."""
+        """Return the names of the annotators, below `people/` (annotation/labels.py)."""
         folders = storage.list_folders(self.path("people"))
         return [f.rsplit("/", 1)[-1] for f in folders if storage.exists(storage.join(f, "people.json"))]
 

@@ -1,4 +1,4 @@
-"""Aggregated labels and agreement against plain computations and published figures; Dawid-Skene against a plain EM."""
+"""Aggregated labels and agreement against plain computations and published figures."""
 
 from collections import Counter
 from itertools import permutations
@@ -29,38 +29,6 @@ def test_mean_and_majority(judged: list[list[float]]) -> None:
         alone = len(most) == 1 or most[0][1] > most[1][1]
         expected.append({"first": 0.0, "second": 1.0, "tie": 0.5}[most[0][0]] if alone else 0.5)
     np.testing.assert_array_equal(AGGREGATES["majority"](*columns(judged)), expected)
-
-
-def plain_dawid_skene(pair: np.ndarray, annotator: np.ndarray, side: np.ndarray, pairs: int) -> np.ndarray:
-    """P(true side) [pairs, 3] by expectation and maximisation, started from the shares of votes."""
-    chances = np.zeros((pairs, 3))
-    np.add.at(chances, (pair, side), 1.0)
-    chances /= chances.sum(axis=1, keepdims=True)
-    for _ in range(300):
-        prior = chances.mean(axis=0)
-        confusion = np.zeros((annotator.max() + 1, 3, 3))  # annotator, vote, true side
-        np.add.at(confusion, (annotator, side), chances[pair])
-        confusion /= np.maximum(confusion.sum(axis=1, keepdims=True), 1e-300)
-        log = np.tile(np.log(np.maximum(prior, 1e-300)), (pairs, 1))
-        np.add.at(log, pair, np.log(np.maximum(confusion[annotator, side], 1e-300)))
-        chances = np.exp(log - log.max(axis=1, keepdims=True))
-        chances /= chances.sum(axis=1, keepdims=True)
-    return chances
-
-
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_dawid_skene(seed: int) -> None:
-    pytest.importorskip("crowdkit")
-    rng = np.random.default_rng(seed)
-    pairs, annotators = 300, 6
-    truth = rng.choice(3, pairs, p=[0.45, 0.1, 0.45])
-    right = rng.uniform(0.5, 0.95, annotators)
-    pair, annotator = (x.ravel() for x in np.meshgrid(np.arange(pairs), np.arange(annotators), indexing="ij"))
-    label = np.where(rng.random(len(pair)) < right[annotator], truth[pair], rng.integers(0, 3, len(pair)))
-    labels = AGGREGATES["dawid-skene"](pair, annotator, label / 2, pairs)
-    expected = plain_dawid_skene(pair, annotator, label, pairs) @ [0, 0.5, 1]
-    np.testing.assert_allclose(labels, expected, atol=0.02)
-    assert np.abs(labels - truth / 2).mean() < np.abs(label / 2 - (truth / 2)[pair]).mean()
 
 
 # Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", section C: four observers, twelve units.

@@ -11,6 +11,7 @@ import pytest
 from people_answers import LENGTH, quiet
 
 from prefrec_ray.algorithms.feed.preferences import load_buffer
+from prefrec_ray.annotation.labels import import_labels
 from prefrec_ray.annotation.page.create import (
     comparable_first,
     create_store,
@@ -21,7 +22,6 @@ from prefrec_ray.annotation.page.create import (
 )
 from prefrec_ray.annotation.page.desk import Desk, LabelSettings
 from prefrec_ray.annotation.questions import read_pairs
-from prefrec_ray.annotation.store import import_labels
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 
@@ -81,7 +81,7 @@ def test_scores_are_those_of_the_scripted_teacher(store: Path, dataset: Prepared
     desk = Desk(str(store), LabelSettings(), lambda: 0.0)
     assert len(desk.gold) == 6
     pairs = read_pairs(str(store / "pairs"))
-    found = visits_and_scores(dataset, pairs, quiet)[:, :, 1]
+    found = visits_and_scores(dataset, pairs)[:, :, 1]
     differences = {}
     for number, pair in enumerate(pairs.to_pylist()):
         scores = []
@@ -103,22 +103,22 @@ def test_a_store_is_a_teacher(store: Path, dataset: PreparedDataset, tmp_path: P
     for who in ("anna", "bo"):
         desk.store.invite(who, 1.0)
         while len(answers) < (50 if who == "anna" else 90) and (question := desk.question(who)) is not None:
-            desk.vote(who, question.lease.token, "first", 1.0)
+            desk.vote(who, question.token, "first")
             vote = desk.last_vote(who)
             assert vote is not None
             answers.append({"pair_id": vote.pair, "annotator": who, "label": vote.label})
     desk.store.close()
     config = {"gamma": 0.9, "teachers": ["within_user_mean", str(store)]}
-    names = with_votes(config, dataset.uri, quiet)["teachers"]
+    names = with_votes(config, dataset.uri)["teachers"]
     assert names[0] == "within_user_mean"
     assert names[1].startswith("labels-")
     again = {"gamma": 0.9, "teachers": (str(store),)}
-    assert with_votes(again, dataset.uri, quiet) == {"gamma": 0.9, "teachers": names[1:]}
-    assert with_votes({"gamma": 0.9}, dataset.uri, quiet) == {"gamma": 0.9}
+    assert with_votes(again, dataset.uri) == {"gamma": 0.9, "teachers": names[1:]}
+    assert with_votes({"gamma": 0.9}, dataset.uri) == {"gamma": 0.9}
     # The same as exported, and imported by hand.
     file = tmp_path / "answers.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in answers))
-    import_labels(str(file), str(store / "pairs"), dataset.uri, "by-hand", "one-coin", False, quiet)
+    import_labels(str(file), str(store / "pairs"), dataset.uri, "by-hand", "one-coin", False)
     labels = [
         dataset.read(dataset.people_path(name, "train")).drop_columns("teacher") for name in (names[1], "by-hand")
     ]
@@ -135,14 +135,14 @@ def test_runs_that_learn_from_a_store_at_the_same_time_read_the_same_labels(
     desk = Desk(str(copy), LabelSettings(repeats=0.0), lambda: 0.0)
     desk.store.invite("anna", 1.0)
     while (question := desk.question("anna")) is not None:
-        desk.vote("anna", question.lease.token, "second", 1.0)
+        desk.vote("anna", question.token, "second")
     desk.store.close()
     with monkeypatch.context() as patched:
         patched.setattr(PreparedDataset, "people", lambda _: [])  # as the second looks before the first has written
-        first, second = (with_votes({"teachers": [str(copy)]}, dataset.uri, quiet)["teachers"] for _ in range(2))
+        first, second = (with_votes({"teachers": [str(copy)]}, dataset.uri)["teachers"] for _ in range(2))
         votes = tmp_path / "votes.csv"
         votes.write_text(f"pair_id,annotator,label\n{read_pairs(str(copy / 'pairs'))['pair_id'][0]},bo,first\n")
         with pytest.raises(UserError, match=f"--name: .*{first[0]} exists; choose another name, or --replace"):
-            import_labels(str(votes), str(copy / "pairs"), dataset.uri, first[0], "mean", False, quiet)
+            import_labels(str(votes), str(copy / "pairs"), dataset.uri, first[0], "mean", False)
     assert first == second
     assert dataset.people_path(first[0], "train").endswith(f"{first[0]}/1/train.parquet")

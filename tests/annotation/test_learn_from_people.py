@@ -14,8 +14,8 @@ from people_answers import LENGTH, quiet, write_answers
 from prefrec_ray.algorithms import IL, PrefRecConfig
 from prefrec_ray.algorithms.feed.load import load_data
 from prefrec_ray.algorithms.requests import reward_columns
+from prefrec_ray.annotation.labels import import_labels
 from prefrec_ray.annotation.questions import read_pairs, write_pairs
-from prefrec_ray.annotation.store import import_labels
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.runs.export import load_reward
@@ -37,7 +37,7 @@ def config(dataset: PreparedDataset, *teachers: str, **settings: Any) -> PrefRec
 def crowd(question_folder: Path, dataset: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> str:
     file = tmp_path_factory.mktemp("answers") / "a.jsonl"
     write_answers(question_folder, file)
-    import_labels(str(file), str(question_folder), dataset.uri, "crowd", "mean", False, quiet)
+    import_labels(str(file), str(question_folder), dataset.uri, "crowd", "mean", False)
     return "crowd"
 
 
@@ -89,7 +89,7 @@ def test_people_who_judged_no_held_out_pair(question_folder: Path, dataset: Prep
     train = read_pairs(str(question_folder)).to_pylist()[:20]
     rows = [{"pair_id": pair["pair_id"], "annotator": "anna", "label": "second"} for pair in train]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    import_labels(str(tmp_path / "a.jsonl"), str(question_folder), dataset.uri, "anna", "mean", False, quiet)
+    import_labels(str(tmp_path / "a.jsonl"), str(question_folder), dataset.uri, "anna", "mean", False)
     loaded = load_data(config(dataset, "anna").data_request)
     assert loaded.held_out is None
     assert loaded.pairs == 20
@@ -121,7 +121,7 @@ def test_an_unknown_teacher(dataset: PreparedDataset) -> None:
 def test_segments_of_other_lengths_do_not_mix(dataset: PreparedDataset, tmp_path: Path) -> None:
     write_pairs(dataset, str(tmp_path / "short"), 10, 0.0, "within_user", 3, 0, quiet)
     write_answers(tmp_path / "short", tmp_path / "a.jsonl")
-    import_labels(str(tmp_path / "a.jsonl"), str(tmp_path / "short"), dataset.uri, "short", "mean", False, quiet)
+    import_labels(str(tmp_path / "a.jsonl"), str(tmp_path / "short"), dataset.uri, "short", "mean", False)
     assert load_data(config(dataset, "short").data_request).pairs == 9
     with pytest.raises(
         UserError, match=r"found pairs of 3 and 5 impressions \(within_user_sum and short\); expected one length"

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from prefrec_ray import storage
-from prefrec_ray.annotation import store
+from prefrec_ray.annotation import labels as imports
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset.prepared import Metadata
 
@@ -30,7 +30,7 @@ def read(folder: Path) -> list[float]:
 
 
 def write(folder: Path, value: float) -> None:
-    store.write_labels(str(folder / "people" / "crowd"), labels(value), {"name": "crowd", "ties": value}, True)
+    imports.write_labels(str(folder / "people" / "crowd"), labels(value), {"name": "crowd", "ties": value}, True)
 
 
 class Steps:
@@ -38,7 +38,7 @@ class Steps:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int, error: BaseException) -> None:
         self.left, self.error = at, error
-        for where, name in ((storage, "make_folder"), (store, "write_parquet"), (storage, "write_json")):
+        for where, name in ((storage, "make_folder"), (imports, "write_parquet"), (storage, "write_json")):
             monkeypatch.setattr(where, name, self.counted(getattr(where, name)))
         monkeypatch.setattr(storage, "remove", self.counted(storage.remove, isinstance(error, Killed)))
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from prefrec_ray.annotation.votes import read_votes
+from prefrec_ray.annotation.labels import read_votes
 from prefrec_ray.cli.labels import _table
 from prefrec_ray.errors import UserError
 

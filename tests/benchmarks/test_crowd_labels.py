@@ -9,7 +9,7 @@ from tiny import write, write_dataset
 
 from benchmarks.truth import crowd
 from prefrec_ray.annotation.aggregate import one_coin
-from prefrec_ray.annotation.votes import WORDS
+from prefrec_ray.annotation.labels import WORDS
 from prefrec_ray.errors import UserError
 
 

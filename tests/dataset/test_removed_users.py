@@ -11,7 +11,7 @@ from killed import killed_copies
 from tiny import write_dataset
 
 from prefrec_ray import storage
-from prefrec_ray.annotation.store import write_labels
+from prefrec_ray.annotation.labels import write_labels
 from prefrec_ray.dataset import PreparedDataset, check_complete, tensor
 from prefrec_ray.dataset.removal import remove_users, splits_of
 from prefrec_ray.storage.parquet import read_parquet, write_parquet

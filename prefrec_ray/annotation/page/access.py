@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import time
 from typing import Any, Literal
@@ -57,23 +56,13 @@ class Signer:
             return None
         return (name, expires) if expires > time.time() else None
 
-    def form_token(self, cookie: str) -> str:
-        """Return the token of the forms of a session, which pages of other sites do not have."""
-        return self._digest(f"form {cookie}").hex()
-
-    def is_form_token(self, sent: str, cookie: str) -> bool:
-        """Return whether a form has the token of its session, in constant time."""
-        return hmac.compare_digest(sent.encode(), self.form_token(cookie).encode())
-
     def code(self, item: object) -> str:
         """Return a short code that identifies an item without its name."""
-        return "".join(_LETTERS[byte % len(_LETTERS)] for byte in self._digest(f"item {item!r}")[:4])
+        digest = hmac.digest(self._secret.encode(), f"item {item!r}".encode(), "sha256")
+        return "".join(_LETTERS[byte % len(_LETTERS)] for byte in digest[:4])
 
     def _serializer(self, use: Use) -> URLSafeSerializer:
         return URLSafeSerializer(self._secret, salt=f"prefrec label {use}")
-
-    def _digest(self, text: str) -> bytes:
-        return hmac.new(self._secret.encode(), text.encode(), hashlib.sha256).digest()
 
 
 class FormGuard:

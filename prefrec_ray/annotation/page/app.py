@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, Field, ValidationError
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -26,6 +27,7 @@ from prefrec_ray.annotation.aggregate import VoteScores
 from prefrec_ray.annotation.page.access import ADMIN, TOKEN, FormGuard, Signer
 from prefrec_ray.annotation.page.desk import Desk, LabelSettings, Stale
 from prefrec_ray.annotation.page.pages import admin_page, guidelines, page, question_page
+from prefrec_ray.annotation.page.store import labels_of
 from prefrec_ray.annotation.page.timeline import Items
 from prefrec_ray.errors import UserError
 from prefrec_ray.web.problems import Problem, of_validation
@@ -43,23 +45,20 @@ STALE = "The answer was not saved, because it does not belong to your current qu
 _TITLES = {NO_SESSION: "You need an invitation", ENDED: "This link has ended", STALE: "That page was out of date"}
 
 _PACKAGE = files("prefrec_ray.annotation.page")
+#: Votes between updates of the annotators' reliabilities.
+_RESCORE = 20
 
 
-class _Form(BaseModel):
-    form: Annotated[str, Field(max_length=128)] = ""
-
-
-class _Vote(_Form):
+class _Vote(BaseModel):
     question: Annotated[str, Field(max_length=64)]
     label: Literal["first", "second", "tie", "skip"]
-    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
-class _Invite(_Form):
+class _Name(BaseModel):
     name: Annotated[str, Field(max_length=200)]
 
 
-Form = TypeVar("Form", bound=_Form)
+Form = TypeVar("Form", bound=BaseModel)
 
 
 class Labeling:
@@ -68,8 +67,7 @@ class Labeling:
     def __init__(self, desk: Desk, signer: Signer, items: Items, guide: str) -> None:
         self.desk, self.signer, self.items = desk, signer, items
         self.guide = guidelines(guide)
-        self._since = 0
-        self._scoring: asyncio.Task[None] | None = None
+        self._votes_since_start = 0
 
     def annotator(self, request: Request) -> str:
         """Return the name of the annotator.
@@ -93,21 +91,6 @@ class Labeling:
             raise Problem(401, NO_SESSION)
         request.state.trusted = True
 
-    async def form(self, request: Request, model: type[Form], cookie: str) -> Form:
-        """Return the submitted form.
-
-        Raises `Problem` for fields that do not match `model` (422) and for a form from another site (403). A request
-        with the server's token needs no form token, because another site cannot make a browser send the server's token.
-        """
-        try:
-            sent = model.model_validate(dict(parse_qsl((await request.body()).decode("utf-8", "replace"))))
-        except ValidationError as error:
-            raise of_validation(error, model) from None
-        session = request.cookies.get(cookie, "")
-        if not request.state.has_token and not self.signer.is_form_token(sent.form, session):
-            raise Problem(403, "the form is not of this session; load the page again")
-        return sent
-
     def admin_page(self, request: Request, invited: str = "") -> Response:
         """Return the page of the admin. `invited` is the annotator with a new link, if any."""
         address, now = str(request.base_url).rstrip("/"), self.desk.now()
@@ -116,17 +99,10 @@ class Labeling:
             for name, expires in self.desk.store.people().items()
             if expires > now
         }
-        form = self.signer.form_token(request.cookies.get(ADMIN_SESSION, ""))
-        return HTMLResponse(admin_page(self.desk, links, invited, form))
+        return HTMLResponse(admin_page(self.desk, links, invited))
 
-    def rescore(self) -> None:
-        """Count a new vote. After `rescore` new votes score all votes again in a thread, one thread at a time."""
-        self._since += 1
-        if self._since >= self.desk.settings.rescore and (self._scoring is None or self._scoring.done()):
-            self._since = 0
-            self._scoring = asyncio.create_task(self._rescore())
-
-    async def _rescore(self) -> None:
+    async def rescore(self) -> None:
+        """Score all votes again, in a thread."""
         self.desk.take(await asyncio.to_thread(VoteScores.fit, self.desk.judged(), self.desk.gold))
 
     def app(self, token: str | None) -> Starlette:
@@ -173,22 +149,21 @@ class Labeling:
 
     async def _question(self, request: Request) -> Response:
         name = self.annotator(request)
-        form = self.signer.form_token(request.cookies[SESSION])
-        return HTMLResponse(question_page(self.desk, name, self.items, self.guide, form))
+        return HTMLResponse(question_page(self.desk, name, self.items, self.guide))
 
     async def _vote(self, request: Request) -> Response:
         name = self.annotator(request)
-        sent = await self.form(request, _Vote, SESSION)
+        sent = await _form(request, _Vote)
         try:
-            self.desk.vote(name, sent.question, sent.label, sent.seconds)
+            self.desk.vote(name, sent.question, sent.label)
         except Stale:
             raise Problem(409, STALE) from None
-        self.rescore()
-        return RedirectResponse("/", 303)
+        self._votes_since_start += 1
+        task = BackgroundTask(self.rescore) if self._votes_since_start % _RESCORE == 0 else None
+        return RedirectResponse("/", 303, background=task)
 
     async def _undo(self, request: Request) -> Response:
         name = self.annotator(request)
-        await self.form(request, _Form, SESSION)
         self.desk.undo(name)
         return RedirectResponse("/", 303)
 
@@ -205,7 +180,7 @@ class Labeling:
 
     async def _invite(self, request: Request) -> Response:
         self.check_admin(request)
-        sent = await self.form(request, _Invite, ADMIN_SESSION)
+        sent = await _form(request, _Name)
         name = " ".join(sent.name.split())
         if not _NAME.fullmatch(name):
             raise Problem(422, f"name: found {name[:80]!r}; expected 1 to 64 letters, digits, spaces and .@+-")
@@ -214,7 +189,7 @@ class Labeling:
 
     async def _withdraw(self, request: Request) -> Response:
         self.check_admin(request)
-        sent = await self.form(request, _Invite, ADMIN_SESSION)
+        sent = await _form(request, _Name)
         if sent.name not in self.desk.store.people():
             raise Problem(404, f"name: found {sent.name[:80]!r}; expected an annotator with an invitation")
         self.desk.withdraw(sent.name)
@@ -224,13 +199,21 @@ class Labeling:
         self.check_admin(request)
         lines = (
             json.dumps({"pair_id": pair, "annotator": who, "label": label}, ensure_ascii=False) + "\n"
-            for pair, who, label in self.desk.store.labels()
+            for pair, who, label in labels_of(self.desk.votes)
         )
         headers = {"Content-Disposition": 'attachment; filename="votes.jsonl"'}
         return Response("".join(lines), media_type="application/x-ndjson", headers=headers)
 
     async def _healthz(self, request: Request) -> Response:
         return JSONResponse({"status": "ok"})
+
+
+async def _form(request: Request, model: type[Form]) -> Form:
+    """Return the submitted form. Raises `Problem` (422) for fields that do not match `model`."""
+    try:
+        return model.model_validate(dict(parse_qsl((await request.body()).decode("utf-8", "replace"))))
+    except ValidationError as error:
+        raise of_validation(error, model) from None
 
 
 def serve(
@@ -256,7 +239,7 @@ def serve(
         )
         app = Labeling(desk, signer, Items(settings.items, signer.code), guide).app(token)
         url = url_of(host, listener)
-        say(f"labeling on {url} (pairs: {len(desk.pairs):,}, votes: {desk.votes:,})")
+        say(f"labeling on {url} (pairs: {len(desk.pairs):,}, votes: {len(desk.votes):,})")
         say(f"admin: {url}/enter/{signer.sign('invitation', ADMIN, time.time() + 3600 * ADMIN_HOURS)}")
         run_app(app, listener)
 

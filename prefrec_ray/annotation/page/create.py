@@ -11,28 +11,25 @@ import posixpath
 import re
 import secrets
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray
 
-from prefrec_ray import runtime, storage
+from prefrec_ray import storage
+from prefrec_ray.annotation.labels import WORDS, import_votes, vote_table
 from prefrec_ray.annotation.page.desk import DRAWN, LabelSettings
-from prefrec_ray.annotation.page.store import FILE, Store
+from prefrec_ray.annotation.page.store import FILE, Store, labels_of
 from prefrec_ray.annotation.questions import (
     Segment,
     draw_pairs,
-    fill_segments,
     histories,
     pairs_of_users,
     read_pairs,
     write_questions,
 )
-from prefrec_ray.annotation.store import import_votes
-from prefrec_ray.annotation.votes import WORDS, vote_table
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.preferences import Sessions, mean_level
@@ -59,12 +56,12 @@ def create_store(dataset: PreparedDataset, folder: str, settings: LabelSettings,
     held_out = round(settings.pairs * settings.held_out)
     counts = {"train": max(1, settings.pairs - held_out), "validation": held_out}
     with storage.staged(folder, FILE) as made:
-        users = histories(dataset, progress)
+        users = histories(dataset)
         parts, differences = [], []
         for split, count in counts.items():
             if count:
                 pool = draw_pairs(users[split], split, settings.pairing, length, count, settings.seed, POOL)
-                visits, scores = np.moveaxis(visits_and_scores(dataset, pool, progress), 2, 0)
+                visits, scores = np.moveaxis(visits_and_scores(dataset, pool), 2, 0)
                 chosen = np.sort(comparable_first(visits)[:count])
                 parts.append(pool.take(pa.array(chosen)))
                 differences.append((scores[:, 1] - scores[:, 0])[chosen])
@@ -110,34 +107,21 @@ def signals(segments: Iterable[Segment], names: Sequence[str]) -> list[str]:
     return sorted(given, key=given.__getitem__)
 
 
-def visits_and_scores(dataset: PreparedDataset, pairs: pa.Table, progress: Progress) -> np.ndarray:
-    """Return of each segment the number of sessions and the score of the teacher `mean`, float64 [P, 2, 2].
+def visits_and_scores(dataset: PreparedDataset, pairs: pa.Table) -> np.ndarray:
+    """Return the number of sessions of both segments and the score of the teacher `mean`, float64 [P, 2, 2].
 
-    Scores are on the data set's first task. One task per file of sessions.
+    Scores are on the data set's first task.
     """
-    shared = ray.put(pairs)
-    return fill_segments(
-        np.zeros((len(pairs), 2, 2)),
-        lambda file: _visits_and_scores_of.remote(dataset.uri, file, shared),
-        dataset.files("sessions"),
-        "score segments: files",
-        progress,
-    )
-
-
-@ray.remote(num_cpus=1)
-def _visits_and_scores_of(uri: str, file: str, pairs: pa.Table) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    dataset = PreparedDataset.open(uri)
-    about = dataset.metadata
-    table = dataset.read(file, ["user_id", "depth", "level_depth", "level_frequency"])
-    sessions, depth = Sessions.from_table(table, about.tasks[0], about.mixture_weight), table["depth"].to_numpy()
-    users = table["user_id"].combine_chunks().take(pa.array(sessions.starts))
-    found = []
-    for side in (0, 1):
-        pair, user = pairs_of_users(pairs, side, users)
-        start, length = (pairs[name].to_numpy()[pair] for name in (f"start_{side}", "length"))
-        score = mean_level(sessions, user, start, pairs["length"][0].as_py())
-        found.append((side, pair, np.stack([visits(depth, sessions.starts[user], start, length), score], axis=1)))
+    about, found = dataset.metadata, np.zeros((len(pairs), 2, 2))
+    for file in dataset.files("sessions"):
+        table = dataset.read(file, ["user_id", "depth", "level_depth", "level_frequency"])
+        sessions, depth = Sessions.from_table(table, about.tasks[0], about.mixture_weight), table["depth"].to_numpy()
+        users = table["user_id"].combine_chunks().take(pa.array(sessions.starts))
+        for side in (0, 1):
+            pair, user = pairs_of_users(pairs, side, users)
+            start, length = (pairs[name].to_numpy()[pair] for name in (f"start_{side}", "length"))
+            found[pair, side, 0] = visits(depth, sessions.starts[user], start, length)
+            found[pair, side, 1] = mean_level(sessions, user, start, pairs["length"][0].as_py())
     return found
 
 
@@ -157,27 +141,24 @@ def is_store(teacher: str) -> bool:
     return storage.exists(storage.join(teacher, FILE))
 
 
-def with_votes(config: dict[str, Any], dataset: str, progress: Progress) -> dict[str, Any]:
+def with_votes(config: dict[str, Any], dataset: str) -> dict[str, Any]:
     """Import the votes of stores among the `teachers` of training settings into the data set at the URI `dataset`.
 
     Returns the settings with the names of the imported votes instead of the stores. A name consists of the name of the
     folder and a digest of the votes, so that the settings of a run identify its votes; votes that are already imported
-    are not imported again. Starts Ray. Raises `UserError`: a store without votes, or of another data set.
+    are not imported again. Raises `UserError`: a store without votes, or of another data set.
     """
     stores = {one for one in map(str, config.get("teachers", ())) if is_store(one)}
     if not stores:
         return config
-    runtime.start_ray()
-    named = {one: _imported(one, dataset, progress) for one in stores}
+    named = {one: _imported(one, dataset) for one in stores}
     return {**config, "teachers": [named.get(str(one), str(one)) for one in config["teachers"]]}
 
 
-def _imported(folder: str, dataset: str, progress: Progress) -> str:
-    store = Store(folder)
-    try:
-        rows = [{"pair_id": pair, "annotator": who, "label": WORDS[label]} for pair, who, label in store.labels()]
-    finally:
-        store.close()
+def _imported(folder: str, dataset: str) -> str:
+    with closing(Store(folder)) as store:
+        labels = labels_of(store.votes())
+    rows = [{"pair_id": pair, "annotator": who, "label": WORDS[label]} for pair, who, label in labels]
     votes = vote_table(rows, folder)
     digest = blake2b(json.dumps(votes.to_pylist()).encode(), digest_size=4).hexdigest()
     base = re.sub(r"[^A-Za-z0-9_-]", "-", posixpath.basename(storage.absolute(folder).rstrip("/"))).lstrip("_-")
@@ -186,5 +167,5 @@ def _imported(folder: str, dataset: str, progress: Progress) -> str:
     if name not in prepared.people():
         pairs = storage.join(folder, QUESTIONS)
         with suppress(FileExistsError):  # another run was quicker, with the same votes
-            import_votes(votes, folder, read_pairs(pairs), pairs, prepared, name, AGGREGATE, progress, replace=False)
+            import_votes(votes, folder, read_pairs(pairs), pairs, prepared, name, AGGREGATE, replace=False)
     return name

@@ -12,16 +12,17 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from prefrec_ray.annotation.aggregate import Votes, VoteScores
-from prefrec_ray.annotation.page.store import Lease, Store, Vote
+from prefrec_ray.annotation.page.store import Store, Vote, labels_of
 from prefrec_ray.errors import UserError
 from prefrec_ray.preferences import PairCount
 from prefrec_ray.settings import Count, Pairing, Seed, Settings, parse
 
 #: Settings that are fixed when the store is made.
 DRAWN = ("pairs", "held_out", "pairing", "length", "seed", "gold")
-_MOST_SECONDS = 3600.0  # of a vote; longer times are breaks
 #: Smallest number of votes between a question and its repeat.
 _APART = 10
+#: Seconds for which a pair on an annotator's screen is reserved.
+_RESERVED = 900.0
 
 Share = Annotated[float, Field(ge=0, le=0.5)]
 
@@ -42,11 +43,6 @@ class LabelSettings(Settings):
     posterior: Annotated[float, Field(gt=0.5, le=1)] = Field(
         default=0.95, description="probability of the likeliest label at which a pair is decided"
     )
-    budget: Count | None = Field(default=None, description="total number of votes; null: until all pairs are decided")
-    rescore: Count = Field(default=20, description="votes between updates of reliabilities")
-    lease_minutes: Annotated[float, Field(gt=0, le=24 * 60)] = Field(
-        default=15.0, description="minutes for which a pair on an annotator's screen is reserved"
-    )
     invitation_days: Annotated[float, Field(gt=0, le=366)] = Field(
         default=14.0, description="lifetime of an invitation and its session"
     )
@@ -60,16 +56,20 @@ class Stale(Exception):
 
 @dataclass(frozen=True)
 class Question:
-    """A pair for an annotator: the segment on the left (A) first."""
+    """A pair on an annotator's screen, reserved until `expires`. `flipped`: its second segment is on the left (A)."""
 
-    lease: Lease
-    segments: list[Any]
+    token: str
+    pair: int
+    repeat: bool
+    flipped: bool
+    expires: float
 
 
 class Desk:
     """An opened store. Raises `UserError` if it was made with other settings, or is damaged.
 
-    `clock`: seconds since 1970. `decided`: pairs that need no more votes.
+    `clock`: seconds since 1970. `votes`: all votes in order. `decided`: pairs that need no more votes. Questions on
+    screens are in memory: after a restart annotators get new ones.
     """
 
     def __init__(self, folder: str, settings: LabelSettings, clock: Callable[[], float]) -> None:
@@ -78,55 +78,50 @@ class Desk:
         labels = dict(self.store.pairs())
         self.pairs = list(labels)
         self.gold = {pair: label for pair, label in labels.items() if label is not None}
+        self.votes = self.store.votes()
+        self._questions: dict[str, Question] = {}
         self.take(VoteScores.fit(self.judged(), self.gold))
 
     @property
-    def votes(self) -> int:
-        """Return the number of votes, without repeats."""
-        return len(self.store.labels())
-
-    @property
     def left(self) -> int:
-        """Return the remaining votes of the budget, or the largest number of votes until every pair is decided."""
-        votes = Counter(pair for pair, _, _ in self.store.labels())
-        most = sum(max(0, self.settings.votes - votes[pair]) for pair in self.pairs if pair not in self.decided)
-        return most if self.settings.budget is None else max(0, min(most, self.settings.budget - self.votes))
+        """Return the largest number of votes until every pair is decided."""
+        votes = Counter(vote.pair for vote in self.votes if not vote.repeat)
+        return sum(max(0, self.settings.votes - votes[pair]) for pair in self.pairs if pair not in self.decided)
 
     def question(self, annotator: str) -> Question | None:
         """Return this annotator's current question until it has a vote or expires; None if no question is left."""
-        now = self.now()
-        lease = self._lease_of(annotator)
-        if lease is None or (lease.expires < now and not lease.repeat and lease.pair not in self._open(annotator, now)):
-            lease = self._next(annotator, now)
-        if lease is None:
+        known = self._questions.get(annotator)
+        if known is not None and (known.expires >= self.now() or known.repeat or known.pair in self._open(annotator)):
+            return known
+        self._questions.pop(annotator, None)
+        pair, repeat = self._choose(annotator)
+        if pair is None:
             return None
-        segments = self.store.segments(lease.pair)
-        return Question(lease, segments[::-1] if lease.flipped else segments)
+        flipped = random.random() < 0.5
+        if repeat:  # with sides exchanged
+            flipped = not next(vote.flipped for vote in self.votes_of(annotator) if vote.pair == pair)
+        return self._ask(annotator, pair, repeat, flipped)
 
-    def vote(self, annotator: str, token: str, label: str, seconds: float | None) -> None:
+    def segments(self, question: Question) -> list[Any]:
+        """Return the two segments of a question, the left one (A) first."""
+        segments = self.store.segments(question.pair)
+        return segments[::-1] if question.flipped else segments
+
+    def vote(self, annotator: str, token: str, label: str) -> None:
         """Store a vote (first: A, on the left; second, tie or skip) on the question with this token, at most once.
 
         The vote is on the disk on return. Raises `Stale` if the token belongs to another question.
         """
-        lease = self._lease_of(annotator)
-        if lease is None or lease.token != token:
-            if not self.store.votes(token=token, annotator=annotator):
+        question = self._questions.get(annotator)
+        if question is None or question.token != token:
+            if all(vote.token != token for vote in self.votes_of(annotator)):
                 raise Stale
             return
-        now = self.now()
-        taken = now - lease.since if seconds is None else seconds
-        vote = Vote(
-            pair=lease.pair,
-            annotator=annotator,
-            label=exchanged(label, lease.flipped),
-            repeat=lease.repeat,
-            flipped=lease.flipped,
-            changed=lease.changed,
-            seconds=round(min(max(taken, 0.0), _MOST_SECONDS), 2),
-            time=now,
-            token=token,
-        )
+        label = exchanged(label, question.flipped)
+        vote = Vote(question.pair, annotator, label, question.repeat, question.flipped, self.now(), token)
         self.store.vote(vote)
+        self.votes.append(vote)
+        del self._questions[annotator]
         self.decided |= self.scores.decided(self.judged(vote.pair), self.settings.posterior)
 
     def undo(self, annotator: str) -> None:
@@ -134,59 +129,58 @@ class Desk:
         vote = self.last_vote(annotator)
         if vote is None:
             return
-        lease = self._lease(annotator, vote.pair, vote.repeat, vote.flipped, vote.changed + 1, self.now())
-        self.store.undo(vote, lease)
+        self.store.undo(vote)
+        self.votes.remove(vote)
+        self._ask(annotator, vote.pair, vote.repeat, vote.flipped)
         if not vote.repeat:
             self.decided.discard(vote.pair)
 
+    def votes_of(self, annotator: str) -> list[Vote]:
+        """Return the votes of an annotator in order."""
+        return [vote for vote in self.votes if vote.annotator == annotator]
+
     def last_vote(self, annotator: str) -> Vote | None:
         """Return the last vote of an annotator, or None."""
-        return next(iter(self.store.votes(last=True, annotator=annotator)), None)
+        return next(reversed(self.votes_of(annotator)), None)
 
     def invite(self, annotator: str) -> None:
         """Invite an annotator. An earlier invitation ends."""
-        now = self.now()
-        self.store.invite(annotator, now + 86_400.0 * self.settings.invitation_days, now)
+        self.store.invite(annotator, self.now() + 86_400.0 * self.settings.invitation_days)
 
     def withdraw(self, annotator: str) -> None:
         """End an annotator's invitation at once; their votes stay."""
-        self.store.withdraw(annotator, self.now())
+        self.store.invite(annotator, 0.0)
+        self._questions.pop(annotator, None)
 
     def judged(self, pair: int | None = None) -> Votes:
         """Return the votes on a pair, or on all, without skips and repeats."""
-        return [vote for vote in self.store.labels(pair) if vote[2] != "skip"]
+        votes = (vote for vote in self.votes if vote.label != "skip" and pair in (None, vote.pair))
+        return labels_of(votes)
 
     def take(self, scores: VoteScores) -> None:
         """Use these scores from now on, also for votes that came later."""
         self.scores = scores
         self.decided = scores.decided(self.judged(), self.settings.posterior)
 
-    def _lease_of(self, annotator: str) -> Lease | None:
-        return next(iter(self.store.leases(annotator=annotator)), None)
+    def _ask(self, annotator: str, pair: int, repeat: bool, flipped: bool) -> Question:
+        question = Question(secrets.token_urlsafe(12), pair, repeat, flipped, self.now() + _RESERVED)
+        self._questions[annotator] = question
+        return question
 
-    def _open(self, annotator: str, now: float) -> list[int]:
-        """Return the pairs on which a vote of this annotator is useful."""
-        pairs = self.store.open_pairs(annotator, now, self.settings.votes)
-        return [pair for pair in pairs if pair not in self.decided]
+    def _open(self, annotator: str) -> list[int]:
+        """Return the pairs on which a vote of this annotator is useful.
 
-    def _next(self, annotator: str, now: float) -> Lease | None:
-        if self.settings.budget is not None and self.votes >= self.settings.budget:
-            return None
-        following = self._choose(annotator, now)
-        if following is None:
-            return None
-        pair, repeat = following
-        flipped = random.random() < 0.5
-        if repeat:  # with sides exchanged
-            (first,) = self.store.votes(annotator=annotator, pair=pair, repeat=False)
-            flipped = not first.flipped
-        lease = self._lease(annotator, pair, repeat, flipped, 0, now)
-        self.store.lease(lease)
-        return lease
+        Pairs with votes, or on other screens, come before new ones, so that pairs get several votes.
+        """
+        now, votes = self.now(), Counter(vote.pair for vote in self.votes if not vote.repeat)
+        votes.update(one.pair for name, one in self._questions.items() if name != annotator and one.expires > now)
+        closed = self.decided | {vote.pair for vote in self.votes_of(annotator)}
+        open_pairs = [pair for pair in self.pairs if votes[pair] < self.settings.votes and pair not in closed]
+        return sorted(open_pairs, key=lambda pair: votes[pair] == 0)
 
-    def _choose(self, annotator: str, now: float) -> tuple[int, bool] | None:
+    def _choose(self, annotator: str) -> tuple[int | None, bool]:
         """Return the next pair, and a flag for repeats; None if no question is left for this annotator."""
-        votes = self.store.votes(annotator=annotator)
+        votes = self.votes_of(annotator)
         seen, repeated = {vote.pair for vote in votes}, {vote.pair for vote in votes if vote.repeat}
         unseen = [pair for pair in self.gold if pair not in seen]
         if unseen and random.random() < self.settings.gold:
@@ -194,11 +188,7 @@ class Desk:
         old = [vote.pair for vote in votes[:-_APART] if vote.pair not in repeated]
         if old and random.random() < self.settings.repeats:
             return random.choice(old), True
-        return next(((pair, False) for pair in self._open(annotator, now)), None)
-
-    def _lease(self, annotator: str, pair: int, repeat: bool, flipped: bool, changed: int, now: float) -> Lease:
-        expires = now + 60 * self.settings.lease_minutes
-        return Lease(annotator, secrets.token_urlsafe(12), pair, repeat, flipped, changed, now, expires)
+        return next(iter(self._open(annotator)), None), False
 
 
 def exchanged(label: str, flipped: bool) -> str:

@@ -17,25 +17,21 @@ from prefrec_ray.annotation.aggregate import krippendorff_alpha
 from prefrec_ray.annotation.page.desk import Desk, exchanged
 from prefrec_ray.annotation.page.timeline import HEIGHT, WIDTH, Items, draw, signals_of
 
-#: Texts of the buttons, by label.
-LABELS = {"first": "A is better", "second": "B is better", "tie": "Equally good", "skip": "I cannot tell"}
 
-
-def question_page(desk: Desk, annotator: str, items: Items, guide: Markup, form: str) -> str:
-    """Return the page of an annotator's question, or the last page; `form`: token of the forms."""
+def question_page(desk: Desk, annotator: str, items: Items, guide: Markup) -> str:
+    """Return the page of an annotator's question, or the last page."""
     question = desk.question(annotator)
     last = desk.last_vote(annotator)
     values = {
-        "form": form,
         "previous": last and exchanged(last.label, last.flipped),
-        "voted": len(desk.store.votes(annotator=annotator)),
+        "voted": len(desk.votes_of(annotator)),
     }
     if question is None:
         return page("done.html", **values)
     return page(
         "question.html",
-        drawing=draw(question.segments, signals_of(desk.store.about["signals"]), items),
-        question=question.lease.token,
+        drawing=draw(desk.segments(question), signals_of(desk.store.about["signals"]), items),
+        question=question.token,
         guide=guide,
         decided=len(desk.decided),
         pairs=len(desk.pairs),
@@ -43,7 +39,7 @@ def question_page(desk: Desk, annotator: str, items: Items, guide: Markup, form:
     )
 
 
-def admin_page(desk: Desk, links: Mapping[str, str], invited: str, form: str) -> str:
+def admin_page(desk: Desk, links: Mapping[str, str], invited: str) -> str:
     """Return the page of the admin. links: of invitations, by annotator; invited: the annotator whose link is new."""
     votes = desk.judged()
     people = desk.store.people()
@@ -58,8 +54,6 @@ def admin_page(desk: Desk, links: Mapping[str, str], invited: str, form: str) ->
         links=links,
         invited=invited,
         people=people,
-        audit=desk.store.audit(),
-        form=form,
         then=train_command(desk.store.file.rpartition("/")[0], desk.store.about["dataset"]),
     )
 
@@ -73,9 +67,9 @@ def _person(desk: Desk, name: str, expires: float) -> dict[str, Any]:
     """Return the row of an annotator on the admin's page.
 
     gold: numbers of right votes and of all; repeats: of equal votes and of all. reliability: by Dawid and Skene's
-    model; None without votes. seconds: median. expires: since 1970.
+    model; None without votes. expires: seconds since 1970.
     """
-    votes = desk.store.votes(annotator=name)
+    votes = desk.votes_of(name)
     first = {vote.pair: vote.label for vote in votes if not vote.repeat}
     again = [first[vote.pair] == vote.label for vote in votes if vote.repeat]
     right = [desk.gold[pair] == label for pair, label in first.items() if pair in desk.gold]
@@ -87,7 +81,6 @@ def _person(desk: Desk, name: str, expires: float) -> dict[str, Any]:
         "gold": (sum(right), len(right)),
         "repeats": (sum(again), len(again)),
         "reliability": desk.scores.reliability.get(name),
-        "seconds": float(np.median([vote.seconds for vote in votes])) if votes else None,
         "expires": expires,
     }
 
@@ -116,5 +109,5 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"date": _date, "thousands": "{:,}".format}
-    made.globals |= {"width": WIDTH, "height": HEIGHT, "labels": LABELS}
+    made.globals |= {"width": WIDTH, "height": HEIGHT}
     return made

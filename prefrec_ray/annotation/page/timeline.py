@@ -14,6 +14,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
 from prefrec_ray import storage
 from prefrec_ray.annotation.questions import Segment
 from prefrec_ray.errors import UserError
@@ -34,12 +37,8 @@ WIDTH, HEIGHT = 600.0, 150.0
 #: Largest width of a bar, and largest share of the drawing's width for all bars of a history.
 _WIDEST_BAR, _BARS = 26.0, 0.4
 _TALLEST_CELL = 16.0
-#: The axis: unit, its length in ms, and steps between ticks. A longer span has steps of more days.
-_UNITS = (
-    ("minutes", 60_000, (1, 2, 5, 10, 15)),
-    ("hours", 3_600_000, (1, 2, 3, 6, 12)),
-    ("days", 86_400_000, (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)),
-)
+#: Units of times and of the axis, in ms. A unit is used from twice its length on.
+_UNITS = (("days", 86_400_000), ("hours", 3_600_000), ("minutes", 60_000))
 _MOST_TICKS = 5
 #: Icons of common signals, then of others in their order.
 ICONS = {
@@ -117,40 +116,10 @@ class Signal:
 
 
 @dataclass(frozen=True)
-class Impression:
-    """An item and the reactions of the user: signals, the rarest first, and amounts as (name, text)."""
-
-    item: LabelItem
-    signals: Sequence[Signal]
-    amounts: Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True)
-class Session:
-    """A bar. x: its left end. away: the time to the next session that is shown, empty for the last."""
-
-    x: float
-    when: str
-    impressions: Sequence[Impression]
-    away: str
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of the two histories. span: from its first session to its last; away: the mean time between them."""
-
-    sessions: Sequence[Session]
-    counts: Sequence[tuple[Signal, int]]
-    amounts: Sequence[tuple[str, str]]
-    span: str
-    away: str
-
-
-@dataclass(frozen=True)
 class Drawing:
-    """Both histories, the width of a bar, the height of a cell, and the axis: its unit, and ticks (x, text)."""
+    """Both histories (`_side`), width of a bar, height of a cell, and the axis: its unit, and ticks (x, text)."""
 
-    sides: Sequence[Side]
+    sides: Sequence[dict[str, Any]]
     bar: float
     cell: float
     unit: str
@@ -186,11 +155,12 @@ def draw(segments: Sequence[Segment], signals: Mapping[str, Signal], item: Calla
 
 def duration(ms: float) -> str:
     """Return a time in words, with one decimal, so that different times rarely look equal."""
-    minutes = ms / 60_000
-    for unit, size in (("days", 24 * 60), ("hours", 60)):
-        if minutes >= 2 * size:
-            return f"{round(minutes / size, 1):,g} {unit}"
-    return f"{max(1, round(minutes))} minutes"
+    unit, size = _unit(ms)
+    return f"{max(1, round(ms / size))} {unit}" if unit == "minutes" else f"{round(ms / size, 1):,g} {unit}"
+
+
+def _unit(ms: float) -> tuple[str, int]:
+    return next((unit for unit in _UNITS if ms >= 2 * unit[1]), _UNITS[-1])
 
 
 def _since_first(segment: Segment) -> list[int]:
@@ -201,22 +171,16 @@ def _since_first(segment: Segment) -> list[int]:
 
 def _axis(span: int, scale: float, bar: float) -> tuple[str, list[tuple[float, str]]]:
     """Return unit and ticks for a span in ms; a tick is at the middle of a bar that starts there."""
-    steps = ((unit, ms, step) for unit, ms, steps in _UNITS for step in steps)
-    longest = ("days", 86_400_000, -(-span // (86_400_000 * _MOST_TICKS)))
-    unit, ms, step = next((one for one in steps if span <= one[1] * one[2] * _MOST_TICKS), longest)
-    marks = range(0, span // ms + 1, step)
-    return unit, [(round(bar / 2 + mark * ms * scale, 2), f"{mark:,}") for mark in marks]
+    unit, ms = _unit(span)
+    marks = MaxNLocator(_MOST_TICKS, integer=True).tick_values(0, span / ms)
+    return unit, [(round(bar / 2 + mark * ms * scale, 2), f"{mark:,.0f}") for mark in marks if 0 <= mark * ms <= span]
 
 
 def _places(wanted: Sequence[float], width: float) -> list[float]:
     """Return the left end of each bar: at its time, moved as little as needed so that bars do not overlap."""
-    places: list[float] = []
-    for x in wanted:
-        places.append(max(x, places[-1] + width if places else 0.0))
-    for number in range(len(places) - 1, -1, -1):
-        last = places[number + 1] if number + 1 < len(places) else WIDTH
-        places[number] = min(places[number], last - width)
-    return [round(x, 2) for x in places]
+    shift = width * np.arange(len(wanted))
+    places = np.maximum.accumulate(wanted - shift) + shift
+    return np.minimum(places, WIDTH - width * len(wanted) + shift).round(2).tolist()
 
 
 def _side(
@@ -225,32 +189,38 @@ def _side(
     places: Sequence[float],
     signals: Mapping[str, Signal],
     item: Callable[[Any], LabelItem],
-) -> Side:
+) -> dict[str, Any]:
+    """Return the values of a history for the template.
+
+    sessions: bars with their left end `x`, and `away`, the time to the next session that is shown. signals: the rarest
+    first. span: from the first session to the last. away: the mean time between them.
+    """
     first = datetime.fromisoformat(segment[0]["start"]).date()
     gaps = [session["gap_ms"] for session in segment[:-1]]
     sessions = []
     for session, x, gap in zip(segment, places, [*gaps, None], strict=True):
         start = datetime.fromisoformat(session["start"])
         impressions = [
-            Impression(
-                item(row["item"]),
-                [signal for name, signal in signals.items() if row["feedback"][name]],
-                _amounts(row["feedback"], signals),
-            )
+            {
+                "item": item(row["item"]),
+                "signals": [signal for name, signal in signals.items() if row["feedback"][name]],
+                "amounts": _amounts(row["feedback"], signals),
+            }
             for row in session["requests"]
         ]
         when = f"Day {(start.date() - first).days + 1}, {start:%H:%M}"
-        sessions.append(Session(x, when, impressions, "" if gap is None else duration(gap)))
+        away = "" if gap is None else duration(gap)
+        sessions.append({"x": x, "when": when, "impressions": impressions, "away": away})
     rows = [row["feedback"] for session in segment for row in session["requests"]]
     counts = [(signal, sum(bool(row[name]) for row in rows)) for name, signal in signals.items()]
     means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
-    return Side(
-        sessions,
-        [(signal, count) for signal, count in counts if count],
-        _amounts(means, signals),
-        span=duration(times[-1]) if gaps else "",
-        away=duration(sum(gaps) // len(gaps)) if gaps else "",
-    )
+    return {
+        "sessions": sessions,
+        "counts": [(signal, count) for signal, count in counts if count],
+        "amounts": _amounts(means, signals),
+        "span": duration(times[-1]) if gaps else "",
+        "away": duration(sum(gaps) // len(gaps)) if gaps else "",
+    }
 
 
 def _amounts(feedback: Mapping[str, float], signals: Mapping[str, Signal]) -> list[tuple[str, str]]:

@@ -152,6 +152,6 @@ class Browser:
 
     def answer(self, label: str, **changes: str) -> int:
         """Answers the question on the page."""
-        form = {"form": self.hidden("form"), "question": self.hidden("question"), "label": label}
+        form = {"question": self.hidden("question"), "label": label}
         self.open("/answer", form | changes)
         return self.status

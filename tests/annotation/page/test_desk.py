@@ -1,4 +1,4 @@
-"""Questions and votes without HTTP: sides, undo, repeats, gold, leases and restarts."""
+"""Questions and votes without HTTP: sides, undo, repeats, gold and restarts."""
 
 import re
 import sqlite3
@@ -45,25 +45,21 @@ def ask(desk: Desk, who: str) -> Vote:
     """The question of this person as a vote without a label."""
     question = desk.question(who)
     assert question is not None
-    lease = question.lease
-    return Vote(lease.pair, who, "", lease.repeat, lease.flipped, lease.changed, 0, 0, lease.token)
+    return Vote(question.pair, who, "", question.repeat, question.flipped, 0, question.token)
 
 
-def test_an_answer_is_of_the_segment_that_was_seen_there(make: Callable[..., Desk]) -> None:
+def test_an_answer_is_of_the_segment_that_was_on_that_side(make: Callable[..., Desk]) -> None:
     desk = make(pairs=40)
     sides = set()
     for _ in range(20):
-        open_vote = ask(desk, "a")
-        question = desk.question("a")
-        segments = desk.store.segments(open_vote.pair)
-        left = segments[1 if open_vote.flipped else 0]
+        open_vote, question = ask(desk, "a"), desk.question("a")
         assert question is not None
-        assert question.segments[0] == left
-        desk.vote("a", open_vote.token, "first", 2.5)
+        assert desk.segments(question)[0] == desk.store.segments(open_vote.pair)[1 if open_vote.flipped else 0]
+        desk.vote("a", open_vote.token, "first")
         vote = desk.last_vote("a")
         assert vote is not None
         assert vote.label == ("second" if open_vote.flipped else "first")
-        assert (vote.pair, vote.seconds) == (open_vote.pair, 2.5)
+        assert vote.pair == open_vote.pair
         sides.add(open_vote.flipped)
     assert sides == {False, True}
 
@@ -72,32 +68,32 @@ def test_a_question_stays_until_it_is_answered_and_twice_is_once(make: Callable[
     desk = make()
     open_vote = ask(desk, "a")
     assert ask(desk, "a") == open_vote
-    desk.vote("a", open_vote.token, "tie", None)
-    desk.vote("a", open_vote.token, "tie", None)
-    assert len(desk.store.votes()) == desk.votes == 1
+    desk.vote("a", open_vote.token, "tie")
+    desk.vote("a", open_vote.token, "tie")
+    assert len(desk.store.votes()) == 1
     with pytest.raises(Stale):
-        desk.vote("b", open_vote.token, "tie", None)
+        desk.vote("b", open_vote.token, "tie")
     with pytest.raises(Stale):
-        desk.vote("a", "no token", "tie", None)
+        desk.vote("a", "no token", "tie")
     assert ask(desk, "a").pair != open_vote.pair
 
 
 def test_undo_asks_again_with_the_same_sides(make: Callable[..., Desk]) -> None:
     desk = make()
     first = ask(desk, "a")
-    desk.vote("a", first.token, "first", 1)
+    desk.vote("a", first.token, "first")
     second = ask(desk, "a")
-    desk.vote("a", second.token, "second", 1)
+    desk.vote("a", second.token, "second")
     ask(desk, "a")
     desk.undo("a")
     again = ask(desk, "a")
-    assert (again.pair, again.flipped, again.changed) == (second.pair, second.flipped, 1)
+    assert (again.pair, again.flipped) == (second.pair, second.flipped)
     desk.undo("a")
     assert ask(desk, "a").pair == first.pair
-    assert desk.votes == len(desk.store.votes()) == 0
+    assert desk.store.votes() == []
     desk.undo("a")  # nothing to take back
-    desk.vote("a", ask(desk, "a").token, "tie", 1)
-    assert [(v.label, v.changed) for v in desk.store.votes()] == [("tie", 1)]
+    desk.vote("a", ask(desk, "a").token, "tie")
+    assert [vote.label for vote in desk.store.votes()] == ["tie"]
 
 
 @pytest.mark.parametrize(("votes", "people"), [(1, "abc"), (2, "ab"), (3, "abcd"), (5, "ab")])
@@ -111,10 +107,10 @@ def test_a_team_answers_every_pair_as_often_as_wanted(make: Callable[..., Desk],
     for _ in range(4 * votes * 12 * len(people)):
         who = str(rng.choice(list(people)))
         if who in on_screen:
-            desk.vote(who, on_screen.pop(who), "first", 1)
+            desk.vote(who, on_screen.pop(who), "first")
         elif (question := desk.question(who)) is not None:
-            assert not question.lease.repeat
-            on_screen[who] = question.lease.token
+            assert not question.repeat
+            on_screen[who] = question.token
     counts = Counter(vote.pair for vote in desk.store.votes())
     assert counts == dict.fromkeys(desk.pairs, min(votes, len(people)))
 
@@ -124,7 +120,7 @@ def test_pairs_that_were_begun_come_first(make: Callable[..., Desk]) -> None:
     desk.gold.clear()
     begun = ask(desk, "a")
     assert ask(desk, "b").pair == begun.pair  # on a screen
-    desk.vote("a", begun.token, "first", 1)
+    desk.vote("a", begun.token, "first")
     assert ask(desk, "c").pair == begun.pair
     desk.decided.add(begun.pair)
     desk.undo("a")
@@ -135,7 +131,7 @@ def test_gold_and_repeats_come_as_often_as_asked_for(make: Callable[..., Desk]) 
     desk = make(pairs=400, gold=0.1, repeats=0.1)
     desk.gold = dict.fromkeys(range(200, 400), "first")
     for _ in range(300):
-        desk.vote("a", ask(desk, "a").token, "first", 1)
+        desk.vote("a", ask(desk, "a").token, "first")
     votes = desk.store.votes()
     repeats = [number for number, vote in enumerate(votes) if vote.repeat]
     assert 10 <= len(repeats) <= 55
@@ -152,8 +148,8 @@ def test_everybody_is_asked_gold_pairs(make: Callable[..., Desk]) -> None:
         for _ in range(60):
             question = desk.question(who)
             if question is not None:
-                pairs.add(question.lease.pair)
-                desk.vote(who, question.lease.token, "first", 1)
+                pairs.add(question.pair)
+                desk.vote(who, question.token, "first")
     assert asked["a"] >= {1, 2}
     assert asked["b"] == {1, 2}
 
@@ -162,47 +158,38 @@ def test_repeats_come_the_other_way_round(make: Callable[..., Desk]) -> None:
     desk = make(pairs=60, repeats=0.5)
     for _ in range(60):
         open_vote = ask(desk, "a")
-        desk.vote("a", open_vote.token, "first", 1)
+        desk.vote("a", open_vote.token, "first")
     votes = desk.store.votes()
     sides = {(v.pair, v.repeat): v.flipped for v in votes}
     repeated = [pair for pair, repeat in sides if repeat]
     assert len(repeated) > 10
     assert all(sides[pair, True] != sides[pair, False] for pair in repeated)
-    assert desk.votes == sum(not v.repeat for v in votes)
 
 
 def test_a_decided_pair_is_asked_no_more(make: Callable[..., Desk]) -> None:
     desk = make(pairs=4, people="abcdefgh", votes=8, posterior=0.9)
     for who in "abcdefgh":
         while (question := desk.question(who)) is not None:
-            label = "second" if question.lease.flipped else "first"
-            desk.vote(who, question.lease.token, label, 1)
+            label = "second" if question.flipped else "first"
+            desk.vote(who, question.token, label)
     by_pair = [sum(v.pair == pair for v in desk.store.votes()) for pair in desk.pairs]
     assert max(by_pair) < 8
     assert desk.left == 0
     assert desk.decided == set(desk.pairs)
 
 
-def test_the_budget_ends_it(make: Callable[..., Desk]) -> None:
-    desk = make(budget=3)
-    for _ in range(3):
-        desk.vote("a", ask(desk, "a").token, "first", 1)
-    assert desk.question("a") is None
-    assert desk.left == 0
-
-
 def test_whoever_leaves_gives_the_pair_back(make: Callable[..., Desk]) -> None:
-    desk = make(pairs=3, votes=1, lease_minutes=1.0)
+    desk = make(pairs=3, votes=1)
     mine = [ask(desk, "a").pair]
     others = []
     while desk.question("b") is not None:
         open_vote = ask(desk, "b")
         others.append(open_vote.pair)
-        desk.vote("b", open_vote.token, "first", 1)
+        desk.vote("b", open_vote.token, "first")
     assert sorted(mine + others) == [1, 2, 3]
-    desk.now.now += 61  # type: ignore[attr-defined]
+    desk.now.now += 901  # type: ignore[attr-defined]
     assert ask(desk, "b").pair == mine[0]
-    desk.vote("b", ask(desk, "b").token, "first", 1)
+    desk.vote("b", ask(desk, "b").token, "first")
     assert desk.question("a") is None
 
 
@@ -223,11 +210,10 @@ def test_a_restart_finds_what_was_there(data: st.DataObject) -> None:
             if what == "undo":
                 desk.undo(who)
             elif question is not None:
-                desk.vote(who, question.lease.token, what, 1)
+                desk.vote(who, question.token, what)
         again = Desk(f"{folder}/store", LabelSettings(votes=2, repeats=0.3), Clock())
         assert again.store.votes() == desk.store.votes()
         assert sorted(again.judged()) == sorted(desk.judged())
-        assert again.store.leases() == desk.store.leases()
         desk.store.close()
         again.store.close()
 

@@ -114,11 +114,9 @@ def test_two_people_on_one_pair(browser: object, server: Server, links: dict[str
             page.press("1")
     store = Store(str(folder))
     pairs = {name: {v.pair for v in store.votes() if v.annotator == name} for name in ("bo", "cy")}
-    seconds = [vote.seconds for vote in store.votes() if vote.annotator == "bo"]
     store.close()
     assert {len(pair_ids) for pair_ids in pairs.values()} == {6}
     assert len(pairs["bo"] & pairs["cy"]) >= 4
-    assert all(0 < taken < 20 for taken in seconds)
 
 
 def test_an_invitation_is_copied_opened_and_withdrawn(browser: object, server: Server) -> None:

@@ -11,9 +11,9 @@ from shlex import split
 import pytest
 from hand_store import DATASET, DAY, EVIL, SECRET, Browser, Server, invite, served, write_store
 
+from prefrec_ray.annotation.labels import read_votes
 from prefrec_ray.annotation.page.access import ADMIN, Signer
 from prefrec_ray.annotation.page.pages import train_command
-from prefrec_ray.annotation.votes import read_votes
 from prefrec_ray.cli.main import run
 
 TOKEN = "a token of a test, long enough"
@@ -123,28 +123,16 @@ def test_links(server: Server, folder: Path) -> None:
         assert (browser.status, "You need an invitation" in browser.text) == (401, True)
 
 
-def test_forms_of_other_pages_are_refused(anna: Browser, admin: Browser, server: Server, links: dict[str, str]) -> None:
-    bo = Browser(server.url)
-    bo.open(links["bo"])
-    theirs = bo.hidden("form")
-    anna.open("/")
-    question = anna.hidden("question")
-    for form in ({"form": theirs}, {"form": "x"}, {}):
-        anna.open("/answer", {**form, "question": question, "label": "first"})
-        assert anna.status == 403
-    anna.open("/undo", {"form": theirs})
-    assert anna.status == 403
-    admin.open("/admin/invite", {"form": theirs, "name": "eve"})
-    assert admin.status == 403
-    anna.open("/admin/invite", {"form": theirs, "name": "eve"})
-    assert anna.status == 401
+def test_an_annotator_has_no_rights_of_the_admin(anna: Browser, admin: Browser) -> None:
+    for path in ("/admin/invite", "/admin/withdraw"):
+        anna.open(path, {"name": "eve"})
+        assert anna.status == 401
     assert "eve" not in admin.open("/admin")
 
 
 def test_answers_that_are_none(anna: Browser) -> None:
     for label, changes in (
         ("best", {}),
-        *(("first", {"seconds": text}) for text in ("nan", "-1", "x")),
         ("first", {"question": "x" * 65}),
     ):
         anna.open("/")
@@ -153,7 +141,7 @@ def test_answers_that_are_none(anna: Browser) -> None:
     assert anna.answer("first", question="another") == 409
     assert "out of date" in anna.text
     anna.open("/")
-    form = {"form": anna.hidden("form"), "question": anna.hidden("question"), "label": "first"}
+    form = {"question": anna.hidden("question"), "label": "first"}
     anna.open("/answer", {**form, "more": "x" * 20_000})
     assert anna.status == 413
     anna.open("/answer", form, {"content-type": "application/json"})
@@ -167,12 +155,12 @@ def test_another_host_is_refused_without_a_token(anna: Browser) -> None:
 
 
 def test_a_form_that_another_site_sends_is_refused_also_with_the_right_fields(anna: Browser, admin: Browser) -> None:
-    form = {"form": anna.hidden("form"), "question": anna.hidden("question"), "label": "first"}
+    form = {"question": anna.hidden("question"), "label": "first"}
     for headers in ({"origin": "https://evil.example"}, {"sec-fetch-site": "cross-site"}, {"origin": "null"}):
         for path in ("/answer", "/undo"):
             anna.open(path, form, headers)
             assert (anna.status, "expected a page of this server" in anna.text) == (403, True)
-        admin.open("/admin/invite", {"form": form["form"], "name": "eve"}, headers)
+        admin.open("/admin/invite", {"name": "eve"}, headers)
         assert admin.status == 403
     anna.open("/", headers={"sec-fetch-site": "cross-site"})  # a link in a mail
     assert anna.status == 200
@@ -182,11 +170,10 @@ def test_a_form_that_another_site_sends_is_refused_also_with_the_right_fields(an
 
 def test_somebody_is_invited(admin: Browser, server: Server) -> None:
     admin.open("/admin")
-    form = admin.hidden("form")
     for name in ("", " ", ADMIN, "<b>", "x" * 65, "a\0b"):
-        admin.open("/admin/invite", {"form": form, "name": name})
+        admin.open("/admin/invite", {"name": name})
         assert admin.status == 422
-    admin.open("/admin/invite", {"form": form, "name": "Zoë  Ö."})
+    admin.open("/admin/invite", {"name": "Zoë  Ö."})
     link = link_of(admin, "Zoë Ö.")
     assert link.startswith(f"{server.url}/enter/")
     zoe = Browser(server.url)
@@ -202,20 +189,17 @@ def link_of(admin: Browser, name: str) -> str:
 
 def test_a_withdrawn_invitation_ends_at_once_and_its_votes_stay(admin: Browser, server: Server) -> None:
     admin.open("/admin")
-    form = admin.hidden("form")
-    admin.open("/admin/invite", {"form": form, "name": "will"})
+    admin.open("/admin/invite", {"name": "will"})
     link, will, again = link_of(admin, "will"), Browser(server.url), Browser(server.url)
     will.open(link)
     assert will.answer("first") == 200
     votes = admin.open("/admin/votes.jsonl").count('"will"')
     assert votes == 1
-    admin.open("/admin/withdraw", {"form": "x", "name": "will"})
-    assert admin.status == 403
-    admin.open("/admin/withdraw", {"form": form, "name": "nobody"})
+    admin.open("/admin/withdraw", {"name": "nobody"})
     assert admin.status == 404
-    admin.open("/admin/withdraw", {"form": form, "name": "will"})
+    admin.open("/admin/withdraw", {"name": "will"})
     assert admin.status == 200
-    assert re.search(r"UTC · withdrawn · will</li>\s*<li>[-\d]+ [:\d]+ UTC · invited · will", admin.text)
+    assert "withdrawn" in admin.text
     # The open session and the link both end.
     for path in ("/", link):
         will.open(path)
@@ -224,7 +208,7 @@ def test_a_withdrawn_invitation_ends_at_once_and_its_votes_stay(admin: Browser, 
     assert (again.status, "This link has ended" in again.text) == (401, True)
     assert admin.open("/admin/votes.jsonl").count('"will"') == votes
     # A new invitation works; the withdrawn link still does not.
-    admin.open("/admin/invite", {"form": form, "name": "will"})
+    admin.open("/admin/invite", {"name": "will"})
     will.open(link_of(admin, "will"))
     assert will.status == 200
     again.open(link)

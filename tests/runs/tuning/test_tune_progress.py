@@ -1,8 +1,7 @@
-"""Progress of a sweep, and its table at the end."""
+"""Progress of a sweep."""
 
 from __future__ import annotations
 
-import io
 import math
 import pickle
 from dataclasses import dataclass, field
@@ -10,10 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
-from prefrec_ray.cli.training import trials_table
-from prefrec_ray.runs.tuning.settings import TuneSettings
 from prefrec_ray.runs.tuning.trial import SweepProgress
 
 
@@ -28,36 +24,6 @@ class Trial:
 
     def __str__(self) -> str:
         return self.name
-
-
-LONG = "ConservativeQLearning_frequency_0_012"
-
-
-def test_the_table_of_trials_fits_into_80_columns() -> None:
-    settings = TuneSettings.model_validate({"metric": "validation/preference", "search": SEARCH})
-    about = {"method": "PrefRec", "time_total_s": 3600.0, "status": "finished"}
-    rows = [
-        {**about, "trial": LONG, "updates_per_iteration": 1000, "actor_lr": 0.000123456, "validation/preference": 1.5},
-        {**about, "trial": "best", "updates_per_iteration": 10, "actor_lr": 1e-5, "validation/preference": 2.5},
-        {**about, "trial": "failed", "updates_per_iteration": 10, "actor_lr": 1e-5, "validation/preference": None},
-    ]
-    lines = [line.split() for line in printed(trials_table(rows, settings), 80).splitlines()]
-    assert [words[0] for words in lines if "finished" in words] == ["best", LONG[:24], "failed"]
-    best = next(words for words in lines if words[0] == "best")
-    assert (best[1], best[-2:]) == ("finished", ["2.5", "1:00:00"])
-    words = {word for line in lines for word in line}
-    assert {LONG[24:], "0.0001235", "1e-05"} <= words
-
-
-SEARCH = {"updates_per_iteration": {"grid": [10, 1000]}, "actor_lr": {"uniform": [0, 1]}}
-
-
-def printed(table: Any, width: int) -> str:
-    console = Console(file=io.StringIO(), width=width)
-    console.print(table)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert max(map(len, text.splitlines())) <= width
-    return text
 
 
 def test_a_sweep_reports_its_share_and_a_line_per_trial(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,21 +1,8 @@
-// Keys, and the time of a vote. The page also works without this file.
+// Keys. The page also works without this file.
 "use strict";
 
 const answers = document.querySelector(".choices");
 const undo = document.querySelector(".undo");
-const seconds = document.querySelector("input[name=seconds]");
-
-// Only the time in which the page was looked at.
-let looked = 0;
-let since = document.hidden ? null : performance.now();
-document.addEventListener("visibilitychange", () => {
-  if (document.hidden && since !== null) {
-    looked += performance.now() - since;
-    since = null;
-  } else if (!document.hidden && since === null) {
-    since = performance.now();
-  }
-});
 
 let sent = false;
 for (const form of document.forms) {
@@ -25,10 +12,6 @@ for (const form of document.forms) {
       return;
     }
     sent = true;
-    if (form === answers) {
-      seconds.value = ((looked + (since === null ? 0 : performance.now() - since)) / 1000).toFixed(2);
-      seconds.disabled = false;
-    }
   });
 }
 // A page that the browser kept, and shows again on "back", may be answered again; the server says whether it still holds.

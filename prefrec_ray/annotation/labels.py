@@ -1,4 +1,4 @@
-"""Labels of annotators in the data set: aggregated labels and single votes.
+"""Labels of annotators in the data set: votes from a file (JSONL or CSV), aggregated labels, and single votes.
 
 DATASET/people/NAME/people.json                 aggregation, agreement, and VERSION
 DATASET/people/NAME/VERSION/train.parquet       pair_id, user_0, start_0, user_1, start_1, length, label, votes, teacher
@@ -8,8 +8,12 @@ DATASET/people/NAME/VERSION/votes.parquet       pair_id, annotator, label (null:
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,21 +23,25 @@ import pyarrow.compute as pc
 from prefrec_ray import storage
 from prefrec_ray.annotation.aggregate import AGGREGATES, disagreement, krippendorff_alpha, side
 from prefrec_ray.annotation.questions import histories, read_pairs
-from prefrec_ray.annotation.votes import read_votes
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError, nearest
+from prefrec_ray.logs.schemas import check_present
+from prefrec_ray.logs.values import visible
 from prefrec_ray.preferences import SCRIPTED
-from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.storage.parquet import write_parquet
 
 LAST = "people.json"
 #: A name is also the name of a folder and an argument of commands.
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+COLUMNS = ("pair_id", "annotator", "label")
+#: P(second preferred) of a label in words; a skip has none.
+WORDS: dict[str, float | None] = {"first": 0.0, "second": 1.0, "tie": 0.5, "skip": None}
+
+#: label: P(second preferred); null if the annotator skipped the pair.
+SCHEMA = pa.schema([("pair_id", pa.int64()), ("annotator", pa.string()), ("label", pa.float32())])
 
 
-def import_labels(
-    labels: str, pairs: str, dataset: str, name: str, aggregate: str, replace: bool, progress: Progress
-) -> dict[str, Any]:
+def import_labels(labels: str, pairs: str, dataset: str, name: str, aggregate: str, replace: bool) -> dict[str, Any]:
     """Write DATASET/people/NAME from the votes in the file `labels` on the questions in the folder `pairs`.
 
     Returns the contents of people.json. Raises `UserError` for bad votes (`votes.read_votes`), an invalid name or a
@@ -45,7 +53,7 @@ def import_labels(
     questions = read_pairs(pairs)
     votes = read_votes(labels, set(questions["pair_id"].to_pylist()))
     try:
-        return import_votes(votes, labels, questions, pairs, prepared, name, aggregate, progress, replace)
+        return import_votes(votes, labels, questions, pairs, prepared, name, aggregate, replace)
     except FileExistsError as error:  # another import was faster
         raise _taken(name, prepared) from error
 
@@ -58,7 +66,6 @@ def import_votes(
     prepared: PreparedDataset,
     name: str,
     aggregate: str,
-    progress: Progress,
     replace: bool = True,
 ) -> dict[str, Any]:
     """Like `import_labels`, from a table of votes (`votes.SCHEMA`) and a table of questions.
@@ -68,7 +75,7 @@ def import_votes(
     if aggregate not in AGGREGATES:
         raise UserError(f"aggregate: unknown way '{aggregate}'; {nearest(aggregate, list(AGGREGATES))}")
     target = prepared.path("people", name)
-    _check_pairs(questions, prepared, pairs, progress)
+    _check_pairs(questions, prepared, pairs)
 
     judged = votes.filter(votes["label"].is_valid())
     ids, pair = np.unique(judged["pair_id"].to_numpy(), return_inverse=True)
@@ -153,8 +160,8 @@ def _taken(name: str, dataset: PreparedDataset) -> UserError:
     return UserError(f"--name: {dataset.path('people', name)} exists; choose another name, or --replace")
 
 
-def _check_pairs(questions: pa.Table, dataset: PreparedDataset, where: str, progress: Progress) -> None:
-    users = histories(dataset, progress)
+def _check_pairs(questions: pa.Table, dataset: PreparedDataset, where: str) -> None:
+    users = histories(dataset)
     for split, known in users.items():
         those = questions.filter(pc.equal(questions["split"], split))
         length = those["length"].to_numpy()
@@ -172,3 +179,94 @@ def _check_pairs(questions: pa.Table, dataset: PreparedDataset, where: str, prog
                     f"{where}: pair {pair}: {dataset.uri} has no {split} user {user[row]} with more than "
                     f"{start + length[row]} impressions; expected the data set of the questions"
                 )
+
+
+def read_votes(uri: str, known: set[int]) -> pa.Table:
+    """Return the votes in `uri` in order, one row each (`SCHEMA`). `known` are the ids of the questions.
+
+    A label is first, second, tie or skip, or a number in [0, 1]: the probability that the second is better. Raises
+    `UserError`: a missing file or column, invalid JSON or CSV, an unknown pair or label, a vote without an annotator,
+    two votes of an annotator on a pair, a file without votes.
+    """
+    votes: dict[tuple[int, str], tuple[float | None, str]] = {}
+    for where, vote in _votes(uri):
+        for column in COLUMNS:
+            if vote.get(column) is None or vote[column] == "":
+                columns = ", ".join(map(visible, sorted(vote))) or "nothing"
+                raise UserError(f"{where}: {column} is missing; expected {', '.join(COLUMNS)}, found {columns}")
+        pair, annotator = _pair(vote["pair_id"], known, where), _annotator(vote["annotator"], where)
+        if (pair, annotator) in votes:
+            before = votes[pair, annotator][1].removeprefix(f"{uri}: ")
+            raise UserError(
+                f"{where}: annotator {annotator!r} votes on pair {pair} again (first in {before}); expected one vote"
+            )
+        votes[pair, annotator] = _label(vote["label"], where), where
+    rows = [{"pair_id": pair, "annotator": name, "label": label} for (pair, name), (label, _) in votes.items()]
+    return vote_table(rows, uri)
+
+
+def vote_table(rows: list[dict[str, Any]], where: str) -> pa.Table:
+    """Return votes as a table (`SCHEMA`). Raises `UserError` if all are skips."""
+    if all(row["label"] is None for row in rows):
+        raise UserError(f"{where}: {len(rows)} votes, all of them skips; expected at least one other vote")
+    return pa.Table.from_pylist(rows, SCHEMA)
+
+
+def _votes(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the place and the contents of each vote in a file."""
+    text = storage.read_text(uri).removeprefix("\ufeff")
+    suffix = uri.rsplit(".", 1)[-1].lower()
+    if suffix == "jsonl":
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.strip():
+                where = f"{uri}: line {number}"
+                yield where, _object(line, where)
+    elif suffix == "csv":
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        try:
+            check_present(uri, COLUMNS, reader.fieldnames or [])
+            for row in reader:
+                yield f"{uri}: line {reader.line_num}", {column: row[column] for column in COLUMNS}
+        except csv.Error as error:
+            raise UserError(f"{uri}: not CSV ({error})") from error
+    else:
+        raise UserError(f"{uri}: expected a file .jsonl or .csv, found .{suffix}")
+
+
+def _object(line: str, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not JSON ({str(error).partition(': line')[0]})") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: expected an object with {', '.join(COLUMNS)}, found {value!r}")
+    return value
+
+
+def _annotator(value: Any, where: str) -> str:
+    name = str(value)
+    whole = name.encode("utf-8", "replace").decode() == name  # False for an incomplete UTF-16 character
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or not whole:
+        raise UserError(f"{where}: annotator {value!r}; expected a name or a number")
+    return name
+
+
+def _pair(value: Any, known: set[int], where: str) -> int:
+    digits = re.fullmatch(r"([0-9]{1,18})(\.0)?", str(value).strip())
+    pair = int(digits[1]) if digits else -1
+    if pair not in known:
+        raise UserError(f"{where}: unknown pair_id {value!r}; expected one of the {len(known)} pairs of the questions")
+    return pair
+
+
+def _label(value: Any, where: str) -> float | None:
+    text = str(value).strip().lower()
+    if text in WORDS:
+        return WORDS[text]
+    try:
+        number = float(text) if not isinstance(value, bool) else -1.0
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise UserError(f"{where}: unknown label {value!r}; expected {', '.join(WORDS)} or a number from 0 to 1")
+    return number

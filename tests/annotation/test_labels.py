@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from people_answers import files, quiet, write_answers
+from people_answers import files, write_answers
 
+from prefrec_ray.annotation.labels import import_labels
 from prefrec_ray.annotation.questions import pair_id, read_pairs
-from prefrec_ray.annotation.store import import_labels
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 
 
 def test_labels_and_votes_are_kept(question_folder: Path, dataset: PreparedDataset, tmp_path: Path) -> None:
     answers = write_answers(question_folder, tmp_path / "a.jsonl")
-    summary = import_labels(str(tmp_path / "a.jsonl"), str(question_folder), dataset.uri, "kept", "mean", False, quiet)
+    summary = import_labels(str(tmp_path / "a.jsonl"), str(question_folder), dataset.uri, "kept", "mean", False)
     assert "kept" in dataset.people()
 
     votes = dataset.read(dataset.people_path("kept", "votes")).to_pandas()
@@ -53,14 +53,14 @@ def test_a_name_is_taken_until_it_is_replaced(question_folder: Path, dataset: Pr
     file = tmp_path / "a.jsonl"
     arguments = (str(file), str(question_folder), dataset.uri, "twice", "majority")
     write_answers(question_folder, file)
-    import_labels(*arguments, False, quiet)
+    import_labels(*arguments, False)
     before = files(dataset.path("people", "twice"))
     write_answers(question_folder, file, seed=1)
     with pytest.raises(UserError, match=r"people/twice exists; choose another name, or --replace"):
-        import_labels(*arguments, False, quiet)
+        import_labels(*arguments, False)
     assert files(dataset.path("people", "twice")) == before
     votes = [dataset.read(dataset.people_path("twice", "votes"))]
-    import_labels(*arguments, True, quiet)
+    import_labels(*arguments, True)
     votes.append(dataset.read(dataset.people_path("twice", "votes")))
     assert votes[0] != votes[1]
     assert len(files(dataset.path("people", "twice"))) == len(before)  # of the old ones none are left
@@ -98,6 +98,6 @@ def test_mistakes_change_nothing(
     arguments = {"labels": str(tmp_path / "a.jsonl"), "pairs": str(tmp_path), "dataset": dataset.uri, "name": "new"}
     arguments |= {"aggregate": "mean"} | {k: v for k, v in changes.items() if k not in ("answer", "pair", "only")}
     with pytest.raises(UserError) as caught:
-        import_labels(**arguments, replace=True, progress=quiet)
+        import_labels(**arguments, replace=True)
     assert [word for word in words if word not in str(caught.value)] == []
     assert files(dataset.uri) == before
