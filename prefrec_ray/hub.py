@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -35,21 +36,16 @@ def push(source: str, target: str) -> None:
     is_policy = storage.exists(storage.join(source, "policy.json"))
     if is_policy is (kind == "dataset"):
         raise UserError(f"{target}: found a {kind}; expected hf://NAME/REPO for a policy, hf://datasets/... for data")
-    text = policy_card(source) if is_policy else dataset_card(source)
+    card = policy_card(source) if is_policy else dataset_card(source)
     with _hub(target) as hub:
         from huggingface_hub import CommitOperationAdd
 
-        folder = storage.absolute(source)
-        files = [os.path.join(root, name) for root, _, names in os.walk(folder) for name in names]
-        added = [CommitOperationAdd(os.path.relpath(file, folder), file) for file in sorted(files)]
+        folder = Path(storage.absolute(source))
+        files = sorted(file for file in folder.rglob("*") if file.is_file())
+        added = [CommitOperationAdd(str(file.relative_to(folder)), file) for file in files if file != folder / CARD]
+        added.append(CommitOperationAdd(CARD, card.encode()))
         hub.create_repo(repository, repo_type=kind, private=True, exist_ok=True)
-        added = [one for one in added if one.path_in_repo != CARD]
-        hub.create_commit(
-            repository,
-            [*added, CommitOperationAdd(CARD, text.encode())],
-            commit_message="Upload by prefrec push",
-            repo_type=kind,
-        )
+        hub.create_commit(repository, added, commit_message="Upload by prefrec push", repo_type=kind)
 
 
 def pull(source: str, output: str) -> None:
@@ -83,11 +79,10 @@ def policy_card(uri: str) -> str:
 def dataset_card(uri: str) -> str:
     """Return the card of a data set: numbers of users, sessions and impressions, its tasks, and limits."""
     about = PreparedDataset.open(uri).metadata
-    counts = {(split, name): count for split, own in about.counts.items() for name, count in own.items()}
-    table = {f"{split}: {_NAMES.get(name, name)}": count for (split, name), count in counts.items()}
+    counts = {f"{split}: {_NAMES.get(name, name)}": n for split, own in about.counts.items() for name, n in own.items()}
     return _card(
         "Data set of prefrec_ray",
-        {**table, "tasks": ", ".join(about.tasks), "teachers": ", ".join(about.teachers)},
+        {**counts, "tasks": ", ".join(about.tasks), "teachers": ", ".join(about.teachers)},
         ["Open it by `prefrec_ray.PreparedDataset.open`, or train on it by `prefrec train`."],
         "It contains the user ids and user features of its log. Its items were chosen by the logging policy of one "
         "platform.",

@@ -14,17 +14,15 @@ bench = typer.Typer(help="Compare submissions in worlds with known laws, by true
 @bench.command()
 def run(
     output: Annotated[str, typer.Argument(metavar="OUTPUT", help="Folder of worlds and results; a run resumes.")],
-    submission: Annotated[
-        str, typer.Option("--submission", metavar="NAME", help="Name of a plug-in, or module:function.")
-    ],
+    submission: Annotated[str, typer.Option(metavar="NAME", help="Name of a plug-in, or module:function.")],
     worlds: Annotated[
-        str, typer.Option("--worlds", metavar="LIST", help="`public`, or comma-separated worlds or YAML files.")
+        str, typer.Option(metavar="LIST", help="`public`, or comma-separated worlds or YAML files.")
     ] = "public",
     estimator: Annotated[
         bool, typer.Option("--estimator", help="The submission estimates the gains of given policies.")
     ] = False,
     seeds: Annotated[
-        str | None, typer.Option("--seeds", metavar="FILE", help="An organiser's file with one seed per line.")
+        str | None, typer.Option(metavar="FILE", help="An organiser's file with one seed per line.")
     ] = None,
 ) -> None:
     """Run one submission in every world, and write OUTPUT/SUBMISSION.json after each."""

@@ -66,9 +66,9 @@ def progress(out: Console, transient: bool = False) -> Iterator[Report]:
     if out.is_terminal:
         columns = (TextColumn("{task.description:<27}", markup=False), BarColumn(bar_width=12), _Figures())
         with Progress(*columns, console=out, transient=transient) as bars:
-            yield _Bars(bars)
+            yield Stages(bars=bars)
         return
-    lines, ended = Lines(lambda line: out.print(line, highlight=False)), Event()
+    lines, ended = Stages(lambda line: out.print(line, highlight=False)), Event()
 
     def beat() -> None:
         while not ended.wait(_TICK):
@@ -93,28 +93,22 @@ def loading(out: Console) -> Iterator[None]:
 
 @dataclass
 class _Stage:
-    """A stage from its first report to its end."""
+    """A stage from its first report to its end. `first`: time and number done from which the rate is measured."""
 
     name: str
     began: float
-    first: tuple[float, int] = (0.0, 0)  # time and number done, from which the rate is measured
+    first: tuple[float, int] = (0.0, 0)
     last: tuple[float, int] = (0.0, 0)
     total: int | None = None  # None: not reported yet; 0: unknown
     note: str = ""
-
-    @property
-    def label(self) -> str:
-        return self.name.partition(": ")[0]
+    bar: TaskID | None = None
 
     @property
     def has_ended(self) -> bool:
         return bool(self.total) and self.last[1] >= (self.total or 0)
 
-    def report(self, now: float, done: int, total: int, note: str) -> None:
-        if self.total != total:
-            # A resumed run has finished units at its first report.
-            self.first = (now, done) if total else (self.began, 0)
-        self.last, self.total, self.note = (now, done), total, note
+    def line(self, now: float) -> str:
+        return f"{self.name.partition(': ')[0]}  {self.figures(now)}"
 
     def figures(self, now: float) -> str:
         """Return number done and seconds, and before the end the rate and the time left."""
@@ -133,18 +127,25 @@ class _Stage:
         return "  ".join([*parts, *([self.note] if self.note else [])])
 
 
-class _Stages:
-    """The stages of a command, by name. A stage that has ended may begin again."""
+class Stages:
+    """Shows the stages of a command: as `bars`, or by `out` a line when a stage ends and a heartbeat in silence.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._lock = clock, Lock()
-        self._last = clock()  # time of the last report
+    A stage that has ended may begin again.
+    """
+
+    def __init__(
+        self,
+        out: Callable[[str], None] = print,
+        clock: Callable[[], float] = time.monotonic,
+        bars: Progress | None = None,
+    ) -> None:
+        self._out, self._clock, self._bars, self._lock = out, clock, bars, Lock()
+        self._last = self._printed = clock()  # times of the last report and of the last line
         self._stages: dict[str, _Stage] = {}
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
         with self._lock:
-            now = self._clock()
-            known = self._stages.get(stage)
+            now, known = self._clock(), self._stages.get(stage)
             if known is not None and known.has_ended:
                 if done >= total:
                     return
@@ -153,55 +154,34 @@ class _Stages:
                 # A stage that is reported late began when the stage before it had ended.
                 self._stages.pop(stage, None)  # the newest is the last one
                 known = self._stages[stage] = _Stage(stage, self._last if done else now)
-            self._last = now
-            known.report(now, done, total, note)
-            self._show(known)
-
-    def _show(self, stage: _Stage) -> None:
-        raise NotImplementedError
-
-
-class Lines(_Stages):
-    """Prints a line for each stage that ends and, by `beat`, a heartbeat in silence."""
-
-    def __init__(self, out: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(clock)
-        self._out, self._printed = out, clock()
-
-    def _show(self, stage: _Stage) -> None:
-        if stage.has_ended:
-            self._print(stage.label, stage.figures(self._clock()))
+            if known.total != total:
+                # A resumed run has finished units at its first report.
+                known.first = (now, done) if total else (known.began, 0)
+            self._last, known.last, known.total, known.note = now, (now, done), total, note
+            if self._bars is not None:
+                self._show(known, self._bars)
+            elif known.has_ended:
+                self._print(known.line(now))
 
     def beat(self) -> None:
         """Print the stage that began last and has not ended, after a time without output."""
         with self._lock:
             now = self._clock()
-            if now - self._printed < _SILENCE:
-                return
-            running = next((stage for stage in reversed(self._stages.values()) if not stage.has_ended), None)
-            if running is None:
-                self._print("working", _duration(now - self._last))
-            else:
-                self._print(running.label, running.figures(now))
+            if now - self._printed >= _SILENCE:
+                running = next((stage for stage in reversed(self._stages.values()) if not stage.has_ended), None)
+                self._print(f"working  {_duration(now - self._last)}" if running is None else running.line(now))
 
-    def _print(self, label: str, figures: str) -> None:
+    def _print(self, line: str) -> None:
         self._printed = self._clock()
-        self._out(f"{label}  {figures}")
+        self._out(line)
 
-
-class _Bars(_Stages):
-    def __init__(self, bars: Progress) -> None:
-        super().__init__()
-        self._bars = bars
-        self._tasks: dict[int, TaskID] = {}
-
-    def _show(self, stage: _Stage) -> None:
-        if id(stage) not in self._tasks:
-            self._tasks[id(stage)] = self._bars.add_task(stage.label, stage=stage)
+    def _show(self, stage: _Stage, bars: Progress) -> None:
+        if stage.bar is None:
+            stage.bar = bars.add_task(stage.name.partition(": ")[0], stage=stage)
         done, total = stage.last[1], stage.total
         # The bar of a single step moves to and fro until it ends.
         is_open = not total or (total == 1 and not done)
-        self._bars.update(self._tasks[id(stage)], completed=done, total=None if is_open else total)
+        bars.update(stage.bar, completed=done, total=None if is_open else total)
 
 
 class _Figures(ProgressColumn):
@@ -213,9 +193,7 @@ class _Figures(ProgressColumn):
 
 
 def _duration(seconds: float) -> str:
-    if seconds < 10:
-        return f"{seconds:.1f} s"
     if seconds < 100:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.{1 if seconds < 10 else 0}f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s"

@@ -17,7 +17,7 @@ ON_ERROR = ("fail", "drop")
 
 def simulate(
     config: Config,
-    output: Annotated[str, typer.Option("--output", metavar="LOGS", help="New folder for the logs.")],
+    output: Annotated[str, typer.Option(metavar="LOGS", help="New folder for the logs.")],
 ) -> None:
     """Make interaction logs with the simulator (section `simulate`)."""
     from prefrec_ray.cli.config import open_section
@@ -36,12 +36,9 @@ def inspect(
         typer.Argument(metavar="[PATH]...", help="Logs (files, folders or globs), or one prepared data set."),
     ] = None,
     config: Annotated[
-        str | None,
-        typer.Option("--config", metavar="CONFIG", help="Inspect the log of this YAML's section `prepare` instead."),
+        str | None, typer.Option(metavar="CONFIG", help="Inspect the log of this YAML's section `prepare` instead.")
     ] = None,
-    output: Annotated[
-        str | None, typer.Option("--output", metavar="FILE.yaml", help="File for the proposed YAML.")
-    ] = None,
+    output: Annotated[str | None, typer.Option(metavar="FILE.yaml", help="File for the proposed YAML.")] = None,
 ) -> None:
     """Inspect a log (columns, sessions, levels, a proposed YAML) or a data set (counts, teachers)."""
     from prefrec_ray import storage
@@ -105,12 +102,10 @@ def _print(parts: Iterable[RenderableType]) -> None:
 
 def prepare(
     config: Config,
-    output: Annotated[str, typer.Option("--output", metavar="DATASET", help="New folder for the data set.")],
+    output: Annotated[str, typer.Option(metavar="DATASET", help="New folder for the data set.")],
     on_error: Annotated[
         str,
-        typer.Option(
-            "--on-error", metavar="fail|drop", help="On a bad row: fail, or drop it and write it to DATASET/dropped."
-        ),
+        typer.Option(metavar="fail|drop", help="On a bad row: fail, or drop it and write it to DATASET/dropped."),
     ] = "fail",
 ) -> None:
     """Make a data set from logs (section `prepare`)."""

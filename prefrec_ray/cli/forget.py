@@ -17,11 +17,9 @@ def forget(
         typer.Argument(metavar="PATHS", help="Folders of servers, loops, data sets, questions, runs and policies."),
     ],
     user: Annotated[
-        list[str] | None, typer.Option("--user", metavar="ID", help="Id of a user; may be given several times.")
+        list[str] | None, typer.Option(metavar="ID", help="Id of a user; may be given several times.")
     ] = None,
-    users: Annotated[
-        str | None, typer.Option("--users", metavar="FILE", help="File with ids of users, one per line.")
-    ] = None,
+    users: Annotated[str | None, typer.Option(metavar="FILE", help="File with ids of users, one per line.")] = None,
 ) -> None:
     """Delete users from event logs, snapshots, data sets and questions, and name the policies trained with them."""
     from prefrec_ray import storage

@@ -24,7 +24,7 @@ def push(
 
 def pull(
     source: _Repository,
-    output: Annotated[str, typer.Option("--output", metavar="FOLDER", help="New folder for the files.")],
+    output: Annotated[str, typer.Option(metavar="FOLDER", help="New folder for the files.")],
 ) -> None:
     """Download a policy or a data set from the Hugging Face Hub."""
     from prefrec_ray.hub import pull as download

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from importlib.resources import files
 from typing import Annotated, Any
 
 import typer
@@ -33,88 +34,31 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-#: The commands of each panel of `prefrec --help`, with examples for the end of their help.
-PANELS: dict[str, dict[Callable[..., Any], tuple[str, ...]]] = {
-    "First steps": {
-        quickstart: ("prefrec quickstart", "prefrec quickstart --output DIR"),
-        validate: ("prefrec validate my.yaml",),
-        plugins: ("prefrec plugins",),
-    },
-    "Data": {
-        simulate: ("prefrec simulate my.yaml --output LOGS",),
-        inspect: (
-            "prefrec inspect ratings.csv movies.csv --output my.yaml",
-            "prefrec inspect --config my.yaml",
-        ),
-        prepare: (
-            "prefrec prepare my.yaml --output DATASET",
-            "prefrec prepare my.yaml --output DATASET --on-error drop",
-        ),
-    },
-    "Labels from annotators": {
-        pairs: ("prefrec pairs --dataset DATASET --output PAIRS",),
-        import_labels: ("prefrec import-labels answers.csv --pairs PAIRS --dataset DATASET --name A",),
-        label: ("prefrec label DATASET --store STORE",),
-    },
-    "Training": {
-        train: (
-            "prefrec train my.yaml --dataset DATASET --output RUN",
-            "prefrec train my.yaml task=depth gamma=0.95 --dataset DATASET",
-            "prefrec train my.yaml --dataset DATASET --output RUN --resume",
-        ),
-        tune: (
-            "prefrec tune sweep.yaml --dataset DATASET --output SWEEP",
-            "prefrec tune sweep.yaml --dataset DATASET --output SWEEP --resume",
-        ),
-        export: (
-            "prefrec export RUN/checkpoint_000012 --output POLICY",
-            "prefrec export RUN/policy --format onnx --output FOLDER",
-        ),
-    },
-    "Evaluation": {
-        evaluate: (
-            "prefrec evaluate RUN/policy --dataset DATASET",
-            "prefrec evaluate RUN/policy --dataset DATASET --config my.yaml --strict",
-        ),
-        constrain: ("prefrec constrain RUN/policy --dataset DATASET --output RUN/constrained",),
-        report: ("prefrec report RUN", "prefrec report RUN OTHER --output page.html"),
-    },
-    "Serving": {
-        serve: ("prefrec serve RUN/policy --state STATE",),
-        compare: ("prefrec compare STATE", "prefrec compare STATE --config loop.yaml --output comparison.json"),
-        plan_test: ("prefrec plan-test DATASET", "prefrec plan-test DATASET --gains 0.3 --shares 0.05,0.1 --days 7"),
-        nightly: ("prefrec nightly loop.yaml",),
-        status: ("prefrec status FOLDER",),
-        rollback: ("prefrec rollback FOLDER",),
-        forget: ("prefrec forget STATE LOOP --user 42", "prefrec forget STATE LOOP STORE --users ids.txt"),
-    },
-    "Hugging Face Hub": {
-        push: ("prefrec push RUN/policy hf://NAME/REPO", "prefrec push DATASET hf://datasets/NAME/REPO"),
-        pull: ("prefrec pull hf://NAME/REPO --output POLICY",),
-    },
-    "Cluster": {
-        submit: (
-            "prefrec submit my.yaml --command prepare --output s3://BUCKET/data",
-            "prefrec submit my.yaml --output s3://BUCKET/sweep -- --resume",
-        ),
-        plan: (
-            "prefrec plan my.yaml --calibrate costs.json",
-            "prefrec plan my.yaml --costs costs.json --nodes 4,16,64",
-        ),
-        doctor: ("prefrec doctor --address http://HOST:8265",),
-    },
+#: The commands of each panel of `prefrec --help`.
+PANELS: dict[str, tuple[Callable[..., Any], ...]] = {
+    "First steps": (quickstart, validate, plugins),
+    "Data": (simulate, inspect, prepare),
+    "Labels from annotators": (pairs, import_labels, label),
+    "Training": (train, tune, export),
+    "Evaluation": (evaluate, constrain, report),
+    "Serving": (serve, compare, plan_test, nightly, status, rollback, forget),
+    "Hugging Face Hub": (push, pull),
+    "Cluster": (submit, plan, doctor),
 }
+#: Lines for the end of the help of their commands.
+EXAMPLES = files("prefrec_ray.cli").joinpath("examples.txt").read_text("utf-8").splitlines()
+
+
+def _examples(command: str) -> str:
+    # Typer prints paragraphs as lines.
+    return "\n\n".join(["examples:", *(line for line in EXAMPLES if line.split()[1] == command)])
+
+
 for panel, commands in PANELS.items():
-    for command, examples in commands.items():
-        # Typer prints paragraphs as lines.
-        epilog = "\n\n".join(["examples:", *examples])
-        app.command(command.__name__.replace("_", "-"), rich_help_panel=panel, epilog=epilog)(command)
-app.add_typer(
-    bench,
-    name="bench",
-    rich_help_panel="Evaluation",
-    epilog="examples:\n\nprefrec bench run OUTPUT --submission popular\n\nprefrec bench table OUTPUT",
-)
+    for command in commands:
+        name = command.__name__.replace("_", "-")
+        app.command(name, rich_help_panel=panel, epilog=_examples(name))(command)
+app.add_typer(bench, name="bench", rich_help_panel="Evaluation", epilog=_examples("bench"))
 
 INTERRUPTED = 130
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from prefrec_ray.cli.console import Config, console, loading, made, pasteable, progress
 from prefrec_ray.errors import UserError
@@ -19,24 +19,21 @@ _GB = 1e9
 
 def plan(
     config: Config,
-    impressions: Annotated[float, typer.Option("--impressions", min=1, max=1e12, help="Impressions of the log.")] = 1e9,
+    impressions: Annotated[float, typer.Option(min=1, max=1e12, help="Impressions of the log.")] = 1e9,
     nodes: Annotated[
-        str, typer.Option("--nodes", metavar="LIST", help="Numbers of nodes; the stages are those of the cheapest.")
+        str, typer.Option(metavar="LIST", help="Numbers of nodes; the stages are those of the cheapest.")
     ] = "4,16,64,256",
-    cpus: Annotated[int, typer.Option("--cpus", min=1, max=1024, help="CPUs per node.")] = 16,
-    memory: Annotated[float, typer.Option("--memory", min=1, help="Memory per node, GB.")] = 64,
+    cpus: Annotated[int, typer.Option(min=1, max=1024, help="CPUs per node.")] = 16,
+    memory: Annotated[float, typer.Option(min=1, help="Memory per node, GB.")] = 64,
     disk: Annotated[
-        float, typer.Option("--disk", min=0, help="Disk per node, GB, that all nodes share; 0: an object store.")
+        float, typer.Option(min=0, help="Disk per node, GB, that all nodes share; 0: an object store.")
     ] = 0,
-    bandwidth: Annotated[float, typer.Option("--bandwidth", min=0.01, help="Network per node, Gbit/s.")] = 10,
-    latency: Annotated[float, typer.Option("--latency", min=0, help="Time of a request to the storage, ms.")] = 20,
-    within: Annotated[float, typer.Option("--within", min=0, help="Hours that the run may take; 0: any number.")] = 0,
-    costs: Annotated[
-        str, typer.Option("--costs", metavar="FILE", help="Costs that --calibrate has written.")
-    ] = "costs.json",
+    bandwidth: Annotated[float, typer.Option(min=0.01, help="Network per node, Gbit/s.")] = 10,
+    latency: Annotated[float, typer.Option(min=0, help="Time of a request to the storage, ms.")] = 20,
+    within: Annotated[float, typer.Option(min=0, help="Hours that the run may take; 0: any number.")] = 0,
+    costs: Annotated[str, typer.Option(metavar="FILE", help="Costs that --calibrate has written.")] = "costs.json",
     calibrate: Annotated[
-        str | None,
-        typer.Option("--calibrate", metavar="FILE", help="Measure the costs on this machine, and write them."),
+        str | None, typer.Option(metavar="FILE", help="Measure the costs on this machine, and write them.")
     ] = None,
 ) -> None:
     """Plan `prepare`, `train` and `evaluate` on clusters: time, memory, network, and the first limit that breaks."""
@@ -90,11 +87,8 @@ def _counts(words: str) -> list[int]:
 
 
 def _stages(outcome: Outcome) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("stage")
-    for name in ("tasks", "time", "share", "CPU hours", "moved", "node memory"):
-        table.add_column(name, justify="right")
-    table.add_column("bound by")
+    names = ("tasks", "time", "share", "CPU hours", "moved", "node memory")
+    table = Table("stage", *(Column(name, justify="right") for name in names), "bound by", box=None, pad_edge=False)
     for command, stages in outcome.commands.items():
         for stage in stages:
             table.add_row(
@@ -111,11 +105,8 @@ def _stages(outcome: Outcome) -> Table:
 
 
 def _clusters(outcomes: list[Outcome]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name in ("nodes", "hours", "node-hours"):
-        table.add_column(name, justify="right")
-    table.add_column("slowest stage")
-    table.add_column("breaks")
+    numbers = (Column(name, justify="right") for name in ("nodes", "hours", "node-hours"))
+    table = Table(*numbers, "slowest stage", "breaks", box=None, pad_edge=False)
     for one in outcomes:
         slowest = f"{one.slowest.stage} ({one.slowest.bound})"
         broken = one.broken[0] if one.broken else ""

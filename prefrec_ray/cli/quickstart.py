@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def quickstart(
-    output: Annotated[str, typer.Option("--output", metavar="DIR", help="New folder for all files.")] = "quickstart",
+    output: Annotated[str, typer.Option(metavar="DIR", help="New folder for all files.")] = "quickstart",
 ) -> None:
     """Simulate, prepare, train (recipes paper and robust), evaluate and report: a few minutes on two cores."""
     import yaml

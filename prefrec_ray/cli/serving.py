@@ -22,9 +22,7 @@ _OF_CANARIES = ("evaluate", "loop", "serve")
 
 def serve(
     policy: Annotated[str, typer.Argument(metavar="POLICY", help="Policy bundle: RUN/policy, or an alias of one.")],
-    state: Annotated[
-        str, typer.Option("--state", metavar="FOLDER", help="Folder of the event log and of user states.")
-    ],
+    state: Annotated[str, typer.Option(metavar="FOLDER", help="Folder of the event log and of user states.")],
     port: Port = 8080,
     host: Host = "127.0.0.1",
     config: OwnConfig = None,
@@ -49,7 +47,6 @@ def compare(
     days: Annotated[
         float | None,
         typer.Option(
-            "--days",
             min=0.01,
             max=366,
             show_default="loop.canary.days of the YAML, else 7",
@@ -59,12 +56,11 @@ def compare(
     config: Annotated[
         str | None,
         typer.Option(
-            "--config",
             metavar="CONFIG",
             help="YAML with the section `evaluate` (guard-rails), and `loop` or `serve` (policies of the canaries).",
         ),
     ] = None,
-    output: Annotated[str | None, typer.Option("--output", metavar="FILE", help="JSON file to write as well.")] = None,
+    output: Annotated[str | None, typer.Option(metavar="FILE", help="JSON file to write as well.")] = None,
 ) -> None:
     """Compare canaries with the main arm: levels, depth and return, with intervals that are valid at any time."""
     from prefrec_ray import storage
@@ -131,15 +127,11 @@ def plan_test(
     dataset: Annotated[
         str, typer.Argument(metavar="DATASET", help="Prepared data set, or folder of `prefrec serve --state`.")
     ],
-    task: Annotated[str, typer.Option("--task", help="depth, frequency or mixture.")] = "frequency",
-    gains: Annotated[str, typer.Option("--gains", metavar="LIST", help="Gains to be seen, in levels.")] = "0.1,0.2,0.5",
-    shares: Annotated[
-        str, typer.Option("--shares", metavar="LIST", help="Shares of the users in the canary.")
-    ] = "0.05,0.2,0.5",
-    days: Annotated[
-        float, typer.Option("--days", min=0.01, max=366, help="Days of a user that count (loop.canary.days).")
-    ] = 3.0,
-    power: Annotated[float, typer.Option("--power", min=0.1, max=0.99, help="Probability that a gain is seen.")] = 0.8,
+    task: Annotated[str, typer.Option(help="depth, frequency or mixture.")] = "frequency",
+    gains: Annotated[str, typer.Option(metavar="LIST", help="Gains to be seen, in levels.")] = "0.1,0.2,0.5",
+    shares: Annotated[str, typer.Option(metavar="LIST", help="Shares of the users in the canary.")] = "0.05,0.2,0.5",
+    days: Annotated[float, typer.Option(min=0.01, max=366, help="Days of a user that count (loop.canary.days).")] = 3.0,
+    power: Annotated[float, typer.Option(min=0.1, max=0.99, help="Probability that a gain is seen.")] = 0.8,
 ) -> None:
     """Show how many users and days a canary needs until a gain is seen, by simulation on the log."""
     from prefrec_ray import storage
