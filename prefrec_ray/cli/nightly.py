@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from typing import Annotated
@@ -62,10 +61,7 @@ def nightly(config: Config) -> None:
     made("night", page, then)
 
 
-def status(
-    folder: Loop,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+def status(folder: Loop) -> None:
     """Show the current policy, the canary with the last look at it, and the last nights."""
     from prefrec_ray import storage
     from prefrec_ray.nightly.folder import LoopFolder
@@ -75,14 +71,6 @@ def status(
     if not nights:
         raise UserError(f"{folder}: no night yet; expected the folder of a loop with nights.json")
     last = next((night.look for night in reversed(nights) if night.look is not None), None)
-    if as_json:
-        about = {
-            **record.model_dump(mode="json"),
-            "look": None if last is None else last.model_dump(mode="json"),
-            "nights": [night.model_dump(mode="json", include={"night", "began", "status", "why"}) for night in nights],
-        }
-        console().print(json.dumps(about))
-        return
     current = f"night {record.promoted[-1]} ({record.target})" if record.promoted else "none promoted yet"
     console().print(f"current: {current}")
     if record.canary is None:

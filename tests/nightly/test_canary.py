@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -158,10 +157,8 @@ def test_status_shows_the_canary_and_the_last_look(loop: Loop, capsys: pytest.Ca
     assert lines[:2] == ["current: none promoted yet", "canary:  night 1, 10% of the users, since 1970-01-01 00:00 UTC"]
     assert lines[2].startswith("last look: canary of night 1 extended: difference of +0.50 [+0.30, +0.70] levels")
     assert lines[3] == "  feedback.like >= -2 %: open"
-    assert prefrec(["status", str(loop.path), "--json"]) == 0
-    about = json.loads(capsys.readouterr().out)
-    assert (about["canary"]["night"], about["look"]["decision"]) == (1, "extend")
-    assert [night["status"] for night in about["nights"]] == ["canary", "waiting"]
+    states = [next(word for word in line.split() if word in ("canary", "waiting")) for line in lines[5:7]]
+    assert states == ["canary", "waiting"]
 
 
 @pytest.mark.parametrize("value", [0.5, -0.5])

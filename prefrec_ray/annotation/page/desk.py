@@ -82,12 +82,6 @@ class Desk:
         self._questions: dict[str, Question] = {}
         self.take(VoteScores.fit(self.judged(), self.gold))
 
-    @property
-    def left(self) -> int:
-        """Return the largest number of votes until every pair is decided."""
-        votes = Counter(vote.pair for vote in self.votes if not vote.repeat)
-        return sum(max(0, self.settings.votes - votes[pair]) for pair in self.pairs if pair not in self.decided)
-
     def question(self, annotator: str) -> Question | None:
         """Return this annotator's current question until it has a vote or expires; None if no question is left."""
         known = self._questions.get(annotator)

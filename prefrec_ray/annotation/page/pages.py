@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
-from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -48,19 +47,12 @@ def admin_page(desk: Desk, links: Mapping[str, str], invited: str) -> str:
         decided=len(desk.decided),
         pairs=len(desk.pairs),
         votes=len(votes),
-        left=desk.left,
         alpha=krippendorff_alpha(np.array([pair for pair, _, _ in votes]), np.array([v for _, _, v in votes], str)),
         team=[_person(desk, name, expires) for name, expires in people.items()],
         links=links,
         invited=invited,
         people=people,
-        then=train_command(desk.store.file.rpartition("/")[0], desk.store.about["dataset"]),
     )
-
-
-def train_command(store: str, dataset: str) -> str:
-    """Return the command that trains on the votes, quoted for a shell: brackets and spaces are special there."""
-    return f"prefrec train CONFIG {quote(f'teachers=[{store}]')} --dataset {quote(dataset)}"
 
 
 def _person(desk: Desk, name: str, expires: float) -> dict[str, Any]:

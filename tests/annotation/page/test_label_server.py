@@ -6,14 +6,12 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from shlex import split
 
 import pytest
 from hand_store import DATASET, DAY, EVIL, SECRET, Browser, Server, invite, served, write_store
 
 from prefrec_ray.annotation.labels import read_votes
 from prefrec_ray.annotation.page.access import ADMIN, Signer
-from prefrec_ray.annotation.page.pages import train_command
 from prefrec_ray.cli.main import run
 
 TOKEN = "a token of a test, long enough"
@@ -213,13 +211,6 @@ def test_a_withdrawn_invitation_ends_at_once_and_its_votes_stay(admin: Browser, 
     assert will.status == 200
     again.open(link)
     assert again.status == 401
-
-
-def test_the_command_of_the_admin_page_is_one_that_a_shell_takes() -> None:
-    command = train_command("/my labels/store", "/data set")
-    words = ["prefrec", "train", "CONFIG", "teachers=[/my labels/store]", "--dataset", "/data set"]
-    assert split(command) == words
-    assert "'teachers=[/store]'" in train_command("/store", "/data")  # brackets are a pattern to a shell
 
 
 def test_only_one_server_and_only_of_its_data_set(
