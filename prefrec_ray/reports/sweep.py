@@ -155,39 +155,32 @@ def _table(sweep: Sweep, measure: Measure) -> Markup:
     """Return the scores of the best settings and of the controls."""
     settings = by_setting(sweep, measure)
     tasks = [task for task in sweep.settings.task if any(task in row for row in settings.values())]
-    means = {(name, task): mean_of(scores) for name, row in settings.items() for task, scores in row.items()}
-    best = [
-        max((means[name, task] for name in settings if (name, task) in means), key=lambda mean: measure.sign * mean)
+    best = {
+        task: max((row[task] for row in settings.values() if task in row), key=lambda one: measure.sign * mean_of(one))
         for task in tasks
-    ]
+    }
     rows = []
-    for name in list(settings)[:MOST_ROWS]:
-        cells = []
-        for task, top in zip(tasks, best, strict=True):
-            css = "score best" if means.get((name, task)) == top else "score"
-            cells.append(html.Cell(_of_seeds(settings[name].get(task, ())), css))
+    for name, row in list(settings.items())[:MOST_ROWS]:
+        css = ["score best" if row.get(task) is best[task] else "score" for task in tasks]
+        cells = [html.Cell(_text(row.get(task, ()), True), one) for task, one in zip(tasks, css, strict=True)]
         rows.append([html.Cell(name, "keys"), *cells])
     roles = ["policy"] * len(rows)
-    for name, row in (measure.controls or {}).items():
-        rows.append([html.Cell(name), *(html.Cell(_of_control(row.get(task)), "score") for task in tasks)])
+    for name, control in measure.controls.items():
+        rows.append([html.Cell(name), *(html.Cell(_text(control.get(task, ()), False), "score") for task in tasks)])
         roles.append("control")
     hidden = len(settings) - MOST_ROWS
     return html.table([f"{hidden} more settings are not shown" if hidden > 0 else "", *tasks], rows, roles)
 
 
-def _of_seeds(scores: Sequence[Score]) -> str:
-    """Return the text of a cell: the mean, then its intervals, each named."""
+def _text(scores: Sequence[Score], is_policy: bool) -> str:
+    """Return the text of a cell: the mean, then its intervals, each named. A control has one seed."""
     if not scores:
         return "–"
     seeds, users = seed_interval([score.value for score in scores]), users_interval(scores)
-    lines = [f"{mean_of(scores):z.4g}", f"{len(scores)} seeds {_interval(seeds)}" if seeds else "1 seed"]
+    lines = [f"{mean_of(scores):z.4g}"]
+    if is_policy:
+        lines.append(f"{len(scores)} seeds {_interval(seeds)}" if seeds else "1 seed")
     return "\n".join([*lines, *([f"users {_interval(users)}"] if users else [])])
-
-
-def _of_control(score: Score | None) -> str:
-    if score is None:
-        return "–"
-    return f"{score.value:z.4g}" + (f"\nusers {_interval(score.interval)}" if score.interval else "")
 
 
 def _interval(interval: Interval) -> str:

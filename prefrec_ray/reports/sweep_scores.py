@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -72,7 +72,7 @@ class Measure:
     title: str
     scores: Mapping[str, Score]
     sign: int = 1
-    controls: Mapping[str, Mapping[str, Score]] | None = None
+    controls: Mapping[str, Mapping[str, Sequence[Score]]] = field(default_factory=dict)
 
 
 def measures(sweep: Sweep) -> list[Measure]:
@@ -100,16 +100,16 @@ def _of_evaluation(evaluation: Evaluation, estimator: str, sweep: Sweep) -> Meas
     """Return the scores by an estimator. Most estimators have the logging policy only as a field of each record."""
     names = {trial["trial"] for trial in sweep.trials}
     scores: dict[str, Score] = {}
-    controls: dict[str, dict[str, Score]] = {subject_title(LOGGING_POLICY): {}}
+    controls: dict[str, dict[str, list[Score]]] = {subject_title(LOGGING_POLICY): {}}
     for record in evaluation.records:
         if record.estimator == estimator:
-            controls[subject_title(LOGGING_POLICY)].setdefault(record.task, Score(record.behaviour))
+            controls[subject_title(LOGGING_POLICY)].setdefault(record.task, [Score(record.behaviour)])
             name = (record.bundle or "").rstrip("/").rpartition("/")[2]
             score = Score(record.value, (record.ci_low, record.ci_high))
             if record.role == "policy" and name in names:
                 scores[name] = score
             elif record.role != "policy" and record.bundle is None:
-                controls.setdefault(f"{record.title} ({record.kind})", {})[record.task] = score
+                controls.setdefault(f"{record.title} ({record.kind})", {})[record.task] = [score]
     return Measure(estimator, f"{TITLES[estimator]} on {evaluation.split or 'test'} users", scores, controls=controls)
 
 
