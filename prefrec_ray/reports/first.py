@@ -31,8 +31,6 @@ from prefrec_ray.reports.terms import serving_rule
 SHOWN = 10
 #: Items that a card names.
 ITEMS = 5
-#: Longer times are in days.
-DAYS_FROM = 72.0
 #: Status of a guard-rail -> colour of its row.
 RAIL_COLOURS: dict[Status, str] = {"kept": "green", "open": "amber", "broken": "red"}
 #: A colour is never the only sign.
@@ -110,7 +108,7 @@ def _next(evaluation: Evaluation) -> tuple[str, str]:
 
 
 def _card(evaluation: Evaluation, case: Case, verdict: PolicyVerdict, titles: Mapping[ItemId, str]) -> dict[str, Any]:
-    """Return the values of a card: verdict, cautions, effects, five checks, guard-rails and most served items."""
+    """Return the values of a card: verdict, caution, five checks, guard-rails and most served items."""
     own, served = _own(evaluation, case.policy), evaluation.served.get(case.policy)
     caution = _always_best(own)
     cautious = caution and verdict.verdict == "candidate"
@@ -121,7 +119,6 @@ def _card(evaluation: Evaluation, case: Case, verdict: PolicyVerdict, titles: Ma
         "colour": "caution" if cautious else verdict.verdict,
         "verdict": VERDICTS[verdict.verdict] + (", with a caution" if cautious else ""),
         "always_best": caution,
-        "effects": effects(case),
         "lamps": [_lamp(light, evaluation, case, caution) for light in verdict.lights],
         "rails": [(rail, RAIL_COLOURS[rail.status], SIGNS[RAIL_COLOURS[rail.status]]) for rail in case.rails],
         "reference": reference,
@@ -150,31 +147,6 @@ def _few_effective(evaluation: Evaluation, case: Case) -> bool:
     logged = [record.sessions for record in evaluation.records if record.estimator in ("ncis", "weights")]
     sessions = max(logged or [record.sessions for record in case.peers], default=0)
     return case.support.ess * sessions < ENOUGH
-
-
-def effects(case: Case) -> list[str]:
-    """Return hours and items under the policy and the logging policy, in sentences.
-
-    Nothing is returned without a converged estimate by a model of users.
-    """
-    record, logging = case.record, case.logging
-    if record is None or logging is None or not case.converged:
-        return []
-    sentences = []
-    for key, opening in (("mean_revisit_hours", "Users come back after"), ("mean_depth", "A session has")):
-        value, logged, interval = getattr(record, key), getattr(logging, key), getattr(record, f"{key}_ci")
-        if value is not None and logged is not None:
-            between = f" (95 % interval {in_unit(key, *interval)})" if interval is not None else ""
-            sentences.append(f"{opening} {in_unit(key, value)}{between} instead of {in_unit(key, logged)}.")
-    return sentences
-
-
-def in_unit(key: str, *values: float) -> str:
-    """Return one value, or the two ends of an interval, with the unit."""
-    if key == "mean_depth":
-        return f"{' to '.join(f'{value:,.1f}' for value in values)} items"
-    days = max(values) >= DAYS_FROM
-    return f"{' to '.join(f'{value / (24 if days else 1):,.1f}' for value in values)} {'days' if days else 'h'}"
 
 
 def _own(evaluation: Evaluation, policy: str) -> list[Record]:
