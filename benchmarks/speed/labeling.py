@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ import aiohttp
 import numpy as np
 
 from benchmarks.harness import serving
-from prefrec_ray.annotation.page.access import Signer
 from prefrec_ray.annotation.page.store import Store
 
 ANNOTATORS, SECONDS, LOOK, KILLS = 50, 60.0, 1.0, 10
@@ -78,13 +78,10 @@ async def team(people: list[Annotator], port: int, seconds: float, kill: tuple[i
 
 def invited(store: str, count: int) -> list[Annotator]:
     """New people with links."""
-    opened, expires = Store(store), time.time() + 86_400
-    signer = Signer(opened.about["secret"])
+    expires = time.time() + 86_400
     names = [f"annotator {n:02d} of {time.time():.0f}" for n in range(count)]
-    for name in names:
-        opened.invite(name, expires)
-    opened.close()
-    return [Annotator(name, f"/enter/{signer.sign('invitation', name, expires)}") for name in names]
+    with closing(Store(store)) as opened:
+        return [Annotator(name, f"/enter/{opened.invite(name, expires)}") for name in names]
 
 
 def lost_and_doubled(store: str, people: list[Annotator]) -> tuple[int, int]:

@@ -100,7 +100,7 @@ def label(
     from prefrec_ray import storage
     from prefrec_ray.cli.config import open_section
 
-    need("label", "starlette", "uvicorn", "httptools", "itsdangerous", "markdown_it", where="prefrec label")
+    need("label", "starlette", "uvicorn", "httptools", "markdown_it", where="prefrec label")
     from prefrec_ray.annotation.page.app import serve
 
     settings = open_section(config, "label")

@@ -1,12 +1,10 @@
-"""Access to the page: checks before every route, and signed links and cookies of annotators and the admin."""
+"""Checks of HTTP requests before every route of the page, and codes of items without a title."""
 
 from __future__ import annotations
 
 import hmac
-import time
-from typing import Any, Literal
+from typing import Any
 
-from itsdangerous import BadSignature, URLSafeSerializer
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,8 +20,6 @@ from prefrec_ray.web.problems import (
 )
 
 TOKEN = "PREFREC_LABEL_TOKEN"
-#: The name of the admin; no annotator can have it.
-ADMIN = "@admin"
 _LETTERS = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"  # without letters that look alike
 _MOST_BYTES = 1 << 14
 _HEADERS = {
@@ -35,34 +31,11 @@ _HEADERS = {
     "cache-control": "no-store",
 }
 
-Use = Literal["invitation", "session"]
 
-
-class Signer:
-    """Signs with the store's secret; a signature for one use is invalid for another."""
-
-    def __init__(self, secret: str) -> None:
-        self._secret = secret
-
-    def sign(self, use: Use, name: str, expires: float) -> str:
-        """Return the end of a link, or a cookie's value, for `name` until `expires` (seconds since 1970)."""
-        return self._serializer(use).dumps([name, expires])
-
-    def read(self, use: Use, text: str | None) -> tuple[str, float] | None:
-        """Return name and end of a signed text; None if this server did not sign it, or it has expired."""
-        try:
-            name, expires = self._serializer(use).loads(text or "")
-        except (BadSignature, ValueError, TypeError):
-            return None
-        return (name, expires) if expires > time.time() else None
-
-    def code(self, item: object) -> str:
-        """Return a short code that identifies an item without its name."""
-        digest = hmac.digest(self._secret.encode(), f"item {item!r}".encode(), "sha256")
-        return "".join(_LETTERS[byte % len(_LETTERS)] for byte in digest[:4])
-
-    def _serializer(self, use: Use) -> URLSafeSerializer:
-        return URLSafeSerializer(self._secret, salt=f"prefrec label {use}")
+def item_code(secret: str, item: object) -> str:
+    """Return a short code that identifies an item without its name."""
+    digest = hmac.digest(secret.encode(), f"item {item!r}".encode(), "sha256")
+    return "".join(_LETTERS[byte % len(_LETTERS)] for byte in digest[:4])
 
 
 class FormGuard:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import random
 import secrets
 from collections import Counter
@@ -136,6 +137,13 @@ class Desk:
     def last_vote(self, annotator: str) -> Vote | None:
         """Return the last vote of an annotator, or None."""
         return next(reversed(self.votes_of(annotator)), None)
+
+    def bearer(self, token: str) -> str | None:
+        """Return the annotator with an invitation of this token; None if it has expired or was withdrawn."""
+        for name, (known, expires) in self.store.people().items():
+            if expires > self.now() and hmac.compare_digest(known.encode(), token.encode()):
+                return name
+        return None
 
     def invite(self, annotator: str) -> None:
         """Invite an annotator. An earlier invitation ends."""

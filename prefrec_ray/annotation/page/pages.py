@@ -48,7 +48,7 @@ def admin_page(desk: Desk, links: Mapping[str, str], invited: str) -> str:
         pairs=len(desk.pairs),
         votes=len(votes),
         alpha=krippendorff_alpha(np.array([pair for pair, _, _ in votes]), np.array([v for _, _, v in votes], str)),
-        team=[_person(desk, name, expires) for name, expires in people.items()],
+        team=[_person(desk, name, expires) for name, (_, expires) in people.items()],
         links=links,
         invited=invited,
         people=people,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import sqlite3
 from collections.abc import Iterable
 from importlib.resources import files
@@ -99,15 +100,21 @@ class Store:
         (segments,) = self._db.execute("SELECT segments FROM pairs WHERE pair = ?", (pair,)).fetchone()
         return json.loads(segments)
 
-    def people(self) -> dict[str, float]:
-        """Return the end of each annotator's invitation, in seconds since 1970; 0 if it was withdrawn."""
-        return dict(self._db.execute("SELECT annotator, expires FROM people ORDER BY annotator"))
+    def people(self) -> dict[str, tuple[str, float]]:
+        """Return token and end of each annotator's invitation; the end is in seconds since 1970, 0 if withdrawn."""
+        rows = self._db.execute("SELECT annotator, token, expires FROM people ORDER BY annotator")
+        return {annotator: (token, expires) for annotator, token, expires in rows}
 
-    def invite(self, annotator: str, expires: float) -> None:
-        """Let an annotator vote until `expires`, which replaces an earlier invitation; 0 withdraws it."""
-        query = "INSERT INTO people VALUES (?, ?) ON CONFLICT (annotator) DO UPDATE SET expires = excluded.expires"
+    def invite(self, annotator: str, expires: float) -> str:
+        """Let the bearer of the returned token vote as this annotator until `expires`; an earlier token ends."""
+        token = secrets.token_urlsafe(24)
         with self._db:
-            self._db.execute(query, (annotator, expires))
+            self._db.execute(
+                "INSERT INTO people VALUES (?, ?, ?) ON CONFLICT (annotator) "
+                "DO UPDATE SET token = excluded.token, expires = excluded.expires",
+                (annotator, token, expires),
+            )
+        return token
 
     def votes(self) -> list[Vote]:
         """Return all votes in order."""

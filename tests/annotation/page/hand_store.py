@@ -12,14 +12,13 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from prefrec_ray.annotation.page.access import Signer
 from prefrec_ray.annotation.page.desk import DRAWN, LabelSettings
 from prefrec_ray.annotation.page.store import Store
 
@@ -74,10 +73,8 @@ def invite(folder: Path, name: str, days: float = 1.0) -> str:
     """The path of an invitation; the person is entered into the store, which no process serves."""
     import time
 
-    store, expires = Store(str(folder)), time.time() + days * DAY
-    store.invite(name, expires)
-    store.close()
-    return f"/enter/{Signer(SECRET).sign('invitation', name, expires)}"
+    with closing(Store(str(folder))) as store:
+        return f"/enter/{store.invite(name, time.time() + days * DAY)}"
 
 
 @contextmanager
