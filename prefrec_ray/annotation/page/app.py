@@ -21,7 +21,7 @@ from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -120,7 +120,6 @@ class Labeling:
                 Route("/answer", self._vote, methods=["POST"]),
                 Route("/undo", self._undo, methods=["POST"]),
                 Route("/pictures/{name}", self._picture),
-                Route("/healthz", self._healthz),
                 Route("/admin", self._team),
                 Route("/admin/invite", self._invite, methods=["POST"]),
                 Route("/admin/withdraw", self._withdraw, methods=["POST"]),
@@ -203,9 +202,6 @@ class Labeling:
         )
         headers = {"Content-Disposition": 'attachment; filename="votes.jsonl"'}
         return Response("".join(lines), media_type="application/x-ndjson", headers=headers)
-
-    async def _healthz(self, request: Request) -> Response:
-        return JSONResponse({"status": "ok"})
 
 
 async def _form(request: Request, model: type[Form]) -> Form:
