@@ -1,4 +1,4 @@
-"""Commands for data: `prefrec simulate`, `inspect` and `prepare`."""
+"""Commands for data: `prefrec simulate`, `inspect`, `prepare`, `forget`, `push` and `pull`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from prefrec_ray.cli.console import Config, console, loading, made, pasteable, p
 from prefrec_ray.errors import UserError
 
 ON_ERROR = ("fail", "drop")
+_Repository = Annotated[str, typer.Argument(metavar="REPO", help="hf://NAME/REPO or hf://datasets/NAME/REPO.")]
 
 
 def simulate(
@@ -138,3 +139,63 @@ def _kept_and_dropped(report: dict[str, Any]) -> list[str]:
         first = f"first in {reason['file']}, row {reason['row']} ({reason['found']})"
         lines.append(f"  {reason['rows']:,}: {column}expected {reason['expected']}; {first}")
     return lines
+
+
+def forget(
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATHS", help="Folders of servers, loops, data sets, questions, runs and policies."),
+    ],
+    user: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Id of a user; may be given several times.")
+    ] = None,
+    users: Annotated[str | None, typer.Option(metavar="FILE", help="File with ids of users, one per line.")] = None,
+) -> None:
+    """Delete users from event logs, snapshots, data sets and questions, and name the policies trained with them."""
+    from prefrec_ray import storage
+
+    lines = storage.read_text(users).splitlines() if users else []
+    ids = list(dict.fromkeys(filter(None, map(str.strip, [*(user or []), *lines]))))
+    if not ids:
+        raise UserError(f"{users or '--user'}: found no id; expected --user ID, or --users FILE with one id per line")
+    out = console()
+    with loading(out):
+        from prefrec_ray.forget import forget
+    trained: list[str] = []
+
+    def say(policy: str) -> None:
+        if not trained:
+            out.print("trained with data of these users, and not changed:")
+        trained.append(policy)
+        out.print(f"  {policy}")
+
+    removed = forget(paths, ids, say)
+    table = Table("removed", "number", box=None, pad_edge=False)
+    for kind, number in sorted(removed.items()):
+        table.add_row(kind, f"{number:,}")
+    if removed:
+        out.print(table)
+    what = "removed users" if removed else "nothing to remove"
+    made(what, f"{len(ids):,} ids, {len(paths)} paths", pasteable("nightly", "CONFIG"))
+
+
+def push(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Policy bundle or data set: a local folder.")],
+    target: _Repository,
+) -> None:
+    """Upload a policy or a data set to the Hugging Face Hub, with a card; a new repository is private."""
+    from prefrec_ray.hub import push as upload
+
+    upload(source, target)
+    made("repository", target, pasteable("pull", target, "--output", "FOLDER"))
+
+
+def pull(
+    source: _Repository,
+    output: Annotated[str, typer.Option(metavar="FOLDER", help="New folder for the files.")],
+) -> None:
+    """Download a policy or a data set from the Hugging Face Hub."""
+    from prefrec_ray.hub import pull as download
+
+    download(source, output)
+    made("files", output, f"{output}/README.md describes them")

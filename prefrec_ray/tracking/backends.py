@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from pyarrow import fs
 
@@ -19,17 +19,6 @@ from prefrec_ray.tracking.settings import RunRecord, TrackingSettings, read_reco
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 #: Characters of the value of a parameter, and parameters in one request, that every version of the server accepts.
 _LONGEST, _AT_ONCE = 500, 100
-
-
-class Backend(Protocol):
-    """The run at one tracker: `MlflowRun`, `WandbRun`. Each method may be called again after it failed."""
-
-    name: str
-
-    def begin(self, params: Mapping[str, Any]) -> None: ...
-    def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
-    def attach(self, path: str) -> None: ...
-    def end(self, failed: bool) -> None: ...
 
 
 def connect(settings: TrackingSettings) -> Any:
@@ -150,6 +139,10 @@ class WandbRun:
         """Finish the run."""
         self._wandb.finish(exit_code=int(failed))
         self._wandb = None
+
+
+#: The run at one tracker. Each method may be called again after it failed.
+Backend = MlflowRun | WandbRun
 
 
 def _allowed(name: str) -> str:
