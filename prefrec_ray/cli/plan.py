@@ -115,8 +115,6 @@ def _clusters(outcomes: list[Outcome]) -> Table:
 
 
 def _time(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else _hours(seconds)
-
-
-def _hours(seconds: float) -> str:
+    if seconds < 6000:
+        return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:,.1f} h"

@@ -11,16 +11,8 @@ from prefrec_ray.evaluation.results.records import Evaluation, Record, placebo_b
 from prefrec_ray.reports import figures, html
 from prefrec_ray.reports.terms import TITLES
 
-#: Columns of the evaluation's table that only some records have: title, key, format.
-COLUMNS = (
-    ("logging policy", "behaviour", "{:.3f}"),
-    ("effective sample", "ess", "{:.0%}"),
-    ("mean depth", "mean_depth", "{:.1f}"),
-    ("mean revisit (h)", "mean_revisit_hours", "{:.1f}"),
-    ("satisfaction", "mean_satisfaction", "{:.2f}"),
-    ("users", "users", "{:,}"),
-    ("sessions", "sessions", "{:,}"),
-)
+#: Columns of the evaluation's table that only some records have.
+COLUMNS = ("behaviour", "ess", "mean_depth", "mean_revisit_hours", "mean_satisfaction", "users", "sessions")
 
 
 def evaluation_section(evaluation: Evaluation) -> Markup | None:
@@ -46,7 +38,7 @@ def evaluation_section(evaluation: Evaluation) -> Markup | None:
 def _records(records: Sequence[Record]) -> Markup:
     """Return the table of the records of one task and estimator. True values have no bias."""
     bias = {} if records[0].estimator == "online" else placebo_bias(records)
-    known = [column for column in COLUMNS if any(getattr(record, column[1]) is not None for record in records)]
+    known = [key for key in COLUMNS if any(getattr(record, key) is not None for record in records)]
     rows = [
         [
             record.title,
@@ -56,12 +48,12 @@ def _records(records: Sequence[Record]) -> Markup:
             _interval(*_gains(record)),
             _interval(record.behind_ci_low, record.behind_ci_high),
             f"{bias[record.subject]:+.1f}" if record.subject in bias else "–",
-            *("–" if (value := getattr(record, key)) is None else form.format(value) for _, key, form in known),
+            *("–" if (value := getattr(record, key)) is None else value for key in known),
         ]
         for record in records
     ]
     head = ["subject", "role", "level", "95 % interval", "gain over the logging policy, 95 %", "lead of the best, 95 %"]
-    head += ["bias, half-widths", *(name for name, _, _ in known)]
+    head += ["bias, half-widths", *(key.replace("_", " ") for key in known)]
     return html.table(head, rows, [record.role for record in records])
 
 

@@ -38,12 +38,6 @@ CURVES = (
     ("policy/items_served", "Distinct items served", "items"),
     ("transitions_per_second", "Speed", "transitions / s"),
 )
-#: Titles of the page, by task.
-TITLES = {
-    "frequency": "How soon users come back",
-    "depth": "How long users stay",
-    "mixture": "How soon users come back and how long they stay",
-}
 
 
 def write_report(uris: Sequence[str], output: str) -> None:
@@ -69,7 +63,7 @@ def render(runs: Sequence[Run], evaluation: Evaluation) -> str:
         _curves(runs),
         _settings(runs),
     ]
-    return html.document(" and ".join(TITLES.get(task, task) for task in tasks), blocks)
+    return html.document(f"Policies for {' and '.join(tasks)}", blocks)
 
 
 def _facts(runs: Sequence[Run], evaluation: Evaluation) -> list[tuple[str, str]]:
