@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from prefrec_ray.engagement import MAX_LEVEL
+from prefrec_ray.evaluation.results.names import subject_title
 from prefrec_ray.evaluation.results.records import Evaluation, Record, placebo_bias
 from prefrec_ray.reports import figures, html
 from prefrec_ray.reports.terms import TITLES
@@ -53,7 +54,7 @@ def _records(records: Sequence[Record]) -> Markup:
         for record in records
     ]
     head = ["subject", "role", "level", "95 % interval", "gain over the logging policy, 95 %", "lead of the best, 95 %"]
-    head += ["bias, half-widths", *(key.replace("_", " ") for key in known)]
+    head += ["bias, half-widths", *(subject_title(key).replace("_", " ") for key in known)]
     return html.table(head, rows, [record.role for record in records])
 
 

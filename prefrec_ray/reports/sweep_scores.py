@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from scipy.special import stdtrit
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.results.names import LOGGING_POLICY, subject_title
+from prefrec_ray.evaluation.results.names import LOGGING_POLICY, role_title, subject_title
 from prefrec_ray.evaluation.results.records import Evaluation
 from prefrec_ray.reports.figures import COLOURS, legend, panel
 from prefrec_ray.reports.terms import TITLES
@@ -100,10 +100,11 @@ def _of_evaluation(evaluation: Evaluation, estimator: str, sweep: Sweep) -> Meas
     """Return the scores by an estimator. Most estimators have the logging policy only as a field of each record."""
     names = {trial["trial"] for trial in sweep.trials}
     scores: dict[str, Score] = {}
-    controls: dict[str, dict[str, list[Score]]] = {subject_title(LOGGING_POLICY): {}}
+    logging = f"{subject_title(LOGGING_POLICY)} ({role_title('control')})"
+    controls: dict[str, dict[str, list[Score]]] = {logging: {}}
     for record in evaluation.records:
         if record.estimator == estimator:
-            controls[subject_title(LOGGING_POLICY)].setdefault(record.task, [Score(record.behaviour)])
+            controls[logging].setdefault(record.task, [Score(record.behaviour)])
             name = (record.bundle or "").rstrip("/").rpartition("/")[2]
             score = Score(record.value, (record.ci_low, record.ci_high))
             if record.role == "policy" and name in names:

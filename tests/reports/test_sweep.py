@@ -71,7 +71,7 @@ def test_an_evaluated_sweep_has_its_scores_with_controls(tmp_path: Path) -> None
         assert f"3 seeds [{low:.4g}, {high:.4g}]" in cells
         # The users' intervals are +- 0.05, 0.1 and 0.15.
         assert f"users [{np.mean(levels) - 0.1:.4g}, {np.mean(levels) + 0.1:.4g}]" in cells
-    for control in ("logging policy", "behavior cloning (control)", "random items (negative control)"):
+    for control in ("logging policy (control)", "behavior cloning (control)", "random items (negative control)"):
         assert control in cells
     assert "users [1.2, 1.4]" in cells  # behavior cloning
     assert "12 trials: 12 finished" in text
@@ -89,7 +89,7 @@ def test_without_evaluation_scores_are_those_on_validation_users(tmp_path: Path)
     _, document = written(folder)
     assert f"prefrec evaluate '{folder}' --dataset DATASET" in document.texts["pre"]
     assert "True level on validation users" in document.texts["h3"]
-    assert "logging policy" not in document.texts["td"]
+    assert "logging policy (control)" not in document.texts["td"]
     sweep = load_sweep(f"{folder}/")
     online, ncis = measures(sweep)
     assert online.scores == {trial["name"]: Score(pytest.approx(score(trial))) for trial in trials}
