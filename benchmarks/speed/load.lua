@@ -1,11 +1,19 @@
 -- Requests of random users, a third of them feedback on what was shown before, for wrk:
--- wrk ... -s load.lua URL -- USERS K RATE, of one connection; 0: it asks again once it is answered.
-local users, k, rate
-local shown = {}
+-- wrk ... -s load.lua URL -- USERS K RATE ITEMS RETRIEVED, of one connection; RATE 0: it asks again once it is answered.
+-- RETRIEVED > 0: requests have so many of ITEMS items as candidates with priors, and feedback is on whole pages.
+local users, k, rate, retrieved
+local shown, candidates = {}, {}
 
 function init(args)
-  users, k, rate = tonumber(args[1]), tonumber(args[2]), tonumber(args[3])
+  users, k, rate, retrieved = tonumber(args[1]), tonumber(args[2]), tonumber(args[3]), tonumber(args[5])
   math.randomseed(os.time())
+  for number = 1, 64 do
+    local first, pairs = math.random(0, tonumber(args[4]) - 1), {}
+    for at = 1, retrieved do
+      pairs[at] = ("[%d,%.4f]"):format((first + at) % tonumber(args[4]), 2 * math.random())
+    end
+    candidates[number] = retrieved > 0 and ',"candidates":[' .. table.concat(pairs, ",") .. "]" or ""
+  end
 end
 
 function request()
@@ -15,10 +23,16 @@ function request()
     local event = shown[place]
     shown[place] = shown[#shown]
     shown[#shown] = nil
-    local body = '{"event_id":"%s","item":%s,"feedback":{"click":1,"watch":0.5}}'
-    return wrk.format("POST", "/feedback", headers, body:format(event[1], event[2]))
+    local entries = {}
+    for item in event[2]:gmatch("%d+") do
+      entries[#entries + 1] = ('{"item":%s,"feedback":{"click":1,"watch":0.5}}'):format(item)
+    end
+    local body = '{"event_id":"%s",%s'
+    local given = retrieved > 0 and '"items":[' .. table.concat(entries, ",") .. "]}" or entries[1]:sub(2)
+    return wrk.format("POST", "/feedback", headers, body:format(event[1], given))
   end
-  return wrk.format("POST", "/recommend", headers, ('{"user":%d,"k":%d}'):format(math.random(0, users - 1), k))
+  local body = '{"user":%d,"k":%d%s}'
+  return wrk.format("POST", "/recommend", headers, body:format(math.random(0, users - 1), k, candidates[math.random(64)]))
 end
 
 function response(status, headers, body)
@@ -26,9 +40,9 @@ function response(status, headers, body)
     io.stderr:write(status, " ", body, "\n")
     wrk.thread:stop()
   end
-  local event, item = body:match('"event_id":"([^"]+)","items":%[(%d+)')
+  local event, items = body:match('"event_id":"([^"]+)","items":%[(%d[%d,]*)')
   if event then
-    shown[#shown + 1] = {event, item}
+    shown[#shown + 1] = {event, items}
   end
 end
 

@@ -1,11 +1,12 @@
 """Rate and latency of `prefrec serve`.
 
-    python -m benchmarks load [--items 1000000] [--candidates nearest] [--rate 200]
+    python -m benchmarks load [--items 1000000] [--candidates nearest] [--rate 200] [--retrieved 1000]
 
 A policy of random networks of the paper's sizes (states of 245 numbers, 3 layers of 256, 8 numbers per item) serves
 from one core; the load comes from another, by wrk (apt install wrk) and load.lua. First as many requests as it answers,
 by connections that wait for their answer; then `rate` per second, at random times. Each user has items that were shown
-before, which are left out, and a third of the requests is feedback.
+before, which are left out, and a third of the requests is feedback. With `retrieved`, requests have that number of
+candidates with priors, and feedback is on whole pages.
 """
 
 from __future__ import annotations
@@ -63,14 +64,15 @@ def make_policy(items: int, serving: ServingSettings) -> Policy:
     return random_policy(state, ItemTable(np.arange(items), embeddings), SIZES, serving)
 
 
-def wrk(port: int, connections: int, seconds: float, users: int, k: int, rate: float = 0) -> dict[str, Any]:
-    """Return the JSON of `load.lua`.
+def wrk(port: int, connections: int, seconds: float, load: Sequence[int], rate: float = 0) -> dict[str, Any]:
+    """Return the JSON of `load.lua`. `load`: users, k, items, and candidates per request.
 
     Each connection sends an HTTP request after the last reply or, with a total `rate`, after random times.
     """
     script, each = Path(__file__).with_name("load.lua"), str(rate / connections)
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{port}"]
-    done = subprocess.run([*command, "--", str(users), str(k), each], capture_output=True, text=True, check=False)
+    users, k, *catalogue = map(str, load)
+    done = subprocess.run([*command, "--", users, k, each, *catalogue], capture_output=True, text=True, check=False)
     if done.returncode or done.stderr:
         sys.exit(f"wrk: {done.stderr.strip() or done.stdout.strip()}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -89,6 +91,7 @@ def main(
     candidates: str = "nearest",
     seconds: int = 10,
     rate: int = 200,
+    retrieved: int = 0,
     unpinned: bool = False,
 ) -> dict[str, Any]:
     """Print HTTP requests per second, and ms to a reply. `unpinned`: server and load share all cores.
@@ -98,6 +101,7 @@ def main(
     if shutil.which("wrk") is None:
         raise UserError("wrk is not installed; expected it, by apt install wrk")
     measured: dict[str, Any] = {}
+    load = users, k, items, retrieved
     with tempfile.TemporaryDirectory() as folder:
         make_policy(items, ServingSettings(candidates=candidates, count=64)).save(f"{folder}/policy")
         if not unpinned:
@@ -108,15 +112,15 @@ def main(
             if not unpinned:
                 os.sched_setaffinity(0, {1})
             measured["start_s"] = round(time.monotonic() - begin, 1)
-            wrk(port, 32, 2, users, k)  # so that users have items that were shown before
+            wrk(port, 32, 2, load)  # so that users have items that were shown before
             before = processor_seconds(server.pid)
-            measured["requests_per_s"] = wrk(port, 32, seconds, users, k)["requests_per_s"]
+            measured["requests_per_s"] = wrk(port, 32, seconds, load)["requests_per_s"]
             used = (processor_seconds(server.pid) - before) / seconds
             measured["of_a_core"] = round(used, 2)
             measured["requests_per_s_of_a_whole_core"] = round(measured["requests_per_s"] / used)
-            measured |= {f"ms_{p}": took for p, took in wrk(port, 64, seconds, users, k, rate)["ms"].items()}
+            measured |= {f"ms_{p}": took for p, took in wrk(port, 64, seconds, load, rate)["ms"].items()}
             with ThreadPoolExecutor() as beside:
-                loaded = beside.submit(wrk, port, 64, seconds, users, k, rate)
+                loaded = beside.submit(wrk, port, 64, seconds, load, rate)
                 time.sleep(seconds / 5)
                 before = time.perf_counter()
                 post(f"http://127.0.0.1:{port}/reload")

@@ -103,6 +103,7 @@ def test_a_policy_with_other_states_is_taken_over_under_load(bundle: Path, tmp_p
 @pytest.mark.timeout(1_500)
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_acknowledged_events_survive_kill_9_and_count_once(bundle: Path, tmp_path: Path, kills: int) -> None:
+    """Half of the users send feedback on whole pages, which counts as a whole or not at all."""
     acknowledged: set[tuple[str, int]] = set()
     recommended: set[str] = set()
     for turn in range(kills):
@@ -117,12 +118,14 @@ def test_acknowledged_events_survive_kill_9_and_count_once(bundle: Path, tmp_pat
                     shown = client.post("/recommend", user=user, k=2)
                     with lock:
                         recommended.add(shown["event_id"])
-                    for item in shown["items"]:
-                        body = {"event_id": shown["event_id"], "item": item, "feedback": {"like": 1}}
+                    entries = [{"item": item, "feedback": {"like": 1}} for item in shown["items"]]
+                    for body in [{"items": entries}] if user % 2 else entries:
                         for _ in range(2):  # sent again, as after a lost answer
-                            client.post("/feedback", **body)
+                            client.post("/feedback", event_id=shown["event_id"], **body)
                             with lock:
-                                acknowledged.add((shown["event_id"], item))
+                                acknowledged.update(
+                                    (shown["event_id"], entry["item"]) for entry in body.get("items", [body])
+                                )
             except Exception:  # it was killed
                 return
 
@@ -141,6 +144,8 @@ def test_acknowledged_events_survive_kill_9_and_count_once(bundle: Path, tmp_pat
     assert len(acknowledged) > 50
     assert acknowledged <= set(counted)
     assert set(counted.values()) == {1}
+    of_pages = Counter(row["event_id"] for row in rows if row["kind"] == Kind.FEEDBACK and row["user_number"] % 2)
+    assert set(of_pages.values()) == {2}
     assert recommended <= {row["event_id"] for row in rows if row["kind"] == Kind.RECOMMENDED}
     before = desk.states(4_000_000_000_000)
     desk.stop(save=True)
