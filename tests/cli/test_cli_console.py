@@ -7,6 +7,7 @@ import time
 
 import pytest
 from made_records import made_record
+from patience import soon
 from rich.console import Console
 from rich.table import Table
 
@@ -152,7 +153,7 @@ def test_slow_imports_are_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("prefrec_ray.cli.console._SILENCE", 0.0)
     out = io.StringIO()
     with loading(Console(file=out)):
-        until = time.monotonic() + 10
+        until = time.monotonic() + soon(10)
         while "load packages" not in out.getvalue() and time.monotonic() < until:
             time.sleep(0.001)
     assert re.search(r"load packages  \d\.\d s so far\n", out.getvalue())

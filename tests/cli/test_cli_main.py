@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from patience import soon
 
 import prefrec_ray
 from prefrec_ray.cli import config, quickstart
@@ -97,7 +98,7 @@ def test_help_needs_neither_ray_nor_torch_nor_time() -> None:
         "assert not {'ray', 'torch', 'pyarrow', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    assert time.perf_counter() - start < 3.0  # a quarter of a second on an idle machine
+    assert time.perf_counter() - start < soon(3.0)  # a quarter of a second on an idle machine
 
 
 @pytest.mark.parametrize(

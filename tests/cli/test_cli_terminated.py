@@ -10,8 +10,7 @@ from pathlib import Path
 
 import ray
 import yaml
-
-from tests.cluster.local_cluster import soon
+from patience import soon
 
 
 def test_sigterm_is_one_line_and_143_and_leaves_nothing(ray_session: None, tmp_path: Path) -> None:

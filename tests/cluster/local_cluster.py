@@ -10,12 +10,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import psutil
 import requests
+from patience import soon
 
 from prefrec_ray.cluster import jobs
 from prefrec_ray.errors import UserError
@@ -23,8 +22,6 @@ from prefrec_ray.errors import UserError
 TOKEN = "0123456789abcdef0123456789abcdef"
 OBJECT_STORE = 100 * 2**20
 BIN = Path(sys.executable).parent
-
-Found = TypeVar("Found")
 
 
 def environment(token: str | None = TOKEN, **more: str) -> dict[str, str]:
@@ -137,20 +134,6 @@ class LocalCluster:
 def _end(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(-pid, number) if pid < 0 else os.kill(pid, number)
-
-
-def soon(seconds: float = 30.0) -> float:
-    """`seconds` of a machine that has nothing else to do: more by the load per core."""
-    return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-
-
-def until(look: Callable[[], Found], seconds: float) -> Found:
-    """Return the first true result of `look`; AssertionError after `seconds` on an idle machine."""
-    ends = time.monotonic() + soon(seconds)
-    while not (result := look()):
-        assert time.monotonic() < ends, f"{look} found nothing in {seconds:.0f} s"
-        time.sleep(0.5)
-    return result
 
 
 def prefrec(

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hosts import BIN, ROOT, Network, serve_ssh
-from local_cluster import until
+from patience import until
 
 HEAD, WORKERS, STORE, DESK = "10.0.0.1", ("10.0.0.2", "10.0.0.3"), "10.0.0.4", "10.0.0.5"
 URL = "http://127.0.0.1:8265"

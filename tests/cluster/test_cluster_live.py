@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import requests
 import yaml
-from local_cluster import TOKEN, LocalCluster, environment, prefrec, soon, until
+from local_cluster import TOKEN, LocalCluster, environment, prefrec
+from patience import soon, until
 from tiny import SHORT_RUN, write_dataset
 
 from prefrec_ray.cli.main import run

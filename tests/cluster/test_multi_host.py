@@ -14,8 +14,8 @@ import hosts
 import pytest
 import yaml
 from hosts import ROOT
-from local_cluster import soon, until
 from own_cluster import OBJECTS, URL, OwnCluster, submit
+from patience import soon, until
 from s3_server import RCLONE
 from small_platform import NETWORKS, logs_and_data
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import ray
+from patience import soon
 
 from prefrec_ray.runs.columns import gauge_name, publish
 from prefrec_ray.runs.train import COLUMNS, SCORES
@@ -19,7 +20,7 @@ def test_rows_become_gauges(ray_session: None) -> None:
     publish(ROW, "run7", "TD3_BC", "depth")
     (node,) = ray.nodes()
     address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + soon(60)
     while time.monotonic() < limit:
         with urlopen(address, timeout=10) as answer:
             text = answer.read().decode()

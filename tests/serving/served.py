@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from patience import soon
+
 from prefrec_ray.serving.clients import Clients
 
 TOKEN = "a token of a test, long enough"
@@ -85,7 +87,7 @@ class Process:
     def client(self) -> Client:
         """Return a new connection, once the server replies."""
         client = Client(self.port)
-        limit = time.monotonic() + 20
+        limit = time.monotonic() + soon(20)
         while True:
             try:
                 assert client.ask("GET", "/healthz")[0] == 200
@@ -104,7 +106,7 @@ class Process:
         """SIGTERM; the exit status."""
         if self.process.poll() is None:
             self.process.terminate()
-        status = self.process.wait(20)
+        status = self.process.wait(soon(20))
         self._close()
         return status
 

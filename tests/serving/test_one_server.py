@@ -16,6 +16,7 @@ import pytest
 import typer
 import yaml
 from linters import lint
+from patience import soon
 from platform_desk import make_policy
 from served import TOKEN, Client
 
@@ -84,7 +85,7 @@ def test_the_image_has_what_a_server_needs(tmp_path: Path, monkeypatch: pytest.M
         assert len(Client(int(port[1])).post("/recommend", user=1, k=3)["items"]) == 3
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(soon(20))
         process.stdout.close()
 
 

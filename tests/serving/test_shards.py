@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import ray
 import yaml
+from patience import soon
 from platform_desk import Desk, make_policy
 from ray import serve
 from served import TOKEN, Client
@@ -58,7 +59,7 @@ def deployed(settings: ShardSettings) -> Iterator[Client]:
     command = [str(Path(sys.executable).with_name("serve")), "run", str(file), f"--address={address}", "--non-blocking"]
     try:
         subprocess.run(command, check=True, capture_output=True)
-        ends = time.monotonic() + 100
+        ends = time.monotonic() + soon(100)
         while serve.status().applications[application["name"]].status != "RUNNING":
             assert time.monotonic() < ends
             time.sleep(0.2)
@@ -111,7 +112,7 @@ def test_a_users_events_lie_on_one_shard_and_states_are_those_of_one_server(
         kill(settings, shard_of(user, SHARDS))  # the shard of the last user restarts with its files
         other = next(one for one in logs if shard_of(one, SHARDS) != shard_of(user, SHARDS))
         assert client.ask("POST", "/recommend", {"user": other})[0] == 200
-        answer, limit = (503, {}), time.monotonic() + 100
+        answer, limit = (503, {}), time.monotonic() + soon(100)
         while answer[0] == 503:  # or it waits, longer than the client does
             assert time.monotonic() < limit
             time.sleep(0.2)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from patience import soon
 from platform_desk import Desk, make_policy, with_server
 
 from prefrec_ray import storage
@@ -247,7 +248,7 @@ def test_a_server_with_a_retention_removes_old_events_at_its_start_and_while_it_
     seen = []
 
     async def act(server: Server) -> None:
-        limit = time.monotonic() + 20
+        limit = time.monotonic() + soon(20)
         monkeypatch.setattr("prefrec_ray.serving.server.clock", lambda: now + 10 * day)
         while server.engine.log.read(1)["kind"] != Kind.SKIPPED and time.monotonic() < limit:
             await asyncio.sleep(0.01)

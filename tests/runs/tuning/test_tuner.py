@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import ray
+from patience import soon
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from tiny import SHORT_RUN
@@ -114,7 +115,7 @@ def test_what_a_trial_reads_is_what_tasks_read(tiny_dataset: str, monkeypatch: p
     inside = PlacementGroupSchedulingStrategy(group, placement_group_capture_child_tasks=True)
     try:
         trial = ray.remote(num_cpus=1)(Trial).options(scheduling_strategy=inside).remote()
-        sizes, shards, arrays = ray.get(trial.read.remote(), timeout=60)
+        sizes, shards, arrays = ray.get(trial.read.remote(), timeout=soon(60))
     finally:
         remove_placement_group(group)
     monkeypatch.setattr(load, "SMALL_BYTES", 0)
