@@ -25,6 +25,16 @@ from prefrec_ray.logs.values import is_list, is_number, padded, plain_schema, vi
 _PARQUET = (".parquet", ".pq")
 COMPRESSED = (".gz", ".bz2", ".zst")
 _CSV = tuple(kind + compression for kind in (".csv", ".tsv") for compression in ("", *COMPRESSED))
+#: CSV is read block by block; types come from the first block.
+BLOCK_BYTES = 1 << 20
+#: Threads that read footers and first blocks. These are small: most of the time is spent waiting for storage.
+THREADS = 16
+#: First bytes of files that are not CSV -> the format, and a name or reader for it.
+_NOT_CSV = {
+    b"PAR1": "Parquet by its content; expected a name that ends in .parquet",
+    b"\x1f\x8b": "gzip by its content; expected a name that ends in .csv.gz",
+    b'{"': "JSON by its content; expected Parquet or CSV, or kind: ray_data, read: read_json",
+}
 
 
 def list_inputs(path: str | Sequence[str]) -> list[str]:
@@ -108,18 +118,6 @@ def _walk_disk(folder: str, above: tuple[str, ...]) -> Iterator[str]:
 
 def _is_data(file: str) -> bool:
     return file.endswith(_PARQUET + _CSV)
-
-
-#: CSV is read block by block; types come from the first block.
-BLOCK_BYTES = 1 << 20
-#: Threads that read footers and first blocks. These are small: most of the time is spent waiting for storage.
-THREADS = 16
-#: First bytes of files that are not CSV -> the format, and a name or reader for it.
-_NOT_CSV = {
-    b"PAR1": "Parquet by its content; expected a name that ends in .parquet",
-    b"\x1f\x8b": "gzip by its content; expected a name that ends in .csv.gz",
-    b'{"': "JSON by its content; expected Parquet or CSV, or kind: ray_data, read: read_json",
-}
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,11 @@ _LIKE = {
     pa.int64(): r"^-?(\d+|0[xX][0-9a-fA-F]+)$",
     pa.float64(): r"^(?i)[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan(\(.*\))?)$",
 }
+_UUID = pa.binary(16)
+PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_ISO = r"^\d{4}-\d\d-\d\d([T ].*)?$"
+_MANY_DIGITS = r"^(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\.\d{6})\d+"
+_OFFSET = r"[T ]\d\d.*(Z|[+-]\d\d(:?\d\d)?)$"
 
 
 def to_ids(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: str) -> pa.ChunkedArray:
@@ -134,9 +139,6 @@ def visible(text: str) -> str:
     return text if text.isprintable() and text == text.strip() else repr(text)
 
 
-_UUID = pa.binary(16)
-
-
 def plain_type(kind: pa.DataType) -> pa.DataType:
     """Return the type in which a column is read.
 
@@ -189,12 +191,6 @@ def is_number(kind: pa.DataType) -> bool:
 
 def _flags(flags: pa.Array | pa.ChunkedArray) -> np.ndarray:
     return pc.fill_null(flags, False).to_numpy(zero_copy_only=False).astype(bool)
-
-
-PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-_ISO = r"^\d{4}-\d\d-\d\d([T ].*)?$"
-_MANY_DIGITS = r"^(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\.\d{6})\d+"
-_OFFSET = r"[T ]\d\d.*(Z|[+-]\d\d(:?\d\d)?)$"
 
 
 def to_milliseconds(

@@ -8,6 +8,11 @@ from typing import Any
 
 import numpy as np
 
+#: Number of items per list from which the centres of lists are fitted.
+_LEARNED_FROM = 64
+#: Number of lists to search.
+_PROBED = 64
+
 
 @dataclass(frozen=True)
 class Cells:
@@ -55,12 +60,6 @@ def _halves(part: np.ndarray, embeddings: np.ndarray) -> tuple[np.ndarray, np.nd
     values, middle = embeddings[part], len(part) // 2
     order = np.argpartition(values[:, values.var(axis=0).argmax()], middle)
     return part[order[:middle]], part[order[middle:]]
-
-
-#: Number of items per list from which the centres of lists are fitted.
-_LEARNED_FROM = 64
-#: Number of lists to search.
-_PROBED = 64
 
 
 class ItemIndex:

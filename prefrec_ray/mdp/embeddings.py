@@ -26,6 +26,11 @@ from prefrec_ray.ids import first_rows, run_lengths
 
 MIN_SIZE = 3  # distinct items; smaller baskets would get their own axes
 MAX_SIZE = 128  # rows; a longer basket counts as several, so that pairs stay linear in rows
+#: Parts of the variance: half for the content, half for co-consumption.
+_SHARES = (0.25, 0.25, 0.5)
+#: Number of a maker's items that have the same weight as the tags.
+_PRIOR_ITEMS = 2.0
+_ITEMS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,13 +123,6 @@ def _weighted_percentile(values: np.ndarray, weight: np.ndarray, level: float) -
     reached = weight[order].cumsum(axis=0) >= level * weight.sum()
     place = order[reached.argmax(axis=0), np.arange(values.shape[1])]
     return np.maximum(values[place, np.arange(values.shape[1])], 1e-12)
-
-
-#: Parts of the variance: half for the content, half for co-consumption.
-_SHARES = (0.25, 0.25, 0.5)
-#: Number of a maker's items that have the same weight as the tags.
-_PRIOR_ITEMS = 2.0
-_ITEMS_AT_ONCE = 1 << 16
 
 
 def content_embeddings(

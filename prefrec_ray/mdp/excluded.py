@@ -15,6 +15,13 @@ from pydantic import Field
 
 from prefrec_ray.settings import Settings
 
+#: Days, or for ever.
+RestDays: TypeAlias = Annotated[float, Field(ge=0, le=36_600, strict=True)] | Literal["forever"]
+HOUR_MS, DAY_MS = 3_600_000.0, 86_400_000.0
+#: Largest share of impressions that may repeat an item within its rest. Rows that were logged twice, and rare
+#: exceptions to the rule of the platform, must not end it.
+RARE = 0.01
+
 
 @dataclass(frozen=True, eq=False)
 class ExcludedItems:
@@ -60,14 +67,6 @@ class ExcludedItems:
         """Return a mask of the `rows` [n, m] (of a table of `items` items) that are excluded in their state."""
         place = np.arange(self.states)[:, None] * items + rows
         return np.isin(place, self.state * items + self.item)
-
-
-#: Days, or for ever.
-RestDays: TypeAlias = Annotated[float, Field(ge=0, le=36_600, strict=True)] | Literal["forever"]
-HOUR_MS, DAY_MS = 3_600_000.0, 86_400_000.0
-#: Largest share of impressions that may repeat an item within its rest. Rows that were logged twice, and rare
-#: exceptions to the rule of the platform, must not end it.
-RARE = 0.01
 
 
 def rest_ms(days: RestDays) -> float:

@@ -20,11 +20,16 @@ from prefrec_ray.settings import Settings, parse
 
 #: A table with one row per user, arrays by column name, or the number of users if they have no features.
 UserFeatures: TypeAlias = pa.Table | Mapping[str, np.ndarray] | int
-
 _TIME = ("day_sin", "day_cos", "half_day_sin", "half_day_cos", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _RECENCY = ("since_exit", "since_request", "position", "new_session")
 _COUNTS = ("requests", "sessions", "days")
 _SESSION_VALUES = ("depth", "revisit")
+DAY_MS = 86_400_000
+#: Upper limit of a ratio such as the watched share of a video. Repeats are rare and can make it huge.
+RATIO_CAP = 5.0
+#: Preferred half-life, in impressions, of the mean with which `tastes` compares an impression.
+RECENT = 5.0
+_MONDAY = 3  # 1970-01-01 was a Thursday: the fourth day of its week
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,7 @@ class _StateSchema(Settings):
     taste_half_lives: tuple[NonNegativeFloat, ...]
     session_half_lives: tuple[NonNegativeFloat, ...]
     feedback_kinds: dict[str, str]
-    pages: bool
+    pages: bool = False
 
 
 def _text_columns(features: pa.Table | Mapping[str, Any], needed: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
@@ -152,14 +157,6 @@ def _text_columns(features: pa.Table | Mapping[str, Any], needed: Mapping[str, A
         for name, v in features.items()
     }
     return {name: arrays[name].cast(pa.string()) for name in needed}, len(arrays[names[0]])
-
-
-DAY_MS = 86_400_000
-#: Upper limit of a ratio such as the watched share of a video. Repeats are rare and can make it huge.
-RATIO_CAP = 5.0
-#: Preferred half-life, in impressions, of the mean with which `tastes` compares an impression.
-RECENT = 5.0
-_MONDAY = 3  # 1970-01-01 was a Thursday: the fourth day of its week
 
 
 def decays(half_lives: tuple[float, ...], columns: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import json
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated, Any, Literal
 
@@ -28,6 +28,11 @@ SUFFIX = ".arrow"
 SCHEMA_VERSION = 2
 #: Rows of recommendations and feedback from which a group commit takes no further request.
 COMMIT = 32
+#: End mark of a file with a successor; it ends every stream of Arrow.
+END = b"\xff\xff\xff\xff\0\0\0\0"
+_CONTINUATION, _ALIGNMENT = b"\xff\xff\xff\xff", 8
+_MOST_METADATA = 1 << 16
+_NOTE = {"prefrec": seal.BLANK}
 
 
 class Kind(IntEnum):
@@ -94,13 +99,10 @@ def schema(item_type: pa.DataType) -> pa.Schema:
     return pa.schema([("number", pa.int64()), *types.items()])
 
 
-_NAMES = tuple(field.name for field in fields(Event))
-
-
 def batch_of(events: Sequence[Event], first: int, columns: pa.Schema) -> pa.RecordBatch:
     """Return the rows `events`, numbered from `first`."""
     arrays = [pa.array(range(first, first + len(events)), pa.int64())]
-    for name in _NAMES:
+    for name in columns.names[1:]:
         arrays.append(pa.array([getattr(event, name) for event in events], columns.field(name).type))
     return pa.record_batch(arrays, schema=columns)
 
@@ -155,13 +157,6 @@ def write_about(folder: str, about: About) -> None:
     value = about.model_dump(mode="json") | {"schema_version": SCHEMA_VERSION, "seal": seal.BLANK}
     storage.write_bytes(storage.join(folder, FILE), seal.fill((json.dumps(value, indent=2) + "\n").encode()))
     storage.sync(folder)
-
-
-#: End mark of a file with a successor; it ends every stream of Arrow.
-END = b"\xff\xff\xff\xff\0\0\0\0"
-_CONTINUATION, _ALIGNMENT = b"\xff\xff\xff\xff", 8
-_MOST_METADATA = 1 << 16
-_NOTE = {"prefrec": seal.BLANK}
 
 
 def header(columns: pa.Schema) -> bytes:

@@ -29,6 +29,11 @@ from prefrec_ray.storage.parquet import open_sealed, seal_parquet
 
 PARQUET = ".parquet"
 _ROWS = 1 << 16
+#: Mask of the rows to remove, bool [N], of a table with the columns `_COLUMNS`.
+Chosen = Callable[[pa.Table], np.ndarray]
+_COLUMNS = ["kind", "timestamp", "user", "user_number", "received"]
+#: Suffix of files with the bytes of a damaged or unfinished record.
+_DAMAGED = ".damaged"
 
 
 def list_segments(folder: str) -> list[str]:
@@ -191,13 +196,6 @@ def _equal(a: pa.ChunkedArray, b: pa.ChunkedArray) -> bool:
 
 def _flat(lists: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array([x.flatten() for x in lists.chunks], lists.type.value_type)
-
-
-#: Mask of the rows to remove, bool [N], of a table with the columns `_COLUMNS`.
-Chosen = Callable[[pa.Table], np.ndarray]
-_COLUMNS = ["kind", "timestamp", "user", "user_number", "received"]
-#: Suffix of files with the bytes of a damaged or unfinished record.
-_DAMAGED = ".damaged"
 
 
 def of_users(users: Sequence[str]) -> Chosen:
