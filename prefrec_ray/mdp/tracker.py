@@ -101,10 +101,7 @@ class StateTracker:
         self._items = items
 
     def states(
-        self,
-        timestamps: np.ndarray,
-        session_ids: np.ndarray | None = None,
-        users: np.ndarray | None = None,
+        self, timestamps: np.ndarray, session_ids: np.ndarray | None = None, users: np.ndarray | None = None
     ) -> np.ndarray:
         """Return scaled states before impressions at `timestamps` [m], float32 [m, width]. Raises `UserError`."""
         past = self._users.read(self._users.rows(users, len(timestamps), once=False))

@@ -223,9 +223,8 @@ def write_bytes(uri: str, content: bytes) -> None:
     """Write `content` to `uri`; a reader sees the old or the new file. Raises `UserError` if it cannot be written."""
     system, path = filesystem(uri)
     local = isinstance(system, fs.LocalFileSystem)
-    written = (
-        f"{path}.{uuid.uuid4().hex[:8]}.partial" if local else path
-    )  # an object in a store appears when it is whole
+    # An object in a store appears when it is whole.
+    written = f"{path}.{uuid.uuid4().hex[:8]}.partial" if local else path
     try:
         if local:
             handle = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _mode.get())

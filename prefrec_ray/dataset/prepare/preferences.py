@@ -11,15 +11,7 @@ from prefrec_ray import storage
 from prefrec_ray.dataset.prepare.users import LogUsers
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream
-from prefrec_ray.preferences import (
-    DRAWS,
-    Pairs,
-    PreferenceSettings,
-    Sessions,
-    TeacherSettings,
-    find_scoring,
-    label,
-)
+from prefrec_ray.preferences import DRAWS, Pairs, PreferenceSettings, Sessions, TeacherSettings, find_scoring, label
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import PAIRINGS, SPLITS

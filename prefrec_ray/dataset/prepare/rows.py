@@ -15,9 +15,8 @@ from prefrec_ray.logs.contract import BadRows, Part, Place, Side, place_of
 from prefrec_ray.logs.log import Log, LoggedSource, first_files
 from prefrec_ray.mdp.items import ItemTable
 
-DUPLICATES, IN_TWO_SOURCES, UNKNOWN_ITEMS, UNEXAMINED = REASONS = (
-    *("duplicates", "in_two_sources", "unknown_items", "unexamined"),
-)
+REASONS = ("duplicates", "in_two_sources", "unknown_items", "unexamined")
+DUPLICATES, IN_TWO_SOURCES, UNKNOWN_ITEMS, UNEXAMINED = REASONS
 
 
 @dataclass(frozen=True)

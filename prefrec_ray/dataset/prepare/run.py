@@ -21,13 +21,7 @@ from prefrec_ray.dataset.prepare.items import items_of_log, learn_items, list_it
 from prefrec_ray.dataset.prepare.preferences import write_preferences
 from prefrec_ray.dataset.prepare.rows import RowRules
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
-from prefrec_ray.dataset.prepare.states import (
-    Context,
-    feedback_network_of,
-    fit_normaliser,
-    repeats_of,
-    write_states,
-)
+from prefrec_ray.dataset.prepare.states import Context, feedback_network_of, fit_normaliser, repeats_of, write_states
 from prefrec_ray.dataset.prepare.users import LogUsers, split_by_user
 from prefrec_ray.errors import UserError, unwrapped_errors
 from prefrec_ray.logs.contract import Side
@@ -50,14 +44,7 @@ _BUCKET_BYTES = 64 << 20
 #: affects the bytes of the data set, so it does not depend on the machine.
 _CORES, _ROWS_OF_CORE = 4, 10_000
 #: Settings taken from the data set in `like`: splits, sessions, levels and actions depend on them.
-_INHERITED = (
-    "seed",
-    "session_gap_minutes",
-    "train_fraction",
-    "validation_fraction",
-    "mixture_weight",
-    "action_dim",
-)
+_INHERITED = ("seed", "session_gap_minutes", "train_fraction", "validation_fraction", "mixture_weight", "action_dim")
 
 
 def prepare(

@@ -58,11 +58,7 @@ def parquet_of(file: str) -> str:
 
 
 def read_tables(
-    files: Sequence[str],
-    columns: pa.Schema,
-    since: int = 0,
-    end: int | None = None,
-    names: list[str] | None = None,
+    files: Sequence[str], columns: pa.Schema, since: int = 0, end: int | None = None, names: list[str] | None = None
 ) -> Iterator[pa.Table]:
     """Yield the rows of `files`, which follow each other, from number `since` up to `end` (None: all whole rows).
 
