@@ -101,11 +101,10 @@ def guess_roles(table: pa.Table, where: str) -> Roles:
     for column in rest:
         if column in (dwell, reward, propensity):
             continue
-        reason = _no_feedback(column, units)
-        if reason is None:
-            feedback[column] = feedback_kind(column)
-        else:
+        if reason := _no_feedback(column, units):
             others[column.name] = reason
+        else:
+            feedback[column] = feedback_kind(column)
     if dwell and not feedback:  # the only reaction of the user
         feedback[dwell] = "seconds"
     for column, kind in feedback.items():
@@ -127,11 +126,10 @@ def feedback_kind(column: Column) -> str:
     """Return the kind of a column with values: binary, seconds, ratio or count; number for everything else."""
     if pa.types.is_boolean(column.kind) or ((column.low, column.high) == (0, 1) and column.distinct == 2):
         return "binary"
-    negative = column.low is not None and float(column.low) < 0  # type: ignore[arg-type]
-    if column.has(_LENGTH) and not negative:
-        return "seconds"
-    if negative:
+    if column.low is not None and float(column.low) < 0:  # type: ignore[arg-type]
         return "number"
+    if column.has(_LENGTH):
+        return "seconds"
     if pa.types.is_integer(column.kind):
         return "count"
     if column.has(_RATIO) or float(column.high) <= 1:  # type: ignore[arg-type]
