@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import accumulate
@@ -84,7 +84,8 @@ class StateDefinition:
         if isinstance(features, int):
             columns, n = {name: pa.nulls(features, pa.string()) for name in self.user_features}, features
         else:
-            columns, n = _text_columns(features, self.user_features)
+            table = features if isinstance(features, pa.Table) else pa.table(dict(features))
+            columns, n = _text_columns(table, self.user_features), len(table)
         profile = np.zeros((n, self.groups["profile"].stop), dtype=np.float32)
         offset = 0
         for name, categories in self.user_features.items():
@@ -142,21 +143,15 @@ class _StateSchema(Settings):
     pages: bool = False
 
 
-def _text_columns(features: pa.Table | Mapping[str, Any], needed: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-    """Return the needed columns as strings, and the number of users."""
-    if isinstance(features, pa.Table):
-        features = {name: features[name] for name in features.column_names}
-    names = list(features)
+def _text_columns(features: pa.Table, needed: Iterable[str]) -> dict[str, pa.ChunkedArray]:
+    """Return the needed columns as strings."""
+    names = features.column_names
     for name in needed:
         if name not in names:
             raise UserError(f"user features: column '{name}' is missing; found {', '.join(names) or 'none'}")
     if not names:
         raise UserError("user features: found no columns; expected one (such as user_id) or the number of users")
-    arrays = {
-        name: v if isinstance(v, pa.Array | pa.ChunkedArray) else pa.array(v, from_pandas=True)
-        for name, v in features.items()
-    }
-    return {name: arrays[name].cast(pa.string()) for name in needed}, len(arrays[names[0]])
+    return {name: features[name].cast(pa.string()) for name in needed}
 
 
 def decays(half_lives: tuple[float, ...], columns: int) -> np.ndarray:

@@ -175,23 +175,17 @@ def write_segment(file: str, rows: pa.Table, partial: str) -> None:
 
 def same(a: pa.Table, b: pa.Table) -> bool:
     """Return True if tables are equal to the bit, including NaN and signs of zeros."""
-    return a.schema.equals(b.schema) and all(_equal(a[name], b[name]) for name in a.column_names)
+    columns = ((a[name].combine_chunks(), b[name].combine_chunks()) for name in a.column_names)
+    return a.schema.equals(b.schema) and all(_equal(one, other) for one, other in columns)
 
 
-def _equal(a: pa.ChunkedArray, b: pa.ChunkedArray) -> bool:
+def _equal(a: pa.Array, b: pa.Array) -> bool:
     if pa.types.is_list(a.type):
-        lengths = pc.list_value_length(a).equals(pc.list_value_length(b))
-        return lengths and _equal(_flat(a), _flat(b))
+        return pc.list_value_length(a).equals(pc.list_value_length(b)) and _equal(a.flatten(), b.flatten())
     if pa.types.is_floating(a.type):
         bits = pa.int32() if a.type == pa.float32() else pa.int64()
-        return pa.chunked_array([x.view(bits) for x in a.chunks], bits).equals(
-            pa.chunked_array([x.view(bits) for x in b.chunks], bits)
-        )
+        return a.view(bits).equals(b.view(bits))
     return a.equals(b)
-
-
-def _flat(lists: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pa.chunked_array([x.flatten() for x in lists.chunks], lists.type.value_type)
 
 
 def of_users(users: Sequence[str]) -> Chosen:
