@@ -14,8 +14,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope
 
-from prefrec_ray.web.connections import Limits
-from prefrec_ray.web.run import make_server
+from prefrec_ray.web.run import Limits, make_server
 
 
 class Running:
@@ -25,9 +24,9 @@ class Running:
         self.port = port
         self.logged: list[str] = []
 
-    def connect(self, source: str = "127.0.0.1") -> socket.socket:
+    def connect(self) -> socket.socket:
         """A connection that waits 5 s for an answer."""
-        return socket.create_connection(("127.0.0.1", self.port), 5, (source, 0))
+        return socket.create_connection(("127.0.0.1", self.port), 5)
 
     def send(self, *parts: bytes, pause: float = 0.0) -> list[int]:
         """Sends parts on a new connection; returns the statuses of the answers, once the server has closed it."""

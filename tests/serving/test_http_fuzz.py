@@ -20,7 +20,7 @@ from prefrec_ray.serving.folder.opened import Opened
 from prefrec_ray.serving.http import ServerApp
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.settings import ServeSettings
-from prefrec_ray.web.connections import Limits
+from prefrec_ray.web.run import Limits
 
 SHORT = Limits(head_seconds=0.1, body_seconds=0.1, idle_seconds=0.1)  # type: ignore[arg-type]
 

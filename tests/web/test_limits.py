@@ -6,8 +6,8 @@ import resource
 
 import pytest
 
-from prefrec_ray.web.connections import Limits, client_network
 from prefrec_ray.web.problems import Problem, check_body, check_host, check_origin, has_token
+from prefrec_ray.web.run import Limits
 
 TOKEN = "a token of some length"
 
@@ -113,43 +113,28 @@ def test_and_no_other_host(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "network"),
+    ("files", "raised", "connections"),
     [
-        ("192.0.2.7", "192.0.2.7"),
-        ("::ffff:192.0.2.7", "192.0.2.7"),
-        ("2001:db8:1:2:3::4", "20010db800010002::/64"),
-        ("2001:db8:1:2::5", "20010db800010002::/64"),
-        ("fe80::1%eth0", "fe80000000000000::/64"),
-        ("", ""),
-    ],
-)
-def test_connections_are_counted_by_address_or_network(host: str, network: str) -> None:
-    assert client_network(host) == network
-
-
-@pytest.mark.parametrize(
-    ("files", "raised", "connections", "per_address"),
-    [
-        ((1024, 20_000), 4_256, 4_000, 1_000),
-        ((1024, resource.RLIM_INFINITY), 4_256, 4_000, 1_000),
-        ((20_000, 20_000), 20_000, 4_000, 1_000),
-        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), resource.RLIM_INFINITY, 4_000, 1_000),
-        ((1024, 1024), 1024, 768, 192),
+        ((1024, 20_000), 4_256, 4_000),
+        ((1024, resource.RLIM_INFINITY), 4_256, 4_000),
+        ((20_000, 20_000), 20_000, 4_000),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), resource.RLIM_INFINITY, 4_000),
+        ((1024, 1024), 1024, 768),
     ],
 )
 def test_limits_fit_into_the_files_that_a_process_may_open(
-    monkeypatch: pytest.MonkeyPatch, files: tuple[int, int], raised: int, connections: int, per_address: int
+    monkeypatch: pytest.MonkeyPatch, files: tuple[int, int], raised: int, connections: int
 ) -> None:
     now = [files]
     monkeypatch.setattr(resource, "getrlimit", lambda _: now[0])
     monkeypatch.setattr(resource, "setrlimit", lambda _, limit: now.append(limit))
     limits = Limits().within_files()
     assert now[-1] == (raised, files[1])
-    assert (limits.connections, limits.per_address) == (connections, per_address)
+    assert limits.connections == connections
 
 
 def test_the_limits_are_those_of_the_documentation() -> None:
     """The table of docs/deploy.md."""
     limits = Limits()
-    assert (limits.head_seconds, limits.body_seconds, limits.idle_seconds, limits.unread_seconds) == (10, 60, 75, 30)
-    assert (limits.head_bytes, limits.per_address, limits.connections) == (65_536, 1_000, 4_000)
+    assert (limits.head_seconds, limits.body_seconds, limits.idle_seconds) == (10, 60, 75)
+    assert (limits.head_bytes, limits.connections) == (65_536, 4_000)
