@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from prefrec_ray.serving.experiment.estimates import Sample
+from prefrec_ray.serving.experiment.history import Participants
 from prefrec_ray.serving.experiment.outcomes import UserOutcome
-from prefrec_ray.serving.experiment.participants import Participants
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

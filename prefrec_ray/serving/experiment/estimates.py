@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prefrec_ray.serving.experiment.history import Participants
 from prefrec_ray.serving.experiment.outcomes import UserOutcome
-from prefrec_ray.serving.experiment.participants import Participants
 from prefrec_ray.serving.experiment.sequences import Interval, effect_interval, mean_interval
 
 #: Users of the main arm from whose outcomes the range of an outcome without limits is taken, and the quantile.

@@ -1,4 +1,12 @@
-"""Rows of users and the arms, read from the logs of servers."""
+"""Rows of users in the logs of servers, and the participants of an experiment.
+
+A user begins at the first recommendation under the current assignment. The order of beginnings is the order in which
+outcomes become final, so that a later look adds users and changes no earlier one.
+
+A share may grow. The users whose arm then changes before the end of their days are excluded. Only the hash of the id
+decides this, so a user without another visit is excluded as well. The remaining users are still assigned at random,
+with known probabilities.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +21,15 @@ import pyarrow.compute as pc
 
 from prefrec_ray.engagement import SessionTable, session_numbers, session_table
 from prefrec_ray.errors import UserError
-from prefrec_ray.ids import codes
+from prefrec_ray.ids import Stream, codes, fraction, hash_ids
 from prefrec_ray.logs.events.format import About, Kind, read_about
 from prefrec_ray.logs.events.segments import list_segments, read_tables
-from prefrec_ray.serving.settings import ServeSettings
 
 HOUR_MS = 3_600_000
-_OF_ROWS = ("number", "kind", "timestamp", "received", "arm", "policy", "items", "feedback", "dwell_ms", "known")
+_OF_ROWS = ("number", "kind", "timestamp", "received", "arm", "items", "feedback", "dwell_ms", "known")
 _COLUMNS = (*_OF_ROWS, "user", "user_number")
-_FEEDBACK_HOURS: float = ServeSettings.model_fields["feedback_hours"].default
+#: Key of the hash that orders users with the same beginning. It must be independent of their arms.
+_TIES = 1
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,12 @@ class Stage:
     timestamp: int  # ms
     shares: dict[str, float]  # the main arm, then the canaries in the order of their hashes
 
+    @property
+    def borders(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the first hash of each arm and the end of its hashes: canaries from 0 on, then the rest."""
+        ends = np.cumsum(list(self.shares.values())[1:])
+        return np.roll(np.append(0.0, ends), 1), np.append(1.0, ends)
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -39,7 +53,7 @@ class Assignment:
 
     seed: int = 0
     stages: tuple[Stage, ...] = ()
-    feedback_hours: float = _FEEDBACK_HOURS
+    feedback_hours: float = 0.0
 
     @property
     def shares(self) -> dict[str, float]:
@@ -49,9 +63,7 @@ class Assignment:
     def followed_by(self, note: dict[str, Any], number: int, timestamp: int) -> Assignment:
         """Return the assignment after the row `number`, with the JSON `note`, of kind ARMS."""
         shares = {one["arm"]: one["share"] for one in note["arms"]}
-        hours = note.get("feedback_hours", _FEEDBACK_HOURS)
-        stage = Stage(number, timestamp, shares)
-        canaries = list(shares)[1:]
+        stage, hours, canaries = Stage(number, timestamp, shares), note["feedback_hours"], list(shares)[1:]
         same = note["seed"] == self.seed and list(shares) == list(self.shares)
         if not same or any(shares[one] < self.shares[one] for one in canaries):
             return Assignment(note["seed"], (stage,), hours)
@@ -60,11 +72,22 @@ class Assignment:
 
 
 @dataclass(frozen=True)
-class Impressions:
-    """Feedback on known items, in the order of the logs. Rows have negative numbers before the current assignment."""
+class Recommendations:
+    """Recommendations under the current assignment, in the order of the logs."""
 
     log: np.ndarray  # int64 [N], number of the log
     number: np.ndarray  # int64 [N], row of the log, from the first one under the current assignment on
+    timestamp: np.ndarray  # int64 [N], ms
+    user: np.ndarray  # int64 [N], row in `Events.users`
+    arm: np.ndarray  # str [N]
+
+
+@dataclass(frozen=True)
+class Impressions:
+    """Feedback on known items, in the order of the logs. Rows have negative numbers before the current assignment."""
+
+    log: np.ndarray  # int64 [N], as in `Recommendations`
+    number: np.ndarray  # int64 [N], as in `Recommendations`
     untouched: np.ndarray  # bool [N]: before this seed, which assigns the same users again, had a canary
     timestamp: np.ndarray  # int64 [N], ms
     received: np.ndarray  # int64 [N], ms, by the server's clock
@@ -72,18 +95,6 @@ class Impressions:
     user: np.ndarray  # int64 [N], row in `Events.users`
     feedback: np.ndarray  # float32 [N, F]
     item: pa.ChunkedArray  # ids [N]
-
-
-@dataclass(frozen=True)
-class Recommendations:
-    """Recommendations under the current assignment, in the order of the logs."""
-
-    log: np.ndarray  # int64 [N]
-    number: np.ndarray  # int64 [N], as in `Impressions`
-    timestamp: np.ndarray  # int64 [N], ms
-    user: np.ndarray  # int64 [N], row in `Events.users`
-    arm: np.ndarray  # str [N]
-    policy: np.ndarray  # str [N]
 
 
 @dataclass(frozen=True)
@@ -115,62 +126,35 @@ def read_events(folders: Sequence[str], about: About) -> Events:
         if found != expected:
             raise UserError(f"{folder}: found arms {found}; expected {expected} as in {folders[0]}")
     rows = pa.concat_tables(tables)
-    ids = _user_ids(rows, folders[0])
-    rows = rows.append_column("who", pa.array(codes(ids)))
-    counted = pc.and_(pc.equal(rows["kind"], Kind.FEEDBACK), pc.fill_null(rows["known"], False))
-    recommended = pc.and_(pc.equal(rows["kind"], Kind.RECOMMENDED), pc.greater_equal(rows["number"], 0))
-    times = pc.min_element_wise(rows["timestamp"], rows["received"])
+    numbers, texts = rows["user_number"], rows["user"]
+    if numbers.null_count < len(rows) and texts.null_count < len(rows):
+        raise UserError(
+            f"{folders[0]} and others: found ids of users that are whole numbers and text; expected one type"
+        )
+    ids = texts if texts.null_count < len(rows) else numbers
+    rows = rows.set_column(rows.column_names.index("user"), "user", pa.array(codes(ids)))
+    counted = rows.filter(pc.and_(pc.equal(rows["kind"], Kind.FEEDBACK), pc.fill_null(rows["known"], False)))
+    recommended = rows.filter(pc.and_(pc.equal(rows["kind"], Kind.RECOMMENDED), pc.greater_equal(rows["number"], 0)))
     return Events(
         users=ids.unique(),
         assignments=assignments,
-        impressions=_impressions(rows.filter(counted), len(about.feedback)),
-        recommendations=_recommendations(rows.filter(recommended)),
-        until=pc.max(times).as_py() or 0,
+        impressions=Impressions(
+            **_arrays(counted, "log", "number", "untouched", "timestamp", "user"),
+            received=pc.coalesce(counted["received"], counted["timestamp"]).to_numpy(),
+            dwell_ms=counted["dwell_ms"].to_numpy().astype(np.float64),
+            feedback=pc.list_flatten(counted["feedback"]).to_numpy().reshape(-1, len(about.feedback)),
+            item=pc.list_flatten(counted["items"]),
+        ),
+        recommendations=Recommendations(
+            **_arrays(recommended, "log", "number", "timestamp", "user"),
+            arm=pc.fill_null(recommended["arm"], "").to_numpy(),
+        ),
+        until=pc.max(pc.min_element_wise(rows["timestamp"], rows["received"])).as_py() or 0,
     )
 
 
-def read_sessions(folder: str) -> SessionTable:
-    """Return the sessions in a log; `user` counts from 0. Raises `UserError` as `read_events`, and without feedback."""
-    about = read_about(folder)
-    seen = read_events([folder], about).impressions
-    if not len(seen.user):
-        raise UserError(f"{folder}: no feedback yet; expected impressions with feedback")
-    order = np.lexsort((seen.number, seen.timestamp, seen.user))
-    user, timestamp = np.unique(seen.user, return_inverse=True)[1][order], seen.timestamp[order]
-    return session_table(user, timestamp, session_numbers(user, timestamp, about.session_gap_ms), seen.dwell_ms[order])
-
-
-def _impressions(rows: pa.Table, width: int) -> Impressions:
-    feedback = pc.list_flatten(rows["feedback"]).to_numpy().reshape(-1, width)
-    return Impressions(
-        log=rows["log"].to_numpy(),
-        number=rows["number"].to_numpy(),
-        untouched=rows["untouched"].to_numpy(),
-        timestamp=rows["timestamp"].to_numpy(),
-        received=pc.coalesce(rows["received"], rows["timestamp"]).to_numpy(),
-        dwell_ms=rows["dwell_ms"].to_numpy().astype(np.float64),
-        user=rows["who"].to_numpy(),
-        feedback=feedback,
-        item=pc.list_flatten(rows["items"]),
-    )
-
-
-def _recommendations(rows: pa.Table) -> Recommendations:
-    return Recommendations(
-        log=rows["log"].to_numpy(),
-        number=rows["number"].to_numpy(),
-        timestamp=rows["timestamp"].to_numpy(),
-        user=rows["who"].to_numpy(),
-        arm=pc.fill_null(rows["arm"], "").to_numpy(),
-        policy=pc.fill_null(rows["policy"], "").to_numpy(),
-    )
-
-
-def _user_ids(rows: pa.Table, where: str) -> pa.ChunkedArray:
-    numbers, texts = rows["user_number"], rows["user"]
-    if numbers.null_count < len(numbers) and texts.null_count < len(texts):
-        raise UserError(f"{where} and others: found ids of users that are whole numbers and text; expected one type")
-    return texts if texts.null_count < len(texts) else numbers
+def _arrays(rows: pa.Table, *columns: str) -> dict[str, np.ndarray]:
+    return {name: rows[name].to_numpy() for name in columns}
 
 
 def _read_log(folder: str, log: int, about: About) -> tuple[pa.Table, Assignment]:
@@ -195,3 +179,72 @@ def _read_log(folder: str, log: int, about: About) -> tuple[pa.Table, Assignment
     rows = rows.set_column(0, "number", pa.array(number - since))
     rows = rows.append_column("untouched", pa.array(number < first_canary.get(assignment.seed, since)))
     return rows.append_column("log", pa.array(np.full(len(number), log))), assignment
+
+
+def read_sessions(folder: str) -> SessionTable:
+    """Return the sessions in a log; `user` counts from 0. Raises `UserError` as `read_events`, and without feedback."""
+    about = read_about(folder)
+    seen = read_events([folder], about).impressions
+    if not len(seen.user):
+        raise UserError(f"{folder}: no feedback yet; expected impressions with feedback")
+    order = np.lexsort((seen.number, seen.timestamp, seen.user))
+    user, timestamp = np.unique(seen.user, return_inverse=True)[1][order], seen.timestamp[order]
+    return session_table(user, timestamp, session_numbers(user, timestamp, about.session_gap_ms), seen.dwell_ms[order])
+
+
+@dataclass(frozen=True)
+class Participants:
+    """Users whose arm stays the same during their days, in the order of their beginnings."""
+
+    user: np.ndarray  # int64 [P], row in `Events.users`
+    log: np.ndarray  # int64 [P], number of the log
+    number: np.ndarray  # int64 [P], row of the first recommendation, as in `Recommendations`
+    begin: np.ndarray  # int64 [P], ms
+    arm: np.ndarray  # int64 [P], in the order of the shares: 0 is the main arm
+    chance: np.ndarray  # float64 [P, arms]: the share of each arm among users who are not excluded
+    moved: int  # excluded users
+
+
+def participants(events: Events, days_ms: int) -> Participants:
+    """Return the users with a recommendation under the current assignment, whose days take `days_ms`."""
+    shown, names = events.recommendations, list(events.shares)
+    rows = np.flatnonzero(np.isin(shown.arm, names))
+    user, first = np.unique(shown.user[rows], return_index=True)
+    rows = rows[first]
+    log, number, begin = shown.log[rows], shown.number[rows], shown.timestamp[rows]
+    arm = np.array([names.index(one) for one in shown.arm[rows]], dtype=np.int64)
+    ids = events.users.take(pa.array(user))
+    seed = events.assignments[0].seed
+    lows, highs = _intervals(events.assignments, log, number, begin + days_ms)
+    place = fraction(hash_ids(ids, seed, Stream.ARM, 0))
+    own = np.arange(len(arm)), arm
+    stays = (lows[own] <= place) & (place < highs[own])
+    order = np.lexsort((hash_ids(ids, seed, Stream.ARM, _TIES), begin))
+    order = order[stays[order]]
+    width = np.maximum(highs - lows, 0.0)[order]
+    chance = width / width.sum(axis=1, keepdims=True)
+    return Participants(user[order], log[order], number[order], begin[order], arm[order], chance, int((~stays).sum()))
+
+
+def _intervals(
+    assignments: Sequence[Assignment], log: np.ndarray, number: np.ndarray, end: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the hashes, from `low` to `high` [P, arms], that belong to each arm from row `number` to the time `end`.
+
+    `log`, `number` and `end` are int64 [P].
+    """
+    arms = len(assignments[0].shares)
+    lows, highs = np.zeros((len(log), arms)), np.zeros((len(log), arms))
+    for of_log, assignment in enumerate(assignments):
+        mine = np.flatnonzero(log == of_log)
+        stages = assignment.stages
+        numbers = np.array([stage.number for stage in stages]) - (stages[0].number if stages else 0)
+        times = np.array([stage.timestamp for stage in stages])
+        first = np.searchsorted(numbers, number[mine], side="right") - 1
+        last = np.maximum(np.searchsorted(times, end[mine], side="right") - 1, first)
+        each = np.array([stage.borders for stage in stages]).reshape(-1, 2, arms)
+        for begin, until in np.unique(np.stack([first, last], axis=1), axis=0).tolist():
+            these = mine[(first == begin) & (last == until)]
+            lows[these] = each[begin : until + 1, 0].max(axis=0)
+            highs[these] = each[begin : until + 1, 1].min(axis=0)
+    return lows, highs

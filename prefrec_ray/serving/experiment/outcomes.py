@@ -1,4 +1,4 @@
-"""Outcomes of users in their days: levels, depth, sessions, feedback and the kinds of their items.
+"""Outcomes of users in their days: levels, depth, sessions, returns, feedback and the kinds of their items.
 
 Only impressions in a user's days count, and only those that the server received within `feedback_ms` after them. An
 outcome is therefore final when this time has passed. Own averages come from the time before the current seed assigned
@@ -19,11 +19,16 @@ from prefrec_ray.engagement import (
     session_table,
     user_means,
 )
+from prefrec_ray.ids import codes
 from prefrec_ray.logs.events.format import About
-from prefrec_ray.serving.experiment.history import HOUR_MS, Events
-from prefrec_ray.serving.experiment.participants import Participants
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.kinds import Kind
+from prefrec_ray.serving.experiment.history import HOUR_MS, Events, Participants
+from prefrec_ray.serving.experiment.sequences import Interval, largest_mean_interval
 from prefrec_ray.settings import TASKS
 
+#: Hours from the end of a user's first session to the next session, or to the end of the user's days.
+RETURN = "hours to return"
 #: Weight of depth in the mixture.
 _WEIGHT = 0.5
 
@@ -41,24 +46,10 @@ class UserOutcome:
 
 
 @dataclass(frozen=True)
-class FirstReturn:
-    """Time from the end of each participant's first session to the next session.
-
-    `hours` float64 [P], NaN without a session. Not `returned` (bool [P]): the time is longer than `hours`. `before`
-    float64 [P]: mean time to the next session before the seed had a canary.
-    """
-
-    hours: np.ndarray
-    returned: np.ndarray
-    before: np.ndarray
-
-
-@dataclass(frozen=True)
 class Behavior:
-    """Outcomes of participants by name, their first returns, and the rows of their impressions."""
+    """Outcomes of participants by name, and the rows of their impressions."""
 
     outcomes: dict[str, UserOutcome]
-    first_return: FirstReturn
     row: np.ndarray  # int64 [n], row in `Events.impressions`
     participant: np.ndarray  # int64 [n]
 
@@ -68,30 +59,51 @@ def behavior(events: Events, who: Participants, about: About, days_ms: int) -> B
 
     They are final for participants whose days ended more than `feedback_ms` before the end of the log.
     """
-    seen, gap = events.impressions, about.session_gap_ms
+    seen, gap, users = events.impressions, about.session_gap_ms, len(who.user)
     end = np.minimum(who.begin + days_ms, events.until - events.feedback_ms)
     rows, one = _rows(events, who, end)
+    timestamp, untouched = seen.timestamp[rows], seen.untouched[rows]
     # Clocks of clients differ: feedback on the first recommendation may have an earlier time.
-    later = (
-        (seen.log[rows] == who.log[one])
-        & (seen.number[rows] > who.number[one])
-        & (seen.timestamp[rows] >= who.begin[one] - gap)
-    )
-    untouched = seen.untouched[rows]
-    timestamp = seen.timestamp[rows]
+    later = (seen.log[rows] == who.log[one]) & (seen.number[rows] > who.number[one])
+    later &= timestamp >= who.begin[one] - gap
     table = session_table(one, timestamp, session_numbers(one, timestamp, gap), seen.dwell_ms[rows])
-    begin = who.begin[table.user]
+    begin, mine = who.begin[table.user], later[table.first_row]
     # A session during which the user's days begin is neither before them nor in them.
     before = untouched[table.first_row] & (table.exit < begin)
+    # Sessions whose next session began before the days too, or with them.
     waited = before & (table.exit + table.revisit_ms <= begin + gap)
-    sessions = _Sessions(table, later[table.first_row], before, waited, who.begin, end, days_ms)
-    outcomes = sessions.outcomes()
+    # The same time before as the days: users without a session in it have none, new users are unknown.
+    recent = before & (table.start >= begin - days_ms)
+
+    def means(values: np.ndarray, which: np.ndarray) -> np.ndarray:
+        return user_means(table.user[which], values[which].astype(np.float64), users)
+
+    def sums(values: np.ndarray, which: np.ndarray) -> np.ndarray:
+        return np.bincount(table.user[which], values[which], users)
+
+    own_depth, own_revisit = means(table.depth, before), means(table.revisit_ms, waited)
+    levels, once = levels_in_days(table, end, own_depth, own_revisit), np.ones(len(table))
+    outcomes = {}
+    for task in TASKS:
+        values = means(levels[task], mine)
+        # Users who had an average of their own, and no session any more.
+        values[(sums(once, mine) == 0) & np.isfinite(own_depth if task == "depth" else own_revisit)] = 0.0
+        earlier = means(levels[task], before if task == "depth" else waited)
+        outcomes[f"{task} level"] = UserOutcome(values, (0.0, float(MAX_LEVEL)), earlier)
+    outcomes["depth"] = UserOutcome(means(table.depth, mine), None, own_depth)
+    known, days = np.where(np.isnan(own_depth), np.nan, 1.0), days_ms / (24 * HOUR_MS)
+    for name, counts in (("sessions", once), ("requests", table.depth)):
+        outcomes[f"{name} a day"] = UserOutcome(sums(counts, mine) / days, None, known * sums(counts, recent) / days)
+    user, first = np.unique(table.user[mine], return_index=True)
+    session, hours = np.flatnonzero(mine)[first], np.full(users, np.nan)
+    hours[user] = np.fmin(table.revisit_ms, rest_of_days(table, end))[session] / HOUR_MS
+    outcomes[RETURN] = UserOutcome(hours, (0.0, days_ms / HOUR_MS), own_revisit / HOUR_MS)
     for column, name in enumerate(about.feedback):
         limits = (0.0, 1.0) if about.feedback_kinds.get(name) == "binary" else None
         values = seen.feedback[rows, column].astype(np.float64)
-        mean, before = (user_means(one[which], values[which], len(end)) for which in (later, untouched))
-        outcomes[f"feedback.{name}"] = UserOutcome(mean, limits, before)
-    return Behavior(outcomes, sessions.first_return(), rows[later], one[later])
+        mean, earlier = (user_means(one[which], values[which], users) for which in (later, untouched))
+        outcomes[f"feedback.{name}"] = UserOutcome(mean, limits, earlier)
+    return Behavior(outcomes, rows[later], one[later])
 
 
 def rest_of_days(table: SessionTable, end: np.ndarray) -> np.ndarray:
@@ -130,57 +142,54 @@ def _rows(events: Events, who: Participants, end: np.ndarray) -> tuple[np.ndarra
 
 
 @dataclass(frozen=True)
-class _Sessions:
-    """Sessions of participants: those in their days (`mine`), and those before the seed had a canary (`before`)."""
+class ItemShares:
+    """Share of each value of one kind in the impressions of each participant.
 
-    table: SessionTable  # `user` is the participant
-    mine: np.ndarray  # bool [M]
-    before: np.ndarray  # bool [M]
-    waited: np.ndarray  # bool [M]: of these, the sessions whose next session began before the days too, or with them
-    begin: np.ndarray  # int64 [P], ms
-    end: np.ndarray  # int64 [P], ms
-    days_ms: int
+    Entries [m], one for each participant and value with an impression. Items that have no value, or are not in the
+    table, count only in `impressions`.
+    """
 
-    def outcomes(self) -> dict[str, UserOutcome]:
-        """Return levels, depth, and sessions and impressions per day."""
-        table = self.table
-        own_depth = self._means(table.depth, self.before)
-        own_revisit = self._means(table.revisit_ms, self.waited)
-        levels = levels_in_days(table, self.end, own_depth, own_revisit)
-        # The same time before as the days: users without a session in it have none, new users are unknown.
-        recent = self.before & (table.start >= (self.begin - self.days_ms)[table.user])
-        known = np.where(np.isnan(own_depth), np.nan, 1.0)
-        sessions = self._sums(np.ones(len(table)), self.mine)
-        outcomes = {}
-        for task in TASKS:
-            values = self._means(levels[task], self.mine)
-            # Users who had an average of their own, and no session any more.
-            values[(sessions == 0) & np.isfinite(own_depth if task == "depth" else own_revisit)] = 0.0
-            before = self._means(levels[task], self.before if task == "depth" else self.waited)
-            outcomes[f"{task} level"] = UserOutcome(values, (0.0, float(MAX_LEVEL)), before)
-        outcomes["depth"] = UserOutcome(self._means(table.depth, self.mine), None, own_depth)
-        days = self.days_ms / (24 * HOUR_MS)
-        for name, counts in (("sessions", np.ones(len(table))), ("requests", table.depth)):
-            before = known * self._sums(counts, recent) / days
-            outcomes[f"{name} a day"] = UserOutcome(self._sums(counts, self.mine) / days, None, before)
-        return outcomes
+    kind: Kind
 
-    def first_return(self) -> FirstReturn:
-        """Return the time to the second session of a user's days."""
-        user, first = np.unique(self.table.user[self.mine], return_index=True)
-        session = np.flatnonzero(self.mine)[first]
-        revisit = self.table.revisit_ms[session]
-        hours, returned = np.full(len(self.end), np.nan), np.zeros(len(self.end), bool)
-        hours[user] = np.fmin(revisit, self._rest[session]) / HOUR_MS
-        returned[user] = ~np.isnan(revisit)
-        return FirstReturn(hours, returned, self._means(self.table.revisit_ms / HOUR_MS, self.waited))
+    participant: np.ndarray  # int64 [m], ascending
+    code: np.ndarray  # int64 [m]
+    share: np.ndarray  # float64 [m]
+    impressions: np.ndarray  # int64 [P], of each participant
+    unknown: np.ndarray  # int64 [P]: of these, impressions of items without a value
 
-    @property
-    def _rest(self) -> np.ndarray:
-        return rest_of_days(self.table, self.end)
+    @classmethod
+    def from_impressions(cls, events: Events, users: int, seen: Behavior, items: ItemTable, name: str) -> ItemShares:
+        """Return the shares of the kind `name` of `items`, which are found by their ids, for `users` participants."""
+        kind = items.kind(name)
+        ids = events.impressions.item
+        row = items.find(ids.unique().to_numpy(zero_copy_only=False))[codes(ids)[seen.row]]
+        code = np.where(row >= 0, kind.codes[row], -1).astype(np.int64)
+        known = code >= 0
+        impressions = np.bincount(seen.participant, minlength=users)
+        unknown = np.bincount(seen.participant[~known], minlength=users)
+        pairs, count = np.unique(np.stack([seen.participant[known], code[known]]), axis=1, return_counts=True)
+        return cls(kind, pairs[0], pairs[1], count / impressions[pairs[0]], impressions, unknown)
 
-    def _means(self, values: np.ndarray, which: np.ndarray) -> np.ndarray:
-        return user_means(self.table.user[which], values[which].astype(np.float64), len(self.end))
+    def of_value(self, value: str) -> UserOutcome:
+        """Return the share of one value per participant, NaN without impressions."""
+        values = np.where(self.impressions > 0, 0.0, np.nan)
+        mine = self.code == self.kind.find(value)
+        values[self.participant[mine]] = self.share[mine]
+        return UserOutcome(values, (0.0, 1.0))
 
-    def _sums(self, values: np.ndarray, which: np.ndarray) -> np.ndarray:
-        return np.bincount(self.table.user[which], values[which], len(self.end))
+    def note(self, mask: np.ndarray) -> str:
+        """Return how many impressions of participants in `mask` (bool [P]) are of items without a value, "" for 0."""
+        unknown, impressions = int(self.unknown[mask].sum()), int(self.impressions[mask].sum())
+        if not unknown:
+            return ""
+        return f"{unknown:,} of {impressions:,} impressions are of items without {self.kind.names.name}"
+
+    def largest(self, mask: np.ndarray, alpha: float) -> tuple[float, Interval, int]:
+        """Return the largest mean share over participants in `mask` (bool [P]), its interval, and their number."""
+        counted = mask & (self.impressions > 0)
+        users = int(counted.sum())
+        mine = counted[self.participant]
+        user = (np.cumsum(counted) - 1)[self.participant[mine]]
+        code, share = self.code[mine], self.share[mine]
+        value = float(np.bincount(code, share).max() / users) if len(share) else float("nan")
+        return value, largest_mean_interval(user, code, share, users, alpha), users

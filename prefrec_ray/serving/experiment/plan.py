@@ -120,19 +120,14 @@ def users_until_seen(
                 break  # the other repeats change nothing
         return found >= wanted
 
-    # The number that a test with one look needs, from which the search starts.
+    # A test with one look needs fewer users, and the number is searched from there.
     variance = levels.var() / share + levels.var() / (1 - share)
-    step = max(1, round(math.log(max(8.0 * variance / gain**2, 20.0), _STEP)))
-    most = math.floor(math.log(MOST_USERS, _STEP))
-    low, high = 0, min(step, most)
-    while not seen(round(_STEP**high)):
-        if high == most:
-            return None
-        low, high = high, min(high + 6, most)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if seen(round(_STEP**middle)) else (middle, high)
-    return round(_STEP**high)
+    step = math.floor(math.log(max(7.0 * variance / gain**2, 20.0), _STEP))
+    while (users := round(_STEP**step)) <= MOST_USERS:
+        if seen(users):
+            return users
+        step += 1
+    return None
 
 
 def shifted(levels: np.ndarray, gain: float) -> np.ndarray:
