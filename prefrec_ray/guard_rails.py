@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 Status = Literal["kept", "open", "broken"]
 
 _FORM = re.compile(
-    r"(?:feedback\.(?P<feedback>\S+)|(?P<user>depth|sessions|hours_to_return)"
-    r"|exposure\[\s*(?P<exposure>[^\]:]+?)\s*\]|share\[\s*(?P<kind>[^\]:]+?)\s*:\s*(?P<value>[^\]]+?)\s*\])"
-    r"\s*(?P<sign>>=|<=)\s*(?P<limit>[+-]?\d+(?:\.\d+)?)\s*%"
+    r"(?:feedback\.(\S+)|(depth|sessions|hours_to_return)"
+    r"|exposure\[\s*([^\]:]+?)\s*\]|share\[\s*([^\]:]+?)\s*:\s*([^\]]+?)\s*\])"
+    r"\s*(>=|<=)\s*([+-]?\d+(?:\.\d+)?)\s*%"
 )
 _EXAMPLES = "'feedback.like >= -2 %', 'depth >= -5 %', 'exposure[maker] <= 10 %' or 'share[category: news] >= 5 %'"
 
@@ -55,16 +55,10 @@ class GuardRail:
         found = _FORM.fullmatch(text.strip())
         if found is None:
             raise ValueError(f"found {text!r}; expected for example {_EXAMPLES}")
-        part, limit = found.groupdict(), float(found["limit"]) / 100
-        at_least = found["sign"] == ">="
-        if part["feedback"]:
-            rail = cls("feedback", part["feedback"], "", at_least, limit)
-        elif part["user"]:
-            rail = cls(part["user"], "", "", at_least, limit)
-        elif part["exposure"]:
-            rail = cls("exposure", part["exposure"], "", at_least, limit)
-        else:
-            rail = cls("share", part["kind"], part["value"], at_least, limit)
+        feedback, user, exposure, kind, value, sign, percent = found.groups(default="")
+        measure = user or ("feedback" if feedback else "exposure" if exposure else "share")
+        limit = float(percent) / 100
+        rail = cls(measure, feedback or exposure or kind, value, sign == ">=", limit)
         low, high = (-1.0, 10.0) if rail.relative else (0.0, 1.0)
         if not low < limit < high:
             raise ValueError(

@@ -37,23 +37,22 @@ def average(bundle: str, before: Sequence[str], dataset: str, folder: str) -> st
     if own.critic is None or own.serving.candidates == "nearest":
         return bundle
     policies = [own, *(policy for policy in _loaded(before) if _alike(policy, own))]
-    if len(policies) < 2:
-        return bundle
     states = _states(dataset)
     critics = [_on_scale_of(own, policy) for policy in policies]
     spreads = [_spread(critic, own.items.embeddings, states) for critic in critics]
     kept = [each for each in zip(policies, critics, spreads, strict=True) if each[2] > 0]
     if len(kept) < 2:
         return bundle
-    networks = [_divided(network, spread) for _, critic, spread in kept for network in critic.networks]
-    scales = np.concatenate([critic.scales for _, critic, _ in kept])
-    provenance = {**own.provenance, "averaged": [str(policy.provenance["dataset"]) for policy, *_ in kept]}
-    # The expected feedback is from the last night; its weight is fitted to the mean Q.
-    effects = _mean_effects([(critic, spread) for _, critic, spread in kept])
-    critic = replace(critics[0], networks=networks, scales=scales, kind_effects=effects).with_worth(
-        states, some(own.items.embeddings, _ITEMS)
+    mean = replace(
+        critics[0],
+        networks=[_divided(network, spread) for _, critic, spread in kept for network in critic.networks],
+        scales=np.concatenate([critic.scales for _, critic, _ in kept]),
+        kind_effects=_mean_effects([(critic, spread) for _, critic, spread in kept]),
     )
-    replace(own, critic=critic, provenance=provenance).save(folder)
+    # The expected feedback is from the last night; its weight is fitted to the mean Q.
+    mean = mean.with_worth(states, some(own.items.embeddings, _ITEMS))
+    provenance = {**own.provenance, "averaged": [str(policy.provenance["dataset"]) for policy, *_ in kept]}
+    replace(own, critic=mean, provenance=provenance).save(folder)
     return folder
 
 

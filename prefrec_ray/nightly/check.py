@@ -8,10 +8,8 @@ The rules compare only with earlier nights, so that no log needs settings of its
 - A night with more than `TIMES` the largest number of impressions or users of an earlier night, or less than a
   `TIMES`th of the smallest, is broken. The first night does not count here, because it contains the whole log before.
 
-The first two rules are also applied to `PARTS` parts of a night, for a column that broke in the middle of it.
-
 If fewer than `FEW` impressions are expected to be other than zero in a column, only the first rule is applied to it,
-once there are `FEW` impressions in the night, and no rule in a part.
+once there are `FEW` impressions in the night.
 """
 
 from __future__ import annotations
@@ -32,7 +30,6 @@ Spans = tuple[Span, ...]
 #: All positions of a log, times or row numbers.
 ALL: Span = (-(2**63) + 1, 2**63 - 1)
 TIMES, RARER, FEW = 3.0, 10.0, 100
-PARTS = 4
 
 
 class FeedbackStatistics(Settings):
@@ -60,15 +57,13 @@ def problems(now: NightCounts, earlier: Sequence[NightCounts], failed: NightCoun
     """
     if not now.requests:
         return ["no new impressions"]
-    return [*_volume(now, earlier[1:], failed), *feedback_problems(now, earlier)]
+    return [*_volume(now, earlier[1:], failed), *_feedback(now, earlier)]
 
 
 def _volume(now: NightCounts, earlier: Sequence[NightCounts], failed: NightCounts | None) -> list[str]:
     flaws = []
-    for what, word in {"requests": "impressions", "users": "users"}.items():
+    for what, word in {"requests": "impressions", "users": "users"}.items() if earlier else ():
         before = [getattr(night, what) for night in earlier]
-        if not before:
-            continue
         known = getattr(failed, what) if failed else 0
         value, low, high = getattr(now, what), min(before) / TIMES, max(before) * TIMES + known
         if not low <= value <= high:
@@ -76,10 +71,8 @@ def _volume(now: NightCounts, earlier: Sequence[NightCounts], failed: NightCount
     return flaws
 
 
-def feedback_problems(now: NightCounts, earlier: Sequence[NightCounts], part: bool = False) -> list[str]:
-    """Return one phrase per broken rule about feedback in a night or in a part of it."""
+def _feedback(now: NightCounts, earlier: Sequence[NightCounts]) -> list[str]:
     flaws = []
-    of = "consecutive impressions" if part else "impressions"
     for name in dict.fromkeys(name for night in earlier for name in night.feedback):
         before = [night.feedback[name] for night in earlier if name in night.feedback]
         column = now.feedback.get(name)
@@ -89,12 +82,12 @@ def feedback_problems(now: NightCounts, earlier: Sequence[NightCounts], part: bo
         least = min(one.share for one in before)
         common = least * now.requests >= FEW
         stuck = column.low == column.high and any(one.low < one.high for one in before)
-        if stuck and (common or (not part and now.requests >= FEW)):
-            flaws.append(f"feedback '{name}' is {column.low:g} in all {now.requests:,} {of}, and was not before")
+        if stuck and now.requests >= FEW:
+            flaws.append(f"feedback '{name}' is {column.low:g} in all {now.requests:,} impressions, and was not before")
         elif common and not stuck and column.share < least / RARER:
             flaws.append(
-                f"feedback '{name}' is not zero in {column.share:.2%} of {now.requests:,} {of}, expected at least "
-                f"{least / RARER:.2%} from earlier nights"
+                f"feedback '{name}' is not zero in {column.share:.2%} of {now.requests:,} impressions, expected at "
+                f"least {least / RARER:.2%} from earlier nights"
             )
     return flaws
 

@@ -126,10 +126,8 @@ class LoopFolder:
         file = storage.join(self.uri, "nights.json")
         if not storage.exists(file):
             return []
-        nights = []
-        for number, line in enumerate(storage.read_text(file).splitlines(), 1):
-            nights.append(parse(Night, storage.parse_json(line, file, number), f"{file}: line {number}"))
-        return nights
+        lines = enumerate(storage.read_text(file).splitlines(), 1)
+        return [parse(Night, storage.parse_json(line, file, at), f"{file}: line {at}") for at, line in lines]
 
     def write(self, night: Night) -> None:
         """Write the line of a night, new or changed; the file is replaced in one write."""
@@ -202,21 +200,17 @@ class LoopFolder:
         self._check_exists()
         with self._claimed():
             record = self.record()
-            *before, current = record.promoted or (None,)
-            if current is None:
+            skipped: list[str] = []
+            if not record.promoted:
                 raise UserError(f"{self.uri}: nothing to roll back: no policy was promoted")
+            *before, current = record.promoted
             if not before:
                 raise UserError(f"{self.uri}: nothing to roll back: current is the first policy (night {current})")
-            skipped: list[str] = []
             while before:
                 flaw = self._flaw(before[-1])
                 if flaw is None:
-                    gone = record.promoted[len(before) :]
-                    self._write(
-                        record.model_copy(
-                            update={"promoted": tuple(before), "rolled_back": (*record.rolled_back, *gone)}
-                        )
-                    )
+                    gone = (*record.rolled_back, *record.promoted[len(before) :])
+                    self._write(record.model_copy(update={"promoted": tuple(before), "rolled_back": gone}))
                     return Rollback(current, before[-1], skipped)
                 skipped.append(f"night {before.pop()}: {flaw}")
             raise UserError(f"{self.uri}: nothing to roll back to: {'; '.join(skipped)}")

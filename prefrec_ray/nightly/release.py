@@ -1,16 +1,7 @@
 """Decisions on a canary: extend it, promote it, or withdraw it.
 
 A canary is a policy that a share of the users gets. It is compared with the current policy on the same days, by
-intervals that hold at every look (serving/experiment). The first line that applies decides:
-
-| found | decision |
-|---|---|
-| a guard-rail is broken | withdraw |
-| the objective's difference lies below 0 | withdraw |
-| the objective's difference lies above 0, and every guard-rail is kept | promote |
-| the canary has run for `longest_days` | withdraw |
-| the objective's difference lies above 0, and a guard-rail is open | extend to twice the share |
-| otherwise | extend |
+intervals that hold at every look (serving/experiment). The table of decisions is in docs/nightly.md.
 """
 
 from __future__ import annotations
@@ -34,8 +25,8 @@ LARGEST_SHARE = 0.5
 class Look(Settings):
     """One look at the canary of night `night`, and the decision.
 
-    `low` and `high`: interval of the objective's difference in levels, None without a bound. `rails`: status by
-    guard-rail. `share`: share of the users from now on.
+    `low` and `high`: interval of the objective's difference in levels, None if no server serves the canary. `rails`:
+    status by guard-rail. `share`: share of the users from now on.
     """
 
     night: int
@@ -58,7 +49,7 @@ class Look(Settings):
 
 
 def look(canary: Canary, compared: CanaryComparison | None, settings: CanarySettings) -> Look:
-    """Return the decision on a canary by the table above. `compared` is None if no server serves the canary yet."""
+    """Return the decision on a canary. `compared` is None if no server serves the canary yet."""
     if compared is None:
         why = "no server serves it yet (POST /reload)"
         return Look(night=canary.night, decision="extend", why=why, share=canary.share)
@@ -72,19 +63,15 @@ def look(canary: Canary, compared: CanaryComparison | None, settings: CanarySett
         users=compared.users.get(canary.arm, 0),
         main_users=compared.users.get(MAIN, 0),
         days=compared.elapsed_days,
-        low=_finite(objective.low),
-        high=_finite(objective.high),
+        low=objective.low,
+        high=objective.high,
         rails={str(one.rail): one.status for one in compared.rails},
         share=share,
     )
 
 
-def _finite(number: float) -> float | None:
-    return number if math.isfinite(number) else None
-
-
 def _decide(compared: CanaryComparison, settings: CanarySettings, share: float) -> tuple[Decision, str, float]:
-    """Return the decision, the reason, and the share from now on."""
+    """Return the decision, the reason, and the share from now on. The first row of the table that applies decides."""
     objective = compared.objective
     difference = f"difference of {objective.value:+.2f} [{objective.low:+.2f}, {objective.high:+.2f}] levels"
     if not math.isfinite(objective.value):

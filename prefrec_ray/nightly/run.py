@@ -17,7 +17,7 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError, find_user_error
 from prefrec_ray.evaluation.results.records import Evaluation
 from prefrec_ray.evaluation.results.verdict import case_of, decide
-from prefrec_ray.nightly.check import PARTS, NightCounts, Spans, feedback_problems, problems
+from prefrec_ray.nightly.check import NightCounts, Spans, problems
 from prefrec_ray.nightly.folder import STEPS, LoopFolder, Night, Step
 from prefrec_ray.nightly.registry import set_aliases
 from prefrec_ray.nightly.release import look
@@ -48,7 +48,8 @@ def run_night(
                         night = night.model_copy(update={"done": (*night.done, step)})
                     folder.write(night)
         except Exception as error:
-            night = _failed(night, error)
+            why = str(find_user_error(error) or f"{type(error).__name__}: {error}")
+            night = night.model_copy(update={"status": "failed", "why": " ".join(why.split())[:500]})
             folder.write(night)
             _close(night, folder, loop, say)  # otherwise repeated failures fill the disk
             raise
@@ -130,7 +131,7 @@ def _check(night: Night, folder: LoopFolder, loop: LoopSettings, work: Stages) -
         found, expected = (", ".join(ids) or "none" for ids in (work.logs, known))
         raise UserError(f"prepare.source.path: logs {found} (log_id); expected {expected}, then new ones")
     counted = work.count(_behind(nights, work))
-    flaws = problems(counted, earlier, failed) or _problems_of_parts(counted, earlier, work)
+    flaws = problems(counted, earlier, failed)
     night = night.model_copy(update={"log": counted, "logs": work.logs})
     if flaws and night.night not in loop.accept:
         return night.model_copy(update={"status": "refused", "why": "; ".join(flaws)})
@@ -143,20 +144,6 @@ def _behind(nights: Sequence[Night], work: Stages) -> Spans:
     return tuple(
         (max((end + 1 for end in ends if first <= end <= last), default=first), last) for first, last in work.ranges
     )
-
-
-def _problems_of_parts(counted: NightCounts, earlier: Sequence[NightCounts], work: Stages) -> list[str]:
-    """Return the problems of the first part with any. Parts are equal ranges of positions in each log."""
-    if not earlier:
-        return []
-    borders = [
-        [first + (last + 1 - first) * part // PARTS for part in range(PARTS + 1)] for first, last in counted.spans
-    ]
-    for part in range(PARTS):
-        spans = tuple((of[part], of[part + 1] - 1) for of in borders if of[part] < of[part + 1])
-        if spans and (flaws := feedback_problems(work.count(spans), earlier, part=True)):
-            return flaws
-    return []
 
 
 def _check_refused_are_gone(
@@ -236,10 +223,3 @@ def _release(night: Night, folder: LoopFolder, loop: LoopSettings, now: Callable
     elif verdict == "candidate":
         verdict = "candidate (loop.release: none)"
     return night.model_copy(update={"status": status, "why": f"{verdict}. {night.why}"})
-
-
-def _failed(night: Night, error: Exception) -> Night:
-    """Return the night that ended by `error`."""
-    user_error = find_user_error(error)
-    why = str(user_error) if user_error is not None else f"{type(error).__name__}: {error}"
-    return night.model_copy(update={"status": "failed", "why": " ".join(why.split())[:500]})

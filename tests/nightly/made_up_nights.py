@@ -85,7 +85,7 @@ def made_comparison(value: float, half: float = 0.2, days: float = 5.0, **rails:
     users = {"main": 1900, **{f"night-{night}": 100 for night in range(1, 30)}}
     middle = 0.0 if math.isnan(value) else value
     objective = ArmEstimate(value, middle - half, middle + half, 2000)
-    return CanaryComparison(users, 0, days, {}, objective, found, [])
+    return CanaryComparison(users, 0, days, objective, found, [])
 
 
 @dataclass
