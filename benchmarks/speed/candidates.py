@@ -20,7 +20,7 @@ from benchmarks.speed.load import make_policy
 from prefrec_ray.bench.results import markdown
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.serving.folder.opened import Opened
-from prefrec_ray.serving.requests.bodies import Recommend, RecommendBatch, parse_recommend
+from prefrec_ray.serving.requests.bodies import Recommend, parse
 from prefrec_ray.serving.requests.engine import Engine
 from prefrec_ray.serving.settings import ServeSettings
 
@@ -38,7 +38,7 @@ def main(items: int = 100_000, candidates: int = 10_000, calls: int = 200) -> di
         opened = Opened(f"{folder}/policy", f"{folder}/state", ServeSettings())
         engine = Engine(opened.state, opened.log, opened.log_id, seed=0)
 
-        def recommend(body: Recommend | RecommendBatch) -> None:
+        def recommend(body: Recommend) -> None:
             plan = engine.plan([body], clock)
             engine.take_in(plan, engine.log.commit(plan.events), clock)
 
@@ -49,7 +49,7 @@ def main(items: int = 100_000, candidates: int = 10_000, calls: int = 200) -> di
             pairs = [[item, round(prior, 4)] for item, prior in zip(drawn, rng.normal(size=candidates), strict=True)]
             content = json.dumps({"user": user, "k": 10, "candidates": pairs}).encode()
             begin = time.perf_counter()
-            body = parse_recommend(content)
+            body = parse(Recommend, content)
             parsed, processor = time.perf_counter(), time.process_time()
             recommend(body)
             took["parse"].append(parsed - begin)

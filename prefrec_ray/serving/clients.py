@@ -73,15 +73,14 @@ def _read(path: str) -> list[Client]:
         raise UserError(f"{path}: found no readable file ({error.strerror}); expected a list of clients") from error
     if mode & 0o077:
         raise UserError(f"{path}: found mode {mode:04o}; expected 0600, so that other users cannot read it")
-    clients = [
-        _client(str(name), about, f"{path}: client '{str(name)[:64]}'") for name, about in load_yaml(path).items()
-    ]
+    clients = [_client(str(name), about, path) for name, about in load_yaml(path).items()]
     if len({client.digest for client in clients}) < len(clients):
         raise UserError(f"{path}: found the same sha256 twice; expected another token for each client")
     return clients
 
 
-def _client(name: str, about: Any, where: str) -> Client:
+def _client(name: str, about: Any, path: str) -> Client:
+    where = f"{path}: client '{name[:64]}'"
     if not _NAME.fullmatch(name) or name == DEFAULT:
         raise UserError(f"{where}: found this name; expected letters, digits, '_', '.' or '-', and not '{DEFAULT}'")
     if not isinstance(about, dict) or about.keys() != {"sha256", "rights"}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import logging
@@ -10,7 +11,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from starlette.requests import ClientDisconnect, Request
@@ -19,29 +20,35 @@ from starlette.types import Receive, Scope, Send
 
 from prefrec_ray.serving.clients import Clients
 from prefrec_ray.serving.folder.opened import Opened
-from prefrec_ray.serving.requests.bodies import DeleteItems, PutItems, parse, parse_feedback, parse_recommend
+from prefrec_ray.serving.requests.bodies import DeleteItems, PutItems, Recommend, parse, parse_feedback
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.serving.traces import span_provider, traced
 from prefrec_ray.web.problems import Headers, Problem, answer_of, as_get, check_body, check_host, check_origin, limited
-from prefrec_ray.web.run import check_address, listening, run_app, url_of
+from prefrec_ray.web.run import Limits, check_address, listening, run_app, url_of
 
-#: Most bytes of the body of an HTTP request; more for candidates, and for embeddings of items.
-_MOST_BYTES, _MOST_BYTES_OF = 1 << 17, {"/recommend": 1 << 20, "/items": 1 << 24}
 #: Variables of the environment: a token with all rights, and the path of a file of clients.
 TOKEN, CLIENTS = "PREFREC_SERVE_TOKEN", "PREFREC_SERVE_CLIENTS"
-#: Paths and their methods; `HEAD` is replied to like `GET`.
-ROUTES = {
-    "/recommend": ("POST",),
-    "/feedback": ("POST",),
-    "/items": ("PUT", "DELETE"),
-    "/reload": ("POST",),
-    "/healthz": ("GET",),
-    "/metrics": ("GET",),
-}
 
-#: The right that a path needs. Every client may read the metrics.
-_RIGHTS = {"/recommend": "recommend", "/feedback": "feedback", "/items": "admin", "/reload": "admin"}
+
+class Route(NamedTuple):
+    """Methods of a path, the right that they need (None: none), and the most bytes of a body."""
+
+    methods: tuple[str, ...]
+    right: str | None = None
+    most: int = 1 << 17
+
+
+#: `HEAD` is replied to like `GET`.
+ROUTES = {
+    "/recommend": Route(("POST",), "recommend", 1 << 20),
+    "/feedback": Route(("POST",), "feedback"),
+    "/items": Route(("PUT", "DELETE"), "admin", 1 << 24),
+    "/reload": Route(("POST",), "admin"),
+    "/healthz": Route(("GET",)),
+    "/metrics": Route(("GET",)),
+}
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 
 _LOG = logging.getLogger(__name__)
@@ -116,8 +123,8 @@ class ServerApp:
         await caller.sign(reply)(scope, receive, send)
 
     async def _reply(self, scope: Scope, receive: Receive, caller: Caller) -> Response:
-        body = await body_of(scope, receive, check_request(scope, self._clients, caller))
-        return await reply_to(self._server, as_get(scope)["method"], scope["path"], body)
+        method, body = await read_request(scope, receive, self._clients, caller)
+        return await reply_to(self._server, method, scope["path"], body)
 
 
 async def counted(server: Server, path: str, caller: Caller, work: Awaitable[Response]) -> Response:
@@ -136,11 +143,10 @@ async def counted(server: Server, path: str, caller: Caller, work: Awaitable[Res
 
 
 async def reply_to(server: Server, method: str, path: str, body: bytes) -> Response:
-    """Return the reply to an HTTP request that `check_request` accepts. Raises `Problem`."""
-    check_route(method, path)
+    """Return the reply to an HTTP request that `read_request` accepts. Raises `Problem`."""
     match method, path:
         case _, "/recommend":
-            return _json((await server.do(parse_recommend(body))).body)
+            return _json((await server.do(parse(Recommend, body))).body)
         case _, "/feedback":
             return _json((await server.do(parse_feedback(body))).body)
         case "PUT", "/items":
@@ -150,7 +156,7 @@ async def reply_to(server: Server, method: str, path: str, body: bytes) -> Respo
         case _, "/reload":
             return _json(await server.reload())
         case _, "/metrics":
-            return Response(server.metrics.text(server.state), media_type="text/plain; version=0.0.4; charset=utf-8")
+            return Response(server.metrics.text(server.state), media_type=METRICS_TYPE)
     return _health(server)
 
 
@@ -161,32 +167,34 @@ def _health(server: Server) -> Response:
     return _json({"status": "ok", "policy": state.loaded[0].digest, "users": len(state.users), "events": state.next})
 
 
-def check_route(method: str, path: str) -> None:
-    """Check path and method. Raises `Problem` 404 or 405."""
-    methods = ROUTES.get(path)
-    if methods is None:
-        raise Problem(404, f"path: found {path[:80]!r}; expected one of {', '.join(ROUTES)}")
-    if method not in methods:
-        raise Problem(405, f"method: found {method}; expected {' or '.join(methods)}", {"Allow": ", ".join(methods)})
+async def read_request(scope: Scope, receive: Receive, clients: Clients | None, caller: Caller) -> tuple[str, bytes]:
+    """Return the method and the whole body of an HTTP request, and set the client of `caller`.
 
-
-def check_request(scope: Scope, clients: Clients | None, caller: Caller) -> int:
-    """Return the most bytes of the body of an HTTP request, and set the client of `caller`.
-
-    Raises `Problem` if no client has the token, if the client lacks the right, if a page of another site sent it, if
-    its body is too large, and if its content type is not JSON.
+    Raises `Problem` if no client has the token, if the client lacks the right, if a page of another site sent the
+    request, for another path or method, if the body is too large, even if the headers announce fewer bytes, if its
+    content type is not JSON, and if it does not arrive whole and in time.
     """
-    most = _MOST_BYTES_OF.get(scope["path"], _MOST_BYTES)
-    headers = dict(scope["headers"])
-    if scope["path"] != "/healthz":
+    path, headers, method = scope["path"], dict(scope["headers"]), as_get(scope)["method"]
+    route = ROUTES.get(path)
+    if path != "/healthz":
         if clients is None:
             check_host(headers, TOKEN)
-            check_origin(scope["method"], headers)
+            check_origin(method, headers)
         else:
-            _check_client(scope["path"], headers, clients, caller)
-        scope.setdefault("state", {})["trusted"] = True
-    check_body(headers, most, b"application/json")
-    return most
+            _check_client(path, headers, clients, caller)
+    if route is None:
+        raise Problem(404, f"path: found {path[:80]!r}; expected one of {', '.join(ROUTES)}")
+    if method not in route.methods:
+        expected = f"expected {' or '.join(route.methods)}"
+        raise Problem(405, f"method: found {method}; {expected}", {"Allow": ", ".join(route.methods)})
+    check_body(headers, route.most, b"application/json")
+    try:
+        async with asyncio.timeout(Limits.body_seconds):
+            return method, await Request(scope, limited(receive, route.most)).body()
+    except TimeoutError:
+        raise Problem(408, f"the body was not whole after {Limits.body_seconds:g} seconds") from None
+    except ClientDisconnect:
+        raise Problem(400, "the body ended before it was whole") from None
 
 
 def _check_client(path: str, headers: Headers, clients: Clients, caller: Caller) -> None:
@@ -195,21 +203,10 @@ def _check_client(path: str, headers: Headers, clients: Clients, caller: Caller)
         wanted = {"WWW-Authenticate": "Bearer"}
         raise Problem(401, f"expected the header Authorization: Bearer, with the token {TOKEN} or of a client", wanted)
     caller.client = client.name
-    right = _RIGHTS.get(path)
+    right = ROUTES[path].right if path in ROUTES else None
     if right is not None and right not in client.rights:
         found = ", ".join(client.rights) or "none"
         raise Problem(403, f"client '{client.name}': found the rights {found}; expected {right} for {path}")
-
-
-async def body_of(scope: Scope, receive: Receive, most: int) -> bytes:
-    """Return the whole body. Raises `Problem` for more than `most` bytes, and if the client disconnects before its end.
-
-    A body may be larger than its headers announce.
-    """
-    try:
-        return await Request(scope, limited(receive, most)).body()
-    except ClientDisconnect:
-        raise Problem(400, "the body ended before it was whole") from None
 
 
 def _json(body: dict[str, Any]) -> Response:

@@ -14,11 +14,10 @@ import numpy as np
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import COMMIT, ITEMS, Event, Kind
-from prefrec_ray.serving.folder.disk import Disk, clock, of_disk
-from prefrec_ray.serving.folder.opened import Opened, arms_event, save_items
+from prefrec_ray.serving.folder.opened import Disk, Opened, arms_event, clock, of_disk, save_items
 from prefrec_ray.serving.folder.snapshots import Snapshot
 from prefrec_ray.serving.metrics import Metrics
-from prefrec_ray.serving.requests.bodies import DeleteItems, PutItems
+from prefrec_ray.serving.requests.bodies import DeleteItems, PutItems, Recommend
 from prefrec_ray.serving.requests.engine import Command, Engine, Reply
 from prefrec_ray.serving.settings import ServeSettings, read_release
 from prefrec_ray.serving.state.policies import Loaded, Shelf, check_embedding, load_policies
@@ -37,7 +36,7 @@ _DAY = 86_400.0
 class Server:
     """Executes commands and, one at a time, changes of items and policies, which are prepared in the background.
 
-    Everything except for disk.py runs on one event loop. Logs the arms at the start. Raises `OSError` if nothing can be
+    Everything except for `Disk` runs on one event loop. Logs the arms at the start. Raises `OSError` if nothing can be
     written, and closes `opened`.
     """
 
@@ -129,8 +128,7 @@ class Server:
     async def delete_items(self, body: DeleteItems) -> dict[str, Any]:
         """Withdraw items; unknown items are counted. Raises `Problem`."""
         async with self._change:
-            state = self.state
-            ids = state.codes.array(dict.fromkeys(body.ids))
+            state, ids = self.state, self.state.codes.array(dict.fromkeys(body.ids))
             async with self._turn:
                 await self._log_items([(Kind.WITHDRAWN, item, None) for item in ids.tolist()])
                 known = int((state.codes.find(ids) >= 0).sum())
@@ -179,10 +177,10 @@ class Server:
             # Take commands that arrived at the same time. Waiting for more would slow down a few HTTP requests and not
             # speed up many, since these arrive while this batch is written.
             await asyncio.sleep(0)
-            rows = len(batch[0][0].parts)
+            rows = _rows(batch[0][0])
             while rows < COMMIT and not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())
-                rows += len(batch[-1][0].parts)
+                rows += _rows(batch[-1][0])
             batch = [(command, future) for command, future in batch if not future.done()]
             replies: Sequence[Reply | Problem]
             try:
@@ -203,13 +201,14 @@ class Server:
         async with self._turn:
             replies = await self._written(commands)
         for reply in replies:
-            for part in (reply.parts or [reply]) if isinstance(reply, Reply) else ():
-                if part.outcome:
-                    self.metrics.feedback.labels(part.outcome).inc()
-                else:
-                    self.metrics.recommended.labels(part.arm).inc()
-                    if "short" in part.body:
-                        self.metrics.short.labels(part.arm).inc()
+            if isinstance(reply, Problem):
+                continue
+            for outcome in reply.outcomes:
+                self.metrics.feedback.labels(outcome).inc()
+            if reply.arm:
+                self.metrics.recommended.labels(reply.arm).inc()
+                if "short" in reply.body:
+                    self.metrics.short.labels(reply.arm).inc()
         if self._keeps_snapshots and self.state.next - self._saved >= self.state.settings.snapshot_events:
             self._saved = self.state.next
             self._spawn(self._save())
@@ -289,3 +288,7 @@ class Server:
         for table in self.engine.log.tables():
             state.replay(table)
         return state
+
+
+def _rows(command: Command) -> int:
+    return 1 if isinstance(command, Recommend) else len(command.parts)

@@ -17,8 +17,8 @@ from prefrec_ray.storage.alias import beside, read_alias
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 #: The arm of the policy that the command names.
 MAIN = "main"
-#: What serves users before the first policy, in the place of a policy's digest: the items of the request, which the
-#: platform's own recommender chose, or draws of the server from a known distribution over the items.
+#: Sources of items before the first policy, in the place of a policy's digest: the request, which has items of the
+#: platform's own recommender, or draws of the server from a known distribution over the items.
 LogPolicy = Literal["incumbent", "random", "popularity"]
 INCUMBENT, _, POPULARITY = LOG_POLICIES = get_args(LogPolicy)
 
@@ -34,7 +34,7 @@ class Arm(Settings):
 
 
 class IncumbentSettings(Settings):
-    """What a server logs before the first policy."""
+    """Items, feedback and user features of the log before the first policy."""
 
     items: ItemsTable = Field(description="table of the items, with embeddings ([columns](data.md#items))")
     feedback: dict[str, FeedbackKind] = Field(min_length=1, description="kinds of feedback by name")
@@ -60,11 +60,6 @@ class ServeSettings(Settings):
     """The section `serve`: arms in addition to the main policy, and limits of the server."""
 
     canaries: tuple[Arm, ...] = Field(default=(), description="policies that serve a share of the users")
-    leave_out: Literal["recommended", "answered", "nothing"] = Field(
-        default="recommended",
-        description="items that rest for a user (`rest_days` of the policy): all recommended items, or those with "
-        "feedback",
-    )
     feedback_hours: Annotated[float, Field(gt=0, le=24 * 366)] = Field(
         default=24.0, description="hours after its recommendation when feedback is refused"
     )

@@ -26,27 +26,16 @@ from starlette.responses import Response
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, hash_ids
+from prefrec_ray.serving import http
 from prefrec_ray.serving.clients import Clients
 from prefrec_ray.serving.folder.opened import Opened
-from prefrec_ray.serving.http import (
-    CLIENTS,
-    TOKEN,
-    Caller,
-    body_of,
-    check_request,
-    check_route,
-    counted,
-    reply_to,
-    settle,
-)
-from prefrec_ray.serving.requests.bodies import Feedback, FeedbackBatch, RecommendBatch, parse_feedback, parse_recommend
+from prefrec_ray.serving.requests.bodies import Feedback, FeedbackBatch, Recommend, parse, parse_feedback
 from prefrec_ray.serving.server import WAITING, Server
 from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.serving.state.users import UserId
 from prefrec_ray.settings import Settings
 from prefrec_ray.settings import parse as parse_settings
-from prefrec_ray.web.connections import Limits
-from prefrec_ray.web.problems import Problem, answer_of, as_get
+from prefrec_ray.web.problems import MEDIA_TYPE, Problem, answer_of
 
 #: Status and body of a shard's reply.
 Answered = tuple[int, bytes]
@@ -104,16 +93,16 @@ class Shard:
         settings.check_number()
         opened = Opened(settings.policy, settings.folder(number), settings.serve)
         self._log_id, self._server = opened.log_id, Server(opened)
-        settle()
+        http.settle()
         await self._server.start()
 
     async def log_id(self) -> str:
         """Return the prefix of the event ids that this shard assigns."""
         return self._log_id
 
-    async def ask(self, method: str, path: str, body: bytes, caller: Caller) -> Answered:
+    async def ask(self, method: str, path: str, body: bytes, caller: http.Caller) -> Answered:
         """Return status and body of the reply to an HTTP request that the gateway has checked."""
-        reply = await counted(self._server, path, caller, reply_to(self._server, method, path, body))
+        reply = await http.counted(self._server, path, caller, http.reply_to(self._server, method, path, body))
         return reply.status_code, bytes(reply.body)
 
     def check_health(self) -> None:
@@ -129,60 +118,35 @@ class Shard:
 class Gateway:
     """Passes each HTTP request to the shard of its user, and changes of items and policies to all shards."""
 
-    def __init__(self, shards: Sequence[DeploymentHandle], body_seconds: float = Limits.body_seconds) -> None:
-        self._clients = Clients.from_environment(TOKEN, CLIENTS)
+    def __init__(self, shards: Sequence[DeploymentHandle]) -> None:
+        self._clients = Clients.from_environment(http.TOKEN, http.CLIENTS)
         if self._clients is None:
-            raise UserError(f"{TOKEN}: not set in the gateway's process; expected a token, or a file in {CLIENTS}")
-        self._shards, self._body_seconds = list(shards), body_seconds
+            raise UserError(
+                f"{http.TOKEN}: not set in the gateway's process; expected a token, or a file in {http.CLIENTS}"
+            )
+        self._shards = list(shards)
         self._of_log: dict[str, int] = {}
 
     async def __call__(self, request: Request) -> Response:
         """Return the reply of one shard, or the joint reply of all."""
-        caller = Caller.from_headers(request.scope)
-        return caller.sign(await self._reply(request, caller))
-
-    async def _reply(self, request: Request, caller: Caller) -> Response:
+        caller = http.Caller.from_headers(request.scope)
         try:
-            most = check_request(request.scope, self._clients, caller)
-            async with asyncio.timeout(self._body_seconds):
-                body = await body_of(request.scope, request.receive, most)
-            method, path = as_get(request.scope)["method"], request.scope["path"]
-            check_route(method, path)
+            path = request.scope["path"]
+            method, body = await http.read_request(request.scope, request.receive, self._clients, caller)
             status, content = await self._answer(method, path, body, caller)
-        except TimeoutError:
-            return answer_of(Problem(408, f"the body was not whole after {self._body_seconds:g} seconds"))
         except Problem as problem:
-            return answer_of(problem)
-        kind = "text/plain; version=0.0.4; charset=utf-8" if path == "/metrics" else None
-        media = kind or ("application/json" if status < 400 else "application/problem+json")
-        return Response(content, status, media_type=media)
+            return caller.sign(answer_of(problem))
+        media = MEDIA_TYPE if status >= 400 else http.METRICS_TYPE if path == "/metrics" else "application/json"
+        return caller.sign(Response(content, status, media_type=media))
 
-    async def _answer(self, method: str, path: str, body: bytes, caller: Caller) -> Answered:
+    async def _answer(self, method: str, path: str, body: bytes, caller: http.Caller) -> Answered:
         sent = method, path, body, caller
         if path == "/recommend":
-            command = parse_recommend(body)
-            if isinstance(command, RecommendBatch):
-                return await self._recommend_all(command, caller)
-            return await self._of(shard_of(command.user, len(self._shards)), *sent)
+            return await self._of(shard_of(parse(Recommend, body).user, len(self._shards)), *sent)
         if path == "/feedback":
             return await self._of(await self._shard_of(parse_feedback(body)), *sent)
         every = (self._of(number, *sent) for number in range(len(self._shards)))
         return together(path, await asyncio.gather(*every))
-
-    async def _recommend_all(self, command: RecommendBatch, caller: Caller) -> Answered:
-        """Return the replies of the users' shards, in the order of the requests.
-
-        Raises `Problem` for the first refusal, though other shards may have logged their recommendations.
-        """
-        each = []
-        for one in command.requests:
-            body = one.model_dump_json(exclude_unset=True).encode()
-            each.append(self._of(shard_of(one.user, len(self._shards)), "POST", "/recommend", body, caller))
-        answers = await asyncio.gather(*each)
-        for prefix, (status, content) in zip(command.parts, answers, strict=True):
-            if status >= 400:
-                raise Problem(status, prefix + json.loads(content)["detail"])
-        return 200, b'{"replies":[%s]}' % b",".join(content for _, content in answers)
 
     async def _shard_of(self, body: Feedback | FeedbackBatch) -> int:
         """Return the shard that issued the event's id; the user's shard if the id is the client's own."""
@@ -198,7 +162,7 @@ class Gateway:
             raise Problem(503, f"event_id: {body.event_id!r} may belong to a shard that does not reply; try again")
         return 0
 
-    async def _of(self, number: int, method: str, path: str, body: bytes, caller: Caller) -> Answered:
+    async def _of(self, number: int, method: str, path: str, body: bytes, caller: http.Caller) -> Answered:
         try:
             return await self._shards[number].ask.remote(method, path, body, caller)
         except Exception as error:  # the shard restarts, or its host is lost

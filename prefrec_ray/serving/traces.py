@@ -14,13 +14,6 @@ if TYPE_CHECKING:
 
 #: The standard variable with the URL of the collector. OpenTelemetry's other variables have their meaning, too.
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
-#: Packages of the extra, outer packages first, since a package cannot be looked for in one that is missing.
-_PACKAGES = (
-    "opentelemetry",
-    "opentelemetry.instrumentation",
-    "opentelemetry.exporter",
-    "opentelemetry.exporter.otlp",
-)
 
 
 def span_provider() -> TracerProvider | None:
@@ -30,7 +23,9 @@ def span_provider() -> TracerProvider | None:
     """
     if not os.environ.get(ENDPOINT):
         return None
-    need("traces", *_PACKAGES, where=ENDPOINT)
+    # Outer packages first, since a package cannot be looked for in one that is missing.
+    otlp = ("opentelemetry.exporter", "opentelemetry.exporter.otlp")
+    need("traces", "opentelemetry", "opentelemetry.instrumentation", *otlp, where=ENDPOINT)
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider

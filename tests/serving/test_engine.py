@@ -39,7 +39,15 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def paged_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("policy") / "policy"
-    make_policy(state=replace(STATE, pages=True)).save(str(folder))
+    make_policy(state=replace(STATE, pages=True), serving=ServingSettings(rest_days=0.0)).save(str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def restless_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy whose items do not rest."""
+    folder = tmp_path_factory.mktemp("policy") / "policy"
+    make_policy(serving=ServingSettings(rest_days=0.0)).save(str(folder))
     return folder
 
 
@@ -93,19 +101,22 @@ commands = st.lists(
 @settings(max_examples=40)
 @given(commands, st.booleans())
 def test_states_are_those_of_the_log_whatever_comes_and_however_it_ends(
-    bundle: Path, paged_bundle: Path, tmp_path_factory: pytest.TempPathFactory, commands: list[Any], paged: bool
+    restless_bundle: Path,
+    paged_bundle: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    commands: list[Any],
+    paged: bool,
 ) -> None:
-    bundle = paged_bundle if paged else bundle
+    bundle = paged_bundle if paged else restless_bundle
     folder = tmp_path_factory.mktemp("state")
-    options = {"leave_out": "nothing", "feedback_hours": 24 * 365}
-    desk, clock = Desk(bundle, folder, **options), NOW
+    desk, clock = Desk(bundle, folder, feedback_hours=24 * 365), NOW
     open_events: list[dict[str, Any]] = []
     counted: set[tuple[str, Any]] = set()
     for what, user, pause, value in commands:
         clock += pause
         if what in ("restart", "kill"):
             desk.stop(save=what == "restart")
-            desk = Desk(bundle, folder, **options)
+            desk = Desk(bundle, folder, feedback_hours=24 * 365)
         elif what in ("recommend", "back", "features"):
             client_time = clock - 10 * HOUR if what == "back" else None
             features = {"country": "fr"} if what == "features" else None
@@ -162,9 +173,9 @@ def test_a_recommendation_is_found_on_the_disk_too(bundle: Path, tmp_path: Path)
     assert (row["position"], row["user_number"], row["arm"], row["policy"]) == (2, 1, "main", shown["policy"])
 
 
-def test_an_id_of_the_clients_own_counts_once_for_each_user_and_item(bundle: Path, tmp_path: Path) -> None:
+def test_an_id_of_the_clients_own_counts_once_for_each_user_and_item(restless_bundle: Path, tmp_path: Path) -> None:
     """A page of several items has one id, and two clients may choose the same one: nothing of it is lost."""
-    desk = Desk(bundle, tmp_path, leave_out="nothing")
+    desk = Desk(restless_bundle, tmp_path)
     of = [Feedback(event_id="page 7", user=user, item=item, feedback={}) for user, item in ((1, 3), (1, 4), (2, 3))]
     unknown = Feedback(event_id="page 7", user=1, item=10**6, feedback={})
     for save, new in ((False, True), (False, False), (True, False)):
@@ -172,27 +183,22 @@ def test_an_id_of_the_clients_own_counts_once_for_each_user_and_item(bundle: Pat
         assert answers == ["counted" if new else "known"] * 4 + ["known"] * 2
         assert [desk.one(body)["status"] for body in (*of, unknown)] == ["known"] * 4
         desk.stop(save)
-        desk = Desk(bundle, tmp_path, leave_out="nothing")
+        desk = Desk(restless_bundle, tmp_path)
     assert desk.opened.notes == []
     counted = [(row["event_id"], row["user_number"], row["items"]) for row in rows_of(desk)]
     assert counted == [("page 7", 1, [3]), ("page 7", 1, [4]), ("page 7", 2, [3]), ("page 7", 1, [10**6])]
 
 
-@pytest.mark.parametrize(("leave_out", "again"), [("recommended", False), ("answered", True), ("nothing", True)])
-def test_what_is_left_out_is_a_setting(bundle: Path, tmp_path: Path, leave_out: str, again: bool) -> None:
-    desk = Desk(bundle, tmp_path, leave_out=leave_out)
-    shown = desk.one(Recommend(user=1, k=30))
-    for item in shown["items"]:
-        desk.one(Feedback(event_id=shown["event_id"], item=item, feedback={})) if leave_out == "nothing" else None
-    assert len(desk.one(Recommend(user=1, k=40))["items"]) == (40 if again else 10)
-    if leave_out == "answered":
-        desk.one(Feedback(event_id=shown["event_id"], item=shown["items"][0], feedback={}))
-        assert len(desk.one(Recommend(user=1, k=40))["items"]) == 39
+def test_recommended_items_and_impressions_of_other_sources_rest(bundle: Path, tmp_path: Path) -> None:
+    desk = Desk(bundle, tmp_path)
+    desk.one(Recommend(user=1, k=30))
+    own = next(item for item in range(40) if item not in desk.one(Recommend(user=1, k=9))["items"])
+    desk.one(Feedback(event_id="own", user=2, item=own, feedback={}))
     for save in (False, True):
         desk.stop(save)
-        desk = Desk(bundle, tmp_path, leave_out=leave_out)
-        left = {"recommended": 0, "answered": 39, "nothing": 40}[leave_out]
-        assert len(desk.one(Recommend(user=1, k=40))["items"]) == left
+        desk = Desk(bundle, tmp_path)
+        resting = [len(desk.engine.state.users.resting(row, NOW, np.inf)) for row in range(2)]
+        assert resting == [39, 1]
 
 
 def test_items_come_again_after_the_rest_of_the_policy(tmp_path: Path) -> None:
@@ -232,7 +238,7 @@ def test_the_times_of_a_user_do_not_grow_with_the_number_of_impressions() -> Non
 def test_items_are_given_as_often_as_the_log_says(tmp_path: Path, items: int) -> None:
     """Propensities in the log against frequencies, with items that the user has seen and others that are excluded."""
     make_policy(items=items, serving=ServingSettings(temperature=2.0)).save(str(tmp_path / "policy"))
-    desk = Desk(tmp_path / "policy", tmp_path / "state", leave_out="answered")
+    desk = Desk(tmp_path / "policy", tmp_path / "state")
     for item in range(0, 20, 2):
         desk.one(Feedback(event_id=f"{item}", user=1, item=item, feedback={"like": 1.0}))
     body = Recommend(user=1, k=1, exclude=list(range(30, items - 10)), timestamp=NOW)

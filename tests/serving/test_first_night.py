@@ -41,7 +41,7 @@ def write_loop(folder: Path) -> Path:
             "guard_rails": ["share[category: pop] >= 1 %"],
         },
         "loop": {"folder": str(folder / "loop"), "canary": {"share": 0.5}},
-        "serve": {"leave_out": "nothing", "incumbent": {"items": table, "feedback": {"like": "binary"}}},
+        "serve": {"incumbent": {"items": table, "feedback": {"like": "binary"}, "rest_days": 0.0}},
     }
     config = folder / "loop.yaml"
     config.write_text(yaml.safe_dump(sections))

@@ -10,6 +10,7 @@ import re
 import time
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,8 +31,8 @@ from prefrec_ray.serving.requests.bodies import Recommend
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.serving.shards import Gateway
-from prefrec_ray.web.connections import Limits
 from prefrec_ray.web.problems import Problem
+from prefrec_ray.web.run import Limits
 
 CHANGES = [
     ("POST", "/recommend", {"user": 1, "k": 1}),
@@ -269,7 +270,8 @@ def test_a_gateway_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> No
         await asyncio.sleep(0.01)
         return {"type": "http.request", "body": b" ", "more_body": True}
 
-    response = asyncio.run(Gateway([], 0.05)(Request(scope, receive)))
+    monkeypatch.setattr("prefrec_ray.serving.http.Limits", SimpleNamespace(body_seconds=0.05))
+    response = asyncio.run(Gateway([])(Request(scope, receive)))
     assert response.status_code == 408
     assert b"the body was not whole after 0.05 seconds" in response.body
 

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import permutations
-from math import prod
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from platform_desk import Desk, incumbent_settings, make_policy, with_server
 
-from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.serving.requests.bodies import DeleteItems, Feedback, PutItem, PutItems, Recommend
 from prefrec_ray.serving.server import Server
-from prefrec_ray.serving.state.popularity import Popularity, draw_by_weight
 from prefrec_ray.storage.alias import point
 
 ITEMS = 6
@@ -30,51 +24,11 @@ def chances(weights: dict[int, float], drawn: list[int]) -> list[float]:
     return found
 
 
-@given(
-    weights=st.lists(st.integers(1, 50), min_size=2, max_size=5),
-    k=st.integers(1, 3),
-    out=st.sets(st.integers(0, 4)),
-    seed=st.integers(0, 2**32),
-)
-def test_propensities_are_those_of_an_enumeration(weights: list[int], k: int, out: set[int], seed: int) -> None:
-    allowed = {item: float(weight) for item, weight in enumerate(weights) if item not in out}
-    k = min(k, len(allowed))
-    if k == 0:
-        return
-    excluded = ExcludedItems.from_rows([np.array([item for item in out if item < len(weights)], np.int64)] * 3)
-    drawn = draw_by_weight(np.array(weights, float), k, excluded, seed)
-    for rows, propensities in zip(drawn.rows.tolist(), drawn.propensities, strict=True):
-        np.testing.assert_allclose(propensities, chances(allowed, rows), rtol=1e-9)
-    orders = [prod(chances(allowed, list(order))) for order in permutations(allowed, k)]
-    assert sum(orders) == pytest.approx(1)
-
-
-def test_pairs_are_drawn_as_often_as_their_propensities() -> None:
-    weights, draws = np.array([1.0, 2.0, 4.0, 8.0]), 60_000
-    excluded = ExcludedItems.from_rows([np.array([2])] * draws)
-    rows = draw_by_weight(weights, 2, excluded, seed=3).rows
-    allowed = {item: weights[item] for item in (0, 1, 3)}
-    for pair in permutations(allowed, 2):
-        expected = prod(chances(allowed, list(pair)))
-        share = (rows == pair).all(axis=1).mean()
-        assert abs(share - expected) < 5 * np.sqrt(expected * (1 - expected) / draws)
-
-
-@given(parts=st.lists(st.lists(st.integers(0, 300), max_size=20), max_size=8))
-def test_counts_of_items_are_sums(parts: list[list[int]]) -> None:
-    popularity = Popularity()
-    for part in parts:
-        popularity.add(np.array(part, np.int64))
-    everything = np.array([code for part in parts for code in part], np.int64)
-    np.testing.assert_array_equal(popularity.counts(301), np.bincount(everything, minlength=301))
-    np.testing.assert_array_equal(popularity.counts(7), np.bincount(everything, minlength=301)[:7])
-
-
 def begun(folder: Path, log_policy: str) -> Desk:
     """Return a server without a policy, with items 0 to 5."""
-    settings = incumbent_settings(folder, list(range(ITEMS)))
+    settings = {**incumbent_settings(folder, list(range(ITEMS))), "rest_days": 0.0}
     point(str(folder / "current"), "", canary=None)
-    return Desk(folder / "current", folder / "state", log_policy=log_policy, leave_out="nothing", incumbent=settings)
+    return Desk(folder / "current", folder / "state", log_policy=log_policy, incumbent=settings)
 
 
 def test_popularity_follows_positive_feedback_and_survives_restarts(tmp_path: Path) -> None:
@@ -128,19 +82,18 @@ def test_random_items_are_replaced_by_the_promoted_policy(tmp_path: Path) -> Non
         assert sorted(shown["items"]) == [2, 3, 4, 5, 6]
         assert shown["propensities"] == pytest.approx([1 / left for left in (5, 4, 3, 2, 1)])
         feedback = Feedback(event_id=shown["event_id"], item=6, feedback={"like": 1})
-        assert (await server.do(feedback)).outcome == "counted"
+        assert (await server.do(feedback)).outcomes == ["counted"]
         point(str(tmp_path / "current"), "nights/1", canary=None)
         assert (await server.reload())["changed"]
         assert len((await server.do(Recommend(user=1, k=2))).body["policy"]) == 12
 
-    settings = incumbent_settings(tmp_path, list(range(ITEMS)))
+    settings = {**incumbent_settings(tmp_path, list(range(ITEMS))), "rest_days": 0.0}
     point(str(tmp_path / "current"), "", canary=None)
     with_server(
         tmp_path / "current",
         tmp_path / "state",
         act,
         log_policy="random",
-        leave_out="nothing",
         incumbent=settings,
     )
 

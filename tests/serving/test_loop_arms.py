@@ -110,7 +110,7 @@ def test_a_platform_without_a_policy_is_logged_until_its_first_canary(loop: Path
         shown = [await server.do(Recommend(user=user, k=2, incumbent=[7, 3, 5])) for user in range(40)]
         assert all(reply.body["items"] == [7, 3] for reply in shown)
         feedback = Feedback(event_id=shown[0].body["event_id"], item=7, feedback={"like": 1, "watch": 0.5})
-        assert (await server.do(feedback)).outcome == "counted"
+        assert (await server.do(feedback)).outcomes == ["counted"]
         assert not (await server.reload())["changed"]
         released(loop, None, 2, share=0.5)
         assert set((await server.reload())["policies"]) == {"main", "night-2"}

@@ -140,7 +140,7 @@ def rendered(**changes: Any) -> list[dict[str, Any]]:
 
 
 def test_the_chart_starts_the_image_with_its_settings_token_and_volume() -> None:
-    settings, service, server = rendered(settings={"serve": {"leave_out": "answered"}}, policy="gs://bucket/policy")
+    settings, service, server = rendered(settings={"serve": {"feedback_hours": 48}}, policy="gs://bucket/policy")
     template = server["spec"]["template"]
     pod = template["spec"]
     (container,) = pod["containers"]
@@ -151,7 +151,7 @@ def test_the_chart_starts_the_image_with_its_settings_token_and_volume() -> None
     mounts = {one["mountPath"]: one["name"] for one in container["volumeMounts"]}
     folder, name = words[words.index("--config") + 1].rsplit("/", 1)
     assert volumes[mounts[folder]]["configMap"]["name"] == settings["metadata"]["name"]
-    assert ServeSettings.model_validate(yaml.safe_load(settings["data"][name])["serve"]).leave_out == "answered"
+    assert ServeSettings.model_validate(yaml.safe_load(settings["data"][name])["serve"]).feedback_hours == 48
     (claim,) = server["spec"]["volumeClaimTemplates"]
     assert words[words.index("--state") + 1] == "/state/log"
     assert mounts["/state"] == claim["metadata"]["name"]

@@ -43,7 +43,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def desk(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Desk:
     """User 1 has seen the items `SEEN`; plans are not written, so that the state stays as it is."""
-    desk = Desk(bundle, tmp_path_factory.mktemp("state"), leave_out="answered")
+    desk = Desk(bundle, tmp_path_factory.mktemp("state"))
     for item in SEEN:
         desk.one(Feedback(event_id=f"own {item}", user=1, item=item, feedback={"like": 1.0}))
     return desk
@@ -170,24 +170,24 @@ def test_pins_are_placed_and_shown_once(bundle: Path, tmp_path: Path) -> None:
     pins = [(4, 8), (0, 10**6), (2, 3)]
     body = Recommend(user=1, k=5, pins=pins, exclude=[8], blocks={"topic": ["food"]}, candidates=[3, 5, 6, 8])
     for save in (False, True):
-        shown = desk.one(body)
+        shown = desk.one(body.model_copy(update={"user": int(save)}))
         assert [shown["items"][position] for position, _ in pins] == [8, 10**6, 3]
         assert [chance is None for chance in shown["propensities"]] == [True, False, True, False, True]
         for item in (8, shown["items"][1], 10**6):
             assert desk.one(Feedback(event_id=shown["event_id"], item=item, feedback={}))["status"] == "counted"
         desk.stop(save)
-        desk = Desk(bundle, tmp_path, leave_out="nothing")
+        desk = Desk(bundle, tmp_path)
     row = [row for table in desk.engine.log.tables() for row in table.to_pylist()][-1]
     assert (row["items"], row["position"], row["known"]) == ([10**6], 0, False)
     assert np.isnan(row["propensities"]).all()
-    short = desk.one(Recommend(user=1, k=5, pins=[(4, 8)], candidates=[5]))
+    short = desk.one(Recommend(user=2, k=5, pins=[(4, 8)], candidates=[5]))
     assert short["items"] == [5, 8]
     full = desk.one(Recommend(user=1, k=2, pins=[(1, 8), (0, 9)]))
     assert (full["items"], full["propensities"]) == ([9, 8], [None, None])
 
 
 def test_blocked_values_are_not_shown(bundle: Path, tmp_path: Path) -> None:
-    desk = Desk(bundle, tmp_path, leave_out="nothing")
+    desk = Desk(bundle, tmp_path)
     blocked = desk.one(Recommend(user=1, k=40, blocks={"topic": ["news", "games"], "cluster": []}))
     assert sorted(blocked["items"]) == [item for item in range(ITEMS) if item % 4 > 1]
     assert desk.one(Recommend(user=1, k=5, blocks={"cluster": ["0"]}))["items"] == []
@@ -238,7 +238,7 @@ def test_every_rule_serves_candidates_of_text(tmp_path: Path, rule: dict[str, An
 
 
 def test_withdrawn_candidates_are_known_and_not_shown(bundle: Path, tmp_path: Path) -> None:
-    desk = Desk(bundle, tmp_path, leave_out="nothing")
+    desk = Desk(bundle, tmp_path)
     desk.engine.state.withdraw_items([3, 4])
     shown = desk.one(Recommend(user=1, k=5, candidates=[3, 4, 5]))
     assert (shown["items"], shown["unknown"]) == ([5], 0)

@@ -28,7 +28,7 @@ def policy_of(data: PreparedDataset) -> Policy:
     width, dim = data.state.width, data.state.action_dim
     actor = DeterministicActor(mlp(width, [8], dim).requires_grad_(False), -np.ones(dim), np.ones(dim))
     critic = Critic([QFunction(mlp(width + dim, [8], 1).requires_grad_(False), (), dim)])
-    return Policy(actor, data.state, data.normaliser, data.items(), ServingSettings(), critic=critic)
+    return Policy(actor, data.state, data.normaliser, data.items(), ServingSettings(rest_days=0.0), critic=critic)
 
 
 def requests_of(data: PreparedDataset) -> pa.Table:
@@ -50,7 +50,7 @@ def test_states_and_propensities_are_those_of_prepare(
 
     features = first.state.user_features
     name, categories = next(iter(features.items()))
-    desk = Desk(f"{tmp_path}/policy", f"{tmp_path}/state", leave_out="nothing")
+    desk = Desk(f"{tmp_path}/policy", f"{tmp_path}/state")
     rng, users = np.random.default_rng(0), 50
     clock = np.full(users, 1_700_000_000_000) + rng.integers(0, 10**9, users)
     served: dict[tuple[int, int], tuple[np.ndarray, float, int]] = {}
@@ -59,7 +59,7 @@ def test_states_and_propensities_are_those_of_prepare(
     for turn in range(450):
         if turn % 150 == 149:  # from a snapshot, and without one
             desk.stop(save=turn < 250)
-            desk = Desk(f"{tmp_path}/policy", f"{tmp_path}/state", leave_out="nothing")
+            desk = Desk(f"{tmp_path}/policy", f"{tmp_path}/state")
         active_users = rng.choice(users, int(rng.integers(1, 6)), replace=False)
         clock[active_users] += rng.choice([0, 1, 900, 60_000, 3_600_000, 10**8], len(active_users))
         bodies = [
@@ -117,14 +117,14 @@ def test_states_before_pages_are_those_of_prepare(small_platform: Path, tmp_path
     (tmp_path / "first" / "metadata.json").write_text(json.dumps(metadata))
     first = PreparedDataset.open(f"{tmp_path}/first")
     policy_of(first).save(f"{tmp_path}/policy")
-    desk = Desk(f"{tmp_path}/policy", f"{tmp_path}/state", leave_out="nothing")
+    desk = Desk(f"{tmp_path}/policy", f"{tmp_path}/state")
     rng, users, clock = np.random.default_rng(0), 30, 1_700_000_000_000
     steps, served = np.zeros(users, np.int64), {}
     name, categories = next(iter(first.state.user_features.items()))
     for turn in range(240):
         if turn == 160:
             desk.stop(save=True)
-            desk = Desk(f"{tmp_path}/policy", f"{tmp_path}/state", leave_out="nothing")
+            desk = Desk(f"{tmp_path}/policy", f"{tmp_path}/state")
         clock += int(rng.choice([0, 900, 60_000, 3_600_000]))
         user = int(rng.integers(users)) if turn >= users else turn
         features = {name: categories[0]} if turn < users else None

@@ -10,6 +10,7 @@ import pytest
 from platform_desk import STATE, Desk, make_policy
 from pydantic import ValidationError
 
+from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.serving.requests.bodies import DeleteItems, Feedback, PutItems, Recommend, parse
 from prefrec_ray.web.problems import Problem
 
@@ -24,8 +25,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_largest_numbers_of_feedback_leave_states_finite(tmp_path: Path) -> None:
-    make_policy(state=replace(STATE, feedback_kinds={})).save(str(tmp_path / "policy"))
-    desk = Desk(tmp_path / "policy", tmp_path / "state", leave_out="nothing")
+    make_policy(state=replace(STATE, feedback_kinds={}), serving=ServingSettings(rest_days=0.0)).save(
+        str(tmp_path / "policy")
+    )
+    desk = Desk(tmp_path / "policy", tmp_path / "state")
     for turn in range(100):
         value = (-1) ** turn * 1e12
         desk.one(Feedback(event_id=f"own {turn}", user=1, item=turn % 40, feedback={"like": value, "watch": 1e12}))

@@ -208,20 +208,22 @@ def test_kinds_of_recent_impressions_count_before_and_after_a_restart(tmp_path: 
 
     Three impressions of the first kind count like three items of each other kind on the page.
     """
-    policy = make_policy(serving=ServingSettings(temperature=1.0, variety=0.0, repetition=50.0, repetition_window=20))
+    policy = make_policy(
+        serving=ServingSettings(temperature=1.0, variety=0.0, repetition=50.0, repetition_window=20, rest_days=0.0)
+    )
     kinds = (np.arange(40)[:, None] % 4).astype(np.int32)
     replace(policy, items=replace(policy.items, kind_codes=kinds)).save(str(tmp_path / "policy"))
-    desk = Desk(tmp_path / "policy", tmp_path / "state", leave_out="nothing")
+    desk = Desk(tmp_path / "policy", tmp_path / "state")
     near = policy.items.embeddings[0].astype(float).tolist()
     desk.engine.log.commit([Event(Kind.ITEM, 1, items=[40], embedding=near)])
     desk.engine.log.commit([Event(Kind.WITHDRAWN, 1, items=[3])])
     desk.stop()
-    desk = Desk(tmp_path / "policy", tmp_path / "state", leave_out="nothing")
+    desk = Desk(tmp_path / "policy", tmp_path / "state")
     for number in range(3):
         feedback = {"like": 0.0, "watch": 0.5}
         desk.one(Feedback(user="anna", item=8, feedback=feedback, event_id=f"own-{number}"))
     desk.stop(save)
-    desk = Desk(tmp_path / "policy", tmp_path / "state", leave_out="nothing")
+    desk = Desk(tmp_path / "policy", tmp_path / "state")
     items = desk.one(Recommend(user="anna", k=9))["items"]
     assert not {item for item in items if item % 4 == 0}
     assert 3 not in items

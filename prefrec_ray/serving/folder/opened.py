@@ -1,10 +1,19 @@
-"""Open folder of a server: one writer, the log up to its last whole record, and the restored server state."""
+"""Open folder of a server: one writer, the log up to its last whole record, the restored state, and disk threads."""
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
+import os
+import sys
+import threading
+import time
 import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +23,6 @@ from prefrec_ray.logs.events.format import (
     FILE,
     ITEMS,
     SEGMENTS,
-    About,
     Event,
     Kind,
     read_about,
@@ -24,12 +32,18 @@ from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.logs.events.segments import list_segments, received_before, remove_damaged, remove_rows
 from prefrec_ray.mdp.excluded import DAY_MS
 from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.serving.folder.disk import clock
 from prefrec_ray.serving.folder.snapshots import remove_snapshots, restore
+from prefrec_ray.serving.metrics import Metrics
 from prefrec_ray.serving.settings import LOG_POLICIES, MAIN, ServeSettings, read_release
 from prefrec_ray.serving.state.policies import Loaded, load_policies
 from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.storage.parquet import read_sealed, seal_parquet
+from prefrec_ray.web.problems import Problem
+
+
+def clock() -> int:
+    """Return the time, ms, UTC."""
+    return int(time.time() * 1000)
 
 
 class Opened:
@@ -95,14 +109,14 @@ class Opened:
     def check(self, loaded: list[Loaded]) -> None:
         """Check that the log and the items next to it belong to policies of the same kind. Raises `UserError`."""
         where = f"{self.policy}: found another kind of policy than in {self.folder} (use another state folder for it)"
-        self._about.check_same(_about(loaded, self._about.log_id), where)
+        self._about.check_same(loaded[0].about(), where)
         stored_items(self.folder, loaded[0].policy.state.action_dim)
 
     def _described(self, loaded: list[Loaded]) -> bool:
         """Set the description of the log; return whether there is a log already."""
         file = storage.join(self.folder, FILE)
         if not storage.exists(file):
-            self._about = _about(loaded, uuid.uuid4().hex[:8])
+            self._about = loaded[0].about(uuid.uuid4().hex[:8])
             return False
         self._about = read_about(self.folder)
         self.check(loaded)
@@ -166,13 +180,53 @@ def arms_event(state: ServedState, clock: int) -> Event:
     return Event(Kind.ARMS, clock, received=clock, note=json.dumps({**settings, "arms": arms}))
 
 
-def _about(loaded: list[Loaded], log_id: str) -> About:
-    definition, ids = loaded[0].policy.state, loaded[0].policy.items.ids
-    return About(
-        log_id=log_id,
-        item_ids="int64" if ids.dtype.kind == "i" else "string",
-        feedback=definition.feedback,
-        feedback_kinds=dict(definition.feedback_kinds),
-        user_features={name: tuple(values) for name, values in definition.user_features.items()},
-        session_gap_ms=definition.session_gap_ms,
-    )
+class Disk:
+    """A thread that writes rows to `log`, and a thread for slow work."""
+
+    def __init__(self, log: EventLog, metrics: Metrics) -> None:
+        self._log, self._metrics = log, metrics
+        self._rows = ThreadPoolExecutor(1, "disk")
+        self._aside = ThreadPoolExecutor(1, "aside", initializer=_give_way)
+
+    async def commit(self, events: Sequence[Event]) -> int:
+        """Write rows, and return the number of the first row.
+
+        Raises `Problem`: 507 on a full disk, 503 if the disk fails.
+        """
+        begin = time.perf_counter()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._rows, self._log.commit, events)
+        except OSError as error:
+            self._metrics.failed.inc()
+            raise of_disk(error, "nothing was written") from error
+        finally:
+            self._metrics.commit.observe(time.perf_counter() - begin)
+
+    async def begin_file(self) -> None:
+        """Close the last file of the log, unless it is empty. Raises `OSError`."""
+        await asyncio.get_running_loop().run_in_executor(self._rows, self._log.begin_file)
+
+    async def aside(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """Run a slow call in the background, and return its result."""
+        return await asyncio.get_running_loop().run_in_executor(self._aside, call, *arguments)
+
+    def stop_aside(self) -> None:
+        """Wait for the running call, and drop the others."""
+        self._aside.shutdown(cancel_futures=True)
+
+    def stop(self) -> None:
+        """Wait until all rows are written."""
+        self._rows.shutdown()
+
+
+def of_disk(error: OSError | UserError, what: str) -> Problem:
+    """Return the problem of a failed write: 507 on a full disk, else 503. `what` describes the failed work."""
+    status = 507 if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) else 503
+    why = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return Problem(status, f"{what}: {why}; make room and try again")
+
+
+def _give_way() -> None:
+    """Give this thread a low priority, since its work may wait and replies may not."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

@@ -37,12 +37,11 @@ class Snapshot:
             **arrays,
             "bits": answered.pop("bits").copy(),
             "put": np.array(list(state.put.values()), np.float32),
-            "positive": state.popularity.counts(len(state.codes)),
+            "positive": state.positive.copy(),
         }
         described = {
             "schema_version": _VERSION,
             "next": state.next,
-            "leave_out": state.settings.leave_out,
             **users,
             "more": state.codes.ids[len(state.codes.base) :].tolist(),
             "answered": answered,
@@ -99,8 +98,6 @@ def restore(folder: str, state: ServedState, rows: int) -> str | None:
         described = storage.read_json(storage.join(newest, _DESCRIPTION))
         if described["schema_version"] != _VERSION:
             flaw = "found another version"
-        elif described["leave_out"] != state.settings.leave_out:
-            flaw = f"serve.leave_out was '{described['leave_out']}'"
         elif not all(storage.exists(storage.join(newest, key)) for key in state.observers):
             flaw = "found policies with other states"
     if flaw is not None:
@@ -115,6 +112,6 @@ def restore(folder: str, state: ServedState, rows: int) -> str | None:
     before = np.concatenate([state.codes.base.ids, state.codes.array(described["more"])])
     codes = state.codes.find(before)
     state.users.load(described, {**arrays, "seen": codes[arrays["seen"]]})
-    state.popularity.add(codes[codes >= 0], arrays["positive"][codes >= 0])
+    np.add.at(state.positive, codes[codes >= 0], arrays["positive"][codes >= 0])
     state.next = described["next"]
     return None

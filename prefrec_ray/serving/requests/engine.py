@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,15 +12,15 @@ import pyarrow as pa
 
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.logs.events.log import EventLog
-from prefrec_ray.serving.requests.bodies import Feedback, FeedbackBatch, Recommend, RecommendBatch
+from prefrec_ray.serving.requests.bodies import Feedback, FeedbackBatch, Recommend
 from prefrec_ray.serving.requests.feedback import Entry, Recommendations, entries_of, find_user, user_of
 from prefrec_ray.serving.requests.pages import Page, check_page, draw_pages
 from prefrec_ray.serving.state.counted_feedback import Key
 from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.serving.state.users import UserId
-from prefrec_ray.web.problems import Problem, within
+from prefrec_ray.web.problems import Problem
 
-Command = Recommend | RecommendBatch | Feedback | FeedbackBatch
+Command = Recommend | Feedback | FeedbackBatch
 
 #: Most ms by which a client's clock may be ahead. A user's events are logged in time order.
 _AHEAD = 600_000
@@ -29,12 +28,11 @@ _AHEAD = 600_000
 
 @dataclass(frozen=True)
 class Reply:
-    """The body of a reply, and the labels of its metrics. A reply to several requests has a part for each."""
+    """The body of a reply, and labels of its metrics: the arm of a recommendation, or the outcomes of feedback."""
 
     body: dict[str, Any]
     arm: str = ""
-    outcome: str = ""
-    parts: Sequence[Reply] = ()
+    outcomes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class Engine:
         plan = BatchPlan(replies=[Problem(500, "not answered")] * len(commands))
         self._recommend(plan, commands, clock)
         for place, command in enumerate(commands):
-            if isinstance(command, Feedback | FeedbackBatch):
+            if not isinstance(command, Recommend):
                 try:
                     plan.replies[place] = self._feedback(plan, command, clock)
                 except Problem as problem:
@@ -84,17 +82,15 @@ class Engine:
 
     def take_in(self, plan: BatchPlan, first: int, clock: int) -> None:
         """Apply the rows of `plan`, which are on disk from number `first` on."""
-        state, leave_out = self.state, self.state.settings.leave_out
+        state = self.state
         for number, (row, codes) in enumerate(plan.shown, first):
-            if leave_out == "recommended":
-                state.users.see(row, codes, plan.events[number - first].timestamp)
+            state.users.see(row, codes, plan.events[number - first].timestamp)
             self._given.remember(number, plan.events[number - first])
         state.advance(first + len(plan.events), clock)
         self.log.needed = state.answered.start
         for one in plan.given:
             state.answered.add(one.key, clock)
-            unseen = leave_out == "answered" or (leave_out == "recommended" and one.event.position is None)
-            if unseen and one.code >= 0:
+            if one.event.position is None and one.code >= 0:  # an impression of another source
                 state.users.see(one.row, [one.code], one.event.timestamp)
         if plan.given:
             self._observe(plan.given)
@@ -123,43 +119,24 @@ class Engine:
 
     def _recommend(self, plan: BatchPlan, commands: Sequence[Command], clock: int) -> None:
         state, requests = self.state, []
-        for place, command in enumerate(commands):
-            if isinstance(command, Recommend | RecommendBatch):
-                try:
-                    self._check_requests(command, clock)
+        for place, body in enumerate(commands):
+            if isinstance(body, Recommend):
+                try:  # everything is checked in advance, since a refused command adds no user
+                    self._check_time(body, clock)
+                    check_page(state, body)
+                    row = self._row(body.user)
                 except Problem as problem:
                     plan.replies[place] = problem
                     continue
-                for body in command.parts.values():
-                    row = self._row(body.user)
-                    if body.features is not None:
-                        plan.described.append((row, state.describe(row, body.features)))
-                    requests.append((place, body, row))
-        if not requests:
-            return
-        _, bodies, rows = zip(*requests, strict=True)
-        times = [
-            max(clock if body.timestamp is None else body.timestamp, state.users.last(row)) for _, body, row in requests
-        ]
-        pages = draw_pages(state, bodies, np.array(rows), np.array(times), self._rng)
-        replies = defaultdict(list)
-        for (place, body, row), now, page in zip(requests, times, pages, strict=True):
-            replies[place].append(self._show(plan, body, row, page, now, clock))
-        for place, parts in replies.items():
-            several = isinstance(commands[place], RecommendBatch)
-            joined = Reply({"replies": [part.body for part in parts]}, parts=parts)
-            plan.replies[place] = joined if several else parts[0]
-
-    def _check_requests(self, command: Recommend | RecommendBatch, clock: int) -> None:
-        """Check everything in advance, since a refused command adds no user. Raises `Problem`."""
-        first = next(iter(command.parts.values())).user
-        for prefix, body in command.parts.items():
-            with within(prefix):
-                self._check_time(body, clock)
-                check_page(self.state, body)
-                find_user(self.state, body.user)
-                if type(body.user) is not type(first):
-                    raise Problem(422, f"user: found {body.user!r}; expected an id of the same type as {first!r}")
+                if body.features is not None:
+                    plan.described.append((row, state.describe(row, body.features)))
+                now = max(clock if body.timestamp is None else body.timestamp, state.users.last(row))
+                requests.append((place, body, row, now))
+        if requests:
+            _, bodies, rows, times = zip(*requests, strict=True)
+            pages = draw_pages(state, bodies, np.array(rows), np.array(times), self._rng)
+            for (place, body, row, now), page in zip(requests, pages, strict=True):
+                plan.replies[place] = self._show(plan, body, row, page, now, clock)
 
     def _show(self, plan: BatchPlan, body: Recommend, row: int, page: Page, now: int, clock: int) -> Reply:
         """Plan the row of a recommendation, and return its reply."""
@@ -201,14 +178,13 @@ class Engine:
         entries = entries_of(command, number, shown, self.state, {one.key for one in plan.given})
         user = command.user if shown is None else user_of(shown)
         assert user is not None  # checked with the entries
-        parts = []
+        outcomes, items = [], []
         for entry in entries:
             outcome = "known" if entry.values is None else self._count(plan, command, entry, user, shown, clock)
-            status = "known" if outcome == "known" else "counted"
-            parts.append(Reply({"item": entry.item, "status": status}, outcome=outcome))
-        if isinstance(command, FeedbackBatch):
-            return Reply({"event_id": command.event_id, "items": [part.body for part in parts]}, parts=parts)
-        return replace(parts[0], body={"event_id": command.event_id, **parts[0].body})
+            outcomes.append(outcome)
+            items.append({"item": entry.item, "status": "known" if outcome == "known" else "counted"})
+        body: dict[str, Any] = items[0] if isinstance(command, Feedback) else {"items": items}
+        return Reply({"event_id": command.event_id, **body}, outcomes=outcomes)
 
     def _count(
         self,

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.excluded import ExcludedItems
-from prefrec_ray.policy import Policy
+from prefrec_ray.mdp.plackett_luce import plackett_luce
 from prefrec_ray.policy.distribution import Candidates, Drawn
 from prefrec_ray.serving.requests.bodies import Recommend
 from prefrec_ray.serving.settings import INCUMBENT, LOG_POLICIES
 from prefrec_ray.serving.state.policies import Codes, ItemId, Shelf
-from prefrec_ray.serving.state.popularity import draw_by_weight, draw_candidates
 from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.web.problems import Problem
 
@@ -111,28 +109,6 @@ def _with_pins(page: Page, body: Recommend) -> Page:
     return page
 
 
-@dataclass(frozen=True)
-class _Arm:
-    """Distribution of an arm over its items for n users: of its policy, or by `weights` [I] before the first policy."""
-
-    policy: Policy
-    weights: np.ndarray | None
-    states: np.ndarray
-    recent: np.ndarray | None
-    rng: np.random.Generator
-
-    def draw(self, users: np.ndarray, k: int, excluded: ExcludedItems | None, among: Candidates | None = None) -> Drawn:
-        """Draw k items for each of some `users`, by number, or for one user from candidates that are not excluded."""
-        seed = int(self.rng.integers(2**63))
-        if self.weights is None:
-            recent = None if self.recent is None else self.recent[users]
-            return self.policy.draw(self.states[users], k, excluded, seed, recent, among)
-        if among is not None:
-            return draw_candidates(self.weights, among, k, seed)
-        assert excluded is not None
-        return draw_by_weight(self.weights, k, excluded, seed)
-
-
 def _draw(
     state: ServedState,
     number: int,
@@ -141,47 +117,57 @@ def _draw(
     now: np.ndarray,
     rng: np.random.Generator,
 ) -> list[Page]:
-    """Return pages without pins, drawn from the distribution of the arm `number`."""
+    """Return pages without pins, drawn by the policy of the arm `number`, or by weights before the first policy."""
     one, shelf, tracker = state.loaded[number], state.shelves[number], state.trackers[number]
-    arm = _Arm(
-        policy=shelf.policy,
-        weights=state.weights(number) if one.digest in LOG_POLICIES else None,
-        states=tracker.states(now, users=rows),
-        recent=tracker.recent(rows) if shelf.policy.penalises_repetition else None,
-        rng=rng,
-    )
-    out = []
-    for body, row, time in zip(bodies, rows.tolist(), now.tolist(), strict=True):
+    items = shelf.policy.items
+    by_weight = one.digest in LOG_POLICIES
+    log_weights = np.log(state.weights(number)) if by_weight else np.zeros(len(items))
+    states = tracker.states(now, users=rows)
+    recent = tracker.recent(rows) if shelf.policy.penalises_repetition else None
+
+    def draw(at: np.ndarray, k: int, excluded: ExcludedItems | None, among: Candidates | None = None) -> Drawn:
+        of_users = None if recent is None else recent[at]
+        return shelf.policy.draw(states[at], k, excluded, int(rng.integers(2**63)), of_users, among)
+
+    pages = [Page([], []) for _ in bodies]
+    wanted = np.array([body.k - len(body.pins) for body in bodies])
+    free, outs = [], []
+    for at, (body, row, time) in enumerate(zip(bodies, rows.tolist(), now.tolist(), strict=True)):
         named = state.codes.array([*body.exclude, *(item for _, item in body.pins)])
         resting = state.users.resting(row, time, one.policy.serving.rest_ms())
-        out.append(shelf.excluded(np.concatenate([resting, state.codes.find(named)]), body.blocks))
-    pages = [Page([], []) for _ in bodies]
-    wanted = [body.k - len(body.pins) for body in bodies]
-    for at, body in enumerate(bodies):
+        out = shelf.excluded(np.concatenate([resting, state.codes.find(named)]), body.blocks)
+        unknown = None
         if body.candidates is not None:
-            among, unknown = _candidates(state.codes, shelf, body, out[at])
-            pages[at] = Page([], [], unknown)
-            k = min(wanted[at], len(among.rows))
-            if k:
-                drawn = arm.draw(np.array([at]), k, None, among)
-                pages[at] = Page(
-                    shelf.policy.items.ids[drawn.rows[0]].tolist(), drawn.propensities[0].tolist(), unknown
-                )
-    free = np.array([at for at, body in enumerate(bodies) if body.candidates is None and wanted[at]], np.int64)
-    if not len(free) or not len(shelf.policy.items):
+            among, unknown = _candidates(state.codes, shelf, body, out)
+        elif by_weight:
+            left = np.setdiff1d(np.arange(len(items)), out)
+            among = Candidates(left, np.zeros(len(left)))
+        else:
+            free.append(at)
+            outs.append(out)
+            continue
+        k, drawn = min(wanted[at], len(among.rows)), Drawn(np.zeros((1, 0), np.int64), np.zeros((1, 0)))
+        if k and by_weight:
+            columns, chances = plackett_luce((log_weights[among.rows] + among.prior)[None], k, rng)
+            drawn = Drawn(among.rows[columns], chances)
+        elif k:
+            drawn = draw(np.array([at]), k, None, among)
+        pages[at] = Page(items.ids[drawn.rows[0]].tolist(), drawn.propensities[0].tolist(), unknown)
+    if not free or not len(items):
         return pages
-    excluded = ExcludedItems.from_rows([out[at] for at in free.tolist()])
+    users, excluded = np.array(free), ExcludedItems.from_rows(outs)
     left = shelf.policy.left(excluded)
     # A short draw is the beginning of a long one. So all states draw the same number at once, and are cut off; states
     # with fewer items left draw separately.
-    k = max(wanted[at] for at in free.tolist())
+    k = int(wanted[users].max())
     few = np.flatnonzero((left < k) & (left > 0))
     for group in (np.flatnonzero(left >= k), *few[:, None]):
-        if len(group):
-            drawn = arm.draw(free[group], min(k, int(left[group].min())), excluded.take(group))
-            ids, chances = shelf.policy.items.ids[drawn.rows].tolist(), drawn.propensities.tolist()
-            for at, items, known in zip(free[group].tolist(), ids, chances, strict=True):
-                pages[at] = Page(items[: wanted[at]], known[: wanted[at]])
+        if len(group) and k:
+            drawn = draw(users[group], min(k, int(left[group].min())), excluded.take(group))
+            for at, ids, chances in zip(
+                users[group].tolist(), items.ids[drawn.rows].tolist(), drawn.propensities.tolist(), strict=True
+            ):
+                pages[at] = Page(ids[: wanted[at]], chances[: wanted[at]])
     return pages
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
+from prefrec_ray.logs.events.format import About
 from prefrec_ray.logs.schemas import PLAIN, check_columns, is_csv, padded_columns
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
@@ -45,6 +46,18 @@ class Loaded:
         definition = json.dumps(self.policy.state.to_dict(), sort_keys=True)
         return _hash(definition, self.policy.items.ids, self.policy.items.embeddings, self.policy.items.kind_codes)
 
+    def about(self, log_id: str = "00000000") -> About:
+        """Return the description of a log with this id that the policy can be served from."""
+        definition = self.policy.state
+        return About(
+            log_id=log_id,
+            item_ids="int64" if self.policy.items.ids.dtype.kind == "i" else "string",
+            feedback=definition.feedback,
+            feedback_kinds=dict(definition.feedback_kinds),
+            user_features={name: tuple(values) for name, values in definition.user_features.items()},
+            session_gap_ms=definition.session_gap_ms,
+        )
+
 
 def load_policies(main: str | None, settings: ServeSettings, tables: Sequence[ItemTable] = ()) -> list[Loaded]:
     """Return the policies of all arms: the bundle `main`, then canaries. Raises `UserError` if their feedback differs.
@@ -64,22 +77,14 @@ def load_policies(main: str | None, settings: ServeSettings, tables: Sequence[It
     if main is None:
         policy = loaded[0].policy if loaded else _without_networks(settings.incumbent)
         loaded.insert(0, Loaded(MAIN, policy, settings.log_policy))
-    first = loaded[0].policy
     for other in loaded[1:]:
-        for what, of_first, of_other in (
-            ("feedback", first.state.feedback, other.policy.state.feedback),
-            ("kinds of feedback", dict(first.state.feedback_kinds), dict(other.policy.state.feedback_kinds)),
-            ("user features", dict(first.state.user_features), dict(other.policy.state.user_features)),
-            ("session timeout", first.state.session_gap_ms, other.policy.state.session_gap_ms),
-            ("type of item ids", first.items.ids.dtype.kind, other.policy.items.ids.dtype.kind),
-        ):
-            if of_first != of_other:
-                raise UserError(f"{places[other.arm]}: found {what} {of_other}; expected {of_first} as in the main arm")
+        where = f"{places[other.arm]}: found another kind of policy than in the main arm"
+        loaded[0].about().check_same(other.about(), where)
     return loaded
 
 
 def _without_networks(settings: IncumbentSettings | None) -> Policy:
-    """Return a policy with the states and items of the settings, which serves nobody."""
+    """Return a policy that only defines states and items: those of the settings."""
     from prefrec_ray.logs.tables import item_table  # imports Ray Data
 
     assert settings is not None

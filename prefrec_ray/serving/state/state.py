@@ -18,7 +18,6 @@ from prefrec_ray.policy import Policy
 from prefrec_ray.serving.settings import POPULARITY, ServeSettings
 from prefrec_ray.serving.state.counted_feedback import Answered
 from prefrec_ray.serving.state.policies import Codes, ItemId, Loaded, Shelf
-from prefrec_ray.serving.state.popularity import Popularity
 from prefrec_ray.serving.state.users import ServedUsers, UserId
 
 
@@ -34,7 +33,7 @@ class ServedState:
         for one in loaded[1:]:
             self.codes.add(one.policy.items.ids)
         self.users = ServedUsers(settings)
-        self.popularity = Popularity()
+        self._positive = np.zeros(0, np.int64)
         self.answered = Answered(round(settings.feedback_hours * 3_600_000))
         #: Trackers by the key of their states: policies with equal states share one.
         self.observers: dict[str, StateTracker] = {}
@@ -48,7 +47,7 @@ class ServedState:
         """Continue with the users and items of `old`, whose policies have equal states except for their scales."""
         self.next, self.codes, self.users, self.answered = old.next, old.codes, old.users, old.answered
         self.put, self.withdrawn, self.observers = old.put, old.withdrawn, old.observers
-        self.popularity = old.popularity
+        self._positive = old._positive
         self.trackers = self._scaled()
 
     def _scaled(self) -> list[StateTracker]:
@@ -66,6 +65,14 @@ class ServedState:
     def policy(self) -> Policy:
         """Return the policy of the main arm."""
         return self.loaded[0].policy
+
+    @property
+    def positive(self) -> np.ndarray:
+        """Return the number of impressions with feedback above 0 of each item, by code, int64."""
+        missing = len(self.codes) - len(self._positive)
+        if missing:
+            self._positive = np.pad(self._positive, (0, missing))
+        return self._positive
 
     def stock(self) -> None:
         """Build the item tables of all arms from added and withdrawn items.
@@ -92,7 +99,7 @@ class ServedState:
         rows = self.shelves[number].rows
         weights = np.ones(len(self.shelves[number].policy.items))
         if self.loaded[number].digest == POPULARITY:
-            weights[rows[rows >= 0]] += self.popularity.counts(len(rows))[rows >= 0]
+            weights[rows[rows >= 0]] += self.positive[: len(rows)][rows >= 0]
         return weights
 
     def place(self, shelves: list[Shelf]) -> None:
@@ -167,7 +174,7 @@ class ServedState:
         """
         pages = hash_ids(events).view(np.int64)
         columns = dict(zip(self.policy.state.feedback, feedback.T, strict=True))
-        self.popularity.add(codes[(feedback > 0).any(axis=1)])
+        np.add.at(self.positive, codes[(feedback > 0).any(axis=1)], 1)
         # Policies with equal states know the same items.
         shelves = {one.states: shelf for one, shelf in zip(self.loaded, self.shelves, strict=True)}
         turns = _turns(users)
@@ -208,10 +215,8 @@ class ServedState:
         return np.where(np.isin(kind, (Kind.RECOMMENDED, Kind.FEEDBACK)), place[index], -1)
 
     def _replay_seen(self, table: pa.Table, kind: np.ndarray, rows: np.ndarray) -> None:
-        recommended, feedback = kind == Kind.RECOMMENDED, kind == Kind.FEEDBACK
-        of_client = feedback & pc.is_null(table["position"]).to_numpy()
-        of_setting = {"recommended": recommended | of_client, "answered": feedback, "nothing": feedback & False}
-        hidden = of_setting[self.settings.leave_out]
+        of_client = (kind == Kind.FEEDBACK) & pc.is_null(table["position"]).to_numpy()
+        hidden = (kind == Kind.RECOMMENDED) | of_client
         if not hidden.any():
             return
         items = table["items"].filter(pa.array(hidden))
