@@ -121,4 +121,4 @@ def test_all_commands_work_with_own_files(ray_session: None, tmp_path: Path) -> 
     for title in ("True level on test users", "NCIS on test users"):
         assert f"<h3>{title}</h3>" in page
     for row in ("conservatism=0.1", "conservatism=1", "best known (control)", "random items (negative control)"):
-        assert f"<td>{row}</td>" in page
+        assert f">{row}</td>" in page

@@ -72,6 +72,5 @@ def test_from_nothing_to_a_report(
     for name in ("robust", "paper"):  # nothing is selected, so nothing is scored
         assert "validation/" not in Path(f"runs/{name}/progress.csv").read_text()
     page = Path("pages/new/all.html").read_text()
-    assert "Fig. 4" in page
     assert "Fig. 6" in page
     assert "://" not in page

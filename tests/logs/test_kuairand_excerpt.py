@@ -103,4 +103,4 @@ def test_the_whole_way(
     assert capsys.readouterr().err == ""
     records = json.loads(Path("runs/a/evaluation.json").read_text())["records"]
     assert {record["role"] for record in records} >= {"policy", "placebo", "control"}
-    assert "Fig. 4" in Path("runs/a/report.html").read_text()
+    assert "Fig. 6" in Path("runs/a/report.html").read_text()
