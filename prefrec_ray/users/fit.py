@@ -240,9 +240,10 @@ def away_loss(mean: Tensor, away: Tensor, censored: Tensor, noise: float) -> Ten
 
 def residual_quantiles(residual: np.ndarray, censored: np.ndarray) -> np.ndarray:
     """Return equally likely values of the residuals by the estimator of Kaplan and Meier (1958), ascending."""
-    from scipy.stats import CensoredData, ecdf  # most of a second of imports, in each process that trains
-
-    curve = ecdf(CensoredData(uncensored=residual[~censored], right=residual[censored])).cdf
-    chance = (np.arange(_RESIDUALS) + 0.5) / _RESIDUALS
-    place = np.searchsorted(curve.probabilities, chance)
-    return curve.quantiles[np.minimum(place, len(curve.quantiles) - 1)]
+    # At equal values, ends come before bounds. scipy.stats has it too, for .7 s of imports per process.
+    order = np.lexsort((censored, residual))
+    at_risk = np.arange(len(order), 0, -1)
+    reached = 1.0 - np.cumprod((at_risk - ~censored[order]) / at_risk)
+    chance = (np.arange(_RESIDUALS) + 0.5) / _RESIDUALS - 1e-9  # rounding of `reached` must not choose the next value
+    place = np.searchsorted(reached, chance)
+    return residual[order[np.minimum(place, len(order) - 1)]]

@@ -9,6 +9,7 @@ None of them assumes a law of users.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -92,7 +93,7 @@ class Inputs:
         """Return V."""
         return self.signals + len(self.state.feedback)
 
-    @property
+    @cached_property
     def seen(self) -> np.ndarray:
         """Return the columns of a state that are inputs, int64 [C]."""
         kept = [name in SEEN or name.split("/")[0] in SEEN for name in self.state.names]
@@ -138,7 +139,7 @@ class Inputs:
         """Return the number of signals of exposure."""
         return self.kinds.shape[1] * (len(WINDOWS) * len(DOSES) + 1) + 1
 
-    @property
+    @cached_property
     def _shown_tastes(self) -> np.ndarray:
         """Return the columns of the tastes in a state, int64 [T, A]: those that earlier feedback has shown."""
         parts = self.state.embedding_parts(("tastes",))

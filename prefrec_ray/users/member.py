@@ -134,7 +134,7 @@ class Member:
 
     def used(self, made: np.ndarray) -> Tensor:
         """Return the inputs of the first network, from inputs [n, W]."""
-        return torch.from_numpy(made.take(self.columns, axis=1))
+        return torch.from_numpy(made if len(self.columns) == made.shape[1] else made.take(self.columns, axis=1))
 
     def second(self, used: Tensor, feedback: np.ndarray) -> Tensor:
         """Return the inputs of the second network, from the first network's and the feedback [n, F]."""

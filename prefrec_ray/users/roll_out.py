@@ -101,12 +101,13 @@ def simulate(platform: Platform, models: Sequence[Member], server: Server, seed:
     """
     data, copies = platform.data, len(models)
     of = np.tile(platform.users, copies)
-    logged = data.take(platform.users)
+    users, copy = np.unique(platform.users, return_inverse=True)
+    logged = data.take(users)
     inputs = models[0].inputs  # the same for all members of an ensemble
     made = inputs.scaled(inputs.logged(logged))
-    intercepts = [model.intercepts(logged, made) for model in models]
+    intercepts = [model.intercepts(logged, made)[copy] for model in models]
     tracker = StateTracker(platform.state, platform.normaliser, platform.items, _features(platform, of))
-    past, rng = Past(inputs, np.tile(inputs.tastes(logged), (copies, 1, 1))), np.random.default_rng(seed)
+    past, rng = Past(inputs, np.tile(inputs.tastes(logged)[copy], (copies, 1, 1))), np.random.default_rng(seed)
     now, session = data.timestamp[data.starts[of]].copy(), np.zeros(len(of), np.int64)
     shown = LastShown(len(of), len(platform.items)) if platform.rest_ms else None
     size = platform.page

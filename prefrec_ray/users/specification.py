@@ -98,14 +98,12 @@ class _Course:
     def from_model(cls, platform: Platform, member: Member, seed: int) -> _Course:
         shape = (SIMULATIONS, len(platform.users), platform.requests)
         copies = replace(platform, users=np.tile(platform.users, SIMULATIONS))
-        steps = list(simulate(copies, [member], server_of_log(copies), seed))
-        feedback, ends, wait_ms = (
-            np.stack([getattr(step.outcomes, name) for step in steps], axis=1)
-            for name in ("feedback", "ends", "wait_ms")
-        )
-        outcomes = _outcomes(platform, feedback, ends, wait_ms).reshape(*shape, -1)
-        time, session = (np.stack([getattr(step, name) for step in steps], axis=1) for name in ("now", "session"))
-        return cls(outcomes, time.reshape(shape), session.reshape(shape))
+        steps = [
+            (step.outcomes.feedback, step.outcomes.ends, step.outcomes.wait_ms, step.now, step.session)
+            for step in simulate(copies, [member], server_of_log(copies), seed)
+        ]
+        *parts, time, session = (np.stack(column, axis=1) for column in zip(*steps, strict=True))
+        return cls(_outcomes(platform, *parts).reshape(*shape, -1), time.reshape(shape), session.reshape(shape))
 
 
 def _outcomes(platform: Platform, feedback: np.ndarray, ends: np.ndarray, wait_ms: np.ndarray) -> np.ndarray:
