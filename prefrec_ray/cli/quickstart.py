@@ -58,7 +58,9 @@ def quickstart(
 def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> Evaluation:
     """Simulate, prepare, train each recipe and evaluate."""
     from prefrec_ray import storage
+    from prefrec_ray.dataset import PreparedDataset
     from prefrec_ray.dataset.prepare.run import prepare
+    from prefrec_ray.evaluation.estimators.model import start_models
     from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
     from prefrec_ray.policy import Policy
     from prefrec_ray.runs.train import start_run
@@ -68,6 +70,8 @@ def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> Evalua
     with progress(console()) as report:
         simulate(settings["simulate"], logs, report)
         prepare(settings["prepare"], dataset, report)
+        # Training uses one core. The other one fits the models of users of the evaluation.
+        models = start_models(PreparedDataset.open(dataset), settings["evaluate"])
         for recipe in RECIPES:
             one = settings["train"].model_copy(update={"recipe": recipe})
             stage = f"train {recipe}: iterations"
@@ -75,7 +79,7 @@ def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> Evalua
         policies = [storage.join(runs, recipe, "policy") for recipe in (*RECIPES, "robust_best")]
         # The same policy with a serving rule that always selects the items with the highest scores.
         Policy.load(storage.join(runs, "robust", "policy")).under(rule="best").save(policies[-1])
-        return run_evaluation(EvaluationRun(policies, dataset, settings["evaluate"], online=True), report)
+        return run_evaluation(EvaluationRun(policies, dataset, settings["evaluate"], online=True), report, models)
 
 
 def validate(file: Annotated[str, typer.Argument(metavar="FILE", help="YAML file or URI.")]) -> None:

@@ -14,6 +14,7 @@ from prefrec_ray.dataset import PreparedDataset, check_complete
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.behavior import fit_clone
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
+from prefrec_ray.evaluation.estimators.model import start_models
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest, adapted
 from prefrec_ray.evaluation.online import RollOut, evaluate_online
 from prefrec_ray.evaluation.results.names import CURRENT, IMITATION, short_names
@@ -22,6 +23,7 @@ from prefrec_ray.evaluation.results.verdict import verdicts
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.progress import Progress, silent, step
+from prefrec_ray.users.ensemble import Fits
 from prefrec_ray.users.histories import too_short
 
 _LOG = logging.getLogger(__name__)
@@ -87,11 +89,12 @@ class EvaluationRun:
             )
 
 
-def run_evaluation(run: EvaluationRun, progress: Progress = silent) -> Evaluation:
+def run_evaluation(run: EvaluationRun, progress: Progress = silent, models: Fits | None = None) -> Evaluation:
     """Evaluate, write `run.file` and return its content. Each policy is scored on the task of its training.
 
-    Raises `UserError`: a missing policy or data set, a policy given twice, a current policy of another platform,
-    `online` for logs that are not simulated, another evaluation in `run.file`.
+    `models`: models of users that were started before (`start_models`), if any. Raises `UserError`: a missing policy or
+    data set, a policy given twice, a current policy of another platform, `online` for logs that are not simulated,
+    another evaluation in `run.file`.
     """
     run.check_file()
     dataset = PreparedDataset.open(storage.absolute(run.dataset))
@@ -116,12 +119,14 @@ def run_evaluation(run: EvaluationRun, progress: Progress = silent) -> Evaluatio
     storage.make_room(run.file)  # before the work, so that a missing permission is reported early
     with step(progress, "start Ray"):
         runtime.start_ray()
-    with step(progress, "fit the behavior clone"):
-        clone = fit_clone(dataset, run.settings.seed)
-    tasks = list(dict.fromkeys(trained_for.values()))
     settings = _possible(run.settings, dataset)
+    if "model" in settings.estimators and models is None:
+        models = start_models(dataset, settings)
+    with step(progress, "fit the behavior clone"):
+        clone = fit_clone(dataset, settings.seed)
+    tasks = list(dict.fromkeys(trained_for.values()))
     request = EvaluationRequest(dataset, policies, tasks, clone, settings, trained_for, current)
-    evaluation = evaluate(request, progress)
+    evaluation = evaluate(request, progress, models)
     records = list(evaluation.records)
     if run.online:
         how = RollOut(run.settings.split, seed=run.settings.seed)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ray import ObjectRef
 from ray.exceptions import RayError
 
 from prefrec_ray import runtime, storage
@@ -20,6 +21,7 @@ from prefrec_ray.algorithms.base.policy import policy_of
 from prefrec_ray.algorithms.methods import find_method
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError, error_line, find_user_error
+from prefrec_ray.evaluation.selection.model_score import fit_score
 from prefrec_ray.evaluation.selection.serving_rule import Grid, can_choose, choose_rule
 from prefrec_ray.evaluation.selection.validation import ValidationScorer
 from prefrec_ray.guard_rails import GuardRail, check_rails
@@ -91,10 +93,11 @@ def start_run(
             storage.make_folder(output)
             write_config(output, settings, dataset, algorithm.config)
             tracker.begin(storage.read_json(storage.join(output, CONFIG)))
+            choice = _start_choice(algorithm, dataset, rails, say)
             _train(algorithm, settings, output, rows, scorer, report, stage, tracker)
         finally:
             algorithm.stop()
-        _export_best(output, rows, scorer, dataset, rails, report, say)
+        _export_best(output, rows, scorer, dataset, choice, rails, report, say)
         tracker.attach(storage.join(output, "policy"))
         return rows
 
@@ -164,6 +167,23 @@ def _train(
         report(stage, algorithm.iteration, iterations, "reward" if row["phase"] == "pretrain" else rate)
 
 
+def _start_choice(
+    algorithm: OfflineAlgorithm, dataset: str, rails: Sequence[GuardRail], say: Callable[[str], None]
+) -> ObjectRef | None:
+    """Start to fit the models of users that choose the serving rule; None if no rule is chosen by roll-outs.
+
+    They are fitted by processors that training leaves idle.
+    """
+    serving = on_first_learner(algorithm.learner_group, lambda learner: learner.net.model_config["serving"])
+    if not (ServingSettings(**serving).automatic and can_choose(policy_now(algorithm))):
+        return None
+    short = too_short(PreparedDataset.open(dataset), ["train", "validation"])
+    if short is not None:
+        say(f"serving rule: not chosen by roll-outs ({short})")
+        return None
+    return fit_score(dataset, "validation", rails=rails)
+
+
 def _by_score(rows: list[Row], scorer: ValidationScorer | None) -> list[int]:
     """Return the iterations with a score, highest score first, then latest first."""
     if scorer is None:
@@ -177,11 +197,15 @@ def _export_best(
     rows: list[Row],
     scorer: ValidationScorer | None,
     dataset: str,
+    choice: ObjectRef | None,
     rails: Sequence[GuardRail],
     report: Report,
     say: Callable[[str], None],
 ) -> None:
-    """Export the policy of the complete checkpoint with the highest score, or of the last one without scores."""
+    """Export the policy of the complete checkpoint with the highest score, or of the last one without scores.
+
+    `choice`: the result of `_start_choice`.
+    """
     there = checkpoints(output)
     scored = [checkpoint_of(output, iteration) for iteration in _by_score(rows, scorer)]
     with first_whole([*(uri for uri in scored if uri in there), there[-1]]) as best:
@@ -189,16 +213,12 @@ def _export_best(
             raise UserError(f"{output}: no complete checkpoint is left; --resume trains again from an earlier one")
         module = load_module(best[1])
     policy = policy_of(module)
-    serving = ServingSettings(**module.model_config["serving"])
-    if serving.automatic and can_choose(policy):
-        short = too_short(PreparedDataset.open(dataset), ["train", "validation"])
-        if short is None:
-            chosen = choose_rule(policy, dataset, report, output, grid=Grid.from_serving(serving), rails=rails)
-            policy = chosen.policy
-            if chosen.broken:
-                say(f"serving rule: every tried rule breaks a guard-rail (the chosen one: {chosen.broken})")
-        else:
-            say(f"serving rule: not chosen by roll-outs ({short})")
+    if choice is not None:
+        grid = Grid.from_serving(ServingSettings(**module.model_config["serving"]))
+        chosen = choose_rule(policy, dataset, report, output, grid=grid, rails=rails, score=choice)
+        policy = chosen.policy
+        if chosen.broken:
+            say(f"serving rule: every tried rule breaks a guard-rail (the chosen one: {chosen.broken})")
     storage.remove(storage.join(output, "policy"))
     policy.save(storage.join(output, "policy"))
 

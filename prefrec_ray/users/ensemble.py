@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import ray
@@ -24,7 +25,7 @@ from prefrec_ray.runtime.progress import Progress, silent
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.users import WARM
 from prefrec_ray.users.fit import KINDS, fit_member, resample
-from prefrec_ray.users.histories import ROWS, Histories, check_long_enough, read_histories
+from prefrec_ray.users.histories import ROWS, Histories, read_histories
 from prefrec_ray.users.inputs import Inputs
 from prefrec_ray.users.member import Member
 from prefrec_ray.users.roll_out import KEPT_EVERY, Platform
@@ -81,29 +82,32 @@ class Ensemble:
         return [KINDS[number % len(KINDS)].name for number in range(len(self.members))]
 
 
-def fit_ensemble(
-    dataset: PreparedDataset,
-    seed: int,
-    models: int = len(KINDS),
-    rows: int = ROWS,
-    tested: bool = False,
-    progress: Progress = silent,
-) -> Ensemble:
-    """Fit `models` models on about `rows` impressions of training users, the kinds in turn. Ray must run.
+class Fits(NamedTuple):
+    """Ray tasks that fit an ensemble: `members` return a model and its test or None each, `pasts` `LoggedPasts`."""
+
+    members: Sequence[ray.ObjectRef]
+    pasts: ray.ObjectRef
+
+    def ensemble(self, progress: Progress = silent) -> Ensemble:
+        """Wait for the tasks, and return the ensemble. Raises the errors of the tasks."""
+        fitted = run_tasks(lambda task: task, self.members, "fit models of users: models", progress)
+        return Ensemble(
+            [member for member, _ in fitted], ray.get(self.pasts), [test for _, test in fitted if test is not None]
+        )
+
+
+def start_fits(
+    dataset: PreparedDataset, seed: int, models: int = len(KINDS), rows: int = ROWS, tested: bool = False
+) -> Fits:
+    """Start to fit `models` models on about `rows` impressions of training users, the kinds in turn. Ray must run.
 
     With `tested`, each is tested with the training users outside of its resample (specification.py). The result depends
-    only on the arguments. Raises `UserError` if histories are too short.
+    only on the arguments. Histories must be long enough (`check_long_enough`).
     """
-    check_long_enough(dataset, ["train"])
     training = read_histories.remote(dataset.uri, "train", seed, rows)
     inputs, made, pasts = _inputs.remote(dataset.uri, training)
-    fitted = run_tasks(
-        lambda number: _fit.remote(number, inputs, training, made, seed, dataset.uri if tested else None),
-        range(models),
-        "fit models of users: models",
-        progress,
-    )
-    return Ensemble([member for member, _ in fitted], ray.get(pasts), [test for _, test in fitted if test is not None])
+    uri = dataset.uri if tested else None
+    return Fits([_fit.remote(number, inputs, training, made, seed, uri) for number in range(models)], pasts)
 
 
 @ray.remote(num_cpus=1, num_returns=3)

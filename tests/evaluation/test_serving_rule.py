@@ -61,7 +61,8 @@ def users(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (uri.rpartition("/")[2], split) == ("data", "validation")
 
     monkeypatch.setattr(module, "fit_score", fit)
-    monkeypatch.setattr(module.ray, "put", lambda value: value)
+    for name in ("put", "get"):
+        monkeypatch.setattr(module.ray, name, lambda value: value)
     monkeypatch.setattr(module, "run_tasks", lambda start, rules, *_: [plain(rule) for rule in rules])
     monkeypatch.setattr(module, "adapted", lambda policy, *_: policy)
     monkeypatch.setattr(module.PreparedDataset, "open", lambda uri: SimpleNamespace(items=tuple))

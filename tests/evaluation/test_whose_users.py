@@ -122,7 +122,7 @@ def test_models_of_users_know_training_users_and_are_asked_about_the_others(
 ) -> None:
     settings = EvaluateSettings(split=split, estimators=("model",), model=ModelSettings(models=2, users=10))
     request = request_on(dataset, settings)
-    _, rolled = model.roll_out_all(request, silent)
+    _, rolled = model.roll_out_all(request, model.start_models(dataset, settings), silent)
     assert LOGGING_POLICY in rolled
     assert {(one.within, len(one.imagined.inputs)) for one in rolled.values()} == {(1.0, 0)}  # shared, then let go
     rolls = [split] * len(rolled) * 2

@@ -17,7 +17,7 @@ from prefrec_ray.evaluation.estimators.importance_weights import (
     weights_scores,
 )
 from prefrec_ray.evaluation.estimators.logged_sessions import score_split
-from prefrec_ray.evaluation.estimators.model import model_scores, roll_out_all, served_in, supports
+from prefrec_ray.evaluation.estimators.model import model_scores, roll_out_all, served_in, start_models, supports
 from prefrec_ray.evaluation.estimators.ncis import ncis_scores
 from prefrec_ray.evaluation.estimators.rails import rail_records
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
@@ -25,25 +25,29 @@ from prefrec_ray.evaluation.results.records import Evaluation, GuardRailRecord, 
 from prefrec_ray.evaluation.results.scores import Scores
 from prefrec_ray.evaluation.settings import ESTIMATORS
 from prefrec_ray.runtime.progress import Progress, silent, step
+from prefrec_ray.users.ensemble import Fits
 
 
-def evaluate(request: EvaluationRequest, progress: Progress = silent) -> Evaluation:
+def evaluate(request: EvaluationRequest, progress: Progress = silent, models: Fits | None = None) -> Evaluation:
     """Score every policy and control on its tasks with each estimator of the settings, and tally served items.
 
-    Raises `UserError`: errors of `EvaluationRequest.check`, a split without impressions, no user with a level.
+    `models`: models of users that were started before (`start_models`), if any. Raises `UserError`: errors of
+    `EvaluationRequest.check`, a split without impressions, no user with a level.
     """
     request.check()
     runtime.start_ray()
     chosen, tasks = set(request.settings.estimators), request.tasks
-    # A process in the background, parallel to the pass over the split.
+    # Processes in the background, parallel to the pass over the split.
+    if "model" in chosen and models is None:
+        models = start_models(request.dataset, request.settings)
     logged = start_weighing(request) if chosen & {"model", *ITEM_WEIGHTS} else None
     sessions, served = score_split(request, progress)
     scores: list[Scores | None] = []
     support: dict[str, Support] = {}
     specification: list[SpecificationRecord] = []
     rails: dict[str, tuple[GuardRailRecord, ...]] = {}
-    if "model" in chosen:
-        ensemble, rolled = roll_out_all(request, progress)
+    if models is not None:
+        ensemble, rolled = roll_out_all(request, models, progress)
         scores += [model_scores(request, task, rolled) for task in tasks]
         rails = rail_records(request, rolled)
         served |= {name: served_in(served[name], request, rolled[name].imagined) for name in request.actors}
@@ -52,7 +56,7 @@ def evaluate(request: EvaluationRequest, progress: Progress = silent) -> Evaluat
             for kind, test in zip(ensemble.kinds, ensemble.tests, strict=True)
         ]
     weighed = {} if logged is None else weigh_all(request, logged, progress)
-    if "model" in chosen:
+    if models is not None:
         support = supports(request, rolled, weighed)
     for weights in ITEM_WEIGHTS:
         if weights in chosen:

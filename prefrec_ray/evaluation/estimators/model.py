@@ -27,14 +27,14 @@ from prefrec_ray.evaluation.results.names import (
 )
 from prefrec_ray.evaluation.results.records import ServedItems, Support
 from prefrec_ray.evaluation.results.scores import Scores, Z, bootstrap_interval, disagreement, repetition_seed, widened
-from prefrec_ray.evaluation.settings import ModelSettings
+from prefrec_ray.evaluation.settings import EvaluateSettings, ModelSettings
 from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import ItemTable, smallest
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import Task
 from prefrec_ray.users.backtest import backtest_error
-from prefrec_ray.users.ensemble import Ensemble, fit_ensemble
+from prefrec_ray.users.ensemble import Ensemble, Fits, start_fits
 from prefrec_ray.users.histories import Histories, check_long_enough, read_histories
 from prefrec_ray.users.roll_out import Imagined, Platform, Server, Visit, logged_levels, roll_out, server_of_log
 
@@ -56,19 +56,22 @@ class Modelled:
     logged: Mapping[str, np.ndarray]
 
 
+def start_models(dataset: PreparedDataset, settings: EvaluateSettings) -> Fits:
+    """Start to fit and test the models of users of an evaluation. Raises `UserError` if histories are too short."""
+    check_long_enough(dataset, ["train", settings.split])
+    return start_fits(dataset, settings.seed, settings.model.models, tested=True)
+
+
 def roll_out_all(
-    request: EvaluationRequest, progress: Callable[[str, int, int], None]
+    request: EvaluationRequest, models: Fits, progress: Callable[[str, int, int], None]
 ) -> tuple[Ensemble, dict[str, Modelled]]:
-    """Fit and test the models of users; return them, and the roll-outs of the subjects by name.
+    """Wait for the `models` of users; return them, and the roll-outs of the subjects by name.
 
     Subjects are the logging policy (its logged items), the current policy if there is one, and all others except
-    shuffled actions. These are not negative
-    controls here: an item that is good for all users is good for other users too. Raises `UserError` if histories are
-    too short for a model of users.
+    shuffled actions. These are not negative controls here: an item that is good for all users is good for other users
+    too.
     """
-    settings = request.settings
-    check_long_enough(request.dataset, ["train", settings.split])
-    ensemble = fit_ensemble(request.dataset, settings.seed, settings.model.models, tested=True, progress=progress)
+    settings, ensemble = request.settings, models.ensemble(progress)
     held = read_histories.remote(request.dataset.uri, settings.split, settings.seed)
     shared = [ray.put(request), held, ray.put(ensemble)]
     shuffled_policies = {shuffled(name) for name in request.policies}
@@ -222,16 +225,14 @@ def _roll(name: str, number: int, shared: list[Any]) -> Modelled:
 def together(parts: Sequence[Modelled]) -> Modelled:
     """Join the roll-outs of one subject, one per model."""
     each = [part.imagined for part in parts]
+    names = ("depth", "revisit_hours", "rows", "feedback", "daily_sessions")
+    of_models: dict[str, Any] = {name: np.concatenate([getattr(one, name) for one in each]) for name in names}
     imagined = replace(
         each[0],
         levels={task: np.concatenate([one.levels[task] for one in each]) for task in each[0].levels},
-        depth=np.concatenate([one.depth for one in each]),
-        revisit_hours=np.concatenate([one.revisit_hours for one in each]),
         counts=np.sum([one.counts for one in each], axis=0),
         sessions=sum(one.sessions for one in each) // len(each),
-        rows=np.concatenate([one.rows for one in each]),
-        feedback=np.concatenate([one.feedback for one in each]),
-        daily_sessions=np.concatenate([one.daily_sessions for one in each]),
+        **of_models,
     )
     return replace(parts[0], imagined=imagined, within=float(np.mean([part.within for part in parts])))
 

@@ -18,9 +18,10 @@ from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.guard_rails import GuardRail
 from prefrec_ray.policy import Policy
 from prefrec_ray.settings import Task
-from prefrec_ray.users.ensemble import Ensemble, fit_ensemble
-from prefrec_ray.users.histories import check_long_enough, read_histories
+from prefrec_ray.users.ensemble import Ensemble, LoggedPasts, start_fits
+from prefrec_ray.users.histories import Histories, check_long_enough, read_histories
 from prefrec_ray.users.measures import broken
+from prefrec_ray.users.member import Member
 from prefrec_ray.users.roll_out import Imagined, Platform, roll_out, server_of_log
 
 #: Fewer users than in an evaluation, because many policies are scored. Models are of all kinds, because their
@@ -81,7 +82,7 @@ class ModelScore:
 
 
 def fit_score(uri: str, split: str, limits: ModelSettings = SETTINGS, rails: Sequence[GuardRail] = ()) -> ray.ObjectRef:
-    """Return a `ModelScore` with users of the split and models fitted to training users. All its tasks have ended.
+    """Start to fit a `ModelScore` with users of the split and models of training users, and return its reference.
 
     Its roll-outs have the sizes of `SETTINGS`, or of `limits` if these are smaller. Raises `UserError` if histories are
     too short for it.
@@ -95,7 +96,19 @@ def fit_score(uri: str, split: str, limits: ModelSettings = SETTINGS, rails: Seq
         users=min(SETTINGS.users, limits.users),
         requests=min(SETTINGS.requests, limits.requests),
     )
-    ensemble = fit_ensemble(dataset, SEED, sizes.models, ROWS)
-    platform = platform_of(dataset, ray.get(held), sizes, seed=0)
-    logging = roll_out(platform, ensemble.members, server_of_log(platform), seed=0)
-    return ray.put(ModelScore(platform, ensemble, logging, rails))
+    fits = start_fits(dataset, SEED, sizes.models, ROWS)
+    return _score.remote(uri, held, sizes, rails, fits.pasts, *fits.members)
+
+
+@ray.remote(num_cpus=1)
+def _score(
+    uri: str,
+    held: Histories,
+    sizes: ModelSettings,
+    rails: Sequence[GuardRail],
+    pasts: LoggedPasts,
+    *fitted: tuple[Member, None],
+) -> ModelScore:
+    platform, members = platform_of(PreparedDataset.open(uri), held, sizes, seed=0), [member for member, _ in fitted]
+    logging = roll_out(platform, members, server_of_log(platform), seed=0)
+    return ModelScore(platform, Ensemble(members, pasts), logging, rails)

@@ -155,10 +155,12 @@ def choose_rule(
     grid: Grid | None = None,
     rails: Sequence[GuardRail] = (),
     by: Criterion = "gain",
+    score: ray.ObjectRef | None = None,
 ) -> Chosen:
     """Return the policy under the best rule that a `search` finds on validation users, starting from its own rule.
 
-    The models of users have the sizes of `model` if these are smaller than their own. A rule that breaks one of the
+    The models of users have the sizes of `model` if these are smaller than their own; `score`: a `fit_score` that was
+    started before for this data set and these `rails`. A rule that breaks one of the
     `rails` is chosen only if no tried rule breaks fewer; between the others, `by` decides. Raises `UserError`,
     prefixed by `where`: items are not drawn by Q from the whole catalogue, histories are too short for a model of
     users, or the policy is from another platform (`adapted`). Also raises it for guard-rails on unknown feedback or
@@ -174,8 +176,9 @@ def choose_rule(
     if rails:
         check_rails(rails, opened.state.feedback, items)
     policy = adapted(policy, opened, items, where)
+    score = score or fit_score(dataset, "validation", model, rails)
     with step(progress, "fit models of users"):
-        score = fit_score(dataset, "validation", model, rails)
+        ray.get(score)
     shared, task = ray.put(policy), policy.task
 
     def attempt(rules: Sequence[Rule]) -> list[Tried]:

@@ -64,6 +64,8 @@ class ValidationScorer:
             histories = training, held
         clone = fit_clone(dataset, seed=0) if {"ncis", "fqe"} & set(settings.estimators) else None
         model = fit_score(uri, _SPLIT) if "model" in settings.estimators else None
+        if model is not None:
+            ray.get(model)  # otherwise it would wait for processors that trials of a sweep reserve
         return cls(uri, settings, clone, preference, histories, model)
 
     @property
