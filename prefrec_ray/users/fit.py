@@ -19,8 +19,8 @@ from prefrec_ray.policy.networks.adam import Adam
 from prefrec_ray.policy.networks.layers import mlp, polyak_update, target_copy
 from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.inputs import Inputs
-from prefrec_ray.users.intercepts import Spread, intercepts, spread_of
 from prefrec_ray.users.member import Bins, Member
+from prefrec_ray.users.traits import Spread, intercepts, spread_of
 
 BATCH = 1024
 #: Updates between two evaluations on held-out users, and evaluations without an improvement after which a fit ends.

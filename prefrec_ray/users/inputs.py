@@ -20,7 +20,7 @@ from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition, decays, scaled_feedback
 from prefrec_ray.users.effects import Effects
 from prefrec_ray.users.histories import Histories
-from prefrec_ray.users.tastes import Tastes
+from prefrec_ray.users.traits import Tastes
 
 #: Half-lives of the running means, in impressions.
 HALF_LIVES = (8.0, 32.0)

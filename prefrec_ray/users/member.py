@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from prefrec_ray.ids import run_lengths, taken_runs
 from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.inputs import Inputs
-from prefrec_ray.users.intercepts import Known, Spread, intercepts
+from prefrec_ray.users.traits import Known, Spread, intercepts
 
 #: A time away is at most exp(_LONGEST), about a thousand times, the mean.
 _LONGEST = 7.0
@@ -68,9 +69,13 @@ class Bins:
         `uniform` [2, n] is below 1.
         """
         weights = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64).cumsum(axis=1)
-        bins = (weights <= (uniform[0] * weights[:, -1])[:, None]).sum(axis=1).clip(0, len(self) - 1)
-        count = run_lengths(self.first, len(self.values))[bins]
-        return self.values[self.first[bins] + (uniform[1] * count).astype(np.int64)]
+        bins = np.minimum((weights <= (uniform[0] * weights[:, -1])[:, None]).sum(axis=1), len(self) - 1)
+        return self.values[self.first[bins] + (uniform[1] * self._counts[bins]).astype(np.int64)]
+
+    @cached_property
+    def _counts(self) -> np.ndarray:
+        """Return the number of values of each bin, int64 [K]."""
+        return run_lengths(self.first, len(self.values))
 
 
 class Outcomes(NamedTuple):
@@ -159,8 +164,10 @@ class Member:
         away, pause = rng.integers(0, len(self.residuals), n), rng.integers(0, len(self.pauses), n)
         with torch.inference_mode():
             used = self.used(made)
-            logits = np.split(self.answers(used).numpy(), np.cumsum([len(bins) for bins in self.feedback]), axis=1)
-            drawn = [bins.draw(logits[j], uniform[2 * j : 2 * j + 2]) for j, bins in enumerate(self.feedback)]
+            logits, drawn, first = self.answers(used).numpy(), [], 0
+            for j, bins in enumerate(self.feedback):
+                drawn.append(bins.draw(logits[:, first : first + len(bins)], uniform[2 * j : 2 * j + 2]))
+                first += len(bins)
             feedback = np.stack(drawn, axis=1) if drawn else np.empty((n, 0))
             leaves = self.leaves(self.second(used, feedback)).numpy().astype(np.float64)
         if before is not None:

@@ -119,7 +119,7 @@ def simulate(platform: Platform, models: Sequence[Member], server: Server, seed:
         drawn: list[Outcomes] = []
         for position, rows in enumerate(page.T):
             raw = past.inputs(state, rows, platform.items.embeddings[rows])
-            parts = np.split(inputs.scaled(raw.copy()), copies)
+            parts = inputs.scaled(raw.copy()).reshape(copies, len(platform.users), -1)
             before = [outcome.leaves for outcome in drawn] or [None] * copies
             drawn = [
                 model.step(part, own, rng, position, leaves)

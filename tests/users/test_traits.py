@@ -7,8 +7,7 @@ import pytest
 from scipy.optimize import minimize
 
 from prefrec_ray.users.histories import Histories
-from prefrec_ray.users.intercepts import Known, Spread, intercepts, spread_of
-from prefrec_ray.users.tastes import Tastes, covariances
+from prefrec_ray.users.traits import Known, Spread, Tastes, covariances, intercepts, spread_of
 
 ALONG = np.array([0.8, -0.6, 0.0])
 
