@@ -18,6 +18,7 @@ from prefrec_ray.reports.html import share
 if TYPE_CHECKING:
     from prefrec_ray.dataset import PreparedDataset
     from prefrec_ray.inspection.counts import Counts
+    from prefrec_ray.inspection.examination import Curve
     from prefrec_ray.inspection.log import LogReport
     from prefrec_ray.inspection.teachers import Diagnosis
     from prefrec_ray.mdp.excluded import Repeats
@@ -81,6 +82,9 @@ def log_tables(report: LogReport) -> Iterator[RenderableType]:
     segments.add_row("users with two", *(f"{n:,} ({share(n / counts.users)})" for n in counts.long_users))
     yield ""
     yield segments
+    if counts.curve is not None:
+        yield ""
+        yield _curve(counts.curve)
 
 
 def described(source: Mapping[str, Any]) -> Iterator[str]:
@@ -151,6 +155,16 @@ def _levels(shares: dict[str, np.ndarray], sessions: str) -> Table:
     table = _table(f"levels ({sessions})", *map(str, range(len(next(iter(shares.values()))))), "mean")
     for name, of_level in shares.items():
         table.add_row(name, *map(share, of_level), f"{of_level @ np.arange(len(of_level)):.2f}")
+    return table
+
+
+def _curve(curve: Curve) -> Table:
+    """Return the examination of positions, relative to the first, with standard errors."""
+    table = _table("position", "impressions", "with feedback", "examined", "±")
+    columns = (curve.position, curve.rows, curve.clicks / curve.rows, curve.examined, curve.error)
+    for position, rows, clicked, examined, error in zip(*columns, strict=True):
+        row = (f"{rows:,}", share(clicked), f"{examined:.2f}", "–" if np.isnan(error) else f"{error:.2f}")
+        table.add_row(str(position), *row)
     return table
 
 

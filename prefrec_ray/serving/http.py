@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from prefrec_ray.serving.clients import Clients
 from prefrec_ray.serving.folder.opened import Opened
-from prefrec_ray.serving.requests.bodies import DeleteItems, PutItems, Recommend, parse, parse_feedback
+from prefrec_ray.serving.requests.bodies import DeleteItems, PutItems, parse, parse_feedback, parse_recommend
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.serving.traces import span_provider, traced
@@ -146,7 +146,7 @@ async def reply_to(server: Server, method: str, path: str, body: bytes) -> Respo
     """Return the reply to an HTTP request that `read_request` accepts. Raises `Problem`."""
     match method, path:
         case _, "/recommend":
-            return _json((await server.do(parse(Recommend, body))).body)
+            return _json((await server.do(parse_recommend(body))).body)
         case _, "/feedback":
             return _json((await server.do(parse_feedback(body))).body)
         case "PUT", "/items":

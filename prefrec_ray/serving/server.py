@@ -17,7 +17,7 @@ from prefrec_ray.logs.events.format import COMMIT, ITEMS, Event, Kind
 from prefrec_ray.serving.folder.opened import Disk, Opened, arms_event, clock, of_disk, save_items
 from prefrec_ray.serving.folder.snapshots import Snapshot
 from prefrec_ray.serving.metrics import Metrics
-from prefrec_ray.serving.requests.bodies import DeleteItems, PutItems, Recommend
+from prefrec_ray.serving.requests.bodies import DeleteItems, PutItems
 from prefrec_ray.serving.requests.engine import Command, Engine, Reply
 from prefrec_ray.serving.settings import ServeSettings, read_release
 from prefrec_ray.serving.state.policies import Loaded, Shelf, check_embedding, load_policies
@@ -177,10 +177,10 @@ class Server:
             # Take commands that arrived at the same time. Waiting for more would slow down a few HTTP requests and not
             # speed up many, since these arrive while this batch is written.
             await asyncio.sleep(0)
-            rows = _rows(batch[0][0])
+            rows = len(batch[0][0].parts)
             while rows < COMMIT and not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())
-                rows += _rows(batch[-1][0])
+                rows += len(batch[-1][0].parts)
             batch = [(command, future) for command, future in batch if not future.done()]
             replies: Sequence[Reply | Problem]
             try:
@@ -203,12 +203,13 @@ class Server:
         for reply in replies:
             if isinstance(reply, Problem):
                 continue
-            for outcome in reply.outcomes:
-                self.metrics.feedback.labels(outcome).inc()
-            if reply.arm:
-                self.metrics.recommended.labels(reply.arm).inc()
-                if "short" in reply.body:
-                    self.metrics.short.labels(reply.arm).inc()
+            for part in reply.parts or [reply]:
+                for outcome in part.outcomes:
+                    self.metrics.feedback.labels(outcome).inc()
+                if part.arm:
+                    self.metrics.recommended.labels(part.arm).inc()
+                    if "short" in part.body:
+                        self.metrics.short.labels(part.arm).inc()
         if self._keeps_snapshots and self.state.next - self._saved >= self.state.settings.snapshot_events:
             self._saved = self.state.next
             self._spawn(self._save())
@@ -288,7 +289,3 @@ class Server:
         for table in self.engine.log.tables():
             state.replay(table)
         return state
-
-
-def _rows(command: Command) -> int:
-    return 1 if isinstance(command, Recommend) else len(command.parts)

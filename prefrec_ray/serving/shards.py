@@ -29,7 +29,7 @@ from prefrec_ray.ids import Stream, hash_ids
 from prefrec_ray.serving import http
 from prefrec_ray.serving.clients import Clients
 from prefrec_ray.serving.folder.opened import Opened
-from prefrec_ray.serving.requests.bodies import Feedback, FeedbackBatch, Recommend, parse, parse_feedback
+from prefrec_ray.serving.requests.bodies import Feedback, FeedbackBatch, RecommendBatch, parse_feedback, parse_recommend
 from prefrec_ray.serving.server import WAITING, Server
 from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.serving.state.users import UserId
@@ -142,11 +142,29 @@ class Gateway:
     async def _answer(self, method: str, path: str, body: bytes, caller: http.Caller) -> Answered:
         sent = method, path, body, caller
         if path == "/recommend":
-            return await self._of(shard_of(parse(Recommend, body).user, len(self._shards)), *sent)
+            command = parse_recommend(body)
+            if isinstance(command, RecommendBatch):
+                return await self._recommend_all(command, caller)
+            return await self._of(shard_of(command.user, len(self._shards)), *sent)
         if path == "/feedback":
             return await self._of(await self._shard_of(parse_feedback(body)), *sent)
         every = (self._of(number, *sent) for number in range(len(self._shards)))
         return together(path, await asyncio.gather(*every))
+
+    async def _recommend_all(self, command: RecommendBatch, caller: http.Caller) -> Answered:
+        """Return the replies of the users' shards, in the order of the requests.
+
+        Raises `Problem` for the first refusal, though other shards may have logged their recommendations.
+        """
+        each = []
+        for one in command.requests:
+            body = one.model_dump_json(exclude_unset=True).encode()
+            each.append(self._of(shard_of(one.user, len(self._shards)), "POST", "/recommend", body, caller))
+        answers = await asyncio.gather(*each)
+        for prefix, (status, content) in zip(command.parts, answers, strict=True):
+            if status >= 400:
+                raise Problem(status, prefix + json.loads(content)["detail"])
+        return 200, b'{"replies":[%s]}' % b",".join(content for _, content in answers)
 
     async def _shard_of(self, body: Feedback | FeedbackBatch) -> int:
         """Return the shard that issued the event's id; the user's shard if the id is the client's own."""

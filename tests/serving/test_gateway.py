@@ -76,6 +76,23 @@ def test_a_request_goes_to_the_shard_of_its_user(gateway: Gateway) -> None:
         assert ask(gateway, "POST", "/feedback", own)[1]["shard"] == shard_of(user, 3)
 
 
+def test_a_batch_is_divided_and_replied_to_in_order(gateway: Gateway, handles: list[Handle]) -> None:
+    users = [*range(20), *range(40, 45)]
+    body = {"requests": [{"user": user, "k": 3} for user in users]}
+    status, reply = ask(gateway, "POST", "/recommend", body)
+    assert (status, [one["shard"] for one in reply["replies"]]) == (200, [shard_of(user, 3) for user in users])
+
+    async def refuse(method: str, path: str, body: bytes, caller: Caller) -> tuple[int, bytes]:
+        return 422, json.dumps({"detail": "k: too many"}).encode()
+
+    handles[2].ask = SimpleNamespace(remote=refuse)
+    first = next(place for place, user in enumerate(users) if shard_of(user, 3) == 2)
+    status, problem = ask(gateway, "POST", "/recommend", body)
+    assert (status, problem["detail"]) == (422, f"requests.{first}.k: too many")
+    repeated = {"requests": [{"user": 1}, {"user": 1}]}
+    assert ask(gateway, "POST", "/recommend", repeated)[1]["detail"].startswith("requests.1.user: found 1 twice")
+
+
 def test_feedback_goes_to_the_shard_that_gave_its_id_whatever_user_it_names(gateway: Gateway) -> None:
     for number in range(3):
         for more in ({}, {"user": 1}, {"user": 2}):

@@ -1,4 +1,4 @@
-"""The items of a page in one feedback: all of them or none."""
+"""Several users in one request, and the items of a page in one feedback: all of it or nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from platform_desk import Desk, make_policy, with_server
 
 from prefrec_ray.logs.events.format import Kind
-from prefrec_ray.serving.requests.bodies import Feedback, FeedbackBatch, Recommend, parse_feedback
+from prefrec_ray.serving.requests.bodies import Feedback, FeedbackBatch, Recommend, parse_feedback, parse_recommend
 from prefrec_ray.serving.server import Server
 from prefrec_ray.web.problems import Problem
 
@@ -26,6 +26,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def recommend(*requests: dict[str, Any]) -> Any:
+    return parse_recommend(json.dumps({"requests": requests}).encode())
+
+
 def feedback(event_id: str, *items: dict[str, Any], **more: Any) -> Any:
     return parse_feedback(json.dumps({"event_id": event_id, "items": items, **more}).encode())
 
@@ -34,20 +38,58 @@ def logged_feedback(desk: Desk) -> list[dict[str, Any]]:
     return [row for table in desk.engine.log.tables() for row in table.to_pylist() if row["kind"] == Kind.FEEDBACK]
 
 
+def test_users_are_replied_to_in_order(bundle: Path, tmp_path: Path) -> None:
+    desk = Desk(bundle, tmp_path)
+    body = recommend({"user": 7, "k": 2}, {"user": 3, "k": 5, "candidates": [8, 9]}, {"user": 5})
+    replies = desk.one(body)["replies"]
+    assert [len(reply["items"]) for reply in replies] == [2, 2, 10]
+    rows = [row for table in desk.engine.log.tables() for row in table.to_pylist()]
+    assert [(row["user_number"], row["items"], row["event_id"]) for row in rows] == [
+        (user, reply["items"], reply["event_id"]) for user, reply in zip((7, 3, 5), replies, strict=True)
+    ]
+    for user, reply in zip((7, 3, 5), replies, strict=True):
+        body = Feedback(event_id=reply["event_id"], user=user, item=reply["items"][0], feedback={"like": 1.0})
+        assert desk.one(body)["status"] == "counted"
+
+
+@pytest.mark.parametrize(
+    ("bad", "line"),
+    [
+        ({"user": "text"}, "requests.1.user: found 'text'; expected an id of the same type as 1"),
+        ({"user": 2, "features": {"age": "9"}}, "requests.1.features.age: unknown feature; expected some of country"),
+        ({"user": 2, "pins": [[10, 3]]}, "requests.1.pins: found position 10; expected 0 to 9, as k is 10"),
+        ({"user": 1}, "requests.1.user: found 1 twice; expected each user once"),
+        ({"user": 2, "k": 0}, "key 'requests.1.k': expected greater than or equal to 1, found 0"),
+        (
+            {"user": 2, "timestamp": NOW + 10**9},
+            f"requests.1.timestamp: found {NOW + 10**9}; expected at most 10 minutes after the server's clock, {NOW}",
+        ),
+    ],
+)
+def test_a_bad_request_refuses_all_of_them(bundle: Path, tmp_path: Path, bad: dict[str, Any], line: str) -> None:
+    desk = Desk(bundle, tmp_path)
+    with pytest.raises(Problem) as caught:
+        desk.one(recommend({"user": 1, "features": {"country": "de"}}, bad, {"user": 3}))
+    assert (caught.value.status, caught.value.detail) == (422, line)
+    assert len(desk.engine.state.users) == len(desk.engine.log) == 0
+
+
 @pytest.mark.parametrize(
     ("content", "line"),
     [
-        (b'{"event_id": "a", "items": []}', "key 'items': list should have at least 1 item"),
-        (b'{"event_id": "a", "items": [{"item": 1, "feedback": {}}], "feedback": {}}', "key 'feedback': unknown key"),
-        (b'{"event_id": "items", "feedback": {}, "usr": 1}', "key 'usr': unknown key; did you mean 'user'?"),
+        (b'{"requests": []}', "key 'requests': list should have at least 1 item"),
+        (b'{"requests": [{"user": 1}], "user": 2}', "key 'user': unknown key"),
+        (b'{"requests": [{"user": 1, "pins": [[64, 3]]}]}', "key 'requests.0.pins.0.0': expected less than 64"),
+        (b'{"user": 1, "candidates": [[3, 1e4]]}', "key 'candidates"),
+        (b'{"user": "requests", "kk": 1}', "key 'kk': unknown key; did you mean 'k'?"),
     ],
 )
 def test_a_body_of_another_form_is_one_line(content: bytes, line: str) -> None:
     with pytest.raises(Problem) as caught:
-        parse_feedback(content)
+        parse_recommend(content)
     assert caught.value.status == 422
     assert caught.value.detail.startswith(line)
-    assert parse_feedback(b'{"event_id": "items", "feedback": {}}') == Feedback(event_id="items", feedback={})
+    assert parse_recommend(b'{"user": "requests"}') == Recommend(user="requests")
 
 
 def test_a_page_counts_at_once_also_after_a_restart(bundle: Path, tmp_path: Path) -> None:
@@ -158,13 +200,13 @@ def test_each_item_counts_once_whatever_pages_come(
 
 def test_each_part_is_counted_by_the_metrics(bundle: Path, tmp_path: Path) -> None:
     async def act(server: Server) -> None:
-        shown = (await server.do(Recommend(user=1, k=2))).body
-        page = [{"item": item, "feedback": {}} for item in shown["items"]]
-        await server.do(feedback(shown["event_id"], *page))
-        again = FeedbackBatch(event_id=shown["event_id"], items=page[:1])
+        replies = (await server.do(recommend({"user": 1, "k": 2}, {"user": 2, "k": 2}))).body["replies"]
+        page = [{"item": item, "feedback": {}} for item in replies[0]["items"]]
+        await server.do(feedback(replies[0]["event_id"], *page))
+        again = FeedbackBatch(event_id=replies[0]["event_id"], items=page[:1])
         await server.do(again)
         text = server.metrics.text(server.state).decode()
-        assert 'prefrec_serve_recommended_total{arm="main"} 1.0' in text
+        assert 'prefrec_serve_recommended_total{arm="main"} 2.0' in text
         assert 'prefrec_serve_feedback_total{outcome="counted"} 2.0' in text
         assert 'prefrec_serve_feedback_total{outcome="known"} 1.0' in text
 

@@ -2,7 +2,8 @@
 
 A user counts once, with the outcome of the user's first `days` days in the arm. It is final when late feedback is
 refused, so that a later look adds users and changes no earlier one. Intervals are valid after every number of users,
-and at all looks at once (sequences.py).
+and at all looks at once (sequences.py). The row `hours to return` also counts users whose days have not passed, with an
+asymptotic interval (returns.py). Its guard-rail is decided by final outcomes.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from prefrec_ray.logs.events.format import read_about
 from prefrec_ray.mdp.excluded import DAY_MS
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.serving.experiment.estimates import ArmEstimate, Sample
-from prefrec_ray.serving.experiment.history import participants, read_events
+from prefrec_ray.serving.experiment.history import HOUR_MS, participants, read_events
 from prefrec_ray.serving.experiment.outcomes import RETURN, ItemShares, UserOutcome, behavior
+from prefrec_ray.serving.experiment.returns import restricted_mean
 from prefrec_ray.serving.settings import MAIN
 from prefrec_ray.settings import Task
 
@@ -131,7 +133,7 @@ class _Experiment:
             self.about.check_same(read_about(folder), f"{folder}: found another kind of log than {folders[0]}")
         self.events = read_events(folders, self.about)
         self.arms = list(self.events.shares)
-        days_ms = round(days * DAY_MS)
+        self.days_ms = days_ms = round(days * DAY_MS)
         self.who = participants(self.events, days_ms)
         self.final = int((self.who.begin + days_ms + self.events.feedback_ms < self.events.until).sum())
         self.seen = behavior(self.events, self.who, self.about, days_ms)
@@ -147,7 +149,10 @@ class _Experiment:
                 kind: ItemShares.from_impressions(self.events, len(arm), self.seen, items, kind) for kind in kinds
             }
         each = ALPHA / (1 + len(rails))
-        outcomes = [self._row(one, self._sample(values, canary)) for one, values in self.seen.outcomes.items()]
+        outcomes = [
+            self._returns(canary) if one == RETURN else self._row(one, self._sample(values, canary))
+            for one, values in self.seen.outcomes.items()
+        ]
         for rail in rails:
             subject = str(rail).rsplit(" ", 3)[0]
             if rail.measure == "share":
@@ -168,6 +173,21 @@ class _Experiment:
 
     def _row(self, name: str, sample: Sample) -> Outcome:
         return Outcome(name, sample.mean(False, ALPHA), sample.mean(True, ALPHA), sample.difference(ALPHA))
+
+    def _returns(self, canary: int) -> Outcome:
+        """Return the row of the time to the first return, up to the length of the days, of all users so far."""
+        hours, horizon = self.seen.outcomes[RETURN].values, self.days_ms / HOUR_MS
+        main, other = (
+            restricted_mean(hours[mine], self.seen.returned[mine], horizon)
+            for mine in ((self.who.arm == one) & (hours > 0) for one in (0, canary))
+        )
+        difference = other.minus(main)
+        return Outcome(
+            RETURN,
+            ArmEstimate(main.value, *main.interval(0.0, horizon, ALPHA), main.users),
+            ArmEstimate(other.value, *other.interval(0.0, horizon, ALPHA), other.users),
+            ArmEstimate(difference.value, *difference.interval(-horizon, horizon, ALPHA), main.users + other.users),
+        )
 
     def _exposure(self, name: str, shares: ItemShares, canary: int) -> Outcome:
         """Return the row of the largest share. The difference is between the ends of both intervals."""

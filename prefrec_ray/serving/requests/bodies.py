@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -10,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import from_json
 
 from prefrec_ray.serving.state.counted_feedback import MOST
-from prefrec_ray.web.problems import of_validation
+from prefrec_ray.web.problems import Problem, of_validation
 
 #: The end of the year 2099, ms.
 LAST_TIME = 4_102_444_800_000
@@ -67,6 +66,22 @@ class Recommend(_Body):
         """Return the prior of each candidate, 0 if the candidates have none."""
         given: list[Any] = self.candidates or []
         return dict(given) if given and isinstance(given[0], tuple) else dict.fromkeys(given, 0.0)
+
+    @property
+    def parts(self) -> dict[str, Recommend]:
+        """Return the request, by the prefix of its problems."""
+        return {"": self}
+
+
+class RecommendBatch(_Body):
+    """POST /recommend for several users. All requests are replied to, or none."""
+
+    requests: Annotated[list[Recommend], Field(min_length=1, max_length=64, fail_fast=True)]
+
+    @property
+    def parts(self) -> dict[str, Recommend]:
+        """Return the requests, by the prefix of their problems."""
+        return {f"requests.{place}.": body for place, body in enumerate(self.requests)}
 
 
 class ItemFeedback(_Body):
@@ -137,11 +152,28 @@ def parse(model: type[Any], content: bytes) -> Any:
         raise of_validation(error, model) from None
 
 
+def parse_recommend(content: bytes) -> Recommend | RecommendBatch:
+    """Parse the body of POST /recommend. Raises `Problem` as `parse` does, and if a batch has a user twice."""
+    command = parse(RecommendBatch if _has_key(content, "requests") else Recommend, content)
+    users: set[int | str] = set()
+    for prefix, body in command.parts.items():
+        if body.user in users:  # the second page would repeat items of the first one
+            raise Problem(422, f"{prefix}user: found {body.user!r} twice; expected each user once")
+        users.add(body.user)
+    return command
+
+
 def parse_feedback(content: bytes) -> Feedback | FeedbackBatch:
     """Parse the body of POST /feedback. Raises `Problem` as `parse` does."""
-    several = False
-    if b'"items"' in content:  # most bodies without this key are not parsed a second time
-        with suppress(ValueError):  # reported by `parse`
-            value = from_json(content)
-            several = isinstance(value, dict) and "items" in value
-    return parse(FeedbackBatch if several else Feedback, content)
+    return parse(FeedbackBatch if _has_key(content, "items") else Feedback, content)
+
+
+def _has_key(content: bytes, key: str) -> bool:
+    """Return True if the JSON object `content` has this key. Most bodies without it are not parsed a second time."""
+    if f'"{key}"'.encode() not in content:
+        return False
+    try:
+        value = from_json(content)
+    except ValueError:  # reported by `parse`
+        return False
+    return isinstance(value, dict) and key in value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,15 +13,15 @@ import pyarrow as pa
 
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.logs.events.log import EventLog
-from prefrec_ray.serving.requests.bodies import Feedback, FeedbackBatch, Recommend
+from prefrec_ray.serving.requests.bodies import Feedback, FeedbackBatch, Recommend, RecommendBatch
 from prefrec_ray.serving.requests.feedback import Entry, Recommendations, entries_of, find_user, user_of
 from prefrec_ray.serving.requests.pages import Page, check_page, draw_pages
 from prefrec_ray.serving.state.counted_feedback import Key
 from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.serving.state.users import UserId
-from prefrec_ray.web.problems import Problem
+from prefrec_ray.web.problems import Problem, within
 
-Command = Recommend | Feedback | FeedbackBatch
+Command = Recommend | RecommendBatch | Feedback | FeedbackBatch
 
 #: Most ms by which a client's clock may be ahead. A user's events are logged in time order.
 _AHEAD = 600_000
@@ -28,11 +29,15 @@ _AHEAD = 600_000
 
 @dataclass(frozen=True)
 class Reply:
-    """The body of a reply, and labels of its metrics: the arm of a recommendation, or the outcomes of feedback."""
+    """The body of a reply, and labels of its metrics: the arm of a recommendation, or the outcomes of feedback.
+
+    A reply to several requests has a part for each, with labels of its own.
+    """
 
     body: dict[str, Any]
     arm: str = ""
     outcomes: Sequence[str] = ()
+    parts: Sequence[Reply] = ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ class Engine:
         plan = BatchPlan(replies=[Problem(500, "not answered")] * len(commands))
         self._recommend(plan, commands, clock)
         for place, command in enumerate(commands):
-            if not isinstance(command, Recommend):
+            if isinstance(command, Feedback | FeedbackBatch):
                 try:
                     plan.replies[place] = self._feedback(plan, command, clock)
                 except Problem as problem:
@@ -119,24 +124,40 @@ class Engine:
 
     def _recommend(self, plan: BatchPlan, commands: Sequence[Command], clock: int) -> None:
         state, requests = self.state, []
-        for place, body in enumerate(commands):
-            if isinstance(body, Recommend):
-                try:  # everything is checked in advance, since a refused command adds no user
-                    self._check_time(body, clock)
-                    check_page(state, body)
-                    row = self._row(body.user)
-                except Problem as problem:
-                    plan.replies[place] = problem
-                    continue
+        for place, command in enumerate(commands):
+            if not isinstance(command, Recommend | RecommendBatch):
+                continue
+            try:  # everything is checked in advance, since a refused command adds no user
+                self._check_requests(command, clock)
+            except Problem as problem:
+                plan.replies[place] = problem
+                continue
+            for body in command.parts.values():
+                row = self._row(body.user)
                 if body.features is not None:
                     plan.described.append((row, state.describe(row, body.features)))
                 now = max(clock if body.timestamp is None else body.timestamp, state.users.last(row))
                 requests.append((place, body, row, now))
-        if requests:
-            _, bodies, rows, times = zip(*requests, strict=True)
-            pages = draw_pages(state, bodies, np.array(rows), np.array(times), self._rng)
-            for (place, body, row, now), page in zip(requests, pages, strict=True):
-                plan.replies[place] = self._show(plan, body, row, page, now, clock)
+        if not requests:
+            return
+        _, bodies, rows, times = zip(*requests, strict=True)
+        pages = draw_pages(state, bodies, np.array(rows), np.array(times), self._rng)
+        replies = defaultdict(list)
+        for (place, body, row, now), page in zip(requests, pages, strict=True):
+            replies[place].append(self._show(plan, body, row, page, now, clock))
+        for place, parts in replies.items():
+            several = Reply({"replies": [part.body for part in parts]}, parts=parts)
+            plan.replies[place] = parts[0] if isinstance(commands[place], Recommend) else several
+
+    def _check_requests(self, command: Recommend | RecommendBatch, clock: int) -> None:
+        first = next(iter(command.parts.values())).user
+        for prefix, body in command.parts.items():
+            with within(prefix):
+                self._check_time(body, clock)
+                check_page(self.state, body)
+                find_user(self.state, body.user)
+                if type(body.user) is not type(first):
+                    raise Problem(422, f"user: found {body.user!r}; expected an id of the same type as {first!r}")
 
     def _show(self, plan: BatchPlan, body: Recommend, row: int, page: Page, now: int, clock: int) -> Reply:
         """Plan the row of a recommendation, and return its reply."""
