@@ -12,10 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from prefrec_ray import __version__
-from prefrec_ray.cli.bench import bench
 from prefrec_ray.cli.cluster import doctor, submit
 from prefrec_ray.cli.data import forget, inspect, prepare, pull, push, simulate
-from prefrec_ray.cli.evaluation import constrain, evaluate, report
+from prefrec_ray.cli.evaluation import bench, constrain, evaluate, report
 from prefrec_ray.cli.labels import import_labels, label, pairs
 from prefrec_ray.cli.nightly import nightly, rollback, status
 from prefrec_ray.cli.plan import plan
