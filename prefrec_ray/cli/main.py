@@ -12,12 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from prefrec_ray import __version__
-from prefrec_ray.cli.cluster import doctor, submit
+from prefrec_ray.cli.cluster import doctor, plan, submit
 from prefrec_ray.cli.data import forget, inspect, prepare, pull, push, simulate
 from prefrec_ray.cli.evaluation import bench, constrain, evaluate, report
 from prefrec_ray.cli.labels import import_labels, label, pairs
 from prefrec_ray.cli.nightly import nightly, rollback, status
-from prefrec_ray.cli.plan import plan
 from prefrec_ray.cli.quickstart import plugins, quickstart, validate
 from prefrec_ray.cli.serving import compare, plan_test, serve
 from prefrec_ray.cli.training import export, train, tune
