@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import ROWS_OF_FILE, Side
-from prefrec_ray.logs.log import Log, first_files
+from prefrec_ray.logs.log import Content, Log, first_files
 from prefrec_ray.logs.sources import JoinedSource, RayDataSource
 from prefrec_ray.logs.tables import join_items, join_texts
 
@@ -56,6 +57,7 @@ def open_log(source: JoinedSource, seed: int = 0, side: Side | None = None) -> L
         for number, (log, first_file) in enumerate(zip(logs, first_files(sources), strict=True))
     ]
     users, (items, about) = _users(logs), _items(logs, places)
+    contents = [log.content for log in logs if log.content is not None]
     whole = rows[0].union(*rows[1:])
     return Log(
         interactions=lambda: whole,
@@ -67,7 +69,7 @@ def open_log(source: JoinedSource, seed: int = 0, side: Side | None = None) -> L
         users=users,
         categories={name: known for log in reversed(ordered) for name, known in log.categories.items()},
         items=items,
-        content=next((log.content for log in logs if log.content is not None), None),
+        content=partial(_content, contents) if contents else None,
         about=about,
         sources=sources,
         given_sessions=logs[0].given_sessions,
@@ -155,3 +157,18 @@ def _items(logs: Sequence[Log], places: Sequence[str]) -> tuple[pa.Table | None,
     for name, column in join_texts(tables, "item_id", ids, texts).items():
         items = items.append_column(name, column)
     return items, None
+
+
+def _content(contents: Sequence[Callable[[np.ndarray], Content]], ids: np.ndarray) -> Content:
+    """Return the tags of items in the first source that has any of an item, and the makers in the first source."""
+    parts = [content(ids) for content in contents]
+    rest = np.ones(len(ids), dtype=bool)
+    items, tags = [], []
+    for part in parts:
+        pairs = part.tags.tocoo()
+        names = [f"{part.features[of]}={name}" for of, name in zip(part.feature, part.categories, strict=True)]
+        new = rest[pairs.row]
+        items.append(pairs.row[new].astype(np.int64))
+        tags.append(np.array(names, dtype=object)[pairs.col[new]])
+        rest[pairs.row] = False
+    return Content.from_pairs(np.concatenate(items), np.concatenate(tags), parts[0].maker, parts[0].maker_name)

@@ -156,7 +156,7 @@ def test_a_history_and_the_events_of_a_server(ray_session: None, tmp_path: Path)
     assert feedback[~new, 0].sum() == rows.like.sum()
 
 
-def test_features_and_titles_are_merged_and_the_first_source_counts(ray_session: None, tmp_path: Path) -> None:
+def test_features_titles_and_kinds_are_merged_and_the_first_source_counts(ray_session: None, tmp_path: Path) -> None:
     def part(name: str, ids: list[int], country: list[str | None], title: list[str | None], kind: list[str]) -> dict:
         history(0, range(4)).to_csv(tmp_path / f"{name}.csv", index=False)
         users = pd.DataFrame({"user_id": ids, "country": country, name: "yes"})
@@ -186,7 +186,7 @@ def test_features_and_titles_are_merged_and_the_first_source_counts(ray_session:
     assert log.content is not None
     content = log.content(np.arange(1, 6))
     tags = [sorted(np.array(content.categories)[row > 0].tolist()) for row in content.tags.toarray()]
-    assert tags == [["x"], ["x", "y"], [], [], []]
+    assert tags == [["x"], ["x", "y"], ["z"], ["z"], []]
     assert content.features == ("kind",)
 
 
