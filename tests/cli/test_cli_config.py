@@ -29,7 +29,7 @@ def test_sections_are_parsed_and_an_empty_one_holds_the_defaults(tmp_path: Path)
         ("evaluate:\n", "section 'simulate' is missing; found evaluate"),
         ("simulate:\n  user: 7\n", "simulate: key 'user': unknown key; did you mean 'users'?"),
         ("simulate:\n  users: many\n", "simulate: key 'users': expected a whole number"),
-        ("simulate:\n  world:\n    slat: 3\n", "simulate: key 'world.slat': unknown key; did you mean 'slate'?"),
+        ("simulate:\n  world:\n    taste: 3\n", "simulate: key 'world.taste': unknown key; did you mean 'tastes'?"),
     ],
 )
 def test_each_mistake_is_one_line(tmp_path: Path, text: str, message: str) -> None:
