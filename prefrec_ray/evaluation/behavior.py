@@ -97,7 +97,8 @@ def fit_behavior(data: Histories, items: ItemTable, seed: int) -> BehaviorModel:
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     held = (rng.random(len(data.starts)) < HELD_OUT)[data.user]
-    rows = np.flatnonzero(~held)
+    chosen = np.ones(len(held), bool) if data.pins is None else ~data.pins
+    rows = np.flatnonzero(chosen & ~held)
     rows = rows if len(rows) else np.arange(len(held))
     shown = np.bincount(data.row[rows], minlength=len(items)) + 0.5
     seen = torch.from_numpy(powers(items.embeddings))
@@ -114,7 +115,7 @@ def fit_behavior(data: Histories, items: ItemTable, seed: int) -> BehaviorModel:
         loss = nn.functional.cross_entropy(logits, torch.zeros(BATCH, dtype=torch.long))
         optimizer.descend(loss, LEARNING_RATE * (1 - update / updates))
     model = BehaviorModel(net.requires_grad_(False), np.log(shown / shown.sum()), items.embeddings)
-    held_rows = rng.permutation(np.flatnonzero(held))[:HELD_OUT_ROWS]
+    held_rows = rng.permutation(np.flatnonzero(chosen & held))[:HELD_OUT_ROWS]
     return calibrated(model, data.state[held_rows], data.row[held_rows]) if len(held_rows) else model
 
 

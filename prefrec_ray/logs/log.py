@@ -83,8 +83,8 @@ class Log:
     # user_id, item_id (int64 or string), timestamp (int64, ms UTC), order (int64: position in the log, breaks ties of
     # time)[, session_id (int64 or string)][, page (int64 or string)][, position (int32, null if unknown)][, examined
     # (bool)][, dwell_ms (float64, NaN if unknown)][, reward (float32)][, propensity (float32, null if unknown)][,
-    # row_hash (int64, equal for rows that are equal in every column of the file; only the first of such rows is kept)],
-    # and one float32 column per feedback
+    # pinned (bool: placed by the platform, not chosen by a policy)][, row_hash (int64, equal for rows that are equal in
+    # every column of the file; only the first of such rows is kept)], and one float32 column per feedback
     interactions: Callable[[], ray.data.Dataset]
     rows: int  # number of interactions; for CSV files an estimate from their size
     feedback: tuple[str, ...]  # names of the feedback columns, in the order of the state

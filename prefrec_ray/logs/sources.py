@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: Names of the canonical columns (logs/log.py) and of the columns that `prepare` adds; feedback may not use them.
 RESERVED = (
     *("user_id", "item_id", "timestamp", "order", "session_id", "dwell_ms", "reward", "row_hash", "propensity"),
-    *("page", "position", "examined", "session", "split", "step"),
+    *("page", "position", "examined", "pinned", "session", "split", "step"),
 )
 TimeUnit = Literal["s", "ms", "us", "ns"]
 FeedbackKind = Literal["number", "binary", "count", "seconds", "ratio"]

@@ -38,10 +38,11 @@ class Histories:
     exposure: np.ndarray  # float32 [N, X], before the impression (mdp/exposure.py)
     mean_depth: np.ndarray  # float64 [U]
     mean_revisit_ms: np.ndarray  # float64 [U], NaN for a user with one session
-    propensity: np.ndarray  # float64 [N], of the logging policy, NaN if unknown
+    propensity: np.ndarray  # float64 [N], of the logging policy, NaN if unknown, 1 for pins
     depth_level: np.ndarray  # float64 [M], NaN if null
     frequency_level: np.ndarray  # float64 [M], NaN if null
     step: np.ndarray | None = None  # int64 [N], number of the page in the user's history; None: one impression each
+    pins: np.ndarray | None = None  # bool [N], items that no policy chose, at places of the platform; None: no pins
 
     @property
     def lengths(self) -> np.ndarray:
@@ -67,6 +68,7 @@ class Histories:
             depth_level=self.depth_level[sessions],
             frequency_level=self.frequency_level[sessions],
             step=None if self.step is None else self.step[rows],
+            pins=None if self.pins is None else self.pins[rows],
         )
 
     @cached_property
@@ -175,7 +177,8 @@ def histories_of(dataset: PreparedDataset, split: str, seed: int, rows: int = RO
     starts, user = first_rows(codes(requests["user_id"])), codes(sessions["user_id"])
     row = items.rows(requests["item_id"].to_numpy(zero_copy_only=False))
     nothing = np.empty((len(requests), 0), np.float32)
-    unknown = np.full(len(requests), np.nan)
+    propensity = floats(requests["propensity"]) if dataset.metadata.has_propensity else np.full(len(requests), np.nan)
+    pins = requests["pinned"].to_numpy() if "pinned" in requests.column_names else np.zeros(len(requests), bool)
     return Histories(
         starts=starts,
         timestamp=requests["timestamp"].to_numpy(),
@@ -187,10 +190,11 @@ def histories_of(dataset: PreparedDataset, split: str, seed: int, rows: int = RO
         exposure=exposures(starts, row, items.kinds),
         mean_depth=user_means(user, floats(sessions["depth"]), len(starts)),
         mean_revisit_ms=user_means(user, floats(sessions["revisit_ms"]), len(starts)),
-        propensity=floats(requests["propensity"]) if dataset.metadata.has_propensity else unknown,
+        propensity=np.where(pins, 1.0, propensity),
         depth_level=floats(sessions["level_depth"]),
         frequency_level=floats(sessions["level_frequency"]),
         step=requests["step"].to_numpy(),
+        pins=pins if pins.any() else None,
     )
 
 
@@ -235,7 +239,8 @@ def in_page_order(requests: pa.Table) -> pa.Table:
 def _read(dataset: PreparedDataset, file: str, split: str, share: float, seed: int) -> tuple[pa.Table, pa.Table]:
     """Return the impressions and the sessions of the users drawn from one file."""
     optional = {"feedback": bool(dataset.state.feedback), "propensity": dataset.metadata.has_propensity}
-    optional["position"] = dataset.state.pages and "position" in read_footer(file).schema.names
+    columns = read_footer(file).schema.names
+    optional |= {"position": dataset.state.pages and "position" in columns, "pinned": "pinned" in columns}
     requests = in_page_order(dataset.read(file, [*_COLUMNS, *(name for name, there in optional.items() if there)]))
     sessions = read_sessions(dataset, file, split)
     if share < 1:

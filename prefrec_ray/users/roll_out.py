@@ -207,6 +207,26 @@ def server_of_log(platform: Platform) -> Server:
     return server
 
 
+def with_pins(platform: Platform, server: Server) -> Server:
+    """Return the server with the log's pins at their places, as every policy shows them; the log repeats as above."""
+    data = platform.data
+    if data.pins is None:
+        return server
+    pins, starts, lengths = data.pins, data.starts[platform.users], data.lengths[platform.users]
+
+    def pinned(visit: Visit) -> np.ndarray:
+        number = starts[:, None] + (visit.step + np.arange(visit.page)) % lengths[:, None]
+        at = np.tile(number, (len(visit.states) // len(starts), 1))
+        seen = np.zeros((len(at), len(platform.items)), bool) if visit.seen is None else visit.seen.copy()
+        user, place = np.nonzero(pins[at])
+        seen[user, data.row[at][user, place]] = True
+        page = server(visit._replace(seen=seen)).reshape(at.shape)
+        drawn = np.maximum(np.cumsum(~pins[at], axis=1) - 1, 0)
+        return np.where(pins[at], data.row[at], np.take_along_axis(page, drawn, axis=1))
+
+    return pinned
+
+
 def logged_levels(platform: Platform) -> dict[str, np.ndarray]:
     """Return the mean logged level of each of the platform's users by task, float64 [n]; NaN: no level.
 

@@ -1,5 +1,6 @@
 """Estimates for pages against sums over all pages that can be shown."""
 
+from dataclasses import replace
 from itertools import permutations, product
 from math import prod
 from pathlib import Path
@@ -33,7 +34,12 @@ from prefrec_ray.evaluation.estimators.session_weights import (
     request_weights,
 )
 from prefrec_ray.evaluation.settings import EvaluateSettings
+from prefrec_ray.mdp.excluded import ExcludedItems
+from prefrec_ray.mdp.exposure import MEMORY
 from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.policy.networks.critic import Critic
+from prefrec_ray.policy.networks.layers import mlp
+from prefrec_ray.policy.networks.q import QFunction
 
 ITEMS = 4
 SEEDS = st.integers(0, 2**32 - 1)
@@ -256,6 +262,33 @@ def test_pages_served_by_the_policy_itself_have_weights_of_one(dataset: Prepared
     weighed = weigh("own", request, Logged(data, np.log(known)))
     assert weighed.ess == pytest.approx(dict.fromkeys(ITEM_WEIGHTS, 1.0))
     assert weighed.pages == pytest.approx(dict.fromkeys(PAGE_WEIGHTS, 200))
+
+
+@pytest.mark.parametrize("penalties", [{"variety": 0.0}, {"variety": 2.0, "repetition": 1.0}])
+def test_pins_have_weights_of_one_and_no_part_in_the_draw_of_their_page(
+    dataset: PreparedDataset, penalties: dict[str, float]
+) -> None:
+    """A server draws four items without the page's pin, and then places the pin."""
+    serving = ServingSettings(rule="sample", temperature=0.5, rest_days=0, **penalties)
+    items, width, rng = dataset.items(), dataset.state.width, np.random.default_rng(5)
+    items = replace(items, kind_codes=rng.integers(0, 4, (len(items), 1)))
+    critic = Critic([QFunction(mlp(width + 2, [8], 1).requires_grad_(False), (), 2)])
+    policy = linear_policy(dataset, np.zeros((2, width)), np.zeros(2), serving=serving, critic=critic, items=items)
+    state, users = rng.normal(size=(60, width)).astype(np.float32), np.arange(60)
+    pinned, place = rng.integers(0, len(items), 60), rng.integers(0, 5, 60)
+    drawn = policy.draw(state, 4, ExcludedItems(60, users, pinned), 7, np.full((60, MEMORY, 1), -1, np.int32))
+    row, known = np.empty((60, 5), int), np.ones((60, 5))
+    pins = np.arange(5) == place[:, None]
+    row[pins], row[~pins], known[~pins] = pinned, drawn.rows.ravel(), drawn.propensities.ravel()
+    row, known, pins, page = row.ravel(), known.ravel(), pins.ravel(), users.repeat(5)
+    logged = made_histories(
+        state[page], items.embeddings[row], np.arange(0, 300, 5), users, np.zeros(60), row, known, page
+    )
+    data = replace(logged, pins=pins)
+    np.testing.assert_allclose(log_chances(policy, data, len(items), 0.0), np.log(known), rtol=1e-3, atol=1e-4)
+    as_choices = log_chances(policy, logged, len(items), 0.0)
+    assert (as_choices[pins] < -1).all()
+    assert not np.allclose(as_choices[~pins], np.log(known[~pins]), rtol=1e-3, atol=1e-4)
 
 
 def test_an_evaluation_of_pages(tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:

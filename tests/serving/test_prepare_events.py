@@ -110,7 +110,7 @@ def test_states_and_propensities_are_those_of_prepare(
 
 
 def test_states_before_pages_are_those_of_prepare(small_platform: Path, tmp_path: Path) -> None:
-    """Users react to some items of a page, in any order and in one or several HTTP requests."""
+    """Users react to some items of a page, in any order and in one or several HTTP requests. Some pages have a pin."""
     shutil.copytree(small_platform / "dataset", tmp_path / "first")
     metadata = json.loads((tmp_path / "first" / "metadata.json").read_text())
     metadata["state"]["pages"] = True
@@ -128,7 +128,8 @@ def test_states_before_pages_are_those_of_prepare(small_platform: Path, tmp_path
         clock += int(rng.choice([0, 900, 60_000, 3_600_000]))
         user = int(rng.integers(users)) if turn >= users else turn
         features = {name: categories[0]} if turn < users else None
-        page = desk.one(Recommend(user=user, k=3, timestamp=clock, features=features), clock)
+        pins = [(1, int(rng.choice(first.items().ids)))] if turn % 4 == 1 else []
+        page = desk.one(Recommend(user=user, k=3, timestamp=clock, features=features, pins=pins), clock)
         row = desk.engine.state.users.find(user)
         state = desk.engine.state.trackers[0].states(np.array([clock]), users=np.array([row]))[0]
         liked = rng.permutation(3)[: int(rng.integers(0, 4))].tolist()
@@ -152,5 +153,8 @@ def test_states_before_pages_are_those_of_prepare(small_platform: Path, tmp_path
         state, page, _ = served[row["user_id"], row["step"]]
         assert found.tobytes() == state.tobytes()
         assert row["item_id"] == page["items"][row["position"]]
-        assert np.float32(row["propensity"]) == np.float32(page["propensities"][row["position"]])
+        propensity = page["propensities"][row["position"]]
+        assert row["pinned"] == (propensity is None)
+        assert row["propensity"] == (None if propensity is None else np.float32(propensity))
+    assert any(row["pinned"] for row in rows)
     assert len(rows) == sum(len(liked) for _, _, liked in served.values())

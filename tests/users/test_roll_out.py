@@ -18,7 +18,7 @@ from prefrec_ray.users import WARM
 from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.inputs import DOSES
 from prefrec_ray.users.member import Outcomes
-from prefrec_ray.users.roll_out import KEPT_EVERY, Platform, Visit, logged_levels, roll_out
+from prefrec_ray.users.roll_out import KEPT_EVERY, Platform, Visit, logged_levels, roll_out, with_pins
 
 
 class Clockwork:
@@ -95,6 +95,28 @@ def test_pages_have_the_typical_length_of_the_log_and_the_outcomes_of_their_item
     again = logged_levels(platform(pages, 15))
     for task, levels in logged_levels(platform(data, 60)).items():
         np.testing.assert_array_equal(levels, again[task])
+
+
+def test_a_server_keeps_the_pins_of_the_log() -> None:
+    data = histories(users=8)
+    pins = np.random.default_rng(0).random(len(data.row)) < 0.3
+    data = replace(data, step=np.arange(len(data.row)) // 4, pins=pins)
+
+    def server(visit: Visit) -> np.ndarray:
+        assert visit.seen is not None
+        return np.argsort(visit.seen, axis=1, kind="stable")[:, : visit.page]  # the first items that are not excluded
+
+    here = platform(data, 72)  # longer than the log
+    outcome = roll_out(here, [Clockwork(0.4), Clockwork(0.9)], with_pins(here, server), seed=0)
+    for user, start in enumerate(data.starts[here.users]):
+        for number in range(18):
+            at = [start + (4 * number + place) % 60 for place in range(4)]
+            pinned = {place: data.row[row] for place, row in enumerate(at) if pins[row]}
+            others = [item for item in range(len(ITEMS)) if item not in pinned.values()]
+            page = [pinned[place] if place in pinned else others.pop(0) for place in range(4)]
+            for model in range(2):
+                assert outcome.rows[model, user, 4 * number : 4 * number + 4].tolist() == page
+    assert with_pins(platform(replace(data, pins=None)), server) is server
 
 
 def test_inputs_are_recorded_once_means_have_forgotten_their_start_and_only_some() -> None:

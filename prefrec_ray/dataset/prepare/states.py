@@ -226,7 +226,7 @@ def _write(
     }
     if context.definition.feedback:
         columns["feedback"] = tensor_array(histories.feedback[rows])
-    for name in ("reward", "propensity", "position"):  # `step` is the page
+    for name in ("reward", "propensity", "position", "pinned"):  # `step` is the page
         if name in table.column_names:
             columns[name] = kept[name]
     write_table(pa.table(columns), storage.join(context.folder, "requests", split, f"part-{bucket:05d}.parquet"))

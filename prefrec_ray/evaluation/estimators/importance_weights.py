@@ -187,7 +187,7 @@ def weigh(name: str, request: EvaluationRequest, logged: Logged) -> Weighed:
 def log_chances(policy: Policy | None, data: Histories, items: int, rest_ms: float) -> np.ndarray:
     """Return log pi(i | s) of the shown items, float64 [N]. Without a policy, pi is uniform over `items` items.
 
-    Items that rest, or precede the shown item on its page, are excluded (`shown_before`).
+    Items that rest, or precede the shown item on its page, are excluded (`shown_before`). Pins have pi = 1.
     """
     log_pi, rows = np.empty(len(data.row)), np.arange(len(data.row))
     for part in _parts(len(data.row)):
@@ -195,11 +195,11 @@ def log_chances(policy: Policy | None, data: Histories, items: int, rest_ms: flo
         if policy is None:
             log_pi[part] = -np.log(items - (0 if out is None else out.counts()))
         else:
-            recent = data.recent(policy.items.kinds, rows[part]) if policy.penalises_repetition else None
             page = before_on_page(data, rows[part])
+            recent = _recent(data, rows[part], page, policy.items.kinds) if policy.penalises_repetition else None
             chances = policy.probabilities(data.state[part], data.row[part], out, recent, page)
             log_pi[part] = np.log(np.maximum(chances, np.finfo(np.float64).tiny))  # 0 only from rounding
-    return log_pi
+    return log_pi if data.pins is None else np.where(data.pins, 0.0, log_pi)
 
 
 def _parts(rows: int) -> list[slice]:
@@ -207,15 +207,26 @@ def _parts(rows: int) -> list[slice]:
 
 
 def before_on_page(data: Histories, impressions: np.ndarray) -> np.ndarray:
-    """Return the items before each of the `impressions` [n] on its page, in order, rows int64 [n, j]; -1 for none."""
+    """Return the items drawn before each of the `impressions` [n] on its page, rows int64 [n, j]; -1: none or a pin."""
     position = impressions - data.pages.first[data.pages.of_row[impressions]]
     earlier = impressions[:, None] - np.arange(position.max(initial=0), 0, -1)
     on_page = earlier >= (impressions - position)[:, None]
+    if data.pins is not None:  # placed among the items after the draw
+        on_page &= ~data.pins[earlier]
     return np.where(on_page, data.row[np.maximum(earlier, 0)], -1)
 
 
+def _recent(data: Histories, impressions: np.ndarray, page: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """Return the kinds of the impressions before the page of each of `impressions` [n], then of the items of `page`."""
+    recent = data.recent(kinds, data.pages.first[data.pages.of_row[impressions]])
+    for item in page.T:
+        after = np.concatenate([kinds[item][:, None], recent[:, :-1]], axis=1)
+        recent = np.where((item >= 0)[:, None, None], after, recent)
+    return recent
+
+
 def shown_before(data: Histories, part: slice, rest_ms: float) -> ExcludedItems | None:
-    """Return the user's items that rest at each impression of `part`, and the items before it on its page.
+    """Return the user's items that rest at each impression of `part`, the items before it on its page, and its pins.
 
     The shown item is not excluded. Returns None without rest and pages.
     """
@@ -223,12 +234,15 @@ def shown_before(data: Histories, part: slice, rest_ms: float) -> ExcludedItems 
         return None
     row, page = np.arange(len(data.row))[part], data.pages.first[data.pages.of_row[part]]
     start = data.starts[data.user[part]] if rest_ms else page
-    count = row - start
+    last = row if data.pins is None else page + data.pages.sizes[data.pages.of_row[part]]
+    count = last - start
     state = np.repeat(np.arange(len(count)), count)
     before = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
     earlier = start[state] + before
     item, time, items = data.row[earlier], data.timestamp[earlier], int(data.row.max()) + 1
     out = (data.timestamp[part][state] - time < rest_ms) | (earlier >= page[state])
+    if data.pins is not None:
+        out &= (earlier < row[state]) | data.pins[earlier]
     rests = out & (item != data.row[part][state])
     pairs = np.unique(state[rests] * items + item[rests])
     return ExcludedItems(len(count), pairs // items, pairs % items)

@@ -32,6 +32,7 @@ from prefrec_ray.policy import Policy
 from prefrec_ray.policy.actions import placed
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
+from prefrec_ray.storage.parquet import read_footer
 from prefrec_ray.users.histories import read_sessions, session_starts
 
 #: Impressions of the split for which served items are computed. The search for the nearest item is slow.
@@ -98,7 +99,8 @@ def score_file(file: str, request: EvaluationRequest, served_rows: int) -> tuple
     """Return the sessions of one file (the `scored_share` of its users), and items served for `served_rows`
     impressions."""
     dataset, settings = request.dataset, request.settings
-    requests = dataset.read(file, columns=["user_id", "session_index", "step", "item_id", "state", "action"])
+    pins = ["pinned"] if "pinned" in read_footer(file).schema.names else []
+    requests = dataset.read(file, columns=["user_id", "session_index", "step", "item_id", "state", "action", *pins])
     sessions = read_sessions(dataset, file, settings.split)
     rng, share = _rng(file, request), scored_share(request)
     if share < 1:
@@ -117,6 +119,8 @@ def score_file(file: str, request: EvaluationRequest, served_rows: int) -> tuple
             for subject in request.subjects
         ]
     )
+    if pins:  # no choice of a policy
+        log_weights[requests["pinned"].to_numpy()] = 0.0
     log_rho = session_log_weights(log_weights, first, settings.ncis.aggregate, floats(sessions["depth"]))
 
     rows = np.sort(rng.permutation(len(states))[:served_rows])

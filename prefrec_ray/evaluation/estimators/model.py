@@ -36,7 +36,16 @@ from prefrec_ray.settings import Task
 from prefrec_ray.users.backtest import backtest_error
 from prefrec_ray.users.ensemble import Ensemble, Fits, start_fits
 from prefrec_ray.users.histories import Histories, check_long_enough, read_histories
-from prefrec_ray.users.roll_out import Imagined, Platform, Server, Visit, logged_levels, roll_out, server_of_log
+from prefrec_ray.users.roll_out import (
+    Imagined,
+    Platform,
+    Server,
+    Visit,
+    logged_levels,
+    roll_out,
+    server_of_log,
+    with_pins,
+)
 
 #: Random numbers in memory at a time.
 _NUMBERS = 1 << 22
@@ -213,6 +222,8 @@ def _roll(name: str, number: int, shared: list[Any]) -> Modelled:
     if policy is not None:
         platform = with_rest(platform, policy)
     server = server_of(name, request, platform, number)
+    if name != LOGGING_POLICY:
+        server = with_pins(platform, server)
     imagined = roll_out(platform, [ensemble.members[number]], server, repetition_seed(seed, number))
     within, columns = ensemble.pasts.share(imagined.inputs), ensemble.pasts.columns
     by_user = imagined.inputs[:, columns].reshape(-1, len(platform.users), len(columns))

@@ -22,7 +22,7 @@ from prefrec_ray.users.ensemble import Ensemble, LoggedPasts, start_fits
 from prefrec_ray.users.histories import Histories, check_long_enough, read_histories
 from prefrec_ray.users.measures import broken
 from prefrec_ray.users.member import Member
-from prefrec_ray.users.roll_out import Imagined, Platform, roll_out, server_of_log
+from prefrec_ray.users.roll_out import Imagined, Platform, roll_out, server_of_log, with_pins
 
 #: Fewer users than in an evaluation, because many policies are scored. Models are of all kinds, because their
 #: disagreement counts, and roll-outs are as long as in an evaluation, because errors grow with their length.
@@ -69,7 +69,7 @@ class ModelScore:
         models of different kinds, as in an evaluation.
         """
         platform = with_rest(self.platform, policy)
-        server = policy_server(policy, platform.items, np.random.default_rng(1))
+        server = with_pins(platform, policy_server(policy, platform.items, np.random.default_rng(1)))
         imagined = roll_out(platform, self.ensemble.members, server, seed=0)
         levels = imagined.levels[task]
         gains = levels - self.logging.levels[task]

@@ -196,4 +196,7 @@ def _canonical(rows: pa.Table, order: np.ndarray, feedback: Sequence[str], users
     columns |= {name: values[:, at] for at, name in enumerate(feedback)}
     chances = pc.list_flatten(rows["propensities"]).to_numpy().astype(np.float32)
     columns["propensity"] = pa.array(chances, from_pandas=True)
+    # Every item that a policy draws has a propensity; items of the platform's recommender have none.
+    drawn_page = pc.fill_null(pc.not_equal(rows["policy"], "incumbent"), False).to_numpy()
+    columns["pinned"] = pa.array(drawn_page & np.isnan(chances))
     return pa.table(columns)

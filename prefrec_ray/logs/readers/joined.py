@@ -108,14 +108,14 @@ def _schema(logs: Sequence[Log], feedback: Sequence[str]) -> pa.Schema:
         columns |= {"page": pa.string(), "position": pa.int32()}
     columns |= {"examined": pa.bool_()} if any(log.has_examined for log in logs) else {}
     columns |= {"reward": pa.float32()} if first.has_reward else {}
-    columns |= {"propensity": pa.float32()} if any(log.has_propensity for log in logs) else {}
+    columns |= {"propensity": pa.float32(), "pinned": pa.bool_()} if any(log.has_propensity for log in logs) else {}
     return pa.schema([*columns.items(), *((name, pa.float32()) for name in feedback)])
 
 
 def _aligned(rows: pa.Table, schema: pa.Schema, feedback: Sequence[str], number: int, first_file: int) -> pa.Table:
     """Return rows of one source with all columns of the joined log."""
     missing = {"dwell_ms": np.nan, "examined": True, **dict.fromkeys(("position", "propensity", "row_hash"))}
-    missing |= dict.fromkeys(feedback, 0.0)
+    missing |= {"pinned": False, **dict.fromkeys(feedback, 0.0)}
     columns = []
     for field in schema:
         if field.name not in rows.column_names:
