@@ -62,6 +62,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().__init__(*given, **named)
         self._limits = limits
         self._in_body, self._head_bytes = False, 0
+        self._previous = self.cycle  # of the HTTP request before
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -95,6 +96,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin the reply to an HTTP request."""
+        self._previous = self.cycle
         super().on_headers_complete()
         self._in_body, self._head_bytes = True, 0
 
@@ -134,7 +136,10 @@ class LimitedProtocol(HttpToolsProtocol):
         self._end(Problem(408, f"the {part} was not whole after {seconds:g} seconds"))
 
     def _end(self, problem: Problem) -> None:
-        """End the connection with `problem`, or after the reply in progress without it."""
+        """End the connection with `problem`, or after the replies in progress without it."""
+        if self.pipeline and self._in_body:  # this HTTP request waits for the reply to the previous one
+            self.pipeline.popleft()
+            self.cycle, self._in_body = self._previous, False
         if self._replying:
             self.cycle.keep_alive = False
             return
