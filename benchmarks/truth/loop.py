@@ -65,7 +65,8 @@ TRAIN = {"hidden_sizes": [64, 64], "train_batch_size_per_learner": 256, "prefere
 TRAIN |= {"critic_lr": 2e-3, "actor_lr": 1e-3, "value_lr": 2e-3, "num_epochs": 3}
 #: Days after the last night, so that users of the last days have time to return.
 LAST_DAYS = 4
-DEFAULT = ("topics", "wearout", "overload", "regimes", "habit", "bubble")
+#: The folder of a server needs items with embeddings, which `wearout`, `budget` and `recharging` lack.
+DEFAULT = ("topics", "daytime", "overload", "regimes", "habit", "bubble")
 
 
 def main(
