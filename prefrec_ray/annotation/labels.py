@@ -44,7 +44,7 @@ SCHEMA = pa.schema([("pair_id", pa.int64()), ("annotator", pa.string()), ("label
 def import_labels(labels: str, pairs: str, dataset: str, name: str, aggregate: str, replace: bool) -> dict[str, Any]:
     """Write DATASET/people/NAME from the votes in the file `labels` on the questions in the folder `pairs`.
 
-    Returns the contents of people.json. Raises `UserError` for bad votes (`votes.read_votes`), an invalid name or a
+    Returns the contents of people.json. Raises `UserError` for bad votes (`read_votes`), an invalid name or a
     name in use (by labels, unless `replace`, or by a scripted teacher), and pairs of another data set. No file is
     written then, and with `replace` the earlier labels stay.
     """
@@ -68,7 +68,7 @@ def import_votes(
     aggregate: str,
     replace: bool = True,
 ) -> dict[str, Any]:
-    """Like `import_labels`, from a table of votes (`votes.SCHEMA`) and a table of questions.
+    """Like `import_labels`, from a table of votes (`SCHEMA`) and a table of questions.
 
     `labels` and `pairs` name their sources in errors. Raises `FileExistsError` like `write_labels`.
     """

@@ -116,7 +116,7 @@ class _Stage:
         parts = []
         if unit:
             parts.append(f"{done:,}/{self.total:,} {unit}" if self.total else f"{done:,} {unit}")
-        is_open_step = not (unit or self.has_ended)  # its line would look like its last line
+        is_open_step = not (unit or self.has_ended)  # "so far" tells its line from its last line
         parts.append(_duration((last if self.has_ended else now) - self.began) + (" so far" if is_open_step else ""))
         seconds, more = last - self.first[0], done - self.first[1]
         if unit and not self.has_ended and seconds > 0 and more > 0:
@@ -128,7 +128,7 @@ class _Stage:
 
 
 class Stages:
-    """Shows the stages of a command: as `bars`, or by `out` a line when a stage ends and a heartbeat in silence.
+    """Shows the stages of a command as `bars`. Without bars, `out` gets a line when a stage ends, and in long silence.
 
     A stage that has ended may begin again.
     """
@@ -151,7 +151,7 @@ class Stages:
                     return
                 known = None
             if known is None:
-                # A stage that is reported late began when the stage before it had ended.
+                # A stage with finished units at its first report began when the stage before it ended.
                 self._stages.pop(stage, None)  # the newest is the last one
                 known = self._stages[stage] = _Stage(stage, self._last if done else now)
             if known.total != total:

@@ -59,7 +59,10 @@ def item_table(source: ItemsTable, id_type: pa.DataType, part: Part | None = Non
 
 
 def join_items(tables: Sequence[pa.Table], places: Sequence[str]) -> pa.Table:
-    """Return the rows (item_id, embedding) of all tables, each item once; `UserError` for two embeddings of one."""
+    """Return the rows (item_id, embedding) of all tables, each item once.
+
+    Raises `UserError` if an item has two embeddings.
+    """
     items = tables[0]
     for table, place in zip(tables[1:], places[1:], strict=True):
         width, found = items["embedding"].type.list_size, table["embedding"].type.list_size
@@ -80,7 +83,7 @@ def join_items(tables: Sequence[pa.Table], places: Sequence[str]) -> pa.Table:
 def join_texts(tables: Sequence[pa.Table], key: str, ids: pa.Array, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
     """Return columns of text for `ids`: of each, the value in the first table that has one, else null.
 
-    `key`: the column of ids in `tables`. A table may lack some of the columns `names`, but not all lack one.
+    `key`: the column of ids in `tables`. Each of `names` is a column of at least one table.
     """
     columns = {}
     for name in names:

@@ -7,7 +7,7 @@ Item i has one of 40 topics g(i), near the topic's point in the space of embeddi
 
 Source: L. McAlister (1982), "A Dynamic Attribute Satiation Model of Variety-Seeking Behavior"; the threshold is an
 addition. A policy has to learn the costs of topics, to show at most four items of a topic among 30, and so to
-rotate between the eight best topics. Similarity of embeddings to recent items is a poor view of the counts.
+rotate between the eight best topics. The similarity of an embedding to recent ones shows the counts poorly.
 """
 
 from __future__ import annotations
