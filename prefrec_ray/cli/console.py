@@ -116,7 +116,7 @@ class _Stage:
         parts = []
         if unit:
             parts.append(f"{done:,}/{self.total:,} {unit}" if self.total else f"{done:,} {unit}")
-        is_open_step = not (unit or self.has_ended)  # "so far" tells its line from its last line
+        is_open_step = not (unit or self.has_ended)  # "so far" distinguishes its line from the last one
         parts.append(_duration((last if self.has_ended else now) - self.began) + (" so far" if is_open_step else ""))
         seconds, more = last - self.first[0], done - self.first[1]
         if unit and not self.has_ended and seconds > 0 and more > 0:

@@ -197,26 +197,24 @@ def server_of_log(platform: Platform) -> Server:
 
     Pages of other lengths than the typical one are divided or joined.
     """
+    return lambda visit: platform.data.row[_logged_page(platform, visit)]
+
+
+def _logged_page(platform: Platform, visit: Visit) -> np.ndarray:
+    """Return the positions in the log of the impressions that the log has at a visit, int64 [n, page]."""
     starts, lengths = platform.data.starts[platform.users], platform.data.lengths[platform.users]
-    row = platform.data.row
-
-    def server(visit: Visit) -> np.ndarray:
-        number = (visit.step + np.arange(visit.page)) % lengths[:, None]
-        return np.tile(row[starts[:, None] + number], (len(visit.states) // len(starts), 1))
-
-    return server
+    number = (visit.step + np.arange(visit.page)) % lengths[:, None]
+    return np.tile(starts[:, None] + number, (len(visit.states) // len(starts), 1))
 
 
 def with_pins(platform: Platform, server: Server) -> Server:
     """Return the server with the log's pins at their places, as every policy shows them; the log repeats as above."""
-    data = platform.data
-    if data.pins is None:
+    data, pins = platform.data, platform.data.pins
+    if pins is None:
         return server
-    pins, starts, lengths = data.pins, data.starts[platform.users], data.lengths[platform.users]
 
     def pinned(visit: Visit) -> np.ndarray:
-        number = starts[:, None] + (visit.step + np.arange(visit.page)) % lengths[:, None]
-        at = np.tile(number, (len(visit.states) // len(starts), 1))
+        at = _logged_page(platform, visit)
         seen = np.zeros((len(at), len(platform.items)), bool) if visit.seen is None else visit.seen.copy()
         user, place = np.nonzero(pins[at])
         seen[user, data.row[at][user, place]] = True
