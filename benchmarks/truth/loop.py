@@ -59,7 +59,7 @@ FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 AT_ONCE = 64
 #: Days of the logging policy before the loop; users arrive within the first two weeks.
 FIRST_DAYS = 28
-CANARY = {"share": 0.2, "days": 2.0, "longest_days": 10.0}
+CANARY = {"days": 2.0, "longest_days": 10.0, "explore": True}
 #: Small networks and batches, of which a log of 50,000 impressions makes some hundred updates.
 TRAIN = {"hidden_sizes": [64, 64], "train_batch_size_per_learner": 256, "preference_batch_size": 16}
 TRAIN |= {"critic_lr": 2e-3, "actor_lr": 1e-3, "value_lr": 2e-3, "num_epochs": 3}
