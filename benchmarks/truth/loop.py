@@ -29,18 +29,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import yaml
 
 from benchmarks.harness import post, serving
-from benchmarks.speed.load import random_policy
 from benchmarks.truth.calendar import Day, Life, Shown
 from prefrec_ray import storage
 from prefrec_ray.bench.results import markdown
 from prefrec_ray.bench.worlds import world_of
 from prefrec_ray.engagement import levels_against, session_table, user_means
 from prefrec_ray.logs.events.format import Event, Kind
-from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.nightly.folder import LoopFolder
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.networks.layers import Mlp
@@ -65,8 +63,8 @@ TRAIN = {"hidden_sizes": [64, 64], "train_batch_size_per_learner": 256, "prefere
 TRAIN |= {"critic_lr": 2e-3, "actor_lr": 1e-3, "value_lr": 2e-3, "num_epochs": 3}
 #: Days after the last night, so that users of the last days have time to return.
 LAST_DAYS = 4
-#: The folder of a server needs items with embeddings, which `wearout`, `budget` and `recharging` lack.
-DEFAULT = ("topics", "daytime", "overload", "regimes", "habit", "bubble")
+#: Three development worlds, and three validation worlds.
+DEFAULT = ("topics", "wearout", "overload", "regimes", "habit", "bubble")
 
 
 def main(
@@ -89,10 +87,10 @@ def one_world(name: str, output: Path, users: int, days: int, harmful: bool) -> 
     world = world_of(name, users=users)
     crowd, logging = start_of_log(world, 0, np.arange(users))
     life, events = Life(crowd), output / "events"
-    describing_policy(world).save(str(output / "describing"))
+    incumbent = described(world, output / "items.parquet")
     first = life.until(EPOCH_MS + FIRST_DAYS * DAY_MS, logging)
-    append(first, crowd.features, world.feedback, output / "describing", events)
-    (config := output / "loop.yaml").write_text(yaml.safe_dump(sections(output), sort_keys=False))
+    append(first, crowd.features, incumbent, events)
+    (config := output / "loop.yaml").write_text(yaml.safe_dump(sections(output, incumbent), sort_keys=False))
 
     alone, best = copy.deepcopy((life, logging)), copy.deepcopy(life)
     cost = next(iter(world.controls.values()))
@@ -107,9 +105,9 @@ def one_world(name: str, output: Path, users: int, days: int, harmful: bool) -> 
             spoil(Path(folder.bundle(record.canary)))
         if record.canary is None and not record.promoted:
             today = life.until(end, logging)
-            append(today, {}, world.feedback, output / "describing", events)
+            append(today, {}, incumbent, events)
         else:
-            command = "serve", folder.current, "--state", str(events)
+            command = "serve", folder.current, "--state", str(events), "--config", str(config)
             with serving(*command, environment=by_clock(end)) as (_, port), ThreadPoolExecutor(AT_ONCE) as threads:
                 today = life.until(end, OverHttp(port, logging, world.feedback, threads))
         lived["loop"].append(today)
@@ -127,15 +125,17 @@ def one_world(name: str, output: Path, users: int, days: int, harmful: bool) -> 
     return summary(name, output, rows, {kind: Day.joined(parts) for kind, parts in lived.items()}, users)
 
 
-def sections(output: Path) -> dict[str, Any]:
+def sections(output: Path, incumbent: dict[str, Any]) -> dict[str, Any]:
     """loop.yaml."""
     split = {"train_fraction": 0.6, "validation_fraction": 0.15}
     preferences = {"pairs": 6000, "validation_pairs": 2000, "tasks": ["frequency"]}
+    source = {"kind": "events", "path": str(output / "events"), "items": incumbent["items"]}
     return {
-        "prepare": {"source": {"kind": "events", "path": str(output / "events")}, **split, "preferences": preferences},
+        "prepare": {"source": source, **split, "preferences": preferences},
         "train": {"task": "frequency", "config": TRAIN},
         "evaluate": {"estimators": ["model"]},
         "loop": {"folder": str(output / "loop"), "canary": CANARY},
+        "serve": {"incumbent": incumbent},
     }
 
 
@@ -198,17 +198,19 @@ def spoil(bundle: Path) -> None:
     replace(policy, critic=critic).save(str(bundle))
 
 
-def describing_policy(world: Any) -> Policy:
-    """Random networks, which serve nobody: a server's folder takes the description of its log from a policy."""
-    items = ItemTable.from_table(world.items(), "items")
-    dim = items.embeddings.shape[1]
-    state = StateDefinition(feedback=world.feedback, user_features=dict(world.categories), action_dim=dim)
-    return random_policy(state, items, [8])
+def described(world: Any, file: Path) -> dict[str, Any]:
+    """Write the items of the world to `file`, and return `serve.incumbent`."""
+    pq.write_table(table := world.items(), file)
+    kinds = [name for name in table.column_names if name not in ("item_id", "embedding")]
+    items = {"path": str(file), "features": kinds}
+    items |= {"embedding": "embedding"} if "embedding" in table.column_names else {}
+    features = {name: list(values) for name, values in world.categories.items()}
+    return {"items": items, "feedback": dict.fromkeys(world.feedback, "number"), "user_features": features}
 
 
-def append(day: Day, features: dict[str, np.ndarray], feedback: Sequence[str], policy: Path, folder: Path) -> None:
+def append(day: Day, features: dict[str, np.ndarray], incumbent: dict[str, Any], folder: Path) -> None:
     """Write what the logging policy showed to the event log, with its propensities."""
-    opened = Opened(str(policy), str(folder), ServeSettings())
+    opened = Opened(str(folder / "none"), str(folder), ServeSettings.model_validate({"incumbent": incumbent}))
     described = set()
     for start in range(0, len(day.user), 4096):
         events = []

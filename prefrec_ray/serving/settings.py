@@ -36,7 +36,7 @@ class Arm(Settings):
 class IncumbentSettings(Settings):
     """Items, feedback and user features of the log before the first policy."""
 
-    items: ItemsTable = Field(description="table of the items, with embeddings ([columns](data.md#items))")
+    items: ItemsTable = Field(description="table of the items, with embeddings or features ([columns](data.md#items))")
     feedback: dict[str, FeedbackKind] = Field(min_length=1, description="kinds of feedback by name")
     user_features: dict[str, tuple[str, ...]] = Field(default={}, description="categories of each feature of a user")
     session_gap_minutes: Annotated[float, Field(gt=0, le=100 * 366 * 24 * 60)] = Field(
@@ -48,8 +48,8 @@ class IncumbentSettings(Settings):
 
     @model_validator(mode="after")
     def _has_embeddings_and_names(self) -> IncumbentSettings:
-        if not self.items.embedding:
-            raise ValueError("items: key 'embedding' is missing; expected the column of the items' embeddings")
+        if not self.items.embedding and not self.items.features:
+            raise ValueError("items: expected embedding or features, from which the states of users are made")
         for name in self.feedback:
             if name in RESERVED:
                 raise ValueError(f"feedback '{name}': this name is taken; expected another name")

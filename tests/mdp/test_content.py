@@ -101,3 +101,6 @@ def test_without_co_consumption_labels_are_enough_and_without_both_an_item_stand
     assert np.abs(embeddings).sum(axis=1).mean() > 0.5
     with pytest.raises(UserError, match=r"found \d+ axes of tags, makers and sessions; expected 20: lower action_dim"):
         content_embeddings(np.full((ITEMS, 20), np.nan), sparse.csr_array(tags), maker, count, 20)
+    axes = content_embeddings(np.full((ITEMS, 20), np.nan), sparse.csr_array(tags), maker, count, 20, fewer=True)
+    assert 4 < axes.shape[1] < 20
+    np.testing.assert_allclose(axes[:, :4], embeddings, atol=1e-5)

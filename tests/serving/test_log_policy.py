@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
 import pytest
 from platform_desk import Desk, incumbent_settings, make_policy, with_server
 
+from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.serving.requests.bodies import DeleteItems, Feedback, PutItem, PutItems, Recommend
 from prefrec_ray.serving.server import Server
 from prefrec_ray.storage.alias import point
@@ -115,3 +118,20 @@ def test_pins_are_placed_among_items_of_the_platform(tmp_path: Path) -> None:
     desk = begun(tmp_path, "incumbent")
     body = desk.one(Recommend(user=1, k=3, incumbent=[3, 4, 5, 2], pins=[(0, 4)]))
     assert (body["items"], body["propensities"]) == ([4, 3, 5], [None] * 3)
+
+
+def test_items_without_embeddings_are_served_by_their_features(tmp_path: Path) -> None:
+    table = pa.table({"sku": ["a", "b", "c", "d"], "topic": ["news", "news|sport", "sport", "news"]})
+    pa.csv.write_csv(table, tmp_path / "items.csv")
+    items = {"path": str(tmp_path / "items.csv"), "id": "sku", "features": ["topic"]}
+    settings = {"items": items, "feedback": {"like": "binary"}, "rest_days": 0.0}
+    point(str(tmp_path / "current"), "", canary=None)
+    for _ in range(2):  # also after a restart
+        desk = Desk(tmp_path / "current", tmp_path / "state", log_policy="random", incumbent=settings)
+        (reply,) = desk.do(Recommend(user="u", k=3, exclude=["c"]))
+        assert set(reply.body["items"]) == {"a", "b", "d"}
+        np.testing.assert_allclose(reply.body["propensities"], [1 / 3, 1 / 2, 1])
+        desk.stop()
+    embeddings = ItemTable.load(str(tmp_path / "state/items.parquet")).embeddings
+    assert np.array_equal(embeddings[0], embeddings[3])
+    assert len(np.unique(embeddings, axis=0)) == 3

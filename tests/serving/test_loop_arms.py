@@ -131,8 +131,8 @@ def test_an_incumbent_with_items_that_cannot_be_read_is_one_line(loop: Path, tmp
     with pytest.raises(UserError, match=r"items\.csv: column 'vector' is missing; found id, e0, e1, e2"):
         Desk(loop, tmp_path / "other", incumbent=settings)
     del settings["items"]["embedding"]
-    settings["items"]["features"] = ["e0"]
-    with pytest.raises(UserError, match=r"key 'incumbent': items: key 'embedding' is missing"):
+    settings["items"]["title"] = "id"
+    with pytest.raises(UserError, match=r"key 'incumbent': items: expected embedding or features"):
         parse(ServeSettings, {"incumbent": settings}, "serve")
 
 

@@ -16,6 +16,8 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import About
 from prefrec_ray.logs.schemas import PLAIN, check_columns, is_csv, padded_columns
+from prefrec_ray.logs.side_tables import ItemsTable
+from prefrec_ray.mdp.embeddings import LEARNED_DIM, content_embeddings
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
@@ -85,15 +87,8 @@ def load_policies(main: str | None, settings: ServeSettings, tables: Sequence[It
 
 def _without_networks(settings: IncumbentSettings | None) -> Policy:
     """Return a policy that only defines states and items: those of the settings."""
-    from prefrec_ray.logs.tables import item_table  # imports Ray Data
-
     assert settings is not None
-    table = settings.items
-    file, columns = check_columns(table, PLAIN)
-    whole = pa.types.is_integer(columns.field(table.id).type)
-    if whole and is_csv(file):
-        whole = not padded_columns(file, [table.id])
-    items = ItemTable.from_table(item_table(table, pa.int64() if whole else pa.string()), table.path)
+    items = _items(settings.items)
     state = StateDefinition(
         feedback=tuple(settings.feedback),
         user_features=settings.user_features,
@@ -106,6 +101,23 @@ def _without_networks(settings: IncumbentSettings | None) -> Policy:
     scale = Normaliser(np.zeros(state.width), np.ones(state.width))
     serving = DETERMINISTIC.model_copy(update={"rest_days": settings.rest_days})
     return Policy(DeterministicActor(network, actions - 1, actions + 1), state, scale, items, serving)
+
+
+def _items(source: ItemsTable) -> ItemTable:
+    """Return the items of a table. Without embeddings, they are made from the features."""
+    from prefrec_ray.logs.tables import content_of, item_table  # imports Ray Data
+
+    file, columns = check_columns(source, PLAIN)
+    whole = pa.types.is_integer(columns.field(source.id).type)
+    if whole and is_csv(file):
+        whole = not padded_columns(file, [source.id])
+    table = item_table(source, pa.int64() if whole else pa.string())
+    if source.embedding:
+        return ItemTable.from_table(table, source.path)
+    tags = content_of(table, table["item_id"].to_numpy()).tags
+    alone, no_maker = np.full((len(table), 1), np.nan), np.full(len(table), -1)
+    embeddings = content_embeddings(alone, tags, no_maker, np.ones(len(table)), LEARNED_DIM, fewer=True)
+    return ItemTable(table["item_id"].to_numpy(), embeddings)
 
 
 def _key(items: ItemTable) -> str:
