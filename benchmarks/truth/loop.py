@@ -133,7 +133,7 @@ def sections(output: Path, incumbent: dict[str, Any]) -> dict[str, Any]:
     return {
         "prepare": {"source": source, **split, "preferences": preferences},
         "train": {"task": "frequency", "config": TRAIN},
-        "evaluate": {"estimators": ["model"]},
+        "evaluate": {"estimators": ["model"], "model": {"users": 100, "requests": 150}},
         "loop": {"folder": str(output / "loop"), "canary": CANARY},
         "serve": {"incumbent": incumbent},
     }
