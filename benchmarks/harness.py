@@ -138,9 +138,13 @@ def prefrec(*arguments: str) -> None:
 
 
 @contextmanager
-def serving(*arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[tuple[subprocess.Popen, int]]:
+def serving(
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    program: Sequence[str] = ("-m", "prefrec_ray.cli.main"),
+) -> Iterator[tuple[subprocess.Popen, int]]:
     """Run `prefrec serve` or `prefrec label` on a free port; yield the process and the port."""
-    command = [sys.executable, "-m", "prefrec_ray.cli.main", *arguments, "--port", "0"]
+    command = [sys.executable, *program, *arguments, "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})})
     try:
         lines = iter(process.stdout or [])

@@ -6,7 +6,7 @@ Users live by the calendar: each comes back at the times of the world's law. For
 serves everybody. Then, every day: `prefrec nightly` on the event log, and a day of `prefrec serve OUTPUT/WORLD/loop/
 current` over HTTP. The logging policy is the incumbent, which serves the users without a canary until a policy is
 promoted. The same users also live the same days under the logging policy alone, and under the best known policy, which
-sees what is hidden. The server's clock is that of the world, by libfaketime, as it logs when it received an event. With
+sees what is hidden. The server's clock is that of the world, as it logs when it received an event. With
 `harmful`, the policy of the first canary is replaced by one with the negative Q.
 
 A day's level is the mean over sessions that begin on it, of their frequency levels against the user's own means in the
@@ -20,11 +20,13 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import yaml
 
-from benchmarks.harness import post, serving
+from benchmarks.harness import serving
 from benchmarks.truth.calendar import Day, Life, Shown
 from prefrec_ray import storage
 from prefrec_ray.bench.results import markdown
@@ -51,8 +53,6 @@ from prefrec_ray.simulator.servers import OneOfBest
 
 COMMAND = [sys.executable, "-m", "prefrec_ray.cli.main"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PREFREC_SERVE_TOKEN": ""}
-#: The library of Debian's package `libfaketime`.
-FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 #: Requests that wait for an answer at a time.
 AT_ONCE = 64
 #: Days of the logging policy before the loop; users arrive within the first two weeks.
@@ -108,7 +108,10 @@ def one_world(name: str, output: Path, users: int, days: int, harmful: bool) -> 
             append(today, {}, incumbent, events)
         else:
             command = "serve", folder.current, "--state", str(events), "--config", str(config)
-            with serving(*command, environment=by_clock(end)) as (_, port), ThreadPoolExecutor(AT_ONCE) as threads:
+            with (
+                serving(*command, environment=ENVIRONMENT, program=by_clock(end)) as (_, port),
+                ThreadPoolExecutor(AT_ONCE) as threads,
+            ):
                 today = life.until(end, OverHttp(port, logging, world.feedback, threads))
         lived["loop"].append(today)
         lived["logging"].append(alone[0].until(end, alone[1]))
@@ -228,18 +231,17 @@ def append(day: Day, features: dict[str, np.ndarray], incumbent: dict[str, Any],
     opened.close()
 
 
-def by_clock(clock_ms: int) -> dict[str, str]:
-    """Return the environment of a process whose clock begins at `clock_ms`."""
-    at = time.strftime("@%Y-%m-%d %H:%M:%S", time.gmtime(clock_ms / 1000))
-    faketime = {"LD_PRELOAD": FAKETIME, "FAKETIME": at, "FAKETIME_DONT_FAKE_MONOTONIC": "1", "TZ": "UTC"}
-    return ENVIRONMENT | faketime
+def by_clock(clock_ms: int) -> tuple[str, str]:
+    """Return arguments of Python that run the product under a clock that begins at `clock_ms`."""
+    moved = f"import time; now = time.time; time.time = lambda: now() + {clock_ms / 1000 - time.time()}"
+    return "-c", f"{moved}; from prefrec_ray.cli.main import main; raise SystemExit(main())"
 
 
 class OverHttp:
     """Asks the server what to show, with the choice of `incumbent`, and sends the feedback."""
 
     def __init__(self, port: int, incumbent: CrowdServer, feedback: Sequence[str], threads: Executor) -> None:
-        self._url, self._threads = f"http://127.0.0.1:{port}", threads
+        self._port, self._threads, self._own = port, threads, threading.local()
         self._incumbent, self._feedback = incumbent, feedback
         self._events: list[str] = []
 
@@ -267,7 +269,18 @@ class OverHttp:
         self._all("/feedback", [{"event_id": e, "feedback": f} for e, f in zip(self._events, named, strict=True)])
 
     def _all(self, path: str, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return list(self._threads.map(partial(post, self._url + path), bodies))
+        return list(self._threads.map(partial(self._post, path), bodies))
+
+    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the reply, over a connection of this thread, which stays open."""
+        if not hasattr(self._own, "connection"):
+            self._own.connection = HTTPConnection("127.0.0.1", self._port)
+        self._own.connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
+        reply = self._own.connection.getresponse()
+        content = json.loads(reply.read())
+        if reply.status != 200:
+            sys.exit(f"POST {path}: {reply.status} {content}")
+        return content
 
 
 def draw(file: Path, levels: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
