@@ -30,8 +30,8 @@ ACCURACY = "reward/accuracy_train"
 class Members(nn.Module):
     """Reward networks of the same shape, trained independently on the same mini-batches. The reward is their mean.
 
-    The remains of their initial weights differ, and average out if preferences give little information
-    (docs/recipe.md).
+    Where preferences give little information, each network keeps a part of its initial weights. These parts differ, so
+    that the mean has less of them (docs/recipe.md).
     """
 
     def __init__(self, members: Sequence[Scalar]) -> None:

@@ -96,7 +96,7 @@ class Platform:
     categories: Mapping[str, tuple[str, ...]] = CATEGORIES
     controls: ClassVar[Mapping[str, Cost]] = {"best known": lambda crowd: crowd.world.cost(crowd)}
     no_repeats = False
-    #: Range of the logging policy's strengths. A user's strength changes after some impressions.
+    #: Range of the logging policy's strength, which is drawn for each user, and anew after some impressions.
     strength = (-1.0, 3.0)
     #: Embeddings float32 [items, 8], or None: the columns of `kinds` (codes int64 [items]) describe the items.
     embeddings: Any = None
