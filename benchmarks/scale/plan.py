@@ -17,7 +17,7 @@ from prefrec_ray.bench.results import markdown
 from prefrec_ray.cli.config import open_section
 from prefrec_ray.planning.calibration import measured_prepare
 from prefrec_ray.planning.cluster import Cluster, Costs, Phase
-from prefrec_ray.planning.stages import Run, prepare_phases
+from prefrec_ray.planning.stages import PlannedRun, prepare_phases
 from prefrec_ray.runtime.progress import silent
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator.write import simulate
@@ -42,7 +42,9 @@ def compare(config: str, costs: Costs, million: float, work: Path) -> list[dict[
     simulate(world.model_copy(update={"users": round(million * 1e6 / costs.requests)}), logs)
     meter, made = measured_prepare(prepared, logs, dataset, silent)
     impressions = sum(counts["requests"] for counts in made.metadata.counts.values())
-    run = Run(impressions, costs.width, prepared, open_section(config, "train"), open_section(None, "evaluate"), costs)
+    run = PlannedRun(
+        impressions, costs.width, prepared, open_section(config, "train"), open_section(None, "evaluate"), costs
+    )
     planned: dict[str, list[Phase]] = {}
     machine = Cluster(1, costs.cores, memory.installed(), 0, math.inf, 0, costs.dispatch)
     for phase in prepare_phases(run, machine):

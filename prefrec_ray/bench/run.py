@@ -63,7 +63,7 @@ class BenchRun:
 
 
 @dataclass(frozen=True)
-class _World:
+class _BenchWorld:
     """A simulated and prepared world: its name, the number of its seed, and its true law."""
 
     name: str
@@ -124,7 +124,7 @@ def read_seeds(file: str | None) -> tuple[tuple[int, ...], str]:
     return parse(_Seeds, {"seeds": text.split()}, file).seeds, hashlib.sha256(text.encode()).hexdigest()
 
 
-def _open(world: str, name: str, number: int, seed: int, output: str, progress: Report) -> _World:
+def _open(world: str, name: str, number: int, seed: int, output: str, progress: Report) -> _BenchWorld:
     """Simulate and prepare a world, as far as its folder lacks it."""
     folder = storage.join(storage.absolute(output), "worlds", f"{name}-{number}")
     logs, dataset, about = (storage.join(folder, part) for part in ("logs", "dataset", "world.json"))
@@ -140,10 +140,10 @@ def _open(world: str, name: str, number: int, seed: int, output: str, progress: 
     # Submissions see neither the law nor its seed.
     for file in (storage.join(logs, "log.json"), storage.join(dataset, "metadata.json")):
         storage.write_json(file, {**storage.read_json(file), "world": None})
-    return _World(name, number, folder, law, PreparedDataset.open(dataset))
+    return _BenchWorld(name, number, folder, law, PreparedDataset.open(dataset))
 
 
-def _levels(world: _World, make: Any, folder: str, run: BenchRun, progress: Report) -> Levels:
+def _levels(world: _BenchWorld, make: Any, folder: str, run: BenchRun, progress: Report) -> Levels:
     """Return the true levels of a policy and of the controls."""
     where, began = f"submission '{run.submission}': world {world.name}", time.monotonic()
     given = world.given(folder, progress)
@@ -169,7 +169,7 @@ def _maker(make: MakeServer) -> Maker:
     return lambda crowd, rng: make(crowd.features, rng)
 
 
-def _estimates(world: _World, run: BenchRun, progress: Report) -> Estimates:
+def _estimates(world: _BenchWorld, run: BenchRun, progress: Report) -> Estimates:
     """Return true and estimated gains of controls, and of PrefRec under three serving rules."""
     policy = PrefRec(world.given(world.folder, progress))
     greedy = policy.under(temperature=0.05, variety=0.0, repetition=0.0)

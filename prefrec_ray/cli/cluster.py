@@ -14,7 +14,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.memory import text
 
 if TYPE_CHECKING:
-    from prefrec_ray.planning.stages import Outcome
+    from prefrec_ray.planning.stages import ClusterPlan
 
 _GB = 1e9
 #: Commands that run on a cluster -> their section of the YAML; None: without a YAML.
@@ -198,7 +198,7 @@ def plan(
     )
     with loading(console()):
         from prefrec_ray.planning.cluster import Cluster, Costs
-        from prefrec_ray.planning.stages import Run, outcome, width_of
+        from prefrec_ray.planning.stages import PlannedRun, plan_run, width_of
     if calibrate is not None:
         with loading(console()):
             from prefrec_ray.planning.calibration import calibrate as measure
@@ -209,9 +209,9 @@ def plan(
         return
     known = parse(Costs, storage.read_json(costs), costs)
     width = width_of(prepared, known)
-    run = Run(round(impressions), width, prepared, train, evaluation, known)
+    run = PlannedRun(round(impressions), width, prepared, train, evaluation, known)
     outcomes = [
-        outcome(run, Cluster(n, cpus, memory * _GB, disk * _GB, bandwidth * _GB / 8, latency / 1e3, known.dispatch))
+        plan_run(run, Cluster(n, cpus, memory * _GB, disk * _GB, bandwidth * _GB / 8, latency / 1e3, known.dispatch))
         for n in _counts(nodes)
     ]
     possible = [one for one in outcomes if not one.broken and (not within or one.hours <= within)]
@@ -235,7 +235,7 @@ def _counts(words: str) -> list[int]:
     return counts
 
 
-def _stages(outcome: Outcome) -> Table:
+def _stages(outcome: ClusterPlan) -> Table:
     names = ("tasks", "time", "share", "CPU hours", "moved", "node memory")
     table = Table("stage", *(Column(name, justify="right") for name in names), "bound by", box=None, pad_edge=False)
     for command, stages in outcome.commands.items():
@@ -253,7 +253,7 @@ def _stages(outcome: Outcome) -> Table:
     return table
 
 
-def _clusters(outcomes: list[Outcome]) -> Table:
+def _clusters(outcomes: list[ClusterPlan]) -> Table:
     numbers = (Column(name, justify="right") for name in ("nodes", "hours", "node-hours"))
     table = Table(*numbers, "slowest stage", "breaks", box=None, pad_edge=False)
     for one in outcomes:

@@ -66,9 +66,9 @@ def progress(out: Console, transient: bool = False) -> Iterator[Report]:
     if out.is_terminal:
         columns = (TextColumn("{task.description:<27}", markup=False), BarColumn(bar_width=12), _Figures())
         with Progress(*columns, console=out, transient=transient) as bars:
-            yield Stages(bars=bars)
+            yield StageProgress(bars=bars)
         return
-    lines, ended = Stages(lambda line: out.print(line, highlight=False)), Event()
+    lines, ended = StageProgress(lambda line: out.print(line, highlight=False)), Event()
 
     def beat() -> None:
         while not ended.wait(_TICK):
@@ -127,7 +127,7 @@ class _Stage:
         return "  ".join([*parts, *([self.note] if self.note else [])])
 
 
-class Stages:
+class StageProgress:
     """Shows the stages of a command as `bars`. Without bars, `out` gets a line when a stage ends, and in long silence.
 
     A stage that has ended may begin again.

@@ -13,7 +13,7 @@ import pyarrow as pa
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.catalogue import Cells, ItemIndex
 from prefrec_ray.mdp.excluded import ExcludedItems
-from prefrec_ray.mdp.kinds import CLUSTER, Kind, KindNames, clusters
+from prefrec_ray.mdp.kinds import CLUSTER, ItemKind, KindNames, clusters
 from prefrec_ray.storage.files import check_readable, write_bytes
 from prefrec_ray.storage.parquet import check_seal, read_footer, read_parquet, seal_parquet
 
@@ -180,14 +180,14 @@ class ItemTable:
         """Return the codes of the items for each kind, int32 [I, K]; clusters of embeddings if none are known."""
         return clusters(self.embeddings)[:, None] if self.kind_codes is None else self.kind_codes
 
-    def kind(self, name: str) -> Kind:
+    def kind(self, name: str) -> ItemKind:
         """Return the kind `name`. Raises `UserError` if it is unknown, as all but `cluster` in files without names."""
         # A feature of the log with the name `cluster` comes later, and is preferred.
         for column, names in reversed(list(enumerate(self.kind_names))):
             if names.name == name:
-                return Kind(self.kinds[:, column], names)
+                return ItemKind(self.kinds[:, column], names)
         if name == CLUSTER:
-            return Kind.from_clusters(self.kinds[:, 0])
+            return ItemKind.from_clusters(self.kinds[:, 0])
         known = ", ".join(names.name for names in self.kind_names) or CLUSTER
         raise UserError(f"items: found kind '{name}'; expected one of {known}")
 

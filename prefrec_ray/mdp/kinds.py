@@ -45,19 +45,19 @@ class KindNames(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Kind:
+class ItemKind:
     """A kind of items: `codes` int32 [I], -1 if unknown, and the `names` of the kind and of its values."""
 
     codes: np.ndarray
     names: KindNames
 
     @classmethod
-    def from_clusters(cls, codes: np.ndarray) -> Kind:
+    def from_clusters(cls, codes: np.ndarray) -> ItemKind:
         """Return the kind `cluster`, with the codes as names of the values."""
         return cls(codes, KindNames(CLUSTER, {str(code): code for code in np.unique(codes).tolist()}))
 
     @classmethod
-    def from_makers(cls, maker: np.ndarray, name: str) -> Kind:
+    def from_makers(cls, maker: np.ndarray, name: str) -> ItemKind:
         """Return the kind of the items' makers, int64 [I], -1 if unknown."""
         makers, code = np.unique(maker, return_inverse=True)
         codes = {str(one): number for number, one in enumerate(makers.tolist()) if one >= 0}
@@ -99,7 +99,7 @@ def clusters(embeddings: np.ndarray) -> np.ndarray:
 
 def content_kinds(
     tags: sparse.csr_array, feature: np.ndarray, features: Sequence[str], categories: Sequence[str]
-) -> list[Kind]:
+) -> list[ItemKind]:
     """Return the kinds of items by their tags [I, T], one per feature; -1: no tag.
 
     An item with several tags of a feature is of the kind of its most frequent tag. `feature` int64 [T] is the number of
@@ -114,7 +114,7 @@ def content_kinds(
         column = np.full(tags.shape[0], -1, np.int32)
         column[shown.row[own]] = shown.col[own]
         codes = {categories[tag]: tag for tag in np.flatnonzero(feature == number).tolist()}
-        kinds.append(Kind(column, KindNames(name, codes)))
+        kinds.append(ItemKind(column, KindNames(name, codes)))
     return kinds
 
 

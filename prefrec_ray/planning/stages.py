@@ -27,7 +27,7 @@ _PIECE_BYTES, _USER_BYTES = 2 * 76, 2 * 57
 
 
 @dataclass(frozen=True)
-class Run:
+class PlannedRun:
     """Size and settings of a run. `width`: numbers in a state."""
 
     impressions: int
@@ -84,7 +84,7 @@ def width_of(settings: PrepareSettings, costs: Costs) -> int:
     return define_state(log, settings, items_of_log(log, None)).width
 
 
-def prepare_phases(run: Run, cluster: Cluster) -> Iterator[Phase]:
+def prepare_phases(run: PlannedRun, cluster: Cluster) -> Iterator[Phase]:
     """Yield the phases of `prepare`."""
     tasks, stored = run.costs.tasks, run.costs.stored
     narrow = stored["narrow"]
@@ -110,7 +110,7 @@ def prepare_phases(run: Run, cluster: Cluster) -> Iterator[Phase]:
     yield from _wide_phases(run, cluster)
 
 
-def _wide_phases(run: Run, cluster: Cluster) -> Iterator[Phase]:
+def _wide_phases(run: PlannedRun, cluster: Cluster) -> Iterator[Phase]:
     """Yield the waves that are computed together: states of their buckets, then their shards."""
     row_bytes = 4 * (2 * run.width + run.prepare.action_dim) + NUMBER_BYTES
     shuffle = Destinations.for_size(run.transitions, row_bytes, run.prepare.seed)
@@ -134,7 +134,7 @@ def _wide_phases(run: Run, cluster: Cluster) -> Iterator[Phase]:
         yield Phase("shuffle transitions", shards, seconds, moved, cost.memory, store)
 
 
-def train_phases(run: Run, cluster: Cluster) -> Iterator[Phase]:
+def train_phases(run: PlannedRun, cluster: Cluster) -> Iterator[Phase]:
     """Yield the phases of `train`. A learner uses as many processors as in the calibration."""
     settings, costs = run.train.training(), run.costs
     learners, threads = max(1, settings.num_learners), min(costs.cores, cluster.cpus)
@@ -157,7 +157,7 @@ def train_phases(run: Run, cluster: Cluster) -> Iterator[Phase]:
     yield Phase("train", learners, costs.update * run.wider * learned / threads, moved, costs.learner + labels)
 
 
-def evaluate_phases(run: Run) -> Iterator[Phase]:
+def evaluate_phases(run: PlannedRun) -> Iterator[Phase]:
     """Yield the phases of `evaluate` for one policy."""
     prepared = run.prepare
     test = 1 - prepared.train_fraction - prepared.validation_fraction
@@ -170,7 +170,7 @@ def evaluate_phases(run: Run) -> Iterator[Phase]:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ClusterPlan:
     """Stages by command, hours of all commands, and limits that break: the first one first."""
 
     cluster: Cluster
@@ -189,7 +189,7 @@ class Outcome:
         return max((stage for stages in self.commands.values() for stage in stages), key=lambda stage: stage.seconds)
 
 
-def outcome(run: Run, cluster: Cluster) -> Outcome:
+def plan_run(run: PlannedRun, cluster: Cluster) -> ClusterPlan:
     """Simulate the commands one after another."""
     phases = {
         "prepare": prepare_phases(run, cluster),
@@ -208,4 +208,4 @@ def outcome(run: Run, cluster: Cluster) -> Outcome:
             if stage.memory > cluster.memory
         ]
     commands = {command: stages for command, (stages, _) in planned.items()}
-    return Outcome(cluster, commands, sum(seconds for _, seconds in planned.values()) / 3600, broken)
+    return ClusterPlan(cluster, commands, sum(seconds for _, seconds in planned.values()) / 3600, broken)

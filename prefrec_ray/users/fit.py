@@ -39,7 +39,7 @@ _RESIDUALS = 2_000
 
 
 @dataclass(frozen=True)
-class Kind:
+class ModelKind:
     """A class of models: a mask of the inputs that it does not use, and the sizes of its networks' hidden layers."""
 
     name: str
@@ -54,10 +54,10 @@ def _nothing(inputs: Inputs) -> np.ndarray:
 #: The first two, which also score policies during training, have the smallest errors in roll-outs in simulated worlds
 #: (docs/results/truth.md). The others are worse if kinds of items count; their disagreement widens intervals.
 KINDS = (
-    Kind("counts", _nothing, (64, 64)),
-    Kind("wide", _nothing, (256,)),
-    Kind("means", lambda inputs: inputs.counts, (64, 64)),
-    Kind("open loop", lambda inputs: inputs.feedback, (64, 64)),
+    ModelKind("counts", _nothing, (64, 64)),
+    ModelKind("wide", _nothing, (256,)),
+    ModelKind("means", lambda inputs: inputs.counts, (64, 64)),
+    ModelKind("open loop", lambda inputs: inputs.feedback, (64, 64)),
 )
 
 
@@ -66,7 +66,7 @@ def resample(users: int, rng: np.random.Generator) -> np.ndarray:
     return np.bincount(rng.integers(0, users, users), minlength=users)
 
 
-def fit_member(kind: Kind, inputs: Inputs, data: Histories, made: np.ndarray, seed: int) -> Member:
+def fit_member(kind: ModelKind, inputs: Inputs, data: Histories, made: np.ndarray, seed: int) -> Member:
     """Fit a model of this kind. `made`: scaled inputs of `data`. The result depends only on the arguments.
 
     Members with different seeds differ by the sampling error over users. Raises `ValueError` for histories without an
@@ -91,7 +91,7 @@ def fit_member(kind: Kind, inputs: Inputs, data: Histories, made: np.ndarray, se
     return leaves.fitted(rng)
 
 
-def _start(kind: Kind, inputs: Inputs, data: Histories, rng: np.random.Generator) -> Member:
+def _start(kind: ModelKind, inputs: Inputs, data: Histories, rng: np.random.Generator) -> Member:
     """Return a member with random weights."""
     columns = np.flatnonzero(~kind.unused(inputs))
     feedback = [Bins.from_values(column, rng) for column in data.feedback.T]

@@ -11,7 +11,7 @@ from patience import soon
 from rich.console import Console
 from rich.table import Table
 
-from prefrec_ray.cli.console import Stages, console, loading, made, pasteable, progress
+from prefrec_ray.cli.console import StageProgress, console, loading, made, pasteable, progress
 from prefrec_ray.cli.labels import _table
 from prefrec_ray.cli.verdicts import summary
 from prefrec_ray.evaluation.results.records import Evaluation
@@ -57,7 +57,7 @@ class Clock:
 
 def test_without_a_terminal_a_stage_is_one_line_when_it_ends() -> None:
     clock, lines = Clock(), []
-    report = Stages(lines.append, clock)
+    report = StageProgress(lines.append, clock)
     report("group by user: files", 0, 5)
     clock.now += 0.6
     report("group by user: files", 5, 5)
@@ -77,7 +77,7 @@ def test_without_a_terminal_a_stage_is_one_line_when_it_ends() -> None:
 
 def test_a_heartbeat_has_work_unit_rate_and_time_left() -> None:
     clock, lines = Clock(), []
-    report = Stages(lines.append, clock)
+    report = StageProgress(lines.append, clock)
     report("fit models of users: models", 0, 4)
     for _ in range(61):  # half a minute of looks at the clock
         report.beat()
@@ -98,7 +98,7 @@ def test_a_heartbeat_has_work_unit_rate_and_time_left() -> None:
 
 def test_a_stage_without_a_total_shows_its_rate() -> None:
     clock, lines = Clock(), []
-    report = Stages(lines.append, clock)
+    report = StageProgress(lines.append, clock)
     report("read the log: rows", 0, 0)
     clock.now += 10
     report("read the log: rows", 40_000, 0)
@@ -110,7 +110,7 @@ def test_a_stage_without_a_total_shows_its_rate() -> None:
 
 def test_the_rate_of_a_run_that_resumes_leaves_out_what_was_done_before() -> None:
     clock, lines = Clock(), []
-    report = Stages(lines.append, clock)
+    report = StageProgress(lines.append, clock)
     report("train: iterations", 0, 0, "starting")
     clock.now += 5
     report("train: iterations", 30, 40)
@@ -123,7 +123,7 @@ def test_the_rate_of_a_run_that_resumes_leaves_out_what_was_done_before() -> Non
 def test_a_stage_that_is_reported_at_its_end_took_the_time_since_the_stage_before_and_may_begin_again() -> None:
     """A million rows were read in 0.0 s."""
     clock, lines = Clock(), []
-    report = Stages(lines.append, clock)
+    report = StageProgress(lines.append, clock)
     for seconds in (5, 3):
         clock.now += seconds
         report("read: rows", 90, 90)

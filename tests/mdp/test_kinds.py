@@ -9,7 +9,7 @@ from scipy import sparse
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.mdp.kinds import Kind, KindNames, clusters, content_kinds
+from prefrec_ray.mdp.kinds import ItemKind, KindNames, clusters, content_kinds
 
 
 @pytest.mark.parametrize("groups", [8, 23])
@@ -37,7 +37,7 @@ def test_each_feature_and_the_maker_are_a_kind() -> None:
     assert topic.names == ("topic", {"art": 0, "news": 1, "pop": 2})
     assert mood.codes.tolist() == [-1, 3, -1, -1]
     assert mood.names == ("mood", {"calm": 3})
-    maker = Kind.from_makers(np.array([7, -1, 7, 3]), "creator")
+    maker = ItemKind.from_makers(np.array([7, -1, 7, 3]), "creator")
     assert maker.names.name == "creator"
     assert [maker.find("3"), maker.find("7")] == maker.codes[[3, 0]].tolist()
     assert maker.codes[0] == maker.codes[2] != maker.codes[3]

@@ -12,7 +12,7 @@ from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.dataset.prepare.users import GROUPS
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.planning.cluster import BUCKET_TASKS, SHARD_TASK, Cluster, Costs
-from prefrec_ray.planning.stages import Run, outcome, prepare_phases
+from prefrec_ray.planning.stages import PlannedRun, plan_run, prepare_phases
 from prefrec_ray.runs.settings import TrainSettings
 
 GB = 10**9
@@ -42,11 +42,11 @@ def costs(**changes: Any) -> Costs:
     return Costs.model_validate({**values, **changes})
 
 
-def planned(impressions: int, width: int = 245) -> Run:
+def planned(impressions: int, width: int = 245) -> PlannedRun:
     sections = {name: CONFIG.get(name, {}) for name in ("prepare", "train", "evaluate")}
     prepare = PrepareSettings.model_validate(sections["prepare"])
     train, evaluate = TrainSettings.model_validate(sections["train"]), EvaluateSettings()
-    return Run(impressions, width, prepare, train, evaluate, costs())
+    return PlannedRun(impressions, width, prepare, train, evaluate, costs())
 
 
 def cluster(nodes: int, memory: float = 64, disk: float = 0) -> Cluster:
@@ -64,7 +64,7 @@ def test_every_impression_and_transition_is_in_a_task_of_each_stage() -> None:
 
 
 def test_work_grows_with_impressions_and_wide_stages_with_the_width_of_states() -> None:
-    small, large, wide = (outcome(run, cluster(1)) for run in (planned(10**7), planned(10**8), planned(10**7, 490)))
+    small, large, wide = (plan_run(run, cluster(1)) for run in (planned(10**7), planned(10**8), planned(10**7, 490)))
 
     def work(one: Any, stage: str) -> float:
         return next(plan.work for plan in one.commands["prepare"] if plan.stage == stage)
@@ -75,9 +75,9 @@ def test_work_grows_with_impressions_and_wide_stages_with_the_width_of_states() 
 
 
 def test_limits_that_break_are_named() -> None:
-    assert outcome(planned(10**8), cluster(4)).broken == []
-    assert outcome(planned(10**8), cluster(4, disk=50)).broken[0] == "disk: 321.8 GB of 200.0 GB"
-    (first, *_) = outcome(planned(10**8), cluster(4, memory=2)).broken
+    assert plan_run(planned(10**8), cluster(4)).broken == []
+    assert plan_run(planned(10**8), cluster(4, disk=50)).broken[0] == "disk: 321.8 GB of 200.0 GB"
+    (first, *_) = plan_run(planned(10**8), cluster(4, memory=2)).broken
     assert first.startswith("memory in prepare, ")
 
 
@@ -92,7 +92,7 @@ def test_the_command_prints_stages_and_the_cheapest_cluster(tmp_path: Path, caps
         return printed.err if status else printed.out
 
     assert "prepare: compute states" in plan("--nodes", "1,4")
-    hours = [outcome(planned(10**8), cluster(nodes)).hours for nodes in (1, 4)]
+    hours = [plan_run(planned(10**8), cluster(nodes)).hours for nodes in (1, 4)]
     assert hours[0] > hours[1]
     assert "cheapest: 1 nodes" in plan("--nodes", "1,4")
     assert f"cheapest within {sum(hours) / 2:g} h: 4 nodes" in plan("--nodes", "1,4", "--within", str(sum(hours) / 2))

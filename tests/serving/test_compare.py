@@ -14,7 +14,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.guard_rails import guard_rails
 from prefrec_ray.logs.events.format import About, Event, Kind, write_about
 from prefrec_ray.logs.events.log import EventLog
-from prefrec_ray.serving.experiment.compare import DAY_MS, Comparison, Outcome, compare, compare_canary
+from prefrec_ray.serving.experiment.compare import DAY_MS, ComparedOutcome, Comparison, compare, compare_canary
 from prefrec_ray.serving.experiment.history import read_events
 from prefrec_ray.serving.folder.opened import arms_event
 from prefrec_ray.serving.requests.bodies import Recommend
@@ -155,7 +155,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return simulated(tmp_path_factory.mktemp("simulated") / "state", 2.0)
 
 
-def rows_of(comparison: Comparison, canary: str) -> dict[str, Outcome]:
+def rows_of(comparison: Comparison, canary: str) -> dict[str, ComparedOutcome]:
     return {row.name: row for row in comparison.canaries[canary].outcomes}
 
 

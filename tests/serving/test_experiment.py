@@ -16,7 +16,7 @@ from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.kinds import KindNames
 from prefrec_ray.nightly.release import look
 from prefrec_ray.nightly.settings import CanarySettings
-from prefrec_ray.serving.experiment.compare import CanaryComparison, Outcome, compare_canary
+from prefrec_ray.serving.experiment.compare import CanaryComparison, ComparedOutcome, compare_canary
 from prefrec_ray.serving.experiment.estimates import Sample
 from prefrec_ray.serving.experiment.history import Participants, participants, read_events
 from prefrec_ray.serving.experiment.outcomes import UserOutcome, behavior
@@ -44,7 +44,7 @@ def compared(folder: Path, days: float = 3.0) -> CanaryComparison:
     return comparison
 
 
-def row_of(comparison: CanaryComparison, name: str) -> Outcome:
+def row_of(comparison: CanaryComparison, name: str) -> ComparedOutcome:
     return next(row for row in comparison.outcomes if row.name == name)
 
 

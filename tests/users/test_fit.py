@@ -12,14 +12,14 @@ from scipy.optimize import minimize
 
 from prefrec_ray.policy.networks.layers import mlp
 from prefrec_ray.users import fit
-from prefrec_ray.users.fit import KINDS, Kind, away_loss, fit_member, residual_quantiles
+from prefrec_ray.users.fit import KINDS, ModelKind, away_loss, fit_member, residual_quantiles
 from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.member import Member, Outcomes
 from prefrec_ray.users.roll_out import Platform, roll_out
 
 NAMES = [kind.name for kind in KINDS]
 #: A model with few parameters, for laws that are linear.
-LINEAR = Kind("linear", lambda inputs: np.zeros(inputs.width, dtype=bool), ())
+LINEAR = ModelKind("linear", lambda inputs: np.zeros(inputs.width, dtype=bool), ())
 
 
 @pytest.fixture(autouse=True)

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from prefrec_ray.bench.laws.platform import Platform, Reaction, Users
+from prefrec_ray.bench.laws.platform import LawPlatform, Reaction, Users
 from prefrec_ray.simulator.catalogue import sigmoid
 
 
-class Bubble(Platform):
+class Bubble(LawPlatform):
     """Items with embeddings, uniform in [-1, 1]^8, and users with tastes in all directions. State: mood and taste."""
 
     strength = (-2.0, 3.0)

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from prefrec_ray.bench.laws.platform import Platform, Reaction, Users
+from prefrec_ray.bench.laws.platform import LawPlatform, Reaction, Users
 from prefrec_ray.simulator.catalogue import sigmoid
 from prefrec_ray.simulator.law import DAY_MS
 
 GENRES, LONGEST, MINUTES = 40, 8, 20
 
 
-class Budget(Platform):
+class Budget(LawPlatform):
     """Items with a length and a genre. State: joy, the day of the last impression, and the minutes left on this day."""
 
     def draw_items(self, count: int, rng: np.random.Generator) -> None:

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from prefrec_ray.bench.laws.platform import Platform, Reaction, Users
+from prefrec_ray.bench.laws.platform import LawPlatform, Reaction, Users
 from prefrec_ray.simulator.catalogue import sigmoid
 
 WINDOW = 20
 
 
-class Contagion(Platform):
+class Contagion(LawPlatform):
     """Items with embeddings, uniform in [-1, 1]^8. State: mood and the last 20 items (-1: none) of each user, and the
     popularity of items.
     """

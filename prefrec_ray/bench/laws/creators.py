@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from prefrec_ray.bench.laws.platform import Platform, Reaction, Users
+from prefrec_ray.bench.laws.platform import LawPlatform, Reaction, Users
 from prefrec_ray.simulator.catalogue import sigmoid
 
 CREATORS, FULL = 300, 5
 
 
-class Creators(Platform):
+class Creators(LawPlatform):
     """Items of 300 creators in clusters of embeddings, no repeats. State: mood, and exposures to each creator."""
 
     no_repeats = True

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from prefrec_ray.bench.laws.platform import HOUR_MS, Platform, Reaction, Users
+from prefrec_ray.bench.laws.platform import HOUR_MS, LawPlatform, Reaction, Users
 from prefrec_ray.simulator.catalogue import sigmoid
 
 
-class Daytime(Platform):
+class Daytime(LawPlatform):
     """Items with embeddings, uniform in [-1, 1]^8; the appeal has a direction of its own. State: mood."""
 
     strength = (-2.0, 3.0)

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from prefrec_ray.bench.laws.platform import Platform, Reaction, Users
+from prefrec_ray.bench.laws.platform import LawPlatform, Reaction, Users
 from prefrec_ray.simulator.catalogue import sigmoid
 
 TYPES, GROUPS, STREAK = 4, 30, 3
 CERTAIN = 50.0  # log-odds of a sure event
 
 
-class Departing(Platform):
+class Departing(LawPlatform):
     """Items of 30 groups, some safe and some for one type of users. State: trust, and the number of misses in a row."""
 
     def draw_items(self, count: int, rng: np.random.Generator) -> None:

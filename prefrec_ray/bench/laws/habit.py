@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from prefrec_ray.bench.laws.platform import Platform, Reaction, Users
+from prefrec_ray.bench.laws.platform import LawPlatform, Reaction, Users
 from prefrec_ray.simulator.catalogue import sigmoid
 
 FORMATS, RITUALS = 20, 4
 
 
-class Habit(Platform):
+class Habit(LawPlatform):
     """Items of 20 formats. State: joy and habit."""
 
     strength = (0.0, 2.0)

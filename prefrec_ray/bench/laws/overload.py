@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from prefrec_ray.bench.laws.platform import Platform, Reaction, Users
+from prefrec_ray.bench.laws.platform import LawPlatform, Reaction, Users
 from prefrec_ray.simulator.catalogue import sigmoid
 
 GENRES, FREE = 24, 3
 
 
-class Overload(Platform):
+class Overload(LawPlatform):
     """Items of 24 genres, and users who like some of them. State: ease, the items of this session by genre, and the
     last genre (-1: none).
     """

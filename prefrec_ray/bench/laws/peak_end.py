@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from prefrec_ray.bench.laws.platform import Platform, Reaction, Users
+from prefrec_ray.bench.laws.platform import LawPlatform, Reaction, Users
 from prefrec_ray.simulator.catalogue import sigmoid
 
 INTENSITIES = 30
 
 
-class PeakEnd(Platform):
+class PeakEnd(LawPlatform):
     """Items of 30 genres. State: adaptation, and of this session the largest and the last feeling (NaN: none)."""
 
     strength = (-2.0, 3.0)

@@ -1,6 +1,6 @@
 """Common parts of all laws: users, sessions, feedback and the logging policy.
 
-A law is a subclass of `Platform`: it draws the items and the traits of users, and defines the hidden state of users,
+A law is a subclass of `LawPlatform`: it draws the items and the traits of users, and defines the hidden state of users,
 their reactions to an item, and the cost of items for the control `best known`.
 """
 
@@ -89,7 +89,7 @@ class Users:
         return Response(feedback.astype(np.float32), satisfaction.astype(np.float32), leaves)
 
 
-class Platform:
+class LawPlatform:
     """Items and users of a law (`SimulatedWorld`)."""
 
     feedback: tuple[str, ...] = ("click", "like", "watch_ratio")

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from prefrec_ray.bench.laws.platform import HOUR_MS, Platform, Reaction, Users
+from prefrec_ray.bench.laws.platform import HOUR_MS, LawPlatform, Reaction, Users
 from prefrec_ray.simulator.catalogue import sigmoid
 
 CATEGORIES = 40
 
 
-class Recharging(Platform):
+class Recharging(LawPlatform):
     """Items of 40 categories, some of which are shown often. State: mood, and the time in ms at which each category was
     shown (-inf: never).
     """

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from prefrec_ray.bench.laws.platform import Platform, Reaction, Users
+from prefrec_ray.bench.laws.platform import LawPlatform, Reaction, Users
 from prefrec_ray.simulator.catalogue import sigmoid
 from prefrec_ray.simulator.law import DAY_MS, EPOCH_MS
 
 REGIMES, DAYS, PERIODS = 3, 5, 2_000
 
 
-class Regimes(Platform):
+class Regimes(LawPlatform):
     """Items with embeddings, uniform in [-1, 1]^8, and the regimes of all periods. State: mood."""
 
     strength = (0.0, 3.0)

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from prefrec_ray.bench.laws.platform import Platform, Reaction, Users
+from prefrec_ray.bench.laws.platform import LawPlatform, Reaction, Users
 from prefrec_ray.simulator.catalogue import sigmoid
 
 TOPICS, WINDOW, MOST = 40, 30, 4
 
 
-class Topics(Platform):
+class Topics(LawPlatform):
     """Items of 40 topics in clusters of embeddings. State: mood, and the topics of the last 30 items (-1: none)."""
 
     strength = (-4.0, 4.5)

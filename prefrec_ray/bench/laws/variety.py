@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from prefrec_ray.bench.laws.platform import Platform, Reaction, Users
+from prefrec_ray.bench.laws.platform import LawPlatform, Reaction, Users
 from prefrec_ray.simulator.catalogue import sigmoid
 
 
-class Variety(Platform):
+class Variety(LawPlatform):
     """Items with embeddings, uniform in [-1, 1]^8. State: mood, and the running mean of embeddings."""
 
     strength = (0.0, 5.0)

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from prefrec_ray.bench.laws.platform import Platform, Reaction, Users
+from prefrec_ray.bench.laws.platform import LawPlatform, Reaction, Users
 from prefrec_ray.simulator.catalogue import sigmoid
 
 BRANDS = 60
 
 
-class Wearout(Platform):
+class Wearout(LawPlatform):
     """Items of 60 brands, some of which are shown often. State: mood, and discounted exposures to each brand."""
 
     strength = (-1.0, 2.0)

@@ -33,7 +33,7 @@ _OUTCOME_OF = {"depth": "depth", "sessions": "sessions a day", "hours_to_return"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ComparedOutcome:
     """One row of the table: an outcome of both arms, and the canary minus the main arm."""
 
     name: str  # "frequency level", "feedback.like", "share[category: news]" and others
@@ -69,7 +69,7 @@ class CanaryComparison:
     elapsed_days: float  # from the first user to the last row
     objective: ArmEstimate
     rails: list[GuardRailResult]
-    outcomes: list[Outcome]
+    outcomes: list[ComparedOutcome]
 
 
 @dataclass(frozen=True)
@@ -171,10 +171,10 @@ class _Experiment:
     def _sample(self, outcome: UserOutcome, canary: int) -> Sample:
         return Sample.of_canary(self.who, outcome, canary, self.final)
 
-    def _row(self, name: str, sample: Sample) -> Outcome:
-        return Outcome(name, sample.mean(False, ALPHA), sample.mean(True, ALPHA), sample.difference(ALPHA))
+    def _row(self, name: str, sample: Sample) -> ComparedOutcome:
+        return ComparedOutcome(name, sample.mean(False, ALPHA), sample.mean(True, ALPHA), sample.difference(ALPHA))
 
-    def _returns(self, canary: int) -> Outcome:
+    def _returns(self, canary: int) -> ComparedOutcome:
         """Return the row of the time to the first return, up to the length of the days, of all users so far."""
         hours, horizon = self.seen.outcomes[RETURN].values, self.days_ms / HOUR_MS
         main, other = (
@@ -182,19 +182,19 @@ class _Experiment:
             for mine in ((self.who.arm == one) & (hours > 0) for one in (0, canary))
         )
         difference = other.minus(main)
-        return Outcome(
+        return ComparedOutcome(
             RETURN,
             ArmEstimate(main.value, *main.interval(0.0, horizon, ALPHA), main.users),
             ArmEstimate(other.value, *other.interval(0.0, horizon, ALPHA), other.users),
             ArmEstimate(difference.value, *difference.interval(-horizon, horizon, ALPHA), main.users + other.users),
         )
 
-    def _exposure(self, name: str, shares: ItemShares, canary: int) -> Outcome:
+    def _exposure(self, name: str, shares: ItemShares, canary: int) -> ComparedOutcome:
         """Return the row of the largest share. The difference is between the ends of both intervals."""
         main, other = (self._largest(shares, arm, ALPHA / 2) for arm in (0, canary))
         low, high = other.low - main.high, other.high - main.low
         difference = ArmEstimate(other.value - main.value, low, high, main.users + other.users)
-        return Outcome(name, self._largest(shares, 0, ALPHA), self._largest(shares, canary, ALPHA), difference)
+        return ComparedOutcome(name, self._largest(shares, 0, ALPHA), self._largest(shares, canary, ALPHA), difference)
 
     def _largest(self, shares: ItemShares, arm: int, alpha: float) -> ArmEstimate:
         value, (low, high), users = shares.largest(self._final_users(arm), alpha)

@@ -72,8 +72,8 @@ class Assignment:
 
 
 @dataclass(frozen=True)
-class Recommendations:
-    """Recommendations under the current assignment, in the order of the logs."""
+class LoggedRecommendations:
+    """LoggedRecommendations under the current assignment, in the order of the logs."""
 
     log: np.ndarray  # int64 [N], number of the log
     number: np.ndarray  # int64 [N], row of the log, from the first one under the current assignment on
@@ -86,8 +86,8 @@ class Recommendations:
 class Impressions:
     """Feedback on known items, in the order of the logs. Rows have negative numbers before the current assignment."""
 
-    log: np.ndarray  # int64 [N], as in `Recommendations`
-    number: np.ndarray  # int64 [N], as in `Recommendations`
+    log: np.ndarray  # int64 [N], as in `LoggedRecommendations`
+    number: np.ndarray  # int64 [N], as in `LoggedRecommendations`
     untouched: np.ndarray  # bool [N]: before this seed, which assigns the same users again, had a canary
     timestamp: np.ndarray  # int64 [N], ms
     received: np.ndarray  # int64 [N], ms, by the server's clock
@@ -104,7 +104,7 @@ class Events:
     users: pa.Array  # ids [U], int64 or string
     assignments: tuple[Assignment, ...]  # of the logs
     impressions: Impressions
-    recommendations: Recommendations
+    recommendations: LoggedRecommendations
     until: int
 
     @property
@@ -145,7 +145,7 @@ def read_events(folders: Sequence[str], about: About) -> Events:
             feedback=pc.list_flatten(counted["feedback"]).to_numpy().reshape(-1, len(about.feedback)),
             item=pc.list_flatten(counted["items"]),
         ),
-        recommendations=Recommendations(
+        recommendations=LoggedRecommendations(
             **_arrays(recommended, "log", "number", "timestamp", "user"),
             arm=pc.fill_null(recommended["arm"], "").to_numpy(),
         ),
@@ -198,7 +198,7 @@ class Participants:
 
     user: np.ndarray  # int64 [P], row in `Events.users`
     log: np.ndarray  # int64 [P], number of the log
-    number: np.ndarray  # int64 [P], row of the first recommendation, as in `Recommendations`
+    number: np.ndarray  # int64 [P], row of the first recommendation, as in `LoggedRecommendations`
     begin: np.ndarray  # int64 [P], ms
     arm: np.ndarray  # int64 [P], in the order of the shares: 0 is the main arm
     chance: np.ndarray  # float64 [P, arms]: the share of each arm among users who are not excluded

@@ -22,7 +22,7 @@ from prefrec_ray.engagement import (
 from prefrec_ray.ids import codes
 from prefrec_ray.logs.events.format import About
 from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.mdp.kinds import Kind
+from prefrec_ray.mdp.kinds import ItemKind
 from prefrec_ray.serving.experiment.history import HOUR_MS, Events, Participants
 from prefrec_ray.serving.experiment.sequences import Interval, largest_mean_interval
 from prefrec_ray.settings import TASKS
@@ -154,7 +154,7 @@ class ItemShares:
     table, count only in `impressions`.
     """
 
-    kind: Kind
+    kind: ItemKind
 
     participant: np.ndarray  # int64 [m], ascending
     code: np.ndarray  # int64 [m]

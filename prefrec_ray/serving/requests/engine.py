@@ -41,7 +41,7 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Given:
+class NewFeedback:
     """Feedback to apply to the state: row of the user, event, code of the item, and key in the register."""
 
     row: int
@@ -57,7 +57,7 @@ class BatchPlan:
     events: list[Event] = field(default_factory=list)
     replies: list[Reply | Problem] = field(default_factory=list)
     shown: list[tuple[int, list[int]]] = field(default_factory=list)  # row of the user, codes of the items
-    given: list[Given] = field(default_factory=list)
+    given: list[NewFeedback] = field(default_factory=list)
     described: list[tuple[int, np.ndarray]] = field(default_factory=list)  # row of the user, features before
 
 
@@ -100,7 +100,7 @@ class Engine:
         if plan.given:
             self._observe(plan.given)
 
-    def _observe(self, given: list[Given]) -> None:
+    def _observe(self, given: list[NewFeedback]) -> None:
         rows, codes = np.array([one.row for one in given]), np.array([one.code for one in given])
         times = np.array([one.event.timestamp for one in given])
         values = np.array([one.event.feedback for one in given], np.float32).reshape(len(rows), -1)
@@ -241,7 +241,7 @@ class Engine:
             of_shown: dict[str, Any] = {"policy": shown.policy, "arm": shown.arm, "position": entry.position}
             event = replace(event, **of_shown, propensities=[shown.propensities[entry.position]])
         plan.events.append(event)
-        plan.given.append(Given(row, event, code, entry.key))
+        plan.given.append(NewFeedback(row, event, code, entry.key))
         return "counted" if known else "unknown item"
 
 
