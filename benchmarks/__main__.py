@@ -26,7 +26,6 @@ SECTIONS = {
     "data_path": "speed.parts:data_path",
     "streaming_split": "speed.ray_data:main",
     "reward": "speed.parts:reward",
-    "threads": "speed.parts:threads",
     "learners": "speed.parts:learners",
     "evaluation": "speed.evaluation:main",
     "sessions": "speed.sessions:main",

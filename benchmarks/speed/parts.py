@@ -1,15 +1,13 @@
-"""Parts of the whole, each a section: transitions from either store, pre-training, threads, learners."""
+"""Parts of the whole, each a section: transitions from either store, pre-training, learners."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from itertools import count
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from benchmarks.harness import Comparison, compared, interleave
-from benchmarks.speed.training import bare, iql_config, paper_sizes, prefrec_config, share_of_paper
+from benchmarks.speed.training import bare, iql_config, prefrec_config, share_of_paper
 from prefrec_ray.algorithms.base.algorithm import on_each_learner
 from prefrec_ray.algorithms.feed.load import load_data
 from prefrec_ray.algorithms.feed.offline import Position
@@ -18,9 +16,6 @@ from prefrec_ray.runtime import start_ray
 WAYS = ("materialised", "streaming")
 #: Learners, and threads of each.
 SPLITS = {"1 learner, 1 thread": (1, 1), "1 learner, 2 threads": (1, 2), "2 learners, 1 thread each": (2, 1)}
-
-#: Small networks and batches.
-SMALL = paper_sizes((128, 128), 512, 32)
 
 
 def data_path(dataset: Path, updates: int = 30, repetitions: int = 5) -> dict[str, Any]:
@@ -60,23 +55,6 @@ def reward(dataset: Path, updates: int = 3, repetitions: int = 5) -> dict[str, A
     contenders = {"product": pretrain, "tuned bare reward": bare("tuned bare reward", uri, loaded, sizes, updates)}
     rates = interleave(contenders, updates * sizes.pairs, repetitions)
     return compared(Comparison("pre-training of the reward", "pairs/s", rates, [("product", "tuned bare reward")]))
-
-
-def threads(dataset: Path, updates: int = 400, repetitions: int = 3) -> dict[str, Any]:
-    """Small networks in one thread and in all: `python -m benchmarks threads DATASET`.
-
-    IQL with networks of 2 x 128 on batches of 512. The product updates such networks in one thread.
-    """
-    start_ray()
-    config = iql_config(str(dataset), updates, SMALL)
-    train = config.offline_data(loaded_data=load_data(config.data_request)).build_algo().train
-
-    def train_in_all() -> None:
-        with patch("prefrec_ray.algorithms.base.learner.useful_threads", lambda *sizes: nullcontext()):
-            train()
-
-    rates = interleave({"one thread": train, "all threads": train_in_all}, updates * SMALL.transitions, repetitions)
-    return compared(Comparison("IQL, 2 x 128", "transitions/s", rates, [("one thread", "all threads")]))
 
 
 def learners(dataset: Path, updates: int = 5, repetitions: int = 5) -> dict[str, Any]:

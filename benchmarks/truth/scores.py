@@ -27,17 +27,6 @@ COLUMNS = {"robust": "`robust`", "best": "`robust`, rule `best`", "truth": "true
 BEST = ("nutrition", "best known")
 #: Share of the best gain: policies nearer to each other are no pair.
 APART = 0.1
-#: The rows of the first table; a world that is in none is a row of its own.
-GROUPS = {
-    "one direction is good for everybody": ("changing", "stable"),
-    "users differ": ("differing_changing", "differing_stable"),
-    "no repeats": ("no_repeats", "differing_no_repeats"),
-    "users tire": ("tiring", "differing_tiring"),
-    "tastes drift": ("drift",),
-    "items come and go, users differ": ("differing_come_and_go",),
-    "users leave, users differ": ("differing_leaving",),
-    "all at once, users differ": ("all_at_once",),
-}
 
 
 def online(file: Path) -> list[Cell]:
@@ -126,17 +115,11 @@ def differ(cell: Cell) -> bool:
 
 
 def table(cells: list[Cell]) -> str:
-    """PrefRec by kind of world, by world and task; all methods. In Markdown."""
+    """PrefRec by world, then also by task; all methods. In Markdown."""
     prefrec = pick(cells, method="PrefRec")
     kinds = {kind: pick(prefrec, kind=kind) for kind in COLUMNS}
     worlds = sorted({cell["world"] for cell in cells})
-    grouped = {world for group in GROUPS.values() for world in group}
-    groups = GROUPS | {world: (world,) for world in worlds if world not in grouped}
-    rows = [
-        [name, *(mean([cell for cell in own if cell["world"] in group]) for own in kinds.values())]
-        for name, group in groups.items()
-        if set(group) & set(worlds)
-    ]
+    rows = [[world, *(mean(pick(own, world=world)) for own in kinds.values())] for world in worlds]
     rows.append(["cells below the logging policy", *map(below, kinds.values())])
     served = [mean([cell for cell in own if differ(cell)], "served") for own in kinds.values()]
     if any(served):

@@ -17,7 +17,7 @@ from benchmarks.truth.bench import (
     sweeps,
 )
 from benchmarks.truth.estimators import policies
-from benchmarks.truth.scores import GROUPS, KINDS, below, cells, less, mean, pick, table
+from benchmarks.truth.scores import KINDS, below, cells, less, mean, pick, table
 from prefrec_ray.bench.worlds import DEVELOPMENT, VALIDATION, WORLDS, one_log, sections_of
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.errors import UserError
@@ -93,9 +93,9 @@ def test_means_and_their_intervals_over_logs(output: Path) -> None:
     assert below(pick(scored, kind="paper")) == "0 of 2"
 
 
-def test_the_table_has_the_kinds_of_worlds_and_the_methods(output: Path) -> None:
+def test_the_table_has_the_worlds_and_the_methods(output: Path) -> None:
     lines = table(cells(output)).splitlines()
-    assert "| users tire | 0.42 [-0.64, 1.48] | -0.15 [-0.41, 0.12] | 1.00 [1.00, 1.00] |" in lines
+    assert "| tiring | 0.42 [-0.64, 1.48] | -0.15 [-0.41, 0.12] | 1.00 [1.00, 1.00] |" in lines
     assert "| cells below the logging policy | 0 of 4 | 4 of 4 | 0 of 4 |" in lines
     served = "| share of the catalogue served, where users differ | 0.20 [0.20, 0.20] | 0.02 [0.02, 0.02] |"
     assert [line for line in lines if line.startswith(served)]
@@ -103,7 +103,6 @@ def test_the_table_has_the_kinds_of_worlds_and_the_methods(output: Path) -> None
     assert "| method (`robust`) | all_at_once | below | served | PrefRec less it |" in lines
     assert [line for line in lines if line.startswith("| IL | 0.12") and line.endswith("| +0.06 [-1.53, +1.65] |")]
     assert [line for line in lines if line.startswith("| PrefRec, `paper` | 0.00 [0.00, 0.00] | 0 of 2 |")]
-    assert not [line for line in lines if line.startswith("| tastes drift")]
 
 
 def test_policies_of_a_log_are_found_where_the_log_is(output: Path) -> None:
@@ -196,9 +195,7 @@ def test_an_interrupted_sweep_has_not_ended(tmp_path: Path) -> None:
 
 
 def test_every_world_is_valid() -> None:
-    grouped = {world for group in GROUPS.values() for world in group}
-    assert grouped > set(ALL_METHODS)
-    assert set(WORLDS) == grouped | {*DEVELOPMENT, *VALIDATION}
+    assert {*ALL_METHODS, *DEVELOPMENT, *VALIDATION} < set(WORLDS)
     for name in WORLDS:
         sections = sections_of(name)
         parse(SimulateSettings, sections["simulate"], name)
