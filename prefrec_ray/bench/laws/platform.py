@@ -176,19 +176,30 @@ class Softmax(IgnoresFeedback):
 
     def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
         """Return items and their probabilities."""
+        rows, propensity = self.serve_pages(self.crowd.everyone, time_ms, excluded, 1)
+        return Choice(rows[:, 0], propensity[:, 0])  # type: ignore[index]
+
+    def serve_pages(self, users: np.ndarray, time_ms: np.ndarray, excluded: np.ndarray | None, k: int) -> Choice:
+        """Return pages of k items for the `users`; see `PageServer`."""
         ended = np.flatnonzero(self.remaining == 0)
         low, high = self.crowd.world.strength
         self.strength[ended] = self.rng.uniform(low, high, len(ended))
         regimes = self.crowd.world.settings.regimes
         self.remaining[ended] = self.rng.integers(REGIME[0], REGIME[1] + 1, len(ended)) if regimes else -1
-        score = self.strength[:, None] * self.crowd.world.appeal
+        score = self.strength[users, None] * self.crowd.world.appeal
         weight = np.exp(score - score.max(axis=1, keepdims=True))
         if excluded is not None:
-            weight *= ~excluded
-        below = weight.cumsum(axis=1)
-        drawn = self.rng.random(len(below)) * below[:, -1]
-        rows = (below > drawn[:, None]).argmax(axis=1)
-        return Choice(rows, weight[self.crowd.everyone, rows] / below[:, -1])
+            weight *= ~excluded[users]
+        drawn, everyone = [], np.arange(len(users))
+        for _ in range(k):
+            below = weight.cumsum(axis=1)
+            # Random numbers of all users, so that a user's do not depend on who needs a page.
+            uniform = self.rng.random(len(self.strength))[users] * below[:, -1]
+            rows = (below > uniform[:, None]).argmax(axis=1)
+            drawn.append((rows, weight[everyone, rows] / below[:, -1]))
+            weight[everyone, rows] = 0.0
+        pages, propensity = (np.stack(column, axis=1) for column in zip(*drawn, strict=True))
+        return Choice(pages, propensity)
 
     def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
         """Count the impression: a page, whose items are served one after another, has one strength."""
