@@ -109,7 +109,7 @@ def verdict() -> None:
     questions = [
         ("Not converged, or every model fails its test?", "inconclusive"),
         ("A guard-rail broken, or interval of a gain below 0?", "do not ship"),
-        ("Nearly all impressions on ten items?", "inconclusive"),
+        ("Few items, or pages unlike all logged pages?", "inconclusive"),
         ("Interval contains 0 only by missing support?", "inconclusive"),
         ("Interval contains 0, or a control gains as much?", "no difference"),
         ("Large loss in depth or returns, or a guard-rail open?", "inconclusive"),

@@ -18,9 +18,9 @@ from prefrec_ray.reports.html import share
 if TYPE_CHECKING:
     from prefrec_ray.dataset import PreparedDataset
     from prefrec_ray.inspection.counts import Counts
-    from prefrec_ray.inspection.examination import Curve
     from prefrec_ray.inspection.log import LogReport
     from prefrec_ray.inspection.teachers import Diagnosis
+    from prefrec_ray.mdp.examination import Curve
     from prefrec_ray.mdp.excluded import Repeats
 
 _WIDTH = 28  # characters of a value

@@ -56,7 +56,7 @@ class ModelSettings(Settings):
 
     models: int = Field(default=4, ge=2, description="models of users, each fitted to a resample of the training users")
     users: int = Field(default=200, ge=2, description="simulated users of the split, at most")
-    requests: int = Field(default=250, gt=WARM, description="items shown to each user; best at most the log's mean")
+    requests: int = Field(default=250, gt=WARM, description="items each user examines; best at most the log's mean")
 
 
 class EvaluateSettings(Settings):

@@ -14,8 +14,8 @@ from prefrec_ray.dataset.prepare.rows import equal_rows, examined_rows, in_pages
 from prefrec_ray.engagement import MAX_LEVEL, depth_levels, frequency_levels, session_numbers, session_table
 from prefrec_ray.errors import unwrapped_errors
 from prefrec_ray.ids import changes, codes, first_rows, fraction, hash_ids, run_lengths
-from prefrec_ray.inspection.examination import ITEMS, POSITIONS, Curve, fit_curve
 from prefrec_ray.logs.log import Log
+from prefrec_ray.mdp.examination import ITEMS, POSITIONS, Curve, fit_curve
 from prefrec_ray.mdp.pages import Pages
 
 TIMEOUTS_MINUTES = (10.0, 30.0, 60.0, 120.0, 1440.0)

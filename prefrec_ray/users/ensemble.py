@@ -65,7 +65,8 @@ class LoggedPasts:
     def share(self, inputs: np.ndarray) -> float:
         """Return the share of impressions with `inputs` [n, W] that are supported; 1 if there are none."""
         values = inputs[:, self.columns]
-        return float(((values >= self.low) & (values <= self.high)).all(axis=1).mean()) if len(inputs) else 1.0
+        values = values[~np.isnan(values).any(axis=1)]  # NaN: items that were not examined
+        return float(((values >= self.low) & (values <= self.high)).all(axis=1).mean()) if len(values) else 1.0
 
 
 @dataclass(frozen=True)
@@ -112,13 +113,15 @@ def start_fits(
 
 @ray.remote(num_cpus=1, num_returns=3)
 def _inputs(uri: str, data: Histories) -> tuple[Inputs, np.ndarray, LoggedPasts]:
-    """Return the inputs of a data set, their values for `data`, and the range of the log's histories."""
+    """Return the inputs of a data set, their values for the examined impressions of `data`, and the log's range."""
     if not data.ends.any():
         raise UserError(
             f"{uri}: no user of the sample has two sessions; expected longer histories, or estimators without 'model'"
         )
     dataset = PreparedDataset.open(uri)
-    inputs = Inputs.from_histories(dataset.state, dataset.normaliser, dataset.items(), data)
+    items = dataset.items()
+    data = data.examined_only(items.kinds)
+    inputs = Inputs.from_histories(dataset.state, dataset.normaliser, items, data)
     logged = inputs.logged(data, fitted=True)
     pasts = LoggedPasts.from_histories(data, inputs, logged)
     return inputs, inputs.scaled(logged), pasts
@@ -130,7 +133,7 @@ def _fit(
 ) -> tuple[Member, Specification | None]:
     """Fit model `number`, and test it with the data set at the URI `tested`; None: no test."""
     own_seed = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
-    member = fit_member(KINDS[number % len(KINDS)], inputs, data, made, own_seed)
+    member = fit_member(KINDS[number % len(KINDS)], inputs, data.examined_only(inputs.kinds), made, own_seed)
     if tested is None:
         return member, None
     times = resample(len(data.starts), np.random.default_rng(own_seed))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -18,6 +18,7 @@ from prefrec_ray.ids import changes, codes, first_rows, last_rows, run_lengths, 
 from prefrec_ray.mdp.exposure import exposures, recent_kinds
 from prefrec_ray.mdp.pages import Pages
 from prefrec_ray.storage.parquet import read_footer
+from prefrec_ray.users.examination import examined_items
 
 #: Approximate number of impressions in memory: 200 MB for states of 250 numbers.
 ROWS = 200_000
@@ -43,6 +44,7 @@ class Histories:
     frequency_level: np.ndarray  # float64 [M], NaN if null
     step: np.ndarray | None = None  # int64 [N], number of the page in the user's history; None: one impression each
     pins: np.ndarray | None = None  # bool [N], items that no policy chose, at places of the platform; None: no pins
+    examined: np.ndarray | None = None  # bool [N], impressions that count as examined (examination.py); None: all
 
     @property
     def lengths(self) -> np.ndarray:
@@ -52,6 +54,26 @@ class Histories:
     def take(self, users: np.ndarray) -> Histories:
         """Return the histories of the users in the rows `users` [m]."""
         starts, rows = taken_runs(self.starts, len(self.timestamp), users)
+        return self._of(starts, rows, users)
+
+    def examined_only(self, kinds: np.ndarray) -> Histories:
+        """Return the histories without the impressions that do not count as examined (examination.py).
+
+        `kinds` int32 [I, K] are the kinds of the items: exposures are those to examined items.
+        """
+        if self.examined is None:
+            return self
+        rows, users = np.flatnonzero(self.examined), np.arange(len(self.starts))
+        starts = np.searchsorted(rows, self.starts)  # the first impression of a user is examined
+        return replace(self._of(starts, rows, users), exposure=exposures(starts, self.row[rows], kinds), examined=None)
+
+    @property
+    def shown_per_examined(self) -> float:
+        """Return the number of impressions for each of those that count as examined."""
+        return 1.0 if self.examined is None else 1.0 / float(self.examined.mean())
+
+    def _of(self, starts: np.ndarray, rows: np.ndarray, users: np.ndarray) -> Histories:
+        """Return the impressions `rows` of all sessions of `users`, whose histories begin at `starts` among them."""
         _, sessions = taken_runs(np.searchsorted(self.first, self.starts), len(self.first), users)
         return Histories(
             starts=starts,
@@ -69,6 +91,7 @@ class Histories:
             frequency_level=self.frequency_level[sessions],
             step=None if self.step is None else self.step[rows],
             pins=None if self.pins is None else self.pins[rows],
+            examined=None if self.examined is None else self.examined[rows],
         )
 
     @cached_property
@@ -179,6 +202,7 @@ def histories_of(dataset: PreparedDataset, split: str, seed: int, rows: int = RO
     nothing = np.empty((len(requests), 0), np.float32)
     propensity = floats(requests["propensity"]) if dataset.metadata.has_propensity else np.full(len(requests), np.nan)
     pins = requests["pinned"].to_numpy() if "pinned" in requests.column_names else np.zeros(len(requests), bool)
+    step, feedback = requests["step"].to_numpy(), tensor(requests["feedback"]) if dataset.state.feedback else nothing
     return Histories(
         starts=starts,
         timestamp=requests["timestamp"].to_numpy(),
@@ -186,15 +210,16 @@ def histories_of(dataset: PreparedDataset, split: str, seed: int, rows: int = RO
         row=row,
         state=tensor(requests["state"]),
         action=tensor(requests["action"]),
-        feedback=tensor(requests["feedback"]) if dataset.state.feedback else nothing,
+        feedback=feedback,
         exposure=exposures(starts, row, items.kinds),
         mean_depth=user_means(user, floats(sessions["depth"]), len(starts)),
         mean_revisit_ms=user_means(user, floats(sessions["revisit_ms"]), len(starts)),
         propensity=np.where(pins, 1.0, propensity),
         depth_level=floats(sessions["level_depth"]),
         frequency_level=floats(sessions["level_frequency"]),
-        step=requests["step"].to_numpy(),
+        step=step,
         pins=pins if pins.any() else None,
+        examined=examined_items(Pages.from_steps(starts, step, len(row)), row, feedback),
     )
 
 

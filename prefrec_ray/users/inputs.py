@@ -175,7 +175,7 @@ class Past:
         users = len(tastes)
         self._inputs, self._tastes, self._recent = inputs, tastes, RecentRows(users, inputs.kinds)
         self._decay = decays(HALF_LIVES, inputs.values)
-        self._sums, self._weight = np.zeros((users, len(self._decay))), np.zeros(len(self._decay))
+        self._sums, self._weight = np.zeros((users, len(self._decay))), np.zeros((users, len(self._decay)))
 
     def inputs(self, state: np.ndarray, rows: np.ndarray, action: np.ndarray) -> np.ndarray:
         """Return the inputs, float32 [n, W], of the items in `rows` [n] with embeddings `action` [n, A]."""
@@ -188,12 +188,13 @@ class Past:
         self._signals, self._rows = signals, rows
         return np.concatenate([state[:, self._inputs.seen], signals, means], axis=1)
 
-    def observe(self, feedback: np.ndarray) -> None:
-        """Add the impressions of the last `inputs`, with their feedback [n, F]."""
-        values = np.concatenate([self._signals, scaled_feedback(feedback, self._inputs.state)], axis=1)
-        self._sums = self._sums * self._decay + np.tile(values, len(HALF_LIVES))
-        self._weight = self._weight * self._decay + 1.0
-        self._recent.observe(self._rows)
+    def observe(self, feedback: np.ndarray, examined: np.ndarray | None = None) -> None:
+        """Add the impressions of the last `inputs` with their feedback [n, F], of the users `examined` (None: all)."""
+        users = np.arange(len(feedback)) if examined is None else np.flatnonzero(examined)
+        values = np.concatenate([self._signals, scaled_feedback(feedback, self._inputs.state)], axis=1)[users]
+        self._sums[users] = self._sums[users] * self._decay + np.tile(values, len(HALF_LIVES))
+        self._weight[users] = self._weight[users] * self._decay + 1.0
+        self._recent.observe(self._rows[users], users)
 
 
 def doses(exposure: np.ndarray) -> np.ndarray:

@@ -8,8 +8,8 @@ The time away follows an accelerated failure time model, log(time) = mu(inputs, 
 residuals. Unlike bins, it extrapolates to users who return sooner than most of the log. Users have random intercepts u
 of the time away and of the logit of an end (a mixed model), which represent traits independent of the shown items.
 
-A session ends with a page. The logit and mu of a page are the means over its items, as items of a page do not interact
-(SlateQ: Ie et al. 2019). Which items a user examined shows in their feedback, an input of both.
+A session ends with a page. The logit and mu of a page are the means over its examined items, as items of a page do not
+interact (SlateQ: Ie et al. 2019). Items that the user did not examine (examination.py) have no effect.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ class Outcomes(NamedTuple):
     feedback: np.ndarray  # float32 [n, F]
     ends: np.ndarray  # bool [n]: the session ends here
     wait_ms: np.ndarray  # float64 [n], to the next page, at least 1
-    leaves: np.ndarray | None = None  # float64 [n, 2], outputs of the second network, the mean over the page so far
+    leaves: np.ndarray  # float64 [n, 2], outputs of the second network, the mean over the page's examined items
+    items: np.ndarray  # int64 [n], examined items of the page
 
 
 @dataclass(frozen=True)
@@ -151,13 +152,14 @@ class Member:
         made: np.ndarray,
         own: np.ndarray,
         rng: np.random.Generator,
-        position: int = 0,
-        before: np.ndarray | None = None,
+        before: Outcomes | None = None,
+        examined: np.ndarray | None = None,
     ) -> Outcomes:
         """Draw the outcomes of impressions with scaled inputs `made` [n, W] for users with the intercepts `own` [n, 2].
 
-        `position` on the page, and `before`: `Outcomes.leaves` of the position before; None: the first position. The
-        number of random numbers from `rng` does not depend on the inputs.
+        `before` are the outcomes of the position before, None for the first position of a page, which all users
+        examine. `examined` bool [n]: users who examine a later item; None: all. The number of random numbers from `rng`
+        does not depend on the inputs.
         """
         n, columns = len(made), len(self.feedback)
         uniform = rng.random((2 * columns + 1, n))
@@ -170,10 +172,14 @@ class Member:
                 first += len(bins)
             feedback = np.stack(drawn, axis=1) if drawn else np.empty((n, 0))
             leaves = self.leaves(self.second(used, feedback)).numpy().astype(np.float64)
+        items = np.ones(n, np.int64)
         if before is not None:
-            leaves = before + (leaves - before) / (position + 1)
+            seen = np.ones((n, 1), bool) if examined is None else examined[:, None]
+            items = before.items + seen[:, 0]
+            leaves = before.leaves + np.where(seen, leaves - before.leaves, 0.0) / items[:, None]
+            feedback = np.where(seen, feedback, 0.0)
         ends = uniform[-1] < 1.0 / (1.0 + np.exp(-(leaves[:, 0] + own[:, 0])))
         mu = self.away_std * (leaves[:, 1] + own[:, 1])
         gone = np.exp(self.away_mean + np.minimum(mu + self.residuals[away], _LONGEST))
         wait_ms = np.maximum(np.where(ends, gone, self.pauses[pause]), 1.0)
-        return Outcomes(feedback.astype(np.float32), ends, wait_ms, leaves)
+        return Outcomes(feedback.astype(np.float32), ends, wait_ms, leaves, items)

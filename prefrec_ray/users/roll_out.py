@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.users import WARM
+from prefrec_ray.users.examination import Examination
 from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.inputs import Past
 from prefrec_ray.users.member import Member, Outcomes
@@ -74,7 +76,7 @@ class Imagined:
     levels: dict[str, np.ndarray]  # by task
     depth: np.ndarray
     revisit_hours: np.ndarray
-    inputs: np.ndarray  # float32 [m, W], a sample of the inputs under the policy, as from `Inputs.logged`
+    inputs: np.ndarray  # float32 [m, W], sampled inputs under the policy, as `Inputs.logged`; NaN: not examined
     counts: np.ndarray  # int64 [I], impressions of each item
     sessions: int  # of all users, the mean over models
     rows: np.ndarray  # int32 [K, n, R], items shown to each user
@@ -90,8 +92,11 @@ class Step(NamedTuple):
     now: np.ndarray  # int64, ms, of the page
     session: np.ndarray  # int64, from 0 for each user
     rows: np.ndarray  # int64, items
+    examined: np.ndarray  # bool
     raw: np.ndarray  # float32 [K n, W], inputs of the models, as from `Inputs.logged`
-    outcomes: Outcomes  # ends and waits are of the page
+    feedback: np.ndarray  # float32 [K n, F]
+    ends: np.ndarray  # bool: the session ends with the page
+    wait_ms: np.ndarray  # float64, to the next page
 
 
 def simulate(platform: Platform, models: Sequence[Member], server: Server, seed: int) -> Iterator[Step]:
@@ -102,7 +107,7 @@ def simulate(platform: Platform, models: Sequence[Member], server: Server, seed:
     data, copies = platform.data, len(models)
     of = np.tile(platform.users, copies)
     users, copy = np.unique(platform.users, return_inverse=True)
-    logged = data.take(users)
+    logged = data.take(users).examined_only(models[0].inputs.kinds)
     inputs = models[0].inputs  # the same for all members of an ensemble
     made = inputs.scaled(inputs.logged(logged))
     intercepts = [model.intercepts(logged, made)[copy] for model in models]
@@ -110,27 +115,29 @@ def simulate(platform: Platform, models: Sequence[Member], server: Server, seed:
     past, rng = Past(inputs, np.tile(inputs.tastes(logged)[copy], (copies, 1, 1))), np.random.default_rng(seed)
     now, session = data.timestamp[data.starts[of]].copy(), np.zeros(len(of), np.int64)
     shown = LastShown(len(of), len(platform.items)) if platform.rest_ms else None
-    size = platform.page
+    size, examination = platform.page, Examination.from_pages(data.pages, data.examined)
     for number in range(platform.pages):
         state = tracker.states(now, session_ids=session)
         seen = None if shown is None else shown.resting(now, platform.rest_ms)
         page = server(Visit(state, number * size, size, seen, tracker.recent)).reshape(len(of), size)
-        each: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        drawn: list[Outcomes] = []
-        for position, rows in enumerate(page.T):
+        examined = np.ones(page.shape, bool) if examination is None else examination.draw(len(of), size, rng)
+        each: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
+        drawn: list[Outcomes] | list[None] = [None] * copies
+        for rows, seen in zip(page.T, examined.T, strict=True):
             raw = past.inputs(state, rows, platform.items.embeddings[rows])
             parts = inputs.scaled(raw.copy()).reshape(copies, len(platform.users), -1)
-            before = [outcome.leaves for outcome in drawn] or [None] * copies
-            drawn = [
-                model.step(part, own, rng, position, leaves)
-                for model, own, part, leaves in zip(models, intercepts, parts, before, strict=True)
+            drawn = outcomes = [
+                model.step(part, own, rng, before, mine)
+                for model, own, part, before, mine in zip(
+                    models, intercepts, parts, drawn, seen.reshape(copies, -1), strict=True
+                )
             ]
             feedback = np.concatenate([outcome.feedback for outcome in drawn])
-            past.observe(feedback)
-            each.append((rows, raw, feedback))
-        ends, wait_ms = (np.concatenate([outcome[column] for outcome in drawn]) for column in (1, 2))
-        for position, (rows, raw, feedback) in enumerate(each):
-            yield Step(position, now, session, rows, raw, Outcomes(feedback, ends, wait_ms))
+            past.observe(feedback, seen)
+            each.append((rows, raw, feedback, seen))
+        ends, wait_ms = (np.concatenate([outcome[column] for outcome in outcomes]) for column in (1, 2))
+        for position, (rows, raw, feedback, seen) in enumerate(each):
+            yield Step(position, now, session, rows, seen, raw, feedback, ends, wait_ms)
             named = dict(zip(platform.state.feedback, feedback.T, strict=True))
             tracker.observe(now, platform.items.ids[rows], named, session_ids=session, pages=np.full(len(of), number))
             if shown is not None:
@@ -147,15 +154,17 @@ def roll_out(platform: Platform, models: Sequence[Member], server: Server, seed:
     of = np.tile(platform.users, copies)
     times, sessions, kept, shown = [], [], [], []
     feedback = np.zeros((len(of), len(platform.state.feedback)))
-    counts = np.zeros(len(platform.items), np.int64)
+    counts, warm = np.zeros(len(platform.items), np.int64), WARM * data.shown_per_examined
+    # Each position of a page is recorded equally often.
+    every = next(n for n in itertools.count(KEPT_EVERY) if math.gcd(n, platform.page) == 1)
     for number, step in enumerate(simulate(platform, models, server, seed)):
-        if number >= WARM and number % KEPT_EVERY == 0:
-            kept.append(step.raw)
+        if number >= warm and number % every == 0:
+            kept.append(np.where(step.examined[:, None], step.raw, np.float32(np.nan)))
         if step.position == 0:
             times.append(step.now)
             sessions.append(step.session)
         shown.append(step.rows.astype(np.int32))
-        feedback += step.outcomes.feedback
+        feedback += step.feedback
         counts += np.bincount(step.rows, minlength=len(counts))
     user = np.repeat(np.arange(len(of)), platform.pages)
     table = session_table(user, np.stack(times, axis=1).ravel(), np.stack(sessions, axis=1).ravel())

@@ -99,7 +99,7 @@ class _Course:
         shape = (SIMULATIONS, len(platform.users), platform.requests)
         copies = replace(platform, users=np.tile(platform.users, SIMULATIONS))
         steps = [
-            (step.outcomes.feedback, step.outcomes.ends, step.outcomes.wait_ms, step.now, step.session)
+            (step.feedback, step.ends, step.wait_ms, step.now, step.session)
             for step in simulate(copies, [member], server_of_log(copies), seed)
         ]
         *parts, time, session = (np.stack(column, axis=1) for column in zip(*steps, strict=True))

@@ -54,6 +54,14 @@ def test_if_every_model_of_users_misses_a_law_the_verdict_is_inconclusive() -> N
     assert "their error depends on the hour of the day (R2 0.0120; at most 0.0010" in inconclusive.reasons[0]
 
 
+def test_pages_unlike_all_logged_pages_are_inconclusive() -> None:
+    records = (line("p", 0.4),)
+    assert one(*records, support=SURE.model_copy(update={"composition": 0.5})).verdict == "candidate"
+    unlike = one(*records, support=SURE.model_copy(update={"composition": 0.04}))
+    assert unlike.verdict == "inconclusive"
+    assert unlike.reasons[0].startswith("Only 4% of its pages have at most as many items of one kind as 99 % of logged")
+
+
 def lights(policy_verdict: PolicyVerdict) -> dict[str, tuple[str, str]]:
     return {light.name: (light.colour, light.number) for light in policy_verdict.lights}
 

@@ -202,10 +202,9 @@ def test_the_items_of_a_page_add_up() -> None:
     # The same position by position, as in a roll-out.
     own, before = np.zeros((pages, 2)), None
     for position in range(size):
-        outcomes = member.step(made[first + position], own, rng, position, before)
-        before = outcomes.leaves
-    assert np.polyfit(logit, before[:, 0], 1)[0] == pytest.approx(1, abs=0.3)
-    assert outcomes.ends[logit > 1].mean() > 0.7 > 0.3 > outcomes.ends[logit < -1].mean()
+        before = member.step(made[first + position], own, rng, before)
+    assert np.polyfit(logit, before.leaves[:, 0], 1)[0] == pytest.approx(1, abs=0.3)
+    assert before.ends[logit > 1].mean() > 0.7 > 0.3 > before.ends[logit < -1].mean()
 
 
 def gain_of_good_items(data: Histories, kind: str) -> float:

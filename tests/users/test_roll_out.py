@@ -32,10 +32,11 @@ class Clockwork:
     def intercepts(self, data: Histories, made: np.ndarray) -> np.ndarray:
         return data.mean_revisit_ms
 
-    def step(self, made: np.ndarray, own: np.ndarray, rng: np.random.Generator, position: int, before: Any) -> Outcomes:
-        self.asked += position == 0
+    def step(self, made: np.ndarray, own: np.ndarray, rng: np.random.Generator, before: Any, *_: Any) -> Outcomes:
+        self.asked += before is None
         ends = np.full(len(made), self.asked % 3 == 0)
-        return Outcomes(np.ones((len(made), 1), np.float32), ends, np.where(ends, self.share * own, 1000.0))
+        wait_ms, nothing = np.where(ends, self.share * own, 1000.0), np.zeros((len(made), 2))
+        return Outcomes(np.ones((len(made), 1), np.float32), ends, wait_ms, nothing, nothing[:, 0])
 
 
 def platform(data: Histories, requests: int = 30, rest_ms: float = 0.0) -> Platform:
@@ -133,6 +134,24 @@ def test_inputs_are_recorded_once_means_have_forgotten_their_start_and_only_some
     width = len(WINDOWS) * len(DOSES)
     np.testing.assert_array_equal(recorded[:, first : first + width], np.repeat(expected, 3, axis=0))
     assert inputs_after(WARM).shape == (0, Clockwork.inputs.width)
+
+
+def test_items_that_are_not_examined_are_in_no_input() -> None:
+    """Second items of pages are never examined: 15 pages are 15 impressions of item 7."""
+    data = histories(users=8)
+    data = replace(data, step=np.arange(len(data.row)) // 2, examined=np.arange(len(data.row)) % 2 == 0)
+    recorded = roll_out(
+        platform(data, 120), [Clockwork(0.5)], lambda visit: np.tile([7, 8], (len(visit.states), 1)), seed=0
+    ).inputs.reshape(-1, 3, Clockwork.inputs.width)
+    first = np.flatnonzero(Clockwork.inputs.counts)[0]
+    numbers = np.arange(54, 120, 9)  # from two times WARM, and of both positions
+    assert len(recorded) == len(numbers)
+    for own, number in zip(recorded, numbers, strict=True):
+        expected = [min(number // 2, window) >= dose for window in WINDOWS for dose in DOSES]
+        if number % 2:
+            assert np.isnan(own).all()
+        else:
+            np.testing.assert_array_equal(own[:, first : first + len(expected)], [expected] * 3)
 
 
 @pytest.mark.parametrize("requests", [45, 10_000])

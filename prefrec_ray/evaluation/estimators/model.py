@@ -34,6 +34,7 @@ from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import Task
 from prefrec_ray.users.backtest import backtest_error
+from prefrec_ray.users.composition import share_like_logged
 from prefrec_ray.users.ensemble import Ensemble, Fits, start_fits
 from prefrec_ray.users.histories import Histories, check_long_enough, read_histories
 from prefrec_ray.users.roll_out import (
@@ -63,6 +64,7 @@ class Modelled:
     within: float
     histories: np.ndarray
     logged: Mapping[str, np.ndarray]
+    composition: float | None = None
 
 
 def start_models(dataset: PreparedDataset, settings: EvaluateSettings) -> Fits:
@@ -167,6 +169,7 @@ def supports(
     return {
         name: Support(
             states=modelled[name].within,
+            composition=modelled[name].composition,
             ess=weighed[name].ess["weights"] if name in weighed else None,
             ess_users=weighed[name].ess_users if name in weighed else None,
             **({"pages": weighed[name].pages} if name in weighed and weighed[name].pages else {}),
@@ -227,10 +230,12 @@ def _roll(name: str, number: int, shared: list[Any]) -> Modelled:
     imagined = roll_out(platform, [ensemble.members[number]], server, repetition_seed(seed, number))
     within, columns = ensemble.pasts.share(imagined.inputs), ensemble.pasts.columns
     by_user = imagined.inputs[:, columns].reshape(-1, len(platform.users), len(columns))
-    histories = by_user.mean(axis=0) if len(by_user) else np.zeros(by_user.shape[1:], np.float32)
+    histories = np.nanmean(by_user, axis=0) if len(by_user) else np.zeros(by_user.shape[1:], np.float32)
+    shown = imagined.rows.reshape(-1, platform.page)
+    composition = share_like_logged(held.pages, held.row, shown, platform.items.kinds)
     # About 20 MB of inputs per subject, which are not needed again.
     without = replace(imagined, inputs=np.empty_like(imagined.inputs[:0]))
-    return Modelled(without, within, histories, logged_levels(platform))
+    return Modelled(without, within, histories, logged_levels(platform), composition)
 
 
 def together(parts: Sequence[Modelled]) -> Modelled:
@@ -245,7 +250,10 @@ def together(parts: Sequence[Modelled]) -> Modelled:
         sessions=sum(one.sessions for one in each) // len(each),
         **of_models,
     )
-    return replace(parts[0], imagined=imagined, within=float(np.mean([part.within for part in parts])))
+    within = float(np.mean([part.within for part in parts]))
+    known = [part.composition for part in parts if part.composition is not None]
+    composition = float(np.mean(known)) if known else None
+    return replace(parts[0], imagined=imagined, within=within, composition=composition)
 
 
 def platform_of(dataset: PreparedDataset, held: Histories, settings: ModelSettings, seed: int) -> Platform:
@@ -253,7 +261,8 @@ def platform_of(dataset: PreparedDataset, held: Histories, settings: ModelSettin
     users = np.sort(np.random.default_rng(seed).permutation(len(held.starts))[: settings.users])
     items, weight = dataset.items(), dataset.metadata.mixture_weight
     rest_ms = dataset.metadata.rest_ms
-    return Platform(dataset.state, dataset.normaliser, items, held, users, weight, settings.requests, rest_ms)
+    requests = math.ceil(settings.requests * held.shown_per_examined)
+    return Platform(dataset.state, dataset.normaliser, items, held, users, weight, requests, rest_ms)
 
 
 def with_rest(platform: Platform, policy: Policy) -> Platform:

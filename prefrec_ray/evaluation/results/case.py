@@ -70,6 +70,11 @@ class Case:
         return next((record for record in self.peers if record.subject == LOGGING_POLICY), None)
 
     @property
+    def unlike_logged(self) -> bool:
+        """Return whether most of its pages have more items of one kind than 99 % of logged pages."""
+        return self.support is not None and self.support.composition is not None and self.support.composition < 0.5
+
+    @property
     def undetermined(self) -> bool:
         """Return whether the gain is above 0 only without an error that more users do not reduce.
 

@@ -144,12 +144,15 @@ class Support(Settings):
     and `ess_users`: effective shares of the logged sessions and users under weights pi(i | s) / b(i | s)
     (`importance_weights.Weighed`); null if the policy is not a distribution over all items. `pages`: effective number
     of logged pages under the weights of `sips`, `rips` and `iips`; empty if the log has one item per page.
+    `composition`: share of the policy's pages with at most as many items of one kind as 99 % of logged pages; null if
+    the log has one item per page.
     """
 
     states: float
     ess: float | None = None
     ess_users: float | None = None
     pages: dict[str, float] = Field(default_factory=dict)
+    composition: float | None = None
 
     @property
     def text(self) -> str:

@@ -109,6 +109,11 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
         comparison = f" (logging policy: {case.logged.share_of(FEW_ITEMS):.0%})" if case.logged else ""
         effect = "the log does not show the effect on users"
         return "inconclusive", [f"{_few(case.served, 'its impressions')}{comparison}: {effect}."]
+    if case.unlike_logged and support is not None:
+        return "inconclusive", [
+            f"Only {support.composition:.0%} of its pages have at most as many items of one kind as 99 % of logged "
+            "pages: the log does not show the effect on users."
+        ]
     if case.undetermined and support is not None:
         known = f"models of users disagree ({_by_model(record)}), and " if record.gains_by_model else "only "
         return "inconclusive", [

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from prefrec_ray.inspection.examination import fit_curve
+from prefrec_ray.mdp.examination import fit_curve
 
 THETA = np.array([0.8, 0.5, 0.2])
 
