@@ -250,7 +250,8 @@ def test_items_are_given_as_often_as_the_log_says(tmp_path: Path, items: int) ->
         for event in plan.events:
             (item,), (propensity,) = event.items or (), event.propensities or ()
             counts[item] = counts.get(item, 0) + 1
-            assert chance.setdefault(item, propensity) == pytest.approx(propensity, rel=1e-6)
+            # Scores are float32: equal rows of one matrix product may differ in their last bits.
+            assert chance.setdefault(item, propensity) == pytest.approx(propensity, rel=2e-5)
     assert sum(chance.values()) == pytest.approx(1, abs=1e-6)
     assert not set(range(0, 20, 2)) & set(counts)
     drawn = np.array([counts[item] for item in chance])
