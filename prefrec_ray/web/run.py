@@ -155,13 +155,6 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def checked_token(host: str, variable: str) -> str | None:
-    """Return the token of the environment. Raises `UserError` if `host` is not loopback and no token is set."""
-    token = token_of_environment(variable)
-    check_address(host, token is not None, variable)
-    return token
-
-
 def check_address(host: str, protected: bool, variable: str) -> None:
     """Check that `host` is loopback if the server is not `protected` by a token. Raises `UserError`."""
     if not protected and not _is_loopback(host):

@@ -34,7 +34,7 @@ from prefrec_ray.annotation.page.store import labels_of
 from prefrec_ray.annotation.page.timeline import Items
 from prefrec_ray.errors import UserError
 from prefrec_ray.web.problems import Problem, of_validation
-from prefrec_ray.web.run import checked_token, listening, run_app, url_of
+from prefrec_ray.web.run import check_address, listening, run_app, token_of_environment, url_of
 
 SESSION, ADMIN_SESSION = "prefrec_label", "prefrec_label_admin"
 #: Hours until the admin's link, which the command prints, expires.
@@ -220,7 +220,8 @@ def serve(
     `say` prints the address and a link for the admin. Raises `UserError`: an address other than loopback without a
     token, an address in use, a store that another process serves, a store of another data set, and errors of `Desk`.
     """
-    token = checked_token(host, TOKEN)
+    token = token_of_environment(TOKEN)
+    check_address(host, token is not None, TOKEN)
     with listening(host, port) as listener, storage.claimed(folder):
         desk = Desk(folder, settings, time.time)
         if desk.store.about["dataset"] != dataset:
