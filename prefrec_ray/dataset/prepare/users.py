@@ -82,7 +82,9 @@ def split_by_user(
     write = partial(write_bucket, settings=settings, row_rules=row_rules, folder=folder)
     shared = ray.put(write)
     groups = run_tasks(
-        lambda group: _write.remote(shared, pieces[group], rows_folder, settings.seed, partitions),
+        lambda group: _write.remote(
+            shared, pieces[group], rows_folder, settings.seed, partitions, partitions <= GROUPS
+        ),
         pieces,
         "group by user: files",
         progress,
@@ -110,11 +112,18 @@ def _nothing_left(side: Side) -> str:
 
 @ray.remote(num_cpus=1)
 def _write(
-    write: Callable[[pa.Table, int], Written], pieces: pa.Table, folder: str, seed: int, buckets: int
+    write: Callable[[pa.Table, int], Written], pieces: pa.Table, folder: str, seed: int, buckets: int, single: bool
 ) -> list[Written]:
+    """Write the buckets of a group; with `single`, the group is one bucket."""
     rows = read_pieces(pieces, folder)
+    if single:
+        return [write(rows, pieces["group"][0].as_py())]
     bucket = buckets_of(rows["user_id"], seed, buckets)
-    return [write(rows.filter(pa.array(bucket == number)), number) for number in np.unique(bucket).tolist()]
+    order = bucket.argsort(kind="stable")
+    rows = rows.take(pa.array(order))
+    present, first = np.unique(bucket[order], return_index=True)
+    sizes = run_lengths(first, len(order))
+    return [write(rows.slice(begin, size), int(b)) for b, begin, size in zip(present, first, sizes, strict=True)]
 
 
 def buckets_of(ids: pa.ChunkedArray, seed: int, buckets: int) -> np.ndarray:
