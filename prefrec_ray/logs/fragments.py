@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import ray.data
 
 _BATCH = 1 << 16
-_MAX_BLOCKS = 256
+#: Tasks that read a log, at most; more if the cluster has more CPUs.
+READ_TASKS = 256
 _PACKED = 4  # bytes of text in a byte of a compressed file, about
 
 
@@ -48,7 +49,7 @@ def read_files(
     def interactions() -> ray.data.Dataset:
         import ray.data  # a second of imports, for which small logs do not wait
 
-        blocks = min(len(fragments), _MAX_BLOCKS)
+        blocks = min(len(fragments), max(READ_TASKS, int(ray.cluster_resources().get("CPU", 0))))
         return ray.data.from_items(fragments, override_num_blocks=blocks).map_batches(
             _read_fragments, batch_size=None, batch_format="pyarrow", fn_kwargs=options
         )
