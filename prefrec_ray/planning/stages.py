@@ -13,13 +13,12 @@ from prefrec_ray.dataset.prepare.shuffle import Destinations, waves_at_once
 from prefrec_ray.dataset.prepare.states import COUNTED, FITTED, NUMBER_BYTES
 from prefrec_ray.dataset.prepare.users import GROUPS, ROWS_OF_FILE
 from prefrec_ray.evaluation.settings import EvaluateSettings
+from prefrec_ray.logs.fragments import READ_TASKS
 from prefrec_ray.logs.sources import SimulatorSource
 from prefrec_ray.memory import text
 from prefrec_ray.planning.cluster import READ, SHARD_TASK, Cluster, Costs, Phase, StagePlan, simulate
 from prefrec_ray.runs.settings import TrainSettings
 
-#: Ray Data reads a log in at most this number of tasks (logs/fragments.py).
-_READERS = 256
 #: Share of a node's memory that Ray takes for the object store.
 _STORE_SHARE = 0.3
 #: Bytes of a piece (bucket, file, place, size) and of a user in the tables of the driver, each also in a sorted copy.
@@ -89,7 +88,7 @@ def prepare_phases(run: PlannedRun, cluster: Cluster) -> Iterator[Phase]:
     tasks, stored = run.costs.tasks, run.costs.stored
     narrow = stored["narrow"]
     files = -(-run.impressions // ROWS_OF_FILE)
-    readers, read = min(_READERS, files), tasks[READ]
+    readers, read = min(files, max(READ_TASKS, cluster.nodes * cluster.cpus)), tasks[READ]
     seconds = read.start + read.row * run.impressions / readers
     moved = (stored["log"] + narrow) * run.impressions / readers
     yield Phase("read the log", readers, seconds, moved, read.memory)
@@ -145,16 +144,13 @@ def train_phases(run: PlannedRun, cluster: Cluster) -> Iterator[Phase]:
         if settings.pretrain_updates is not None:
             pairs = min(pairs, settings.pretrain_updates * settings.preference_batch_size)
         yield Phase("pretrain the reward", learners, costs.pair * pairs / threads / learners, memory=costs.learner)
-    labels = 0
     if settings.looks_ahead:
-        labels = 4 * run.transitions
         tasks = min(run.buckets, cluster.nodes * cluster.cpus)
         moved = run.wider * costs.stored["requests"] * run.impressions / tasks
         seconds = costs.label * run.wider * run.transitions / tasks
-        yield Phase("label transitions", tasks, seconds, moved, 2 * labels / tasks)
-        yield Phase("join labels", 1, 0.0, labels, 2 * labels)
+        yield Phase("label transitions", tasks, seconds, moved, 2 * 4 * run.transitions / tasks)
     moved = run.wider * costs.stored["transitions"] / run.prepare.train_fraction * learned
-    yield Phase("train", learners, costs.update * run.wider * learned / threads, moved, costs.learner + labels)
+    yield Phase("train", learners, costs.update * run.wider * learned / threads, moved, costs.learner)
 
 
 def evaluate_phases(run: PlannedRun) -> Iterator[Phase]:

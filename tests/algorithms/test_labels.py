@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import STATE, write_dataset
 
+from prefrec_ray.algorithms.feed import labels as feed_labels
+from prefrec_ray.algorithms.feed.labels import RewardLabels
 from prefrec_ray.algorithms.requests import PreferenceRequest, RewardRequest
 from prefrec_ray.algorithms.reward import labels as module
 from prefrec_ray.algorithms.reward.labels import (
@@ -111,8 +113,10 @@ def test_a_label_is_the_own_reward_and_the_means_of_later_pages(users: list[list
 class FakeRay:
     """Puts nothing anywhere, runs tasks at once, and counts them."""
 
-    def __init__(self, cpus: int | None) -> None:
+    def __init__(self, cpus: int | None, free: int = 0) -> None:
         self.resources = {} if cpus is None else {"CPU": float(cpus)}
+        self.free = {"CPU": float(free)}
+        self.cpus_of_task: int | None = None
         self.tasks: list[list[str]] = []
 
     def put(self, value: Any) -> Any:
@@ -121,20 +125,62 @@ class FakeRay:
     def cluster_resources(self) -> dict[str, float]:
         return self.resources
 
-    def label(self, uri: str, files: list[str], *rest: Any) -> np.ndarray:
+    def available_resources(self) -> dict[str, float]:
+        return self.free
+
+    def get(self, value: Any) -> Any:
+        return value
+
+    def options(self, num_cpus: int) -> SimpleNamespace:
+        self.cpus_of_task = num_cpus
+        return SimpleNamespace(remote=self.label)
+
+    def label(self, uri: str, files: list[str], *rest: Any) -> tuple[np.ndarray, int]:
         self.tasks.append([Path(file).name for file in files])
-        return module._label_files(uri, files, *rest)
+        labels = module._label_files(uri, files, *rest)
+        return labels, len(labels)
 
 
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Any:
     def use_(fake: FakeRay) -> FakeRay:
         monkeypatch.setattr(module, "ray", fake)
-        monkeypatch.setattr(module, "_task", SimpleNamespace(remote=fake.label))
-        monkeypatch.setattr(module, "_concatenate", SimpleNamespace(remote=lambda *parts: np.concatenate(parts)))
+        monkeypatch.setattr(module, "_task", fake)
+        monkeypatch.setattr(module, "get_current_placement_group", lambda: None)
+        monkeypatch.setattr(feed_labels, "ray", fake)
         return fake
 
     return use_
+
+
+def in_order(labels: RewardLabels) -> np.ndarray:
+    """Return all labels, looked up in a shuffled order."""
+    numbers = np.random.default_rng(0).permutation(len(labels))
+    return labels.find(numbers)[np.argsort(numbers)]
+
+
+@pytest.mark.parametrize(("free", "expected"), [(0, 0), (1, 0), (2, 1)])
+def test_tasks_ask_for_cpus_that_learners_do_not_hold(
+    dataset: PreparedDataset, free: int, expected: int, use: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REQUESTS_A_TASK", 1)
+    fake = use(FakeRay(2, free))
+    label_transitions(dataset, None, 3)
+    assert fake.cpus_of_task == expected
+
+
+@pytest.mark.parametrize("numbers", [[4, 0, 9, 3, 3], [5], []])
+def test_a_look_up_fetches_the_parts_of_its_numbers(numbers: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = np.arange(10, dtype=np.float32) / 8
+    parts = [everything[:3], everything[3:3], everything[3:5], everything[5:]]
+    fetched: list[int] = []
+    get = lambda part: fetched.append(part) or parts[part]  # noqa: E731
+    monkeypatch.setattr(feed_labels, "ray", SimpleNamespace(get=get))
+    labels = RewardLabels.from_parts(range(4), [len(part) for part in parts])
+    found = labels.find(np.array(numbers, np.int64))
+    assert found.dtype == np.float32
+    assert found.tolist() == [everything[number] for number in numbers]
+    assert fetched == sorted({0 if number < 3 else 2 if number < 5 else 3 for number in numbers})
 
 
 def expected_labels(dataset: PreparedDataset, reward: RewardFunction | None, horizon: int) -> np.ndarray:
@@ -176,7 +222,7 @@ def test_every_transition_has_its_label_by_tasks_or_here(
     monkeypatch.setattr(module, "REQUESTS_A_TASK", requests_a_task)
     fake = use(FakeRay(cpus))
     reward = RewardFunction(network(STATE.width + 2)[1], (4,), None) if learned else None
-    labels = label_transitions(dataset, reward, 3)
+    labels = in_order(label_transitions(dataset, reward, 3))
     assert len(labels) == USERS * (REQUESTS - 1)
     np.testing.assert_allclose(labels, expected_labels(dataset, reward, 3), rtol=1e-5, atol=1e-6)
     assert fake.tasks == tasks

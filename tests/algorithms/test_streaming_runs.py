@@ -14,6 +14,7 @@ from ray.rllib.core.columns import Columns
 from prefrec_ray import storage
 from prefrec_ray.algorithms import PrefRecConfig
 from prefrec_ray.algorithms.feed import shards
+from prefrec_ray.algorithms.feed.labels import RewardLabels
 from prefrec_ray.algorithms.feed.offline import Position, PreparedData
 from prefrec_ray.algorithms.feed.shards import MOST_LANES, ShardCache, columns, find_shards
 from prefrec_ray.dataset import PreparedDataset, read_table
@@ -76,7 +77,10 @@ def test_a_replay_buffer_is_a_sample_of_the_data_set(tiny_dataset: str) -> None:
         config = PrefRecConfig().offline_data(input_=tiny_dataset)
         config.training(task="depth", train_batch_size_per_learner=8, transitions=how, replay_buffer_size=size + 3)
         data = PreparedData(config)
-        (plan,) = data.sample(Position("train", 0, data.batches_per_epoch), reward_labels=ray.put(np.arange(whole)))
+        (plan,) = data.sample(
+            Position("train", 0, data.batches_per_epoch),
+            reward_labels=RewardLabels.from_parts([ray.put(np.arange(whole))], [whole]),
+        )
         batches = list(plan.transitions.batches(torch.device("cpu"), ShardCache()))
         epochs[how] = torch.cat([batch[Columns.REWARDS] for batch in batches]).numpy()  # the transition's number
     assert np.array_equal(epochs["streaming"], epochs["materialised"])

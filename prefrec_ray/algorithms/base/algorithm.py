@@ -25,6 +25,7 @@ from prefrec_ray.algorithms.base.diagnostics import policy_diagnostics, reported
 from prefrec_ray.algorithms.base.learner import REPORT, OfflineLearner
 from prefrec_ray.algorithms.base.module import NetworkWeights, OfflineModule
 from prefrec_ray.algorithms.base.policy import policy_of
+from prefrec_ray.algorithms.feed.labels import RewardLabels
 from prefrec_ray.algorithms.feed.offline import Position, PreparedData
 from prefrec_ray.algorithms.requests import reward_columns
 from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions
@@ -58,6 +59,7 @@ class OfflineAlgorithm(Algorithm):
     method_name: ClassVar[str]
 
     offline_data: PreparedData
+    learner_group: LearnerGroup
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -80,7 +82,7 @@ class OfflineAlgorithm(Algorithm):
         self._items = self.offline_data.dataset.items()
         #: Metrics of the last iteration by their column in progress.csv, such as "losses/qf_loss".
         self.report: dict[str, Any] = {}
-        self._labels: ray.ObjectRef | None = self.config.labels.value
+        self._labels: RewardLabels | None = self.config.labels.value
         self._epoch: int | None = None  # in which free resources were last counted; -1: pre-training
         reward = self.config.pretrained_reward.value
         if reward is not None and self.config.settings.uses_preferences:

@@ -8,11 +8,11 @@ from typing import Any, ClassVar, Self
 
 import gymnasium as gym
 import numpy as np
-import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from prefrec_ray import storage
+from prefrec_ray.algorithms.feed.labels import RewardLabels
 from prefrec_ray.algorithms.feed.load import LoadedData
 from prefrec_ray.algorithms.feed.offline import PreparedData
 from prefrec_ray.algorithms.requests import DataRequest, RewardRequest, embedding_columns, reward_columns
@@ -88,7 +88,7 @@ class OfflineConfig(AlgorithmConfig):
         *,
         loaded_data: LoadedData = NotProvided,
         pretrained_reward: RewardState = NotProvided,
-        labels: ray.ObjectRef = NotProvided,
+        labels: RewardLabels = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Set RLlib's settings (`input_`), and objects that runs on the same data set share.

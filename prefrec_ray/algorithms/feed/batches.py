@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import ray
 import torch
 from torch import Tensor
 
+from prefrec_ray.algorithms.feed.labels import RewardLabels
 from prefrec_ray.algorithms.feed.shards import NUMBER, REWARDS, Shard, ShardCache, lanes_of
 
 Batch: TypeAlias = dict[str, Tensor]
@@ -75,8 +75,8 @@ class TransitionPlan:
     """Data of one learner for one call of `update`: batches [first, first + count) of the run, from its lanes.
 
     lane_count, batch_size: lanes, and rows of a batch, over all learners. batches_per_epoch: equal for all lanes; an
-    epoch omits the rows of a lane that do not fill a batch, different rows in each epoch. reward_labels: labels of all
-    transitions by number, instead of the reward column (reward/labels.py).
+    epoch omits the rows of a lane that do not fill a batch, different rows in each epoch. reward_labels: labels of
+    transitions (reward/labels.py), instead of the reward column.
     """
 
     lanes: list[LanePart]
@@ -86,12 +86,12 @@ class TransitionPlan:
     seed: int
     first: int
     count: int
-    reward_labels: ray.ObjectRef | None = None
+    reward_labels: RewardLabels | None = None
 
     def batches(self, device: torch.device, cache: ShardCache) -> Iterator[Batch]:
         """Yield the batches in order, float32 on `device`; `cache` keeps shards from one plan to the next."""
         lanes = [(_Lane(self.seed, p.number, p.sizes, self.batches_per_epoch * p.rows), p) for p in self.lanes]
-        labels = self._labels()
+        labels: dict[int, tuple[int, np.ndarray]] = {}  # of the current shard of each lane
         for part, shard, _, _ in self._taken(lanes, self.first):
             cache.order(part.number, part.shards[shard])
         for index in range(self.first, self.first + self.count):
@@ -107,9 +107,6 @@ class TransitionPlan:
         lanes = ((lane, generator(self.seed, update, lane.number, stream)) for lane in self.lanes)
         return np.concatenate([draw(rng, lane.rows)[lane.own] for lane, rng in lanes])
 
-    def _labels(self) -> np.ndarray | None:
-        return None if self.reward_labels is None else ray.get(self.reward_labels)
-
     def _taken(
         self, lanes: list[tuple[_Lane, LanePart]], index: int
     ) -> Iterator[tuple[LanePart, int, int, np.ndarray]]:
@@ -124,7 +121,7 @@ class TransitionPlan:
         self,
         lanes: list[tuple[_Lane, LanePart]],
         cache: ShardCache,
-        labels: np.ndarray | None,
+        labels: dict[int, tuple[int, np.ndarray]],
         index: int,
         pinned: bool,
     ) -> Batch:
@@ -133,7 +130,11 @@ class TransitionPlan:
         filled = 0
         for part, shard, following, rows in self._taken(lanes, index):
             columns = cache.take(part.number, part.shards[shard], part.shards[following])
-            for name, values in _picked(columns, rows, labels):
+            if self.reward_labels is not None:
+                if part.number not in labels or labels[part.number][0] != shard:
+                    labels[part.number] = shard, self.reward_labels.find(columns[NUMBER])
+                columns = {**columns, REWARDS: labels[part.number][1]}
+            for name, values in _picked(columns, rows):
                 if name not in batch:
                     batch[name] = torch.empty(self.own_rows, *values.shape[1:], pin_memory=pinned)
                 batch[name][filled : filled + len(rows)] = torch.from_numpy(values)
@@ -150,11 +151,15 @@ class TransitionPlan:
 
         The sample is the first rows of each lane, equally many per lane, for any number of learners.
         """
-        labels, each = self._labels(), max(1, rows // self.lane_count)
+        each = max(1, rows // self.lane_count)
         parts: dict[str, list[np.ndarray]] = {}
         for part in self.lanes:
             first = slice(part.part, min(each, part.sizes[0]), part.parts)
-            for name, values in _picked(cache.fetch(part.shards[0]).result(), first, labels):
+            columns = cache.fetch(part.shards[0]).result()
+            picked = dict(_picked(columns, first))
+            if self.reward_labels is not None:
+                picked[REWARDS] = self.reward_labels.find(columns[NUMBER][first])
+            for name, values in picked.items():
                 parts.setdefault(name, []).append(values.astype(np.float32))
         return {name: torch.from_numpy(np.concatenate(values)).to(device) for name, values in parts.items()}
 
@@ -191,15 +196,11 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
     return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)
 
 
-def _picked(
-    shard: dict[str, np.ndarray], rows: np.ndarray | slice, labels: np.ndarray | None
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the columns of some rows of a shard, by name; `labels`, if not None, replace the rewards."""
+def _picked(shard: dict[str, np.ndarray], rows: np.ndarray | slice) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the columns of some rows of a shard, by name."""
     for name, values in shard.items():
-        if name != NUMBER and (name != REWARDS or labels is None):
+        if name != NUMBER:
             yield name, values[rows]
-    if labels is not None:
-        yield REWARDS, labels[shard[NUMBER][rows]]
 
 
 class _Lane:

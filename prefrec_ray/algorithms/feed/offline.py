@@ -10,6 +10,7 @@ import ray
 from ray.rllib.offline.offline_data import OfflineData
 
 from prefrec_ray.algorithms.feed.batches import TransitionPlan, batches_in, deal
+from prefrec_ray.algorithms.feed.labels import RewardLabels
 from prefrec_ray.algorithms.feed.load import load_data
 from prefrec_ray.algorithms.feed.preferences import PreferencePlan, batches_per_pass, pretrain_batches
 from prefrec_ray.algorithms.feed.shards import lanes_of
@@ -130,7 +131,7 @@ class PreparedData(OfflineData):
             for part in range(self.learners)
         ]
 
-    def sample(self, position: Position, reward_labels: ray.ObjectRef | None = None) -> list[LearnerPlan]:
+    def sample(self, position: Position, reward_labels: RewardLabels | None = None) -> list[LearnerPlan]:
         """Return each learner's plan for one iteration of the phase "train"; `reward_labels` as in `TransitionPlan`."""
         settings = self.settings
         refresh = settings.standardise_reward and (position.first == 0 or settings.finetune_reward)

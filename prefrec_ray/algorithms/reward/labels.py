@@ -20,7 +20,9 @@ import numpy as np
 import pyarrow as pa
 import ray
 import torch
+from ray.util import get_current_placement_group
 
+from prefrec_ray.algorithms.feed.labels import RewardLabels
 from prefrec_ray.algorithms.requests import RewardRequest
 from prefrec_ray.algorithms.reward.model import RewardState, reward_network
 from prefrec_ray.dataset import PreparedDataset, tensor
@@ -113,11 +115,12 @@ def label_table(
     return rows, label_users(table["reward"].to_numpy()[rows], pages, horizon)
 
 
-def label_transitions(dataset: PreparedDataset, reward: RewardFunction | None, horizon: int) -> ray.ObjectRef:
-    """Return a reference to the labels of all transitions, float32, by their numbers; `reward` None: the reward column.
+def label_transitions(dataset: PreparedDataset, reward: RewardFunction | None, horizon: int) -> RewardLabels:
+    """Return the labels of all transitions; `reward` None: the reward column.
 
-    Small data sets are labelled in this process, larger ones by tasks without a CPU, since learners, which wait for the
-    labels, may hold all CPUs. Raises `UserError` for a data set without impressions.
+    Small data sets are labelled in this process, larger ones by tasks on all nodes. Learners, which wait for the
+    labels, or other trials may hold the CPUs; the tasks then ask for none. Raises `UserError` for a data set without
+    impressions.
     """
     files = dataset.files("requests", "train")
     if not files:
@@ -125,12 +128,13 @@ def label_transitions(dataset: PreparedDataset, reward: RewardFunction | None, h
     requests = dataset.metadata.counts.get("train", {}).get("requests", 0)
     tasks = min(len(files), int(ray.cluster_resources().get("CPU", 1)), requests // REQUESTS_A_TASK)
     if tasks <= 1:
-        return ray.put(_label_files(dataset.uri, files, reward, horizon))
+        labels = _label_files(dataset.uri, files, reward, horizon)
+        return RewardLabels.from_parts([ray.put(labels)], [len(labels)])
     reference = ray.put(reward)
-    parts = [
-        _task.remote(dataset.uri, list(part), reference, horizon) for part in np.array_split(np.array(files), tasks)
-    ]
-    return _concatenate.remote(*parts)
+    free = ray.available_resources().get("CPU", 0.0) >= tasks and get_current_placement_group() is None
+    task = _task.options(num_cpus=int(free))
+    started = [task.remote(dataset.uri, list(part), reference, horizon) for part in np.array_split(files, tasks)]
+    return RewardLabels.from_parts([labels for labels, _ in started], ray.get([size for _, size in started]))
 
 
 def _label_files(uri: str, files: Sequence[str], reward: RewardFunction | None, horizon: int) -> np.ndarray:
@@ -143,9 +147,8 @@ def _label_files(uri: str, files: Sequence[str], reward: RewardFunction | None, 
     return np.concatenate(labels)
 
 
-_task = ray.remote(num_cpus=0)(_label_files)
-
-
-@ray.remote(num_cpus=0)
-def _concatenate(*parts: np.ndarray) -> np.ndarray:
-    return np.concatenate(parts)
+@ray.remote(num_returns=2, scheduling_strategy="SPREAD")
+def _task(uri: str, files: Sequence[str], reward: RewardFunction | None, horizon: int) -> tuple[np.ndarray, int]:
+    """Return the labels, and their number."""
+    labels = _label_files(uri, files, reward, horizon)
+    return labels, len(labels)

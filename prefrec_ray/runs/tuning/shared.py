@@ -15,6 +15,7 @@ import ray
 
 from prefrec_ray import storage
 from prefrec_ray.algorithms.base.config import OfflineConfig
+from prefrec_ray.algorithms.feed.labels import RewardLabels
 from prefrec_ray.algorithms.feed.load import LoadedData, load_data
 from prefrec_ray.algorithms.requests import DataRequest, LabelRequest, RewardRequest
 from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions
@@ -32,7 +33,7 @@ class Shared:
 
     data: dict[DataRequest, LoadedData] = field(default_factory=dict)
     rewards: dict[RewardRequest, ray.ObjectRef] = field(default_factory=dict)
-    labels: dict[LabelRequest, ray.ObjectRef] = field(default_factory=dict)
+    labels: dict[LabelRequest, RewardLabels] = field(default_factory=dict)
 
     def give(self, config: OfflineConfig) -> OfflineConfig:
         """Return `config` with its data and, if available, its pre-trained reward and reward labels."""

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-import ray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_prepare import sessions_of
@@ -143,7 +142,8 @@ def test_every_item_is_a_transition_to_the_next_page(paged: PreparedDataset) -> 
     action = np.zeros((1, paged.state.width + 3), np.float32)
     action[0, -3:] = [1.0, 2.0, -1.0]
     reward = RewardFunction({"net.0.weight": action, "net.0.bias": np.zeros(1, np.float32)}, (), None)
-    labels = ray.get(label_transitions(paged, reward, HORIZON))
+    stored = label_transitions(paged, reward, HORIZON)
+    labels = stored.find(np.arange(len(stored)))
     train = pd.concat([paged.read(file, ["user_id"]).to_pandas() for file in paged.files("requests", "train")])
     expected = {}
     for _, history in impressions(paged).groupby("user_id"):
