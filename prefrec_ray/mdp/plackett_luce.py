@@ -2,10 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import numpy as np
 
 
-def plackett_luce(logits: np.ndarray, k: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+class RandomNumbers(Protocol):
+    """Source of the random numbers of a draw: a generator of NumPy, or one per row."""
+
+    def random(self, size: int) -> np.ndarray:
+        """Return uniform numbers [size] in [0, 1)."""
+
+    def gumbel(self, *, size: tuple[int, int]) -> np.ndarray:
+        """Return standard Gumbel numbers of this shape."""
+
+
+class OwnGenerators:
+    """One generator for each of n rows, so that the draw of a row does not depend on the other rows."""
+
+    def __init__(self, rngs: Sequence[np.random.Generator]) -> None:
+        self._rngs = rngs
+
+    def random(self, size: int) -> np.ndarray:
+        """Return one number per row, [n]."""
+        return np.array([rng.random() for rng in self._rngs])
+
+    def gumbel(self, *, size: tuple[int, int]) -> np.ndarray:
+        """Return numbers [n, m] of a `size` [n, m]."""
+        return np.stack([rng.gumbel(size=size[1]) for rng in self._rngs])
+
+
+def plackett_luce(logits: np.ndarray, k: int, rng: RandomNumbers) -> tuple[np.ndarray, np.ndarray]:
     """Draw k columns without replacement from each row of `logits` [n, m]; return columns and probabilities [n, k].
 
     A column is drawn with a probability proportional to exp(logit) among the remaining columns; -inf is never drawn. At
@@ -29,15 +57,16 @@ def plackett_luce(logits: np.ndarray, k: int, rng: np.random.Generator) -> tuple
     return columns, np.exp(chosen - left)
 
 
-def draw(weights: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def draw(weights: np.ndarray, rng: RandomNumbers) -> tuple[np.ndarray, np.ndarray]:
     """Draw a column per row of `weights` [n, m], one above 0; return columns int64 [n] and probabilities [n]."""
     running = np.cumsum(weights, axis=1, dtype=np.float64)
     at = rng.random(len(weights)) * running[:, -1]
-    column = (running <= at[:, None]).sum(axis=1)
-    # Rounding may reach the end, where weights are 0; the last weight above 0 is then drawn.
-    last = weights.shape[1] - 1 - (weights[:, ::-1] > 0).argmax(axis=1)
-    column = np.minimum(column, last)
-    return column, np.take_along_axis(weights, column[:, None], axis=1)[:, 0] / running[:, -1]
+    column, every = (running <= at[:, None]).sum(axis=1), np.arange(len(weights))
+    # Rounding may reach the end, where weights may be 0; the last weight above 0 is then drawn.
+    column = np.minimum(column, weights.shape[1] - 1)
+    for row in np.flatnonzero(weights[every, column] == 0).tolist():
+        column[row] = np.flatnonzero(weights[row])[-1]
+    return column, weights[every, column] / running[:, -1]
 
 
 def log_sum_exp(values: np.ndarray) -> np.ndarray:

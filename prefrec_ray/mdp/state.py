@@ -81,11 +81,13 @@ class StateDefinition:
 
         Raises `UserError` for a missing column, and for a mapping without columns, as n is then unknown.
         """
-        if isinstance(features, int):
-            columns, n = {name: pa.nulls(features, pa.string()) for name in self.user_features}, features
-        else:
-            table = features if isinstance(features, pa.Table) else pa.table(dict(features))
-            columns, n = _text_columns(table, self.user_features), len(table)
+        if isinstance(features, int):  # servers add users one by one
+            profile = np.zeros((features, self.groups["profile"].stop), dtype=np.float32)
+            ends = list(accumulate(len(categories) + 1 for categories in self.user_features.values()))
+            profile[:, np.array(ends, np.int64) - 1] = 1.0
+            return profile
+        table = features if isinstance(features, pa.Table) else pa.table(dict(features))
+        columns, n = _text_columns(table, self.user_features), len(table)
         profile = np.zeros((n, self.groups["profile"].stop), dtype=np.float32)
         offset = 0
         for name, categories in self.user_features.items():

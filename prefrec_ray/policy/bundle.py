@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -226,22 +226,33 @@ class Policy:
         excluded: ExcludedItems | None,
         seed: int | None,
         recent: np.ndarray | None = None,
-        among: Candidates | None = None,
     ) -> Drawn:
-        """Draw items as `serve`, in rows of the item table.
-
-        `among`: candidates with priors, for one state, without excluded items (`Distribution.draw_among`).
-        """
-        nearest = self.serving.candidates == "nearest"
-        actions = self._propose(states) if nearest else self._checked(states)
+        """Draw items as `serve`, in rows of the item table."""
         at, rng = Situations(states, excluded, recent), np.random.default_rng(seed)
-        if among is not None:
-            return self._distribution.draw_among(at, actions, among, k, rng)
-        return self._distribution.draw(at, actions, k, rng)
+        return self._distribution.draw(at, self._actions(states), k, rng)
+
+    def draw_among(
+        self,
+        states: np.ndarray,
+        among: Sequence[Candidates],
+        ks: Sequence[int],
+        seeds: Sequence[int],
+        recent: np.ndarray | None = None,
+    ) -> list[Drawn]:
+        """Draw `ks[i]` items for each of n states from its own candidates `among[i]`, with a seed for each.
+
+        Candidates have priors, and contain no excluded items (`Distribution.draw_among`).
+        """
+        at, rngs = Situations(states, None, recent), [np.random.default_rng(seed) for seed in seeds]
+        return self._distribution.draw_among(at, self._actions(states), among, ks, rngs)
 
     def left(self, excluded: ExcludedItems) -> np.ndarray:
         """Return the number of items that are not excluded in each state, int64 [n]."""
         return self._distribution.left(excluded)
+
+    def _actions(self, states: np.ndarray) -> np.ndarray:
+        """Return the actions [n, A] if items near them are served; otherwise the states, which are then not used."""
+        return self._propose(states) if self.serving.candidates == "nearest" else self._checked(states)
 
     def _checked(self, states: np.ndarray) -> np.ndarray:
         if states.ndim != 2 or states.shape[1] != self.state.width:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, TypeAlias
@@ -12,7 +12,7 @@ import numpy as np
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import EXACT, ItemTable, smallest
-from prefrec_ray.mdp.plackett_luce import log_sum_exp, plackett_luce
+from prefrec_ray.mdp.plackett_luce import OwnGenerators, RandomNumbers, log_sum_exp, plackett_luce
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy.networks.actors import Density
 from prefrec_ray.policy.networks.critic import Critic
@@ -23,6 +23,9 @@ from prefrec_ray.policy.weighing import RecentItems, Situations, Weighing
 Exclude: TypeAlias = Sequence[np.ndarray] | np.ndarray | None
 #: Numbers of one chunk of rows in memory: scores and masks.
 _AT_ONCE = 1 << 20
+#: Candidates that are drawn from together: a few float64 arrays of this length fit in the cache of a core.
+_IN_CACHE = 1 << 14
+_NOTHING = np.zeros((1, 0), np.int64), np.zeros((1, 0))
 
 
 class Drawn(NamedTuple):
@@ -79,9 +82,14 @@ class Distribution:
         return Drawn(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
     def draw_among(
-        self, one: Situations, action: np.ndarray, candidates: Candidates, k: int, rng: np.random.Generator
-    ) -> Drawn:
-        """Draw k of m candidates in one situation without excluded items; `action` [1, A] is the actor's action.
+        self,
+        everyone: Situations,
+        actions: np.ndarray,
+        among: Sequence[Candidates],
+        ks: Sequence[int],
+        rngs: Sequence[np.random.Generator],
+    ) -> list[Drawn]:
+        """Draw `ks[i]` of the m candidates `among[i]` in each of n situations; `actions` [n, A] are the actor's.
 
         The prior of an item, for example the log score of a retriever, is added to its log weight:
 
@@ -89,19 +97,64 @@ class Distribution:
 
         Under `sample` the propensity of an item is exp(w) as a share of the sum over the candidates that are left at
         its position. `best` draws the largest w. With `nearest`, the `count` candidates nearest to the action are
-        weighted; if `count` is 1, priors have no effect. Raises `UserError` if k is not between 1 and m.
+        weighted; if `count` is 1, priors have no effect. Each situation has random numbers of its own, so that its
+        draw depends only on its generator. Raises `UserError` if a k is not between 1 and m.
         """
-        rows, prior = candidates
-        if not 1 <= k <= len(rows):
-            raise UserError(f"found k = {k}; expected 1 to {len(rows)}, the number of candidates")
-        at = one[:]
+        for candidates, k in zip(among, ks, strict=True):
+            if not 1 <= k <= len(candidates.rows):
+                raise UserError(f"found k = {k}; expected 1 to {len(candidates.rows)}, the number of candidates")
+        sizes, drawn = np.array([len(candidates.rows) for candidates in among]), [Drawn(*_NOTHING)] * len(among)
+        wanted = np.array(ks)
+        order = np.lexsort((sizes, wanted == 1))
+        for first, last in self._alike(sizes[order], wanted[order]):
+            group = order[first:last]
+            # A short draw is the beginning of a long one.
+            k, mine = int(wanted[group].max()), [among[i] for i in group]
+            page = self._draw_group(everyone[group], actions[group], mine, k, OwnGenerators([rngs[i] for i in group]))
+            for at, i in enumerate(group.tolist()):
+                drawn[i] = Drawn(page.rows[at : at + 1, : ks[i]], page.propensities[at : at + 1, : ks[i]])
+        return drawn
+
+    def _alike(self, sizes: np.ndarray, ks: np.ndarray) -> Iterator[tuple[int, int]]:
+        """Yield ranges of situations that are drawn together, for ascending numbers of candidates `sizes` [n].
+
+        All have as many candidates as the largest k, and arrays that are padded to the most candidates fit in the
+        cache. Under `nearest` all have the same number of candidates that are weighted. Single items have other random
+        numbers than pages.
+        """
+        first, count = 0, self.serving.count if self.serving.candidates == "nearest" else 1
+        for at in range(1, len(sizes)):
+            too_few = sizes[first] < max(ks[first : at + 1].max(), min(count, sizes[at]))
+            if too_few or (ks[at] == 1) != (ks[first] == 1) or (at + 1 - first) * sizes[at] > _IN_CACHE:
+                yield first, at
+                first = at
+        if len(sizes):
+            yield first, len(sizes)
+
+    def _draw_group(
+        self, at: Situations, actions: np.ndarray, among: Sequence[Candidates], k: int, rng: OwnGenerators
+    ) -> Drawn:
+        """Draw k of the candidates of each situation, as `draw_among`; they are `_alike`."""
         if self.serving.candidates == "nearest":
-            count = min(self.serving.count, len(rows))
-            away = np.square(self.items.embeddings[rows] - action).sum(axis=1)
-            near = smallest(away[None], max(k, count))
-            return self._of_nearest(at, rows[near], k, count, rng, prior[near[:, :count]])
-        scores = self._weigh(at.states)[0][:, rows] if self._exact else self._weigh.among(at.states, rows)
-        return self._in_turn(at, rows[None], scores, k, rng, prior)
+            count = min(self.serving.count, len(among[0].rows))
+            nearest, of_nearest = [], []
+            for (rows, prior), action in zip(among, actions, strict=True):
+                away = np.square(self.items.embeddings.take(rows, axis=0) - action).sum(axis=1)
+                place = smallest(away[None], max(k, count))[0]
+                nearest.append(rows[place])
+                of_nearest.append(prior[place[:count]])
+            return self._of_nearest(at, np.stack(nearest), k, count, rng, np.stack(of_nearest))
+        if self._exact:
+            of_all = self._weigh(at.states)[0]
+            each = [scores[candidates.rows] for scores, candidates in zip(of_all, among, strict=True)]
+        else:
+            each = self._weigh.among(at.states, [candidates.rows for candidates in among])
+        shape = len(among), len(among[-1].rows)
+        rows, prior, scores = np.zeros(shape, np.int64), np.zeros(shape), np.full(shape, -np.inf, np.float32)
+        for place, (candidates, of_candidates) in enumerate(zip(among, each, strict=True)):
+            size = len(of_candidates)
+            rows[place, :size], prior[place, :size], scores[place, :size] = *candidates, of_candidates
+        return self._in_turn(at, rows, scores, k, rng, prior)
 
     def _in_turn(
         self,
@@ -109,7 +162,7 @@ class Distribution:
         rows: np.ndarray | None,
         scores: np.ndarray,
         k: int,
-        rng: np.random.Generator,
+        rng: RandomNumbers,
         prior: np.ndarray | float = 0.0,
     ) -> Drawn:
         """Draw k of the items `rows` [n, m] (None: all) by their scaled `scores` [n, m], -inf for excluded items.
@@ -118,18 +171,23 @@ class Distribution:
         """
         n, at_once = len(at), 1 if self._weigh.penalises else k
         columns, known, page = np.empty((n, 0), np.int64), np.empty((n, 0)), np.empty((n, 0), np.int64)
+        embeddings = None if rows is None else self._weigh.embeddings(rows)
+        if embeddings is not None and k > at_once:  # products with a row per coordinate take a third of the time
+            embeddings = np.ascontiguousarray(embeddings.transpose(0, 2, 1)).transpose(0, 2, 1)
+        every = np.arange(n)[:, None]
         while columns.shape[1] < k:
-            logits = self._weigh.penalised(scores, at, rows).astype(np.float64) + prior
-            np.put_along_axis(logits, columns, -np.inf, axis=1)
+            logits = self._weigh.penalised(scores, at, rows, embeddings) + np.asarray(prior, np.float64)
+            logits[every, columns] = -np.inf
             if self.serving.rule == "best":
                 column, probability = smallest(-logits, at_once), np.ones((n, at_once))
             else:
                 column, probability = plackett_luce(logits, at_once, rng)
-            drawn = column if rows is None else np.take_along_axis(rows, column, axis=1)
+            drawn = column if rows is None else rows[every, column]
             columns, known, page = (
                 np.concatenate(pair, axis=1) for pair in ((columns, column), (known, probability), (page, drawn))
             )
-            at = self._weigh.after(at, drawn[:, -1])
+            if columns.shape[1] < k:
+                at = self._weigh.after(at, drawn[:, -1])
         return Drawn(page, known)
 
     @property
@@ -164,7 +222,7 @@ class Distribution:
         near: np.ndarray,
         k: int,
         count: int,
-        rng: np.random.Generator,
+        rng: RandomNumbers,
         prior: np.ndarray | float = 0.0,
     ) -> Drawn:
         """Draw from the first `count` of the items `near` [n, max(k, count)] to the action, then take the next ones."""

@@ -81,6 +81,6 @@ def _cubes(embeddings: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         np.square(landmarks).sum(axis=1, keepdims=True),
     ]
     squares = np.concatenate(left, axis=1) @ np.concatenate(right, axis=1).T
-    np.maximum(squares, 0, out=squares)  # rounding
+    np.abs(squares, out=squares)  # rounding makes squares of 0 slightly negative
     squares *= np.sqrt(squares)
     return squares

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -86,12 +87,16 @@ class RecentItems:
         with the weights that they have after a long history.
         """
         shown = states[:, self.columns] * self.std + self.mean
-        for item in () if page is None else page.transpose(1, 0, 2):
-            moved = (1 - self.weight) * shown + self.weight * self.unit * item
-            shown = np.where(np.isnan(item), shown, moved).astype(np.float32)
+        if page is not None:
+            there = ~np.isnan(page).any(axis=2)
+            later = there[:, ::-1].cumsum(axis=1)[:, ::-1]  # an item's number from the end, 1 for the last item
+            keep = np.float32(1 - self.weight) ** np.arange(page.shape[1] + 1, dtype=np.float32)
+            share = np.where(there, np.float32(self.weight * self.unit) * keep[np.maximum(later - 1, 0)], 0)
+            shown = keep[there.sum(axis=1)][:, None] * shown
+            shown += (share[:, None] @ np.where(there[:, :, None], page, 0))[:, 0]
         if candidates.ndim == 2:
             return shown @ candidates.T
-        return (np.ascontiguousarray(candidates) @ shown[:, :, None])[..., 0]
+        return (shown[:, None] @ candidates.transpose(0, 2, 1))[:, 0]
 
 
 @dataclass(frozen=True)
@@ -123,21 +128,26 @@ class Weighing:
         scale = self._scale(scores) if scale is None else scale
         return _scaled(scores, scale), scale
 
-    def among(self, states: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Return the scores [n, m] of the candidates `rows` [m] from a large catalogue, in units of their scale.
+    def among(self, states: np.ndarray, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return the scores [m] of the candidates `rows` [m] of each of n states, in units of their scale.
 
-        The scale of scores comes from the landmarks, so that it does not depend on the candidates. More than
-        `ALL_SCORED` candidates have interpolated scores.
+        For a large catalogue. The scale of scores comes from the landmarks, so that it does not depend on the
+        candidates. More than `ALL_SCORED` candidates have interpolated scores.
         """
         landmarks = self._landmarks
         if landmarks is None:
-            return self(states, rows)[0]
+            return [self(states[at : at + 1], one)[0][0] for at, one in enumerate(rows)]
         of_landmarks = self._score(states, landmarks.embeddings.astype(np.float32))
         scale = self._scale(self._with_effects(of_landmarks, landmarks.rows))
-        if len(rows) <= ALL_SCORED:
-            return self(states, rows, scale)[0]
-        scores = self._with_effects(landmarks.interpolate(of_landmarks, self.items.embeddings[rows]), rows)
-        return _scaled(scores, scale)
+        scores = []
+        for at, one in enumerate(rows):
+            state = slice(at, at + 1)
+            if len(one) <= ALL_SCORED:
+                scores.append(self(states[state], one, scale[state])[0][0])
+                continue
+            interpolated = landmarks.interpolate(of_landmarks[state], self.embeddings(one))
+            scores.append(_scaled(self._with_effects(interpolated, one), scale[state])[0])
+        return scores
 
     @property
     def penalises(self) -> bool:
@@ -153,26 +163,36 @@ class Weighing:
         recent = np.concatenate([self.items.kinds[rows][:, None], at.recent[:, :-1]], axis=1)
         return replace(at, page=page, recent=recent)
 
-    def penalised(self, scores: np.ndarray, at: Situations, rows: np.ndarray | None = None) -> np.ndarray:
-        """Return the log weights [n, k] of the items in `rows`: their scaled `scores` [n, k] minus the penalties."""
+    def penalised(
+        self, scores: np.ndarray, at: Situations, rows: np.ndarray | None = None, embeddings: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return the log weights [n, k] of the items in `rows`: their scaled `scores` [n, k] minus the penalties.
+
+        `embeddings` [n, k, A] of these items save time if they are known from an earlier position of the page.
+        """
         logits, recent, page = scores.copy(), at.recent, at.page
         if self.scorer.standardised:
             temperature = float(self.serving.temperature)
             if self.likeness is not None and self.serving.variety:
                 per_likeness = np.float32(float(self.serving.variety) / temperature)
                 shown = None if page is None else np.where((page >= 0)[..., None], self.items.embeddings[page], np.nan)
-                logits -= per_likeness * self.likeness.likeness(at.states, self._embeddings(rows), shown)
+                of_items = self.embeddings(rows) if embeddings is None else embeddings
+                logits -= per_likeness * self.likeness.likeness(at.states, of_items, shown)
             if recent is not None and recent.shape[2] and self.serving.repetition:
                 items, window = self._every if rows is None else rows, int(self.serving.repetition_window)
                 counts = repetitions(recent, self.items.kinds, items, window)
                 logits -= np.float32(float(self.serving.repetition) / temperature) * counts
         return logits
 
+    def embeddings(self, rows: np.ndarray | None) -> np.ndarray:
+        """Return the embeddings of the items in `rows`; of all items without a copy, as every request needs them."""
+        return self.items.embeddings if rows is None else self.items.embeddings.take(rows, axis=0)
+
     def _scores(self, states: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
         """Return the scores [n, k] of the items in `rows`."""
         landmarks = self._landmarks if rows is None else None
         if landmarks is None:
-            scores = self._score(states, self._embeddings(rows))
+            scores = self._score(states, self.embeddings(rows))
         else:
             scores = self._score(states, landmarks.embeddings.astype(np.float32)) @ self._interpolation
         return self._with_effects(scores, rows)
@@ -187,10 +207,6 @@ class Weighing:
         if self._effects is None:
             return scores
         return scores + (self._effects if rows is None else self._effects[rows])
-
-    def _embeddings(self, rows: np.ndarray | None) -> np.ndarray:
-        """Return the embeddings of the items in `rows`; of all items without a copy, as every request needs them."""
-        return self.items.embeddings if rows is None else self.items.embeddings[rows]
 
     def _scale(self, scores: np.ndarray) -> np.ndarray:
         """Return the scale [n, 1]: 1 for a density, and if all items have the same score."""

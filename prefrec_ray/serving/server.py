@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.events.format import COMMIT, ITEMS, Event, Kind
+from prefrec_ray.logs.events.format import COMMIT, COMMIT_ROWS, ITEMS, Event, Kind
 from prefrec_ray.serving.folder.opened import Disk, Opened, arms_event, clock, of_disk, save_items
 from prefrec_ray.serving.folder.snapshots import Snapshot
 from prefrec_ray.serving.metrics import Metrics
@@ -178,7 +178,7 @@ class Server:
             # speed up many, since these arrive while this batch is written.
             await asyncio.sleep(0)
             rows = len(batch[0][0].parts)
-            while rows < COMMIT and not self._waiting.empty():
+            while len(batch) < COMMIT and rows < COMMIT_ROWS and not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())
                 rows += len(batch[-1][0].parts)
             batch = [(command, future) for command, future in batch if not future.done()]

@@ -24,7 +24,8 @@ STATE = np.float32([[0.5, -0.2, 0.1]])
 
 
 def among(pi: Distribution, rows: np.ndarray, prior: np.ndarray, k: int, seed: int = 0) -> Drawn:
-    return pi.draw_among(Situations(STATE), STATE, Candidates(rows, prior), k, np.random.default_rng(seed))
+    (drawn,) = pi.draw_among(Situations(STATE), STATE, [Candidates(rows, prior)], [k], [np.random.default_rng(seed)])
+    return drawn
 
 
 def log_weights(pi: Distribution, exact: int, rows: np.ndarray, prior: np.ndarray) -> np.ndarray:
@@ -77,7 +78,7 @@ def test_orders_are_drawn_as_often_as_enumerated(exact: int, monkeypatch: pytest
     assert expected.sum() == pytest.approx(1)
     counts, rng, turns = dict.fromkeys(orders, 0), np.random.default_rng(1), 4_000
     for _ in range(turns):
-        drawn = pi.draw_among(Situations(STATE), STATE, Candidates(rows, prior), 3, rng)
+        (drawn,) = pi.draw_among(Situations(STATE), STATE, [Candidates(rows, prior)], [3], [rng])
         counts[tuple(rows.tolist().index(row) for row in drawn.rows[0].tolist())] += 1
     assert chisquare(list(counts.values()), expected * turns).pvalue > 0.01
 
@@ -94,6 +95,25 @@ def test_candidates_without_priors_are_what_an_exclusion_leaves(rule: str, candi
     for seed in range(30):
         drawn, chances = among(pi, rows, np.zeros(15), 2, seed)
         np.testing.assert_allclose(chances[0], known[tuple(drawn[0].tolist())], rtol=1e-5)
+
+
+@pytest.mark.parametrize("exact", [EXACT, 10])
+@pytest.mark.parametrize("rule", ["sample", "best"])
+@pytest.mark.parametrize("candidates", ["catalogue", "nearest"])
+def test_requests_that_are_drawn_together_get_what_each_gets_alone(rule: str, candidates: str, exact: int) -> None:
+    """Of many and of few candidates, more and fewer than `count` and than the largest k."""
+    pi, rng = distribution(2_000, rule=rule, candidates=candidates, count=8, temperature=0.5), np.random.default_rng(3)
+    sizes, ks = [3, 900, 6, 1_500, 900, 40, 1], [3, 10, 2, 1, 10, 5, 1]
+    named = [Candidates(rng.permutation(2_000)[:size], rng.normal(size=size)) for size in sizes]
+    states = rng.normal(size=(len(sizes), 3)).astype(np.float32)
+    with patch("prefrec_ray.policy.distribution.EXACT", exact):
+        together = pi.draw_among(Situations(states), states, named, ks, list(map(np.random.default_rng, range(7))))
+        for at, drawn in enumerate(together):
+            one, of_one = slice(at, at + 1), [np.random.default_rng(at)]
+            (alone,) = pi.draw_among(Situations(states[one]), states[one], named[one], ks[one], of_one)
+            assert drawn.rows.shape == (1, ks[at])
+            np.testing.assert_array_equal(drawn.rows, alone.rows)
+            np.testing.assert_allclose(drawn.propensities, alone.propensities, rtol=1e-4)
 
 
 def test_a_prior_moves_items_to_the_front_under_best_and_among_the_nearest() -> None:
@@ -119,8 +139,8 @@ def test_more_candidates_than_are_scored_keep_the_weights_of_fewer() -> None:
     """One more candidate turns scores by the network into interpolated ones."""
     pi = distribution(2_000, temperature=0.5)
     with patch("prefrec_ray.policy.distribution.EXACT", 10):
-        few, more = (pi._weigh.among(STATE, np.arange(ALL_SCORED + extra)) for extra in (0, 1))
-    np.testing.assert_allclose(few, more[:, :-1], atol=2e-3)
+        (few,), (more,) = (pi._weigh.among(STATE, [np.arange(ALL_SCORED + extra)]) for extra in (0, 1))
+    np.testing.assert_allclose(few, more[:-1], atol=2e-3)
 
 
 @pytest.mark.parametrize("k", [0, 6])

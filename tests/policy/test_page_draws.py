@@ -73,7 +73,8 @@ def test_on_policy_weights_among_candidates_have_mean_one(k: int) -> None:
     n, rows = 500, np.sort(np.random.default_rng(6).permutation(ITEMS)[:15])
     logging, other = policy_of(), policy_of(temperature=3.0, variety=0.0)
     state, recent = make_states(1), recent_of(1)
-    drawn = [logging.draw(state, k, None, seed, recent, Candidates(rows, np.zeros(15))) for seed in range(n)]
+    candidates = [Candidates(rows, np.zeros(15))] * n
+    drawn = logging.draw_among(state.repeat(n, axis=0), candidates, [k] * n, range(n), recent.repeat(n, axis=0))
     page = Drawn(*(np.concatenate(column) for column in zip(*drawn, strict=True)))
     states, recent = np.repeat(state, n, axis=0), np.repeat(recent, n, axis=0)
     out = np.tile(~np.isin(np.arange(ITEMS), rows), (n, 1))

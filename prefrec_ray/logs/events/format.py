@@ -26,8 +26,8 @@ from prefrec_ray.storage import seal
 FILE, SEGMENTS, ITEMS = "log.json", "events", "items.parquet"
 SUFFIX = ".arrow"
 SCHEMA_VERSION = 2
-#: Rows of recommendations and feedback from which a group commit takes no further request.
-COMMIT = 32
+#: HTTP requests, and rows of recommendations and feedback, from which a group commit takes no further request.
+COMMIT, COMMIT_ROWS = 32, 256
 #: End mark of a file with a successor; it ends every stream of Arrow.
 END = b"\xff\xff\xff\xff\0\0\0\0"
 _CONTINUATION, _ALIGNMENT = b"\xff\xff\xff\xff", 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,8 @@ class BatchPlan:
     replies: list[Reply | Problem] = field(default_factory=list)
     shown: list[tuple[int, list[int]]] = field(default_factory=list)  # row of the user, codes of the items
     given: list[NewFeedback] = field(default_factory=list)
+    keys: set[Key] = field(default_factory=set)  # of `given`
+    latest: dict[int, int] = field(default_factory=dict)  # time of the last feedback of `given`, by row of the user
     described: list[tuple[int, np.ndarray]] = field(default_factory=list)  # row of the user, features before
 
 
@@ -196,12 +198,16 @@ class Engine:
         """Plan the rows of feedback on one or several items, all or none. Raises `Problem`."""
         self._check_time(command, clock)
         number, shown = self._given.find(command, self.state)
-        entries = entries_of(command, number, shown, self.state, {one.key for one in plan.given})
+        entries = entries_of(command, number, shown, self.state, plan.keys)
         user = command.user if shown is None else user_of(shown)
         assert user is not None  # checked with the entries
+        new = [entry.item for entry in entries if entry.values is not None]
+        codes = dict(zip(new, self.state.codes.find(self.state.codes.typed(new)).tolist(), strict=True))
         outcomes, items = [], []
         for entry in entries:
-            outcome = "known" if entry.values is None else self._count(plan, command, entry, user, shown, clock)
+            outcome = "known"
+            if entry.values is not None:
+                outcome = self._count(plan, command, entry, codes[entry.item], user, shown, clock)
             outcomes.append(outcome)
             items.append({"item": entry.item, "status": "known" if outcome == "known" else "counted"})
         body: dict[str, Any] = items[0] if isinstance(command, Feedback) else {"items": items}
@@ -212,36 +218,38 @@ class Engine:
         plan: BatchPlan,
         command: Feedback | FeedbackBatch,
         entry: Entry,
+        code: int,
         user: UserId,
         shown: Event | None,
         clock: int,
     ) -> str:
-        """Plan the row of feedback on an item, and return its outcome for the metrics."""
+        """Plan the row of feedback on an item with this `code`, and return its outcome for the metrics."""
         state, row = self.state, self._row(user)
-        (code,) = state.codes.find(state.codes.array([entry.item])).tolist()
         known = code >= 0 and bool(state.shelves[0].known[code])
         timestamp = clock if shown is None else shown.timestamp
         timestamp = timestamp if command.timestamp is None else command.timestamp
-        before = [one.event.timestamp for one in plan.given if one.row == row]
+        timestamp = max(timestamp, state.users.last(row), plan.latest.get(row, -1))
+        source: dict[str, Any] = {"arm": state.loaded[int(state.users.arm[row])].arm, "propensities": [float("nan")]}
+        if shown is not None and shown.propensities is not None and entry.position is not None:
+            source = {"policy": shown.policy, "arm": shown.arm, "position": entry.position}
+            source["propensities"] = [shown.propensities[entry.position]]
         event = Event(
             Kind.FEEDBACK,
-            timestamp=max(timestamp, state.users.last(row), *before),
+            timestamp=timestamp,
             event_id=command.event_id,
             **_user_columns(user),
             given=command.timestamp,
             received=clock,
-            arm=state.loaded[int(state.users.arm[row])].arm,
             items=[entry.item],
-            propensities=[float("nan")],
             feedback=entry.values,
             dwell_ms=entry.dwell_ms,
             known=known,
+            **source,
         )
-        if shown is not None and shown.propensities is not None and entry.position is not None:
-            of_shown: dict[str, Any] = {"policy": shown.policy, "arm": shown.arm, "position": entry.position}
-            event = replace(event, **of_shown, propensities=[shown.propensities[entry.position]])
         plan.events.append(event)
         plan.given.append(NewFeedback(row, event, code, entry.key))
+        plan.keys.add(entry.key)
+        plan.latest[row] = timestamp
         return "counted" if known else "unknown item"
 
 

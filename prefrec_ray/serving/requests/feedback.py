@@ -96,6 +96,7 @@ def entries_of(
     `Problem` for the first item that is refused.
     """
     entries: list[Entry] = []
+    keys: set[Key] = set()
     for prefix, body in command.parts.items():
         with within(prefix):
             item, position = item_of(body, command, shown)
@@ -105,8 +106,9 @@ def entries_of(
             else:
                 assert command.user is not None  # checked by `item_of`
                 key = command.event_id, command.user, item
-            if any(key == entry.key for entry in entries):
+            if key in keys:
                 raise Problem(422, f"item: found {item!r} twice; expected each item once")
+            keys.add(key)
             values = None
             if not state.answered.has(key) and key not in planned:
                 if isinstance(item, int) != state.codes.whole:

@@ -10,6 +10,7 @@ import numpy as np
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.excluded import ExcludedItems
+from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.plackett_luce import plackett_luce
 from prefrec_ray.policy.distribution import Candidates, Drawn
 from prefrec_ray.serving.requests.bodies import Recommend
@@ -109,6 +110,16 @@ def _with_pins(page: Page, body: Recommend) -> Page:
     return page
 
 
+class _Named(NamedTuple):
+    """A request with candidates: its place in the batch, number of items, candidates, unknown ones, and seed."""
+
+    at: int
+    k: int
+    among: Candidates
+    unknown: int | None
+    seed: int
+
+
 def _draw(
     state: ServedState,
     number: int,
@@ -125,17 +136,16 @@ def _draw(
     states = tracker.states(now, users=rows)
     recent = tracker.recent(rows) if shelf.policy.penalises_repetition else None
 
-    def draw(at: np.ndarray, k: int, excluded: ExcludedItems | None, among: Candidates | None = None) -> Drawn:
-        of_users = None if recent is None else recent[at]
-        return shelf.policy.draw(states[at], k, excluded, int(rng.integers(2**63)), of_users, among)
+    def recent_of(at: np.ndarray) -> np.ndarray | None:
+        return None if recent is None else recent[at]
 
     pages = [Page([], []) for _ in bodies]
     wanted = np.array([body.k - len(body.pins) for body in bodies])
-    free, outs = [], []
+    free, outs, named = [], [], []
     for at, (body, row, time) in enumerate(zip(bodies, rows.tolist(), now.tolist(), strict=True)):
-        named = state.codes.array([*body.exclude, *(item for _, item in body.pins)])
+        ids = state.codes.array([*body.exclude, *(item for _, item in body.pins)])
         resting = state.users.resting(row, time, one.policy.serving.rest_ms())
-        out = shelf.excluded(np.concatenate([resting, state.codes.find(named)]), body.blocks)
+        out = shelf.excluded(np.concatenate([resting, state.codes.find(ids)]), body.blocks)
         unknown = None
         if body.candidates is not None:
             among, unknown = _candidates(state.codes, shelf, body, out)
@@ -146,13 +156,20 @@ def _draw(
             free.append(at)
             outs.append(out)
             continue
-        k, drawn = min(wanted[at], len(among.rows)), Drawn(np.zeros((1, 0), np.int64), np.zeros((1, 0)))
-        if k and by_weight:
+        k, drawn = min(int(wanted[at]), len(among.rows)), Drawn(np.zeros((1, 0), np.int64), np.zeros((1, 0)))
+        if k and not by_weight:
+            named.append(_Named(at, k, among, unknown, int(rng.integers(2**63))))
+            continue
+        if k:
             columns, chances = plackett_luce((log_weights[among.rows] + among.prior)[None], k, rng)
             drawn = Drawn(among.rows[columns], chances)
-        elif k:
-            drawn = draw(np.array([at]), k, None, among)
-        pages[at] = Page(items.ids[drawn.rows[0]].tolist(), drawn.propensities[0].tolist(), unknown)
+        pages[at] = _page(items, drawn, unknown)
+    if named:
+        places, ks, candidates, unknowns, seeds = zip(*named, strict=True)
+        users = np.array(places)
+        each = shelf.policy.draw_among(states[users], candidates, ks, seeds, recent_of(users))
+        for at, drawn, unknown in zip(places, each, unknowns, strict=True):
+            pages[at] = _page(items, drawn, unknown)
     if not free or not len(items):
         return pages
     users, excluded = np.array(free), ExcludedItems.from_rows(outs)
@@ -163,21 +180,27 @@ def _draw(
     few = np.flatnonzero((left < k) & (left > 0))
     for group in (np.flatnonzero(left >= k), *few[:, None]):
         if len(group) and k:
-            drawn = draw(users[group], min(k, int(left[group].min())), excluded.take(group))
+            mine, most, seed = users[group], min(k, int(left[group].min())), int(rng.integers(2**63))
+            drawn = shelf.policy.draw(states[mine], most, excluded.take(group), seed, recent_of(mine))
             for at, ids, chances in zip(
-                users[group].tolist(), items.ids[drawn.rows].tolist(), drawn.propensities.tolist(), strict=True
+                mine.tolist(), items.ids[drawn.rows].tolist(), drawn.propensities.tolist(), strict=True
             ):
                 pages[at] = Page(ids[: wanted[at]], chances[: wanted[at]])
     return pages
 
 
+def _page(items: ItemTable, drawn: Drawn, unknown: int | None) -> Page:
+    """Return the page of a request that was drawn separately."""
+    return Page(items.ids[drawn.rows[0]].tolist(), drawn.propensities[0].tolist(), unknown)
+
+
 def _candidates(codes: Codes, shelf: Shelf, body: Recommend, out: np.ndarray) -> tuple[Candidates, int]:
     """Return the candidates of a request that are not excluded (`out`: rows), and the number of unknown ones."""
-    ids = codes.array(body.priors)
+    ids = codes.typed(list(body.priors))  # their type is checked by `check_page`
     order = np.argsort(ids)  # thousands of ids in order are found in a third of the time
     code = codes.find(ids[order])
     unknown = (code < 0) | ~shelf.known[code]
     rows = np.where(unknown, -1, shelf.rows[code])
-    kept = (rows >= 0) & ~np.isin(rows, out)
+    kept = (rows >= 0) & ~shelf.are_in(rows, out)
     prior = np.fromiter(body.priors.values(), np.float64, len(rows))[order]
     return Candidates(rows[kept], prior[kept]), int(unknown.sum())

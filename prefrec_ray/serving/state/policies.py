@@ -167,7 +167,11 @@ class Codes:
     def array(self, ids: Iterable[Any]) -> np.ndarray:
         """Return the ids of the right type as an array, without ids of another type."""
         kind = int if self.whole else str
-        return np.array([item for item in ids if isinstance(item, kind)], np.int64 if self.whole else np.str_)
+        return self.typed([item for item in ids if isinstance(item, kind)])
+
+    def typed(self, ids: Sequence[Any]) -> np.ndarray:
+        """Return ids of the right type as an array."""
+        return np.array(ids, np.int64 if self.whole else np.str_)
 
     def find(self, ids: np.ndarray) -> np.ndarray:
         """Return codes int64 [n] of ids of the right type; -1 for an unknown id."""
@@ -203,10 +207,11 @@ class Shelf:
         self.rows = shown.find(codes.ids)
         self.known = self.catalogue.find(codes.ids) >= 0
         self.gone = np.zeros(0, np.int64)
+        self._marks = np.zeros(len(shown) + 1, bool)  # all False between calls; the last one belongs to -1
         if len(shown):  # builds cells, landmarks or the index before the first draws
             state = np.zeros((1, self.policy.state.width), np.float32)
             self.policy.draw(state, 1, None, seed=0)
-            self.policy.draw(state, 1, None, seed=0, among=Candidates(np.arange(1), np.zeros(1)))
+            self.policy.draw_among(state, [Candidates(np.arange(1), np.zeros(1))], [1], [0])
 
     def withdraw(self, codes: np.ndarray) -> None:
         """Withdraw items, effective immediately."""
@@ -228,6 +233,13 @@ class Shelf:
         for name, wanted in self.find_values(blocks).items():
             rows.append(np.flatnonzero(np.isin(self.policy.items.kind(name).codes, wanted)))
         return np.concatenate(rows)
+
+    def are_in(self, rows: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """Return a mask of the `rows` [m] (-1: none) that are among the rows `out`, bool [m]."""
+        self._marks[out[out >= 0]] = True
+        found = self._marks[rows]
+        self._marks[out] = False
+        return found
 
     def find_values(self, blocks: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
         """Return the codes of values of kinds, by kind. Raises `UserError` for an unknown kind or value."""
