@@ -31,6 +31,7 @@ SECTIONS = {
     "sessions": "speed.sessions:main",
     "load": "speed.load:main",
     "candidates": "speed.candidates:main",
+    "users": "speed.users:main",
     "labeling": "speed.labeling:main",
     "peers": "peers.rates:main",
     "fixed_points": "peers.fixed_points:main",

@@ -1,12 +1,12 @@
 """Rate and latency of `prefrec serve`.
 
-    python -m benchmarks load [--items 1000000] [--candidates nearest] [--rate 200] [--retrieved 1000]
+    python -m benchmarks load [--items 1000000] [--candidates nearest] [--rate 200] [--retrieved 1000] [--sizes 64 64]
 
-A policy of random networks of the paper's sizes (states of 245 numbers, 3 layers of 256, 8 numbers per item) serves
-from one core; the load comes from another, by wrk (apt install wrk) and load.lua. First as many requests as it answers,
-by connections that wait for their answer; then `rate` per second, at random times. Each user has items that were shown
-before, which are left out, and a third of the requests is feedback. With `retrieved`, requests have that number of
-candidates with priors, and feedback is on whole pages.
+A policy of random networks (states of 245 numbers, 8 numbers per item; `sizes` 256 256 256, both recipes' default, or
+64 64, the size of expected feedback) serves from one core; the load comes from another, by wrk (apt install wrk) and
+load.lua. First as many requests as it answers, by connections that wait for their answer; then `rate` per second, at
+random times. Each user has items that were shown before, which are left out, and a third of the requests is feedback.
+With `retrieved`, requests have that number of candidates with priors, and feedback is on whole pages.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ def random_policy(
     return Policy(actor, state, scale, items, serving or ServingSettings(), critic=critic)
 
 
-def make_policy(items: int, serving: ServingSettings) -> Policy:
-    """Return a policy for states of 245 numbers, and items at random places."""
+def make_policy(items: int, serving: ServingSettings, sizes: Sequence[int] = SIZES) -> Policy:
+    """Return a policy of hidden layers of `sizes` for states of 245 numbers, and items at random places."""
     state = StateDefinition(
         feedback=("click", "like", "follow", "comment", "forward", "hate", "watch"),
         user_features={f"f{n}": tuple("abcde") for n in range(8)},
     )
     embeddings = np.random.default_rng(0).uniform(-1, 1, (items, 8)).astype(np.float32)
-    return random_policy(state, ItemTable(np.arange(items), embeddings), SIZES, serving)
+    return random_policy(state, ItemTable(np.arange(items), embeddings), sizes, serving)
 
 
 def wrk(port: int, connections: int, seconds: float, load: Sequence[int], rate: float = 0) -> dict[str, Any]:
@@ -93,6 +93,7 @@ def main(
     rate: int = 200,
     retrieved: int = 0,
     unpinned: bool = False,
+    sizes: list[int] = SIZES,
 ) -> dict[str, Any]:
     """Print HTTP requests per second, and ms to a reply. `unpinned`: server and load share all cores.
 
@@ -103,7 +104,7 @@ def main(
     measured: dict[str, Any] = {}
     load = users, k, items, retrieved
     with tempfile.TemporaryDirectory() as folder:
-        make_policy(items, ServingSettings(candidates=candidates, count=64)).save(f"{folder}/policy")
+        make_policy(items, ServingSettings(candidates=candidates, count=64), sizes).save(f"{folder}/policy")
         if not unpinned:
             os.sched_setaffinity(0, {0})  # the server and its threads inherit it
         begin = time.monotonic()

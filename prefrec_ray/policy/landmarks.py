@@ -9,10 +9,12 @@ come and go without training.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from prefrec_ray.mdp.catalogue import Cells
+from prefrec_ray.mdp.items import ItemTable
 
 #: Catalogues up to this size have no landmarks: all items are scored.
 ALL_SCORED = 512
@@ -65,6 +67,16 @@ class Landmarks:
             part = embeddings[start : start + _AT_ONCE].astype(self.embeddings.dtype, copy=False)
             scored[start : start + _AT_ONCE] = _cubes(part, self.embeddings) @ cubic + part @ linear + constant
         return np.ascontiguousarray(scored.T)
+
+
+_OF_TABLES: WeakKeyDictionary[ItemTable, Landmarks | None] = WeakKeyDictionary()
+
+
+def landmarks_of(items: ItemTable) -> Landmarks | None:
+    """Return the landmarks of a table; policies that share the table share them, for example after a reload."""
+    if items not in _OF_TABLES:
+        _OF_TABLES[items] = Landmarks.from_embeddings(items.embeddings)
+    return _OF_TABLES[items]
 
 
 def _cubes(embeddings: np.ndarray, landmarks: np.ndarray) -> np.ndarray:

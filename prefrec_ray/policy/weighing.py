@@ -15,7 +15,7 @@ from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.mdp.state import StateDefinition, closest, decays
-from prefrec_ray.policy.landmarks import ALL_SCORED, Landmarks
+from prefrec_ray.policy.landmarks import ALL_SCORED, Landmarks, landmarks_of
 from prefrec_ray.policy.networks.actors import Density
 from prefrec_ray.policy.networks.critic import Critic
 
@@ -226,7 +226,7 @@ class Weighing:
     @cached_property
     def _landmarks(self) -> Landmarks | None:
         """Return the landmarks; None if all items are scored. A density costs less than the interpolation."""
-        return Landmarks.from_embeddings(self.items.embeddings) if self.scorer.standardised else None
+        return landmarks_of(self.items) if self.scorer.standardised else None
 
     @cached_property
     def _interpolation(self) -> np.ndarray:

@@ -1,0 +1,120 @@
+"""Memory, disk and start of a server that knows a million users.
+
+    python -m benchmarks users [--users 1000000] [--impressions 20] [--items 100000] [--rate 50]
+
+The users and their impressions go through the server's state package into a snapshot, as a server writes it. A server
+starts from this snapshot, and wrk asks for pages of ten of 1,000 candidates for random users, and sends feedback on
+them, at `rate` HTTP requests per second.
+The bytes of the event log are measured on pages of ten that are written and answered by the engine.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.harness import serving
+from benchmarks.speed.load import ONE_THREAD, make_policy, wrk
+from prefrec_ray.bench.results import markdown
+from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.serving.folder.opened import Opened, arms_event, clock
+from prefrec_ray.serving.folder.snapshots import Snapshot
+from prefrec_ray.serving.requests.bodies import FeedbackBatch, ItemFeedback, Recommend
+from prefrec_ray.serving.requests.engine import Command, Engine
+from prefrec_ray.serving.settings import ServeSettings
+from prefrec_ray.serving.state.state import ServedState
+
+_AT_ONCE = 20_000
+_PAGE = 10
+
+
+def main(
+    users: int = 1_000_000, impressions: int = 20, items: int = 100_000, rate: int = 50, seconds: int = 10
+) -> dict[str, Any]:
+    """Print GB of memory and disk, seconds to a start, and ms to a reply."""
+    measured: dict[str, Any] = {"users": users, "impressions": impressions}
+    with tempfile.TemporaryDirectory() as folder:
+        policy, state = f"{folder}/policy", f"{folder}/state"
+        make_policy(items, ServingSettings()).save(policy)
+        measured["log_bytes_per_page"] = log_bytes_per_page(policy, f"{folder}/sample")
+        opened = Opened(policy, state, ServeSettings())
+        fill(opened.state, users, impressions)
+        now = clock()
+        opened.state.advance(opened.log.commit([arms_event(opened.state, now)]) + 1, now)
+        begin = time.monotonic()
+        snapshot = Snapshot.from_state(opened.state)
+        measured["snapshot_pause_s"] = round(time.monotonic() - begin, 2)
+        snapshot.write(state)
+        measured["snapshot_s"] = round(time.monotonic() - begin, 1)
+        opened.close()
+        del snapshot, opened
+        measured["snapshot_gb"] = round(size_of(f"{state}/snapshots") / 1e9, 2)
+        os.sched_setaffinity(0, {0})
+        begin = time.monotonic()
+        with serving("serve", policy, "--state", state, environment=ONE_THREAD) as (server, port):
+            os.sched_setaffinity(0, {1})
+            measured["start_s"] = round(time.monotonic() - begin, 1)
+            measured["memory_at_start_gb"] = memory(server.pid)
+            load = users, _PAGE, items, 1000
+            measured |= {f"ms_{p}": took for p, took in wrk(port, 64, seconds, load, rate)["ms"].items()}
+            measured["memory_gb"] = memory(server.pid)
+    print(markdown(measured, [measured.values()]))
+    return measured
+
+
+def fill(state: ServedState, users: int, impressions: int) -> None:
+    """Add users with pages of random items and feedback, one page per hour."""
+    rng, count = np.random.default_rng(0), len(state.codes)
+    begin, kinds = clock() - 3_600_000 * (impressions // _PAGE + 1), len(state.policy.state.feedback)
+    for first in range(0, users, _AT_ONCE):
+        rows = np.arange(first, min(users, first + _AT_ONCE))
+        state.add_users(rows.tolist())
+        codes = rng.integers(0, count, (impressions, len(rows)))
+        for turn in range(impressions):
+            times = np.full(len(rows), begin + 3_600_000 * (turn // _PAGE))
+            feedback = (rng.random((len(rows), kinds)) < 0.2).astype(np.float32)
+            pages = pa.array([f"{row}-{turn // _PAGE}" for row in rows.tolist()])
+            state.observe(rows, codes[turn], times, feedback, np.full(len(rows), np.nan), pages)
+            state.users.came(rows, times)
+        for row, seen in zip(rows.tolist(), codes.T.tolist(), strict=True):
+            state.users.see(row, seen, begin)
+
+
+def log_bytes_per_page(policy: str, folder: str, pages: int = 500) -> int:
+    """Return the bytes of the event log per page of ten items with feedback on each, one page per commit."""
+    opened, now = Opened(policy, folder, ServeSettings()), clock()
+    engine = Engine(opened.state, opened.log, opened.log_id, seed=0)
+
+    def reply(command: Command) -> dict[str, Any]:
+        plan = engine.plan([command], now)
+        engine.take_in(plan, engine.log.commit(plan.events), now)
+        (one,) = plan.replies
+        if isinstance(one, Exception):
+            raise one
+        return one.body
+
+    for user in range(pages):
+        page = reply(Recommend(user=user, k=_PAGE))
+        entries = [ItemFeedback(item=item, feedback={"click": 1.0, "watch": 0.5}) for item in page["items"]]
+        reply(FeedbackBatch(event_id=page["event_id"], items=entries))
+    opened.close()
+    return round(size_of(f"{folder}/events") / pages)
+
+
+def size_of(folder: str) -> int:
+    """Return the bytes of all files below a folder."""
+    return sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
+
+
+def memory(process: int) -> float:
+    """Return the resident memory of a process, GB."""
+    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
+    assert found is not None
+    return round(int(found[1]) * 1024 / 1e9, 2)
