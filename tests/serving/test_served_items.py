@@ -22,6 +22,7 @@ from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.policy import Policy
+from prefrec_ray.serving.folder.opened import save_items
 from prefrec_ray.serving.requests.bodies import DeleteItems, Feedback, PutItem, PutItems, Recommend
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.settings import ServeSettings
@@ -64,6 +65,18 @@ def test_items_of_an_older_policy_stay(policy: Path, tmp_path: Path) -> None:
     for _ in range(2):
         Desk(policy, tmp_path / "state").stop()
         check_union(tmp_path / "state")
+
+
+def test_equal_items_are_not_written_again(policy: Path, tmp_path: Path) -> None:
+    desk = Desk(policy, tmp_path / "state")
+    file, table = tmp_path / "state" / "items.parquet", desk.engine.state.shelves[0].catalogue
+    before = file.stat().st_ino  # a file that is written is a new one
+    save_items(str(tmp_path / "state"), table)
+    assert file.stat().st_ino == before
+    save_items(str(tmp_path / "state"), ItemTable(table.ids, -table.embeddings))
+    assert file.stat().st_ino != before
+    np.testing.assert_array_equal(ItemTable.load(str(file)).embeddings, -table.embeddings)
+    desk.stop()
 
 
 def test_a_reload_writes_items_once_it_counts(policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
