@@ -17,7 +17,7 @@ from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy.networks.actors import Density
 from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.two_steps import TRIED, TwoSteps
-from prefrec_ray.policy.weighing import RecentItems, Situations, Weighing
+from prefrec_ray.policy.weighing import Penalties, RecentItems, Situations, Weighing
 
 #: Excluded items: n arrays of ids, or bool [n, I].
 Exclude: TypeAlias = Sequence[np.ndarray] | np.ndarray | None
@@ -169,26 +169,21 @@ class Distribution:
 
         At each position, the items drawn before count as shown. Their effect on the weights is in the propensities.
         """
-        n, at_once = len(at), 1 if self._weigh.penalises else k
-        columns, known, page = np.empty((n, 0), np.int64), np.empty((n, 0)), np.empty((n, 0), np.int64)
-        embeddings = None if rows is None else self._weigh.embeddings(rows)
-        if embeddings is not None and k > at_once:  # products with a row per coordinate take a third of the time
-            embeddings = np.ascontiguousarray(embeddings.transpose(0, 2, 1)).transpose(0, 2, 1)
-        every = np.arange(n)[:, None]
-        while columns.shape[1] < k:
-            logits = self._weigh.penalised(scores, at, rows, embeddings) + np.asarray(prior, np.float64)
-            logits[every, columns] = -np.inf
+        penalties, at_once = Penalties(self._weigh, at, rows), 1 if self._weigh.penalises else k
+        left, every, columns, known = scores.copy(), np.arange(len(at))[:, None], [], []
+        for position in range(0, k, at_once):
+            logits = penalties.subtracted(left) + np.asarray(prior, np.float64)
             if self.serving.rule == "best":
-                column, probability = smallest(-logits, at_once), np.ones((n, at_once))
+                column, probability = smallest(-logits, at_once), np.ones((len(at), at_once))
             else:
                 column, probability = plackett_luce(logits, at_once, rng)
-            drawn = column if rows is None else rows[every, column]
-            columns, known, page = (
-                np.concatenate(pair, axis=1) for pair in ((columns, column), (known, probability), (page, drawn))
-            )
-            if columns.shape[1] < k:
-                at = self._weigh.after(at, drawn[:, -1])
-        return Drawn(page, known)
+            columns.append(column)
+            known.append(probability)
+            if position + at_once < k:
+                left[every, column] = -np.inf
+                penalties.add(column[:, 0] if rows is None else rows[every, column][:, 0])
+        place = np.concatenate(columns, axis=1)
+        return Drawn(place if rows is None else rows[every, place], np.concatenate(known, axis=1))
 
     @property
     def _scored(self) -> int:

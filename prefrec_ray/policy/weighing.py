@@ -94,9 +94,7 @@ class RecentItems:
             share = np.where(there, np.float32(self.weight * self.unit) * keep[np.maximum(later - 1, 0)], 0)
             shown = keep[there.sum(axis=1)][:, None] * shown
             shown += (share[:, None] @ np.where(there[:, :, None], page, 0))[:, 0]
-        if candidates.ndim == 2:
-            return shown @ candidates.T
-        return (shown[:, None] @ candidates.transpose(0, 2, 1))[:, 0]
+        return likeness_of(shown, candidates)
 
 
 @dataclass(frozen=True)
@@ -163,26 +161,9 @@ class Weighing:
         recent = np.concatenate([self.items.kinds[rows][:, None], at.recent[:, :-1]], axis=1)
         return replace(at, page=page, recent=recent)
 
-    def penalised(
-        self, scores: np.ndarray, at: Situations, rows: np.ndarray | None = None, embeddings: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Return the log weights [n, k] of the items in `rows`: their scaled `scores` [n, k] minus the penalties.
-
-        `embeddings` [n, k, A] of these items save time if they are known from an earlier position of the page.
-        """
-        logits, recent, page = scores.copy(), at.recent, at.page
-        if self.scorer.standardised:
-            temperature = float(self.serving.temperature)
-            if self.likeness is not None and self.serving.variety:
-                per_likeness = np.float32(float(self.serving.variety) / temperature)
-                shown = None if page is None else np.where((page >= 0)[..., None], self.items.embeddings[page], np.nan)
-                of_items = self.embeddings(rows) if embeddings is None else embeddings
-                logits -= per_likeness * self.likeness.likeness(at.states, of_items, shown)
-            if recent is not None and recent.shape[2] and self.serving.repetition:
-                items, window = self._every if rows is None else rows, int(self.serving.repetition_window)
-                counts = repetitions(recent, self.items.kinds, items, window)
-                logits -= np.float32(float(self.serving.repetition) / temperature) * counts
-        return logits
+    def penalised(self, scores: np.ndarray, at: Situations, rows: np.ndarray | None = None) -> np.ndarray:
+        """Return the log weights [n, k] of the items in `rows`: their scaled `scores` [n, k] minus the penalties."""
+        return Penalties(self, at, rows).subtracted(scores)
 
     def embeddings(self, rows: np.ndarray | None) -> np.ndarray:
         """Return the embeddings of the items in `rows`; of all items without a copy, as every request needs them."""
@@ -216,10 +197,6 @@ class Weighing:
         return np.where(deviation > 0, float(self.serving.temperature) * deviation, 1.0)
 
     @cached_property
-    def _every(self) -> np.ndarray:
-        return np.arange(len(self.items))
-
-    @cached_property
     def _effects(self) -> np.ndarray | None:
         return None if self.items.kind_codes is None else self.scorer.effects(self.items.kind_codes)
 
@@ -233,6 +210,58 @@ class Weighing:
         """Return the matrix float32 [L, I] from the scores of the landmarks to the scores of all items."""
         assert self._landmarks is not None
         return self._landmarks.interpolate(np.eye(len(self._landmarks.rows)), self.items.embeddings)
+
+
+class Penalties:
+    """Penalties of k items at the positions of a page, one after another; `rows` as for `Weighing.penalised`.
+
+    An item that is added counts as shown from then on.
+    """
+
+    def __init__(self, weigh: Weighing, at: Situations, rows: np.ndarray | None) -> None:
+        self._weigh, self._rows, self._recent = weigh, rows, at.recent
+        temperature = float(weigh.serving.temperature)
+        penalised = weigh.scorer.standardised
+        self._per_likeness = np.float32(float(weigh.serving.variety) / temperature if penalised else 0)
+        self._per_repeat = np.float32(float(weigh.serving.repetition) / temperature if penalised else 0)
+        self._similar: np.ndarray | None = None
+        if weigh.likeness is not None and self._per_likeness:
+            page = at.page
+            shown = None if page is None else np.where((page >= 0)[..., None], weigh.items.embeddings[page], np.nan)
+            self._embeddings = weigh.embeddings(rows)
+            if self._embeddings.ndim == 3:  # products with a row per coordinate take a third of the time
+                self._embeddings = np.ascontiguousarray(self._embeddings.swapaxes(1, 2)).swapaxes(1, 2)
+            self._similar = weigh.likeness.likeness(at.states, self._embeddings, shown)
+
+    def subtracted(self, scores: np.ndarray) -> np.ndarray:
+        """Return the scaled `scores` [n, k] minus the penalties at the next position."""
+        logits, recent = scores, self._recent
+        if self._similar is not None:
+            logits = logits - self._per_likeness * self._similar
+        if recent is not None and recent.shape[2] and self._per_repeat:
+            items = np.arange(len(self._weigh.items)) if self._rows is None else self._rows
+            window = int(self._weigh.serving.repetition_window)
+            logits = logits - self._per_repeat * repetitions(recent, self._weigh.items.kinds, items, window)
+        return logits.copy() if logits is scores else logits
+
+    def add(self, rows: np.ndarray) -> None:
+        """Add one item of the page for each situation, `rows` [n] of the item table."""
+        if self._similar is not None:
+            assert self._weigh.likeness is not None
+            weight, unit = self._weigh.likeness.weight, self._weigh.likeness.unit
+            item = np.float32(weight * unit) * self._weigh.embeddings(rows)
+            self._similar *= np.float32(1 - weight)
+            self._similar += likeness_of(item, self._embeddings)
+        if self._recent is not None:
+            kinds = self._weigh.items.kinds[rows][:, None]
+            self._recent = np.concatenate([kinds, self._recent[:, :-1]], axis=1)
+
+
+def likeness_of(shown: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Return the inner products [n, k] of vectors [n, A] with k items, [n, k, A] or [k, A]."""
+    if candidates.ndim == 2:
+        return shown @ candidates.T
+    return (shown[:, None] @ candidates.swapaxes(1, 2))[:, 0]
 
 
 def _scaled(scores: np.ndarray, scale: np.ndarray) -> np.ndarray:
