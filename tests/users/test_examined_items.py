@@ -79,7 +79,9 @@ def with_unexamined(data: Histories) -> Histories:
 
 def test_items_that_nobody_examined_change_nothing() -> None:
     data = histories(users=40)
-    thinned = with_unexamined(data).examined_only(ITEMS.kinds)
+    double = with_unexamined(data)
+    assert (data.shown_per_examined, double.shown_per_examined) == (1, 2)
+    thinned = double.examined_only(ITEMS.kinds)
     for name in ("starts", "row", "exposure", "feedback", "ends", "away_ms", "opens"):
         np.testing.assert_array_equal(getattr(thinned, name), getattr(data, name), err_msg=name)
     members = []
