@@ -110,7 +110,7 @@ def write_dataset(folder: Path, users: int, requests: int, pairs: int, length: i
         action_dim=ACTIONS,
         action_low=-1.0,
         action_high=1.0,
-        state=STATE.to_dict(),
+        state=STATE,
         normaliser={"mean": [0.0] * STATE.width, "std": [1.0] * STATE.width},
         settings={"preferences": {"teachers": [{"name": n, "scoring": n.rpartition("_")[2]} for n in TEACHERS]}},
         seed=0,

@@ -92,7 +92,7 @@ class Metadata(Settings):
     action_dim: int
     action_low: float
     action_high: float
-    state: dict[str, Any]
+    state: StateDefinition
     normaliser: dict[str, Any]
     settings: dict[str, Any]
     seed: int
@@ -217,10 +217,10 @@ class PreparedDataset:
         parts, width = self.state.embedding_parts(), self.state.action_dim
         return ExpectedFeedback.load(self.path("answers.npz"), self.metadata.answers, parts, width)
 
-    @cached_property
+    @property
     def state(self) -> StateDefinition:
         """Return the columns of a state."""
-        return StateDefinition.from_dict(self.metadata.state, self.path("metadata.json"))
+        return self.metadata.state
 
     @cached_property
     def normaliser(self) -> Normaliser:

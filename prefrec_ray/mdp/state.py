@@ -5,10 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import accumulate
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +15,7 @@ import pyarrow.compute as pc
 from pydantic import Field, NonNegativeFloat
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.settings import Settings, parse
+from prefrec_ray.settings import Settings
 
 #: A table with one row per user, arrays by column name, or the number of users if they have no features.
 UserFeatures: TypeAlias = pa.Table | Mapping[str, np.ndarray] | int
@@ -32,8 +31,7 @@ RECENT = 5.0
 _MONDAY = 3  # 1970-01-01 was a Thursday: the fourth day of its week
 
 
-@dataclass(frozen=True)
-class StateDefinition:
+class StateDefinition(Settings):
     """Columns of a state vector. Columns of running means are ordered by half-life.
 
     `user_features` contains the categories of each feature in column order; `unknown` is added to each.
@@ -45,13 +43,13 @@ class StateDefinition:
 
     feedback: tuple[str, ...]
     user_features: Mapping[str, tuple[str, ...]]
-    action_dim: int = 8
-    session_gap_ms: int = 30 * 60 * 1000
-    feedback_half_lives: tuple[float, ...] = (0, 5, 20, 100, 500)
-    item_half_lives: tuple[float, ...] = (0, 2, 8, 32, 128)
-    taste_half_lives: tuple[float, ...] = (128,)
-    session_half_lives: tuple[float, ...] = (0, 2, 8, 32)
-    feedback_kinds: Mapping[str, str] = field(default_factory=dict)
+    action_dim: Annotated[int, Field(ge=1, strict=True)] = 8
+    session_gap_ms: Annotated[int, Field(ge=0, strict=True)] = 30 * 60 * 1000
+    feedback_half_lives: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] = (0.0, 5.0, 20.0, 100.0, 500.0)
+    item_half_lives: tuple[NonNegativeFloat, ...] = (0.0, 2.0, 8.0, 32.0, 128.0)
+    taste_half_lives: tuple[NonNegativeFloat, ...] = (128.0,)
+    session_half_lives: tuple[NonNegativeFloat, ...] = (0.0, 2.0, 8.0, 32.0)
+    feedback_kinds: Mapping[str, str] = {}
     pages: bool = False
 
     @cached_property
@@ -105,15 +103,6 @@ class StateDefinition:
             offset += len(categories) + 1
         return features
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain lists and numbers for JSON."""
-        return _StateSchema(**asdict(self)).model_dump(mode="json")
-
-    @classmethod
-    def from_dict(cls, value: Any, where: str) -> StateDefinition:
-        """Return the definition of a `to_dict`. Raises `UserError`, which begins with `where`, for anything else."""
-        return cls(**dict(parse(_StateSchema, value, where, "state.")))
-
     @cached_property
     def _columns(self) -> dict[str, list[str]]:
         profile = [f"{name}={c}" for name, known in self.user_features.items() for c in (*known, "(unknown)")]
@@ -128,21 +117,6 @@ class StateDefinition:
             "recency": list(_RECENCY),
             "counts": list(_COUNTS),
         }
-
-
-class _StateSchema(Settings):
-    """Schema of the result of `to_dict`."""
-
-    feedback: tuple[str, ...]
-    user_features: dict[str, tuple[str, ...]]
-    action_dim: Annotated[int, Field(ge=1, strict=True)]
-    session_gap_ms: Annotated[int, Field(ge=0, strict=True)]
-    feedback_half_lives: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)]
-    item_half_lives: tuple[NonNegativeFloat, ...]
-    taste_half_lives: tuple[NonNegativeFloat, ...]
-    session_half_lives: tuple[NonNegativeFloat, ...]
-    feedback_kinds: dict[str, str]
-    pages: bool = False
 
 
 def _text_columns(features: pa.Table, needed: Iterable[str]) -> dict[str, pa.ChunkedArray]:

@@ -202,11 +202,11 @@ class StateTracker:
 
     def save(self, uri: str) -> None:
         """Write all users to the new folder `uri`, all or nothing. Raises `UserError` if it exists."""
-        self._users.save(uri, self._definition.to_dict(), self.unknown_items)
+        self._users.save(uri, self._definition.model_dump(mode="json"), self.unknown_items)
 
     def load(self, uri: str) -> None:
         """Replace all users by the result of `save`; if it is damaged or of another definition, raise `UserError`."""
-        self.unknown_items = self._users.load(uri, self._definition.to_dict())
+        self.unknown_items = self._users.load(uri, self._definition.model_dump(mode="json"))
 
     def _coming(
         self, past: dict[str, np.ndarray], now: np.ndarray, session_ids: np.ndarray | None

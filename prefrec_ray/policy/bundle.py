@@ -282,7 +282,7 @@ class Policy:
         description: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "serving": self.serving.model_dump(mode="json"),
-            "state": self.state.to_dict(),
+            "state": self.state.model_dump(mode="json"),
             "normaliser": self.normaliser.to_dict(),
             "provenance": dict(self.provenance),
         }
@@ -314,12 +314,13 @@ class Policy:
         try:
             actor = load_actor(storage.join(uri, "actor.safetensors"), stored.actor)
             items = ItemTable.load(storage.join(uri, "items.parquet"))
-            state = StateDefinition.from_dict(stored.state, path)
             critic = None
             if stored.critic:
                 critic = Critic.load(storage.join(uri, "critic.safetensors"), stored.critic, actor.widths)
             normaliser = Normaliser.from_dict(stored.normaliser, path)
-            policy = cls(actor, state, normaliser, items, stored.serving, stored.provenance, critic, stored.deviation)
+            policy = cls(
+                actor, stored.state, normaliser, items, stored.serving, stored.provenance, critic, stored.deviation
+            )
         except UserError as error:
             line = str(error)  # errors of several files name none of them; policy.json lists their widths
             raise UserError(

@@ -62,7 +62,9 @@ class _Platform:
         self.impressions = self.settings.requests if impressions is None else impressions
         self.items = _item_table(self.world.items())
         width = self.items.embeddings.shape[1]
-        self.definition = StateDefinition(tuple(self.world.feedback), self.world.categories, width)
+        self.definition = StateDefinition(
+            feedback=tuple(self.world.feedback), user_features=self.world.categories, action_dim=width
+        )
         self._means: dict[int, np.ndarray] = {}
         crowd, history = logged_history(self.world, 0)
         moments = Moments.zero(self.definition.width)

@@ -20,7 +20,7 @@ from prefrec_ray.simulator.world import World
 from prefrec_ray.simulator.write import log_block
 
 SETTINGS = SimulateSettings(users=256, requests=150, items=300, seed=2, regimes=False)
-DEFINITION = StateDefinition(FEEDBACK, CATEGORIES)
+DEFINITION = StateDefinition(feedback=FEEDBACK, user_features=CATEGORIES)
 
 
 def prepared(folder: Path, items: dict[int, int] | None = None) -> PreparedDataset:
@@ -43,7 +43,7 @@ def prepared(folder: Path, items: dict[int, int] | None = None) -> PreparedDatas
         action_dim=8,
         action_low=-1,
         action_high=1,
-        state=DEFINITION.to_dict(),
+        state=DEFINITION,
         normaliser=Normaliser(np.zeros(DEFINITION.width), np.ones(DEFINITION.width)).to_dict(),
         settings={},
         seed=0,

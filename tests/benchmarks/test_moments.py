@@ -68,7 +68,7 @@ def test_users_feel_as_they_did(visit_starts: Moments, logged: dict) -> None:
 
 
 def test_a_policy_has_seen_the_history(world: World, visit_starts: Moments, logged: dict) -> None:
-    definition = StateDefinition(FEEDBACK, CATEGORIES)
+    definition = StateDefinition(feedback=FEEDBACK, user_features=CATEGORIES)
     items = ItemTable(np.arange(len(world.embeddings)), world.embeddings)
     scale = Normaliser(np.zeros(definition.width), np.full(definition.width, 100.0))
     net = Mlp.from_layers([(np.zeros((8, definition.width), np.float32), np.zeros(8, np.float32))])

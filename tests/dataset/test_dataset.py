@@ -24,7 +24,7 @@ def metadata(**changes: object) -> dict:
         "action_dim": 1,
         "action_low": -1.0,
         "action_high": 1.0,
-        "state": {},
+        "state": {"feedback": [], "user_features": {}},
         "normaliser": {"mean": [0.0, 1.0], "std": [1.0, 2.0]},
         "settings": {},
         "seed": 0,
@@ -82,7 +82,7 @@ def test_another_schema_version(tmp_path: Path, value: object, words: str) -> No
 def test_counts_without_a_number_are_one_line(tmp_path: Path, counts: dict, missing: str) -> None:
     state = StateDefinition(feedback=(), user_features={}, action_dim=1)
     scale = {"mean": [0.0] * state.width, "std": [1.0] * state.width}
-    changes = {"counts": counts, "state_dim": state.width, "state": state.to_dict(), "normaliser": scale}
+    changes = {"counts": counts, "state_dim": state.width, "state": state.model_dump(mode="json"), "normaliser": scale}
     folder = write(tmp_path, metadata(**changes))
     with pytest.raises(UserError, match=rf"metadata\.json: counts: '{missing}' is missing; make the data set again"):
         check_complete(PreparedDataset.open(folder))

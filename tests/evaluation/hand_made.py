@@ -141,7 +141,7 @@ def write_dataset(
         "action_dim": ACTION_DIM,
         "action_low": -1.0,
         "action_high": 1.0,
-        "state": STATE.to_dict(),
+        "state": STATE.model_dump(mode="json"),
         "normaliser": Normaliser(np.zeros(STATE.width), np.ones(STATE.width)).to_dict(),
         "settings": {},
         "seed": seed,

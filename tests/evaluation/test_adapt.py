@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from platform_desk import STATE, make_policy
+from state_definitions import changed
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.request import adapted
@@ -112,7 +113,9 @@ def test_a_policy_of_another_platform_is_one_line() -> None:
     learned = ItemTable(policy.items.ids, policy.items.embeddings[::-1])
     strangers = ItemTable(policy.items.ids + 1000, policy.items.embeddings)
     failing(
-        "policy 'p': found other states than in today", policy, data_set(5, policy.items, replace(STATE, feedback=()))
+        "policy 'p': found other states than in today",
+        policy,
+        data_set(5, policy.items, changed(STATE, feedback=())),
     )
     failing(
         "policy 'p': found another scale of states than .* does not draw by Q",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from ray import cloudpickle
+from state_definitions import changed
 
 from prefrec_ray import storage
 from prefrec_ray.dataset import Metadata, PreparedDataset
@@ -43,7 +44,7 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 SETTINGS = SimulateSettings(users=400, requests=150, items=300, seed=2)
 WORLD = World(SETTINGS)
 ITEMS = ItemTable(np.arange(300), WORLD.embeddings)
-DEFINITION = StateDefinition(FEEDBACK, CATEGORIES)
+DEFINITION = StateDefinition(feedback=FEEDBACK, user_features=CATEGORIES)
 CONTROLS = ["behaviour", "random items", "constant action", "clickbait", "nutrition"]
 
 
@@ -111,7 +112,7 @@ def write_metadata(folder: Path, world: dict[str, Any] | None) -> None:
         action_dim=8,
         action_low=-1,
         action_high=1,
-        state=DEFINITION.to_dict(),
+        state=DEFINITION,
         normaliser=Normaliser(np.zeros(245), np.ones(245)).to_dict(),
         settings={},
         seed=0,
@@ -234,7 +235,7 @@ def test_a_policy_sees_the_states_of_the_log_that_it_makes():
 
 @pytest.mark.parametrize("only_examined", [False, True])
 def test_a_policy_sees_the_states_of_the_pages_that_it_shows(only_examined):
-    definition, users, k = replace(DEFINITION, pages=True), 20, 3
+    definition, users, k = changed(DEFINITION, pages=True), 20, 3
     world = World(SETTINGS.model_copy(update={"page": k, "users": users}))
     policy = Constant(np.full(8, 0.2), definition=definition)
     traits = world.traits(np.arange(users))

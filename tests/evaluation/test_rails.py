@@ -12,6 +12,7 @@ from hand_made import direction
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from state_definitions import changed
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
@@ -163,7 +164,7 @@ def test_an_unknown_name_and_another_platform_are_one_line(
         evaluate(EvaluationRequest(dataset, policies, ["frequency"], clone, settings))
     provenance = {"task": "frequency", "method": "TD3_BC"}
     direction(dataset, 0.5, provenance=provenance).save(str(tmp_path / "policy"))
-    elsewhere = replace(dataset.state, session_gap_ms=dataset.state.session_gap_ms + 1)
+    elsewhere = changed(dataset.state, session_gap_ms=dataset.state.session_gap_ms + 1)
     replace(direction(dataset, 0.5, provenance=provenance), state=elsewhere).save(str(tmp_path / "other"))
     for current, message in (
         (tmp_path / "none", r"none/policy\.json"),

@@ -58,7 +58,7 @@ def test_a_request_changes_no_state_at_or_before_it(users, data):
 
 def test_feedback_on_the_scale_of_the_state():
     kinds = {"liked": "binary", "plays": "count", "watched": "seconds", "share": "ratio"}
-    definition = StateDefinition((*kinds, "stars"), {}, feedback_kinds=kinds)
+    definition = StateDefinition(feedback=(*kinds, "stars"), user_features={}, feedback_kinds=kinds)
     raw = np.float32([[1, 0, 0, 0.25, -3], [0, 3, 1.5, 70, 70]])
     expected = [[1, 0, 0, 0.25, -3], [0, np.log(4), np.log(2.5), 5, 70]]
     np.testing.assert_allclose(scaled_feedback(raw, definition), np.float32(expected))

@@ -13,14 +13,14 @@ FEATURES = {"age": ("young", "old"), "city": ("A", "B", "C")}
 def test_width_is_66_and_13_a_feedback_and_the_categories():
     for feedback in (("a",), tuple("abcdef")):
         for features in ({}, FEATURES):
-            definition = StateDefinition(feedback, features)
+            definition = StateDefinition(feedback=feedback, user_features=features)
             expected = 66 + 13 * len(feedback) + sum(len(categories) + 1 for categories in features.values())
             assert definition.width == len(definition.names) == expected
             assert len(set(definition.names)) == expected
 
 
 def test_groups_follow_one_another_and_hold_their_names():
-    definition = StateDefinition(("click", "like"), FEATURES)
+    definition = StateDefinition(feedback=("click", "like"), user_features=FEATURES)
     of_requests = {"profile": 7, "feedback": 10, "items": 40, "tastes": 2 * 8}
     widths = {**of_requests, "sessions": 8, "time": 11, "recency": 4, "counts": 3}
     assert {name: group.stop - group.start for name, group in definition.groups.items()} == widths
@@ -35,8 +35,10 @@ def test_groups_follow_one_another_and_hold_their_names():
 
 
 def test_round_trip_through_json():
-    definition = StateDefinition(("a", "b"), FEATURES, action_dim=4, session_gap_ms=5, item_half_lives=(0, 3))
-    again = StateDefinition.from_dict(json.loads(json.dumps(definition.to_dict())), "x")
+    definition = StateDefinition(
+        feedback=("a", "b"), user_features=FEATURES, action_dim=4, session_gap_ms=5, item_half_lives=(0, 3)
+    )
+    again = StateDefinition.model_validate(json.loads(json.dumps(definition.model_dump(mode="json"))))
     assert again == definition
     assert again.names == definition.names
 
@@ -51,20 +53,20 @@ def test_round_trip_through_json():
     ],
 )
 def test_one_hot_with_unknowns(features):
-    one_hot = StateDefinition(("a",), FEATURES).one_hot(features)
+    one_hot = StateDefinition(feedback=("a",), user_features=FEATURES).one_hot(features)
     assert one_hot.dtype == np.float32
     assert one_hot.tolist() == [[0, 1, 0, 1, 0, 0, 0], [0, 0, 1, 0, 0, 1, 0], [0, 0, 1, 0, 1, 0, 0]]
 
 
 def test_users_of_whom_nothing_is_known():
-    assert StateDefinition(("a",), FEATURES).one_hot(2).tolist() == [[0, 0, 1, 0, 0, 0, 1]] * 2
-    assert StateDefinition(("a",), {}).one_hot(2).shape == (2, 0)
-    assert StateDefinition(("a",), {}).one_hot(pa.table({"user_id": [1, 2, 3]})).shape == (3, 0)
+    assert StateDefinition(feedback=("a",), user_features=FEATURES).one_hot(2).tolist() == [[0, 0, 1, 0, 0, 0, 1]] * 2
+    assert StateDefinition(feedback=("a",), user_features={}).one_hot(2).shape == (2, 0)
+    assert StateDefinition(feedback=("a",), user_features={}).one_hot(pa.table({"user_id": [1, 2, 3]})).shape == (3, 0)
 
 
 def test_missing_features_are_named():
-    definition = StateDefinition(("a",), FEATURES)
+    definition = StateDefinition(feedback=("a",), user_features=FEATURES)
     with pytest.raises(UserError, match="column 'city' is missing; found age"):
         definition.one_hot({"age": ["old"]})
     with pytest.raises(UserError, match="found no columns; expected one"):
-        StateDefinition(("a",), {}).one_hot({})
+        StateDefinition(feedback=("a",), user_features={}).one_hot({})

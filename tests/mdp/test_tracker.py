@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mdp_histories import DEFINITION, ITEMS, Request, as_rows, histories, page_numbers, profiles
+from state_definitions import changed
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
@@ -51,7 +52,7 @@ def test_states_equal_those_in_bulk(users, by_id, with_dwell, paged, seed):
     rows = as_rows(users, by_id, with_dwell, paged)
     expected = NORMALISER(raw_states(DEFINITION, rows))
     assert np.abs(expected).max() < 5
-    tracker = StateTracker(replace(DEFINITION, pages=paged), NORMALISER, ITEMS, profiles(len(users)))
+    tracker = StateTracker(changed(DEFINITION, pages=paged), NORMALISER, ITEMS, profiles(len(users)))
     position, length = np.zeros(len(users), dtype=int), rows.lengths
     page = page_numbers(users)
     opens = changes(page) | (not paged)

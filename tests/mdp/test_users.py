@@ -1,13 +1,13 @@
 """A tracker's file: whole or not at all, and every bad one named in one line, with the tracker left as it was."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from mdp_histories import DEFINITION, ITEMS, profiles
+from state_definitions import changed
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
@@ -105,6 +105,6 @@ def test_bad_files_are_one_line_and_change_nothing(
 def test_users_of_another_definition_are_refused(tmp_path: Path) -> None:
     filled().save(str(tmp_path / "saved"))
     with pytest.raises(UserError, match="key 'state': found another definition of states than the policy's"):
-        make_tracker(0, replace(DEFINITION, session_gap_ms=1)).load(str(tmp_path / "saved"))
+        make_tracker(0, changed(DEFINITION, session_gap_ms=1)).load(str(tmp_path / "saved"))
     with pytest.raises(UserError, match=r"nowhere/tracker\.json: no such file"):
         make_tracker(0).load(str(tmp_path / "nowhere"))

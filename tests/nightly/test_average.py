@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from platform_desk import STATE, make_policy
+from state_definitions import changed
 
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
@@ -140,7 +141,7 @@ def test_policies_that_differ_do_not_count(night: Callable[..., str], tmp_path: 
     turned = ItemTable(policy.items.ids, policy.items.embeddings[:, ::-1])  # as a log of another day would learn them
     shutil.rmtree(relearned)
     policy.with_items(turned).save(relearned)
-    other_states = make_policy(5, state=replace(STATE, user_features={})).state
+    other_states = make_policy(5, state=changed(STATE, user_features={})).state
     strangers = [
         night(2, state=other_states, critic=None, serving=DETERMINISTIC),
         night(3, critic=critic(products=[])),

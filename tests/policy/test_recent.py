@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from state_definitions import changed
 
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy.weighing import RecentItems
@@ -40,7 +41,7 @@ def test_the_unit_of_embeddings_does_not_count() -> None:
 
 def test_states_without_a_running_mean_of_items_have_none() -> None:
     policy = make_policy(critic=make_critic(0), serving=ServingSettings())
-    assert RecentItems.find(replace(STATE, item_half_lives=()), policy.normaliser, policy.items) is None
+    assert RecentItems.find(changed(STATE, item_half_lives=()), policy.normaliser, policy.items) is None
 
 
 @pytest.mark.parametrize("variety", [0.0, 4.0])

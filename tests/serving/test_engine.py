@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from platform_desk import STATE, Desk, make_policy
 from scipy.stats import chisquare
+from state_definitions import changed
 
 from prefrec_ray.engagement import session_numbers
 from prefrec_ray.ids import changes
@@ -39,7 +39,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def paged_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("policy") / "policy"
-    make_policy(state=replace(STATE, pages=True), serving=ServingSettings(rest_days=0.0)).save(str(folder))
+    make_policy(state=changed(STATE, pages=True), serving=ServingSettings(rest_days=0.0)).save(str(folder))
     return folder
 
 
@@ -322,7 +322,7 @@ def test_another_policy_with_other_states_reads_the_whole_log(bundle: Path, tmp_
         shown = desk.one(Recommend(user=user, k=1))
         desk.one(Feedback(event_id=shown["event_id"], feedback={"watch": 0.5}))
     desk.stop(save=True)
-    other = replace(STATE, feedback_half_lives=(0, 3))
+    other = changed(STATE, feedback_half_lives=(0, 3))
     make_policy(seed=3, state=other).save(str(tmp_path / "other"))
     desk = Desk(tmp_path / "other", tmp_path / "state")
     assert "other states; the whole log is read" in desk.opened.notes[0]

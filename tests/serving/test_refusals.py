@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from platform_desk import STATE, Desk, make_policy
 from pydantic import ValidationError
+from state_definitions import changed
 
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.serving.requests.bodies import DeleteItems, Feedback, PutItems, Recommend, parse
@@ -25,7 +25,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_largest_numbers_of_feedback_leave_states_finite(tmp_path: Path) -> None:
-    make_policy(state=replace(STATE, feedback_kinds={}), serving=ServingSettings(rest_days=0.0)).save(
+    make_policy(state=changed(STATE, feedback_kinds={}), serving=ServingSettings(rest_days=0.0)).save(
         str(tmp_path / "policy")
     )
     desk = Desk(tmp_path / "policy", tmp_path / "state")

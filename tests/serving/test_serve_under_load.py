@@ -4,13 +4,13 @@ import shutil
 import threading
 import time
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from platform_desk import STATE, Desk, make_policy
 from served import Client, Process, serving
+from state_definitions import changed
 
 from prefrec_ray.logs.events.format import Kind
 
@@ -65,7 +65,7 @@ def test_a_reload_under_load_makes_no_error(bundle: Path, tmp_path: Path) -> Non
 def test_a_policy_with_other_states_is_taken_over_under_load(bundle: Path, tmp_path: Path) -> None:
     """Its states are made of the whole log, aside; what comes meanwhile is in them, to the bit."""
     alias, other = tmp_path / "current", tmp_path / "other"
-    make_policy(seed=5, items=300, state=replace(STATE, item_half_lives=(0, 3))).save(str(other))
+    make_policy(seed=5, items=300, state=changed(STATE, item_half_lives=(0, 3))).save(str(other))
     alias.symlink_to(bundle)
     with serving(alias, tmp_path / "state") as process:
         done, statuses = threading.Event(), set()

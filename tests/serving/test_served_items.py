@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from platform_desk import STATE, Desk, make_policy, with_server
+from state_definitions import changed
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
@@ -141,7 +142,7 @@ def test_another_width_is_refused_at_the_start(policy: Path, tmp_path: Path, los
     desk.stop()
     if lost:
         (tmp_path / "state" / "items.parquet").unlink()
-    replaced(policy, state=replace(STATE, action_dim=5))
+    replaced(policy, state=changed(STATE, action_dim=5))
     with pytest.raises(UserError, match=r"of 3 numbers; expected 5") as caught:
         Desk(policy, tmp_path / "state")
     assert str(caught.value).startswith("item 77: " if lost else f"{tmp_path / 'state'}/items.parquet: ")
@@ -149,7 +150,7 @@ def test_another_width_is_refused_at_the_start(policy: Path, tmp_path: Path, los
 
 def test_another_width_is_refused_by_a_reload(policy: Path, tmp_path: Path) -> None:
     async def act(server: Server) -> None:
-        replaced(policy, state=replace(STATE, action_dim=5))
+        replaced(policy, state=changed(STATE, action_dim=5))
         with pytest.raises(Problem, match="of 3 numbers; expected 5 as in the policy, or another") as caught:
             await server.reload()
         assert caught.value.status == 409

@@ -13,7 +13,7 @@ from prefrec_ray.simulator.world import World
 
 
 def test_the_state_is_245_wide():
-    assert StateDefinition(FEEDBACK, CATEGORIES, action_dim=EMBEDDING_DIM).width == 245
+    assert StateDefinition(feedback=FEEDBACK, user_features=CATEGORIES, action_dim=EMBEDDING_DIM).width == 245
 
 
 def test_features_hint_at_traits_and_some_are_unknown():

@@ -119,7 +119,7 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
         action_dim=definition.action_dim,
         action_low=-1.0,
         action_high=1.0,
-        state=definition.to_dict(),
+        state=definition,
         normaliser=normaliser.to_dict(),
         # Positions of excluded rows depend on rows of users who may be removed from the log later.
         settings=settings.model_dump(mode="json", exclude={"source": {"without"}}),

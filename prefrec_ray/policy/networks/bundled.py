@@ -14,6 +14,7 @@ from torch import Tensor
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.serving import Scale, ServingSettings
+from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.policy.networks.actors import Actor, BoundedGaussianActor, DeterministicActor, GaussianActor
 from prefrec_ray.policy.networks.candidates import CandidateActor
 from prefrec_ray.policy.networks.layers import Layers, Mlp, to_array
@@ -76,7 +77,7 @@ class Description(_Section):
 
     schema_version: int
     serving: ServingSettings
-    state: dict[str, Any]
+    state: StateDefinition
     normaliser: dict[str, Any]
     provenance: dict[str, Any]
     actor: ActorDescription

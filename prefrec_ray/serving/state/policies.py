@@ -45,7 +45,7 @@ class Loaded:
     @cached_property
     def states(self) -> str:
         """Return a key that is equal for policies with the same states of users, except for their scale."""
-        definition = json.dumps(self.policy.state.to_dict(), sort_keys=True)
+        definition = json.dumps(self.policy.state.model_dump(mode="json"), sort_keys=True)
         return _hash(definition, self.policy.items.ids, self.policy.items.embeddings, self.policy.items.kind_codes)
 
     def about(self, log_id: str = "00000000") -> About:

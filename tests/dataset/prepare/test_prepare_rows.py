@@ -92,7 +92,7 @@ def test_item_ids_of_another_kind_are_one_line(
 
 
 def test_feedback_of_another_kind_is_one_line() -> None:
-    state = StateDefinition(("like",), {}, feedback_kinds={"like": "seconds"})
+    state = StateDefinition(feedback=("like",), user_features={}, feedback_kinds={"like": "seconds"})
     like = SimpleNamespace(uri="first", state=state, metadata=SimpleNamespace(given_sessions=False))
     log = SimpleNamespace(feedback=("like",), feedback_kinds={"like": "seconds"}, given_sessions=False, users=None)
     _check_like(log, like)
