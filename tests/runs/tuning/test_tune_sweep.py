@@ -174,21 +174,6 @@ def test_a_sweep_that_was_killed_ends_the_same(undisturbed: Path, tiny_dataset: 
         assert actors[0].read_bytes() == actors[1].read_bytes()
 
 
-def test_a_sweep_that_was_killed_before_its_first_trial_begins_again(
-    tiny_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    section = {**SECTION, "method": "IL", "seeds": [0]}
-    settings = open_section(write(tmp_path, section), "tune")
-    output = tmp_path / "sweep"
-    with monkeypatch.context() as first:
-        first.setattr(run, "_tuner", Mock(side_effect=KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            sweep(settings, tiny_dataset, str(output))
-    assert not list(output.glob("*-state-*"))
-    (row,) = sweep(settings, tiny_dataset, str(output), resume=True)
-    assert row["status"] == "finished"
-
-
 def test_one_process_at_a_time_tunes(undisturbed: Path, tiny_dataset: str, tmp_path: Path) -> None:
     with storage.claimed(str(undisturbed)), pytest.raises(UserError, match=r"sweep: process \d+ .* writes there since"):
         sweep(open_section(write(tmp_path, SECTION), "tune"), tiny_dataset, str(undisturbed), resume=True)
@@ -278,7 +263,7 @@ def first_is_best() -> Any:
     return Judge()
 
 
-def test_a_sweep_keeps_the_policies_that_train_keeps(
+def test_a_sweep_begins_again_and_keeps_the_policies_that_train_keeps(
     tiny_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "sweep"
@@ -287,8 +272,15 @@ def test_a_sweep_keeps_the_policies_that_train_keeps(
     section = {**SECTION, "method": "IL", "seeds": [0], "metric": "validation/preference", "mode": "max"}
     section["validation"] = {"every": 3, "estimators": ["preference"]}
     settings = open_section(write(tmp_path, section), "tune")
-    (row,) = sweep(settings, tiny_dataset, str(output))
-    assert row["training_iteration"] > row["policy_iteration"] == 3
+    # Killed before its first trial, it begins again.
+    with monkeypatch.context() as first:
+        first.setattr(run, "_tuner", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            sweep(settings, tiny_dataset, str(output))
+    assert not list(output.glob("*-state-*"))
+    (row,) = sweep(settings, tiny_dataset, str(output), resume=True)
+    assert (row["status"], row["policy_iteration"]) == ("finished", 3)
+    assert row["training_iteration"] > 3
     assert row["validation/preference"] == pytest.approx(1 / 3)
 
     # Training with best.yaml gives the same policy.
