@@ -73,7 +73,7 @@ def main() -> None:
 
     ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
     uri = sys.argv[1] if len(sys.argv) > 1 else None
-    print(_MARK + json.dumps(judge(_gather(uri), uri)), flush=True)
+    print(_MARK + json.dumps(check_nodes(_gather(uri), uri)), flush=True)
 
 
 def _gather(uri: str | None) -> list[dict[str, Any]]:
@@ -156,7 +156,7 @@ def _try_file(folder: str, writer: str | None) -> str | None:
     return None if found == name else "reads other content than was written"
 
 
-def judge(nodes: Sequence[dict[str, Any]], uri: str | None) -> list[Check]:
+def check_nodes(nodes: Sequence[dict[str, Any]], uri: str | None) -> list[Check]:
     """Return all checks of the nodes' facts; storage if `uri` was tried."""
     known = [node for node in nodes if node["facts"] is not None]
     silent = [str(node["address"]) for node in nodes if node["facts"] is None]

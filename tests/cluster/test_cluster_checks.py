@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from prefrec_ray.cluster.doctor import Check, judge
+from prefrec_ray.cluster.doctor import Check, check_nodes
 
 VERSIONS = {"python": "3.11.7", "ray": "2.60.0", "torch": "2.8.0", "pyarrow": "21.0.0", "prefrec-ray": None}
 
@@ -19,7 +19,7 @@ def cluster() -> list[dict[str, Any]]:
 
 
 def judged(facts: list[dict[str, Any]]) -> dict[str, Check]:
-    return {check.name: check for check in judge(facts, "s3://b/runs")}
+    return {check.name: check for check in check_nodes(facts, "s3://b/runs")}
 
 
 def test_a_good_cluster() -> None:
@@ -61,5 +61,5 @@ def test_no_node_answers() -> None:
     facts = cluster()
     for one in facts:
         one["facts"] = None
-    (check,) = judge(facts, "s3://b")
+    (check,) = check_nodes(facts, "s3://b")
     assert not check.good
