@@ -38,6 +38,7 @@ SECTIONS = {
     "pages": "peers.pages:main",
     "kuairand": "scale.kuairand:main",
     "paper_scale": "scale.paper:main",
+    "largest": "scale.largest:main",
     "plan": "scale.plan:main",
     "truth": "truth.bench:main",
     "laws": "truth.check:main",

@@ -1,7 +1,7 @@
-"""Seconds and memory of a command.
+"""Seconds, processor time and memory of a command.
 
-Memory is sampled: the USS (memory without shared memory) of the command and of all of Ray's processes, plus the shared
-memory in use of the object store.
+They are sampled. Processor time: user and system time of the command and of all of Ray's processes. Memory: the USS
+(memory without shared memory) of the same processes, plus the shared memory in use of the object store.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Memory(threading.Thread):
     def __init__(self, place: Callable[[], int] = lambda: 0) -> None:
         super().__init__(daemon=True)
         self.samples: list[tuple[int, int, int]] = []
+        self._processor: dict[psutil.Process, float] = {}
         self._place, self._end = place, threading.Event()
 
     def __enter__(self) -> Memory:
@@ -46,6 +47,15 @@ class Memory(threading.Thread):
         """Sample until the end of `with`."""
         while not self._end.wait(SECONDS):
             self.samples.append((*memory_in_use(), self._place()))
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    times = process.cpu_times()
+                    self._processor[process] = times.user + times.system
+
+    @property
+    def processor_seconds(self) -> float:
+        """Processor time of all processes below this one; what a process used after its last sample is missing."""
+        return round(sum(self._processor.values()), 1)
 
     @property
     def peaks(self) -> dict[str, float]:

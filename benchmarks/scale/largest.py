@@ -1,0 +1,203 @@
+"""The largest run that fits: `python -m benchmarks largest WORK --millions 1 10 30`.
+
+A log goes through `prepare`, `train` (one pass over all transitions, streamed) and `evaluate`, each size in turn; logs
+and data set of a size are removed before the next. States are narrow, so that the disk holds many: one kind of feedback
+and embeddings of two numbers, learned from the log. At the smallest size each stage runs twice, the second time with a
+kill, and the results must be equal; at the largest each stage runs once, with a kill. `prepare` and `evaluate` lose a
+process in the middle of a task, which Ray repeats; `train` loses its driver after half of its iterations, and is
+resumed. Time, processor time, peak memory and disk of each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from benchmarks.harness import prefrec, rows_in
+from benchmarks.scale.memory import Memory, folder_gb
+from prefrec_ray.errors import UserError
+
+REQUESTS_A_USER = 250
+#: Seconds between two looks for the process to kill.
+SECONDS = 0.2
+#: Names of the tasks that are killed.
+VICTIMS = {"prepare": "ray::_write_requests", "evaluate": "ray::_score"}
+SECTIONS: dict[str, Any] = {
+    "simulate": {"requests": REQUESTS_A_USER, "items": 1000, "seed": 0, "shards": 64},
+    "prepare": {
+        "source": {
+            "kind": "files",
+            **{"user": "user_id", "item": "item_id", "time": "timestamp", "time_unit": "ms"},
+            "feedback": {"click": {"column": "click", "kind": "binary"}},
+        },
+        "state_type": "float16",
+        "action_dim": 2,
+        "train_fraction": 0.98,
+        "validation_fraction": 0.01,
+    },
+    "train": {
+        "checkpoint_every": 1,
+        "config": {
+            **{"precision": "bf16", "hidden_sizes": [64, 64], "num_epochs": 1, "transitions": "streaming"},
+            **{"train_batch_size_per_learner": 4096, "updates_per_iteration": 500},
+            # A rule of its own, because a choice by roll-outs takes a time that does not depend on the size of the log.
+            "serving": {"temperature": 0.2, "variety": 1.0, "repetition": 0.0, "scores": "q"},
+        },
+    },
+}
+
+
+class Killer(threading.Thread):
+    """Kills once, inside `with`, the process that `find` returns. `killed`: seconds since the start; None: none."""
+
+    def __init__(self, find: Callable[[], psutil.Process | None]) -> None:
+        super().__init__(daemon=True)
+        self.killed: float | None = None
+        self._find, self._end = find, threading.Event()
+
+    def __enter__(self) -> Killer:
+        self.start()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._end.set()
+        self.join()
+
+    def run(self) -> None:
+        """Look until a process is killed."""
+        began = time.monotonic()
+        while not self._end.wait(SECONDS):
+            with suppress(psutil.NoSuchProcess):
+                process = self._find()
+                if process is not None:
+                    process.kill()
+                    self.killed = round(time.monotonic() - began, 1)
+                    return
+
+
+def nobody() -> None:
+    """Return None: no process is killed."""
+
+
+def task_named(stage: str) -> psutil.Process | None:
+    """Return a process below this one that runs a task of the stage."""
+    begin = VICTIMS[stage][:15]  # the kernel keeps no more
+    return next((one for one in psutil.Process().children(recursive=True) if one.name().startswith(begin)), None)
+
+
+def half_trained(run: Path) -> psutil.Process | None:
+    """Return the process of `train` after half of its iterations."""
+    rows = [row for row in rows_in(run / "progress.csv") if row.get("progress")]
+    if not rows or float(rows[-1]["progress"]) < 0.5:
+        return None
+    return next((one for one in psutil.Process().children() if "train" in one.cmdline()), None)
+
+
+def measured(
+    command: list[str], find: Callable[[], psutil.Process | None] = nobody, resume: bool = False
+) -> dict[str, Any]:
+    """Run a command of the product, with `resume` again after a kill. Returns seconds, peaks, and time of the kill."""
+    began = time.monotonic()
+    with Memory() as memory, Killer(find) as killer:
+        line = [sys.executable, "-m", "prefrec_ray.cli.main", *command]
+        print("prefrec", *command, flush=True)
+        code = subprocess.run(line, stdout=subprocess.DEVNULL, check=False).returncode
+        if resume and killer.killed is not None:
+            prefrec(*command, "--resume")
+        elif code:
+            sys.exit(code)
+    result = {"seconds": round(time.monotonic() - began, 1), "processor_s": memory.processor_seconds, **memory.peaks}
+    return result if killer.killed is None else {**result, "killed_after": killer.killed}
+
+
+def digest(folder: Path, names: str = "*") -> str:
+    """Return a digest of the names and bytes of the files in a folder."""
+    total = hashlib.blake2b()
+    for file in sorted(file for file in folder.rglob(names) if file.is_file()):
+        total.update(str(file.relative_to(folder)).encode() + file.read_bytes())
+    return total.hexdigest()
+
+
+def stages(million: float, work: Path, plain: bool, kill: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Run the stages at one size, `plain` and then with a `kill`; yield name and figures."""
+    folder = work / f"{million:g}"
+    folder.mkdir(parents=True)
+    sections = json.loads(json.dumps(SECTIONS))
+    sections["simulate"]["users"] = round(million * 1e6 / REQUESTS_A_USER)
+    sections["prepare"]["source"]["path"] = str(folder / "logs" / "interactions")
+    config = folder / "config.yaml"
+    config.write_text(yaml.safe_dump(sections, sort_keys=False))
+    yield "simulate", measured(["simulate", str(config), "--output", str(folder / "logs")])
+    data: Path | None = None
+    run: Path | None = None
+    results: dict[str, list[str]] = {}
+    for killed in [False] * plain + [True] * kill:
+        more = ", killed" * killed
+        made = folder / f"dataset{killed:d}"
+        figures = measured(
+            ["prepare", str(config), "--output", str(made)], partial(task_named, "prepare") if killed else nobody
+        )
+        counts = json.loads((made / "metadata.json").read_text())["counts"]
+        requests = sum(split["requests"] for split in counts.values())
+        yield f"prepare{more}", {**figures, "disk_gb": folder_gb(made), "requests": requests}
+        if plain and kill:
+            results.setdefault("prepare", []).append(digest(made))
+        if data is None:
+            data = made
+        else:
+            shutil.rmtree(made)
+    assert data is not None
+    for killed in [False] * plain + [True] * kill:
+        made = folder / f"run{killed:d}"
+        figures = measured(
+            ["train", str(config), "--dataset", str(data), "--output", str(made)],
+            partial(half_trained, made) if killed else nobody,
+            resume=True,
+        )
+        rows = [row for row in rows_in(made / "progress.csv") if row["phase"] == "train"]
+        about = {"transitions": 4096 * int(rows[-1]["updates"]), "iterations": len(rows)}
+        about["in_updates"] = round(
+            sum(float(row["transitions"]) / float(row["transitions_per_second"]) for row in rows)
+        )
+        yield f"train{', killed' * killed}", {**figures, **about}
+        results.setdefault("train", []).append(digest(made / "policy", "*.safetensors"))
+        run = run or made
+    assert run is not None
+    for killed in [False] * plain + [True] * kill:
+        file = folder / f"evaluation{killed:d}.json"
+        command = ["evaluate", str(run / "policy"), "--dataset", str(data), "--output", str(file)]
+        figures = measured(command, partial(task_named, "evaluate") if killed else nobody)
+        yield f"evaluate{', killed' * killed}", {**figures, "requests": counts["test"]["requests"]}
+        results.setdefault("evaluate", []).append(file.read_text())
+    if plain and kill:
+        equal = {name: len(set(found)) == 1 for name, found in results.items()}
+        yield "equal", equal
+        if not all(equal.values()):
+            raise UserError(f"largest: results differ after a kill ({equal})")
+    shutil.rmtree(folder / "logs")
+    shutil.rmtree(data)
+
+
+def main(work: Path, millions: Sequence[float] = (1, 10, 30)) -> Iterator[dict[str, Any]]:
+    """Print a line per stage, and write the JSON again after each."""
+    sizes: dict[str, dict[str, Any]] = {}
+    for million in millions:
+        at = sizes.setdefault(f"{million:g}", {})
+        last = million == millions[-1]
+        for name, figures in stages(million, work, not last or len(millions) == 1, last or million == millions[0]):
+            at[name] = figures
+            print(f"{million:g} million impressions  {name:20} {figures}", flush=True)
+            yield {"sizes": sizes}
