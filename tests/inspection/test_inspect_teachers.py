@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from prefrec_ray.dataset import SCHEMA_VERSION, Metadata, PreparedDataset
 from prefrec_ray.inspection.teachers import Diagnosis, between_share, diagnose, rule_accuracy
+from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.preferences import DRAWS, SCRIPTED, Sessions, find_scoring, label
 from prefrec_ray.storage.parquet import write_parquet
 
@@ -76,8 +77,11 @@ def diagnosed(folder: Path, depths: list[list[int]], levels: list[list[float]], 
         tables.append(pa.table({**sides, **about, "teacher": [name] * len(pairs)}))
     write_parquet(pa.concat_tables(tables), str(folder / "preferences" / "depth" / "validation.parquet"))
     sizes = {"state_dim": 1, "action_dim": 1, "action_low": -1, "action_high": 1, "seed": 0, "mixture_weight": 0.5}
-    empty = {name: {} for name in ("counts", "state", "normaliser", "settings")}
-    metadata = Metadata(schema_version=SCHEMA_VERSION, **sizes, **empty, tasks=["depth"], teachers=list(SCRIPTED))
+    empty = {name: {} for name in ("counts", "normaliser", "settings")}
+    state = StateDefinition(feedback=("like",), user_features={})
+    metadata = Metadata(
+        schema_version=SCHEMA_VERSION, state=state, **sizes, **empty, tasks=["depth"], teachers=list(SCRIPTED)
+    )
     return {diagnosis.teacher: diagnosis for diagnosis in diagnose(PreparedDataset(str(folder), metadata))}
 
 
