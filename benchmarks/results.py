@@ -4,7 +4,7 @@
 
 The front matter of a page has the commit of the measurement, files next to the page, and the measured code:
 
-    measured: {commit: efb7b6d, files: [loop.csv], code: [prefrec_ray/algorithms]}
+    measured: {commit: efb7b6d, files: [loop_habit.csv], code: [prefrec_ray/algorithms]}
 """
 
 from __future__ import annotations

@@ -288,13 +288,18 @@ def draw(file: Path, levels: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-    styles = {"best": ("C2", "--"), "loop": ("C0", "-"), "logging": ("0.4", "--")}
-    for name, (colour, line) in styles.items():
+    styles = {
+        "best": ("best known", "C2", "--"),
+        "loop": ("loop", "C0", "-"),
+        "logging": ("logging policy", "0.4", "--"),
+    }
+    for name, (label, colour, line) in styles.items():
         mean, half = levels[name]
         days = np.arange(1, len(mean) + 1)
-        axes.plot(days, mean, line, color=colour, label=name)
+        axes.plot(days, mean, line, color=colour, label=label)
         axes.fill_between(days, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
     axes.set(xlabel="day", ylabel="frequency level")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(file, dpi=150)
     plt.close(figure)

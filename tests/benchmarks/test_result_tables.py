@@ -30,18 +30,22 @@ def short(number: str) -> str:
     return " ± ".join(re.sub(r"^(-?)0\.", r"\1.", part) for part in parts)
 
 
-def test_nights() -> None:
-    with (RESULTS / "loop.csv").open(newline="") as file:
-        measured = {row["night"]: row for row in csv.DictReader(file)}
-    nights = json.loads((RESULTS / "loop.json").read_text("utf-8"))["nights"]
-    gains = dict(zip(measured, (night["estimated gain"] for night in nights), strict=True))
-    rows = table("loop", "night")
-    assert {row[0] for row in rows} <= measured.keys()
-    columns = ("logging policy", "loop", "nutrition (best known)", "share of the best")
-    for night, *levels, gain in rows:
-        assert levels == [short(measured[night][column]) for column in columns]
-        assert gain == short(str(gains[night]))
-    assert {row["verdict"] for row in measured.values()} == {"candidate"}
+def test_days_of_a_loop() -> None:
+    """Looks that decide, their users, and the levels that the text names."""
+    with (RESULTS / "loop_habit.csv").open(newline="") as file:
+        days = list(csv.DictReader(file))
+    decided = {row["day"]: (row["look"], row["users"]) for row in days if row["look"] in ("promote", "withdraw")}
+    found = {
+        night: (re.search(r": (promote|withdraw)", look), users) for night, _, look, users, _ in table("loop", "night")
+    }
+    assert {night: (look[1], users) for night, (look, users) in found.items() if look} == decided
+    loop, logging, best = ([float(row[name].split(" ± ")[0]) for row in days] for name in ("loop", "logging", "best"))
+    page = (RESULTS / "loop.md").read_text("utf-8")
+    last = (sum(loop[-3:]) - sum(logging[-3:])) / (sum(best[-3:]) - sum(logging[-3:]))
+    assert f"share of {short(str(last))} is of the last three days" in page
+    assert f"the last one has {short(str((loop[-1] - logging[-1]) / (best[-1] - logging[-1])))}" in page
+    above = [ours / theirs - 1 for ours, theirs in zip(loop[:4], logging[:4], strict=True)]
+    assert f"{100 * min(above):.0f} to {max(above):.0%}".replace("%", " %") in page
 
 
 def test_days_of_a_canary() -> None:
