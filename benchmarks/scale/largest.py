@@ -15,7 +15,6 @@ import json
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -27,7 +26,7 @@ import psutil
 import yaml
 
 from benchmarks.harness import prefrec, rows_in
-from benchmarks.scale.memory import Memory, folder_gb
+from benchmarks.scale.memory import Memory, Watch, folder_gb
 from prefrec_ray.errors import UserError
 
 REQUESTS_A_USER = 250
@@ -60,32 +59,22 @@ SECTIONS: dict[str, Any] = {
 }
 
 
-class Killer(threading.Thread):
+class Killer(Watch):
     """Kills once, inside `with`, the process that `find` returns. `killed`: seconds since the start; None: none."""
 
     def __init__(self, find: Callable[[], psutil.Process | None]) -> None:
-        super().__init__(daemon=True)
+        super().__init__(SECONDS)
         self.killed: float | None = None
-        self._find, self._end = find, threading.Event()
+        self._find, self._began = find, time.monotonic()
 
-    def __enter__(self) -> Killer:
-        self.start()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._end.set()
-        self.join()
-
-    def run(self) -> None:
-        """Look until a process is killed."""
-        began = time.monotonic()
-        while not self._end.wait(SECONDS):
-            with suppress(psutil.NoSuchProcess):
-                process = self._find()
-                if process is not None:
-                    process.kill()
-                    self.killed = round(time.monotonic() - began, 1)
-                    return
+    def look(self) -> bool:
+        """Kill the process if there is one. Return whether none was killed."""
+        with suppress(psutil.NoSuchProcess):
+            process = self._find()
+            if process is not None:
+                process.kill()
+                self.killed = round(time.monotonic() - self._began, 1)
+        return self.killed is None
 
 
 def nobody() -> None:

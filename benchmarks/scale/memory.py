@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 
@@ -23,19 +23,14 @@ GB = 1e9
 SECONDS = 1.0
 
 
-class Memory(threading.Thread):
-    """Samples this process and its descendants every second inside `with`.
+class Watch(threading.Thread):
+    """Calls `look` inside `with`, after `seconds` each time, until it returns False."""
 
-    `samples`: bytes of the processes' own, bytes of the object store, and the value of `place`.
-    """
-
-    def __init__(self, place: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, seconds: float) -> None:
         super().__init__(daemon=True)
-        self.samples: list[tuple[int, int, int]] = []
-        self._processor: dict[psutil.Process, float] = {}
-        self._place, self._end = place, threading.Event()
+        self._seconds, self._end = seconds, threading.Event()
 
-    def __enter__(self) -> Memory:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -44,13 +39,35 @@ class Memory(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        """Sample until the end of `with`."""
-        while not self._end.wait(SECONDS):
-            self.samples.append((*memory_in_use(), self._place()))
-            for process in psutil.Process().children(recursive=True):
-                with suppress(psutil.NoSuchProcess):
-                    times = process.cpu_times()
-                    self._processor[process] = times.user + times.system
+        """Look until the end of `with`."""
+        while not self._end.wait(self._seconds) and self.look():
+            pass
+
+    def look(self) -> bool:
+        """Look once. Return whether to look again."""
+        raise NotImplementedError
+
+
+class Memory(Watch):
+    """Samples this process and its descendants every second inside `with`.
+
+    `samples`: bytes of the processes' own, bytes of the object store, and the value of `place`.
+    """
+
+    def __init__(self, place: Callable[[], int] = lambda: 0) -> None:
+        super().__init__(SECONDS)
+        self.samples: list[tuple[int, int, int]] = []
+        self._processor: dict[psutil.Process, float] = {}
+        self._place = place
+
+    def look(self) -> bool:
+        """Take a sample. Return True."""
+        self.samples.append((*memory_in_use(), self._place()))
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                self._processor[process] = times.user + times.system
+        return True
 
     @property
     def processor_seconds(self) -> float:
