@@ -96,7 +96,7 @@ class LawPlatform:
     categories: Mapping[str, tuple[str, ...]] = CATEGORIES
     controls: ClassVar[Mapping[str, Cost]] = {"best known": lambda crowd: crowd.world.cost(crowd)}
     no_repeats = False
-    #: Range of the logging policy's strength, which is drawn for each user, and anew after some impressions.
+    #: Range of the logging policy's strength. Each user has a strength of its own, drawn again after some impressions.
     strength = (-1.0, 3.0)
     #: Embeddings float32 [items, 8], or None: the columns of `kinds` (codes int64 [items]) describe the items.
     embeddings: Any = None
