@@ -73,7 +73,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class LoggedRecommendations:
-    """LoggedRecommendations under the current assignment, in the order of the logs."""
+    """Recommendations under the current assignment, in the order of the logs."""
 
     log: np.ndarray  # int64 [N], number of the log
     number: np.ndarray  # int64 [N], row of the log, from the first one under the current assignment on
