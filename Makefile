@@ -108,7 +108,7 @@ label-demo: install
 		$(BIN)/prefrec simulate label-demo/data.yaml --output label-demo/logs && \
 		$(BIN)/prefrec prepare label-demo/data.yaml --output label-demo/dataset; }
 	dataset=$$(test -d quickstart/dataset && echo quickstart/dataset || echo label-demo/dataset) && \
-		$(BIN)/python -m benchmarks.label_demo $$dataset label-demo/items && \
+		$(BIN)/python examples/label_demo.py $$dataset label-demo/items && \
 		$(BIN)/prefrec label $$dataset --store label-demo/store --config tune_configs/label_demo.yaml
 
 clean:

@@ -36,7 +36,6 @@ SECTIONS = {
     "peers": "peers.rates:main",
     "fixed_points": "peers.fixed_points:main",
     "pages": "peers.pages:main",
-    "kuairand": "scale.kuairand:main",
     "paper_scale": "scale.paper:main",
     "largest": "scale.largest:main",
     "plan": "scale.plan:main",

@@ -129,10 +129,11 @@ def add_argument(parser: argparse.ArgumentParser, parameter: inspect.Parameter) 
         )
 
 
-def prefrec(*arguments: str) -> None:
-    """Run a command of the product in its own process. Ends the benchmark if it fails."""
+def prefrec(*arguments: str, folder: Path | None = None) -> None:
+    """Run a command of the product in its own process, in `folder` if given. Ends the benchmark if it fails."""
     print("prefrec", *arguments, flush=True)
-    done = subprocess.run([sys.executable, "-m", "prefrec_ray.cli.main", *arguments], stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "prefrec_ray.cli.main", *arguments]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, cwd=folder)
     if done.returncode:
         sys.exit(done.returncode)
 

@@ -21,7 +21,7 @@ from benchmarks.harness import Comparison, Contender, compared, interleave
 from benchmarks.peers.d3rlpy_side import start_d3rlpy
 from benchmarks.peers.rllib import rllib_iql, write_rows
 from benchmarks.speed.bare_loop import Sizes
-from benchmarks.speed.training import load_arrays, settings_of, share_of_paper
+from benchmarks.speed.training import PAPER_SIZES, load_arrays, settings_of
 from prefrec_ray.algorithms import IQLConfig, TD3BCConfig
 from prefrec_ray.algorithms.feed.load import load_data
 from prefrec_ray.dataset import PreparedDataset
@@ -29,7 +29,8 @@ from prefrec_ray.runtime import start_ray
 
 D3RLPY = Path(os.environ["D3RLPY"]) if os.environ.get("D3RLPY") else None
 PAIRS = (
-    *((mine, other) for mine in ("IQL", "IQL, bf16") for other in ("RLlib's IQL", "d3rlpy's IQL")),
+    ("IQL", "RLlib's IQL"),
+    ("IQL", "d3rlpy's IQL"),
     ("TD3_BC", "d3rlpy's TD3+BC"),
 )
 
@@ -38,12 +39,11 @@ def main(dataset: Path, d3rlpy: Path | None = D3RLPY, updates: int = 20, repetit
     """Prints transitions a second."""
     # RLlib's two workers that make episodes hold a processor each: with two in all its reading would never begin.
     start_ray(num_cpus=4)
-    uri, sizes = str(dataset), share_of_paper()
+    uri, sizes = str(dataset), PAPER_SIZES
     # Peers are given their rewards with the batch, and so is the product: labels that look ahead are made once.
     own = settings_of(updates, sizes) | {"finetune_reward": False, "reward_horizon": 100}
     configs = {
         "IQL": IQLConfig().training(**own),
-        "IQL, bf16": IQLConfig().training(**own, precision="bf16"),
         "TD3_BC": TD3BCConfig().training(**own),
     }
     loaded = load_data(configs["IQL"].offline_data(input_=uri).data_request)

@@ -23,17 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import yaml
 
 from benchmarks.harness import prefrec, rows_in
-from benchmarks.scale.memory import Memory, Watch, folder_gb
+from benchmarks.scale.memory import REQUESTS_A_USER, Watch, each_size, folder_gb, stage, write_config
 from prefrec_ray.errors import UserError
 
-REQUESTS_A_USER = 250
 #: Seconds between two looks for the process to kill.
 SECONDS = 0.2
-#: Names of the tasks that are killed.
-VICTIMS = {"prepare": "ray::_write_requests", "evaluate": "ray::_score"}
 SECTIONS: dict[str, Any] = {
     "simulate": {"requests": REQUESTS_A_USER, "items": 1000, "seed": 0, "shards": 64},
     "prepare": {
@@ -81,9 +77,9 @@ def nobody() -> None:
     """Return None: no process is killed."""
 
 
-def task_named(stage: str) -> psutil.Process | None:
-    """Return a process below this one that runs a task of the stage."""
-    begin = VICTIMS[stage][:15]  # the kernel keeps no more
+def task_named(name: str, _output: Path) -> psutil.Process | None:
+    """Return a process below this one that runs a task of this name."""
+    begin = name[:15]  # the kernel keeps no more
     return next((one for one in psutil.Process().children(recursive=True) if one.name().startswith(begin)), None)
 
 
@@ -95,20 +91,28 @@ def half_trained(run: Path) -> psutil.Process | None:
     return next((one for one in psutil.Process().children() if "train" in one.cmdline()), None)
 
 
-def measured(
-    command: list[str], find: Callable[[], psutil.Process | None] = nobody, resume: bool = False
-) -> dict[str, Any]:
-    """Run a command of the product, with `resume` again after a kill. Returns seconds, peaks, and time of the kill."""
-    began = time.monotonic()
-    with Memory() as memory, Killer(find) as killer:
+#: The process of each stage that is killed, by the stage's output.
+VICTIMS: dict[str, Callable[[Path], psutil.Process | None]] = {
+    "prepare": partial(task_named, "ray::_write_requests"),
+    "train": half_trained,
+    "evaluate": partial(task_named, "ray::_score"),
+}
+
+
+def measured(find: Callable[[], psutil.Process | None], *command: str) -> dict[str, Any]:
+    """Run a command of the product, `train` again after a kill. Returns seconds, peaks, and time of the kill."""
+
+    def run(*command: str) -> None:
         line = [sys.executable, "-m", "prefrec_ray.cli.main", *command]
         print("prefrec", *command, flush=True)
         code = subprocess.run(line, stdout=subprocess.DEVNULL, check=False).returncode
-        if resume and killer.killed is not None:
+        if command[0] == "train" and killer.killed is not None:
             prefrec(*command, "--resume")
         elif code:
             sys.exit(code)
-    result = {"seconds": round(time.monotonic() - began, 1), "processor_s": memory.processor_seconds, **memory.peaks}
+
+    with Killer(find) as killer:
+        result, _ = stage(*command, run=run)
     return result if killer.killed is None else {**result, "killed_after": killer.killed}
 
 
@@ -123,54 +127,36 @@ def digest(folder: Path, names: str = "*") -> str:
 def stages(million: float, work: Path, plain: bool, kill: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     """Run the stages at one size, `plain` and then with a `kill`; yield name and figures."""
     folder = work / f"{million:g}"
-    folder.mkdir(parents=True)
-    sections = json.loads(json.dumps(SECTIONS))
-    sections["simulate"]["users"] = round(million * 1e6 / REQUESTS_A_USER)
-    sections["prepare"]["source"]["path"] = str(folder / "logs" / "interactions")
-    config = folder / "config.yaml"
-    config.write_text(yaml.safe_dump(sections, sort_keys=False))
-    yield "simulate", measured(["simulate", str(config), "--output", str(folder / "logs")])
-    data: Path | None = None
-    run: Path | None = None
+    config = write_config(json.loads(json.dumps(SECTIONS)), million, str(folder / "logs" / "interactions"), folder)
+    yield "simulate", measured(nobody, "simulate", config, "--output", str(folder / "logs"))
+    outputs: dict[str, list[Path]] = {}
     results: dict[str, list[str]] = {}
-    for killed in [False] * plain + [True] * kill:
-        more = ", killed" * killed
-        made = folder / f"dataset{killed:d}"
-        figures = measured(
-            ["prepare", str(config), "--output", str(made)], partial(task_named, "prepare") if killed else nobody
-        )
+
+    def each(name: str, *words: str) -> Iterator[tuple[str, Path, dict[str, Any]]]:
+        for killed in [False] * plain + [True] * kill:
+            made = folder / f"{name}{killed:d}"
+            find = partial(VICTIMS[name], made) if killed else nobody
+            figures = measured(find, name, *words, "--output", str(made))
+            outputs.setdefault(name, []).append(made)
+            yield f"{name}{', killed' * killed}", made, figures
+
+    for title, made, figures in each("prepare", config):
         counts = json.loads((made / "metadata.json").read_text())["counts"]
         requests = sum(split["requests"] for split in counts.values())
-        yield f"prepare{more}", {**figures, "disk_gb": folder_gb(made), "requests": requests}
-        if plain and kill:
-            results.setdefault("prepare", []).append(digest(made))
-        if data is None:
-            data = made
-        else:
-            shutil.rmtree(made)
-    assert data is not None
-    for killed in [False] * plain + [True] * kill:
-        made = folder / f"run{killed:d}"
-        figures = measured(
-            ["train", str(config), "--dataset", str(data), "--output", str(made)],
-            partial(half_trained, made) if killed else nobody,
-            resume=True,
-        )
+        yield title, {**figures, "disk_gb": folder_gb(made), "requests": requests}
+        results.setdefault("prepare", []).append(digest(made) if plain and kill else "")
+    data, *others = outputs["prepare"]
+    for other in others:
+        shutil.rmtree(other)
+    for title, made, figures in each("train", config, "--dataset", str(data)):
         rows = [row for row in rows_in(made / "progress.csv") if row["phase"] == "train"]
         about = {"transitions": 4096 * int(rows[-1]["updates"]), "iterations": len(rows)}
-        about["in_updates"] = round(
-            sum(float(row["transitions"]) / float(row["transitions_per_second"]) for row in rows)
-        )
-        yield f"train{', killed' * killed}", {**figures, **about}
+        seconds = sum(float(row["transitions"]) / float(row["transitions_per_second"]) for row in rows)
+        yield title, {**figures, **about, "in_updates": round(seconds)}
         results.setdefault("train", []).append(digest(made / "policy", "*.safetensors"))
-        run = run or made
-    assert run is not None
-    for killed in [False] * plain + [True] * kill:
-        file = folder / f"evaluation{killed:d}.json"
-        command = ["evaluate", str(run / "policy"), "--dataset", str(data), "--output", str(file)]
-        figures = measured(command, partial(task_named, "evaluate") if killed else nobody)
-        yield f"evaluate{', killed' * killed}", {**figures, "requests": counts["test"]["requests"]}
-        results.setdefault("evaluate", []).append(file.read_text())
+    for title, made, figures in each("evaluate", str(outputs["train"][0] / "policy"), "--dataset", str(data)):
+        yield title, {**figures, "requests": counts["test"]["requests"]}
+        results.setdefault("evaluate", []).append(made.read_text())
     if plain and kill:
         equal = {name: len(set(found)) == 1 for name, found in results.items()}
         yield "equal", equal
@@ -182,11 +168,9 @@ def stages(million: float, work: Path, plain: bool, kill: bool) -> Iterator[tupl
 
 def main(work: Path, millions: Sequence[float] = (1, 10, 30)) -> Iterator[dict[str, Any]]:
     """Print a line per stage, and write the JSON again after each."""
-    sizes: dict[str, dict[str, Any]] = {}
-    for million in millions:
-        at = sizes.setdefault(f"{million:g}", {})
-        last = million == millions[-1]
-        for name, figures in stages(million, work, not last or len(millions) == 1, last or million == millions[0]):
-            at[name] = figures
-            print(f"{million:g} million impressions  {name:20} {figures}", flush=True)
-            yield {"sizes": sizes}
+    first, *_, last = (*millions, millions[-1])
+
+    def of_size(million: float) -> Iterator[tuple[str, dict[str, Any]]]:
+        return stages(million, work, million != last or first == last, million in (first, last))
+
+    yield from each_size(millions, of_size)

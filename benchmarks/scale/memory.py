@@ -1,4 +1,4 @@
-"""Seconds, processor time and memory of a command.
+"""Seconds, processor time and memory of a command, at several sizes of a log.
 
 They are sampled. Processor time: user and system time of the command and of all of Ray's processes. Memory: the USS
 (memory without shared memory) of the same processes, plus the shared memory in use of the object store.
@@ -9,16 +9,18 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 import psutil
+import yaml
 
 from benchmarks.harness import prefrec
 
 GB = 1e9
+REQUESTS_A_USER = 250
 #: Between samples: looking through the maps of all processes takes a tenth of a second.
 SECONDS = 1.0
 
@@ -101,9 +103,34 @@ def folder_gb(folder: str | Path) -> float:
     return round(sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file()) / GB, 2)
 
 
-def stage(command: list[str], place: Callable[[], int] = lambda: 0) -> tuple[dict[str, Any], Memory]:
-    """Run one command of the product. Returns seconds and peaks of memory in GB. Ends the benchmark if it fails."""
+def stage(
+    *command: str, place: Callable[[], int] = lambda: 0, run: Callable[..., None] = prefrec
+) -> tuple[dict[str, Any], Memory]:
+    """Run one command of the product by `run`. Returns seconds, and peaks of memory in GB."""
     began = time.monotonic()
     with Memory(place) as memory:
-        prefrec(*command)
-    return {"seconds": round(time.monotonic() - began, 1), **memory.peaks}, memory
+        run(*command)
+    seconds = {"seconds": round(time.monotonic() - began, 1), "processor_s": memory.processor_seconds}
+    return {**seconds, **memory.peaks}, memory
+
+
+def write_config(sections: dict[str, Any], million: float, source: str, folder: Path) -> str:
+    """Write the sections of `million` million impressions, whose log is at `source`. Returns the file."""
+    folder.mkdir(parents=True)
+    sections["simulate"]["users"] = round(million * 1e6 / REQUESTS_A_USER)
+    sections["prepare"]["source"]["path"] = source
+    (folder / "config.yaml").write_text(yaml.safe_dump(sections, sort_keys=False))
+    return str(folder / "config.yaml")
+
+
+def each_size(
+    millions: Sequence[float], stages: Callable[[float], Iterator[tuple[str, dict[str, Any]]]]
+) -> Iterator[dict[str, Any]]:
+    """Print a line per stage of each size, and yield all figures again after it."""
+    sizes: dict[str, dict[str, Any]] = {}
+    for million in millions:
+        at = sizes.setdefault(f"{million:g}", {})
+        for name, figures in stages(million):
+            at[name] = figures
+            print(f"{million:g} million impressions  {name:26} {figures}", flush=True)
+            yield {"sizes": sizes}

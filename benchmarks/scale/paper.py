@@ -21,11 +21,10 @@ from typing import Any
 import yaml
 
 from benchmarks.harness import rows_in
-from benchmarks.scale.memory import GB, Memory, folder_gb, stage
+from benchmarks.scale.memory import GB, Memory, each_size, folder_gb, stage, write_config
 from prefrec_ray.reports.figures import panel, svg
 
 CONFIG = Path(__file__).parents[2] / "tune_configs" / "paper_scale.yaml"
-REQUESTS_A_USER = 250
 BATCH = 4096
 #: Updates at every size, and of an iteration of them.
 UPDATES, UPDATES_PER_ITERATION = 100, 10
@@ -42,10 +41,10 @@ def seen(progress: Path) -> int:
     return BATCH * int(rows[-1]["updates"] or 0) if rows else 0
 
 
-def train(config: Path, dataset: Path, run: Path, *changes: str) -> tuple[dict[str, Any], Memory]:
+def train(config: str, dataset: Path, run: Path, *changes: str) -> tuple[dict[str, Any], Memory]:
     """A stage of training; the median rate of its iterations and the share of time spent waiting for data."""
-    command = ["train", str(config), "--dataset", str(dataset), "--output", str(run), *changes]
-    took, memory = stage(command, partial(seen, run / "progress.csv"))
+    command = "train", config, "--dataset", str(dataset), "--output", str(run), *changes
+    took, memory = stage(*command, place=partial(seen, run / "progress.csv"))
     rows = [row for row in progress_rows(run / "progress.csv") if row["phase"] == "train"]
     rate, wait = (
         statistics.median(float(row[name]) for row in rows)
@@ -62,15 +61,11 @@ def train(config: Path, dataset: Path, run: Path, *changes: str) -> tuple[dict[s
 def stages(million: float, work: Path, whole: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     """All stages at one size, by name; with `whole` the paper's training and the pass over everything too."""
     folder = work / f"{million:g}"
-    folder.mkdir(parents=True)
-    sections = yaml.safe_load(CONFIG.read_text())
-    logs, dataset, config = folder / "logs", folder / "dataset", folder / "config.yaml"
-    sections["simulate"]["users"] = round(million * 1e6 / REQUESTS_A_USER)
-    sections["prepare"]["source"]["path"] = str(logs)
-    config.write_text(yaml.safe_dump(sections, sort_keys=False))
-    simulated, _ = stage(["simulate", str(config), "--output", str(logs)])
+    logs, dataset = folder / "logs", folder / "dataset"
+    config = write_config(yaml.safe_load(CONFIG.read_text()), million, str(logs), folder)
+    simulated, _ = stage("simulate", config, "--output", str(logs))
     yield "simulate", {**simulated, "disk_gb": folder_gb(logs)}
-    prepared, _ = stage(["prepare", str(config), "--output", str(dataset)])
+    prepared, _ = stage("prepare", config, "--output", str(dataset))
     counts = json.loads((dataset / "metadata.json").read_text())["counts"]
     requests = sum(split["requests"] for split in counts.values())
     transitions = counts["train"]["transitions"]
@@ -80,7 +75,7 @@ def stages(million: float, work: Path, whole: bool) -> Iterator[tuple[str, dict[
     yield "train, as many updates", train(config, dataset, folder / "short", *streamed, *short, "pretrain_epochs=0")[0]
     if whole:
         yield "train, the paper's buffer", train(config, dataset, folder / "buffer", "num_epochs=5")[0]
-        evaluated, _ = stage(["evaluate", str(folder / "buffer" / "policy"), "--dataset", str(dataset)])
+        evaluated, _ = stage("evaluate", str(folder / "buffer" / "policy"), "--dataset", str(dataset))
         yield "evaluate", {**evaluated, "requests": counts["test"]["requests"]}
         once, memory = train(config, dataset, folder / "stream", "recipe=robust", "num_epochs=1", *streamed)
         yield "train on all, streamed", once
@@ -103,10 +98,4 @@ def draw(memory: Memory, file: Path) -> None:
 
 def main(work: Path, millions: Sequence[float] = (1, 3, 10, 25)) -> Iterator[dict[str, Any]]:
     """Prints a line a stage, after which the JSON is written again."""
-    sizes: dict[str, dict[str, Any]] = {}
-    for million in millions:
-        at = sizes.setdefault(f"{million:g}", {})
-        for name, about in stages(million, work, million == millions[-1]):
-            at[name] = about
-            print(f"{million:g} million requests  {name:26} {about}", flush=True)
-            yield {"sizes": sizes}
+    yield from each_size(millions, lambda million: stages(million, work, million == millions[-1]))

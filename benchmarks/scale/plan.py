@@ -60,18 +60,13 @@ def compare(config: str, costs: Costs, million: float, work: Path) -> list[dict[
     return rows
 
 
-def _row(million: float, stage: str, tasks: int, *values: float) -> dict[str, Any]:
-    planned, measured, planned_bytes, bytes_ = values
-    return {
-        "millions": million,
-        "stage": stage,
-        "tasks": tasks,
-        "planned_s": round(planned, 2),
-        "measured_s": round(measured, 2),
-        "error": round(planned / measured - 1, 3) if measured else None,
-        "planned_mb": round(planned_bytes / 1e6),
-        "measured_mb": round(bytes_ / 1e6),
-    }
+def _row(
+    million: float, stage: str, tasks: int, planned: float, measured: float, planned_bytes: float, bytes_: float
+) -> dict[str, Any]:
+    error = round(planned / measured - 1, 3) if measured else None
+    seconds = {"planned_s": round(planned, 2), "measured_s": round(measured, 2), "error": error}
+    memory = {"planned_mb": round(planned_bytes / 1e6), "measured_mb": round(bytes_ / 1e6)}
+    return {"millions": million, "stage": stage, "tasks": tasks, **seconds, **memory}
 
 
 def main(config: str, costs: str, work: Path, millions: Sequence[float] = (3, 8)) -> Iterator[dict[str, Any]]:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch.nn.functional import linear
 
-from benchmarks.speed.load import SIZES, make_policy
+from benchmarks.speed.load import SIZES, make_policy, replies
 from prefrec_ray.bench.results import markdown
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.serving.folder.opened import Opened
@@ -45,20 +45,16 @@ def main(
         make_policy(items, ServingSettings(), sizes).save(f"{folder}/policy")
         opened = Opened(f"{folder}/policy", f"{folder}/state", ServeSettings())
         engine = Engine(opened.state, opened.log, opened.log_id, seed=0)
-
-        def recommend(bodies: Sequence[Recommend]) -> None:
-            plan = engine.plan(bodies, clock)
-            engine.take_in(plan, engine.log.commit(plan.events), clock)
-
         contents = [body_of(rng, items, candidates) for _ in range(16)]
         for call in range(calls):
             users = range(call * together, (call + 1) * together)
-            recommend([Recommend(user=user, k=1, candidates=[0]) for user in users])  # so that the user is known
+            # So that the users are known.
+            replies(engine, [Recommend(user=user, k=1, candidates=[0]) for user in users], clock)
             batch = [b'{"user":%d,%s' % (user, contents[user % len(contents)]) for user in users]
             begin, wall = time.process_time(), time.perf_counter()
             bodies = [parse(Recommend, content) for content in batch]
             parsed = time.process_time()
-            recommend(bodies)
+            replies(engine, bodies, clock)
             took["parse"].append(parsed - begin)
             took["engine"].append(time.process_time() - parsed)
             took["wall"].append(time.perf_counter() - wall)

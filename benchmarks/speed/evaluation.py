@@ -14,8 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.harness import Comparison, compared, interleave
-from benchmarks.speed.bare_loop import Sizes
-from benchmarks.speed.training import iql_config, paper_sizes
+from benchmarks.speed.training import PAPER_SIZES, iql_config
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.behavior import BehaviorClone, fit_clone
@@ -52,16 +51,10 @@ def bare_value(dataset: PreparedDataset, split: str, policy: Policy, clone: Beha
 
 
 def main(dataset: Path, repetitions: int = 3) -> dict[str, Any]:
-    """Prints requests a second."""
+    """Prints requests a second, for a policy of IQL."""
     start_ray()
-    comparison, values = by_ncis(str(dataset), paper_sizes((256, 256, 256), 4096, 256), repetitions)
-    return compared(comparison, values=values)
-
-
-def by_ncis(uri: str, sizes: Sizes, repetitions: int) -> tuple[Comparison, dict[str, float]]:
-    """Requests a second of both, for a policy of IQL of these sizes; and their values."""
-    data = PreparedDataset.open(uri)
-    algorithm = iql_config(uri, 1, sizes).build_algo()
+    uri, data = str(dataset), PreparedDataset.open(str(dataset))
+    algorithm = iql_config(uri, 1, PAPER_SIZES).build_algo()
     algorithm.train()
     policy = policy_now(algorithm)
     algorithm.stop()
@@ -80,4 +73,4 @@ def by_ncis(uri: str, sizes: Sizes, repetitions: int) -> tuple[Comparison, dict[
     rates = interleave({"product": product, "bare": bare}, requests, repetitions)
     if not np.isclose(values["product"], values["bare"], rtol=1e-4):
         raise UserError(f"evaluation: the two do not agree ({values})")
-    return Comparison("evaluation by NCIS", "requests/s", rates, [("product", "bare")]), values
+    return compared(Comparison("evaluation by NCIS", "requests/s", rates, [("product", "bare")]), values=values)

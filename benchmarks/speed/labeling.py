@@ -94,24 +94,19 @@ def lost_and_doubled(store: str, people: list[Annotator]) -> tuple[int, int]:
     return lost, len(votes) - len({(vote.pair, vote.annotator, vote.repeat) for vote in votes})
 
 
-def load(store: str, annotators: int, seconds: float) -> dict[str, Any]:
-    """`annotators` at once for some seconds: percentiles of an answer in ms, votes lost and doubled."""
-    people = invited(store, annotators)
-    with serving("label", Store(store).about["dataset"], "--store", store) as (_, port):
-        asyncio.run(team(people, port, seconds))
-    taken = np.array([second for who in people for second in who.seconds])
-    lost, doubled = lost_and_doubled(store, people)
-    p50, p95, p99 = (1000 * np.quantile(taken, (0.5, 0.95, 0.99))).round(1).tolist()
-    return {"answers": len(taken), "ms_p50": p50, "ms_p95": p95, "ms_p99": p99, "lost": lost, "doubled": doubled}
+def load(store: str, annotators: int, seconds: float, kill_after: float | None = None) -> dict[str, Any]:
+    """`annotators` at once for some seconds: percentiles of an answer in ms, votes acknowledged, lost and doubled.
 
-
-def kill(store: str, annotators: int, seconds: float) -> dict[str, int]:
-    """The same, killed (-9) after some seconds: answers acknowledged until then, lost and doubled."""
+    kill_after: seconds until the server is killed (-9); None: it is not.
+    """
     people = invited(store, annotators)
     with serving("label", Store(store).about["dataset"], "--store", store) as (process, port):
-        asyncio.run(team(people, port, 60.0, (process.pid, seconds)))
+        asyncio.run(team(people, port, seconds, None if kill_after is None else (process.pid, kill_after)))
+    taken = [second for who in people for second in who.seconds]
+    p50, p95, p99 = (1000 * np.quantile(taken, (0.5, 0.95, 0.99))).round(1).tolist()
     lost, doubled = lost_and_doubled(store, people)
-    return {"acknowledged": sum(len(who.acknowledged) for who in people), "lost": lost, "doubled": doubled}
+    acknowledged = sum(len(who.acknowledged) for who in people)
+    return {"acknowledged": acknowledged, "ms_p50": p50, "ms_p95": p95, "ms_p99": p99, "lost": lost, "doubled": doubled}
 
 
 def main(store: Path) -> dict[str, Any]:
@@ -120,6 +115,6 @@ def main(store: Path) -> dict[str, Any]:
     print(measured, flush=True)
     measured["kills"] = []
     for number in range(KILLS):
-        measured["kills"].append(kill(str(store), ANNOTATORS, 2.0 + 0.37 * number))
+        measured["kills"].append(load(str(store), ANNOTATORS, SECONDS, 2.0 + 0.37 * number))
         print(measured["kills"][-1], flush=True)
     return measured

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from benchmarks.harness import post, serving
 from prefrec_ray.bench.results import markdown
@@ -38,6 +38,7 @@ from prefrec_ray.policy.networks.actors import DeterministicActor
 from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.networks.layers import mlp
 from prefrec_ray.policy.networks.q import QFunction
+from prefrec_ray.serving.requests.engine import Command, Engine
 
 SIZES = [256, 256, 256]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "PREFREC_SERVE_TOKEN": ""}
@@ -64,6 +65,16 @@ def make_policy(items: int, serving: ServingSettings, sizes: Sequence[int] = SIZ
     return random_policy(state, ItemTable(np.arange(items), embeddings), sizes, serving)
 
 
+def replies(engine: Engine, commands: Sequence[Command], now: int) -> list[dict[str, Any]]:
+    """Return the replies of an engine without HTTP at the time `now`, ms. Raises the error of a refused command."""
+    plan = engine.plan(commands, now)
+    engine.take_in(plan, engine.log.commit(plan.events), now)
+    for reply in plan.replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return [reply.body for reply in plan.replies]
+
+
 def wrk(port: int, connections: int, seconds: float, load: Sequence[int], rate: float = 0) -> dict[str, Any]:
     """Return the JSON of `load.lua`. `load`: users, k, items, and candidates per request.
 
@@ -76,12 +87,6 @@ def wrk(port: int, connections: int, seconds: float, load: Sequence[int], rate: 
     if done.returncode or done.stderr:
         sys.exit(f"wrk: {done.stderr.strip() or done.stdout.strip()}")
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def processor_seconds(process: int) -> float:
-    """Return the processor seconds of the process so far."""
-    user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def main(
@@ -114,9 +119,10 @@ def main(
                 os.sched_setaffinity(0, {1})
             measured["start_s"] = round(time.monotonic() - begin, 1)
             wrk(port, 32, 2, load)  # so that users have items that were shown before
-            before = processor_seconds(server.pid)
+            process = psutil.Process(server.pid)
+            before = sum(process.cpu_times()[:2])
             measured["requests_per_s"] = wrk(port, 32, seconds, load)["requests_per_s"]
-            used = (processor_seconds(server.pid) - before) / seconds
+            used = (sum(process.cpu_times()[:2]) - before) / seconds
             measured["of_a_core"] = round(used, 2)
             measured["requests_per_s_of_a_whole_core"] = round(measured["requests_per_s"] / used)
             measured |= {f"ms_{p}": took for p, took in wrk(port, 64, seconds, load, rate)["ms"].items()}
@@ -127,7 +133,6 @@ def main(
                 post(f"http://127.0.0.1:{port}/reload")
                 measured["reload_s"] = time.perf_counter() - before
                 measured["ms_p99_with_a_reload"] = loaded.result()["ms"]["p99"]
-            status = Path(f"/proc/{server.pid}/status").read_text()
-            measured["memory_mib"] = int(re.search(r"VmRSS:\s+(\d+)", status)[1]) // 1024
+            measured["memory_mib"] = process.memory_info().rss >> 20
     print(markdown(measured, [measured.values()]))
     return measured

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import Comparison, compared, interleave
-from benchmarks.speed.training import bare, iql_config, prefrec_config, share_of_paper
+from benchmarks.speed.training import PAPER_SIZES, bare, iql_config, prefrec_config
 from prefrec_ray.algorithms.base.algorithm import on_each_learner
 from prefrec_ray.algorithms.feed.load import load_data
 from prefrec_ray.algorithms.feed.offline import Position
@@ -25,7 +25,7 @@ def data_path(dataset: Path, updates: int = 30, repetitions: int = 5) -> dict[st
     once and stays in memory.
     """
     start_ray()
-    uri, sizes = str(dataset), share_of_paper()
+    uri, sizes = str(dataset), PAPER_SIZES
     configs = {way: iql_config(uri, updates, sizes).training(transitions=way) for way in WAYS}
     for config in configs.values():
         config.offline_data(loaded_data=load_data(config.data_request))
@@ -41,7 +41,7 @@ def reward(dataset: Path, updates: int = 3, repetitions: int = 5) -> dict[str, A
     The product's mini-batches of preferences, as a learner takes them, against a bare loop on the same segments.
     """
     start_ray()
-    uri, sizes = str(dataset), share_of_paper()
+    uri, sizes = str(dataset), PAPER_SIZES
     config = prefrec_config(uri, updates, sizes)
     loaded = load_data(config.data_request)
     algorithm = config.offline_data(loaded_data=loaded).build_algo()
@@ -65,7 +65,7 @@ def learners(dataset: Path, updates: int = 5, repetitions: int = 5) -> dict[str,
     Ray gets a larger number of processors than the machine has, so that all learners exist at once; idle ones sleep.
     """
     start_ray(num_cpus=sum(number * threads for number, threads in SPLITS.values()) + 1)
-    uri, sizes = str(dataset), share_of_paper()
+    uri, sizes = str(dataset), PAPER_SIZES
     loaded = load_data(prefrec_config(uri, updates, sizes).data_request)
     contenders = {}
     for name, (number, threads) in SPLITS.items():

@@ -19,7 +19,7 @@ from ray.data import DataIterator
 
 from benchmarks.harness import Comparison, Contender, compared, interleave
 from benchmarks.speed.parts import WAYS
-from benchmarks.speed.training import iql_config, share_of_paper
+from benchmarks.speed.training import PAPER_SIZES, iql_config
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm, on_first_learner
 from prefrec_ray.algorithms.feed.batches import Batch
 from prefrec_ray.algorithms.feed.load import load_data
@@ -48,7 +48,7 @@ def _endless(data: DataIterator, rows: int) -> Iterator[Batch]:
 def main(dataset: Path, updates: int = 30, repetitions: int = 3) -> dict[str, Any]:
     """Print rates and ratios."""
     start_ray(num_cpus=2 * 2 * len(WAYS) + 2)  # only one learner works at a time
-    uri, sizes = str(dataset), share_of_paper()
+    uri, sizes = str(dataset), PAPER_SIZES
     algorithms: dict[str, OfflineAlgorithm] = {}
     for way in WAYS:
         config = iql_config(uri, updates, sizes).training(transitions=way)

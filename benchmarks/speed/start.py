@@ -26,6 +26,7 @@ from prefrec_ray.bench.results import markdown
 SECTIONS: dict[str, Any] = {
     "simulate": {"users": 120, "requests": 60, "items": 200, "shards": 2},
     "prepare": {
+        "source": {"kind": "simulator", "path": "logs"},
         "preferences": {"length": 10, "min_requests": 20, "pairs": 200, "validation_pairs": 50},
     },
     "train": {
@@ -65,7 +66,7 @@ MOMENTS = {
     ),
     "first score of evaluate": (
         "prefrec_ray.evaluation.estimators.evaluate:score_split",
-        "evaluate policy --dataset data --estimators ncis",
+        "evaluate first/policy --dataset data --estimators ncis",
     ),
 }
 #: Commands that are measured to their end.
@@ -80,24 +81,18 @@ def main(repetitions: int = 3) -> dict[str, Any]:
     """Prints medians, in seconds."""
     with tempfile.TemporaryDirectory() as folder:
         at = Path(folder)
-        sections = {
-            **SECTIONS,
-            "prepare": {**SECTIONS["prepare"], "source": {"kind": "simulator", "path": f"{at}/logs"}},
-        }
-        (at / "all.yaml").write_text(yaml.safe_dump(sections))
-        prefrec("simulate", f"{at}/all.yaml", "--output", f"{at}/logs")
-        prefrec("prepare", f"{at}/all.yaml", "--output", f"{at}/data")
-        prefrec("train", f"{at}/all.yaml", "--dataset", f"{at}/data", "--output", f"{at}/first")
-        (at / "policy").symlink_to(at / "first" / "policy")
+        (at / "all.yaml").write_text(yaml.safe_dump(SECTIONS))
+        for line in ("simulate --output logs", "prepare --output data", "train --dataset data --output first"):
+            command, *options = line.split()
+            prefrec(command, "all.yaml", *options, folder=at)
         _write_ratings(at / "ratings.csv")
         seconds: dict[str, list[float]] = {name: [] for name in (*MOMENTS, *WHOLE)}
         for n in range(repetitions):
             for name, (place, line) in MOMENTS.items():
                 seconds[name].append(_until(place, line.format(n=n), at))
             for name, line in WHOLE.items():
-                command = [sys.executable, "-m", "prefrec_ray.cli.main", *line.format(n=n).split()]
                 begin = time.perf_counter()
-                subprocess.run(command, cwd=at, check=True, stdout=subprocess.DEVNULL)
+                prefrec(*line.format(n=n).split(), folder=at)
                 seconds[name].append(time.perf_counter() - begin)
     rows = [(name, f"{statistics.median(values):.2f}", f"{min(values):.2f}") for name, values in seconds.items()]
     print(markdown(("until", "median, s", "smallest"), rows))

@@ -105,17 +105,15 @@ def paper_sizes(hidden_sizes: tuple[int, ...], transitions: int, pairs: int) -> 
     return Sizes(hidden_sizes, transitions, pairs, rates, PAPER["gamma"], PAPER["expectile"], PAPER["tau"])
 
 
-def share_of_paper(share: float = 1.0) -> Sizes:
-    """The paper's networks, and this share of the rows of its batches."""
-    rows, pairs = (round(share * PAPER[name]) for name in ("train_batch_size_per_learner", "preference_batch_size"))
-    return paper_sizes(PAPER["hidden_sizes"], rows, pairs)
+#: The sizes of the paper.
+PAPER_SIZES = paper_sizes(PAPER["hidden_sizes"], PAPER["train_batch_size_per_learner"], PAPER["preference_batch_size"])
 
 
 # 24 updates are a quarter of an epoch of the standard data: the default of an iteration.
 def main(dataset: Path, updates: int = 24, repetitions: int = 5) -> dict[str, Any]:
     """Prints medians and ratios."""
     start_ray()
-    uri, sizes = str(dataset), share_of_paper()
+    uri, sizes = str(dataset), PAPER_SIZES
     config, half = (prefrec_config(uri, updates, sizes).training(precision=kind) for kind in ("float32", "bf16"))
     loaded = load_data(config.data_request)
     contenders = {

@@ -11,23 +11,23 @@ The bytes of the event log are measured on pages of ten that are written and ans
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 
 from benchmarks.harness import serving
-from benchmarks.speed.load import ONE_THREAD, make_policy, wrk
+from benchmarks.speed.load import ONE_THREAD, make_policy, replies, wrk
 from prefrec_ray.bench.results import markdown
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.serving.folder.opened import Opened, arms_event, clock
 from prefrec_ray.serving.folder.snapshots import Snapshot
 from prefrec_ray.serving.requests.bodies import FeedbackBatch, ItemFeedback, Recommend
-from prefrec_ray.serving.requests.engine import Command, Engine
+from prefrec_ray.serving.requests.engine import Engine
 from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.serving.state.state import ServedState
 
@@ -92,18 +92,10 @@ def log_bytes_per_page(policy: str, folder: str, pages: int = 500) -> int:
     opened, now = Opened(policy, folder, ServeSettings()), clock()
     engine = Engine(opened.state, opened.log, opened.log_id, seed=0)
 
-    def reply(command: Command) -> dict[str, Any]:
-        plan = engine.plan([command], now)
-        engine.take_in(plan, engine.log.commit(plan.events), now)
-        (one,) = plan.replies
-        if isinstance(one, Exception):
-            raise one
-        return one.body
-
     for user in range(pages):
-        page = reply(Recommend(user=user, k=_PAGE))
+        (page,) = replies(engine, [Recommend(user=user, k=_PAGE)], now)
         entries = [ItemFeedback(item=item, feedback={"click": 1.0, "watch": 0.5}) for item in page["items"]]
-        reply(FeedbackBatch(event_id=page["event_id"], items=entries))
+        replies(engine, [FeedbackBatch(event_id=page["event_id"], items=entries)], now)
     opened.close()
     return round(size_of(f"{folder}/events") / pages)
 
@@ -115,6 +107,4 @@ def size_of(folder: str) -> int:
 
 def memory(process: int) -> float:
     """Return the resident memory of a process, GB."""
-    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
-    assert found is not None
-    return round(int(found[1]) * 1024 / 1e9, 2)
+    return round(psutil.Process(process).memory_info().rss / 1e9, 2)

@@ -26,8 +26,7 @@ from benchmarks.truth.scores import APART, KINDS, online, ordered, pick
 from prefrec_ray import storage
 from prefrec_ray.bench.results import markdown
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation.results.names import CONSTANT, IMITATION, RANDOM_ITEMS, subject_title
-from prefrec_ray.evaluation.results.records import Record, placebo_bias
+from prefrec_ray.evaluation.results.names import IMITATION, subject_title
 from prefrec_ray.evaluation.selection.validation import ValidationScorer
 from prefrec_ray.evaluation.settings import FqeSettings, ValidationSettings
 from prefrec_ray.policy import Policy
@@ -42,8 +41,6 @@ AGREEMENT = (
     "mean error of the gain",
     "mean absolute error",
     "true gain in the interval, in-data",
-    "negative controls, half-widths from the logging policy",
-    "half-widths from their true gain",
 )
 #: Of each truth by logged moments: the discount from one session to the next, and who estimates that.
 TRUTHS: dict[str, tuple[float, tuple[str, ...]]] = {
@@ -92,19 +89,12 @@ def agreement(known: dict[str, Lines], truth: Lines) -> Iterator[list[str]]:
         error = ours - theirs
         inside = [s for s in lines if s in truth and lines[s]["method"] in IN_DATA and lines[s]["role"] != "placebo"]
         covered = [lines[s]["gain_ci_low"] <= gain(truth[s]) <= lines[s]["gain_ci_high"] for s in inside]
-        bias = placebo_bias([Record.model_validate(line) for line in lines.values()])
-        true_bias = {
-            s: (gain(lines[s]) - gain(truth[s])) / (0.5 * (lines[s]["ci_high"] - lines[s]["ci_low"]))
-            for s in (CONSTANT, RANDOM_ITEMS)
-            if s in lines
-        }
         yield [
             name,
             f"{spearmanr(ours, theirs).statistic:.2f}",
             f"{error.mean():+.2f}",
             f"{np.abs(error).mean():.2f}",
             f"{sum(covered)} of {len(covered)}",
-            *(", ".join(f"{subject_title(s)} {value:+.1f}" for s, value in b.items()) for b in (bias, true_bias)),
         ]
 
 

@@ -45,6 +45,7 @@ from prefrec_ray.nightly.folder import LoopFolder
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.networks.layers import Mlp
 from prefrec_ray.policy.networks.q import QFunction
+from prefrec_ray.reports.figures import legend, panel
 from prefrec_ray.serving.folder.opened import Opened
 from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.simulator.law import DAY_MS, EPOCH_MS, LOGGING, CrowdServer, generator
@@ -285,21 +286,12 @@ class OverHttp:
 
 def draw(file: Path, levels: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
     """Draw the levels by day."""
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-    styles = {
-        "best": ("best known", "C2", "--"),
-        "loop": ("loop", "C0", "-"),
-        "logging": ("logging policy", "0.4", "--"),
-    }
-    for name, (label, colour, line) in styles.items():
+    figure, axes = panel("", "day", "frequency level", 6.4, 3.6)
+    for name, style in (("best", "C2--"), ("loop", "C0-"), ("logging", "k--")):
         mean, half = levels[name]
         days = np.arange(1, len(mean) + 1)
-        axes.plot(days, mean, line, color=colour, label=label)
-        axes.fill_between(days, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
-    axes.set(xlabel="day", ylabel="frequency level")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+        label = {"best": "best known", "loop": "loop", "logging": "logging policy"}[name]
+        (line,) = axes.plot(days, mean, style, label=label)
+        axes.fill_between(days, mean - half, mean + half, color=line.get_color(), alpha=0.15, linewidth=0)
+    legend(axes)
     figure.savefig(file, dpi=150)
-    plt.close(figure)

@@ -7,7 +7,6 @@ true satisfaction, on the same log. Intervals are over logs: Student's t of the 
 from __future__ import annotations
 
 import json
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import numpy as np
 import yaml
 
 from prefrec_ray.bench.results import interval, markdown
-from prefrec_ray.settings import TASKS
 
 Cell = dict[str, Any]
 
@@ -80,18 +78,6 @@ def mean(cells: list[Cell], name: str = "score") -> str:
     return interval(list(by_log(cells, name).values()))
 
 
-def less(cells: list[Cell], method: str) -> str:
-    """PrefRec's score less that of `method` under the same reward and serving rule, and its interval over logs.
-
-    The value of a log is the mean over tasks and worlds in which both methods were trained.
-    """
-    robust = pick(cells, kind="robust")
-    shared = {(cell["world"], cell["log"], cell["task"]) for cell in pick(robust, method=method)}
-    both = [cell for cell in robust if (cell["world"], cell["log"], cell["task"]) in shared]
-    ours, theirs = (by_log(pick(both, method=name)) for name in ("PrefRec", method))
-    return "" if method == "PrefRec" else interval([ours[log] - theirs[log] for log in ours], "+.2f")
-
-
 def below(cells: list[Cell]) -> str:
     """How many cells are below the logging policy."""
     return f"{sum(cell['value'] < cell['behaviour'] for cell in cells)} of {len(cells)}" if cells else ""
@@ -109,34 +95,17 @@ def pick(cells: list[Cell], **values: Any) -> list[Cell]:
     return [cell for cell in cells if all(cell[key] == value for key, value in values.items())]
 
 
-def differ(cell: Cell) -> bool:
-    """Whether users of the cell's world differ in what is good for them from the start."""
-    return bool(cell["world"].startswith("differing") or cell["world"] == "all_at_once")
-
-
 def table(cells: list[Cell]) -> str:
-    """PrefRec by world, then also by task; all methods. In Markdown."""
+    """PrefRec by world, and all methods. In Markdown."""
     prefrec = pick(cells, method="PrefRec")
     kinds = {kind: pick(prefrec, kind=kind) for kind in COLUMNS}
-    worlds = sorted({cell["world"] for cell in cells})
-    rows = [[world, *(mean(pick(own, world=world)) for own in kinds.values())] for world in worlds]
-    rows.append(["cells below the logging policy", *map(below, kinds.values())])
-    served = [mean([cell for cell in own if differ(cell)], "served") for own in kinds.values()]
-    if any(served):
-        rows.append(["share of the catalogue served, where users differ", *served])
-    by_world = []
-    for world, task in product(worlds, TASKS):
-        own = [pick(kind, world=world, task=task) for kind in kinds.values()]
-        if any(own):
-            by_world.append([world, task, *map(mean, own), below(own[0]), mean(own[0], "served")])
-    titles = list(COLUMNS.values())
-    return "\n\n".join(
-        [
-            markdown(["PrefRec: mean score over three tasks", *titles], rows),
-            markdown(["world", "task", *titles, "`robust`: below", "served"], by_world),
-            methods(cells),
-        ]
-    )
+    rows = []
+    for world in sorted({cell["world"] for cell in cells}):
+        own = [pick(kind, world=world) for kind in kinds.values()]
+        rows.append([world, *map(mean, own), mean(own[0], "served")])
+    rows.append(["cells below the logging policy", *map(below, kinds.values()), ""])
+    columns = ["PrefRec: mean score over three tasks", *COLUMNS.values(), "catalogue served"]
+    return f"{markdown(columns, rows)}\n\n{methods(cells)}"
 
 
 def methods(cells: list[Cell]) -> str:
@@ -149,5 +118,5 @@ def methods(cells: list[Cell]) -> str:
     for method in sorted({cell["method"] for cell in shared}, key=lambda name: (name != "PrefRec", name)):
         own = pick(shared, method=method)
         scores = [mean(pick(own, world=world)) for world in worlds]
-        rows.append([method, *scores, below(own), mean(own, "served"), less(robust, method)])
-    return markdown(["method (`robust`)", *worlds, "below", "served", "PrefRec less it"], rows) if rows else ""
+        rows.append([method, *scores, below(own)])
+    return markdown(["method (`robust`)", *worlds, "below"], rows) if rows else ""

@@ -3,8 +3,8 @@
 OUTPUT is that of the truth bench, which evaluates and rolls out all policies of a log (methods, recipes and serving
 rules). Estimate, support and verdict are held against true levels. Cells are (policy, task) of a log.
 
-True gains are twofold: over the logging policy rolled out anew (`gain`), and over the logged items shown again
-(`over_logged`), which is what the estimate is over.
+True gains are twofold: over the logging policy rolled out anew (`gain`), which counts for a verdict, and over the
+logged items shown again (`over_logged`), which is what the estimate is over.
 """
 
 from __future__ import annotations
@@ -32,8 +32,6 @@ from prefrec_ray.users.histories import read_sessions
 REQUESTS = 250
 #: In levels: a policy this much above the logging policy is worth an A/B test.
 WORTH = 0.3
-#: What a gain is over, in words, and its key.
-GAINS = {" over the logged items": "over_logged", " over the logging policy anew": "gain"}
 
 
 def main(output: Path, worlds: Sequence[str] | None = None) -> dict[str, Any]:
@@ -87,26 +85,19 @@ def cells(file: Path, again: Mapping[str, float]) -> list[dict[str, Any]]:
     `again`: by task the true level under the logged items.
     """
     evaluation = json.loads(file.read_text())
-    by_model, by_weights = (
-        {(r["subject"], r["task"]): r for r in evaluation["records"] if r["estimator"] == estimator}
-        for estimator in ("model", "weights")
-    )
+    by_model = {(r["subject"], r["task"]): r for r in evaluation["records"] if r["estimator"] == "model"}
     log_cells: list[dict[str, Any]] = []
     for record in online(file):
         subject = record["subject"]
         if record["role"] == "policy" or subject in (CONSTANT, RANDOM_ITEMS):
-            estimate, weighed = (known.get((subject, record["task"])) for known in (by_model, by_weights))
-            support = evaluation["support"].get(subject, {})
+            estimate = by_model.get((subject, record["task"]))
             cell = {
                 "world": file.parts[-3],
                 "log": file.parts[-2],
                 **{key: record[key] for key in ("kind", "method", "task", "role", "subject")},
-                "level": record["value"],
                 "gain": record["value"] - record["behaviour"],
                 "over_logged": record["value"] - again[record["task"]],
-                "support": support.get("states"),
-                "ess": support.get("ess"),
-                "weights": None if weighed is None else weighed["value"] - weighed["behaviour"],
+                "support": evaluation["support"].get(subject, {}).get("states"),
                 "verdict": evaluation["verdicts"].get(subject, {}).get("verdict"),
             }
             log_cells.append(cell if estimate is None else cell | _estimated(estimate))
@@ -114,9 +105,8 @@ def cells(file: Path, again: Mapping[str, float]) -> list[dict[str, Any]]:
 
 
 def _estimated(record: dict[str, Any]) -> dict[str, float]:
-    low, high = record["gain_ci_low"], record["gain_ci_high"]
-    level = {"level_low": record["ci_low"], "level_high": record["ci_high"]}
-    return {"estimate": record["value"] - record["behaviour"], "low": low, "high": high, **level}
+    gain = record["value"] - record["behaviour"]
+    return {"estimate": gain, "low": record["gain_ci_low"], "high": record["gain_ci_high"]}
 
 
 def figures(all_cells: list[dict[str, Any]]) -> Iterator[tuple[str, str | int, int]]:
@@ -128,42 +118,22 @@ def figures(all_cells: list[dict[str, Any]]) -> Iterator[tuple[str, str | int, i
     below = [cell for cell in policies if cell["gain"] < 0]
     yield "called candidates though below the logging policy", sum(c["gain"] < 0 for c in candidates), len(below)
     yield f"{WORTH} levels above, with support: called candidates", _share([c in candidates for c in worth]), len(worth)
-    for what, key in GAINS.items():
-        held = [c["low"] <= c[key] <= c["high"] for c in given]
-        yield f"intervals that hold the true gain{what}", _share(held), len(given)
-    held = [c["level_low"] <= c["level"] <= c["level_high"] for c in given]
-    yield "intervals that hold the true level", _share(held), len(given)
+    held = [c["low"] <= c["over_logged"] <= c["high"] for c in given]
+    yield "intervals that hold the true gain over the logged items", _share(held), len(given)
     yield "half-width, median, levels", _median([(c["high"] - c["low"]) / 2 for c in given]), len(given)
-    for what, key in GAINS.items():
-        errors = [c["estimate"] - c[key] for c in given]
-        yield f"error of the gain{what}, mean, levels", _mean(errors), len(given)
-        yield f"error of the gain{what}, mean absolute, levels", _mean([abs(error) for error in errors]), len(given)
+    errors = [c["estimate"] - c["over_logged"] for c in given]
+    yield "error of the gain, mean, levels", _mean(errors), len(given)
+    yield "error of the gain, mean absolute, levels", _mean([abs(error) for error in errors]), len(given)
     for name in (RANDOM_ITEMS, CONSTANT):
         control = [c for c in pick(all_cells, subject=name) if "estimate" in c]
         halves = [(c["estimate"] - c["over_logged"]) / ((c["high"] - c["low"]) / 2) for c in control]
         yield f"{name}: half-widths from the true gain, mean", _mean(halves), len(control)
-    weighed = [cell for cell in policies if cell["weights"] is not None]
-    shares = [cell["weights"] / cell["gain"] for cell in weighed if abs(cell["gain"]) >= WORTH]
-    yield "importance weights: gain as a share of the true one, median", _median(shares), len(shares)
-    yield "effective share of sessions, median", _median([cell["ess"] for cell in weighed], 4), len(weighed)
     groups = [
         [cell for cell in given if (cell["world"], cell["log"], cell["task"]) == key]
         for key in dict.fromkeys((cell["world"], cell["log"], cell["task"]) for cell in given)
     ]
-    several = [group for group in groups if len(group) > 1]
-    regrets = [regret(group) for group in several]
-    yield "regret of the highest estimate, share of the best gain, mean", _mean(regrets), len(regrets)
-    right = [pair for group in several for pair in pairs(group)]
+    right = [pair for group in groups for pair in pairs(group)]
     yield f"pairs that differ by {APART} of the best gain: in the right order", _share(right), len(right)
-    for verdict in ("candidate", "no_difference", "inconclusive", "do_not_ship"):
-        gains = [c["gain"] for c in policies if c["verdict"] == verdict]
-        yield f"{verdict}: true gain, lowest, median, highest", _range(gains), len(gains)
-
-
-def regret(group: list[dict[str, Any]]) -> float:
-    """Of policies on one task of a log: what is lost by taking the highest estimate, as a share of the best gain."""
-    best, chosen = max(cell["gain"] for cell in group), max(group, key=lambda cell: cell["estimate"])["gain"]
-    return float((best - chosen) / best) if best > 0 else 0.0
 
 
 def pairs(group: list[dict[str, Any]]) -> list[bool]:
@@ -180,9 +150,5 @@ def _mean(values: list[float]) -> str:
     return f"{np.mean(values):.2f}" if values else ""
 
 
-def _median(values: list[float], digits: int = 2) -> str:
-    return f"{np.median(values):.{digits}f}" if values else ""
-
-
-def _range(values: list[float]) -> str:
-    return f"{min(values):.2f}, {np.median(values):.2f}, {max(values):.2f}" if values else ""
+def _median(values: list[float]) -> str:
+    return f"{np.median(values):.2f}" if values else ""

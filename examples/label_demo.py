@@ -1,4 +1,4 @@
-"""Made-up titles and thumbnails for items of a simulated data set: `python -m benchmarks.label_demo DATASET FOLDER`.
+"""Made-up titles and thumbnails for items of a simulated data set: `python examples/label_demo.py DATASET FOLDER`.
 
 Items with similar embeddings get similar titles and pictures. Annotators of a real platform see real ones.
 """

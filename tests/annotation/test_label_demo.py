@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks.label_demo import thumbnail, title_of, write_items
+from examples.label_demo import thumbnail, title_of, write_items
 from prefrec_ray.annotation.page.timeline import Items
 
 
