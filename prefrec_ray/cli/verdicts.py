@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Column, Table
 from rich.text import Text
 
-from prefrec_ray.evaluation.results.names import subject_of
-from prefrec_ray.reports.terms import TITLES, serving_rule
+from prefrec_ray.evaluation.results.names import TITLES, serving_rule, subject_of
 
 if TYPE_CHECKING:
     from prefrec_ray.evaluation.results.records import Evaluation, Record, Support

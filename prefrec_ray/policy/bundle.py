@@ -25,7 +25,7 @@ from prefrec_ray.policy.networks.bundled import SCHEMA_VERSION, Description, loa
 from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.weighing import RecentItems, Situations
 from prefrec_ray.settings import TASKS, Task, parse
-from prefrec_ray.storage import manifest
+from prefrec_ray.storage import checksums
 
 #: The paper's rule: the item nearest to the actor's action.
 DETERMINISTIC = ServingSettings(rule="best", candidates="nearest", count=1, variety=0.0)
@@ -294,7 +294,7 @@ class Policy:
                 description["critic"] = self.critic.save(storage.join(folder, "critic.safetensors"))
             self.items.save(storage.join(folder, "items.parquet"))
             storage.write_json(storage.join(folder, "policy.json"), description)
-            manifest.seal(folder)
+            checksums.seal(folder)
 
     @classmethod
     def load(cls, uri: str) -> Policy:
@@ -326,10 +326,10 @@ class Policy:
             raise UserError(
                 line if line.startswith(str(uri)) else f"{path}: {line.removeprefix('policy: ')}"
             ) from error
-        flaw = manifest.damage(uri) if manifest.is_sealed(uri) else None
+        flaw = checksums.damage(uri) if checksums.is_sealed(uri) else None
         if flaw is not None:
             raise UserError(
                 f"{uri}: {flaw}; expected the files of the bundle unchanged (after a change by hand remove"
-                f" {manifest.MANIFEST})"
+                f" {checksums.MANIFEST})"
             )
         return policy

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from prefrec_ray import storage
 from prefrec_ray.evaluation.results.case import Case
+from prefrec_ray.evaluation.results.names import serving_rule
 from prefrec_ray.evaluation.results.records import (
     ENOUGH,
     Evaluation,
@@ -25,7 +26,6 @@ from prefrec_ray.evaluation.results.verdict import VERDICTS, case_of
 from prefrec_ray.guard_rails import Status
 from prefrec_ray.reports import html
 from prefrec_ray.reports.load import ItemId, title_of
-from prefrec_ray.reports.terms import serving_rule
 
 #: Cards that are not folded.
 SHOWN = 10

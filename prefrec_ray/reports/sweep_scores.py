@@ -11,10 +11,9 @@ from matplotlib.figure import Figure
 from scipy.special import stdtrit
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.results.names import LOGGING_POLICY, role_title, subject_title
+from prefrec_ray.evaluation.results.names import LOGGING_POLICY, TITLES, role_title, subject_title
 from prefrec_ray.evaluation.results.records import Evaluation
 from prefrec_ray.reports.figures import COLOURS, legend, panel
-from prefrec_ray.reports.terms import TITLES
 from prefrec_ray.runs.tuning.settings import TuneSettings
 
 #: A row of trials.csv.

@@ -20,7 +20,7 @@ from pyarrow import fs
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.storage.manifest import MANIFEST, damage, seal
+from prefrec_ray.storage.checksums import MANIFEST, damage, seal
 
 ROWS = "result.json"
 

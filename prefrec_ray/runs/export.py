@@ -19,7 +19,7 @@ from prefrec_ray.algorithms.methods import find_method, find_settings
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import checkpoints, first_whole
-from prefrec_ray.storage.manifest import MANIFEST, damage
+from prefrec_ray.storage.checksums import MANIFEST, damage
 
 
 def export_policy(checkpoint: str, output: str) -> Policy:

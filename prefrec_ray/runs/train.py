@@ -40,7 +40,7 @@ from prefrec_ray.runs.columns import COLUMNS, SCORES, Row, finite, publish
 from prefrec_ray.runs.export import load_module
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runtime.progress import Report, silent
-from prefrec_ray.storage.manifest import MANIFEST
+from prefrec_ray.storage.checksums import MANIFEST
 from prefrec_ray.tracking.tracker import UNTRACKED, Tracker
 from prefrec_ray.users.histories import too_short
 

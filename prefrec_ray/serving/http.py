@@ -23,7 +23,7 @@ from prefrec_ray.serving.folder.opened import Opened
 from prefrec_ray.serving.requests.bodies import DeleteItems, PutItems, parse, parse_feedback, parse_recommend
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.settings import ServeSettings
-from prefrec_ray.serving.traces import span_provider, traced
+from prefrec_ray.serving.telemetry import span_provider, traced
 from prefrec_ray.web.problems import Headers, Problem, answer_of, as_get, check_body, check_host, check_origin, limited
 from prefrec_ray.web.run import Limits, check_address, listening, run_app, url_of
 

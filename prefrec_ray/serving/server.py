@@ -16,13 +16,13 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import COMMIT, COMMIT_ROWS, ITEMS, Event, Kind
 from prefrec_ray.serving.folder.opened import Disk, Opened, arms_event, clock, of_disk, save_items
 from prefrec_ray.serving.folder.snapshots import Snapshot
-from prefrec_ray.serving.metrics import Metrics
 from prefrec_ray.serving.requests.bodies import DeleteItems, PutItems
 from prefrec_ray.serving.requests.engine import Command, Engine, Reply
 from prefrec_ray.serving.settings import ServeSettings, read_release
 from prefrec_ray.serving.state.policies import Loaded, Shelf, check_embedding, load_policies
 from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.serving.state.users import arm_of
+from prefrec_ray.serving.telemetry import Metrics
 from prefrec_ray.web.problems import Problem
 
 #: Most HTTP requests in the queue; more are refused with 503.

@@ -1,6 +1,6 @@
 """Parquet tables with checksums, which turn a flipped bit into an error instead of another number.
 
-Parquet's own checksums cover pages. A sealed file (seal.py) has a checksum of the whole file, and is read whole.
+Parquet's own checksums cover pages. A sealed file (checksums.py) has a checksum of the whole file, and is read whole.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from prefrec_ray import memory
 from prefrec_ray.errors import UserError
-from prefrec_ray.storage import seal
+from prefrec_ray.storage import checksums
 from prefrec_ray.storage.files import check_readable, filesystem, read_bytes
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ def seal_parquet(table: pa.Table, **options: Any) -> bytes:
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, table.schema, write_page_checksum=True, **options) as writer:
         writer.write_table(table, row_group_size=1 << 16)
-        writer.add_key_value_metadata({"prefrec": seal.BLANK})
-    return seal.fill(sink.getvalue().to_pybytes())
+        writer.add_key_value_metadata({"prefrec": checksums.BLANK})
+    return checksums.fill(sink.getvalue().to_pybytes())
 
 
 def open_sealed(uri: str) -> pq.ParquetFile:
@@ -94,7 +94,7 @@ def open_sealed(uri: str) -> pq.ParquetFile:
 def check_seal(uri: str) -> bytes:
     """Return the bytes of the sealed file `uri`. Raises `UserError` if it is missing, or its seal does not match."""
     content = read_bytes(uri)
-    if not seal.intact(content):
+    if not checksums.intact(content):
         raise UserError(f"{uri}: damaged: its checksum differs; expected the file as it was written")
     return content
 

@@ -24,12 +24,12 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.runtime.progress import Progress, silent
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.users import WARM
+from prefrec_ray.users.checks import IMPRESSIONS, Specification, specification_test
 from prefrec_ray.users.fit import KINDS, fit_member, resample
 from prefrec_ray.users.histories import ROWS, Histories, read_histories
 from prefrec_ray.users.inputs import Inputs
 from prefrec_ray.users.member import Member
 from prefrec_ray.users.roll_out import KEPT_EVERY, Platform
-from prefrec_ray.users.specification import IMPRESSIONS, Specification, specification_test
 
 #: Share of logged impressions that are within all ranges.
 WITHIN = 0.99
@@ -102,7 +102,7 @@ def start_fits(
 ) -> Fits:
     """Start to fit `models` models on about `rows` impressions of training users, the kinds in turn. Ray must run.
 
-    With `tested`, each is tested with the training users outside of its resample (specification.py). The result depends
+    With `tested`, each is tested with the training users outside of its resample (checks.py). The result depends
     only on the arguments. Histories must be long enough (`check_long_enough`).
     """
     training = read_histories.remote(dataset.uri, "train", seed, rows)

@@ -15,10 +15,10 @@ from prefrec_ray.dataset import PreparedDataset, floats, tensor
 from prefrec_ray.engagement import user_means
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import changes, codes, first_rows, last_rows, run_lengths, taken_runs
+from prefrec_ray.mdp.examination import examined_items
 from prefrec_ray.mdp.exposure import exposures, recent_kinds
 from prefrec_ray.mdp.pages import Pages
 from prefrec_ray.storage.parquet import read_footer
-from prefrec_ray.users.examination import examined_items
 
 #: Approximate number of impressions in memory: 200 MB for states of 250 numbers.
 ROWS = 200_000
@@ -44,7 +44,7 @@ class Histories:
     frequency_level: np.ndarray  # float64 [M], NaN if null
     step: np.ndarray | None = None  # int64 [N], number of the page in the user's history; None: one impression each
     pins: np.ndarray | None = None  # bool [N], items that no policy chose, at places of the platform; None: no pins
-    examined: np.ndarray | None = None  # bool [N], impressions that count as examined (examination.py); None: all
+    examined: np.ndarray | None = None  # bool [N], impressions that count as examined (mdp/examination.py); None: all
 
     @property
     def lengths(self) -> np.ndarray:
@@ -57,7 +57,7 @@ class Histories:
         return self._of(starts, rows, users)
 
     def examined_only(self, kinds: np.ndarray) -> Histories:
-        """Return the histories without the impressions that do not count as examined (examination.py).
+        """Return the histories without the impressions that do not count as examined (mdp/examination.py).
 
         `kinds` int32 [I, K] are the kinds of the items: exposures are those to examined items.
         """

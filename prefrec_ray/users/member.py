@@ -9,7 +9,7 @@ residuals. Unlike bins, it extrapolates to users who return sooner than most of 
 of the time away and of the logit of an end (a mixed model), which represent traits independent of the shown items.
 
 A session ends with a page. The logit and mu of a page are the means over its examined items, as items of a page do not
-interact (SlateQ: Ie et al. 2019). Items that the user did not examine (examination.py) have no effect.
+interact (SlateQ: Ie et al. 2019). Items that the user did not examine (mdp/examination.py) have no effect.
 """
 
 from __future__ import annotations

@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from prefrec_ray.engagement import SessionTable, levels_against, session_table, user_means
+from prefrec_ray.mdp.examination import Examination
 from prefrec_ray.mdp.excluded import DAY_MS, HOUR_MS, LastShown
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.users import WARM
-from prefrec_ray.users.examination import Examination
 from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.inputs import Past
 from prefrec_ray.users.member import Member, Outcomes

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import STATE, write_dataset
 
-from prefrec_ray.algorithms.feed import labels as feed_labels
-from prefrec_ray.algorithms.feed.labels import RewardLabels
+from prefrec_ray.algorithms.feed import shards
+from prefrec_ray.algorithms.feed.shards import RewardLabels
 from prefrec_ray.algorithms.requests import PreferenceRequest, RewardRequest
 from prefrec_ray.algorithms.reward import labels as module
 from prefrec_ray.algorithms.reward.labels import (
@@ -147,7 +147,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(module, "ray", fake)
         monkeypatch.setattr(module, "_task", fake)
         monkeypatch.setattr(module, "get_current_placement_group", lambda: None)
-        monkeypatch.setattr(feed_labels, "ray", fake)
+        monkeypatch.setattr(shards, "ray", fake)
         return fake
 
     return use_
@@ -175,7 +175,7 @@ def test_a_look_up_fetches_the_parts_of_its_numbers(numbers: list[int], monkeypa
     parts = [everything[:3], everything[3:3], everything[3:5], everything[5:]]
     fetched: list[int] = []
     get = lambda part: fetched.append(part) or parts[part]  # noqa: E731
-    monkeypatch.setattr(feed_labels, "ray", SimpleNamespace(get=get))
+    monkeypatch.setattr(shards, "ray", SimpleNamespace(get=get))
     labels = RewardLabels.from_parts(range(4), [len(part) for part in parts])
     found = labels.find(np.array(numbers, np.int64))
     assert found.dtype == np.float32

@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from prefrec_ray.algorithms.feed import labels as feed_labels
-from prefrec_ray.algorithms.feed import preferences
+from prefrec_ray.algorithms.feed import preferences, shards
 from prefrec_ray.algorithms.feed.batches import LanePart, TransitionPlan, _Lane
-from prefrec_ray.algorithms.feed.labels import RewardLabels
 from prefrec_ray.algorithms.feed.preferences import PreferencePlan, pretrain_batches
-from prefrec_ray.algorithms.feed.shards import NUMBER
+from prefrec_ray.algorithms.feed.shards import NUMBER, RewardLabels
 
 SEED, LANE, SIZES = 5, 3, [6, 1, 4, 5]
 #: Two of the sixteen rows sit out each epoch.
@@ -123,7 +121,7 @@ def test_a_batch_takes_its_rows_from_every_lane_in_turn() -> None:
 
 
 def test_labels_stand_in_for_rewards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed_labels, "ray", SimpleNamespace(get=lambda reference: reference))
+    monkeypatch.setattr(shards, "ray", SimpleNamespace(get=lambda reference: reference))
     labels = np.arange(100, dtype=np.float32) / 8
     parts = RewardLabels.from_parts([labels[:33], labels[33:]], [33, 67])
     for batch in plan(labels=parts).batches(torch.device("cpu"), Cache()):
@@ -143,7 +141,7 @@ def test_a_plan_that_begins_amid_an_epoch_orders_what_lies_there() -> None:
 def test_a_sample_is_the_first_rows_of_each_lanes_first_shard(
     rows: int, each: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed_labels, "ray", SimpleNamespace(get=lambda reference: reference))
+    monkeypatch.setattr(shards, "ray", SimpleNamespace(get=lambda reference: reference))
     sample = plan().sample(rows, torch.device("cpu"), Cache())  # type: ignore[arg-type]
     expected = [*range(each), *range(400, 400 + each)]
     assert sample["obs"].tolist() == [[value, -value] for value in expected]

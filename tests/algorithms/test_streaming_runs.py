@@ -14,9 +14,8 @@ from ray.rllib.core.columns import Columns
 from prefrec_ray import storage
 from prefrec_ray.algorithms import PrefRecConfig
 from prefrec_ray.algorithms.feed import shards
-from prefrec_ray.algorithms.feed.labels import RewardLabels
 from prefrec_ray.algorithms.feed.offline import Position, PreparedData
-from prefrec_ray.algorithms.feed.shards import MOST_LANES, ShardCache, columns, find_shards
+from prefrec_ray.algorithms.feed.shards import MOST_LANES, RewardLabels, ShardCache, columns, find_shards
 from prefrec_ray.dataset import PreparedDataset, read_table
 from prefrec_ray.errors import UserError
 

@@ -19,7 +19,7 @@ from prefrec_ray.evaluation.results.records import Evaluation, Record, read_eval
 from prefrec_ray.evaluation.results.scores import Scores
 from prefrec_ray.evaluation.results.verdict import case_of
 from prefrec_ray.evaluation.settings import EvaluateSettings, NcisSettings
-from prefrec_ray.reports.evaluated import evaluation_section
+from prefrec_ray.reports.page import evaluation_section
 
 TASKS = ("depth", "frequency", "mixture")
 NCIS = EvaluateSettings(estimators=("ncis",))

@@ -27,9 +27,9 @@ from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, Model
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.runtime.progress import silent
 from prefrec_ray.users import ensemble
+from prefrec_ray.users.checks import Specification
 from prefrec_ray.users.histories import Histories, histories_of
 from prefrec_ray.users.roll_out import Imagined
-from prefrec_ray.users.specification import Specification
 
 SPLITS = ("train", "validation", "test")
 

@@ -3,7 +3,7 @@
 from made_records import made_record
 from test_report_page import Page
 
-from prefrec_ray.reports.evaluated import _records
+from prefrec_ray.reports.page import _records
 
 
 def cells(*records: object) -> list[list[str]]:

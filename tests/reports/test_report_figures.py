@@ -6,9 +6,9 @@ from matplotlib.text import Text
 
 from prefrec_ray.evaluation.results.records import Evaluation
 from prefrec_ray.reports import figures
-from prefrec_ray.reports.evaluated import _records
 from prefrec_ray.reports.figures import legend, panel, svg
 from prefrec_ray.reports.load import load_evaluation, load_runs
+from prefrec_ray.reports.page import _records
 
 
 def test_learning_curves_have_a_line_a_run_and_none_without_numbers(runs: Path) -> None:

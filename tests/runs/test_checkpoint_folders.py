@@ -14,7 +14,7 @@ from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.errors import UserError
 from prefrec_ray.runs.checkpoints import check_own, checkpoints, first_whole, read_rows, save_checkpoint
 from prefrec_ray.runs.train import _restore
-from prefrec_ray.storage.manifest import MANIFEST, damage
+from prefrec_ray.storage.checksums import MANIFEST, damage
 
 
 class Algorithm:

@@ -31,7 +31,7 @@ from prefrec_ray.runs.checkpoints import checkpoints, first_whole
 from prefrec_ray.runs.export import export_policy, load_reward
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import run_iteration, start_run
-from prefrec_ray.storage.manifest import MANIFEST, damage, seal
+from prefrec_ray.storage.checksums import MANIFEST, damage, seal
 
 SETTINGS: dict[str, Any] = {
     "task": "depth",

@@ -17,10 +17,9 @@ from prefrec_ray.mdp.kinds import KindNames
 from prefrec_ray.nightly.release import look
 from prefrec_ray.nightly.settings import CanarySettings
 from prefrec_ray.serving.experiment.compare import CanaryComparison, ComparedOutcome, compare_canary
-from prefrec_ray.serving.experiment.estimates import Sample
+from prefrec_ray.serving.experiment.estimates import Sample, restricted_mean
 from prefrec_ray.serving.experiment.history import Participants, participants, read_events
 from prefrec_ray.serving.experiment.outcomes import UserOutcome, behavior
-from prefrec_ray.serving.experiment.returns import restricted_mean
 from prefrec_ray.serving.settings import Arm, Canary, ServeSettings
 from prefrec_ray.serving.state.users import arm_of
 

@@ -18,8 +18,8 @@ from starlette.types import Message
 from prefrec_ray.errors import UserError
 from prefrec_ray.serving.http import TOKEN as VARIABLE
 from prefrec_ray.serving.http import Caller
-from prefrec_ray.serving.metrics import Metrics
 from prefrec_ray.serving.shards import Gateway, shard_of, together
+from prefrec_ray.serving.telemetry import Metrics
 from prefrec_ray.web.problems import Problem
 
 

@@ -13,7 +13,7 @@ from threaded import in_thread
 from prefrec_ray.errors import UserError
 from prefrec_ray.serving.http import ServerApp
 from prefrec_ray.serving.server import Server
-from prefrec_ray.serving.traces import ENDPOINT, span_provider, traced
+from prefrec_ray.serving.telemetry import ENDPOINT, span_provider, traced
 
 for module in ("opentelemetry.instrumentation.asgi", "opentelemetry.exporter.otlp.proto.http"):
     pytest.importorskip(module)

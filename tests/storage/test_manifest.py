@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from prefrec_ray.storage.manifest import MANIFEST, damage, seal
+from prefrec_ray.storage.checksums import MANIFEST, damage, seal
 
 
 @pytest.fixture

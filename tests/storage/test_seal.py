@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.storage import seal
+from prefrec_ray.storage import checksums
 from prefrec_ray.storage.parquet import read_sealed, seal_parquet
 
 
 def test_a_seal_is_the_length_and_the_checksum_of_all_bytes_around_it() -> None:
-    content = seal.fill(b'{"a": 1, "seal": "seal:0000000000000000"}')
+    content = checksums.fill(b'{"a": 1, "seal": "seal:0000000000000000"}')
     assert len(content) == 41 == 0x29
     zeros = b'{"a": 1, "seal": "seal:0000002900000000"}'
     assert content == b'{"a": 1, "seal": "seal:00000029' + f"{zlib.crc32(zeros):08x}".encode() + b'"}'
-    assert seal.intact(content) is True
+    assert checksums.intact(content) is True
     assert json.loads(content)["a"] == 1
 
 
@@ -28,25 +28,25 @@ def test_a_seal_is_the_length_and_the_checksum_of_all_bytes_around_it() -> None:
 def test_a_flipped_bit_or_a_missing_byte_breaks_it(before: bytes, after: bytes, data: st.DataObject) -> None:
     if b"seal:" in after:
         return
-    content = seal.fill(before + seal.BLANK.encode() + after)
-    assert seal.intact(content) is True
+    content = checksums.fill(before + checksums.BLANK.encode() + after)
+    assert checksums.intact(content) is True
     place = data.draw(st.integers(0, len(content) - 1))
     flipped = content[:place] + bytes([content[place] ^ 1 << data.draw(st.integers(0, 7))]) + content[place + 1 :]
-    assert not seal.intact(flipped)
-    assert not seal.intact(content[:-1])
-    assert not seal.intact(content[1:])
+    assert not checksums.intact(flipped)
+    assert not checksums.intact(content[:-1])
+    assert not checksums.intact(content[1:])
 
 
 def test_bytes_without_a_seal() -> None:
-    assert not any(seal.intact(content) for content in (b"", b"seal", b"seal:"))
-    assert (seal.sealed_length(b"seal:xyz", 8), seal.sealed_length(b"seal", 4)) == (None, None)
+    assert not any(checksums.intact(content) for content in (b"", b"seal", b"seal:"))
+    assert (checksums.sealed_length(b"seal:xyz", 8), checksums.sealed_length(b"seal", 4)) == (None, None)
 
 
 def test_a_seal_in_the_head_covers_its_own_bytes() -> None:
-    content = seal.fill(b"head " + seal.BLANK.encode() + b" body")
-    assert seal.sealed_length(content + b"the next message", 26) == len(content)
-    assert seal.sealed_length(content[:-1], 26) is None
-    assert seal.sealed_length(content, 4) is None
+    content = checksums.fill(b"head " + checksums.BLANK.encode() + b" body")
+    assert checksums.sealed_length(content + b"the next message", 26) == len(content)
+    assert checksums.sealed_length(content[:-1], 26) is None
+    assert checksums.sealed_length(content, 4) is None
 
 
 def test_a_sealed_table_is_plain_parquet_and_no_flipped_bit_changes_it(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prefrec_ray.users.backtest import backtest_error
+from prefrec_ray.users.checks import backtest_error
 
 
 def histories(seed: int, users: int = 400) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from prefrec_ray.mdp.pages import Pages
-from prefrec_ray.users.composition import largest_counts, share_like_logged
+from prefrec_ray.users.measures import largest_counts, share_like_logged
 
 #: Items 0 to 3 are of one kind, 4 to 6 of another, 7 of a third one; the second kind of 5 to 7 is unknown.
 KINDS = np.array([[0, 0, 0, 0, 1, 1, 1, 2], [4, 3, 3, 3, 0, -1, -1, -1]], np.int32).T

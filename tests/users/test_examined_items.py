@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from logged_users import ITEMS, histories, inputs_of
 
+from prefrec_ray.mdp.examination import Examination, examined_items
 from prefrec_ray.mdp.pages import Pages
-from prefrec_ray.users.examination import Examination, examined_items
 from prefrec_ray.users.fit import KINDS, fit_member
 from prefrec_ray.users.histories import Histories
 

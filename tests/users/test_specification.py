@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from logged_users import ITEMS, NORMALISER, STATE, histories, inputs_of
 
-from prefrec_ray.users import fit, specification
+from prefrec_ray.users import checks, fit
+from prefrec_ray.users.checks import Specification, specification_test
 from prefrec_ray.users.fit import KINDS, fit_member
 from prefrec_ray.users.roll_out import Platform
-from prefrec_ray.users.specification import Specification, specification_test
 
 REQUESTS = 80
 
@@ -34,7 +34,7 @@ def test_a_law_without_an_effect_of_repeats_is_accepted() -> None:
     result = result_of(0.0, "means")
     assert not result.rejected
     assert result.feature is None
-    assert len(result.controls) == specification.SIMULATIONS
+    assert len(result.controls) == checks.SIMULATIONS
 
 
 def test_a_model_without_exposure_counts_is_rejected_if_repeats_matter() -> None:

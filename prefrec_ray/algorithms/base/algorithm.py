@@ -25,14 +25,14 @@ from prefrec_ray.algorithms.base.diagnostics import policy_diagnostics, reported
 from prefrec_ray.algorithms.base.learner import REPORT, OfflineLearner
 from prefrec_ray.algorithms.base.module import NetworkWeights, OfflineModule
 from prefrec_ray.algorithms.base.policy import policy_of
-from prefrec_ray.algorithms.feed.labels import RewardLabels
 from prefrec_ray.algorithms.feed.offline import Position, PreparedData
+from prefrec_ray.algorithms.feed.shards import RewardLabels
 from prefrec_ray.algorithms.requests import reward_columns
 from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions
 from prefrec_ray.algorithms.reward.model import ACCURACY, RewardState
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.runtime import count_free
-from prefrec_ray.storage.manifest import seal
+from prefrec_ray.storage.checksums import seal
 
 _LOG = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from prefrec_ray import storage
-from prefrec_ray.algorithms.feed.labels import RewardLabels
 from prefrec_ray.algorithms.feed.load import LoadedData
 from prefrec_ray.algorithms.feed.offline import PreparedData
+from prefrec_ray.algorithms.feed.shards import RewardLabels
 from prefrec_ray.algorithms.requests import DataRequest, RewardRequest, embedding_columns, reward_columns
 from prefrec_ray.algorithms.reward.model import RewardState
 from prefrec_ray.algorithms.settings import TrainingSettings, checked_values, recipe_defaults

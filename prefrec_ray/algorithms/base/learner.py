@@ -31,7 +31,7 @@ from prefrec_ray.algorithms.reward.model import (
     update_metrics,
 )
 from prefrec_ray.memory import keep_freed_memory
-from prefrec_ray.policy.networks.adam import Adam
+from prefrec_ray.policy.networks.layers import Adam
 
 #: Transitions, over all learners, from which the mean and standard deviation of the reward are computed.
 SCALE_SAMPLE = 65_536

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prefrec_ray.algorithms.feed.labels import RewardLabels
-from prefrec_ray.algorithms.feed.shards import NUMBER, REWARDS, Shard, ShardCache, lanes_of
+from prefrec_ray.algorithms.feed.shards import NUMBER, REWARDS, RewardLabels, Shard, ShardCache, lanes_of
 
 Batch: TypeAlias = dict[str, Tensor]
 

@@ -10,10 +10,9 @@ import ray
 from ray.rllib.offline.offline_data import OfflineData
 
 from prefrec_ray.algorithms.feed.batches import TransitionPlan, batches_in, deal
-from prefrec_ray.algorithms.feed.labels import RewardLabels
 from prefrec_ray.algorithms.feed.load import load_data
 from prefrec_ray.algorithms.feed.preferences import PreferencePlan, batches_per_pass, pretrain_batches
-from prefrec_ray.algorithms.feed.shards import lanes_of
+from prefrec_ray.algorithms.feed.shards import RewardLabels, lanes_of
 from prefrec_ray.algorithms.requests import DataRequest
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.dataset import PreparedDataset

@@ -2,6 +2,9 @@
 
 The order of batches (batches.py) is the same either way. A thread fetches the next shard while one is in use; a learner
 drops a shard when its lane moves on, so that its memory does not grow with the data.
+
+Reward labels of all transitions are in the object store, in parts. Transitions are numbered user by user, and a wave of
+shards has a range of numbers (dataset/prepare/shuffle.py), so that the labels of a shard are in few parts.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -154,3 +158,32 @@ def _read(file: str) -> pa.Table:
 def _read_in_task(file: str) -> tuple[pa.Table, None]:
     """Return the table, and an object that this process can get without the table."""
     return _read(file), None
+
+
+@dataclass(frozen=True)
+class RewardLabels:
+    """Labels by the number of a transition: part i has the numbers from `ends`[i - 1] (0 for part 0) to `ends`[i] - 1.
+
+    parts: references to float32 arrays.
+    """
+
+    parts: tuple[ray.ObjectRef, ...]
+    ends: tuple[int, ...]
+
+    @classmethod
+    def from_parts(cls, parts: Sequence[ray.ObjectRef], sizes: Sequence[int]) -> RewardLabels:
+        """Return the labels in `parts` of these sizes, one after another."""
+        return cls(tuple(parts), tuple(np.cumsum(sizes).tolist()))
+
+    def find(self, numbers: np.ndarray) -> np.ndarray:
+        """Return the labels, float32 [n], of the transitions with these numbers, int64 [n]."""
+        labels = np.empty(len(numbers), np.float32)
+        part = np.searchsorted(self.ends, numbers, side="right")
+        for number in np.unique(part).tolist():
+            rows = np.flatnonzero(part == number)
+            first = self.ends[number - 1] if number else 0
+            labels[rows] = ray.get(self.parts[number])[numbers[rows] - first]
+        return labels
+
+    def __len__(self) -> int:
+        return self.ends[-1]

@@ -22,7 +22,7 @@ import ray
 import torch
 from ray.util import get_current_placement_group
 
-from prefrec_ray.algorithms.feed.labels import RewardLabels
+from prefrec_ray.algorithms.feed.shards import RewardLabels
 from prefrec_ray.algorithms.requests import RewardRequest
 from prefrec_ray.algorithms.reward.model import RewardState, reward_network
 from prefrec_ray.dataset import PreparedDataset, tensor

@@ -17,8 +17,7 @@ from prefrec_ray.algorithms.losses import preference_logit, preference_loss
 from prefrec_ray.algorithms.requests import RewardRequest
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.memory import keep_freed_memory
-from prefrec_ray.policy.networks.adam import Adam
-from prefrec_ray.policy.networks.layers import Scalar, start_at_zero
+from prefrec_ray.policy.networks.layers import Adam, Scalar, start_at_zero
 
 #: Pairs per forward pass on the processor: 16 are 10 % slower; 256 are not faster and take four times the memory.
 PAIRS_PER_CHUNK = 64

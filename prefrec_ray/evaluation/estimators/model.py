@@ -33,10 +33,10 @@ from prefrec_ray.mdp.items import ItemTable, smallest
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import Task
-from prefrec_ray.users.backtest import backtest_error
-from prefrec_ray.users.composition import share_like_logged
+from prefrec_ray.users.checks import backtest_error
 from prefrec_ray.users.ensemble import Ensemble, Fits, start_fits
 from prefrec_ray.users.histories import Histories, check_long_enough, read_histories
+from prefrec_ray.users.measures import share_like_logged
 from prefrec_ray.users.roll_out import (
     Imagined,
     Platform,

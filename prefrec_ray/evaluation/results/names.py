@@ -1,4 +1,4 @@
-"""Subjects of an evaluation and their names in the file and in reports."""
+"""Names of subjects, estimators and serving rules in the file of an evaluation, reports and tables."""
 
 from __future__ import annotations
 
@@ -16,6 +16,19 @@ LOGGING_POLICY, IMITATION, CONSTANT, RANDOM_ITEMS = "behaviour", "imitation", "c
 CURRENT = "current policy"
 #: Titles of subjects that have an older name in evaluation.json.
 _SUBJECTS = {LOGGING_POLICY: "logging policy", IMITATION: "behavior cloning"}
+#: Titles of estimators, in the order of tables.
+TITLES = {
+    "online": "true level",
+    "model": "model of users",
+    "dr": "doubly robust",
+    "fqe": "fitted-Q",
+    "preference": "preference",
+    "weights": "importance weights",
+    "sips": "SIPS",
+    "rips": "RIPS",
+    "iips": "IIPS",
+    "ncis": "NCIS",
+}
 _ROLES: dict[Role, str] = {"policy": "policy", "placebo": "negative control", "control": "control"}
 
 
@@ -108,3 +121,15 @@ def _text(key: str, value: Any) -> str:
     if key in ("variety", "repetition", "temperature"):
         return f"{key} {value:g}"
     return f"seed {value}" if key == "seed" else str(value)
+
+
+def serving_rule(provenance: Mapping[str, Any]) -> str:
+    """Return the serving rule of a policy in words; temperature and penalties only if it draws its items."""
+    window = ("repetition_window",) if provenance.get("repetition") else ()
+    drawn = ("temperature", "variety", "repetition", *window)
+    keys = ("rule", "scores", *(drawn if provenance.get("rule") == "sample" else ()))
+    known = {key: provenance[key] for key in keys if provenance.get(key) is not None}
+    return ", ".join(
+        f"{key.replace('_', ' ')} {value:g}" if isinstance(value, int | float) else f"{key} {value}"
+        for key, value in known.items()
+    )

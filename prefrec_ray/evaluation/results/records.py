@@ -215,7 +215,7 @@ class PolicyVerdict(Settings):
 
 
 class SpecificationRecord(Settings):
-    """Specification test of one model of users (users/specification.py).
+    """Specification test of one model of users (users/checks.py).
 
     `model`: its class. `r2`: R2 of its error on generic features; `largest_control`: the largest R2 of a simulation.
     `feature`: for a rejected model, the feature on which the error depends most.

@@ -27,7 +27,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.fqe import action_value, pairs_of
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.actions import served_for
-from prefrec_ray.policy.networks.adam import Adam
+from prefrec_ray.policy.networks.layers import Adam
 from prefrec_ray.users.histories import Histories
 
 #: Seed of the reward's weights and batches, different from the seeds of runs.

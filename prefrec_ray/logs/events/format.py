@@ -1,7 +1,7 @@
 """Format of the event log: rows, their kinds and columns, the description in log.json, and the bytes of a file.
 
-A file is an Arrow IPC stream, which any Arrow reader can open. A batch is one group commit. A seal (storage/seal.py)
-covers all bytes of a message, so that no damaged byte reaches Arrow.
+A file is an Arrow IPC stream, which any Arrow reader can open. A batch is one group commit. A seal
+(storage/checksums.py) covers all bytes of a message, so that no damaged byte reaches Arrow.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pydantic import Field
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.settings import Settings, parse
-from prefrec_ray.storage import seal
+from prefrec_ray.storage import checksums
 
 #: Names in the log's folder: its description, the folder of its files, and the file of its items.
 FILE, SEGMENTS, ITEMS = "log.json", "events", "items.parquet"
@@ -32,7 +32,7 @@ COMMIT, COMMIT_ROWS = 32, 256
 END = b"\xff\xff\xff\xff\0\0\0\0"
 _CONTINUATION, _ALIGNMENT = b"\xff\xff\xff\xff", 8
 _MOST_METADATA = 1 << 16
-_NOTE = {"prefrec": seal.BLANK}
+_NOTE = {"prefrec": checksums.BLANK}
 
 
 class Kind(IntEnum):
@@ -146,7 +146,7 @@ def read_about(folder: str) -> About:
     version = value.pop("schema_version", None) if isinstance(value, dict) else None
     if version != SCHEMA_VERSION:
         raise UserError(f"{file}: found schema version {version}; expected {SCHEMA_VERSION}")
-    if not seal.intact(storage.read_bytes(file)):
+    if not checksums.intact(storage.read_bytes(file)):
         raise UserError(f"{file}: damaged: its checksum differs; expected the file as it was written")
     del value["seal"]
     return parse(About, value, file)
@@ -154,14 +154,14 @@ def read_about(folder: str) -> About:
 
 def write_about(folder: str, about: About) -> None:
     """Write the description of the log in `folder`; it is on the disk when this returns."""
-    value = about.model_dump(mode="json") | {"schema_version": SCHEMA_VERSION, "seal": seal.BLANK}
-    storage.write_bytes(storage.join(folder, FILE), seal.fill((json.dumps(value, indent=2) + "\n").encode()))
+    value = about.model_dump(mode="json") | {"schema_version": SCHEMA_VERSION, "seal": checksums.BLANK}
+    storage.write_bytes(storage.join(folder, FILE), checksums.fill((json.dumps(value, indent=2) + "\n").encode()))
     storage.sync(folder)
 
 
 def header(columns: pa.Schema) -> bytes:
     """Return the header of a file."""
-    return seal.fill(columns.with_metadata(_NOTE).serialize().to_pybytes())
+    return checksums.fill(columns.with_metadata(_NOTE).serialize().to_pybytes())
 
 
 def encode(batch: pa.RecordBatch) -> bytes:
@@ -171,7 +171,7 @@ def encode(batch: pa.RecordBatch) -> bytes:
     with pa.ipc.new_stream(sink, columns) as writer:
         writer.write_batch(batch, custom_metadata=_NOTE)
     stream = sink.getvalue().to_pybytes()
-    return seal.fill(stream[columns.serialize().size : -len(END)])
+    return checksums.fill(stream[columns.serialize().size : -len(END)])
 
 
 class FileIndex:
@@ -247,5 +247,5 @@ def _message_end(content: pa.Buffer, begin: int) -> int | None:
     size = int.from_bytes(view[4:8], "little")
     if view[:4] != _CONTINUATION or not 0 < size <= _MOST_METADATA:
         return None
-    length = seal.sealed_length(view, 8 + size)
+    length = checksums.sealed_length(view, 8 + size)
     return begin + length if length is not None and length >= 8 + size else None

@@ -18,9 +18,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from prefrec_ray.policy.networks.adam import Adam
 from prefrec_ray.policy.networks.bundled import read_networks, write_networks
-from prefrec_ray.policy.networks.layers import Mlp, mlp
+from prefrec_ray.policy.networks.layers import Adam, Mlp, mlp
 from prefrec_ray.policy.networks.q import ItemNetwork
 
 HIDDEN = (64, 64)

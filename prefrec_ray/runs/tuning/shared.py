@@ -15,8 +15,8 @@ import ray
 
 from prefrec_ray import storage
 from prefrec_ray.algorithms.base.config import OfflineConfig
-from prefrec_ray.algorithms.feed.labels import RewardLabels
 from prefrec_ray.algorithms.feed.load import LoadedData, load_data
+from prefrec_ray.algorithms.feed.shards import RewardLabels
 from prefrec_ray.algorithms.requests import DataRequest, LabelRequest, RewardRequest
 from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions
 from prefrec_ray.algorithms.reward.model import RewardState, pretrain

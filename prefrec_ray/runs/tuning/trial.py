@@ -24,7 +24,7 @@ from prefrec_ray.runs.tuning.settings import TuneSettings
 from prefrec_ray.runs.tuning.shared import Shared
 from prefrec_ray.runs.tuning.space import train_settings
 from prefrec_ray.runtime.progress import Report, silent
-from prefrec_ray.storage.manifest import damage
+from prefrec_ray.storage.checksums import damage
 from prefrec_ray.tracking.tracker import UNTRACKED, Tracker
 
 #: The stage of a sweep while its trials run.

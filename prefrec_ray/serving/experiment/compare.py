@@ -3,7 +3,7 @@
 A user counts once, with the outcome of the user's first `days` days in the arm. It is final when late feedback is
 refused, so that a later look adds users and changes no earlier one. Intervals are valid after every number of users,
 and at all looks at once (sequences.py). The row `hours to return` also counts users whose days have not passed, with an
-asymptotic interval (returns.py). Its guard-rail is decided by final outcomes.
+asymptotic interval (estimates.py). Its guard-rail is decided by final outcomes.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from prefrec_ray.guard_rails import GuardRail, Status, check_rails
 from prefrec_ray.logs.events.format import read_about
 from prefrec_ray.mdp.excluded import DAY_MS
 from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.serving.experiment.estimates import ArmEstimate, Sample
+from prefrec_ray.serving.experiment.estimates import ArmEstimate, Sample, restricted_mean
 from prefrec_ray.serving.experiment.history import HOUR_MS, participants, read_events
 from prefrec_ray.serving.experiment.outcomes import RETURN, ItemShares, UserOutcome, behavior
-from prefrec_ray.serving.experiment.returns import restricted_mean
 from prefrec_ray.serving.settings import MAIN
 from prefrec_ray.settings import Task
 

@@ -33,10 +33,10 @@ from prefrec_ray.logs.events.segments import list_segments, received_before, rem
 from prefrec_ray.mdp.excluded import DAY_MS
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.serving.folder.snapshots import remove_snapshots, restore
-from prefrec_ray.serving.metrics import Metrics
 from prefrec_ray.serving.settings import LOG_POLICIES, MAIN, ServeSettings, read_release
 from prefrec_ray.serving.state.policies import Loaded, load_policies
 from prefrec_ray.serving.state.state import ServedState
+from prefrec_ray.serving.telemetry import Metrics
 from prefrec_ray.storage.parquet import read_sealed, seal_parquet
 from prefrec_ray.web.problems import Problem
 

@@ -13,7 +13,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import SEGMENTS
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.serving.state.state import ServedState
-from prefrec_ray.storage.manifest import damage, seal
+from prefrec_ray.storage.checksums import damage, seal
 
 FOLDER = "snapshots"
 _DESCRIPTION, _ARRAYS, _VERSION = "state.json", "arrays.npz", 4

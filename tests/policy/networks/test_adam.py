@@ -6,8 +6,7 @@ import sys
 
 import torch
 
-from prefrec_ray.policy.networks.adam import Adam
-from prefrec_ray.policy.networks.layers import mlp
+from prefrec_ray.policy.networks.layers import Adam, mlp
 
 
 def test_it_is_torchs_to_the_bit_and_goes_on_from_its_state() -> None:
@@ -38,7 +37,7 @@ def test_it_is_torchs_to_the_bit_and_goes_on_from_its_state() -> None:
 def test_training_does_not_import_torch_compile() -> None:
     program = """
 import sys, torch
-from prefrec_ray.policy.networks.adam import Adam
+from prefrec_ray.policy.networks.layers import Adam
 weight = torch.ones(3, requires_grad=True)
 optimizer = Adam([weight])
 weight.square().sum().backward()

@@ -10,7 +10,7 @@ from ray import tune
 
 from prefrec_ray.runs.tuning.settings import TuneSettings
 from prefrec_ray.runs.tuning.trial import SweepTrial, resources
-from prefrec_ray.storage import manifest
+from prefrec_ray.storage import checksums
 
 
 class Recorded(SweepTrial):
@@ -31,7 +31,7 @@ def checkpoint(trial: Path, number: int, whole: bool = True) -> None:
     folder.mkdir(parents=True)
     (folder / "weights").write_text(f"weights {number}")
     if whole:
-        manifest.seal(str(folder))
+        checksums.seal(str(folder))
 
 
 @pytest.mark.parametrize(("named", "expected"), [(1, 1), (0, 2)])
