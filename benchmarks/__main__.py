@@ -1,7 +1,7 @@
 """All benchmarks of speed one after another, or one section with its own arguments.
 
     python -m benchmarks                        the sections of `make bench`, on a simulated data set
-    python -m benchmarks training data_path     some of it
+    python -m benchmarks training reward        some of it
     python -m benchmarks SECTION ARGUMENTS      one section; SECTION --help lists its arguments
 
 Each prints its table and writes bench/SECTION.json. A user's mistake is one line and exit status 2.
@@ -23,7 +23,6 @@ SECTIONS = {
     "training": "speed.training:main",
     "trials": "speed.trials:main",
     "start": "speed.start:main",
-    "data_path": "speed.parts:data_path",
     "streaming_split": "speed.ray_data:main",
     "reward": "speed.parts:reward",
     "learners": "speed.parts:learners",
@@ -51,7 +50,7 @@ SECTIONS = {
     "results": "results:main",
 }
 #: The sections of `make bench`, and what of FOLDER each takes.
-STANDARD = {name: ["dataset"] for name in ("training", "data_path", "reward", "learners", "evaluation")}
+STANDARD = {name: ["dataset"] for name in ("training", "reward", "learners", "evaluation")}
 STANDARD |= {"sessions": ["large_logs"], "start": [], "peers": ["dataset"]}
 #: 390,000 transitions in 16 shards, so that lanes move on from shard to shard; and 4 million requests for `sessions`:
 #: starting Ray's tasks then takes little of the time.

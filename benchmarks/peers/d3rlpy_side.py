@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +67,14 @@ def train(algorithm: Any, task: dict[str, Any], arrays: dict[str, np.ndarray]) -
     """`updates` updates; then the policy, and Q of it and of the log."""
     for rows in epochs(len(arrays["obs"]), task["batch_size"], task["updates"], task["seed"]):
         algorithm.update(batch(arrays, rows))
-    policy = algorithm.predict(arrays["held_out"])
-    return {
-        "policy": policy,
-        "q_policy": algorithm.predict_value(arrays["held_out"], policy),
-        "q_logged": algorithm.predict_value(arrays["obs"], arrays["action"]),
-    }
+    return policy_and_q(arrays, algorithm.predict(arrays["held_out"]), algorithm.predict_value)
+
+
+def policy_and_q(
+    arrays: dict[str, np.ndarray], policy: np.ndarray, q: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The policy's actions on held-out states, and `q` of them and of the logged rows."""
+    return {"policy": policy, "q_policy": q(arrays["held_out"], policy), "q_logged": q(arrays["obs"], arrays["action"])}
 
 
 def epochs(count: int, size: int, updates: int, seed: int) -> Iterator[np.ndarray]:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.peers.d3rlpy_side import train_d3rlpy
+from benchmarks.peers.d3rlpy_side import policy_and_q, train_d3rlpy
 from benchmarks.peers.rllib import train_rllib
 from prefrec_ray.algorithms import METHODS
 from prefrec_ray.algorithms.base.algorithm import on_first_learner
@@ -115,12 +115,7 @@ def train_ours(method: str, dataset: str, arrays: dict[str, np.ndarray], seed: i
         return torch.stack([function(*pair) for function in net.q]).mean(0).numpy()
 
     with torch.no_grad():
-        policy = net.actor(torch.tensor(arrays["held_out"])).numpy()
-        trained = {
-            "policy": policy,
-            "q_policy": q(arrays["held_out"], policy),
-            "q_logged": q(arrays["obs"], arrays["action"]),
-        }
+        trained = policy_and_q(arrays, net.actor(torch.tensor(arrays["held_out"])).numpy(), q)
     algorithm.stop()
     return trained
 

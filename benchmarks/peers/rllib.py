@@ -19,7 +19,7 @@ from ray.rllib.core.models.base import ENCODER_OUT
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
-from benchmarks.peers.d3rlpy_side import epochs
+from benchmarks.peers.d3rlpy_side import epochs, policy_and_q
 from benchmarks.speed.bare_loop import Arrays, Sizes
 
 _ROWS_OF_A_FILE = 25_000
@@ -95,12 +95,7 @@ def train_rllib(arrays: dict[str, np.ndarray], settings: dict[str, Any], seed: i
     with torch.no_grad():
         logits = module.forward_inference({"obs": torch.tensor(arrays["held_out"])})["action_dist_inputs"]
         distribution = module.get_inference_action_dist_cls().from_logits(logits)
-        policy = distribution.to_deterministic().sample().numpy()
-        return {
-            "policy": policy,
-            "q_policy": q(arrays["held_out"], policy),
-            "q_logged": q(arrays["obs"], arrays["action"]),
-        }
+        return policy_and_q(arrays, distribution.to_deterministic().sample().numpy(), q)
 
 
 def make_learner(arrays: dict[str, np.ndarray], settings: dict[str, Any], seed: int) -> Any:

@@ -13,8 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -103,13 +101,12 @@ def measured(find: Callable[[], psutil.Process | None], *command: str) -> dict[s
     """Run a command of the product, `train` again after a kill. Returns seconds, peaks, and time of the kill."""
 
     def run(*command: str) -> None:
-        line = [sys.executable, "-m", "prefrec_ray.cli.main", *command]
-        print("prefrec", *command, flush=True)
-        code = subprocess.run(line, stdout=subprocess.DEVNULL, check=False).returncode
-        if command[0] == "train" and killer.killed is not None:
+        try:
+            prefrec(*command)
+        except SystemExit:
+            if command[0] != "train" or killer.killed is None:
+                raise
             prefrec(*command, "--resume")
-        elif code:
-            sys.exit(code)
 
     with Killer(find) as killer:
         result, _ = stage(*command, run=run)

@@ -1,4 +1,4 @@
-"""Parts of the whole, each a section: transitions from either store, pre-training, learners."""
+"""Parts of the whole, each a section: pre-training, learners."""
 
 from __future__ import annotations
 
@@ -7,32 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import Comparison, compared, interleave
-from benchmarks.speed.training import PAPER_SIZES, bare, iql_config, prefrec_config
+from benchmarks.speed.training import PAPER_SIZES, bare, prefrec_config
 from prefrec_ray.algorithms.base.algorithm import on_each_learner
 from prefrec_ray.algorithms.feed.load import load_data
 from prefrec_ray.algorithms.feed.offline import Position
 from prefrec_ray.runtime import start_ray
 
-WAYS = ("materialised", "streaming")
 #: Learners, and threads of each.
 SPLITS = {"1 learner, 1 thread": (1, 1), "1 learner, 2 threads": (1, 2), "2 learners, 1 thread each": (2, 1)}
-
-
-def data_path(dataset: Path, updates: int = 30, repetitions: int = 5) -> dict[str, Any]:
-    """Streamed transitions against transitions in the object store: `python -m benchmarks data_path DATASET`.
-
-    A data set with several shards per lane (16 shards and more) is streamed again in each pass; a smaller one is read
-    once and stays in memory.
-    """
-    start_ray()
-    uri, sizes = str(dataset), PAPER_SIZES
-    configs = {way: iql_config(uri, updates, sizes).training(transitions=way) for way in WAYS}
-    for config in configs.values():
-        config.offline_data(loaded_data=load_data(config.data_request))
-    trained = {f"IQL, {way}": config.build_algo().train for way, config in configs.items()}
-    rates = interleave(trained, updates * sizes.transitions, repetitions)
-    pairs = [("IQL, streaming", "IQL, materialised")]
-    return compared(Comparison("training from either store", "transitions/s", rates, pairs))
 
 
 def reward(dataset: Path, updates: int = 3, repetitions: int = 5) -> dict[str, Any]:

@@ -18,7 +18,6 @@ import torch
 from ray.data import DataIterator
 
 from benchmarks.harness import Comparison, Contender, compared, interleave
-from benchmarks.speed.parts import WAYS
 from benchmarks.speed.training import PAPER_SIZES, iql_config
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm, on_first_learner
 from prefrec_ray.algorithms.feed.batches import Batch
@@ -27,6 +26,8 @@ from prefrec_ray.algorithms.feed.shards import ACTIONS, NEXT_OBS, OBS
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.runtime import start_ray
 
+#: Stores of the transitions.
+WAYS = ("materialised", "streaming")
 COLUMNS = {"obs": OBS, "action": ACTIONS, "next_obs": NEXT_OBS}
 #: Rows of the shuffle buffer: ten batches.
 BUFFER = 40_960

@@ -37,7 +37,6 @@ def main(
     output: Path,
     worlds: Sequence[str] | None = None,
     methods: Sequence[str] | None = None,
-    tasks: Sequence[str] | None = None,
     logs: Sequence[int] = (0, 1, 2),
     table: bool = False,
 ) -> dict[str, Any]:
@@ -45,7 +44,7 @@ def main(
     if not table:
         # All worlds once before any is run again: what a bench that was stopped has done is of use.
         for log, name in product(logs, worlds or WORLDS):
-            changes = {key: value for key, value in (("method", methods), ("task", tasks)) if value}
+            changes = {"method": methods} if methods else {}
             run_log(name, log, output, changes, full=bool(methods) or name in ALL_METHODS)
     scored = scores.cells(output)
     print(scores.table(scored))

@@ -197,12 +197,6 @@ def moment_records(
 
 def _figures(policy: np.ndarray, logging_policy: np.ndarray) -> dict[str, Any]:
     low, high = bootstrap_interval(np.stack([policy, policy - logging_policy], axis=1), seed=0)
-    return {
-        "value": float(policy.mean()),
-        "ci_low": float(low[0]),
-        "ci_high": float(high[0]),
-        "behaviour": float(logging_policy.mean()),
-        "gain_ci_low": float(low[1]),
-        "gain_ci_high": float(high[1]),
-        "users": len(policy),
-    }
+    means = {"value": float(policy.mean()), "behaviour": float(logging_policy.mean()), "users": len(policy)}
+    ends = zip(("ci_low", "gain_ci_low", "ci_high", "gain_ci_high"), [*low, *high], strict=True)
+    return {**means, **{name: float(end) for name, end in ends}}

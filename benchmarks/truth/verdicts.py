@@ -1,4 +1,4 @@
-"""What `prefrec evaluate` says of policies whose truth is known: `python -m benchmarks verdicts OUTPUT [--worlds ...]`.
+"""What `prefrec evaluate` says of policies whose truth is known: `python -m benchmarks verdicts OUTPUT`.
 
 OUTPUT is that of the truth bench, which evaluates and rolls out all policies of a log (methods, recipes and serving
 rules). Estimate, support and verdict are held against true levels. Cells are (policy, task) of a log.
@@ -10,7 +10,7 @@ logged items shown again (`over_logged`), which is what the estimate is over.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,10 @@ REQUESTS = 250
 WORTH = 0.3
 
 
-def main(output: Path, worlds: Sequence[str] | None = None) -> dict[str, Any]:
+def main(output: Path) -> dict[str, Any]:
     """Prints the figures of all cells."""
-    files = sorted(output.glob("*/log*/evaluation.json"))
-    chosen = [file for file in files if worlds is None or file.parts[-3] in worlds]
     all_cells = []
-    for file in chosen:
+    for file in sorted(output.glob("*/log*/evaluation.json")):
         dataset = PreparedDataset.open(str(file.with_name("dataset")))
         all_cells += cells(file, levels_again(dataset))
     print(markdown(("", "", "cells"), [[what, str(value), str(count)] for what, value, count in figures(all_cells)]))
