@@ -56,6 +56,7 @@ function done(summary, latency)
   for _, p in ipairs({50, 90, 99}) do
     ms[#ms + 1] = ('"p%d": %.1f'):format(p, latency:percentile(p) / 1000)
   end
+  ms[#ms + 1] = ('"max": %.1f'):format(latency.max / 1000)
   local each_second = summary.requests / summary.duration * 1e6
   io.write(('{"requests_per_s": %.0f, "ms": {%s}}\n'):format(each_second, table.concat(ms, ", ")))
 end

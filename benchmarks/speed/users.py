@@ -4,7 +4,7 @@
 
 The users and their impressions go through the server's state package into a snapshot, as a server writes it. A server
 starts from this snapshot, and wrk asks for pages of ten of 1,000 candidates for random users, and sends feedback on
-them, at `rate` HTTP requests per second.
+them, at `rate` HTTP requests per second; a second server writes one snapshot after the other meanwhile.
 The bytes of the event log are measured on pages of ten that are written and answered by the engine.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,25 +49,41 @@ def main(
         fill(opened.state, users, impressions)
         now = clock()
         opened.state.advance(opened.log.commit([arms_event(opened.state, now)]) + 1, now)
-        begin = time.monotonic()
-        snapshot = Snapshot.from_state(opened.state)
-        measured["snapshot_pause_s"] = round(time.monotonic() - begin, 2)
-        snapshot.write(state)
-        measured["snapshot_s"] = round(time.monotonic() - begin, 1)
+        measured |= write_snapshot(opened.state, state)
         opened.close()
-        del snapshot, opened
+        del opened
         measured["snapshot_gb"] = round(size_of(f"{state}/snapshots") / 1e9, 2)
-        os.sched_setaffinity(0, {0})
-        begin = time.monotonic()
-        with serving("serve", policy, "--state", state, environment=ONE_THREAD) as (server, port):
-            os.sched_setaffinity(0, {1})
-            measured["start_s"] = round(time.monotonic() - begin, 1)
-            measured["memory_at_start_gb"] = memory(server.pid)
-            load = users, _PAGE, items, 1000
-            measured |= {f"ms_{p}": took for p, took in wrk(port, 64, seconds, load, rate)["ms"].items()}
-            measured["memory_gb"] = memory(server.pid)
+        config, load = Path(f"{folder}/serve.yaml"), (users, _PAGE, items, 1000)
+        config.write_text("serve: {snapshot_events: 1}")
+        for name, options in {"": (), "_during_snapshots": ("--config", str(config))}.items():
+            os.sched_setaffinity(0, {0})
+            begin = time.monotonic()
+            with serving("serve", policy, "--state", state, *options, environment=ONE_THREAD) as (server, port):
+                os.sched_setaffinity(0, {1})
+                measured[f"start_s{name}"] = round(time.monotonic() - begin, 1)
+                measured |= {f"ms_{p}{name}": took for p, took in wrk(port, 64, seconds, load, rate)["ms"].items()}
+                measured[f"memory_gb{name}"] = memory(server.pid)
     print(markdown(measured, [measured.values()]))
     return measured
+
+
+def write_snapshot(state: ServedState, folder: str) -> dict[str, float]:
+    """Write a snapshot; return its processor ms on the event loop: to freeze, the longest slice, and all slices."""
+    slices: list[float] = []
+
+    def take(copy: Callable[[], np.ndarray]) -> np.ndarray:
+        begin = time.thread_time()
+        copied = copy()
+        slices.append(time.thread_time() - begin)
+        return copied
+
+    begin, started = time.monotonic(), time.thread_time()
+    snapshot = Snapshot.from_state(state)
+    frozen = time.thread_time() - started
+    snapshot.write(folder, take)
+    took = {"freeze": frozen, "longest_slice": max(slices), "slices": sum(slices)}
+    measured = {f"snapshot_{name}_ms": round(1000 * seconds, 1) for name, seconds in took.items()}
+    return measured | {"snapshot_s": round(time.monotonic() - begin, 1)}
 
 
 def fill(state: ServedState, users: int, impressions: int) -> None:

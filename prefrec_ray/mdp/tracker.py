@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from prefrec_ray.engagement import whole_dwell
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.exposure import MEMORY
+from prefrec_ray.mdp.frozen import FrozenRows, Take, at_once
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import (
@@ -24,7 +26,7 @@ from prefrec_ray.mdp.state import (
     session_values,
     time_columns,
 )
-from prefrec_ray.mdp.users import UserRows
+from prefrec_ray.mdp.users import UserRows, save_rows
 
 #: Whole numbers of a user: counts (`depth` is the count of the open session), and times in ms.
 _WHOLE = ("requests", "depth", "sessions", "first", "last", "exit", "last_exit", "session_id")
@@ -88,12 +90,6 @@ class StateTracker:
         """Return a view of the same users with another scale. Both share their observations."""
         other = copy(self)
         other._normaliser = normaliser
-        return other
-
-    def copy(self) -> StateTracker:
-        """Return an independent copy of all users."""
-        other = copy(self)
-        other._users = self._users.copy()
         return other
 
     def use_items(self, items: ItemTable) -> None:
@@ -202,7 +198,15 @@ class StateTracker:
 
     def save(self, uri: str) -> None:
         """Write all users to the new folder `uri`, all or nothing. Raises `UserError` if it exists."""
-        self._users.save(uri, self._definition.model_dump(mode="json"), self.unknown_items)
+        frozen = self.freeze()
+        try:
+            frozen.save(uri, at_once)
+        finally:
+            frozen.rows.end()
+
+    def freeze(self) -> FrozenTracker:
+        """Return all users as they are now, to write them while later impressions are observed."""
+        return FrozenTracker(self._users.freeze(), self._definition.model_dump(mode="json"), self.unknown_items)
 
     def load(self, uri: str) -> None:
         """Replace all users by the result of `save`; if it is damaged or of another definition, raise `UserError`."""
@@ -230,6 +234,18 @@ class StateTracker:
             np.where(closes, past["exit"], past["last_exit"]),
             np.where(closes[:, None], sums * decay + value, sums),
         )
+
+
+class FrozenTracker(NamedTuple):
+    """Users of a tracker as they were at a time; `state` is the definition of their states."""
+
+    rows: FrozenRows
+    state: dict[str, Any]
+    unknown_items: int
+
+    def save(self, uri: str, take: Take) -> None:
+        """Write all users to the new folder `uri`, all or nothing. Raises `UserError` if it exists."""
+        save_rows(uri, self.rows, self.state, self.unknown_items, take)
 
 
 class MeanDivisors:

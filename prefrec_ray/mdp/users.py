@@ -10,6 +10,7 @@ from pydantic import ConfigDict, NonNegativeInt
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.frozen import FrozenRows, Take
 from prefrec_ray.settings import Settings, parse
 
 _DESCRIPTION, _ARRAYS = "tracker.json", "users.npz"
@@ -21,16 +22,15 @@ class UserRows:
     def __init__(self, numbers: Mapping[str, np.ndarray]) -> None:
         self._arrays = dict(numbers)
         self._count = 0
+        self._frozen: FrozenRows | None = None
 
     def __len__(self) -> int:
         return self._count
 
-    def copy(self) -> UserRows:
-        """Return a copy of the rows, without spare capacity."""
-        other = UserRows({})
-        other._arrays = {name: array[: len(self)].copy() for name, array in self._arrays.items()}
-        other._count = len(self)
-        return other
+    def freeze(self) -> FrozenRows:
+        """Return the rows as they are now. Until its `end`, rows are written by their numbers, not by a slice."""
+        self._frozen = FrozenRows(self._arrays, len(self))
+        return self._frozen
 
     def grow(self, count: int) -> np.ndarray:
         """Add `count` rows; return their numbers, int64."""
@@ -50,6 +50,8 @@ class UserRows:
 
     def write(self, rows: Any, name: str, values: np.ndarray) -> None:
         """Replace the values at `rows`."""
+        if self._frozen is not None:
+            self._frozen.keep(rows)
         self._arrays[name][rows] = values
 
     def rows(self, users: np.ndarray | None, entries: int, once: bool = True) -> Any:
@@ -70,15 +72,8 @@ class UserRows:
             raise UserError("tracker: found a user twice in one call; expected each row of `users` once")
         return rows
 
-    def save(self, uri: str, state: dict[str, Any], unknown_items: int) -> None:
-        """Write all to the new folder `uri`, all or nothing. Raises `UserError` if it exists."""
-        saved = _Saved(state=state, users=len(self), unknown_items=unknown_items)
-        with storage.staged(uri, _DESCRIPTION) as folder:
-            storage.write_arrays(storage.join(folder, _ARRAYS), self.read(slice(0, len(self))))
-            storage.write_json(storage.join(folder, _DESCRIPTION), saved.model_dump())
-
     def load(self, uri: str, state: dict[str, Any]) -> int:
-        """Replace all by the result of `save`; return `unknown_items`. Raises as `StateTracker.load` does."""
+        """Replace all by the result of `save_rows`; return `unknown_items`. Raises as `StateTracker.load` does."""
         file = storage.join(uri, _DESCRIPTION)
         saved = parse(_Saved, storage.read_json(file), file)
         if saved.state != state:
@@ -87,6 +82,14 @@ class UserRows:
         self._arrays = storage.read_arrays(storage.join(uri, _ARRAYS), forms)
         self._count = saved.users
         return saved.unknown_items
+
+
+def save_rows(uri: str, rows: FrozenRows, state: dict[str, Any], unknown_items: int, take: Take) -> None:
+    """Write `rows` of a `UserRows` to the new folder `uri`, all or nothing. Raises `UserError` if it exists."""
+    saved = _Saved(state=state, users=len(rows), unknown_items=unknown_items)
+    with storage.staged(uri, _DESCRIPTION) as folder:
+        storage.write_arrays(storage.join(folder, _ARRAYS), rows.sliced(take))
+        storage.write_json(storage.join(folder, _DESCRIPTION), saved.model_dump())
 
 
 class _Saved(Settings):

@@ -6,7 +6,7 @@ A batch has one commit. It collects what arrived while the previous batch was wr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -31,6 +31,8 @@ WAITING = 4096
 _WITHDRAWN = 256
 #: Seconds between two removals of old events.
 _DAY = 86_400.0
+#: Seconds to wait for a slice of a snapshot.
+_PATIENCE = 60.0
 
 
 class Server:
@@ -48,7 +50,7 @@ class Server:
         self._turn = asyncio.Lock()  # held to plan, write and apply rows
         self._change = asyncio.Lock()  # held by a change of items or policies
         self._disk = Disk(opened.log, self.metrics)
-        self._saved = opened.state.next
+        self._saved, self._saving, self._stopping = opened.state.next, False, False
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed = False
         now = clock()
@@ -74,9 +76,10 @@ class Server:
         """Stop, and save the state for a quick restart."""
         for task in self._tasks:
             task.cancel()
+        self._stopping = True  # ends a running snapshot, which is removed
+        await asyncio.to_thread(self._disk.stop_aside)
         async with self._turn:
             snapshot = Snapshot.from_state(self.state) if self._keeps_snapshots else None
-        self._disk.stop_aside()  # before the last one: a running snapshot removes all others
         if snapshot is not None:
             with suppress(OSError, UserError):  # the log has it all
                 snapshot.write(self._opened.folder)
@@ -210,8 +213,9 @@ class Server:
                     self.metrics.recommended.labels(part.arm).inc()
                     if "short" in part.body:
                         self.metrics.short.labels(part.arm).inc()
-        if self._keeps_snapshots and self.state.next - self._saved >= self.state.settings.snapshot_events:
-            self._saved = self.state.next
+        due = self.state.next - self._saved >= self.state.settings.snapshot_events
+        if due and self._keeps_snapshots and not self._saving:
+            self._saved, self._saving = self.state.next, True
             self._spawn(self._save())
         return replies
 
@@ -234,8 +238,22 @@ class Server:
     async def _save(self) -> None:
         async with self._turn:
             snapshot = Snapshot.from_state(self.state)
-        with suppress(OSError, UserError):  # the log has it all
-            await self._disk.aside(snapshot.write, self._opened.folder)
+        loop = asyncio.get_running_loop()
+
+        async def copied(copy: Callable[[], np.ndarray]) -> np.ndarray:
+            if self._stopping:
+                raise OSError("the server stops")
+            return copy()
+
+        def take(copy: Callable[[], np.ndarray]) -> np.ndarray:
+            """Copy a slice of the state on the event loop, between batches."""
+            return asyncio.run_coroutine_threadsafe(copied(copy), loop).result(_PATIENCE)
+
+        try:
+            with suppress(OSError, UserError):  # the log has it all
+                await self._disk.aside(snapshot.write, self._opened.folder, take)
+        finally:
+            self._saving = False
 
     async def _expire(self) -> None:
         """Remove old events once a day until cancelled."""

@@ -1,7 +1,7 @@
 """Atomic reads and writes of files on a disk or in an object store, by path or URI."""
 
 from prefrec_ray.storage.alias import followed
-from prefrec_ray.storage.arrays import Form, read_arrays, write_arrays
+from prefrec_ray.storage.arrays import Form, SlicedArray, read_arrays, write_arrays
 from prefrec_ray.storage.claims import claimed, exchange, fetched, staged
 from prefrec_ray.storage.files import (
     absolute,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping
-from typing import TypeAlias
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import IO, TypeAlias
 
 import numpy as np
 from numpy.lib import format as npy
 from safetensors import numpy as safetensors
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.storage.files import read_bytes, write_bytes
+from prefrec_ray.storage.files import read_bytes, write_bytes, writing
 
 #: Expected form of an array: its type, and the lengths of its axes (None: any).
 Form: TypeAlias = tuple[type[np.generic], tuple[int | None, ...]]
@@ -21,15 +22,36 @@ SAFETENSORS = ".safetensors"
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
-def write_arrays(uri: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write `arrays` of numbers, in npz also of texts, to the file `uri`. Equal arrays give equal bytes."""
+@dataclass(frozen=True)
+class SlicedArray:
+    """An array of this type and shape, as consecutive slices of its first axis; each is valid until the next one."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    slices: Iterable[np.ndarray]
+
+    def whole(self) -> np.ndarray:
+        """Return the array in memory."""
+        return np.concatenate([np.zeros((0, *self.shape[1:]), self.dtype), *(one.copy() for one in self.slices)])
+
+
+def write_arrays(uri: str, arrays: Mapping[str, np.ndarray | SlicedArray]) -> None:
+    """Write `arrays` of numbers, in npz also of texts, to the file `uri`. Equal arrays give equal bytes.
+
+    Slices of an npz on a local disk are written one by one, without the whole array in memory.
+    """
     if uri.endswith(SAFETENSORS):
         # Its writer takes the memory of an array as it is, also in the order of columns.
-        write_bytes(uri, safetensors.save({name: np.asarray(array, order="C") for name, array in arrays.items()}))
+        plain = {name: one.whole() if isinstance(one, SlicedArray) else one for name, one in arrays.items()}
+        write_bytes(uri, safetensors.save({name: np.asarray(array, order="C") for name, array in plain.items()}))
         return
-    packed = io.BytesIO()
-    np.savez(packed, allow_pickle=False, **arrays)
-    write_bytes(uri, packed.getvalue())
+    with writing(uri) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                if isinstance(array, SlicedArray):
+                    _write_slices(member, array)
+                else:
+                    npy.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
 def read_arrays(uri: str, forms: Mapping[str, Form] | None = None) -> dict[str, np.ndarray]:
@@ -55,6 +77,13 @@ def read_arrays(uri: str, forms: Mapping[str, Form] | None = None) -> dict[str, 
         raise
     except Exception as error:  # zipfile and numpy raise many types of errors for damaged files
         raise UserError(f"{uri}: not a file of plain arrays ({(str(error) or repr(error)).splitlines()[0]})") from error
+
+
+def _write_slices(file: IO[bytes], array: SlicedArray) -> None:
+    described = {"descr": npy.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
+    npy.write_array_header_1_0(file, described)
+    for one in array.slices:
+        file.write(memoryview(one).cast("B") if one.size else b"")
 
 
 def _wanted(

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 from pyarrow import fs
@@ -221,22 +221,32 @@ def read_text(uri: str) -> str:
 
 def write_bytes(uri: str, content: bytes) -> None:
     """Write `content` to `uri`; a reader sees the old or the new file. Raises `UserError` if it cannot be written."""
+    with writing(uri) as file:
+        file.write(content)
+
+
+@contextmanager
+def writing(uri: str) -> Iterator[BinaryIO]:
+    """Yield a file whose content is at `uri` when the block succeeds; a reader sees the old or the new file.
+
+    Nothing is left of a block that fails. Raises `UserError` if the file cannot be written.
+    """
     system, path = filesystem(uri)
     local = isinstance(system, fs.LocalFileSystem)
-    # An object in a store appears when it is whole.
-    written = f"{path}.{uuid.uuid4().hex[:8]}.partial" if local else path
+    written = f"{path}.{uuid.uuid4().hex[:8]}.partial"
     try:
         if local:
             handle = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _mode.get())
             with open(handle, "wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(handle)  # before the rename: after a power cut, some file systems would have an empty file
             system.move(written, path)
-        else:
-            with system.open_output_stream(written) as stream:
-                stream.write(content)
-    except OSError as error:  # such as no space left
+        else:  # an object in a store appears when it is whole
+            yield (content := io.BytesIO())
+            with system.open_output_stream(path) as stream:
+                stream.write(content.getbuffer())
+    except BaseException as error:  # such as no space left
         if local:
             remove(written)
         if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError):

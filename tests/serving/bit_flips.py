@@ -22,6 +22,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events import log as log_module
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.logs.events.segments import compact, same
+from prefrec_ray.mdp.frozen import at_once
 from prefrec_ray.serving.requests.bodies import Feedback, Recommend
 
 NOW = 1_700_000_000_000
@@ -76,7 +77,7 @@ class Start:
             self.next = desk.opened.log.next
             states = np.stack(list(desk.states(NOW + 10**8).values()))
             served = state.policy.serve(states, 3, seed=1)
-            answered = state.answered.save()
+            answered = state.answered.freeze()
             self.served: list[Any] = [
                 desk.opened.log_id,
                 [one.digest for one in state.loaded],
@@ -84,8 +85,8 @@ class Start:
                     (user, state.users.last(row), state.users.resting(row, NOW + 10**8, math.inf).tolist())
                     for user, row in _rows(state).items()
                 ],
-                {name: value for name, value in answered.items() if name != "bits"},
-                answered["bits"].tobytes(),
+                answered.described(),
+                answered.bits.sliced(at_once)["bits"].whole().tobytes(),
                 {item: embedding.tolist() for item, embedding in state.put.items()},
                 sorted(state.withdrawn),
                 states.tobytes(),

@@ -18,6 +18,7 @@ from prefrec_ray.engagement import session_numbers
 from prefrec_ray.ids import changes
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.mdp.bulk import HistoryRows, raw_states
+from prefrec_ray.mdp.frozen import at_once
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.serving.requests.bodies import Feedback, PutItem, Recommend
@@ -226,8 +227,7 @@ def test_the_times_of_a_user_do_not_grow_with_the_number_of_impressions() -> Non
     users.add([5])
     for step in range(1_000):
         users.see(0, [step % 50, step % 3], NOW + 1_000 * step)
-    _, arrays = users.save()
-    assert arrays["lengths"].tolist() <= [128]
+    assert users.freeze().sliced(at_once)["lengths"].whole().tolist() <= [128]
     latest = {code: max(s for s in range(1_000) if code in (s % 50, s % 3)) for code in range(50)}
     for rest in (5_001, 20_001):
         resting = set(users.resting(0, NOW + 999_000, rest).tolist())

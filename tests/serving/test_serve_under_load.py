@@ -103,11 +103,12 @@ def test_a_policy_with_other_states_is_taken_over_under_load(bundle: Path, tmp_p
 @pytest.mark.timeout(1_500)
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_acknowledged_events_survive_kill_9_and_count_once(bundle: Path, tmp_path: Path, kills: int) -> None:
-    """Half of the users send feedback on whole pages, which counts as a whole or not at all."""
+    """Also during snapshots. Half of the users send feedback on whole pages, all of which counts or nothing."""
+    (tmp_path / "serve.yaml").write_text("serve: {snapshot_events: 5}")
     acknowledged: set[tuple[str, int]] = set()
     recommended: set[str] = set()
     for turn in range(kills):
-        process = Process(bundle, tmp_path / "state")
+        process = Process(bundle, tmp_path / "state", "--config", str(tmp_path / "serve.yaml"))
         process.client()
         lock = threading.Lock()
 

@@ -9,8 +9,9 @@ import shutil
 import stat
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,11 +21,11 @@ from platform_desk import Desk, make_policy, with_server
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import Kind
+from prefrec_ray.mdp.frozen import Take, at_once
 from prefrec_ray.serving.folder.snapshots import Snapshot
-from prefrec_ray.serving.requests.bodies import Feedback, Recommend
+from prefrec_ray.serving.requests.bodies import Feedback, FeedbackBatch, ItemFeedback, Recommend
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.settings import ServeSettings
-from prefrec_ray.serving.state.users import ServedUsers
 
 NOW = 1_700_000_000_000
 
@@ -63,10 +64,11 @@ def test_the_last_snapshot_waits_for_the_one_before(
     """Each removes all others than its own: of two at a time none might be left."""
     write, turn, together = Snapshot.write, threading.Lock(), []
 
-    def slowly(snapshot: Snapshot, folder: str) -> None:
+    def slowly(snapshot: Snapshot, folder: str, take: Take = at_once) -> None:
         together.append(not turn.acquire(blocking=False))
         time.sleep(0.2)
-        write(snapshot, folder)
+        with suppress(OSError):  # the server stops
+            write(snapshot, folder, take)
         if not together[-1]:
             turn.release()
 
@@ -203,28 +205,80 @@ def test_feedback_on_a_damaged_row_is_a_problem_of_this_one(policy: Path, tmp_pa
     assert str(answers[1]).startswith(f"{file}: damaged at byte ")
 
 
-@pytest.mark.parametrize("shown", [0, 3])
-def test_what_users_have_seen_is_copied_in_one_piece(monkeypatch: pytest.MonkeyPatch, shown: int) -> None:
-    users, rng = ServedUsers(ServeSettings()), np.random.default_rng(0)
-    users.add(range(2_000))
-    for row in range(len(users)):
-        if row % 2:  # some have seen nothing
-            users.see(row, rng.integers(0, 1000, rng.integers(0, shown + 1)).tolist(), NOW)
-    calls, made = [0], np.frombuffer
+def test_requests_during_a_snapshot_are_not_in_it(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each file equals, to the bit, the file of a server that was restored from the same rows and had no requests."""
+    state, quiet = tmp_path / "state", tmp_path / "quiet"
+    desk, rng = Desk(policy, state), np.random.default_rng(0)
 
-    def counted(*arguments: Any, **more: Any) -> np.ndarray:
-        calls[0] += 1
-        return made(*arguments, **more)
+    def requests() -> None:
+        user, country = int(rng.integers(0, 30)), ("de", "fr")[rng.integers(2)]
+        shown = desk.one(Recommend(user=user, k=3, features={"country": country}))
+        entries = [ItemFeedback(item=item, feedback={"like": 1.0}) for item in shown["items"]]
+        desk.one(FeedbackBatch(event_id=shown["event_id"], items=entries))
+        desk.one(Feedback(event_id=f"{desk.engine.log.next}", user=user, item=7, feedback={"watch": 2.0}))
 
-    with monkeypatch.context() as patched:
-        patched.setattr(np, "frombuffer", counted)
-        described, arrays = users.save()
-    assert calls[0] <= 2
-    before = [users.resting(row, NOW, math.inf).tolist() for row in range(len(users))]
-    users.see(1, [7], NOW)  # what was saved does not change any more
-    again = ServedUsers(ServeSettings())
-    again.load(described, arrays)
-    assert [again.resting(row, NOW, math.inf).tolist() for row in range(len(again))] == before
+    for _ in range(20):
+        requests()
+    desk.stop()
+    shutil.copytree(state, quiet)
+    Desk(policy, quiet).stop(save=True)
+
+    monkeypatch.setattr("prefrec_ray.mdp.frozen.SLICE_BYTES", 64)
+    monkeypatch.setattr("prefrec_ray.serving.state.users._USERS", 4)
+    desk, slices = Desk(policy, state), [0]
+
+    def take(copy: Callable[[], np.ndarray]) -> np.ndarray:
+        slices[0] += 1
+        if slices[0] < 200:
+            requests()
+        return copy()
+
+    Snapshot.from_state(desk.engine.state).write(str(state), take)
+    desk.stop()
+    assert slices[0] > 100
+    files = [file for file in (quiet / "snapshots").rglob("*") if file.is_file()]
+    assert len(files) == 5
+    for file in files:
+        assert (state / "snapshots" / file.relative_to(quiet / "snapshots")).read_bytes() == file.read_bytes(), file
+    before = Desk(policy, state)
+    assert before.opened.notes == []
+    expected = before.states(NOW)
+    before.stop()
+    shutil.rmtree(state / "snapshots")
+    again = Desk(policy, state)
+    assert {user: one.tobytes() for user, one in again.states(NOW).items()} == {
+        user: one.tobytes() for user, one in expected.items()
+    }
+    again.stop()
+
+
+def test_replies_do_not_wait_for_a_snapshot_of_many_users(policy: Path, tmp_path: Path) -> None:
+    """The event loop runs other work at least every 50 ms of its processor time; a whole copy would take longer."""
+    longest = [0.0]
+
+    async def beat() -> None:
+        before = time.thread_time()
+        while True:
+            await asyncio.sleep(0)
+            now = time.thread_time()
+            longest[0], before = max(longest[0], now - before), now
+
+    async def act(server: Server) -> None:
+        server.state.add_users(list(range(1_000, 401_000)))
+        for row in range(0, 400_000, 2):
+            server.state.users.see(row, range(20), NOW)
+        beating = asyncio.create_task(beat())
+        await server.do(Recommend(user=1, k=2))
+        limit = time.monotonic() + soon(60)
+        while not any(name.isdigit() for name in names(tmp_path / "state")) and time.monotonic() < limit:
+            await server.do(Recommend(user=2, k=2))
+        beating.cancel()
+        assert names(tmp_path / "state")[-1] == f"{2:015d}"
+
+    with_server(policy, tmp_path / "state", act, snapshot_events=2)
+    assert longest[0] < 0.05
 
 
 def test_a_server_with_a_retention_removes_old_events_at_its_start_and_while_it_runs(

@@ -11,60 +11,107 @@ import numpy as np
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import SEGMENTS
-from prefrec_ray.mdp.tracker import StateTracker
+from prefrec_ray.mdp.frozen import FrozenRows, Take, at_once
+from prefrec_ray.mdp.tracker import FrozenTracker
+from prefrec_ray.serving.state.counted_feedback import FrozenAnswered
 from prefrec_ray.serving.state.state import ServedState
+from prefrec_ray.serving.state.users import FrozenUsers
+from prefrec_ray.storage import SlicedArray
 from prefrec_ray.storage.checksums import damage, seal
 
 FOLDER = "snapshots"
 _DESCRIPTION, _ARRAYS, _VERSION = "state.json", "arrays.npz", 4
+#: Entries of lists that are encoded by one call.
+_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Copy of the server state at row `next`; it does not change any more."""
+    """The server state at row `next`, frozen: it is copied while later rows are applied, until `write` returns."""
 
     next: int
-    described: dict[str, Any]
-    arrays: dict[str, np.ndarray]
-    trackers: dict[str, StateTracker]
+    users: FrozenUsers
+    answered: FrozenAnswered
+    positive: FrozenRows
+    trackers: dict[str, FrozenTracker]
+    items: dict[str, list[Any]]
+    embeddings: list[np.ndarray]
 
     @classmethod
     def from_state(cls, state: ServedState) -> Snapshot:
-        """Return a snapshot of `state`; everything that changes is copied."""
-        users, arrays = state.users.save()
-        answered = state.answered.save()
-        arrays = {
-            **arrays,
-            "bits": answered.pop("bits").copy(),
-            "put": np.array(list(state.put.values()), np.float32),
-            "positive": state.positive.copy(),
-        }
-        described = {
-            "schema_version": _VERSION,
-            "next": state.next,
-            **users,
+        """Freeze `state`, whose rows are all on the disk. An earlier snapshot of it must be written, or ended."""
+        items = {
             "more": state.codes.ids[len(state.codes.base) :].tolist(),
-            "answered": answered,
             "put": list(state.put),
             "withdrawn": list(state.withdrawn),
         }
-        trackers = {key: tracker.copy() for key, tracker in state.observers.items()}
-        return cls(state.next, described, arrays, trackers)
+        trackers = {key: tracker.freeze() for key, tracker in state.observers.items()}
+        embeddings = list(state.put.values())
+        users, answered, positive = state.users.freeze(), state.answered.freeze(), state.freeze_positive()
+        return cls(state.next, users, answered, positive, trackers, items, embeddings)
 
-    def write(self, folder: str) -> None:
-        """Write it below `folder`, whole or not at all, readable only by its owner, and remove older snapshots."""
+    def write(self, folder: str, take: Take = at_once) -> None:
+        """Write it below `folder`, whole or not at all, readable only by its owner, and remove older snapshots.
+
+        `take` runs the functions that copy slices of the state.
+        """
         name = f"{self.next:015d}"
-        if not storage.exists(storage.join(folder, FOLDER, name)):
-            target = storage.join(folder, FOLDER, name)
-            with storage.private(), storage.staged(target, _DESCRIPTION) as partial:
-                for key, tracker in self.trackers.items():
-                    tracker.save(storage.join(partial, key))
-                storage.write_arrays(storage.join(partial, _ARRAYS), self.arrays)
-                storage.write_text(storage.join(partial, _DESCRIPTION), json.dumps(self.described))
-                seal(partial)
+        try:
+            if not storage.exists(storage.join(folder, FOLDER, name)):
+                self._write(storage.join(folder, FOLDER, name), take)
+        finally:
+            self.end()
         for old in storage.list_folders(storage.join(folder, FOLDER)):
             if not old.endswith(name):
                 storage.remove(old)
+
+    def end(self) -> None:
+        """Release the memory."""
+        self.users.end()
+        for rows in (self.answered.bits, self.positive, *(tracker.rows for tracker in self.trackers.values())):
+            rows.end()
+
+    def _write(self, target: str, take: Take) -> None:
+        described = {
+            "schema_version": _VERSION,
+            "next": self.next,
+            "ids": self.users.ids,
+            **self.items,
+            "answered": self.answered.described(),
+        }
+        arrays = {
+            **self.users.sliced(take),
+            **self.answered.bits.sliced(take),
+            **self.positive.sliced(take),
+            "put": _stacked(self.embeddings),
+        }
+        with storage.private(), storage.staged(target, _DESCRIPTION) as partial:
+            for key, tracker in self.trackers.items():
+                tracker.save(storage.join(partial, key), take)
+            storage.write_arrays(storage.join(partial, _ARRAYS), arrays)
+            storage.write_text(storage.join(partial, _DESCRIPTION), _json_of(described))
+            seal(partial)
+
+
+def _stacked(embeddings: list[np.ndarray]) -> SlicedArray:
+    """Return equally long embeddings as an array float32."""
+    parts = (np.array(embeddings[at : at + _AT_ONCE], np.float32) for at in range(0, len(embeddings), _AT_ONCE))
+    shape = np.array(embeddings[:1], np.float32).shape[1:]
+    return SlicedArray(np.dtype(np.float32), (len(embeddings), *shape), parts)
+
+
+def _json_of(values: dict[str, Any]) -> str:
+    """Return JSON. Other threads wait for each call of `json.dumps`, so that long lists have several calls."""
+    return f"{{{', '.join(f'{json.dumps(name)}: {_value(one)}' for name, one in values.items())}}}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return _json_of(value)
+    if not isinstance(value, list):
+        return json.dumps(value)
+    parts = (json.dumps(value[at : at + _AT_ONCE])[1:-1] for at in range(0, len(value), _AT_ONCE))
+    return f"[{', '.join(parts)}]"
 
 
 def remove_snapshots(folder: str) -> int:
@@ -105,13 +152,13 @@ def restore(folder: str, state: ServedState, rows: int) -> str | None:
     arrays = storage.read_arrays(storage.join(newest, _ARRAYS))
     for key, tracker in state.observers.items():
         tracker.load(storage.join(newest, key))
-    state.answered.load({**described["answered"], "bits": arrays["bits"]})
+    state.answered.load(described["answered"], arrays["bits"])
     state.put_items(dict(zip(described["put"], arrays["put"], strict=True)))
     state.withdraw_items(described["withdrawn"])
     # Codes depend on the bundles and on the order in which items were added, so items are found by their ids.
     before = np.concatenate([state.codes.base.ids, state.codes.array(described["more"])])
     codes = state.codes.find(before)
-    state.users.load(described, {**arrays, "seen": codes[arrays["seen"]]})
+    state.users.load(described["ids"], {**arrays, "seen": codes[arrays["seen"]]})
     np.add.at(state.positive, codes[codes >= 0], arrays["positive"][codes >= 0])
     state.next = described["next"]
     return None

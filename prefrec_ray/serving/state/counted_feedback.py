@@ -2,21 +2,71 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from prefrec_ray.mdp.frozen import FrozenRows
+
 #: Most items of one recommendation, one bit each.
 MOST = 64
 _MINUTE_MS = 60_000
-
+_KEYS = 4096
 
 #: Key of feedback on a recommendation: the row of the recommendation, and the position of the item.
 OfRow = tuple[int, int]
 #: Key of feedback under the client's own id: the id, the user and the item. Several users and items may share an id.
 Own = tuple[str, int | str, int | str]
 Key = OfRow | Own
+
+
+class OwnIds:
+    """Keys of feedback under clients' own ids, each with the time when it was received, in this order.
+
+    Keys are in short lists that only grow, so that a copy of the lists' lengths freezes millions of keys.
+    """
+
+    def __init__(self) -> None:
+        self._received: dict[Own, int] = {}
+        self._lists: deque[list[tuple[Own, int]]] = deque()
+        self._gone = 0  # entries of the first list
+
+    def __contains__(self, key: Own) -> bool:
+        return key in self._received
+
+    def add(self, key: Own, received: int) -> None:
+        """Register a key."""
+        if not self._lists or len(self._lists[-1]) == _KEYS:
+            self._lists.append([])
+        self._lists[-1].append((key, received))
+        self._received[key] = received
+
+    def forget(self, limit: int) -> None:
+        """Forget the first keys, up to the time `limit`."""
+        while self._lists:
+            for key, received in self._lists[0][self._gone :]:
+                if received > limit:
+                    return
+                self._gone += 1
+                if self._received.get(key) == received:  # it may have been added again
+                    del self._received[key]
+            self._lists.popleft()
+            self._gone = 0
+
+    def freeze(self) -> FrozenIds:
+        """Return the keys as they are now."""
+        return FrozenIds([(one, self._gone if at == 0 else 0, len(one)) for at, one in enumerate(self._lists)])
+
+
+class FrozenIds(NamedTuple):
+    """Parts of lists of keys that do not change: each a list, and its first and last entry."""
+
+    parts: list[tuple[list[tuple[Own, int]], int, int]]
+
+    def listed(self) -> list[list[Any]]:
+        """Return id, user, item and time of each key."""
+        return [[*key, received] for one, first, last in self.parts for key, received in one[first:last]]
 
 
 class _Mark(NamedTuple):
@@ -35,7 +85,8 @@ class Answered:
         self._base = self._start = 0
         self._bits = np.zeros(1024, dtype=np.uint64)
         self._marks: deque[_Mark] = deque()  # at most two per minute: rows before `number` existed at `received`
-        self._own: OrderedDict[Own, int] = OrderedDict()
+        self._own = OwnIds()
+        self._frozen: FrozenRows | None = None
 
     @property
     def latest(self) -> int:
@@ -70,8 +121,7 @@ class Answered:
         gone = self._start - self._base
         if gone > len(self._bits) // 2:
             self._bits, self._base = np.concatenate([self._bits[gone:], np.zeros(gone, np.uint64)]), self._start
-        while self._own and next(iter(self._own.values())) <= limit:
-            self._own.popitem(last=False)
+        self._own.forget(limit)
 
     def has(self, key: Key) -> bool:
         """Return True if this feedback is counted already."""
@@ -83,26 +133,38 @@ class Answered:
     def add(self, key: Key, received: int) -> None:
         """Register feedback."""
         if len(key) == 3:
-            self._own[key] = received
+            self._own.add(key, received)
         elif key[0] >= self._base:
+            if self._frozen is not None and self._frozen.has(self._bits):  # not yet replaced by other rows
+                self._frozen.keep(np.array([key[0] - self._base]))
             self._bits[key[0] - self._base] |= np.uint64(1) << np.uint64(key[1])
 
     def forgotten(self, number: int) -> bool:
         """Return True if the row `number` is out of the window."""
         return number < self._start
 
-    def save(self) -> dict[str, Any]:
-        """Return the register as plain lists and arrays."""
-        return {
-            "base": self._base,
-            "start": self._start,
-            "bits": self._bits,
-            "marks": list(self._marks),
-            "own": [[*own, received] for own, received in self._own.items()],
-        }
+    def freeze(self) -> FrozenAnswered:
+        """Return the register as it is now."""
+        bits = self._frozen = FrozenRows({"bits": self._bits}, len(self._bits))
+        numbers = {"base": self._base, "start": self._start, "marks": list(self._marks)}
+        return FrozenAnswered(numbers, self._own.freeze(), bits)
 
-    def load(self, saved: dict[str, Any]) -> None:
-        """Load the result of `save`."""
-        self._base, self._start, self._bits = saved["base"], saved["start"], saved["bits"]
-        self._marks = deque(_Mark(*mark) for mark in saved["marks"])
-        self._own = OrderedDict(((name, user, item), received) for name, user, item, received in saved["own"])
+    def load(self, described: dict[str, Any], bits: np.ndarray) -> None:
+        """Load a frozen register."""
+        self._base, self._start, self._bits = described["base"], described["start"], bits
+        self._marks = deque(_Mark(*mark) for mark in described["marks"])
+        self._own = OwnIds()
+        for name, user, item, received in described["own"]:
+            self._own.add((name, user, item), received)
+
+
+class FrozenAnswered(NamedTuple):
+    """A register as it was at a time: numbers, the keys of feedback under clients' own ids, and the bits."""
+
+    numbers: dict[str, Any]
+    own: FrozenIds
+    bits: FrozenRows
+
+    def described(self) -> dict[str, Any]:
+        """Return the JSON part of a snapshot. May take long."""
+        return {**self.numbers, "own": self.own.listed()}

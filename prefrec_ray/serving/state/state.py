@@ -13,7 +13,9 @@ import pyarrow.compute as pc
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import first_rows, hash_ids, run_lengths
 from prefrec_ray.logs.events.format import Kind
+from prefrec_ray.mdp.frozen import FrozenRows
 from prefrec_ray.mdp.tracker import StateTracker
+from prefrec_ray.mdp.users import UserRows
 from prefrec_ray.policy import Policy
 from prefrec_ray.serving.settings import POPULARITY, ServeSettings
 from prefrec_ray.serving.state.counted_feedback import Answered
@@ -33,7 +35,7 @@ class ServedState:
         for one in loaded[1:]:
             self.codes.add(one.policy.items.ids)
         self.users = ServedUsers(settings)
-        self._positive = np.zeros(0, np.int64)
+        self._positive = UserRows({"positive": np.zeros(0, np.int64)})
         self.answered = Answered(round(settings.feedback_hours * 3_600_000))
         #: Trackers by the key of their states: policies with equal states share one.
         self.observers: dict[str, StateTracker] = {}
@@ -70,9 +72,14 @@ class ServedState:
     def positive(self) -> np.ndarray:
         """Return the number of impressions with feedback above 0 of each item, by code, int64."""
         missing = len(self.codes) - len(self._positive)
-        if missing:
-            self._positive = np.pad(self._positive, (0, missing))
-        return self._positive
+        if missing > 0:
+            self._positive.grow(missing)
+        return self._positive.read(slice(0, len(self._positive)))["positive"]
+
+    def freeze_positive(self) -> FrozenRows:
+        """Return `positive` as it is now."""
+        self._positive.grow(len(self.codes) - len(self._positive))
+        return self._positive.freeze()
 
     def stock(self) -> None:
         """Build the item tables of all arms from added and withdrawn items.
@@ -174,7 +181,8 @@ class ServedState:
         """
         pages = hash_ids(events).view(np.int64)
         columns = dict(zip(self.policy.state.feedback, feedback.T, strict=True))
-        np.add.at(self.positive, codes[(feedback > 0).any(axis=1)], 1)
+        liked, counts = np.unique(codes[(feedback > 0).any(axis=1)], return_counts=True)
+        self._positive.write(liked, "positive", self.positive[liked] + counts)
         # Policies with equal states know the same items.
         shelves = {one.states: shelf for one, shelf in zip(self.loaded, self.shelves, strict=True)}
         turns = _turns(users)

@@ -6,7 +6,7 @@ The arm of a user depends on a stable hash of the id, equal on every host and af
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,16 @@ import pyarrow as pa
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, fraction, hash_ids
+from prefrec_ray.mdp.frozen import FrozenRows, Take
 from prefrec_ray.serving.settings import ServeSettings
+from prefrec_ray.storage import SlicedArray
 
 UserId = int | str
 _SECONDS = (1 << 32) - 1
 #: A user's earlier times of an item are dropped when the number of entries passes a power of two from 64 on.
 _FEW_BITS = 6
+#: Users of a slice whose items are copied at once.
+_USERS = 1 << 12
 
 
 class ServedUsers:
@@ -30,6 +34,8 @@ class ServedUsers:
         self._rows: dict[UserId, int] = {}
         #: Codes of items in the upper 32 bits, times in seconds in the lower ones.
         self._seen: list[array[int] | None] = []
+        self._entries = 0  # of all users in `_seen`
+        self._frozen: FrozenUsers | None = None
         self._last = np.zeros(0, dtype=np.int64)
         self.arm = np.zeros(0, dtype=np.int64)
 
@@ -69,6 +75,8 @@ class ServedUsers:
 
     def came(self, rows: np.ndarray, timestamps: np.ndarray) -> None:
         """Register the times of feedback; a user may have several entries."""
+        if self._frozen is not None:
+            self._frozen.last.keep(rows)
         np.maximum.at(self._last, rows, timestamps)
 
     def resting(self, row: int, now: int, rest_ms: float) -> np.ndarray:
@@ -79,31 +87,32 @@ class ServedUsers:
 
     def see(self, row: int, codes: Sequence[int], timestamp: int) -> None:
         """Register that items rest from a time in ms on."""
+        if self._frozen is not None:
+            self._frozen.keep_seen(row)
         mine = self._seen[row]
         if mine is None:
             mine = self._seen[row] = array("q")
         before = len(mine)
         mine.extend(code << 32 | timestamp // 1000 for code in codes)
         if before.bit_length() < len(mine).bit_length() > _FEW_BITS:
-            self._seen[row] = array("q", _latest(np.array(mine)).tobytes())
+            mine = self._seen[row] = array("q", _latest(np.array(mine)).tobytes())
+        self._entries += len(mine) - before
 
-    def save(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Return the JSON part of a snapshot, and its arrays."""
-        # All HTTP requests wait for this, and there may be millions of users, so no array is made per user.
-        seen = [codes or b"" for codes in self._seen]
-        lengths = np.fromiter(map(len, seen), np.int64, len(seen))
-        joined = np.frombuffer(b"".join(seen), np.int64)
-        arrays = {"seen": joined >> 32, "seconds": joined & _SECONDS, "lengths": lengths}
-        return {"ids": self.ids}, {**arrays, "last": self._last[: len(self)].copy()}
+    def freeze(self) -> FrozenUsers:
+        """Return the users as they are now."""
+        last = FrozenRows({"last": self._last}, len(self))
+        self._frozen = FrozenUsers(self.ids, last, self._seen, self._entries)
+        return self._frozen
 
-    def load(self, described: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """Load the result of `save` into a new object."""
-        self.add(described["ids"])
+    def load(self, ids: Sequence[UserId], arrays: dict[str, np.ndarray]) -> None:
+        """Load frozen users into a new object."""
+        self.add(ids)
         self._last[: len(self)] = arrays["last"]
         ends, packed = np.cumsum(arrays["lengths"]), arrays["seen"] << 32 | arrays["seconds"]
         for row in np.flatnonzero(arrays["lengths"]).tolist():
             mine = packed[ends[row] - arrays["lengths"][row] : ends[row]]
             self._seen[row] = array("q", mine[mine >= 0].tobytes())
+            self._entries += len(self._seen[row])
 
     def deal(self, settings: ServeSettings, dealt: np.ndarray) -> None:
         """Assign users to the arms of `settings`. `dealt` are the arms of the first users, to save time."""
@@ -112,6 +121,57 @@ class ServedUsers:
         new = self.ids[len(dealt) :]
         if new:
             self.arm[len(dealt) : len(self)] = arm_of(new, settings)
+
+
+class FrozenUsers:
+    """Users as they were at a time: `ids`, `last` as rows, and the items that rest, in slices as of `FrozenRows`.
+
+    Call `keep_seen` before the items of a user change, and `end` when all has been read.
+    """
+
+    def __init__(self, ids: list[UserId], last: FrozenRows, seen: list[array[int] | None], entries: int) -> None:
+        self.ids, self.last = ids, last
+        self._seen, self._entries = seen, entries
+        self._before: dict[int, bytes | array[int]] = {}
+
+    def keep_seen(self, row: int) -> None:
+        """Copy the items of a user, unless they are copied already or the user is new."""
+        if row < len(self.ids) and row not in self._before:
+            self._before[row] = array("q", self._seen[row] or ())
+
+    def end(self) -> None:
+        """Release the memory; later calls of `keep_seen` have no effect."""
+        self.last.end()
+        self.ids, self._seen, self._before = [], [], {}
+
+    def sliced(self, take: Take) -> dict[str, SlicedArray]:
+        """Return the arrays of a snapshot by name, whose slices are copied by `take`."""
+        parts = {
+            "seen": (self._entries, lambda seen: _joined(seen) >> 32),
+            "seconds": (self._entries, lambda seen: _joined(seen) & _SECONDS),
+            "lengths": (len(self.ids), lambda seen: np.fromiter(map(len, seen), np.int64, len(seen))),
+        }
+        whole = np.dtype(np.int64)
+        arrays = {name: SlicedArray(whole, (n,), self._slices(take, of)) for name, (n, of) in parts.items()}
+        return {**arrays, **self.last.sliced(take)}
+
+    def _slices(self, take: Take, of: Callable[[list[Any]], np.ndarray]) -> Iterator[np.ndarray]:
+        for first in range(0, len(self.ids), _USERS):
+            last = min(len(self.ids), first + _USERS)
+            yield take(lambda first=first, last=last: of(self._of(first, last)))  # type: ignore[misc]
+
+    def _of(self, first: int, last: int) -> list[bytes | array[int]]:
+        """Return the items of the users from row `first` to row `last`."""
+        mine: list[bytes | array[int]] = [codes or b"" for codes in self._seen[first:last]]
+        for row, before in self._before.items():
+            if first <= row < last:
+                mine[row - first] = before
+        return mine
+
+
+def _joined(seen: list[bytes | array[int]]) -> np.ndarray:
+    """Return packed codes and times int64 [m]; no array is made per user."""
+    return np.frombuffer(b"".join(seen), np.int64)
 
 
 def _latest(packed: np.ndarray) -> np.ndarray:
