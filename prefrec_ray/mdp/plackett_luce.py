@@ -7,6 +7,9 @@ from typing import Protocol
 
 import numpy as np
 
+#: Columns from which a row is searched.
+_LONG = 512
+
 
 class RandomNumbers(Protocol):
     """Source of the random numbers of a draw: a generator of NumPy, or one per row."""
@@ -40,7 +43,8 @@ def plackett_luce(logits: np.ndarray, k: int, rng: RandomNumbers) -> tuple[np.nd
     least k logits per row must be finite. The k largest of logits plus Gumbel noise are such a draw (Kool et al. 2019).
     """
     if k == 1:  # one random number per row instead of one per column
-        weights = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
+        weights = np.subtract(logits, logits.max(axis=1, keepdims=True), dtype=np.float64)
+        np.exp(weights, out=weights)
         column, probability = draw(weights, rng)
         return column[:, None], probability[:, None]
     noisy = logits + rng.gumbel(size=logits.shape)
@@ -61,7 +65,11 @@ def draw(weights: np.ndarray, rng: RandomNumbers) -> tuple[np.ndarray, np.ndarra
     """Draw a column per row of `weights` [n, m], one above 0; return columns int64 [n] and probabilities [n]."""
     running = np.cumsum(weights, axis=1, dtype=np.float64)
     at = rng.random(len(weights)) * running[:, -1]
-    column, every = (running <= at[:, None]).sum(axis=1), np.arange(len(weights))
+    every = np.arange(len(weights))
+    if weights.shape[1] > _LONG:  # the search in a long row takes less time than the comparison with all of it
+        column = np.array([row.searchsorted(end, "right") for row, end in zip(running, at, strict=True)], np.int64)
+    else:
+        column = (running <= at[:, None]).sum(axis=1)
     # Rounding may reach the end, where weights may be 0; the last weight above 0 is then drawn.
     column = np.minimum(column, weights.shape[1] - 1)
     for row in np.flatnonzero(weights[every, column] == 0).tolist():

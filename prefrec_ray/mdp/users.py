@@ -37,12 +37,16 @@ class UserRows:
         room = len(next(iter(self._arrays.values())))
         if len(self) + count > room:
             # The capacity at least doubles, so that users who arrive one by one are not all copied each time.
-            more = max(len(self) + count - room, len(self))
-            self._arrays = {
-                name: np.concatenate([a, np.zeros((more, *a.shape[1:]), a.dtype)]) for name, a in self._arrays.items()
-            }
+            self._extend(max(len(self) + count - room, len(self)))
         self._count += count
         return np.arange(self._count - count, self._count)
+
+    def _extend(self, more: int) -> None:
+        """Add room for `more` rows, which takes no memory before they are written."""
+        for name, array in self._arrays.items():
+            longer = np.zeros((len(array) + more, *array.shape[1:]), array.dtype)
+            longer[: len(array)] = array
+            self._arrays[name] = longer
 
     def read(self, rows: Any) -> dict[str, np.ndarray]:
         """Return all arrays at `rows`: views of them for a slice."""
@@ -81,6 +85,7 @@ class UserRows:
         forms = {name: (a.dtype.type, (saved.users, *a.shape[1:])) for name, a in self._arrays.items()}
         self._arrays = storage.read_arrays(storage.join(uri, _ARRAYS), forms)
         self._count = saved.users
+        self._extend(saved.users)  # now, since replies would wait for it when the next user comes
         return saved.unknown_items
 
 

@@ -9,6 +9,7 @@ come and go without training.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -50,7 +51,8 @@ class Landmarks:
         rows = rows[np.sort(np.unique(embeddings[rows], axis=0, return_index=True)[1])]
         own, size = embeddings[rows].astype(np.float64), len(rows)
         equations = np.zeros((size + width + 1, size + width + 1))
-        equations[:size] = np.concatenate([_cubes(own, own), np.ones((size, 1)), own], axis=1)
+        cubes = _cubes(_left(own), _right(own), np.empty((2, size, size)))
+        equations[:size] = np.concatenate([cubes, np.ones((size, 1)), own], axis=1)
         equations[size:, :size] = equations[:size, size:].T
         # The pseudo-inverse also solves for embeddings in a subspace, whose tail is not unique.
         solution = np.linalg.pinv(equations, hermitian=True)[:, :size]
@@ -63,10 +65,17 @@ class Landmarks:
         coefficients = (self.solution @ scores.T).astype(self.embeddings.dtype)
         cubic, constant, linear = np.split(coefficients, [len(self.rows), len(self.rows) + 1])
         scored = np.empty((len(embeddings), len(scores)), np.float32)
+        left = _left(embeddings.astype(self.embeddings.dtype, copy=False))
+        squares = np.empty((2, min(_AT_ONCE, len(left)), len(self.rows)), left.dtype)
         for start in range(0, len(embeddings), _AT_ONCE):
-            part = embeddings[start : start + _AT_ONCE].astype(self.embeddings.dtype, copy=False)
-            scored[start : start + _AT_ONCE] = _cubes(part, self.embeddings) @ cubic + part @ linear + constant
+            part = left[start : start + _AT_ONCE]
+            cubes = _cubes(part, self._right, squares[:, : len(part)])
+            scored[start : start + _AT_ONCE] = cubes @ cubic + part[:, : linear.shape[0]] @ linear + constant
         return np.ascontiguousarray(scored.T)
+
+    @cached_property
+    def _right(self) -> np.ndarray:
+        return _right(self.embeddings)
 
 
 _OF_TABLES: WeakKeyDictionary[ItemTable, Landmarks | None] = WeakKeyDictionary()
@@ -79,20 +88,22 @@ def landmarks_of(items: ItemTable) -> Landmarks | None:
     return _OF_TABLES[items]
 
 
-def _cubes(embeddings: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """Return the cubes of the Euclidean distances of the items [n, A] to L landmarks, [n, L]."""
+def _cubes(left: np.ndarray, right: np.ndarray, memory: np.ndarray) -> np.ndarray:
+    """Return the cubes of the Euclidean distances of n items to L landmarks, [n, L], in `memory` [2, n, L]."""
     # |e|^2 - 2 e.l + |l|^2 as one product: two sums over n x L numbers would take as long again.
-    left = [
-        embeddings,
-        np.square(embeddings).sum(axis=1, keepdims=True),
-        np.ones((len(embeddings), 1), embeddings.dtype),
-    ]
-    right = [
-        -2 * landmarks,
-        np.ones((len(landmarks), 1), landmarks.dtype),
-        np.square(landmarks).sum(axis=1, keepdims=True),
-    ]
-    squares = np.concatenate(left, axis=1) @ np.concatenate(right, axis=1).T
+    squares, roots = memory
+    np.matmul(left, right, out=squares)
     np.abs(squares, out=squares)  # rounding makes squares of 0 slightly negative
-    squares *= np.sqrt(squares)
+    squares *= np.sqrt(squares, out=roots)
     return squares
+
+
+def _left(items: np.ndarray) -> np.ndarray:
+    """Return the first factor of the squared distances of items [n, A], [n, A + 2]."""
+    return np.concatenate([items, np.square(items).sum(axis=1, keepdims=True), np.ones_like(items[:, :1])], axis=1)
+
+
+def _right(landmarks: np.ndarray) -> np.ndarray:
+    """Return the second factor of the squared distances to landmarks [L, A], [A + 2, L]."""
+    squares = np.square(landmarks).sum(axis=1, keepdims=True)
+    return np.concatenate([-2 * landmarks, np.ones_like(squares), squares], axis=1).T

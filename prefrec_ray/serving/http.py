@@ -17,6 +17,7 @@ import torch
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+from threadpoolctl import threadpool_limits
 
 from prefrec_ray.serving.clients import Clients
 from prefrec_ray.serving.folder.opened import Opened
@@ -97,6 +98,7 @@ def serve(
 def settle() -> None:
     """Prepare this process for many small HTTP requests, after policies and users are loaded."""
     torch.set_num_threads(1)  # batches are small, and threads would wait for each other
+    threadpool_limits(1, "blas")  # the same for NumPy
     # Objects made so far stay; garbage collections over all of them would cause pauses.
     gc.collect()
     gc.freeze()

@@ -235,3 +235,13 @@ def test_what_cannot_be_served_is_one_line(
     make_policy(items=300, text=True).save(str(tmp_path / "text"))
     assert "item_ids: found string; expected int64" in refusal(tmp_path / "text", tmp_path / "state")
     Desk(bundle, tmp_path / "state").stop()  # all of them left it as it was
+
+
+def test_a_server_computes_on_one_thread() -> None:
+    """Small products on several threads wait for each other, and take three times as long."""
+    code = "from prefrec_ray.serving.http import settle, torch; from threadpoolctl import threadpool_info; settle(); "
+    code += "blas = [one['num_threads'] for one in threadpool_info() if one['user_api'] == 'blas']; "
+    code += "print(blas, torch.get_num_threads())"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"\[1(, 1)*\] 1\n", done.stdout), done.stdout

@@ -196,7 +196,7 @@ def _page(items: ItemTable, drawn: Drawn, unknown: int | None) -> Page:
 
 def _candidates(codes: Codes, shelf: Shelf, body: Recommend, out: np.ndarray) -> tuple[Candidates, int]:
     """Return the candidates of a request that are not excluded (`out`: rows), and the number of unknown ones."""
-    ids = codes.typed(list(body.priors))  # their type is checked by `check_page`
+    ids = codes.typed(body.priors)  # their type is checked by `check_page`
     order = np.argsort(ids)  # thousands of ids in order are found in a third of the time
     code = codes.find(ids[order])
     unknown = (code < 0) | ~shelf.known[code]

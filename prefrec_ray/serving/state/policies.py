@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -169,9 +169,9 @@ class Codes:
         kind = int if self.whole else str
         return self.typed([item for item in ids if isinstance(item, kind)])
 
-    def typed(self, ids: Sequence[Any]) -> np.ndarray:
+    def typed(self, ids: Collection[Any]) -> np.ndarray:
         """Return ids of the right type as an array."""
-        return np.array(ids, np.int64 if self.whole else np.str_)
+        return np.fromiter(ids, np.int64, len(ids)) if self.whole else np.array(list(ids), np.str_)
 
     def find(self, ids: np.ndarray) -> np.ndarray:
         """Return codes int64 [n] of ids of the right type; -1 for an unknown id."""
