@@ -30,6 +30,7 @@ SECTIONS = {
     "sessions": "speed.sessions:main",
     "load": "speed.load:main",
     "candidates": "speed.candidates:main",
+    "request_parts": "speed.request_parts:main",
     "users": "speed.users:main",
     "labeling": "speed.labeling:main",
     "peers": "peers.rates:main",

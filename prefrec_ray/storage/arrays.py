@@ -83,7 +83,7 @@ def _write_slices(file: IO[bytes], array: SlicedArray) -> None:
     described = {"descr": npy.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
     npy.write_array_header_1_0(file, described)
     for one in array.slices:
-        file.write(memoryview(one).cast("B") if one.size else b"")
+        file.write(one.data.cast("B") if one.size else b"")
 
 
 def _wanted(

@@ -193,7 +193,8 @@ def test_an_id_of_the_clients_own_counts_once_for_each_user_and_item(restless_bu
 def test_recommended_items_and_impressions_of_other_sources_rest(bundle: Path, tmp_path: Path) -> None:
     desk = Desk(bundle, tmp_path)
     desk.one(Recommend(user=1, k=30))
-    own = next(item for item in range(40) if item not in desk.one(Recommend(user=1, k=9))["items"])
+    page = desk.one(Recommend(user=1, k=9))["items"]
+    own = next(item for item in range(40) if item not in page)
     desk.one(Feedback(event_id="own", user=2, item=own, feedback={}))
     for save in (False, True):
         desk.stop(save)

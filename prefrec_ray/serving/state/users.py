@@ -111,8 +111,8 @@ class ServedUsers:
         ends, packed = np.cumsum(arrays["lengths"]), arrays["seen"] << 32 | arrays["seconds"]
         for row in np.flatnonzero(arrays["lengths"]).tolist():
             mine = packed[ends[row] - arrays["lengths"][row] : ends[row]]
-            self._seen[row] = array("q", mine[mine >= 0].tobytes())
-            self._entries += len(self._seen[row])
+            found = self._seen[row] = array("q", mine[mine >= 0].tobytes())
+            self._entries += len(found)
 
     def deal(self, settings: ServeSettings, dealt: np.ndarray) -> None:
         """Assign users to the arms of `settings`. `dealt` are the arms of the first users, to save time."""
