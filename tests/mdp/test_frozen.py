@@ -1,4 +1,4 @@
-"""Frozen rows: what they were at their time, whatever is written between two slices."""
+"""Frozen rows do not change when later values are written between two slices."""
 
 import numpy as np
 import pytest
