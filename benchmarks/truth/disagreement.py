@@ -39,14 +39,17 @@ RULES += [(t, 0, 0.3) for t in (0.05, 0.15, 0.45)]
 TRUE_ERROR = 0.08
 
 
-def main(output: Path, worlds: Sequence[str] = (), table: bool = False) -> dict[str, Any]:
-    """Roll out the rules in each world, and print how often gains were shown, true and within their intervals."""
+def main(output: Path, worlds: Sequence[str]) -> dict[str, Any]:
+    """Roll out the rules in each world that OUTPUT/disagreement.csv lacks.
+
+    Prints how often gains were shown, true and within their intervals.
+    """
     file = output / "disagreement.csv"
     rows: list[dict[str, Any]] = rows_in(file)
-    for world in () if table else worlds:
-        folder = output / world / "log0"
-        rows += [{"world": world, **row} for row in rows_of(folder)]
-        storage.write_csv(str(file), rows)
+    for world in worlds:
+        if world not in {row["world"] for row in rows}:
+            rows += [{"world": world, **row} for row in rows_of(output / world / "log0_page1")]
+            storage.write_csv(str(file), rows)
     names = list(dict.fromkeys(row["world"] for row in rows))
     columns = ["world", "rules", "gain above .5", "of these shown", "shown", "shown, but a loss", "within", "below"]
     print(markdown(columns, [summary(name, [row for row in rows if row["world"] == name]) for name in names]))

@@ -1,12 +1,11 @@
 """Compares estimates from the log with true values, from an evaluation with roll-outs.
 
     prefrec evaluate POLICY... --dataset DATASET --online --estimators ncis,weights,fqe,dr --output FILE
-    python -m benchmarks estimators FILE [--dataset DATASET]
+    python -m benchmarks estimators FILE DATASET
 
-Everything is a gain over the logging policy, of the estimator's own and in truth. With DATASET the truth is what
-policies are worth from logged moments on (moments.py), which is what fitted Q and doubly robust estimate, and in the
-sessions that start there, which is what NCIS and weights over items do; without, by roll-outs from users' first
-requests: fresh histories, in which the logging policy's own level is not the logged mean.
+Everything is a gain over the logging policy, of the estimator's own and in truth. The truth is what policies are worth
+from logged moments on (moments.py), which is what fitted Q and doubly robust estimate, and in the sessions that start
+there, which is what NCIS and weights over items do.
 Controls that can be rolled out (behavior cloning, constant action, random items) have true values of their own.
 """
 
@@ -51,18 +50,15 @@ TRUTHS: dict[str, tuple[float, tuple[str, ...]]] = {
 IN_DATA = ("IL", "IQL", "TD3_BC", "BCQ", IMITATION)
 
 
-def main(evaluation: Path, dataset: Path | None = None) -> dict[str, Any]:
+def main(evaluation: Path, dataset: Path) -> dict[str, Any]:
     """Prints both tables for each task and truth."""
-    content = storage.read_json(str(evaluation))
-    records, truths = content["records"], {"online": ("ncis", "weights", "fqe", "dr")}
-    if dataset:
-        start_ray()
-        opened = PreparedDataset.open(storage.absolute(str(dataset)))
-        truths = {name: estimators for name, (_, estimators) in TRUTHS.items()}
-        for name, (gamma, _) in TRUTHS.items():
-            records += moment_records(content, opened, gamma, name)
+    start_ray()
+    content, opened = storage.read_json(str(evaluation)), PreparedDataset.open(storage.absolute(str(dataset)))
+    records = content["records"]
+    for name, (gamma, _) in TRUTHS.items():
+        records += moment_records(content, opened, gamma, name)
     for task in dict.fromkeys(record["task"] for record in records):
-        for name, estimators in truths.items():
+        for name, (_, estimators) in TRUTHS.items():
             truth, *lines = (
                 {r["subject"]: r for r in pick(records, task=task, estimator=one)} for one in (name, *estimators)
             )

@@ -39,14 +39,13 @@ def main(
     worlds: Sequence[str] | None = None,
     logs: Sequence[int] = (0,),
     pages: Sequence[int] = (1,),
-    table: bool = False,
 ) -> dict[str, Any]:
-    """Run what is missing, and print the table; with `table` only print it."""
+    """Run what is missing, and print the table."""
     file = output / "rules.csv"
     rows: list[dict[str, Any]] = rows_in(file)
     own = (*DEVELOPMENT, *VALIDATION)
     names = worlds or [*own, *(name for name in WORLDS if name not in own)]
-    for log, name, page in product(logs, () if table else names, pages):
+    for log, name, page in product(logs, names, pages):
         if (name, str(log), str(page)) not in {(row["world"], str(row["log"]), str(row["page"])) for row in rows}:
             rows.append(row_of(name, log, page, output / name / f"log{log}_page{page}"))
             storage.write_csv(str(file), rows)
