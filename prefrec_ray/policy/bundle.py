@@ -146,17 +146,6 @@ class Policy:
         chosen = np.require(self._checked(states), dtype=np.float32, requirements=["C", "W"])
         return self.critic.q(chosen, np.require(actions, dtype=np.float32, requirements=["C", "W"])[:, None])[:, 0]
 
-    def recommend(
-        self,
-        states: np.ndarray,
-        k: int,
-        exclude: Exclude = None,
-        seed: int | None = None,
-        recent: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """Return item ids [n, k] for scaled states [n, S], as from `serve`."""
-        return self.serve(states, k, exclude, seed, recent).items
-
     def serve(
         self,
         states: np.ndarray,

@@ -74,7 +74,7 @@ def test_of_the_nearest_items_the_one_of_the_largest_q_is_served(build: Build, m
     if method in ("IL", "SAC", "IQL"):  # by the density of the actor
         assert policy.critic is None
         near = policy.items.nearest(proposed, 12)
-        served = policy.items.rows(policy.recommend(states, 1)[:, 0])
+        served = policy.items.rows(policy.serve(states, 1).items[:, 0])
         assert (near == served[:, None]).any(axis=1).all()
         if method == "IL":  # a Gaussian of one deviation: the nearest
             np.testing.assert_array_equal(served, near[:, 0])

@@ -170,14 +170,14 @@ def test_policies_that_need_no_training_of_their_own(tmp_path: Path) -> None:
     served = Policy.load(str(copy))
     assert (served.serving.rule, served.serving.candidates) == ("best", "catalogue")
     states = np.zeros((50, policy.state.width), dtype=np.float32)
-    assert len(np.unique(served.recommend(states, 1))) == 1 < len(np.unique(policy.recommend(states, 1, seed=0)))
+    assert len(np.unique(served.serve(states, 1).items)) == 1 < len(np.unique(policy.serve(states, 1, seed=0).items))
     copies = {path.name: Policy.load(str(path)) for path in (tmp_path / "truth" / "policies").iterdir()}
     assert {name: one.provenance["task"] for name, one in copies.items()} == {
         "PrefRec_depth_10_0": "depth",
         "PrefRec_frequency_10_0": "frequency",
     }
-    depth = copies["PrefRec_depth_10_0"].recommend(states, 1, seed=0)
-    np.testing.assert_array_equal(depth, policy.recommend(states, 1, seed=0))
+    depth = copies["PrefRec_depth_10_0"].serve(states, 1, seed=0).items
+    np.testing.assert_array_equal(depth, policy.serve(states, 1, seed=0).items)
 
 
 def test_an_interrupted_sweep_has_not_ended(tmp_path: Path) -> None:

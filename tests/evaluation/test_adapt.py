@@ -59,7 +59,7 @@ def test_it_serves_the_items_of_the_day() -> None:
     policy = make_policy()
     today = data_set(5, items_of(policy))
     states = np.random.default_rng(3).normal(size=(200, STATE.width)).astype(np.float32)
-    served = set(adapted(policy, today, today.items(), "policy").recommend(states, 5, seed=0).ravel().tolist())
+    served = set(adapted(policy, today, today.items(), "policy").serve(states, 5, seed=0).items.ravel().tolist())
     assert served <= set(today.items().ids.tolist())
     assert served & {1000, 1001}
 
@@ -75,7 +75,7 @@ def test_a_policy_that_was_given_other_items_serves_those_of_its_data_set(servin
         back = adapted(policy.with_items(given), own, own.items(), "policy")
         np.testing.assert_array_equal(back.items.ids, policy.items.ids)
         states = np.random.default_rng(3).normal(size=(20, STATE.width)).astype(np.float32)
-        np.testing.assert_array_equal(back.recommend(states, 3, seed=0), policy.recommend(states, 3, seed=0))
+        np.testing.assert_array_equal(back.serve(states, 3, seed=0).items, policy.serve(states, 3, seed=0).items)
         if policy.draws_from_all:
             rows = np.arange(20)
             np.testing.assert_array_equal(back.probabilities(states, rows), policy.probabilities(states, rows))

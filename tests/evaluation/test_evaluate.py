@@ -140,7 +140,7 @@ def test_what_is_served(evaluated: Evaluation, dataset: PreparedDataset, policie
     states, logged = np.concatenate(rows["state"]), np.concatenate(rows["item_id"])
     assert len(states) < 20_000  # the sample is everything
     for name, policy in policies.items():
-        ids, counts = np.unique(policy.recommend(states, 1), return_counts=True)
+        ids, counts = np.unique(policy.serve(states, 1).items, return_counts=True)
         actions = policy.act(states)
         distances = np.linalg.norm(actions[:, None] - policy.items.embeddings, axis=2).min(axis=1)
         assert served[name].requests == len(states)

@@ -315,8 +315,8 @@ def test_serve_takes_ids_or_a_mask_and_gives_ids() -> None:
     np.testing.assert_array_equal(by_mask.items, by_ids.items)
     np.testing.assert_array_equal(by_mask.propensities, by_ids.propensities)
     assert set(by_ids.items[0]) == set(policy.items.ids[35:])
-    np.testing.assert_array_equal(policy.recommend(states, 5, ids, seed=3), by_ids.items)
-    assert len({tuple(policy.recommend(states, 5)[0]) for _ in range(20)}) > 1  # without a seed, draws differ
+    np.testing.assert_array_equal(policy.serve(states, 5, ids, seed=3).items, by_ids.items)
+    assert len({tuple(policy.serve(states, 5).items[0]) for _ in range(20)}) > 1  # without a seed, draws differ
     with pytest.raises(UserError, match=r"exclude: found 2 arrays of ids; expected 3, one for each state"):
         policy.serve(states, 1, ids[:2])
     with pytest.raises(UserError, match=r"exclude: found a mask of shape \[3, 39\]; expected \[3, 40\]"):
@@ -330,7 +330,7 @@ def test_items_come_and_go_without_training() -> None:
     rng = np.random.default_rng(6)
     table = ItemTable(np.array(["item 3", "new"]), np.stack([policy.items.embeddings[3], rng.uniform(-1, 1, 3)]))
     other = policy.with_items(table.to_table())
-    assert set(other.recommend(make_states(50), 1, seed=0).ravel()) == {"item 3", "new"}
+    assert set(other.serve(make_states(50), 1, seed=0).items.ravel()) == {"item 3", "new"}
     assert len(policy.items) == 40
     with pytest.raises(UserError, match="the items have 2"):
         policy.with_items(ItemTable(np.arange(3), np.zeros((3, 2))))

@@ -95,7 +95,7 @@ def test_act_gives_the_same_in_chunks_and_on_read_only_memory() -> None:
 @given(seed=st.integers(0, 1000), k=st.integers(1, 40))
 def test_recommend_equals_brute_force(seed: int, k: int) -> None:
     policy, states = make_policy(seed), make_states(7, seed)
-    recommended = policy.recommend(states, k)
+    recommended = policy.serve(states, k).items
     for action, ids in zip(policy.act(states), recommended, strict=True):
         embeddings = policy.items.embeddings.astype(np.float64)
         score = -np.linalg.norm(embeddings - action, axis=1)
@@ -113,7 +113,7 @@ def test_a_bundle_comes_back_as_it_was(tmp_path: Path) -> None:
         "policy.json",
     ]
     np.testing.assert_array_equal(again.act(states), policy.act(states))
-    np.testing.assert_array_equal(again.recommend(states, 5), policy.recommend(states, 5))
+    np.testing.assert_array_equal(again.serve(states, 5).items, policy.serve(states, 5).items)
     assert (again.state, again.serving, again.provenance) == (policy.state, policy.serving, policy.provenance)
     np.testing.assert_array_equal(again.normaliser.std, policy.normaliser.std)
 
@@ -136,7 +136,7 @@ def test_the_tracker_is_that_of_the_policys_own_definition() -> None:
         tracker.observe(now, np.array(["item 3", "item 4"]), feedback)
     states = from_policy.states(now + 5000)
     np.testing.assert_array_equal(states, plain.states(now + 5000))
-    assert policy.recommend(states, 2).shape == (2, 2)
+    assert policy.serve(states, 2).items.shape == (2, 2)
 
 
 def test_pickles_small_after_use_too() -> None:
@@ -269,11 +269,11 @@ def test_a_critic_chooses_the_best_of_the_candidates(seed: int, candidates: int)
     critic = make_critic(seed, networks=1 + seed % 3)
     proposing, states = make_policy(seed), make_states(5, seed)
     policy = replace(proposing, critic=critic, serving=nearest(candidates))
-    everything = proposing.recommend(states, 40)
+    everything = proposing.serve(states, 40).items
     near = everything[:, :candidates]
-    whole = policy.recommend(states, 40)
+    whole = policy.serve(states, 40).items
     for k in {1, candidates, min(candidates + 1, 40), 33}:  # however many are wanted, the same come first
-        np.testing.assert_array_equal(policy.recommend(states, k), whole[:, :k])
+        np.testing.assert_array_equal(policy.serve(states, k).items, whole[:, :k])
     np.testing.assert_array_equal(whole[:, candidates:], everything[:, candidates:])  # no candidates: by distance
     chosen = whole[:, :candidates]
     for state, action, ids, best_first in zip(states, policy.act(states), near, chosen, strict=True):
@@ -289,14 +289,14 @@ def test_a_critic_travels_with_its_policy(tmp_path: Path) -> None:
     policy.save(str(tmp_path / "policy"))
     for again in (Policy.load(str(tmp_path / "policy")), pickle.loads(pickle.dumps(policy))):
         np.testing.assert_array_equal(again.act(states), policy.act(states))
-        assert again.recommend(states, 7).tolist() == policy.recommend(states, 7).tolist()
+        assert again.serve(states, 7).items.tolist() == policy.serve(states, 7).items.tolist()
 
 
 def test_what_a_policy_with_a_critic_refuses() -> None:
     policy = make_policy(critic=make_critic(0), serving=nearest(4))
     for k in (0, 41):
         with pytest.raises(UserError, match=rf"found k = {k}; expected 1 to 40, the number of items"):
-            policy.recommend(make_states(2), k)
+            policy.serve(make_states(2), k)
     narrow = Critic(
         [
             QFunction(
@@ -352,7 +352,7 @@ def test_expected_answers_travel_with_their_policy(tmp_path: Path, rescaled: boo
     assert not np.allclose(chances, policy.under(scores="q").probabilities(states, rows))
     for again in (Policy.load(str(tmp_path / "policy")), pickle.loads(pickle.dumps(policy))):
         np.testing.assert_array_equal(again.probabilities(states, rows), chances)
-        assert again.recommend(states, 7, seed=1).tolist() == policy.recommend(states, 7, seed=1).tolist()
+        assert again.serve(states, 7, seed=1).items.tolist() == policy.serve(states, 7, seed=1).items.tolist()
 
 
 def test_scores_by_feedback_need_expected_feedback() -> None:

@@ -54,5 +54,5 @@ def test_deviations_of_q_are_taken_off_by_likeness(variety: float) -> None:
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     served = policy.serve(states, 1, seed=3)
     np.testing.assert_allclose(served.propensities[:, 0], expected[np.arange(3), items.rows(served.items[:, 0])], 1e-3)
-    best = replace(policy, serving=ServingSettings(rule="best", variety=variety)).recommend(states, 1)
+    best = replace(policy, serving=ServingSettings(rule="best", variety=variety)).serve(states, 1).items
     np.testing.assert_array_equal(items.rows(best[:, 0]), expected.argmax(axis=1))
