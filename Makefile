@@ -44,9 +44,9 @@ quick: install
 test: check
 	$(PYTEST) -m 'ray and not slow and not cluster'
 
-# In CI next to `make test`: a cluster launched over ssh on hosts made from namespaces (as root; docs/testing.md).
+# In CI next to `make test`: clusters of several nodes, one launched over ssh on hosts made from namespaces (as root).
 hosts: install
-	$(BIN)/python -m pytest -m 'cluster and not slow' tests/cluster
+	$(BIN)/python -m pytest -m 'cluster and not slow' tests/cluster tests/runs
 
 # In CI next to `make test`: runs the notebooks of examples/notebooks.
 notebooks: install

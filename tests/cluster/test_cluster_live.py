@@ -22,7 +22,7 @@ from prefrec_ray.runs.checkpoints import checkpoints
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import start_run
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]  # Ray takes minutes to start on a busy machine
+pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(600)]  # Ray starts slowly on a busy machine
 
 LOGS = {"simulate": {"users": 24, "requests": 30}}
 #: A run whose learner lies on the worker, while its driver lies on the head.

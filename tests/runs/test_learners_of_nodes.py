@@ -36,6 +36,7 @@ def with_learners(**learners: Any) -> dict[str, Any]:
     return {**SETTINGS, "config": {**SETTINGS["config"], **learners}}
 
 
+@pytest.mark.cluster
 @pytest.mark.timeout(600)  # Ray starts three times
 def test_learners_come_and_go_with_nodes(tiny_dataset: str, tmp_path: Path) -> None:
     """The run ends with the weights of one learner, up to the order of sums."""

@@ -1,7 +1,8 @@
-"""Every path may lie in an object store: the whole way from logs to a sweep's report on `s3://`, as on a disk."""
+"""Every path may lie in an object store: the whole way from logs to the report of two runs on `s3://`, as on a disk."""
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import subprocess
@@ -181,27 +182,71 @@ def files(bucket: Path) -> list[str]:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("sweeps", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_the_whole_way(small_platform: Path, bucket: Path, tmp_path: Path, sweeps: bool) -> None:
-    """Data set and policy equal those of `small_platform`, which lie on the disk."""
+def test_the_whole_way(
+    small_platform: Path, bucket: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], sweeps: bool
+) -> None:
+    """Two runs, from nothing to their report. Data set and policy equal those that lie on the disk.
+
+    The README's commands, with estimates by the model of users: test_tutorials.py. A sweep on the disk:
+    test_own_files.py.
+    """
     config, disk = tmp_path / "store.yaml", tmp_path / "disk"
     sweep = {"method": ["PrefRec", "IL"], "base": SECTIONS["train"]["config"], "checkpoint_every": 1}
     config.write_text(yaml.safe_dump({**SECTIONS, "tune": sweep}).replace("BUCKET", "s3://bucket"))
+    train = f"train {config} --dataset s3://bucket/dataset --output s3://bucket"
     on_store = [
         f"simulate {config} --output s3://bucket/logs",
         f"prepare {config} --output s3://bucket/dataset",
-        f"train {config} --dataset s3://bucket/dataset --output s3://bucket/run",
-        "evaluate s3://bucket/run/policy --dataset s3://bucket/dataset --online --estimators ncis",
-        "report s3://bucket/run",
+        f"{train}/runs/robust",
+        f"{train}/runs/paper recipe=paper seed=1",
+        f"{train}/runs/robust --resume",
     ]
-    a_sweep = f"tune {config} --dataset s3://bucket/dataset --output s3://bucket/sweep"
     on_disk = f"train {config} --dataset {small_platform}/dataset --output {disk}/run"
-    for line in (on_disk, *on_store, *([a_sweep, f"{a_sweep} --resume"] if sweeps else [])):
+    for line in (on_disk, *on_store):
         assert run(line.split()) == 0, line
-    for name in ("sweep/policies/IL_frequency_0_001/actor.safetensors", "sweep/trials.csv") if sweeps else ():
-        assert (bucket / name).exists()
+    checkpoint = sorted((bucket / "runs/paper").glob("checkpoint_*"))[-1].name
+    ncis = "--dataset s3://bucket/dataset --estimators ncis"
+    a_sweep = f"tune {config} --dataset s3://bucket/dataset --output s3://bucket/sweep"
+    for line in (
+        f"export s3://bucket/runs/paper/{checkpoint} --output s3://bucket/policy",
+        f"evaluate s3://bucket/runs/paper/policy s3://bucket/runs/robust/policy --online {ncis}",
+        f"evaluate s3://bucket/policy --output s3://bucket/notes/new/policy.json {ncis}",
+        "report s3://bucket/runs --output s3://bucket/pages/new/all.html",
+        *([a_sweep, f"{a_sweep} --resume"] if sweeps else []),
+    ):
+        assert run(line.split()) == 0, line
+
     shards = files(small_platform / "dataset/transitions")
     assert shards == files(bucket / "dataset/transitions")
-    for folder, name in ((disk, "run/policy/actor.safetensors"), (small_platform, f"dataset/transitions/{shards[0]}")):
-        assert (bucket / name).read_bytes() == (folder / name).read_bytes()
-    assert "<html" in (bucket / "run/report.html").read_text()
+    for one, other in (
+        (bucket / f"dataset/transitions/{shards[0]}", small_platform / f"dataset/transitions/{shards[0]}"),
+        (bucket / "runs/robust/policy/actor.safetensors", disk / "run/policy/actor.safetensors"),
+        (bucket / "policy/actor.safetensors", bucket / "runs/paper/policy/actor.safetensors"),
+    ):
+        assert one.read_bytes() == other.read_bytes()
+    for name in ("sweep/policies/IL_frequency_0_001/actor.safetensors", "sweep/trials.csv") if sweeps else ():
+        assert (bucket / name).exists()
     assert not [path for path in bucket.rglob("*") if ".partial" in path.name]
+
+    out, err = capsys.readouterr()
+    assert err == ""
+    made = {
+        "logs": "logs",
+        "data set": "dataset",
+        "run": "runs/robust",
+        "policy": "policy",
+        "report": "pages/new/all.html",
+    }
+    for kind, name in made.items():
+        assert f"✓ {kind}: s3://bucket/{name}\n" in out
+    assert f"next: prefrec train {config} --dataset s3://bucket/dataset --output RUN" in out
+    records = json.loads((bucket / "runs/evaluation.json").read_text())["records"]
+    pairs = {(r["estimator"], r["subject"]) for r in records if r["role"] == "policy"}
+    names = ("PrefRec paper seed 1", "PrefRec robust seed 0")
+    assert pairs == {(estimator, name) for estimator in ("ncis", "online") for name in names}
+    assert (bucket / "notes/new/policy.json").exists()
+    for name in ("robust", "paper"):  # nothing is selected, so nothing is scored
+        assert "validation/" not in (bucket / f"runs/{name}/progress.csv").read_text()
+    page = (bucket / "pages/new/all.html").read_text()
+    assert "Fig. 6" in page
+    assert "://" not in page.replace("s3://bucket", "")

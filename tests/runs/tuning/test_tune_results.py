@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from prefrec_ray.cli.config import open_section
-from prefrec_ray.runs.tuning.results import write_best
+from prefrec_ray.runs.tuning.results import best_settings, write_best
 from prefrec_ray.runs.tuning.settings import TuneSettings
 from prefrec_ray.runs.tuning.shared import Shared
 from prefrec_ray.runs.tuning.space import trials
@@ -26,6 +26,19 @@ def test_null_of_the_best_trial_takes_the_place_of_a_value_of_base(tmp_path: Pat
         best = open_section(str(tmp_path / "best.yaml"), "train")
         assert best.method == method
         assert best.config == {"updates_per_iteration": None, **keys}
+
+
+def test_the_best_settings_have_the_best_mean_over_seeds(tmp_path: Path) -> None:
+    """The method with the best single trial has the worse mean."""
+    scores = {("PrefRec", 0): 9.0, ("PrefRec", 1): 0.0, ("IL", 0): 5.0, ("IL", 1): 6.0}
+    settings = TuneSettings(method=["PrefRec", "IL"], seeds=[0, 1], metric="values/q_mean")
+    about = {"status": "finished", "task": settings.task[0], "recipe": "robust"}
+    rows = [
+        {"trial": f"{method} {seed}", "method": method, "seed": seed, "values/q_mean": score, **about}
+        for (method, seed), score in scores.items()
+    ]
+    best = best_settings(rows, settings)[settings.task[0]]
+    assert (best.rows[0]["trial"], best.mean, best.seeds) == ("IL 1", 5.5, "mean of seeds 0, 1")
 
 
 def _row(trial: dict[str, Any], settings: TuneSettings, best: str) -> dict[str, Any]:

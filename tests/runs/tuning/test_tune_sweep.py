@@ -34,9 +34,9 @@ from prefrec_ray.runs.tuning.run import sweep
 from prefrec_ray.runs.tuning.trial import SweepTrial
 
 SECTION: dict[str, Any] = {
-    "method": ["PrefRec", "IL"],
+    "method": ["IL", "PrefRec"],
     "task": "depth",
-    "seeds": [0, 1],
+    "seeds": [0],
     "base": {
         "train_batch_size_per_learner": 64,
         "preference_batch_size": 16,
@@ -51,7 +51,7 @@ SECTION: dict[str, Any] = {
     "checkpoint_every": 2,
     "keep_checkpoints": 1,
 }
-NAMES = ["PrefRec_depth_0_000", "PrefRec_depth_1_001", "IL_depth_0_002", "IL_depth_1_003"]
+NAMES = ["IL_depth_0_000", "PrefRec_depth_0_001"]
 
 
 def write(folder: Path, section: dict[str, Any]) -> str:
@@ -120,16 +120,15 @@ def test_a_sweep_leaves_table_policies_and_best_settings(undisturbed: Path, tiny
     rows = table(undisturbed)
     assert [row["trial"] for row in rows] == NAMES
     assert {row["status"] for row in rows} == {"finished"}
-    assert [row["losses/qf_loss"] == "" for row in rows] == [False, False, True, True]
+    assert [row["losses/qf_loss"] == "" for row in rows] == [True, False]
     for name in NAMES:
         assert Policy.load(str(undisturbed / "policies" / name)).provenance["method"] == name.partition("_")[0]
     best = open_section(str(undisturbed / "best.yaml"), "train")
-    means = {m: sum(float(r["policy/item_distance"]) for r in rows if r["method"] == m) for m in ("PrefRec", "IL")}
-    assert best.method == min(means, key=lambda method: means[method])
+    assert best.method == min(rows, key=lambda row: float(row["policy/item_distance"]))["method"]
     assert best.dataset == tiny_dataset
     assert best.validation is None
     runs = load_runs([str(undisturbed)])
-    assert len(runs) == 4
+    assert len(runs) == 2
     assert all(list(run.curves) == list(COLUMNS) for run in runs)
     # The reward came pre-trained: no trial has an iteration of that phase.
     assert {phase for run in runs for phase in run.curves["phase"]} == {"train"}
