@@ -42,7 +42,7 @@ def evaluated(dataset: PreparedDataset, policies: dict[str, Policy], clone: Beha
     }
     settings = EvaluateSettings(
         estimators=("model",),
-        model=ModelSettings(models=2, users=60, requests=60),
+        model=ModelSettings(models=2, users=40, requests=60),
         guard_rails=("feedback.like >= -10 %", "share[cluster: 0] <= 99 %", "share[cluster: 0] >= 99.5 %"),
     )
     request = EvaluationRequest(
@@ -92,7 +92,7 @@ def test_gains_have_the_sign_of_the_truth(evaluated: Evaluation) -> None:
     assert logging.value == pytest.approx(logging.settings["logged_level"], rel=0.35)
     requests = {name: (served.counted, served.requests) for name, served in evaluated.served.items()}
     assert requests.pop("behaviour")[0] == "log"
-    of_models = 60 * 2 * 60  # users, models, requests
+    of_models = 40 * 2 * 60  # users, models, requests
     assert requests == dict.fromkeys(("right", "left", "near", "much", "less", "imitation"), ("roll-out", of_models))
     assert all(record.sessions > record.users for record in evaluated.select("frequency", "model"))
     assert gains["near"] > gains["random items"] > 0.1

@@ -293,7 +293,7 @@ def test_a_sweep_begins_again_and_keeps_the_policies_that_train_keeps(
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"resources": {"cpus": 64}}, "trial PrefRec_depth_0_000 asks for 64 CPU, the cluster has 2"),
+    ({"resources": {"cpus": 64}}, "trial IL_depth_0_000 asks for 64 CPU, the cluster has 2"),
     ({"search": {"reward_leave_out": {"grid": [["item"]]}}}, "unknown group 'item'; did you mean 'items'?"),
     ({"search": {"teachers": {"grid": [["nobody"]]}}}, "teachers: unknown teacher 'nobody'"),
 ]
