@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder -n 2
 unexport PYTHONDONTWRITEBYTECODE
 UNCOMPILED := /(tests|transformers|sympy|nltk|_inductor|_dynamo|hive_metastore)/
 
-.PHONY: install quickstart style types quick check test hosts notebooks docs docs-version package constraints proofs mutants bench loop results label-demo clean
+.PHONY: install quickstart style types quick check test all hosts notebooks docs docs-version package constraints proofs mutants bench loop results label-demo clean
 
 install: $(VENV)/.installed
 
@@ -40,9 +40,13 @@ check: style
 quick: install
 	$(PYTEST) -m 'not ray and not slow and not cluster'
 
-# Before every merge, and in CI: all tests except clusters on several hosts and the slow proofs.
-test: check
-	$(PYTEST) -m 'ray and not slow and not cluster'
+# Before every merge, and in CI: all tests except clusters of several nodes and the slow proofs. Tests with and without Ray
+# run together, because each run of pytest imports all test files in two processes.
+test: style
+	$(MAKE) --no-print-directory -j 2 types all
+
+all: install
+	$(PYTEST)
 
 # In CI next to `make test`: clusters of several nodes, one launched over ssh on hosts made from namespaces (as root).
 hosts: install
