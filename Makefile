@@ -48,9 +48,9 @@ test: style
 all: install
 	$(PYTEST)
 
-# In CI next to `make test`: clusters of several nodes, one launched over ssh on hosts made from namespaces (as root).
+# In CI next to `make test`: clusters of several nodes, one on hosts made from namespaces (as root), and Ray Serve.
 hosts: install
-	$(BIN)/python -m pytest -m 'cluster and not slow' tests/cluster tests/runs
+	$(BIN)/python -m pytest -m 'cluster and not slow' tests/cluster tests/runs tests/serving
 
 # In CI next to `make test`: runs the notebooks of examples/notebooks.
 notebooks: install

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 #: Files that take more than a hundredth of `make test`, the longest first.
 LONGEST = (
     "test_tune_sweep.py",
-    "test_cluster_live.py",
     "test_prefrec.py",
-    "test_shards.py",
     "test_label_browser.py",
     "test_methods.py",
     "test_modelled.py",
@@ -50,7 +48,6 @@ LONGEST = (
     "test_first_nights.py",
     "test_kuairand_excerpt.py",
     "test_nights.py",
-    "test_end_to_end.py",
     "test_fitted.py",
     "test_pages.py",
 )

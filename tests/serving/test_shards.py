@@ -68,6 +68,7 @@ def deployed(settings: ShardSettings) -> Iterator[Client]:
         serve.shutdown()
 
 
+@pytest.mark.cluster
 def test_a_users_events_lie_on_one_shard_and_states_are_those_of_one_server(
     ray_session: None, settings: ShardSettings, tmp_path: Path
 ) -> None:
