@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prefrec_ray.policy.bundle import Policy
+from prefrec_ray.policy.policy import Policy
 
 #: A coordinate counts as saturated within this share of the bounds' half-width from a bound.
 SATURATION = 0.01
