@@ -21,7 +21,7 @@ from benchmarks.truth.rules import TASK, in_words
 from prefrec_ray import storage
 from prefrec_ray.bench.results import markdown
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation.estimators.model import policy_server, with_rest
+from prefrec_ray.evaluation.estimators.subject_roll_outs import policy_server, with_rest
 from prefrec_ray.evaluation.online import RollOut, true_level
 from prefrec_ray.evaluation.results.names import LOGGING_POLICY
 from prefrec_ray.evaluation.results.records import read_evaluation

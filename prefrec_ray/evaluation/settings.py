@@ -11,18 +11,18 @@ from prefrec_ray.guard_rails import GuardRailText
 from prefrec_ray.settings import Seed, Settings
 from prefrec_ray.users import WARM
 
-#: Functions (request, task, shared work) -> Scores by the name of the estimator; those of plug-ins take two arguments.
+#: Classes by the name of the estimator. Plug-ins are functions (request, task) -> Scores.
 ESTIMATORS = {
-    "model": "prefrec_ray.evaluation.estimators.model:model_scores",
-    "ncis": "prefrec_ray.evaluation.estimators.ncis:ncis_scores",
-    "weights": "prefrec_ray.evaluation.estimators.importance_weights:weights_scores",
-    "sips": "prefrec_ray.evaluation.estimators.importance_weights:weights_scores",
-    "rips": "prefrec_ray.evaluation.estimators.importance_weights:weights_scores",
-    "iips": "prefrec_ray.evaluation.estimators.importance_weights:weights_scores",
-    "fqe": "prefrec_ray.evaluation.estimators.fitted_q:fitted_scores",
-    "dr": "prefrec_ray.evaluation.estimators.fitted_q:fitted_scores",
+    "model": "prefrec_ray.evaluation.estimators.model:UserModels",
+    "ncis": "prefrec_ray.evaluation.estimators.ncis:Ncis",
+    "weights": "prefrec_ray.evaluation.estimators.importance_weights:ItemWeights",
+    "sips": "prefrec_ray.evaluation.estimators.importance_weights:ItemWeights",
+    "rips": "prefrec_ray.evaluation.estimators.importance_weights:ItemWeights",
+    "iips": "prefrec_ray.evaluation.estimators.importance_weights:ItemWeights",
+    "fqe": "prefrec_ray.evaluation.estimators.fitted_q:FittedQ",
+    "dr": "prefrec_ray.evaluation.estimators.fitted_q:FittedQ",
 }
-Estimator = Annotated[str, AfterValidator(lambda name: plugins.find("estimators", name, ESTIMATORS).name)]
+EstimatorName = Annotated[str, AfterValidator(lambda name: plugins.find("estimators", name, ESTIMATORS).name)]
 
 
 class NcisSettings(Settings):
@@ -64,7 +64,7 @@ class EvaluateSettings(Settings):
 
     split: Literal["validation", "test"] = Field(default="test", description="users who are scored")
     seed: Seed = Field(default=0, description="seed of behavior cloning, controls, networks and bootstrap")
-    estimators: tuple[Estimator, ...] = Field(
+    estimators: tuple[EstimatorName, ...] = Field(
         default=("model", "ncis"),
         min_length=1,
         description="`model`, on which verdicts rest, `ncis`, `weights`, `sips`, `rips`, `iips`, `fqe`, `dr` "

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.estimators.model import Modelled, model_scores, together
+from prefrec_ray.evaluation.estimators.model import model_scores
+from prefrec_ray.evaluation.estimators.subject_roll_outs import Modelled, together
 from prefrec_ray.evaluation.results.names import LOGGING_POLICY, Subject
 from prefrec_ray.evaluation.results.scores import bootstrap_interval, disagreement
 from prefrec_ray.evaluation.settings import EvaluateSettings

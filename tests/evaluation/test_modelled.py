@@ -5,8 +5,6 @@ import shutil
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,7 +15,7 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation import run
 from prefrec_ray.evaluation.behavior import BehaviorClone
-from prefrec_ray.evaluation.estimators import model
+from prefrec_ray.evaluation.estimators import model, subject_roll_outs
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.results.names import CURRENT
@@ -141,12 +139,10 @@ def test_hours_and_items_have_intervals_over_users_models_and_error() -> None:
 
 def test_items_of_a_roll_out_are_counted_as_shown() -> None:
     log = ServedItems(requests=9, distinct_items=1, top_items=(ItemShare(item_id="c", share=1.0),), item_distance=0.5)
-    items = SimpleNamespace(ids=np.array(["c", "b", "a", "d"]))
-    request: Any = SimpleNamespace(clone=SimpleNamespace(policy=SimpleNamespace(items=items)))
-    none = np.empty(0)
+    ids, none = np.array(["c", "b", "a", "d"]), np.empty(0)
     counts = np.array([1, 3, 3, 0])
     imagined = Imagined({}, none, none, none, counts, 1, rows=none, feedback=none, daily_sessions=none, ceiling=0.5)
-    shown = model.served_in(log, request, imagined)
+    shown = model._served(log, ids, imagined)
     assert [(item.item_id, round(7 * item.share)) for item in shown.top_items] == [("a", 3), ("b", 3), ("c", 1)]
     assert (shown.counted, shown.requests, shown.distinct_items, shown.item_distance) == ("roll-out", 7, 3, 0.5)
     assert shown.concentration(1) == pytest.approx(6 / 7)  # of a half that one item can have at most
@@ -182,7 +178,7 @@ def test_random_items_of_a_large_catalogue_are_drawn_by_parts() -> None:
     seen = np.random.default_rng(1).random((users, items)) < 0.5
     at_once = (np.random.default_rng(0).random((users, items), np.float32) + seen).argmin(axis=1)
     tracemalloc.start()
-    drawn = model._random(np.random.default_rng(0), users, items, seen)[:, 0]
+    drawn = subject_roll_outs._random(np.random.default_rng(0), users, items, seen)[:, 0]
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     np.testing.assert_array_equal(drawn, at_once)

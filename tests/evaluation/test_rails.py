@@ -19,9 +19,9 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation import run as evaluation_run
 from prefrec_ray.evaluation.behavior import BehaviorClone
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
-from prefrec_ray.evaluation.estimators.model import Modelled
 from prefrec_ray.evaluation.estimators.rails import half_width, rail_records, record_of
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.estimators.subject_roll_outs import Modelled
 from prefrec_ray.evaluation.results.names import CURRENT, LOGGING_POLICY
 from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
 from prefrec_ray.evaluation.settings import EvaluateSettings

@@ -17,9 +17,10 @@ from ray.remote_function import RemoteFunction
 from prefrec_ray import runtime
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation import behavior
-from prefrec_ray.evaluation.estimators import fitted_q, importance_weights, model
-from prefrec_ray.evaluation.estimators.importance_weights import Logged
-from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.estimators import fitted_q, importance_weights, model, subject_roll_outs
+from prefrec_ray.evaluation.estimators.fitted_q import Fitted, FittedQ
+from prefrec_ray.evaluation.estimators.importance_weights import ItemWeights, Logged
+from prefrec_ray.evaluation.estimators.request import EvaluationRequest, EvaluationWork
 from prefrec_ray.evaluation.results.names import LOGGING_POLICY
 from prefrec_ray.evaluation.selection import model_score
 from prefrec_ray.evaluation.selection.validation import ValidationScorer
@@ -111,7 +112,7 @@ def watched(states: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> d
     monkeypatch.setattr(ensemble, "fit_member", fit)
     monkeypatch.setattr(ensemble, "specification_test", test)
     monkeypatch.setattr(ensemble.LoggedPasts, "from_histories", pasts)
-    for module in (model, model_score):
+    for module in (subject_roll_outs, model_score):
         monkeypatch.setattr(module, "roll_out", roll)
     return seen
 
@@ -121,8 +122,8 @@ def test_models_of_users_know_training_users_and_are_asked_about_the_others(
     dataset: PreparedDataset, watched: dict[str, list[str]], split: Any
 ) -> None:
     settings = EvaluateSettings(split=split, estimators=("model",), model=ModelSettings(models=2, users=10))
-    request = request_on(dataset, settings)
-    _, rolled = model.roll_out_all(request, model.start_models(dataset, settings), silent)
+    work = EvaluationWork(request_on(dataset, settings), silent)
+    rolled = subject_roll_outs.roll_out_all(work, model.start_models(dataset, settings).ensemble())
     assert LOGGING_POLICY in rolled
     assert {(one.within, len(one.imagined.inputs)) for one in rolled.values()} == {(1.0, 0)}  # shared, then let go
     rolls = [split] * len(rolled) * 2
@@ -161,14 +162,14 @@ def test_the_logging_policy_is_learned_from_training_users(
     monkeypatch.setattr(importance_weights, "fit_behavior", watched_fit)
     monkeypatch.setattr(importance_weights, "weigh", watched_weigh)
     settings = EvaluateSettings(estimators=estimators, fqe=FqeSettings(updates=1, networks=1))
-    request = request_on(dataset, settings)
-    logged = None
+    work = EvaluationWork(request_on(dataset, settings), silent)
+    weights = ItemWeights(work)
+    split: Any = None
     if "weights" in estimators:
-        logged = importance_weights.start_weighing(request)
-        assert logged is not None
-        importance_weights.weigh_all(request, logged, lambda *_: None)
+        weights.start()
+        weights.finish(split)
     if "dr" in estimators:
-        fitted_q.fit_all(request, lambda *_: None, logged)
+        FittedQ(work, weights).finish(split)
     assert learned == ["train"]
     assert weighed == ["test"] * 2 * len(estimators)  # the policy's, and random items
 
@@ -177,13 +178,16 @@ def test_fitted_q_learns_from_training_users_and_is_asked_about_the_others(
     dataset: PreparedDataset, states: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whose = []
+    scores = np.zeros((1, 3))
 
-    def fit(training: Histories, held: Histories, *_: Any) -> None:
+    def fit(training: Histories, held: Histories, *_: Any) -> Fitted:
         whose.append((split_of(states, training.state), split_of(states, held.state)))
+        return Fitted(scores, scores, 1.0, {}, kernel=True)
 
     monkeypatch.setattr(fitted_q, "fit_subject", fit)
     settings = EvaluateSettings(split="validation", estimators=("fqe",))
-    fitted_q.fit_all(request_on(dataset, settings), lambda *_: None)
+    work, split = EvaluationWork(request_on(dataset, settings), silent), None
+    FittedQ(work, ItemWeights(work)).finish(split)
     assert set(whose) == {("train", "validation")}
 
 

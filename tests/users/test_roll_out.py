@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from logged_users import HOUR, ITEMS, NORMALISER, STATE, histories, inputs_of
 
-from prefrec_ray.evaluation.estimators.model import policy_server
+from prefrec_ray.evaluation.estimators.subject_roll_outs import policy_server
 from prefrec_ray.mdp.exposure import WINDOWS
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import DETERMINISTIC, Policy

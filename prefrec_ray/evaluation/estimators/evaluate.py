@@ -1,85 +1,85 @@
-"""`evaluate`: the estimates of all estimators for the policies and controls of an evaluation.
-
-An estimator is a function that returns `Scores` of the subjects on one task. Its docstring has the formula, the
-settings and the reference.
-"""
+"""`evaluate`: the estimates of all estimators for the policies and controls of an evaluation."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, Protocol
 
 from prefrec_ray import plugins, runtime
-from prefrec_ray.evaluation.estimators.fitted_q import fit_all, fitted_scores
-from prefrec_ray.evaluation.estimators.importance_weights import (
-    ITEM_WEIGHTS,
-    start_weighing,
-    weigh_all,
-    weights_scores,
-)
+from prefrec_ray.evaluation.estimators.fitted_q import FittedQ
+from prefrec_ray.evaluation.estimators.importance_weights import ItemWeights
 from prefrec_ray.evaluation.estimators.logged_sessions import score_split
-from prefrec_ray.evaluation.estimators.model import model_scores, roll_out_all, served_in, start_models, supports
-from prefrec_ray.evaluation.estimators.ncis import ncis_scores
-from prefrec_ray.evaluation.estimators.rails import rail_records
-from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.results.records import Evaluation, GuardRailRecord, SpecificationRecord, Support
-from prefrec_ray.evaluation.results.scores import Scores
+from prefrec_ray.evaluation.estimators.model import UserModels
+from prefrec_ray.evaluation.estimators.ncis import Ncis, ScoredSplit
+from prefrec_ray.evaluation.estimators.request import EvaluationRequest, EvaluationWork
+from prefrec_ray.evaluation.results.records import Evaluation
+from prefrec_ray.evaluation.results.scores import Findings, Scores
 from prefrec_ray.evaluation.settings import ESTIMATORS
 from prefrec_ray.runtime.progress import Progress, silent, step
 from prefrec_ray.users.ensemble import Fits
+
+
+class Estimator(Protocol):
+    """One estimator of an evaluation, or several with common work. Its docstring has formula, settings and reference.
+
+    `names`: chosen keys of `evaluate.estimators`, in the order of the records. Without one it is not used.
+    """
+
+    names: list[str]
+
+    def start(self) -> None:
+        """Start work in background processes, parallel to the pass over the split."""
+
+    def finish(self, split: ScoredSplit) -> Findings:
+        """Return scores by estimator and task. Raises `UserError` for logs without a level, for example."""
+
+
+class PlugIns:
+    """Estimators of other packages, and of users (`module:function`): functions of request and task."""
+
+    def __init__(self, work: EvaluationWork) -> None:
+        self.request = work.request
+        self.names = [name for name in work.request.settings.estimators if name not in ESTIMATORS]
+        self.functions: dict[str, Callable[[EvaluationRequest, str], Scores]] = {}
+
+    def start(self) -> None:
+        """Import the functions. Raises `UserError` like `plugins.load`."""
+        where = "evaluate: key 'estimators'"
+        self.functions = {name: plugins.load("estimators", name, where) for name in self.names}
+
+    def finish(self, split: ScoredSplit) -> Findings:
+        """Return the scores of all tasks."""
+        return Findings(
+            [
+                replace(function(self.request, task), estimator=name)
+                for name, function in self.functions.items()
+                for task in self.request.tasks
+            ]
+        )
 
 
 def evaluate(request: EvaluationRequest, progress: Progress = silent, models: Fits | None = None) -> Evaluation:
     """Score every policy and control on its tasks with each estimator of the settings, and tally served items.
 
     `models`: models of users that were started before (`start_models`), if any. Raises `UserError`: errors of
-    `EvaluationRequest.check`, a split without impressions, no user with a level.
+    `EvaluationRequest.check` and the estimators, a split without impressions, no user with a level.
     """
     request.check()
     runtime.start_ray()
-    chosen, tasks = set(request.settings.estimators), request.tasks
-    # Processes in the background, parallel to the pass over the split.
-    if "model" in chosen and models is None:
-        models = start_models(request.dataset, request.settings)
-    logged = start_weighing(request) if chosen & {"model", *ITEM_WEIGHTS} else None
-    sessions, served = score_split(request, progress)
-    scores: list[Scores | None] = []
-    support: dict[str, Support] = {}
-    specification: list[SpecificationRecord] = []
-    rails: dict[str, tuple[GuardRailRecord, ...]] = {}
-    if models is not None:
-        ensemble, rolled = roll_out_all(request, models, progress)
-        scores += [model_scores(request, task, rolled) for task in tasks]
-        rails = rail_records(request, rolled)
-        served |= {name: served_in(served[name], request, rolled[name].imagined) for name in request.actors}
-        specification = [
-            SpecificationRecord(model=kind, r2=test.r2, largest_control=max(test.controls), feature=test.feature)
-            for kind, test in zip(ensemble.kinds, ensemble.tests, strict=True)
-        ]
-    weighed = {} if logged is None else weigh_all(request, logged, progress)
-    if models is not None:
-        support = supports(request, rolled, weighed)
-    for weights in ITEM_WEIGHTS:
-        if weights in chosen:
-            scores += [weights_scores(request, task, weighed, weights) for task in tasks]
-    if sessions is not None:
-        scores += [ncis_scores(request, task, sessions) for task in tasks]
-    if chosen & {"fqe", "dr"}:
-        fitted = fit_all(request, progress, logged)
-        for estimator in ("fqe", "dr"):
-            if estimator in chosen:
-                scores += [fitted_scores(request, task, estimator, fitted[task]) for task in tasks]
-    for name in request.settings.estimators:
-        if name not in ESTIMATORS:
-            estimate = plugins.load("estimators", name, "evaluate: key 'estimators'")
-            scores += [replace(estimate(request, task), estimator=name) for task in tasks]
+    work = EvaluationWork(request, progress)
+    weights = ItemWeights(work)
+    every = [UserModels(work, weights, models), weights, Ncis(work), FittedQ(work, weights), PlugIns(work)]
+    chosen: list[Estimator] = [one for one in every if one.names]
+    for estimator in chosen:
+        estimator.start()
+    split = score_split(work)
+    fields: dict[str, Any] = {"served": split.served, "support": {}, "specification": (), "guard_rails": {}}
+    scores: list[Scores] = []
+    for estimator in chosen:
+        found = estimator.finish(split)
+        scores += found.scores
+        fields |= found.fields
     with step(progress, "compute intervals"):
-        records = tuple(record for one in scores if one is not None for record in one.records(request.settings.seed))
-    return Evaluation(
-        dataset=request.dataset.uri,
-        split=request.settings.split,
-        records=records,
-        served=served,
-        support=support,
-        specification=tuple(specification),
-        guard_rails=rails,
-    )
+        records = tuple(record for one in scores for record in one.records(request.settings.seed))
+    return Evaluation(dataset=request.dataset.uri, split=request.settings.split, records=records, **fields)

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import ray
 
 from prefrec_ray.engagement import task_levels
 from prefrec_ray.evaluation.estimators.fqe import Steps, fit_q, steps
-from prefrec_ray.evaluation.estimators.importance_weights import Weighed, logged_chances, weigh_one, weighable
-from prefrec_ray.evaluation.estimators.ncis import effective_share, normalised_weights, request_log_weights
-from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.estimators.importance_weights import (
+    ItemWeights,
+    Weighed,
+    logged_chances,
+    weigh_one,
+    weighable,
+)
+from prefrec_ray.evaluation.estimators.ncis import (
+    ScoredSplit,
+    effective_share,
+    normalised_weights,
+    request_log_weights,
+)
+from prefrec_ray.evaluation.estimators.request import EvaluationRequest, EvaluationWork
 from prefrec_ray.evaluation.estimators.session_weights import WINDOW, kish, page_log_weights, page_request_weights
 from prefrec_ray.evaluation.results.names import CONSTANT, LOGGING_POLICY, RANDOM_ITEMS, subject_of
-from prefrec_ray.evaluation.results.scores import Scores, repetition_seed
+from prefrec_ray.evaluation.results.scores import Findings, Scores, repetition_seed
 from prefrec_ray.ids import first_rows
 from prefrec_ray.policy.actions import served_for
-from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import Task
 from prefrec_ray.users.histories import Histories, read_histories
@@ -39,10 +49,8 @@ class Fitted:
     kernel: bool  # dr has weights from the kernel, not from the subject's own probabilities
 
 
-def fitted_scores(
-    request: EvaluationRequest, task: Task, estimator: Literal["fqe", "dr"], fitted: Mapping[str, Fitted]
-) -> Scores:
-    """Return the scores of the task's subjects by one estimator, from `fit_all`.
+class FittedQ:
+    """The estimators `fqe` and `dr`.
 
     `fqe` is the mean of Q(s_0, pi(s_0)) over session starts. It extrapolates by the network, and underestimates effects
     that build up over many impressions. Reference: Le et al. 2019, "Batch Policy Learning under Constraints".
@@ -52,63 +60,79 @@ def fitted_scores(
     intervals otherwise. Reference: Jiang and Li 2016, "Doubly Robust Off-policy Value Evaluation for Reinforcement
     Learning".
     """
-    settings, ncis, subjects = request.settings, request.settings.ncis, request.subjects_on(task)
-    parts, logging = [fitted[subject.name] for subject in subjects], fitted[LOGGING_POLICY]
-    values, logging_values = np.stack([getattr(one, estimator) for one in parts], axis=2), getattr(logging, estimator)
-    ess, own = None, []
-    if estimator == "dr":
-        ess = np.array([one.ess for one in parts])
-        kernel = {"mode": "ratio", "sigma": ncis.sigma, "cap": ncis.cap, "residual_rms": request.clone.residual_rms}
-        own = [{"settings": kernel if one.kernel else {"window": WINDOW}} for one in parts]
-    return Scores(
-        task=task,
-        estimator=estimator,
-        subjects=subjects,
-        values=values.mean(axis=0),
-        logging=logging_values.mean(axis=0),
-        ess=ess,
-        counts=logging.counts,
-        settings={**settings.fqe.model_dump(), "split": settings.split, "seed": settings.seed},
-        networks=(values.mean(axis=1), logging_values.mean(axis=1, keepdims=True)),
-        own=own,
-    )
 
+    def __init__(self, work: EvaluationWork, weights: ItemWeights) -> None:
+        self.work, self.weights = work, weights
+        self.names = work.chosen("fqe", "dr")
 
-def fit_all(
-    request: EvaluationRequest, progress: Progress, logged: ray.ObjectRef | None = None
-) -> dict[str, dict[str, Fitted]]:
-    """Return the scores of all subjects and of the logging policy, by task and name.
+    def start(self) -> None:
+        """Networks are fitted after the pass over the split, by all processors."""
 
-    `logged`: result of `start_weighing`, whose model of the logging policy is used again. Networks are fitted on
-    training users and evaluated on users of the split, on samples that fit into memory (`histories.ROWS`). A
-    policy's action is the embedding of the item that it would serve, so that actions are within the range of the log.
-    """
-    uri, settings, shared_request = request.dataset.uri, request.settings, ray.put(request)
-    held = read_histories.remote(uri, settings.split, settings.seed)
-    shared = [read_histories.remote(uri, "train", settings.seed), held, shared_request]
-    weighed = {}
-    if "dr" in settings.estimators and weighable(request):
-        shared_weights = [shared_request, logged_chances.remote(uri, settings.seed, held, logged)]
-        weighed = {subject.name: weigh_one.remote(subject.name, shared_weights) for subject in weighable(request)}
-    pairs = [
-        (task, name)
-        for task in request.tasks
-        for name in (LOGGING_POLICY, *(subject.name for subject in request.subjects_on(task)))
-    ]
-    acts: dict[str, ray.ObjectRef] = {}
+    def finish(self, split: ScoredSplit) -> Findings:
+        """Return the scores of all tasks."""
+        fitted = self._fit()
+        return Findings([self._scores(task, name, fitted[task]) for name in self.names for task in fitted])
 
-    def submit(pair: tuple[str, str]) -> ray.ObjectRef:
-        # Shared with the shuffled control, which comes next, because drawing items costs more than the fit. Then freed.
-        if (own := subject_of(pair[1])) in request.actors and own not in acts:
-            acts.clear()
-            acts[own] = _act.remote(own, shared)
-        return _fit.remote(*pair, shared, weighed.get(pair[1]), acts.get(own))
+    def _fit(self) -> dict[Task, dict[str, Fitted]]:
+        """Return the scores of all subjects and of the logging policy, by task and name.
 
-    scores = run_tasks(submit, pairs, "fit Q: policies and controls", progress)
-    fitted: dict[str, dict[str, Fitted]] = {task: {} for task in request.tasks}
-    for (task, name), score in zip(pairs, scores, strict=True):
-        fitted[task][name] = score
-    return fitted
+        Networks are fitted on training users and evaluated on users of the split, on samples that fit into memory
+        (`histories.ROWS`). A policy's action is the embedding of the item that it would serve, so that actions are
+        within the range of the log.
+        """
+        request, held = self.work.request, self.work.held
+        uri, seed = request.dataset.uri, request.settings.seed
+        shared = [read_histories.remote(uri, "train", seed), held, self.work.stored]
+        weighed = {}
+        if "dr" in self.names and weighable(request):
+            # The model of the logging policy is used again.
+            shared_weights = [self.work.stored, logged_chances.remote(uri, seed, held, self.weights.logged)]
+            weighed = {subject.name: weigh_one.remote(subject.name, shared_weights) for subject in weighable(request)}
+        pairs = [
+            (task, name)
+            for task in request.tasks
+            for name in (LOGGING_POLICY, *(subject.name for subject in request.subjects_on(task)))
+        ]
+        acts: dict[str, ray.ObjectRef] = {}
+
+        def submit(pair: tuple[str, str]) -> ray.ObjectRef:
+            # Shared with the shuffled control, which comes next, because drawing items costs more than the fit. Then
+            # freed.
+            if (own := subject_of(pair[1])) in request.actors and own not in acts:
+                acts.clear()
+                acts[own] = _act.remote(own, shared)
+            return _fit.remote(*pair, shared, weighed.get(pair[1]), acts.get(own))
+
+        scores = run_tasks(submit, pairs, "fit Q: policies and controls", self.work.progress)
+        fitted: dict[Task, dict[str, Fitted]] = {task: {} for task in request.tasks}
+        for (task, name), score in zip(pairs, scores, strict=True):
+            fitted[task][name] = score
+        return fitted
+
+    def _scores(self, task: Task, estimator: str, fitted: Mapping[str, Fitted]) -> Scores:
+        """Return the scores of the task's subjects by one estimator."""
+        request, subjects = self.work.request, self.work.request.subjects_on(task)
+        settings, ncis = request.settings, request.settings.ncis
+        parts, logging = [fitted[subject.name] for subject in subjects], fitted[LOGGING_POLICY]
+        values = np.stack([getattr(one, estimator) for one in parts], axis=2)
+        logging_values = getattr(logging, estimator)
+        ess, own = None, []
+        if estimator == "dr":
+            ess = np.array([one.ess for one in parts])
+            kernel = {"mode": "ratio", "sigma": ncis.sigma, "cap": ncis.cap, "residual_rms": request.clone.residual_rms}
+            own = [{"settings": kernel if one.kernel else {"window": WINDOW}} for one in parts]
+        return Scores(
+            task=task,
+            estimator=estimator,
+            subjects=subjects,
+            values=values.mean(axis=0),
+            logging=logging_values.mean(axis=0),
+            ess=ess,
+            counts=logging.counts,
+            settings={**settings.fqe.model_dump(), "split": settings.split, "seed": settings.seed},
+            networks=(values.mean(axis=1), logging_values.mean(axis=1, keepdims=True)),
+            own=own,
+        )
 
 
 @ray.remote(num_cpus=1)

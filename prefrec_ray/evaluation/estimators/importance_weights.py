@@ -1,4 +1,4 @@
-"""The estimator `weights`, for policies with known item probabilities: importance weights over items.
+"""The estimators by importance weights over items, for policies with known item probabilities.
 
 A weight is pi(i | s) / b(i | s) of a shown item i, with b the logging policy. b is the log's propensity, or a model of
 the logging policy that is fitted to training users (behavior.py). On a page both are conditional on the items before i.
@@ -6,8 +6,9 @@ the logging policy that is fitted to training users (behavior.py). On a page bot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -15,8 +16,8 @@ import ray
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.behavior import BehaviorModel, fit_behavior
-from prefrec_ray.evaluation.estimators.ncis import LoggedSessions, session_scores
-from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.estimators.ncis import LoggedSessions, ScoredSplit, session_scores
+from prefrec_ray.evaluation.estimators.request import EvaluationRequest, EvaluationWork
 from prefrec_ray.evaluation.estimators.session_weights import (
     PAGE_WEIGHTS,
     WINDOW,
@@ -29,7 +30,7 @@ from prefrec_ray.evaluation.estimators.session_weights import (
 )
 from prefrec_ray.evaluation.results.names import RANDOM_ITEMS, Subject
 from prefrec_ray.evaluation.results.records import ENOUGH
-from prefrec_ray.evaluation.results.scores import Scores
+from prefrec_ray.evaluation.results.scores import Findings, Scores
 from prefrec_ray.ids import run_lengths
 from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.policy import Policy
@@ -38,8 +39,8 @@ from prefrec_ray.settings import Task
 from prefrec_ray.users.histories import Histories, histories_of, read_histories
 
 #: Estimators by importance weights over items: of the last impressions, or of the last pages.
-ItemWeights = Literal["weights", PageWeights]
-ITEM_WEIGHTS: tuple[ItemWeights, ...] = ("weights", *PAGE_WEIGHTS)
+ItemWeight = Literal["weights", PageWeights]
+ITEM_WEIGHTS: tuple[ItemWeight, ...] = ("weights", *PAGE_WEIGHTS)
 #: Approximate number of weighted impressions, of whole users. Every item of the catalogue is scored for each.
 ROWS = 20_000
 #: The same if only the effective sample size next to `model` is needed.
@@ -74,20 +75,18 @@ class Weighed:
 
     log_weight: np.ndarray
     sessions: LoggedSessions
-    ess: Mapping[ItemWeights, float]
+    ess: Mapping[ItemWeight, float]
     pages: dict[str, float]
     ess_users: float
     about: dict[str, Any]
 
-    def enough(self, estimator: ItemWeights) -> bool:
+    def enough(self, estimator: ItemWeight) -> bool:
         """Return True if there are enough effective sessions for an estimate."""
         return self.ess[estimator] * len(self.sessions.user) >= ENOUGH
 
 
-def weights_scores(
-    request: EvaluationRequest, task: Task, weighed: Mapping[str, Weighed], estimator: ItemWeights = "weights"
-) -> Scores | None:
-    """Return weighted means of the subjects with enough effective sessions; None if no policy has enough.
+class ItemWeights:
+    """The estimators `weights`, `sips`, `rips` and `iips`: weighted means of the levels of logged sessions.
 
     The value of a user is the weighted mean of the levels of the sessions. The weight of a session is the number of the
     policy's sessions that it represents, from products of pi(i | s) / b(i | s) over `WINDOW` consecutive impressions
@@ -95,40 +94,55 @@ def weights_scores(
 
     Reference: product limit of Kaplan and Meier 1958 for weighted sessions.
     """
-    subjects = [s for s in request.subjects_on(task) if s.name in weighed and weighed[s.name].enough(estimator)]
-    if not any(subject.role == "policy" for subject in subjects):
-        return None
-    own = [weighed[subject.name] for subject in subjects]
-    column = ITEM_WEIGHTS.index(estimator)
-    sessions = replace(own[0].sessions, log_rho=np.column_stack([one.sessions.log_rho[:, column] for one in own]))
-    about = [{"settings": one.about} for one in own]
-    return session_scores(request, task, estimator, sessions, subjects, {"window": WINDOW}, own=about)
+
+    def __init__(self, work: EvaluationWork) -> None:
+        self.work = work
+        self.names = work.chosen(*ITEM_WEIGHTS)
+        #: Reference to `Logged`; None if no policy can be weighted, or no estimator has started it.
+        self.logged: ray.ObjectRef | None = None
+
+    def start(self) -> None:
+        """Start computing `Logged` on users of the split."""
+        request = self.work.request
+        if self.logged is None and weighable(request):
+            uri, settings = request.dataset.uri, request.settings
+            rows = ROWS if self.work.chosen(*ITEM_WEIGHTS, "dr") else SHARE_ROWS
+            held = read_histories.remote(uri, settings.split, settings.seed, rows)
+            self.logged = logged_chances.remote(uri, settings.seed, held)
+
+    @cached_property
+    def weighed(self) -> dict[str, Weighed]:
+        """Return the weights of all `weighable` subjects by name; empty if not started."""
+        if self.logged is None:
+            return {}
+        shared = [self.work.stored, self.logged]
+        names = [subject.name for subject in weighable(self.work.request)]
+        stage = "weigh impressions: policies"
+        weighed = run_tasks(lambda name: weigh_one.remote(name, shared), names, stage, self.work.progress)
+        return dict(zip(names, weighed, strict=True))
+
+    def finish(self, split: ScoredSplit) -> Findings:
+        """Return the scores of tasks with a policy that has enough effective sessions."""
+        scores = [self._scores(task, name) for name in self.names for task in self.work.request.tasks]
+        return Findings([one for one in scores if one is not None])
+
+    def _scores(self, task: Task, estimator: ItemWeight) -> Scores | None:
+        """Return the scores of the subjects with enough effective sessions; None if no policy has enough."""
+        request, weighed = self.work.request, self.weighed
+        subjects = [s for s in request.subjects_on(task) if s.name in weighed and weighed[s.name].enough(estimator)]
+        if not any(subject.role == "policy" for subject in subjects):
+            return None
+        own = [weighed[subject.name] for subject in subjects]
+        column = ITEM_WEIGHTS.index(estimator)
+        sessions = replace(own[0].sessions, log_rho=np.column_stack([one.sessions.log_rho[:, column] for one in own]))
+        about = [{"settings": one.about} for one in own]
+        return session_scores(request, task, estimator, sessions, subjects, {"window": WINDOW}, own=about)
 
 
 def weighable(request: EvaluationRequest) -> list[Subject]:
     """Return the subjects that can draw every item: policies that sample from the whole catalogue, and random items."""
     policies = [s for s in request.subjects if s.role == "policy" and request.policies[s.name].draws_from_all]
     return policies and [*policies, *(s for s in request.subjects if s.name == RANDOM_ITEMS)]
-
-
-def start_weighing(request: EvaluationRequest) -> ray.ObjectRef | None:
-    """Start computing `Logged` for `weigh_all` on users of the split; None if no policy can be weighted."""
-    if not weighable(request):
-        return None
-    uri, settings = request.dataset.uri, request.settings
-    rows = ROWS if {*ITEM_WEIGHTS, "dr"} & set(settings.estimators) else SHARE_ROWS
-    held = read_histories.remote(uri, settings.split, settings.seed, rows)
-    return logged_chances.remote(uri, settings.seed, held)
-
-
-def weigh_all(
-    request: EvaluationRequest, logged: ray.ObjectRef, progress: Callable[[str, int, int], None]
-) -> dict[str, Weighed]:
-    """Return the weights of all `weighable` subjects by name, from the result of `start_weighing`."""
-    shared = [ray.put(request), logged]
-    names = [subject.name for subject in weighable(request)]
-    weighed = run_tasks(lambda name: weigh_one.remote(name, shared), names, "weigh impressions: policies", progress)
-    return dict(zip(names, weighed, strict=True))
 
 
 @ray.remote(num_cpus=1)

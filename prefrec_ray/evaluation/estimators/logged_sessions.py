@@ -18,11 +18,12 @@ from prefrec_ray.dataset import floats, tensor
 from prefrec_ray.errors import UserError, unwrapped_errors
 from prefrec_ray.evaluation.estimators.ncis import (
     LoggedSessions,
+    ScoredSplit,
     request_log_weights,
     session_columns,
     session_log_weights,
 )
-from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.estimators.request import EvaluationRequest, EvaluationWork
 from prefrec_ray.evaluation.results.names import CONSTANT, IMITATION, LOGGING_POLICY, RANDOM_ITEMS, shuffled
 from prefrec_ray.evaluation.results.records import ItemShare, ServedItems
 from prefrec_ray.ids import first_rows
@@ -30,7 +31,6 @@ from prefrec_ray.mdp.exposure import recent_kinds
 from prefrec_ray.memory import keep_freed_memory
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.actions import placed
-from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.storage.parquet import read_footer
 from prefrec_ray.users.histories import read_sessions, session_starts
@@ -54,25 +54,21 @@ class Tally:
     sums: Mapping[str, float] = field(default_factory=dict)
 
 
-def score_split(request: EvaluationRequest, progress: Progress) -> tuple[LoggedSessions | None, dict[str, ServedItems]]:
-    """Return all sessions of the split with the log weights of `request.subjects`, and served items by name.
-
-    Sessions are None without the estimator `ncis`. Items are those of policies, behavior cloning and the logging
-    policy. `progress` counts files. Raises `UserError` if the split has no impressions.
-    """
-    dataset, split = request.dataset, request.settings.split
+def score_split(work: EvaluationWork) -> ScoredSplit:
+    """Pass over the impressions of the split, file by file. Raises `UserError` if there are none."""
+    dataset, split = work.request.dataset, work.request.settings.split
     files = dataset.files("requests", split)
     if not files:
         raise UserError(f"{dataset.uri}: no impressions in the split '{split}'")
-    shared, served_rows = [ray.put(request)], -(-SERVED_REQUESTS // len(files))
+    shared, served_rows = [work.stored], -(-SERVED_REQUESTS // len(files))
     # Plain tasks, because Ray Data starts half a second later and pauses between files.
     with unwrapped_errors():
         scores = run_tasks(
-            lambda file: _score.remote(file, shared, served_rows), files, "score logged sessions: files", progress
+            lambda file: _score.remote(file, shared, served_rows), files, "score logged sessions: files", work.progress
         )
     sessions, tallies = zip(*scores, strict=True)
-    joined = LoggedSessions.concatenate(sessions) if "ncis" in request.settings.estimators else None
-    return joined, {name: _summary([tally[name] for tally in tallies]) for name in tallies[0]}
+    joined = LoggedSessions.concatenate(sessions) if work.chosen("ncis") else None
+    return ScoredSplit(joined, {name: _summary([tally[name] for tally in tallies]) for name in tallies[0]})
 
 
 @ray.remote(num_cpus=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +12,10 @@ import pyarrow as pa
 from prefrec_ray.dataset import floats
 from prefrec_ray.engagement import task_levels, user_means
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.estimators.request import EvaluationRequest, EvaluationWork
 from prefrec_ray.evaluation.results.names import Subject, length_only
-from prefrec_ray.evaluation.results.scores import Scores
+from prefrec_ray.evaluation.results.records import ServedItems
+from prefrec_ray.evaluation.results.scores import Findings, Scores
 from prefrec_ray.ids import codes, first_rows, run_lengths
 from prefrec_ray.settings import Task
 
@@ -47,16 +48,43 @@ class LoggedSessions:
         return cls(**columns)
 
 
-def ncis_scores(request: EvaluationRequest, task: Task, sessions: LoggedSessions) -> Scores:
-    """Return NCIS of the task's subjects from sessions with the log weights of `request.subjects`.
+class ScoredSplit(NamedTuple):
+    """Result of the pass over the split: all sessions with the log weights of `request.subjects`, and served items.
+
+    Sessions are None without the estimator `ncis`. Items are by name, of the policies, behavior cloning and the logging
+    policy.
+    """
+
+    sessions: LoggedSessions | None
+    served: dict[str, ServedItems]
+
+
+class Ncis:
+    """The estimator `ncis`.
 
     The value of a user with sessions i and levels l_i is sum_i w_i l_i / sum_i w_i, with w_i = min(rho_i, cap) and
     rho_i the ratio of kernel densities of the policy's action and of behavior cloning's action at the logged action,
     aggregated over the session. It ranks policies near the log; its values are biased towards the logging policy.
 
     Settings: `ncis` (sigma, cap, mode, aggregate). Reference: Swaminathan and Joachims 2015, "The Self-Normalized
-    Estimator for Counterfactual Learning". Raises `UserError` if no session has a level.
+    Estimator for Counterfactual Learning".
     """
+
+    def __init__(self, work: EvaluationWork) -> None:
+        self.request = work.request
+        self.names = work.chosen("ncis")
+
+    def start(self) -> None:
+        """The pass over the split computes the weights."""
+
+    def finish(self, split: ScoredSplit) -> Findings:
+        """Return the scores of all tasks."""
+        assert split.sessions is not None
+        return Findings([ncis_scores(self.request, task, split.sessions) for task in self.request.tasks])
+
+
+def ncis_scores(request: EvaluationRequest, task: Task, sessions: LoggedSessions) -> Scores:
+    """Return NCIS of the task's subjects. Raises `UserError` if no session has a level."""
     ncis = request.settings.ncis
     sessions = sessions.take(request.columns(task))
     about = {**ncis.model_dump(), "residual_rms": request.clone.residual_rms}

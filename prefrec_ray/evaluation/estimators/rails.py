@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.special import stdtrit
 
-from prefrec_ray.evaluation.estimators.model import Modelled
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.estimators.subject_roll_outs import Modelled
 from prefrec_ray.evaluation.results.names import CURRENT, LOGGING_POLICY
 from prefrec_ray.evaluation.results.records import GuardRailRecord
 from prefrec_ray.evaluation.results.scores import disagreement

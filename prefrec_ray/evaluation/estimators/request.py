@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
+import ray
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
@@ -24,7 +26,9 @@ from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.guard_rails import check_rails, guard_rails
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.policy import Policy
+from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.settings import Task
+from prefrec_ray.users.histories import read_histories
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,29 @@ class EvaluationRequest:
         """Return the subjects that are scored on a task."""
         subjects = self.subjects
         return [subjects[i] for i in self.columns(task)]
+
+
+@dataclass(frozen=True)
+class EvaluationWork:
+    """Common inputs of the estimators of one evaluation, with objects in Ray's object store, made at the first use."""
+
+    request: EvaluationRequest
+    progress: Progress
+
+    @cached_property
+    def stored(self) -> ray.ObjectRef:
+        """Return a reference to the request."""
+        return ray.put(self.request)
+
+    @cached_property
+    def held(self) -> ray.ObjectRef:
+        """Return a reference to the `Histories` of users of the split."""
+        settings = self.request.settings
+        return read_histories.remote(self.request.dataset.uri, settings.split, settings.seed)
+
+    def chosen(self, *names: str) -> list[str]:
+        """Return the estimators among `names` that the settings contain."""
+        return [name for name in names if name in self.request.settings.estimators]
 
 
 def adapted(policy: Policy, dataset: PreparedDataset, items: ItemTable, where: str) -> Policy:

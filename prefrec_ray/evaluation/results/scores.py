@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import ndtri, stdtrit
@@ -117,6 +117,13 @@ class Scores:
         low, high = means - np.hypot(means - low, errors), means + np.hypot(high - means, errors)
         least, most = np.array([[0]] + [[-MAX_LEVEL]] * (len(columns) - 1)), MAX_LEVEL
         return low.clip(least, most), high.clip(least, most), reaches
+
+
+class Findings(NamedTuple):
+    """Results of an estimator: its scores, and other fields of the `Evaluation` by name, if any."""
+
+    scores: Sequence[Scores]
+    fields: Mapping[str, Any] = {}
 
 
 def within(level: float) -> float:

@@ -12,7 +12,7 @@ import ray
 
 from prefrec_ray import runtime
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation.estimators.model import platform_of, policy_server, with_rest
+from prefrec_ray.evaluation.estimators.subject_roll_outs import platform_of, policy_server, with_rest
 from prefrec_ray.evaluation.results.scores import Z, error_of_kinds
 from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.guard_rails import GuardRail
