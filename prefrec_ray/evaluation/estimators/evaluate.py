@@ -69,8 +69,14 @@ def evaluate(request: EvaluationRequest, progress: Progress = silent, models: Fi
     runtime.start_ray()
     work = EvaluationWork(request, progress)
     weights = ItemWeights(work)
-    every = [UserModels(work, weights, models), weights, Ncis(work), FittedQ(work, weights), PlugIns(work)]
-    chosen: list[Estimator] = [one for one in every if one.names]
+    every: list[Estimator] = [
+        UserModels(work, weights, models),
+        weights,
+        Ncis(work),
+        FittedQ(work, weights),
+        PlugIns(work),
+    ]
+    chosen = [one for one in every if one.names]
     for estimator in chosen:
         estimator.start()
     split = score_split(work)

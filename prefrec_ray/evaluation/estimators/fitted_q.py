@@ -11,13 +11,7 @@ import ray
 
 from prefrec_ray.engagement import task_levels
 from prefrec_ray.evaluation.estimators.fqe import Steps, fit_q, steps
-from prefrec_ray.evaluation.estimators.importance_weights import (
-    ItemWeights,
-    Weighed,
-    logged_chances,
-    weigh_one,
-    weighable,
-)
+from prefrec_ray.evaluation.estimators.importance_weights import ItemWeights, Weighed
 from prefrec_ray.evaluation.estimators.ncis import (
     ScoredSplit,
     effective_share,
@@ -80,14 +74,10 @@ class FittedQ:
         (`histories.ROWS`). A policy's action is the embedding of the item that it would serve, so that actions are
         within the range of the log.
         """
-        request, held = self.work.request, self.work.held
-        uri, seed = request.dataset.uri, request.settings.seed
-        shared = [read_histories.remote(uri, "train", seed), held, self.work.stored]
-        weighed = {}
-        if "dr" in self.names and weighable(request):
-            # The model of the logging policy is used again.
-            shared_weights = [self.work.stored, logged_chances.remote(uri, seed, held, self.weights.logged)]
-            weighed = {subject.name: weigh_one.remote(subject.name, shared_weights) for subject in weighable(request)}
+        request = self.work.request
+        training = read_histories.remote(request.dataset.uri, "train", request.settings.seed)
+        shared = [training, self.work.held, self.work.stored]
+        weighed = self.weights.weigh_again() if "dr" in self.names and self.weights.subjects else {}
         pairs = [
             (task, name)
             for task in request.tasks

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import ray
@@ -21,14 +21,13 @@ from prefrec_ray.evaluation.estimators.request import EvaluationRequest, Evaluat
 from prefrec_ray.evaluation.estimators.session_weights import (
     PAGE_WEIGHTS,
     WINDOW,
-    PageWeights,
     effective_pages,
     ends,
     kish,
     page_request_weights,
     request_weights,
 )
-from prefrec_ray.evaluation.results.names import RANDOM_ITEMS, Subject
+from prefrec_ray.evaluation.results.names import RANDOM_ITEMS
 from prefrec_ray.evaluation.results.records import ENOUGH
 from prefrec_ray.evaluation.results.scores import Findings, Scores
 from prefrec_ray.ids import run_lengths
@@ -39,8 +38,7 @@ from prefrec_ray.settings import Task
 from prefrec_ray.users.histories import Histories, histories_of, read_histories
 
 #: Estimators by importance weights over items: of the last impressions, or of the last pages.
-ItemWeight = Literal["weights", PageWeights]
-ITEM_WEIGHTS: tuple[ItemWeight, ...] = ("weights", *PAGE_WEIGHTS)
+ITEM_WEIGHTS = ("weights", *PAGE_WEIGHTS)
 #: Approximate number of weighted impressions, of whole users. Every item of the catalogue is scored for each.
 ROWS = 20_000
 #: The same if only the effective sample size next to `model` is needed.
@@ -75,12 +73,12 @@ class Weighed:
 
     log_weight: np.ndarray
     sessions: LoggedSessions
-    ess: Mapping[ItemWeight, float]
+    ess: Mapping[str, float]
     pages: dict[str, float]
     ess_users: float
     about: dict[str, Any]
 
-    def enough(self, estimator: ItemWeight) -> bool:
+    def enough(self, estimator: str) -> bool:
         """Return True if there are enough effective sessions for an estimate."""
         return self.ess[estimator] * len(self.sessions.user) >= ENOUGH
 
@@ -96,37 +94,48 @@ class ItemWeights:
     """
 
     def __init__(self, work: EvaluationWork) -> None:
-        self.work = work
-        self.names = work.chosen(*ITEM_WEIGHTS)
+        self.work, self.names = work, work.chosen(*ITEM_WEIGHTS)
         #: Reference to `Logged`; None if no policy can be weighted, or no estimator has started it.
         self.logged: ray.ObjectRef | None = None
 
+    @cached_property
+    def subjects(self) -> list[str]:
+        """Return the subjects that can draw every item: policies that sample from all items, and random items."""
+        policies = [name for name, policy in self.work.request.policies.items() if policy.draws_from_all]
+        return policies and [*policies, RANDOM_ITEMS]
+
     def start(self) -> None:
         """Start computing `Logged` on users of the split."""
-        request = self.work.request
-        if self.logged is None and weighable(request):
-            uri, settings = request.dataset.uri, request.settings
+        if self.logged is None and self.subjects:
+            uri, settings = self.work.request.dataset.uri, self.work.request.settings
             rows = ROWS if self.work.chosen(*ITEM_WEIGHTS, "dr") else SHARE_ROWS
             held = read_histories.remote(uri, settings.split, settings.seed, rows)
             self.logged = logged_chances.remote(uri, settings.seed, held)
 
     @cached_property
     def weighed(self) -> dict[str, Weighed]:
-        """Return the weights of all `weighable` subjects by name; empty if not started."""
+        """Return the weights of all `subjects` by name; empty if not started."""
         if self.logged is None:
             return {}
-        shared = [self.work.stored, self.logged]
-        names = [subject.name for subject in weighable(self.work.request)]
-        stage = "weigh impressions: policies"
-        weighed = run_tasks(lambda name: weigh_one.remote(name, shared), names, stage, self.work.progress)
-        return dict(zip(names, weighed, strict=True))
+        shared, stage = [self.work.stored, self.logged], "weigh impressions: policies"
+        weighed = run_tasks(lambda name: _weigh.remote(name, shared), self.subjects, stage, self.work.progress)
+        return dict(zip(self.subjects, weighed, strict=True))
+
+    def weigh_again(self) -> dict[str, ray.ObjectRef]:
+        """Start to weigh the impressions of `work.held`; return references to `Weighed` by name.
+
+        The model of the logging policy is used again if it was started.
+        """
+        uri, seed = self.work.request.dataset.uri, self.work.request.settings.seed
+        shared = [self.work.stored, logged_chances.remote(uri, seed, self.work.held, self.logged)]
+        return {name: _weigh.remote(name, shared) for name in self.subjects}
 
     def finish(self, split: ScoredSplit) -> Findings:
         """Return the scores of tasks with a policy that has enough effective sessions."""
         scores = [self._scores(task, name) for name in self.names for task in self.work.request.tasks]
         return Findings([one for one in scores if one is not None])
 
-    def _scores(self, task: Task, estimator: ItemWeight) -> Scores | None:
+    def _scores(self, task: Task, estimator: str) -> Scores | None:
         """Return the scores of the subjects with enough effective sessions; None if no policy has enough."""
         request, weighed = self.work.request, self.weighed
         subjects = [s for s in request.subjects_on(task) if s.name in weighed and weighed[s.name].enough(estimator)]
@@ -137,12 +146,6 @@ class ItemWeights:
         sessions = replace(own[0].sessions, log_rho=np.column_stack([one.sessions.log_rho[:, column] for one in own]))
         about = [{"settings": one.about} for one in own]
         return session_scores(request, task, estimator, sessions, subjects, {"window": WINDOW}, own=about)
-
-
-def weighable(request: EvaluationRequest) -> list[Subject]:
-    """Return the subjects that can draw every item: policies that sample from the whole catalogue, and random items."""
-    policies = [s for s in request.subjects if s.role == "policy" and request.policies[s.name].draws_from_all]
-    return policies and [*policies, *(s for s in request.subjects if s.name == RANDOM_ITEMS)]
 
 
 @ray.remote(num_cpus=1)
@@ -166,8 +169,7 @@ def logged_chances(uri: str, seed: int, held: Histories, before: Logged | None =
 
 
 @ray.remote(num_cpus=1)
-def weigh_one(name: str, shared: list[Any]) -> Weighed:
-    """Run `weigh` in a task, with its inputs by reference."""
+def _weigh(name: str, shared: list[Any]) -> Weighed:
     request, logged = (ray.get(reference) for reference in shared)
     return weigh(name, request, logged)
 
