@@ -74,8 +74,7 @@ def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> Evalua
         models = start_models(PreparedDataset.open(dataset), settings["evaluate"])
         for recipe in RECIPES:
             one = settings["train"].model_copy(update={"recipe": recipe})
-            stage = f"train {recipe}: iterations"
-            start_run(one, dataset, storage.join(runs, recipe), report=report, stage=stage)
+            start_run(one, dataset, storage.join(runs, recipe), report=report, where=f"train {recipe}")
         policies = [storage.join(runs, recipe, "policy") for recipe in (*RECIPES, "robust_best")]
         # The same policy with a serving rule that always selects the items with the highest scores.
         Policy.load(storage.join(runs, "robust", "policy")).under(rule="best").save(policies[-1])

@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,35 @@ def save_checkpoint(
 def read_rows(folder: str) -> list[dict[str, Any]]:
     """Return the rows of `save_checkpoint`."""
     return [json.loads(line) for line in storage.read_text(storage.join(folder, ROWS)).splitlines()]
+
+
+def write_rows(output: str, rows: list[dict[str, Any]]) -> None:
+    """Write progress.csv and result.json of the run's folder `output`."""
+    storage.write_csv(storage.join(output, "progress.csv"), rows)
+    storage.write_text(storage.join(output, ROWS), "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def restore(algorithm: Any, output: str, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Restore the algorithm from the newest complete checkpoint, and return the rows up to it."""
+    # Half-written files of a killed run; no other process writes to this folder.
+    for leftover in (*storage.list_folders(output), *storage.list_files(output)):
+        if leftover.endswith((".partial", ".claim")):
+            storage.remove(leftover)
+    rows: list[dict[str, Any]] = []
+    with first_whole(reversed(checkpoints(output))) as newest:
+        if newest is not None:
+            check_own(newest[1])
+            algorithm.restore_from_path(newest[1])
+            rows = read_rows(newest[1])
+            write_rows(output, rows)
+        elif any(storage.exists(storage.join(uri, MANIFEST)) for uri in checkpoints(output)):
+            raise UserError(f"{output}: no checkpoint is complete and of this version; remove them to start again")
+    # Checkpoints after it are damaged, or were never finished; they will be written again.
+    for later in checkpoints(output):
+        if later > checkpoint_of(output, algorithm.iteration):
+            storage.remove(later)
+    say(f"resuming from iteration {algorithm.iteration}" if rows else "no complete checkpoint: from the start")
+    return rows
 
 
 def checkpoint_of(run: str, iteration: int) -> str:

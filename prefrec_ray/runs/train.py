@@ -5,10 +5,10 @@ RUN/config.json  RUN/progress.csv  RUN/result.json  RUN/checkpoint_000012/  RUN/
 
 from __future__ import annotations
 
-import json
 import posixpath
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ray import ObjectRef
@@ -29,18 +29,17 @@ from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import (
     check_output,
-    check_own,
     checkpoint_of,
     checkpoints,
     first_whole,
-    read_rows,
+    restore,
     save_checkpoint,
+    write_rows,
 )
 from prefrec_ray.runs.columns import COLUMNS, SCORES, Row, finite, publish
 from prefrec_ray.runs.export import load_module
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runtime.progress import Report, silent
-from prefrec_ray.storage.checksums import MANIFEST
 from prefrec_ray.tracking.tracker import UNTRACKED, Tracker
 from prefrec_ray.users.histories import too_short
 
@@ -56,7 +55,6 @@ def start_run(
     report: Report = silent,
     say: Callable[[str], None] = lambda line: None,
     where: str = "train",
-    stage: str = "train: iterations",
     rails: Sequence[GuardRail] = (),
     tracker: Tracker = UNTRACKED,
 ) -> list[Row]:
@@ -64,10 +62,10 @@ def start_run(
 
     A run without a selection (`TrainSettings.selects`) does not score policies. Serving settings that are `auto` are
     chosen at the end, by roll-outs of the exported policy (evaluation/selection/serving_rule.py), among rules that keep
-    the guard-rails `rails` if there are any. `report` is called after each iteration of the `stage`. With `resume`, and
-    after the loss of a learner or node, the run continues from its newest complete checkpoint, or from the start
-    without one; `say` is called with a line about this. `tracker` gets the settings, the rows and the policy. Returns
-    the rows of progress.csv (keys `COLUMNS`, and `SCORES` with a selection).
+    the guard-rails `rails` if there are any. `report` is called after each iteration. With `resume`, and after the loss
+    of a learner or node, the run continues from its newest complete checkpoint, or from the start without one; `say` is
+    called with a line about this. `where` names the run in errors, and its last part in progress. `tracker` gets the
+    settings, the rows and the policy. Returns the rows of progress.csv (keys `COLUMNS`, and `SCORES` with a selection).
 
     Raises `UserError` if the cluster lacks the resources of the learners, if `output` exists (without `resume`), if the
     run was started with other settings, if another process trains there, if training diverges, and like
@@ -77,40 +75,131 @@ def start_run(
     if rails:
         opened = PreparedDataset.open(dataset)
         check_rails(rails, opened.state.feedback, opened.items())
-
-    def attempt(resume: bool) -> list[Row]:
-        config = build_config(settings, dataset, where)
-        check_output(output, CONFIG, describe(settings, dataset), resume)
-        report(stage, 0, 0, "starting")
-        runtime.start_ray()
-        needs = settings.training(where).learner_resources
-        required = {kind: amount * max(1, config.num_learners) for kind, amount in needs.items()}
-        runtime.check_fits(required, f"{where}: the run", "num_learners, num_cpus_per_learner, num_gpus_per_learner")
-        algorithm: OfflineAlgorithm = config.build_algo()
-        try:
-            scorer = _selector(settings, dataset, algorithm.offline_data.schedule.iterations, say)
-            rows = _restore(algorithm, output, say) if resume else []
-            storage.make_folder(output)
-            write_config(output, settings, dataset, algorithm.config)
-            tracker.begin(storage.read_json(storage.join(output, CONFIG)))
-            choice = _start_choice(algorithm, dataset, rails, say)
-            _train(algorithm, settings, output, rows, scorer, report, stage, tracker)
-        finally:
-            algorithm.stop()
-        _export_best(output, rows, scorer, dataset, choice, rails, report, say)
-        tracker.attach(storage.join(output, "policy"))
-        return rows
-
-    failures = 0
+    run, failures = _Run(settings, dataset, output, report, say, where, rails, tracker), 0
     with storage.claimed(output), tracker:
         while True:
             try:
-                return attempt(resume or failures > 0)
+                return run.attempt(resume or failures > 0)
             except RayError as error:
                 failures += 1
                 if failures > settings.max_failures or find_user_error(error) is not None:
                     raise
                 say(f"failure {failures} of at most {settings.max_failures}: {error_line(error).partition('. ')[0]}")
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The arguments of `start_run`, and the steps of a run."""
+
+    settings: TrainSettings
+    dataset: str
+    output: str
+    report: Report
+    say: Callable[[str], None]
+    where: str
+    rails: Sequence[GuardRail]
+    tracker: Tracker
+
+    @property
+    def stage(self) -> str:
+        return f"{self.where.rpartition(': ')[2]}: iterations"
+
+    def attempt(self, resume: bool) -> list[Row]:
+        """Check, build, train and export, until a learner or node is lost. Returns all rows."""
+        algorithm = self._build(resume)
+        try:
+            scorer = self._scorer(algorithm.offline_data.schedule.iterations)
+            rows = restore(algorithm, self.output, self.say) if resume else []
+            storage.make_folder(self.output)
+            write_config(self.output, self.settings, self.dataset, algorithm.config)
+            self.tracker.begin(storage.read_json(storage.join(self.output, CONFIG)))
+            choice = self._start_choice(algorithm)
+            self._train(algorithm, rows, scorer)
+        finally:
+            algorithm.stop()
+        self._export(rows, scorer, choice)
+        self.tracker.attach(storage.join(self.output, "policy"))
+        return rows
+
+    def _build(self, resume: bool) -> OfflineAlgorithm:
+        """Check settings, folder and cluster, and build the algorithm."""
+        config = build_config(self.settings, self.dataset, self.where)
+        check_output(self.output, CONFIG, describe(self.settings, self.dataset), resume)
+        self.report(self.stage, 0, 0, "starting")
+        runtime.start_ray()
+        needs = self.settings.training(self.where).learner_resources
+        required = {kind: amount * max(1, config.num_learners) for kind, amount in needs.items()}
+        keys = "num_learners, num_cpus_per_learner, num_gpus_per_learner"
+        runtime.check_fits(required, f"{self.where}: the run", keys)
+        return config.build_algo()
+
+    def _scorer(self, iterations: int) -> ValidationScorer | None:
+        """Prepare the scores for the selection of a checkpoint; None if there is only one checkpoint to export."""
+        settings = self.settings
+        if settings.validation is None:
+            return None
+        if not settings.selects(iterations):
+            self.say(
+                f"validation: not used, because only one of {iterations} iterations would be scored; expected a "
+                "smaller `every`"
+            )
+            return None
+        teachers = settings.config.get("teachers")
+        return ValidationScorer.prepare(self.dataset, settings.validation, [settings.task], teachers)
+
+    def _start_choice(self, algorithm: OfflineAlgorithm) -> ObjectRef | None:
+        """Start to fit the models of users that choose the serving rule; None if no rule is chosen by roll-outs.
+
+        They are fitted by processors that training leaves idle.
+        """
+        serving = on_first_learner(algorithm.learner_group, lambda learner: learner.net.model_config["serving"])
+        if not (ServingSettings(**serving).automatic and can_choose(policy_now(algorithm))):
+            return None
+        short = too_short(PreparedDataset.open(self.dataset), ["train", "validation"])
+        if short is not None:
+            self.say(f"serving rule: not chosen by roll-outs ({short})")
+            return None
+        return fit_score(self.dataset, "validation", rails=self.rails)
+
+    def _train(self, algorithm: OfflineAlgorithm, rows: list[Row], scorer: ValidationScorer | None) -> None:
+        """Train to the end of the schedule. Each iteration adds a row."""
+        settings, output = self.settings, self.output
+        name, iterations = posixpath.basename(output.rstrip("/")), algorithm.offline_data.schedule.iterations
+        began, transitions = time.monotonic(), 0
+        self.tracker.log(rows)
+        while algorithm.iteration < iterations:
+            row = run_iteration(algorithm, settings, name, scorer)
+            rows.append(row)
+            write_rows(output, rows)
+            self.tracker.log([row])
+            scored = _by_score(rows, scorer)
+            last = algorithm.iteration == iterations
+            if last or algorithm.iteration % settings.checkpoint_every == 0 or algorithm.iteration in scored:
+                save_checkpoint(algorithm, output, settings.keep_checkpoints, rows, next(iter(scored), None))
+            transitions += row["transitions"] or 0
+            rate = f"{transitions / max(time.monotonic() - began, 1e-9):,.0f} transitions/s"
+            self.report(self.stage, algorithm.iteration, iterations, "reward" if row["phase"] == "pretrain" else rate)
+
+    def _export(self, rows: list[Row], scorer: ValidationScorer | None, choice: ObjectRef | None) -> None:
+        """Export the policy of the complete checkpoint with the highest score, or of the last one without scores.
+
+        `choice`: the result of `_start_choice`.
+        """
+        output, there = self.output, checkpoints(self.output)
+        scored = [checkpoint_of(output, iteration) for iteration in _by_score(rows, scorer)]
+        with first_whole([*(uri for uri in scored if uri in there), there[-1]]) as best:
+            if best is None:
+                raise UserError(f"{output}: no complete checkpoint is left; --resume trains again from an earlier one")
+            module = load_module(best[1])
+        policy = policy_of(module)
+        if choice is not None:
+            grid = Grid.from_serving(ServingSettings(**module.model_config["serving"]))
+            chosen = choose_rule(policy, self.dataset, self.report, output, grid=grid, rails=self.rails, score=choice)
+            policy = chosen.policy
+            if chosen.broken:
+                self.say(f"serving rule: every tried rule breaks a guard-rail (the chosen one: {chosen.broken})")
+        storage.remove(storage.join(output, "policy"))
+        policy.save(storage.join(output, "policy"))
 
 
 def build_config(settings: TrainSettings, dataset: str, where: str = "train") -> OfflineConfig:
@@ -123,67 +212,6 @@ def build_config(settings: TrainSettings, dataset: str, where: str = "train") ->
     return config.training(**{name: getattr(training, name) for name in type(training).model_fields})
 
 
-def _selector(
-    settings: TrainSettings, dataset: str, iterations: int, say: Callable[[str], None]
-) -> ValidationScorer | None:
-    """Prepare the scores for the selection of a checkpoint; None if there is only one checkpoint to export."""
-    if settings.validation is None:
-        return None
-    if not settings.selects(iterations):
-        say(
-            f"validation: not used, because only one of {iterations} iterations would be scored; expected a "
-            "smaller `every`"
-        )
-        return None
-    return ValidationScorer.prepare(dataset, settings.validation, [settings.task], settings.config.get("teachers"))
-
-
-def _train(
-    algorithm: OfflineAlgorithm,
-    settings: TrainSettings,
-    output: str,
-    rows: list[Row],
-    scorer: ValidationScorer | None,
-    report: Report,
-    stage: str,
-    tracker: Tracker,
-) -> None:
-    """Train to the end of the schedule. Each iteration adds a row."""
-    name = posixpath.basename(output.rstrip("/"))
-    iterations = algorithm.offline_data.schedule.iterations
-    began, transitions = time.monotonic(), 0
-    tracker.log(rows)
-    while algorithm.iteration < iterations:
-        row = run_iteration(algorithm, settings, name, scorer)
-        rows.append(row)
-        write_rows(output, rows)
-        tracker.log([row])
-        scored = _by_score(rows, scorer)
-        last = algorithm.iteration == iterations
-        if last or algorithm.iteration % settings.checkpoint_every == 0 or algorithm.iteration in scored:
-            save_checkpoint(algorithm, output, settings.keep_checkpoints, rows, next(iter(scored), None))
-        transitions += row["transitions"] or 0
-        rate = f"{transitions / max(time.monotonic() - began, 1e-9):,.0f} transitions/s"
-        report(stage, algorithm.iteration, iterations, "reward" if row["phase"] == "pretrain" else rate)
-
-
-def _start_choice(
-    algorithm: OfflineAlgorithm, dataset: str, rails: Sequence[GuardRail], say: Callable[[str], None]
-) -> ObjectRef | None:
-    """Start to fit the models of users that choose the serving rule; None if no rule is chosen by roll-outs.
-
-    They are fitted by processors that training leaves idle.
-    """
-    serving = on_first_learner(algorithm.learner_group, lambda learner: learner.net.model_config["serving"])
-    if not (ServingSettings(**serving).automatic and can_choose(policy_now(algorithm))):
-        return None
-    short = too_short(PreparedDataset.open(dataset), ["train", "validation"])
-    if short is not None:
-        say(f"serving rule: not chosen by roll-outs ({short})")
-        return None
-    return fit_score(dataset, "validation", rails=rails)
-
-
 def _by_score(rows: list[Row], scorer: ValidationScorer | None) -> list[int]:
     """Return the iterations with a score, highest score first, then latest first."""
     if scorer is None:
@@ -192,63 +220,9 @@ def _by_score(rows: list[Row], scorer: ValidationScorer | None) -> list[int]:
     return [iteration for _, iteration in sorted(scores, reverse=True)]
 
 
-def _export_best(
-    output: str,
-    rows: list[Row],
-    scorer: ValidationScorer | None,
-    dataset: str,
-    choice: ObjectRef | None,
-    rails: Sequence[GuardRail],
-    report: Report,
-    say: Callable[[str], None],
-) -> None:
-    """Export the policy of the complete checkpoint with the highest score, or of the last one without scores.
-
-    `choice`: the result of `_start_choice`.
-    """
-    there = checkpoints(output)
-    scored = [checkpoint_of(output, iteration) for iteration in _by_score(rows, scorer)]
-    with first_whole([*(uri for uri in scored if uri in there), there[-1]]) as best:
-        if best is None:
-            raise UserError(f"{output}: no complete checkpoint is left; --resume trains again from an earlier one")
-        module = load_module(best[1])
-    policy = policy_of(module)
-    if choice is not None:
-        grid = Grid.from_serving(ServingSettings(**module.model_config["serving"]))
-        chosen = choose_rule(policy, dataset, report, output, grid=grid, rails=rails, score=choice)
-        policy = chosen.policy
-        if chosen.broken:
-            say(f"serving rule: every tried rule breaks a guard-rail (the chosen one: {chosen.broken})")
-    storage.remove(storage.join(output, "policy"))
-    policy.save(storage.join(output, "policy"))
-
-
 def policy_now(algorithm: OfflineAlgorithm) -> Policy:
     """Return the current policy."""
     return on_first_learner(algorithm.learner_group, lambda learner: policy_of(learner.net))
-
-
-def _restore(algorithm: OfflineAlgorithm, output: str, say: Callable[[str], None]) -> list[Row]:
-    """Restore the algorithm from the newest complete checkpoint, and return the rows up to it."""
-    # Half-written files of a killed run; no other process writes to this folder.
-    for leftover in (*storage.list_folders(output), *storage.list_files(output)):
-        if leftover.endswith((".partial", ".claim")):
-            storage.remove(leftover)
-    rows: list[Row] = []
-    with first_whole(reversed(checkpoints(output))) as newest:
-        if newest is not None:
-            check_own(newest[1])
-            algorithm.restore_from_path(newest[1])
-            rows = read_rows(newest[1])
-            write_rows(output, rows)
-        elif any(storage.exists(storage.join(uri, MANIFEST)) for uri in checkpoints(output)):
-            raise UserError(f"{output}: no checkpoint is complete and of this version; remove them to start again")
-    # Checkpoints after it are damaged, or were never finished; they will be written again.
-    for later in checkpoints(output):
-        if later > checkpoint_of(output, algorithm.iteration):
-            storage.remove(later)
-    say(f"resuming from iteration {algorithm.iteration}" if rows else "no complete checkpoint: from the start")
-    return rows
 
 
 def describe(settings: TrainSettings, dataset: str) -> dict[str, Any]:
@@ -283,9 +257,3 @@ def run_iteration(
     row = {column: finite(value) for column, value in row.items()}
     publish(row, name, settings.method, settings.task)
     return row
-
-
-def write_rows(output: str, rows: list[Row]) -> None:
-    """Write progress.csv and result.json of the run's folder `output`."""
-    storage.write_csv(storage.join(output, "progress.csv"), rows)
-    storage.write_text(storage.join(output, "result.json"), "".join(json.dumps(row) + "\n" for row in rows))

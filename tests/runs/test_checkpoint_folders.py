@@ -5,15 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import cast
 
 import pytest
 
 from prefrec_ray import storage
-from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.errors import UserError
-from prefrec_ray.runs.checkpoints import check_own, checkpoints, first_whole, read_rows, save_checkpoint
-from prefrec_ray.runs.train import _restore
+from prefrec_ray.runs.checkpoints import check_own, checkpoints, first_whole, read_rows, restore, save_checkpoint
 from prefrec_ray.storage.checksums import MANIFEST, damage
 
 
@@ -82,7 +79,7 @@ def test_a_run_goes_on_from_its_newest_whole_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "checkpoint_000004" / MANIFEST).write_text("{}")
     (tmp_path / "checkpoint_000003" / MANIFEST).unlink()
     algorithm, messages = Algorithm(), list[str]()
-    rows = _restore(cast(OfflineAlgorithm, algorithm), str(tmp_path), messages.append)
+    rows = restore(algorithm, str(tmp_path), messages.append)
     assert (algorithm.iteration, messages) == (2, ["resuming from iteration 2"])
     assert [row["training_iteration"] for row in rows] == [1, 2]
     assert len((tmp_path / "progress.csv").read_text().splitlines()) == 3
@@ -95,9 +92,9 @@ def test_what_was_never_finished_starts_all_over_and_what_is_damaged_is_left_to_
     manifest.write_text('{"iteration": 1, "score": null, "files": {}}')  # of an earlier version
     messages: list[str] = []
     with pytest.raises(UserError, match="no checkpoint is complete and of this version"):
-        _restore(cast(OfflineAlgorithm, Algorithm()), str(tmp_path), messages.append)
+        restore(Algorithm(), str(tmp_path), messages.append)
     assert manifest.exists()
     manifest.unlink()
-    assert _restore(cast(OfflineAlgorithm, Algorithm()), str(tmp_path), messages.append) == []
+    assert restore(Algorithm(), str(tmp_path), messages.append) == []
     assert messages == ["no complete checkpoint: from the start"]
     assert checkpoints(str(tmp_path)) == []

@@ -15,9 +15,10 @@ import yaml
 
 from prefrec_ray import storage
 from prefrec_ray.errors import error_line
+from prefrec_ray.runs.checkpoints import write_rows
 from prefrec_ray.runs.columns import COLUMNS, SCORES, Row, finite
 from prefrec_ray.runs.export import export_policy
-from prefrec_ray.runs.train import build_config, write_config, write_rows
+from prefrec_ray.runs.train import build_config, write_config
 from prefrec_ray.runs.tuning.settings import TuneSettings
 from prefrec_ray.runs.tuning.space import train_settings
 from prefrec_ray.runs.tuning.trial import SweepPlan
