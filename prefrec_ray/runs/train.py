@@ -127,7 +127,7 @@ class _Run:
         check_output(self.output, CONFIG, describe(self.settings, self.dataset), resume)
         self.report(self.stage, 0, 0, "starting")
         runtime.start_ray()
-        needs = self.settings.training(self.where).learner_resources
+        needs = config.settings.learner_resources
         required = {kind: amount * max(1, config.num_learners) for kind, amount in needs.items()}
         keys = "num_learners, num_cpus_per_learner, num_gpus_per_learner"
         runtime.check_fits(required, f"{self.where}: the run", keys)
