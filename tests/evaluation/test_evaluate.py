@@ -270,3 +270,13 @@ def test_an_estimator_of_a_users_own_has_records_and_no_part_in_verdicts(
     assert {case_of(both, policy).record.estimator for policy in policies} == {"ncis"}
     assert name in str(evaluation_section(both))
     assert name in [column.header for column in summary(both, "depth").columns]
+
+
+def test_an_estimator_that_cannot_be_imported_is_reported_before_the_work(
+    dataset: PreparedDataset, policies: dict, clone: BehaviorClone
+) -> None:
+    calls: list[tuple] = []
+    settings = EvaluateSettings(estimators=("ncis", "nowhere:numbered"))
+    with pytest.raises(UserError, match="found 'nowhere:numbered'"):
+        evaluate(EvaluationRequest(dataset, policies, ("depth",), clone, settings), lambda *call: calls.append(call))
+    assert calls == []
