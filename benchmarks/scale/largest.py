@@ -44,8 +44,8 @@ SECTIONS: dict[str, Any] = {
     "train": {
         "checkpoint_every": 1,
         "config": {
-            **{"precision": "bf16", "hidden_sizes": [64, 64], "num_epochs": 1, "transitions": "streaming"},
-            **{"train_batch_size_per_learner": 4096, "updates_per_iteration": 500},
+            **{"hidden_sizes": [64, 64], "num_epochs": 1, "transitions": "streaming"},
+            **{"train_batch_size_per_learner": 4096, "updates_per_iteration": 100},
             # A rule of its own, because a choice by roll-outs takes a time that does not depend on the size of the log.
             "serving": {"temperature": 0.2, "variety": 1.0, "repetition": 0.0, "scores": "q"},
         },
