@@ -13,6 +13,7 @@ from tiny import learner_of
 from prefrec_ray.algorithms import PrefRecConfig
 from prefrec_ray.algorithms.feed.preferences import load_buffer
 from prefrec_ray.errors import UserError
+from prefrec_ray.policy.networks import layers
 from prefrec_ray.policy.networks.layers import Head, Scalar
 
 SETTINGS: dict[str, Any] = {
@@ -94,6 +95,22 @@ def test_preferences_are_held_as_autocast_rounds_them(tiny_dataset: str) -> None
     network = Scalar(exact.inputs.shape[1], (32, 32))
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(network(rounded.rows(index)), network(exact.rows(index)))
+
+
+@pytest.mark.parametrize(("cost", "warned"), [(21.6, True), (0.5, False)])
+def test_a_processor_without_bf16_is_named(
+    tiny_dataset: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, cost: float, warned: bool
+) -> None:
+    """The cost is the best of three products in each precision."""
+    layers.bf16_cost.cache_clear()
+    clock = iter([0.0, 3 * cost, 0.0, 2 * cost, 0.0, 5 * cost, 0.0, 2.0, 0.0, 9.0, 0.0, 4.0])
+    with monkeypatch.context() as timed:
+        timed.setattr(layers, "perf_counter", lambda: next(clock))
+        assert layers.bf16_cost() == pytest.approx(cost)
+    PrefRecConfig().offline_data(input_=tiny_dataset).training(**SETTINGS, precision="bf16").build_algo().stop()
+    found = [line for line in caplog.messages if "precision bf16" in line]
+    assert found == (["precision bf16: a matrix product takes 22 times as long as in float32 here"] if warned else [])
+    layers.bf16_cost.cache_clear()
 
 
 def test_an_unknown_precision_is_one_line(tiny_dataset: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,8 +32,9 @@ from prefrec_ray.algorithms.reward.model import (
     update_metrics,
 )
 from prefrec_ray.memory import keep_freed_memory
-from prefrec_ray.policy.networks.layers import Adam
+from prefrec_ray.policy.networks.layers import Adam, bf16_cost
 
+_LOG = logging.getLogger(__name__)
 #: Transitions, over all learners, from which the mean and standard deviation of the reward are computed.
 SCALE_SAMPLE = 65_536
 #: Activations of the widest layer up to which one thread is used. A second one brings nothing (docs/results/speed.md),
@@ -105,6 +107,8 @@ class OfflineLearner(TorchLearner):
         keep_freed_memory()
         self._shards = ShardCache()
         self._rotation = Rotation.from_settings(self.net.model_config, self.device)
+        if self.config.precision == "bf16" and self.device.type == "cpu" and (cost := bf16_cost()) > 1:
+            _LOG.warning("precision bf16: a matrix product takes %.2g times as long as in float32 here", cost)
 
     def configure_optimizers_for_module(self, module_id: str, config: AlgorithmConfig | None = None) -> None:
         """Register an Adam (the paper's optimizer) for each network."""
