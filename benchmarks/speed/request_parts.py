@@ -5,7 +5,8 @@
 Each batch has 11 recommendations of ten among the candidates, and 5 pages of feedback on earlier ones. Bodies are
 parsed, planned, logged, applied and encoded as in the server; sockets and HTTP are missing. Parts of a batch are timed
 by wrappers, which cost microseconds per call. The bare loops compute the layers after the first one on inputs of the
-same size, by three libraries. Processor ms per HTTP request, on one thread; set OMP_NUM_THREADS=1.
+same size, by three libraries and in bf16, and the items' part of the first layer, which depends on no state if Q has no
+products. Processor ms per HTTP request, on one thread; set OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def timed() -> Iterator[dict[str, float]]:
 
 
 def bare_networks(sizes: list[int]) -> dict[str, Callable[[], Any]]:
-    """Return the layers after the first one, for all states and landmarks of a batch, by three libraries."""
+    """Return the layers after the first one in several ways, and the items' part of the first one, for a batch."""
     rng, rows = np.random.default_rng(0), _SHOWN * _LANDMARKS
     hidden = rng.normal(size=(rows, sizes[0])).astype(np.float32)
     weights = [rng.normal(size=(a, b)).astype(np.float32) for a, b in zip(sizes, [*sizes[1:], 1], strict=True)]
@@ -139,10 +140,10 @@ def bare_networks(sizes: list[int]) -> dict[str, Callable[[], Any]]:
         for weight in weights:
             outputs = np.maximum(outputs, 0) @ weight
 
-    def by_torch() -> None:
-        outputs = inputs
+    def by_torch(dtype: torch.dtype = torch.float32) -> None:
+        outputs = inputs.to(dtype)
         for weight in tensors:
-            outputs = torch.nn.functional.linear(torch.relu(outputs), weight)
+            outputs = torch.nn.functional.linear(torch.relu(outputs), weight.to(dtype))
 
     def by_onednn() -> None:
         outputs = torch.relu(inputs)
@@ -150,4 +151,11 @@ def bare_networks(sizes: list[int]) -> dict[str, Callable[[], Any]]:
             outputs = torch.ops.mkldnn._linear_pointwise(outputs, weight, None, "relu", [], "")
         torch.nn.functional.linear(outputs, tensors[-1])
 
-    return {"network_torch": by_torch, "network_numpy": by_numpy, "network_onednn": by_onednn}
+    per_state = torch.zeros(_SHOWN, 1, sizes[0]), torch.randn(_SHOWN, _LANDMARKS, 8), torch.randn(_SHOWN, 8, sizes[0])
+    return {
+        "network_torch": by_torch,
+        "network_numpy": by_numpy,
+        "network_onednn": by_onednn,
+        "network_bf16": lambda: by_torch(torch.bfloat16),
+        "item_part_of_first_layer": lambda: torch.baddbmm(*per_state),
+    }

@@ -132,7 +132,7 @@ def _draw(
     one, shelf, tracker = state.loaded[number], state.shelves[number], state.trackers[number]
     items = shelf.policy.items
     by_weight = one.digest in LOG_POLICIES
-    log_weights = np.log(state.weights(number)) if by_weight else np.zeros(len(items))
+    log_weights = np.log(state.weights(number)) if by_weight else np.zeros(0)  # not used
     states = tracker.states(now, users=rows)
     recent = tracker.recent(rows) if shelf.policy.penalises_repetition else None
 
