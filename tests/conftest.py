@@ -172,7 +172,7 @@ def short_fits(ray_session: None) -> Iterator[None]:
     """
     users, evaluation = "prefrec_ray.users", "prefrec_ray.evaluation"
     limits = {
-        f"{users}.ensemble._fit": {f"{users}.fit.UPDATES": 50, f"{users}.specification.SIMULATIONS": 2},
+        f"{users}.ensemble._fit": {f"{users}.fit.UPDATES": 50, f"{users}.checks.SIMULATIONS": 2},
         f"{evaluation}.selection.preference._learn": {f"{evaluation}.selection.preference.UPDATES": 50},
         f"{evaluation}.behavior._fit": {f"{evaluation}.behavior.CLONE_UPDATES": 150},
     }
