@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -43,6 +44,8 @@ class FrozenRows:
 
     def keep(self, rows: np.ndarray) -> None:
         """Copy `rows` int64 [m] that are not copied yet; new rows, from `count` on, are left out."""
+        if not self._count:
+            return
         new = [row for row in dict.fromkeys(rows.tolist()) if row < self._count and row not in self._place]
         if not new:
             return
@@ -56,7 +59,7 @@ class FrozenRows:
 
     def end(self) -> None:
         """Release the memory; later calls of `keep` have no effect."""
-        self._arrays, self._before, self._count = {}, {}, 0
+        self._arrays, self._before, self._place, self._count = {}, {}, {}, 0
 
     def sliced(self, take: Take) -> dict[str, SlicedArray]:
         """Return the arrays by name, whose slices are copied by `take`."""
@@ -70,7 +73,7 @@ class FrozenRows:
         step = max(1, SLICE_BYTES // max(1, row.itemsize * int(np.prod(row.shape[1:]))))
         for first in range(0, self._count, step):
             last = min(self._count, first + step)
-            yield take(lambda first=first, last=last: self._read(name, first, last))  # type: ignore[misc]
+            yield take(partial(self._read, name, first, last))
 
     def _read(self, name: str, first: int, last: int) -> np.ndarray:
         """Return the rows from `first` to `last`; the memory is used again by the next call."""

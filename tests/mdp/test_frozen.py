@@ -36,3 +36,11 @@ def test_slices_are_as_at_the_time_of_the_freeze(monkeypatch: pytest.MonkeyPatch
         held.end()
     change()
     assert held.sliced(take) == {}
+
+
+def test_all_rows_are_written_at_once_after_the_end() -> None:
+    rows = UserRows({"counts": np.zeros(0, np.int64)})
+    rows.grow(3)
+    rows.freeze().end()
+    rows.write(slice(0, 3), "counts", np.array([4, 5, 6]))
+    np.testing.assert_array_equal(rows.read(slice(0, 3))["counts"], [4, 5, 6])

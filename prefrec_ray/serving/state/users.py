@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -158,15 +159,15 @@ class FrozenUsers:
     def _slices(self, take: Take, of: Callable[[list[Any]], np.ndarray]) -> Iterator[np.ndarray]:
         for first in range(0, len(self.ids), _USERS):
             last = min(len(self.ids), first + _USERS)
-            yield take(lambda first=first, last=last: of(self._of(first, last)))  # type: ignore[misc]
+            yield take(partial(self._read, of, first, last))
 
-    def _of(self, first: int, last: int) -> list[bytes | array[int]]:
-        """Return the items of the users from row `first` to row `last`."""
+    def _read(self, of: Callable[[list[Any]], np.ndarray], first: int, last: int) -> np.ndarray:
+        """Return `of` the items of the users from row `first` to row `last`."""
         mine: list[bytes | array[int]] = [codes or b"" for codes in self._seen[first:last]]
         for row, before in self._before.items():
             if first <= row < last:
                 mine[row - first] = before
-        return mine
+        return of(mine)
 
 
 def _joined(seen: list[bytes | array[int]]) -> np.ndarray:
