@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from benchmarks.speed.candidates import body_of, processor_seconds
-from benchmarks.speed.load import SIZES, make_policy
+from benchmarks.speed.load import SIZES, make_policy, replies
 from prefrec_ray.bench.results import markdown
 from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.mdp.serving import ServingSettings
@@ -70,8 +70,8 @@ def main(items: int = 100_000, candidates: int = 1000, batches: int = 60, sizes:
             asked = [b'{"user":%d,%s' % (user, contents[user % 16]) for user in rng.permutation(2000)[:_SHOWN].tolist()]
             given = [feedback_on(page) for page in shown[:_FEEDBACK]]
             with timed() as spent:
-                replies = reply_to(engine, asked, given, spent)
-            shown = [*shown[_FEEDBACK:], *replies[:_SHOWN]][-64:]
+                bodies = reply_to(engine, asked, given, spent)
+            shown = [*shown[_FEEDBACK:], *bodies[:_SHOWN]][-64:]
             for name, seconds in spent.items() if batch >= 0 else ():
                 took[name].append(seconds)
         opened.close()
@@ -89,15 +89,13 @@ def reply_to(engine: Engine, asked: list[bytes], given: list[bytes], spent: dict
     begin, now = time.thread_time(), int(time.time() * 1000)
     commands = [*map(parse_recommend, asked), *map(parse_feedback, given)]
     parsed = time.thread_time()
-    plan = engine.plan(commands, now)
-    engine.take_in(plan, engine.log.commit(plan.events), now)
+    bodies = replies(engine, commands, now)
     replied = time.thread_time()
-    replies = [reply.body for reply in plan.replies if not isinstance(reply, Exception)]
-    for reply in replies:
+    for reply in bodies:
         json.dumps(reply, separators=(",", ":"))
     end = time.thread_time()
     spent |= {"parse": parsed - begin, "engine": replied - parsed, "encode": end - replied, "whole": end - begin}
-    return replies
+    return bodies
 
 
 def feedback_on(page: dict[str, Any]) -> bytes:
