@@ -6,8 +6,7 @@ A batch has one commit. It collects what arrived while the previous batch was wr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ import numpy as np
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import COMMIT, COMMIT_ROWS, ITEMS, Event, Kind
 from prefrec_ray.serving.folder.opened import Disk, Opened, arms_event, clock, of_disk, save_items
-from prefrec_ray.serving.folder.snapshots import Snapshot
 from prefrec_ray.serving.requests.bodies import DeleteItems, PutItems
 from prefrec_ray.serving.requests.engine import Command, Engine, Reply
 from prefrec_ray.serving.settings import ServeSettings, read_release
@@ -23,16 +21,13 @@ from prefrec_ray.serving.state.policies import Loaded, Shelf, check_embedding, l
 from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.serving.state.users import arm_of
 from prefrec_ray.serving.telemetry import Metrics
+from prefrec_ray.serving.upkeep import Upkeep
 from prefrec_ray.web.problems import Problem
 
 #: Most HTTP requests in the queue; more are refused with 503.
 WAITING = 4096
 #: Number of withdrawn items after which the item tables of an arm are built again.
 _WITHDRAWN = 256
-#: Seconds between two removals of old events.
-_DAY = 86_400.0
-#: Seconds to wait for a slice of a snapshot.
-_PATIENCE = 60.0
 
 
 class Server:
@@ -50,7 +45,7 @@ class Server:
         self._turn = asyncio.Lock()  # held to plan, write and apply rows
         self._change = asyncio.Lock()  # held by a change of items or policies
         self._disk = Disk(opened.log, self.metrics)
-        self._saved, self._saving, self._stopping = opened.state.next, False, False
+        self._upkeep = Upkeep(opened, self.engine, self._disk, self._turn)
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed = False
         now = clock()
@@ -69,27 +64,16 @@ class Server:
     async def start(self) -> None:
         """Start to process batches."""
         self._spawn(self._run())
-        if not self._keeps_snapshots:
-            self._spawn(self._expire())
+        if self._upkeep.removes_events:
+            self._spawn(self._upkeep.expire())
 
     async def stop(self) -> None:
         """Stop, and save the state for a quick restart."""
         for task in self._tasks:
             task.cancel()
-        self._stopping = True  # ends a running snapshot, which is removed
-        await asyncio.to_thread(self._disk.stop_aside)
-        async with self._turn:
-            snapshot = Snapshot.from_state(self.state) if self._keeps_snapshots else None
-        if snapshot is not None:
-            with suppress(OSError, UserError):  # the log has it all
-                snapshot.write(self._opened.folder)
+        await self._upkeep.stop()
         self._disk.stop()
         self._opened.close()
-
-    @property
-    def _keeps_snapshots(self) -> bool:
-        """Return False if events are removed from the log: a snapshot would keep their effect on states."""
-        return self._opened.settings.retention_days is None
 
     @property
     def healthy(self) -> bool:
@@ -213,10 +197,8 @@ class Server:
                     self.metrics.recommended.labels(part.arm).inc()
                     if "short" in part.body:
                         self.metrics.short.labels(part.arm).inc()
-        due = self.state.next - self._saved >= self.state.settings.snapshot_events
-        if due and self._keeps_snapshots and not self._saving:
-            self._saved, self._saving = self.state.next, True
-            self._spawn(self._save())
+        if self._upkeep.begin_snapshot():
+            self._spawn(self._upkeep.save())
         return replies
 
     async def _written(self, commands: list[Command]) -> Sequence[Reply | Problem]:
@@ -234,34 +216,6 @@ class Server:
             self.engine.take_in(plan, first, now)
             self._failed = False
         return plan.replies
-
-    async def _save(self) -> None:
-        async with self._turn:
-            snapshot = Snapshot.from_state(self.state)
-        loop = asyncio.get_running_loop()
-
-        async def copied(copy: Callable[[], np.ndarray]) -> np.ndarray:
-            if self._stopping:
-                raise OSError("the server stops")
-            return copy()
-
-        def take(copy: Callable[[], np.ndarray]) -> np.ndarray:
-            """Copy a slice of the state on the event loop, between batches."""
-            return asyncio.run_coroutine_threadsafe(copied(copy), loop).result(_PATIENCE)
-
-        try:
-            with suppress(OSError, UserError):  # the log has it all
-                await self._disk.aside(snapshot.write, self._opened.folder, take)
-        finally:
-            self._saving = False
-
-    async def _expire(self) -> None:
-        """Remove old events once a day until cancelled."""
-        while True:
-            await asyncio.sleep(_DAY)
-            with suppress(OSError, UserError):  # a full disk, or a running compaction: the next day removes them
-                await self._disk.begin_file()
-                await self._disk.aside(self._opened.expire, clock())
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

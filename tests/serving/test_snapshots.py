@@ -298,13 +298,14 @@ def test_a_server_with_a_retention_removes_old_events_at_its_start_and_while_it_
     assert (desk.engine.state.users.ids, names(state)) == ([2, 3], [])
     desk.stop()
 
-    monkeypatch.setattr("prefrec_ray.serving.server._DAY", 0.01)
-    monkeypatch.setattr("prefrec_ray.serving.server.clock", lambda: now)
+    monkeypatch.setattr("prefrec_ray.serving.upkeep._DAY", 0.01)
+    for module in ("server", "upkeep"):
+        monkeypatch.setattr(f"prefrec_ray.serving.{module}.clock", lambda: now)
     seen = []
 
     async def act(server: Server) -> None:
         limit = time.monotonic() + soon(20)
-        monkeypatch.setattr("prefrec_ray.serving.server.clock", lambda: now + 10 * day)
+        monkeypatch.setattr("prefrec_ray.serving.upkeep.clock", lambda: now + 10 * day)
         while server.engine.log.read(1)["kind"] != Kind.SKIPPED and time.monotonic() < limit:
             await asyncio.sleep(0.01)
         seen.append(server.engine.log.read(1)["kind"])
