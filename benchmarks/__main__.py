@@ -21,12 +21,10 @@ from prefrec_ray.errors import find_user_error
 #: Module and function of each section.
 SECTIONS = {
     "training": "speed.training:main",
-    "trials": "speed.trials:main",
     "start": "speed.start:main",
     "streaming_split": "speed.ray_data:main",
     "reward": "speed.parts:reward",
     "learners": "speed.parts:learners",
-    "evaluation": "speed.evaluation:main",
     "sessions": "speed.sessions:main",
     "load": "speed.load:main",
     "candidates": "speed.candidates:main",
@@ -40,10 +38,8 @@ SECTIONS = {
     "largest": "scale.largest:main",
     "plan": "scale.plan:main",
     "truth": "truth.bench:main",
-    "laws": "truth.check:main",
     "rules": "truth.rules:main",
     "disagreement": "truth.disagreement:main",
-    "selection": "truth.estimators:selection",
     "estimators": "truth.estimators:main",
     "verdicts": "truth.verdicts:main",
     "crowd": "truth.crowd:main",
@@ -51,7 +47,7 @@ SECTIONS = {
     "results": "results:main",
 }
 #: The sections of `make bench`, and what of FOLDER each takes.
-STANDARD = {name: ["dataset"] for name in ("training", "reward", "learners", "evaluation")}
+STANDARD = {name: ["dataset"] for name in ("training", "reward", "learners")}
 STANDARD |= {"sessions": ["large_logs"], "start": [], "peers": ["dataset"]}
 #: 390,000 transitions in 16 shards, so that lanes move on from shard to shard; and 4 million requests for `sessions`:
 #: starting Ray's tasks then takes little of the time.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.truth.check import levels
 from prefrec_ray.bench.worlds import DEVELOPMENT, VALIDATION, world_of
-from prefrec_ray.simulator.law import SimulatedWorld, generator
+from prefrec_ray.engagement import levels_against, session_table, user_means
+from prefrec_ray.simulator.law import CrowdServer, SimulatedWorld, generator
 from prefrec_ray.simulator.rollout import History, roll_out
+from prefrec_ray.simulator.servers import OneOfBest
 from tests.benchmarks.test_laws_plainly import LAWS
 from tests.simulator.excluding import NeverExcluded
 
@@ -70,6 +71,17 @@ def test_items_have_embeddings_or_categories(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_best_known_policy_is_above_the_logging_policy(name: str) -> None:
-    found = levels(world_of(name), users=40, requests=150)
-    gains = [found[f"best known: {task}"] - found[f"logging policy: {task}"] for task in ("depth", "frequency")]
-    assert max(gains) > 0.5
+    world, users, requests = world_of(name), 40, 150
+    tables = []
+    for best in (False, True):
+        crowd, rng = world.crowd(np.arange(users), generator(0, 90)), generator(0, 91)
+        server: CrowdServer = (
+            OneOfBest(crowd, world.controls["best known"], rng) if best else world.logging_policy(crowd, rng)
+        )
+        history = roll_out(crowd, server, requests)
+        user = np.repeat(np.arange(users), requests)[history.made.ravel()]
+        tables.append(session_table(user, history.time_ms[history.made], history.session[history.made]))
+    logged = tables[0]
+    means = [user_means(logged.user, values, users) for values in (logged.depth, logged.revisit_ms)]
+    found = [levels_against(table, *means, 0.5) for table in tables]
+    assert max(np.nanmean(found[1][task]) - np.nanmean(found[0][task]) for task in ("depth", "frequency")) > 0.5

@@ -16,8 +16,7 @@ from benchmarks.truth.bench import (
     ended,
     sweeps,
 )
-from benchmarks.truth.estimators import policies
-from benchmarks.truth.scores import KINDS, below, cells, mean, pick, table
+from benchmarks.truth.scores import below, cells, mean, pick, table
 from prefrec_ray.bench.worlds import DEVELOPMENT, VALIDATION, WORLDS, one_log, sections_of
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.errors import UserError
@@ -98,18 +97,6 @@ def test_the_table_has_the_worlds_and_the_methods(output: Path) -> None:
     assert "| method (`robust`) | all_at_once | below |" in lines
     assert [line for line in lines if line.startswith("| IL | 0.12") and line.endswith("| 0 of 2 |")]
     assert [line for line in lines if line.startswith("| PrefRec, `paper` | 0.00 [0.00, 0.00] | 0 of 2 |")]
-
-
-def test_policies_of_a_log_are_found_where_the_log_is(output: Path) -> None:
-    log = output / "all_at_once" / "log0"
-    by_kind = {one["kind"]: one for one in policies(log, "depth") if "IL" not in one["folder"]}
-    assert set(by_kind) == set(KINDS)
-    assert by_kind["best"] == {
-        "kind": "best",
-        "folder": str(log / "best" / "policies" / "PrefRec_depth_10_00000"),
-        "truth": 0.5,
-        "behaviour": 1.0,
-    }
 
 
 def test_a_log_has_seeds_of_its_own() -> None:
