@@ -24,7 +24,6 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import first_rows, run_lengths
 
-LEARNED_DIM = 8  # numbers of an embedding that is not given
 MIN_SIZE = 3  # distinct items; smaller baskets would get their own axes
 MAX_SIZE = 128  # rows; a longer basket counts as several, so that pairs stay linear in rows
 #: Parts of the variance: half for the content, half for co-consumption.

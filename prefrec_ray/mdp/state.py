@@ -24,6 +24,8 @@ _RECENCY = ("since_exit", "since_request", "position", "new_session")
 _COUNTS = ("requests", "sessions", "days")
 _SESSION_VALUES = ("depth", "revisit")
 DAY_MS = 86_400_000
+#: Default length of an item embedding that the log lacks.
+LEARNED_DIM = 8
 #: Upper limit of a ratio such as the watched share of a video. Repeats are rare and can make it huge.
 RATIO_CAP = 5.0
 #: Preferred half-life, in impressions, of the mean with which `tastes` compares an impression.
@@ -43,7 +45,7 @@ class StateDefinition(Settings):
 
     feedback: tuple[str, ...]
     user_features: Mapping[str, tuple[str, ...]]
-    action_dim: Annotated[int, Field(ge=1, strict=True)] = 8
+    action_dim: Annotated[int, Field(ge=1, strict=True)] = LEARNED_DIM
     session_gap_ms: Annotated[int, Field(ge=0, strict=True)] = 30 * 60 * 1000
     feedback_half_lives: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] = (0.0, 5.0, 20.0, 100.0, 500.0)
     item_half_lives: tuple[NonNegativeFloat, ...] = (0.0, 2.0, 8.0, 32.0, 128.0)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from prefrec_ray.logs.sources import Source
+from prefrec_ray.mdp.state import LEARNED_DIM
 from prefrec_ray.preferences import PreferenceSettings
 from prefrec_ray.settings import Count, Seed, Settings
 
@@ -23,7 +24,7 @@ class PrepareSettings(Settings):
         default=30.0, description="pause that ends a session, for logs without session ids"
     )
     action_dim: Count = Field(
-        default=8, description="length of a learned item embedding; embeddings of the log keep their length"
+        default=LEARNED_DIM, description="length of a learned item embedding; embeddings of the log keep their length"
     )
     mixture_weight: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.5, description="weight of the depth level in the mixture level"

@@ -17,10 +17,10 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import About
 from prefrec_ray.logs.schemas import PLAIN, check_columns, is_csv, padded_columns
 from prefrec_ray.logs.side_tables import ItemsTable
-from prefrec_ray.mdp.embeddings import LEARNED_DIM, content_embeddings
+from prefrec_ray.mdp.embeddings import content_embeddings
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
-from prefrec_ray.mdp.state import StateDefinition
+from prefrec_ray.mdp.state import LEARNED_DIM, StateDefinition
 from prefrec_ray.policy import DETERMINISTIC, Policy
 from prefrec_ray.policy.distribution import Candidates
 from prefrec_ray.policy.networks.actors import DeterministicActor
