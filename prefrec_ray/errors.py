@@ -104,6 +104,8 @@ def first_problem(error: ValidationError, model: type[BaseModel], value: Any, pr
         return f"key '{key}': unknown key; {nearest(path[-1], _valid_keys(model, path[:-1]))}"
     if problem["type"] == "missing":
         return f"key '{key}' is missing"
+    if problem["type"] == "value_error" and isinstance(problem.get("input"), dict):
+        return f"key '{key}': {expected}" if path else f"{prefix}{expected}"  # of several keys, which it names
     return f"key '{key}': {expected}, found {_short(problem.get('input'))}"
 
 

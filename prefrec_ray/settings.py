@@ -76,6 +76,10 @@ def read_yaml(text: str, where: str) -> Any:
     """Return the value of the YAML `text`. Raises `UserError`, prefixed by `where`, for bad YAML."""
     try:
         return yaml.load(text, _Loader)  # a SafeLoader
+    except yaml.reader.ReaderError as error:  # its text has several lines
+        line = text.count("\n", 0, error.position) + 1
+        found = f"found the control character {error.character:#04x}"
+        raise UserError(f"{where}: line {line}: not YAML ({found})") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}: " if mark else ""
@@ -89,6 +93,8 @@ def read_yaml(text: str, where: str) -> Any:
 def load_yaml(uri: str) -> dict[str, Any]:
     """Return the mapping in the YAML file at `uri`. Raises `UserError` for a missing file, bad YAML or no mapping."""
     value = read_yaml(storage.read_text(uri), uri)
+    if value is None:
+        raise UserError(f"{uri}: empty; expected a mapping of sections")
     if not isinstance(value, dict):
         raise UserError(f"{uri}: expected a mapping of sections, found {type(value).__name__}")
     return value

@@ -207,6 +207,9 @@ def plan(
         storage.write_json(calibrate, measured.model_dump())
         made("costs", calibrate, pasteable("plan", config, "--costs", calibrate))
         return
+    if not storage.exists(costs):
+        measure_them = pasteable("plan", config, "--calibrate", costs)
+        raise UserError(f"--costs: found no file {costs}; expected costs measured before: {measure_them}")
     known = parse(Costs, storage.read_json(costs), costs)
     width = width_of(prepared, known)
     run = PlannedRun(round(impressions), width, prepared, train, evaluation, known)

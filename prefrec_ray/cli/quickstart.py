@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from glob import has_magic
 from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,7 +83,7 @@ def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> Evalua
 
 
 def validate(file: Annotated[str, typer.Argument(metavar="FILE", help="YAML file or URI.")]) -> None:
-    """Check every section of a YAML without running it, and the columns of its tables if they are on this machine."""
+    """Check every section of a YAML without running it, and the columns of its log and tables if they are local."""
     from prefrec_ray.cli.config import load_sections, parse_section
     from prefrec_ray.logs.sources import parts_of
 
@@ -107,7 +108,7 @@ def plugins() -> None:
 
 def _check_tables(source: Any) -> None:
     from prefrec_ray import storage
-    from prefrec_ray.logs.sources import ColumnsSource
+    from prefrec_ray.logs.sources import ColumnsSource, FilesSource
 
     if not isinstance(source, ColumnsSource):
         return
@@ -116,3 +117,9 @@ def _check_tables(source: Any) -> None:
         from prefrec_ray.logs.schemas import check_tables  # it imports pyarrow.parquet
 
         check_tables(source)
+    if isinstance(source, FilesSource):
+        log = [source.path] if isinstance(source.path, str) else source.path
+        if all("://" not in path and (has_magic(path) or storage.exists(path)) for path in log):
+            from prefrec_ray.logs.schemas import check_log
+
+            check_log(source)

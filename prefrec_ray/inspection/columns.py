@@ -152,6 +152,8 @@ def profile(table: pa.Table) -> list[Column]:
 
 
 def _profile(name: str, column: pa.ChunkedArray) -> Column:
+    if pa.types.is_floating(column.type):  # `prepare` treats NaN as an empty cell
+        column = pc.if_else(pc.is_nan(column.cast(pa.float32())), pa.scalar(None, column.type), column)
     known = column.drop_null()
     if pa.types.is_dictionary(known.type):
         known = known.cast(known.type.value_type)

@@ -189,4 +189,7 @@ def _no_feedback(column: Column, units: dict[str, str]) -> str | None:
 
 def _missing(where: str, columns: Sequence[Column], expected: str) -> UserError:
     found = ", ".join(f"{column.name} ({column.kind})" for column in columns)
-    return UserError(f"{where}: no column looks like {expected}; found {found}")
+    return UserError(
+        f"{where}: no column looks like {expected}; found {found}"
+        " (name the columns in a section `prepare`, then: prefrec inspect --config FILE.yaml)"
+    )

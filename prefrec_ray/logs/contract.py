@@ -229,7 +229,10 @@ def summary(reasons: list[Reason]) -> str:
     same_kind = f"; {reasons[0].rows:,} rows like it" if reasons[0].rows > 1 else ""
     if len(reasons) == 1:
         return f"{reasons[0]}{same_kind} (--on-error drop excludes them)"
-    kinds = ", ".join(f"'{reason.column}' {reason.rows:,}" for reason in reasons)
+    by_column: dict[str, int] = {}
+    for reason in reasons:
+        by_column[reason.column] = by_column.get(reason.column, 0) + reason.rows
+    kinds = ", ".join(f"'{column}' {rows:,}" for column, rows in by_column.items())
     return f"{reasons[0]}{same_kind}; {total:,} bad rows in all (by column: {kinds}; --on-error drop excludes them)"
 
 

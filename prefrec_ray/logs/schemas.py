@@ -206,6 +206,21 @@ def check_present(file: str, columns: Iterable[str], names: Sequence[str]) -> No
             raise UserError(f"{file}: column '{column}' is missing; found {', '.join(map(visible, names)) or 'none'}")
 
 
+def check_each_once(file: str, columns: Iterable[str], names: Sequence[str]) -> None:
+    """Raise `UserError` if one of `columns` is not in `names`, the columns of `file`, or occurs twice."""
+    check_present(file, columns, names)
+    for column in columns:
+        if names.count(column) > 1:
+            raise UserError(f"{file}: column '{column}' occurs {names.count(column)} times; expected once")
+
+
+def check_log(source: FilesSource) -> None:
+    """Raise `UserError` if the log has no file, or if its first file lacks a column of `source` or has it twice."""
+    files, names = list_inputs(source.path), source.column_names
+    form = CsvFormat(source.delimiter, tuple(names) if names else None)
+    check_each_once(files[0], source.columns, schema(files[0], form).names)
+
+
 def check_tables(source: ColumnsSource) -> None:
     """Raise `UserError` if a table of users or items is missing, lacks a column, or cannot contain the embeddings."""
     form = CsvFormat(source.delimiter if isinstance(source, FilesSource) else None)

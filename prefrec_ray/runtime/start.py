@@ -107,7 +107,7 @@ def _start(num_cpus: int | None) -> None:
         raise UserError(
             "Ray did not start within 30 s: this machine is busy or short of memory; try again later, or start"
             " Ray before (`export RAY_AUTH_MODE=token; ray get-auth-token --generate; ray start --head`)"
-            " and join it: --address auto"
+            " and join it by RAY_ADDRESS=auto"
         ) from error
     if sys.stderr.isatty():
         print("prefrec: started Ray on this machine", file=sys.stderr)

@@ -236,7 +236,10 @@ def writing(uri: str) -> Iterator[BinaryIO]:
     written = f"{path}.{uuid.uuid4().hex[:8]}.partial"
     try:
         if local:
-            handle = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _mode.get())
+            try:
+                handle = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _mode.get())
+            except FileNotFoundError as error:  # its folder was removed
+                raise UserError(f"{uri}: cannot be written ({error.strerror}); expected its folder") from error
             with open(handle, "wb") as file:
                 yield file
                 file.flush()

@@ -24,6 +24,8 @@ def test_sections_are_parsed_and_an_empty_one_holds_the_defaults(tmp_path: Path)
     [
         ("simulat:\n  users: 7\n", "unknown section 'simulat'; did you mean 'simulate'?"),
         ("{}\n", "empty; expected one or more of the sections simulate, prepare, train, evaluate"),
+        ("# later\n", "empty; expected a mapping of sections"),
+        ("a:\n  b: \x07\n", "line 2: not YAML (found the control character 0x07)"),
         ("- 1\n", "expected a mapping of sections, found list"),
         ("a: [1\n", "line 2: not YAML"),
         ("evaluate:\n", "section 'simulate' is missing; found evaluate"),
@@ -93,3 +95,18 @@ def test_what_is_no_mapping_is_one_line_with_overrides_too(
     with pytest.raises(UserError) as caught:
         open_section(written(tmp_path, f"train: {section}\n"), "train", [text, "tau=0.1"])
     assert str(caught.value).endswith(message)
+
+
+def test_an_error_of_several_keys_does_not_repeat_the_section(tmp_path: Path) -> None:
+    source = "source: {kind: files, path: a.csv, user: u, item: i, time: t, position: p}"
+    for text, message in (
+        (f"{source}", "key 'source': position: found no page; expected a column of pages, or page: time"),
+        (
+            "source: {kind: simulator, path: x}, train_fraction: 0.9, validation_fraction: 0.3",
+            "train_fraction + validation_fraction must be less than 1: the rest are test users",
+        ),
+    ):
+        file = written(tmp_path, f"prepare: {{{text}}}\n")
+        with pytest.raises(UserError) as caught:
+            open_section(file, "prepare")
+        assert str(caught.value) == f"{file}: prepare: {message}"

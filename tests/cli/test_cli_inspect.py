@@ -61,6 +61,7 @@ def test_a_log_is_shown_as_plain_text_and_its_yaml_written(
         ({"a.csv": "user_id,item_id,ts\n"}, ["{}/a.csv"], "a.csv: the log is empty"),
         ({"a.parquet": "none"}, ["{}"], "a.parquet: not readable as Parquet"),
         ({"a.csv": "x,item,ts,q\n1,2,1600000000,3\n1,3,1600000001,3\n"}, ["{}"], "no column looks like a user"),
+        ({"a.csv": "wer,was,ts\n1,2,1600000000\n1,3,1600000001\n"}, ["{}"], "prefrec inspect --config FILE.yaml"),
         ({"a.csv": "user,item\n1,2\n1,3\n"}, ["{}"], "no column looks like a time"),
         ({"a.csv": "17,99,1600000000\n17,98,1600000001\n"}, ["{}"], "no header: the first line is 17, 99"),
         ({"metadata.json": '{"schema_version": 99}'}, ["{}"], "schema version 99"),

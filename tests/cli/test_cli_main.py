@@ -173,6 +173,7 @@ def test_ray_that_does_not_start_is_one_line(
     assert run(["quickstart", "--output", str(tmp_path / "quickstart")]) == 2
     err = capsys.readouterr().err
     assert "Ray did not start within 30 s: this machine is busy" in err
+    assert "join it by RAY_ADDRESS=auto" in err  # no command that starts Ray has an option for it
     assert "Traceback" not in err
 
 

@@ -50,6 +50,26 @@ def test_it_checks_the_columns_of_tables(
         assert (problem or "") in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("header", "path", "problem"),
+    [
+        ("user,item,time,like", "log.csv", None),
+        ("user,item,time,likes", "log.csv", "log.csv: column 'like' is missing; found user, item, time, likes"),
+        ("user,item,time,likes", "*.csv", "log.csv: column 'like' is missing; found user, item, time, likes"),
+        ("user,item,time,like,like", "log.csv", "log.csv: column 'like' occurs 2 times; expected once"),
+        ("user,item,time,likes", "elsewhere.csv", None),
+    ],
+)
+def test_it_checks_the_columns_of_a_log_on_this_machine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], header: str, path: str, problem: str | None
+) -> None:
+    (tmp_path / "log.csv").write_text(f"{header}\n")
+    columns = "user: user, item: item, time: time, time_unit: s, feedback: [like]"
+    (tmp_path / "my.yaml").write_text(f"prepare: {{source: {{kind: files, path: '{tmp_path}/{path}', {columns}}}}}")
+    assert run(["validate", str(tmp_path / "my.yaml")]) == (2 if problem else 0)
+    assert (problem or "") in capsys.readouterr().err
+
+
 def test_it_checks_the_keys_of_the_method(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("train:\n  config:\n    expectle: 0.7\n")

@@ -61,6 +61,14 @@ def test_separators_and_nested_columns(tmp_path: Path) -> None:
     assert sample([str(tmp_path / "e.parquet")], csv_format("e.parquet")).column_names == ["a"]
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_nan_is_an_empty_cell(kind: type[np.floating]) -> None:
+    """`prepare` refuses both in one line, unless the column has a value for `missing`."""
+    (column,) = profile(pa.table({"x": pa.array(np.array([1, np.nan, np.nan, 3], kind))}))
+    assert (column.empty, column.distinct, column.low, column.high) == (0.5, 2, 1, 3)
+    assert column.examples == (1, 3)
+
+
 def test_no_rows_at_all(tmp_path: Path) -> None:
     file = str(write(pd.DataFrame({"a": []}), tmp_path / "a.csv"))
     with pytest.raises(UserError, match=r"a.csv: the log is empty; expected interactions"):

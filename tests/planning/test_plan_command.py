@@ -98,5 +98,7 @@ def test_the_command_prints_stages_and_the_cheapest_cluster(tmp_path: Path, caps
     assert f"cheapest within {sum(hours) / 2:g} h: 4 nodes" in plan("--nodes", "1,4", "--within", str(sum(hours) / 2))
     assert "none of these clusters" in plan("--nodes", "1", "--within", str(hours[0] / 2))
     assert "--nodes: found 1,x; expected whole numbers from 1 to 4096" in plan("--nodes", "1,x")
+    missing = plan("--costs", "x.json")
+    assert f"--costs: found no file x.json; expected costs measured before: prefrec plan {config} --cal" in missing
     file.write_text("{}")
     assert f"{file}: key 'cores' is missing" in plan()

@@ -45,6 +45,12 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatc
     assert file.read_bytes() == b"new"
 
 
+def test_a_folder_that_was_removed_is_named(tmp_path: Path) -> None:
+    """For example by `rm -r RUN` during the run."""
+    with pytest.raises(UserError, match=r"gone/a: cannot be written \(No such file .*\); expected its folder"):
+        storage.write_text(str(tmp_path / "gone" / "a"), "x")
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
 def test_a_disk_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     def fails(_: int) -> None:

@@ -12,7 +12,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import Side, part_of
 from prefrec_ray.logs.fragments import read_files
 from prefrec_ray.logs.log import Log, LoggedSource, to_canonical
-from prefrec_ray.logs.schemas import PLAIN, CsvFormat, check_present, is_csv, list_inputs, padded_columns, schemas
+from prefrec_ray.logs.schemas import PLAIN, CsvFormat, check_each_once, is_csv, list_inputs, padded_columns, schemas
 from prefrec_ray.logs.sources import ColumnsSource, FilesSource
 from prefrec_ray.logs.tables import content_of, item_table, user_table
 from prefrec_ray.logs.values import is_number, is_text
@@ -80,7 +80,7 @@ def types_in_files(source: ColumnsSource, files: list[str], form: CsvFormat = PL
     """
     found: list[Found] = []
     for file, schema in zip(files, schemas(files, form), strict=True):
-        _check_each_once(file, source.columns, schema.names)
+        check_each_once(file, source.columns, schema.names)
         if is_csv(file):
             for name in padded_columns(file, source.id_columns, form):
                 schema = schema.set(schema.get_field_index(name), pa.field(name, pa.string()))
@@ -95,7 +95,7 @@ def types_of_ids(source: ColumnsSource, found: Iterable[Found]) -> dict[str, pa.
     optional = (source.position, source.examined, source.dwell, source.reward, source.propensity)
     numbers = [column.column for column in source.feedback.values()] + [name for name in optional if name is not None]
     for file, schema, written in found:
-        _check_each_once(file, source.columns, schema.names)
+        check_each_once(file, source.columns, schema.names)
         for name in source.id_columns:
             kind = schema.field(name).type
             if kind == pa.null():  # an empty column
@@ -131,13 +131,6 @@ def id_type(kind: pa.DataType, file: str, name: str, written: bool) -> pa.DataTy
     # If the schema infers a date, a decimal or a boolean, ids are the text as written.
     whole = pa.types.is_integer(value) or (pa.types.is_decimal(value) and is_id(value) and not written)
     return pa.int64() if whole else pa.string()
-
-
-def _check_each_once(file: str, columns: list[str], names: list[str]) -> None:
-    check_present(file, columns, names)
-    for column in columns:
-        if names.count(column) > 1:
-            raise UserError(f"{file}: column '{column}' occurs {names.count(column)} times; expected once")
 
 
 def _check_type(schema: pa.Schema, name: str, file: str, expected: str, allowed: Callable[[pa.DataType], bool]) -> None:

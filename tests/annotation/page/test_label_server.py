@@ -229,3 +229,12 @@ def test_with_a_token_any_host_and_an_admin_without_a_cookie(tmp_path: Path) -> 
         assert browser.status == 401
         browser.open("/admin/invite", {"name": "eve"}, {"authorization": f"Bearer {TOKEN}"})
         assert "Link for eve" in browser.text
+
+
+def test_an_address_without_a_token_is_refused_before_a_store_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("PREFREC_LABEL_TOKEN", raising=False)
+    assert run(["label", "nowhere", "--store", str(tmp_path / "store"), "--host", "0.0.0.0"]) == 2
+    assert "--host 0.0.0.0: found an address that others can reach" in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
