@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -59,6 +59,10 @@ class Content:
         )
 
 
+#: Returns the content of items by their ids, ascending.
+ContentOf: TypeAlias = Callable[[np.ndarray], Content]
+
+
 class LoggedSource(NamedTuple):
     """A log, or one source of a joined log.
 
@@ -95,7 +99,7 @@ class Log:
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of features; default: values that occur
     items: pa.Table | None = None  # item_id, embedding (fixed_size_list<float32>), in [-1, 1]
     # By ascending item ids; for kinds of items, and for embeddings if `items` is None.
-    content: Callable[[np.ndarray], Content] | None = None
+    content: ContentOf | None = None
     about: pa.Table | None = None  # table of items without embeddings: item_id[, title][, image], as text
     sources: tuple[LoggedSource, ...] = (LoggedSource(),)
     given_sessions: bool = False  # session_id defines sessions, not the session timeout

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -190,6 +191,11 @@ class ItemTable:
             return ItemKind.from_clusters(self.kinds[:, 0])
         known = ", ".join(names.name for names in self.kind_names) or CLUSTER
         raise UserError(f"items: found kind '{name}'; expected one of {known}")
+
+    def with_kinds(self, kinds: Sequence[ItemKind]) -> ItemTable:
+        """Return the items with these kinds, the first of which is the cluster."""
+        codes, names = np.stack([kind.codes for kind in kinds], axis=1), tuple(kind.names for kind in kinds)
+        return replace(self, kind_codes=codes, kind_names=names)
 
     @cached_property
     def cells(self) -> Cells:

@@ -20,6 +20,8 @@ from prefrec_ray.errors import UserError
 if TYPE_CHECKING:
     from scipy import sparse
 
+    from prefrec_ray.logs.log import ContentOf
+
 #: Candidates for the number of clusters.
 COUNTS = (6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256, 362, 512)
 #: Items to which clusters are fitted; all others are assigned to the nearest centre.
@@ -116,6 +118,23 @@ def content_kinds(
         codes = {categories[tag]: tag for tag in np.flatnonzero(feature == number).tolist()}
         kinds.append(ItemKind(column, KindNames(name, codes)))
     return kinds
+
+
+def kinds_of(ids: np.ndarray, embeddings: np.ndarray, content_of: ContentOf | None) -> list[ItemKind]:
+    """Return the kinds of items: the cluster of the embedding, and the kinds by their content if it is known.
+
+    `content_of` takes ascending ids.
+    """
+    kinds = [ItemKind.from_clusters(clusters(embeddings))]
+    if content_of is None:
+        return kinds
+    order = np.argsort(ids, kind="stable")
+    place = np.argsort(order, kind="stable")
+    content = content_of(ids[order])
+    by_id = content_kinds(content.tags, content.feature, content.features, content.categories)
+    if (content.maker >= 0).any():
+        by_id.append(ItemKind.from_makers(content.maker, content.maker_name))
+    return [*kinds, *(ItemKind(kind.codes[place], kind.names) for kind in by_id)]
 
 
 def nearest_centre(embeddings: np.ndarray, centres: np.ndarray) -> np.ndarray:

@@ -6,10 +6,8 @@ A batch has one commit. It collects what arrived while the previous batch was wr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
-
-import numpy as np
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import COMMIT, COMMIT_ROWS, ITEMS, Event, Kind
@@ -17,7 +15,8 @@ from prefrec_ray.serving.folder.opened import Disk, Opened, arms_event, clock, o
 from prefrec_ray.serving.requests.bodies import DeleteItems, PutItems
 from prefrec_ray.serving.requests.engine import Command, Engine, Reply
 from prefrec_ray.serving.settings import ServeSettings, read_release
-from prefrec_ray.serving.state.policies import Loaded, Shelf, check_embedding, load_policies
+from prefrec_ray.serving.state.added import Added, check_embedding, with_embeddings
+from prefrec_ray.serving.state.policies import Loaded, Shelf, load_policies
 from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.serving.state.users import arm_of
 from prefrec_ray.serving.telemetry import Metrics
@@ -95,20 +94,13 @@ class Server:
         for one in body.items:
             if isinstance(one.id, int) != codes.whole:
                 raise Problem(422, f"items: id {one.id!r}; expected {codes.kind}, as for all items")
-        new = {one.id: np.array(one.embedding, np.float32) for one in body.items}
-        if len(new) < len(body.items):
+        if len({one.id for one in body.items}) < len(body.items):
             raise Problem(422, "items: found an id twice; expected each id once")
         async with self._change:
-            state = self.state
-            for loaded in state.loaded:
-                for item, embedding in new.items():
-                    try:
-                        check_embedding(loaded.policy, item, embedding, state.put, state.codes)
-                    except UserError as error:
-                        raise Problem(409, str(error)) from error
+            new = await self._disk.aside(self._new_items, body)
             async with self._turn:
-                await self._log_items([(Kind.ITEM, item, embedding.tolist()) for item, embedding in new.items()])
-                state.put_items(new)
+                await self._log_items({"kind": Kind.ITEM, "items": [item], **one.row} for item, one in new.items())
+                self.state.put_items(new)
             await self._restock()
         return {"items": len(new)}
 
@@ -117,7 +109,7 @@ class Server:
         async with self._change:
             state, ids = self.state, self.state.codes.array(dict.fromkeys(body.ids))
             async with self._turn:
-                await self._log_items([(Kind.WITHDRAWN, item, None) for item in ids.tolist()])
+                await self._log_items({"kind": Kind.WITHDRAWN, "items": [item]} for item in ids.tolist())
                 known = int((state.codes.find(ids) >= 0).sum())
                 state.withdraw_items(ids.tolist())
             if any(len(shelf.gone) > _WITHDRAWN for shelf in state.shelves):
@@ -222,11 +214,11 @@ class Server:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _log_items(self, rows: list[tuple[Kind, int | str, list[float] | None]]) -> None:
-        """Write rows for items, with embeddings. The caller holds the lock."""
-        if rows:
-            now = clock()
-            events = [Event(kind, now, received=now, items=[item], embedding=one) for kind, item, one in rows]
+    async def _log_items(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Write rows for items. The caller holds the lock."""
+        now = clock()
+        events = [Event(timestamp=now, received=now, **row) for row in rows]
+        if events:
             self.state.advance(await self._disk.commit(events) + len(events), now)
 
     async def _restock(self) -> None:
@@ -246,6 +238,21 @@ class Server:
             await self._disk.aside(save_items, self._opened.folder, shelf.catalogue)
         except (OSError, UserError) as error:
             raise of_disk(error, f"{ITEMS} was not written") from error
+
+    def _new_items(self, body: PutItems) -> dict[int | str, Added]:
+        """Return the items of a body by id. Runs in the background. Raises `Problem`."""
+        tables = [shelf.catalogue for shelf in self.state.shelves]
+        try:
+            new = with_embeddings(((one.id, one.embedding, one.categories) for one in body.items), tables[0])
+        except UserError as error:
+            raise Problem(422, str(error)) from error
+        try:
+            for item, one in new.items():
+                for table in tables:
+                    check_embedding(item, one.embedding, table, self.state.put)
+        except UserError as error:
+            raise Problem(409, str(error)) from error
+        return new
 
     def _new_state(self, loaded: list[Loaded], arms: ServeSettings, old: ServedState) -> ServedState:
         """Return the server state of new policies, up to the newest row of the log. Runs in the background."""

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pytest
 from event_log import ABOUT as PLAIN
 
-from prefrec_ray.dataset.prepare.items import with_kinds
 from prefrec_ray.errors import UserError
 from prefrec_ray.guard_rails import check_rails, guard_rails
 from prefrec_ray.logs.contract import ROWS_OF_FILE
@@ -23,6 +22,7 @@ from prefrec_ray.logs.events.segments import compact, same
 from prefrec_ray.logs.readers import events
 from prefrec_ray.logs.sources import EventsSource
 from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.kinds import kinds_of
 
 ABOUT = {**PLAIN, "feedback": ["like", "watch"], "user_features": {"country": ["de", "fr"]}}
 
@@ -106,7 +106,8 @@ def test_kinds_and_titles_of_items_come_from_a_table(tmp_path: Path, caplog: pyt
     named = {"path": str(tmp_path / "items.csv"), "id": "sku", "features": ["topic", "maker"], "title": "name"}
     log = events.open_log(EventsSource(kind="events", path=a, items=named))
     assert caplog.messages == [f"{tmp_path}/items.csv: lacks 2 of the 5 items of the log"]
-    items = with_kinds(ItemTable.from_table(log.items), log.content)
+    items = ItemTable.from_table(log.items)
+    items = items.with_kinds(kinds_of(items.ids, items.embeddings, log.content))
     assert items.about["title"].to_pylist() == ["Zero", "One", None, "Three", None]
     found = {name: items.kind(name) for name in ("topic", "maker")}
     news, pop = (found["topic"].find(value) for value in ("news", "pop"))

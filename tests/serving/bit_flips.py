@@ -87,7 +87,7 @@ class Start:
                 ],
                 answered.described(),
                 answered.bits.sliced(at_once)["bits"].whole().tobytes(),
-                {item: embedding.tolist() for item, embedding in state.put.items()},
+                {item: added.row for item, added in state.put.items()},
                 sorted(state.withdrawn),
                 states.tobytes(),
                 served.items.tolist(),

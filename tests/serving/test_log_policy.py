@@ -131,6 +131,8 @@ def test_items_without_embeddings_are_served_by_their_features(tmp_path: Path) -
         (reply,) = desk.do(Recommend(user="u", k=3, exclude=["c"]))
         assert set(reply.body["items"]) == {"a", "b", "d"}
         np.testing.assert_allclose(reply.body["propensities"], [1 / 3, 1 / 2, 1])
+        # Item b has two topics, and the kind of the more frequent one.
+        assert desk.one(Recommend(user="v", k=4, blocks={"topic": ["news"]}))["items"] == ["c"]
         desk.stop()
     embeddings = ItemTable.load(str(tmp_path / "state/items.parquet")).embeddings
     assert np.array_equal(embeddings[0], embeddings[3])

@@ -20,6 +20,7 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.kinds import KindNames
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.policy import Policy
@@ -28,6 +29,7 @@ from prefrec_ray.serving.requests.bodies import DeleteItems, Feedback, PutItem, 
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.serving.state.policies import Codes, Shelf, load_policies
+from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.storage.alias import point
 from prefrec_ray.web.problems import Problem
 
@@ -331,3 +333,69 @@ def test_a_policy_is_never_put_together_from_two(tmp_path: Path) -> None:
     finally:
         done.set()
         swapper.join()
+
+
+def make_topics(**changes: Any) -> Policy:
+    """The same items, with topics in turn: news, games, music, food."""
+    policy = make_policy(**changes)
+    codes = np.stack([np.zeros(len(policy.items), np.int32), np.arange(len(policy.items)) % 4], axis=1)
+    names = KindNames("cluster", {"0": 0}), KindNames("topic", {"news": 0, "games": 1, "music": 2, "food": 3})
+    return replace(policy, items=replace(policy.items, kind_codes=codes, kind_names=names))
+
+
+@pytest.mark.parametrize("save", [True, False])
+@pytest.mark.parametrize("text", [True, False])
+def test_an_item_without_an_embedding_gets_one_from_its_categories(tmp_path: Path, text: bool, save: bool) -> None:
+    """And its categories are known: requests that block them exclude it, also after a restart and a reload."""
+    policy = make_topics(text=text)
+    policy.save(str(tmp_path / "policy"))
+    music, other = ("new", "plain") if text else (70, 71)
+    mean = policy.items.embeddings[2::4].mean(axis=0)
+
+    def check(state: ServedState) -> None:
+        items = state.shelves[0].policy.items
+        rows = items.rows(state.codes.array([music, other]))
+        np.testing.assert_allclose(items.embeddings[rows], [mean, [0.5, 0.0, -0.5]], atol=1e-6)
+        assert items.kind("topic").codes[rows].tolist() == [2, -1]
+        out = state.shelves[0].excluded(np.array([-1]), {"topic": ["music"]})
+        assert sorted(out) == sorted([*range(2, 40, 4), rows[0]])
+
+    async def act(server: Server) -> None:
+        new = [PutItem(id=music, categories={"topic": "music"}), PutItem(id=other, embedding=[0.5, 0.0, -0.5])]
+        for _ in range(2):  # the second time they are known
+            assert await server.put_items(PutItems(items=new)) == {"items": 2}
+            check(server.state)
+        make_topics(seed=1, text=text).save(str(tmp_path / "next"))
+        shutil.rmtree(tmp_path / "policy")
+        (tmp_path / "next").rename(tmp_path / "policy")
+        assert (await server.reload())["changed"]
+        check(server.state)
+
+    with_server(tmp_path / "policy", tmp_path / "state", act)
+    if not save:
+        shutil.rmtree(tmp_path / "state" / "snapshots")
+    desk = Desk(tmp_path / "policy", tmp_path / "state")
+    check(desk.engine.state)
+    desk.stop()
+
+
+@pytest.mark.parametrize(
+    ("item", "status", "message"),
+    [
+        ({}, 422, "item 70: found no embedding, and no category of a known item; expected one of both"),
+        ({"categories": {"topic": "art"}}, 422, "item 70: found no embedding, and no category of a known item"),
+        ({"categories": {"mood": "calm"}}, 422, "item 70: items: found kind 'mood'; expected one of cluster, topic"),
+        ({"embedding": [0.5]}, 409, "item 70: found an embedding of 1 numbers; expected 3"),
+    ],
+)
+def test_an_item_without_a_place_is_refused(tmp_path: Path, item: dict[str, Any], status: int, message: str) -> None:
+    make_topics().save(str(tmp_path / "policy"))
+
+    async def act(server: Server) -> None:
+        before = server.state.next
+        with pytest.raises(Problem, match=message) as caught:
+            await server.put_items(PutItems(items=[PutItem(id=71, embedding=[0, 0, 0]), PutItem(id=70, **item)]))
+        assert caught.value.status == status
+        assert (server.state.next, server.state.put) == (before, {})
+
+    with_server(tmp_path / "policy", tmp_path / "state", act)

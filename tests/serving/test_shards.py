@@ -26,6 +26,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import Kind
 from prefrec_ray.serving.requests.bodies import Feedback
 from prefrec_ray.serving.shards import ShardSettings, shard_of
+from prefrec_ray.serving.state.added import Added
 
 CONFIG = Path(__file__).parents[2] / "cluster" / "serve.yaml"
 SHARDS, USERS, LATER = 2, 12, 4_000_000_000_000
@@ -122,7 +123,7 @@ def test_a_users_events_lie_on_one_shard_and_states_are_those_of_one_server(
         assert answer[1]["status"] == "known"
 
     one, states = Desk(settings.policy, tmp_path / "one"), {}
-    one.opened.state.put_items({1000: np.array([0.5, 0.25, -1.0], np.float32)})
+    one.opened.state.put_items({1000: Added(np.array([0.5, 0.25, -1.0], np.float32), {})})
     one.opened.state.stock()
     for number in range(SHARDS):
         assert list(Path(settings.folder(number), "snapshots").iterdir())  # it was ended in order

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,14 +14,11 @@ import ray
 from prefrec_ray.dataset.prepare.users import read_bucket
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import codes
-from prefrec_ray.logs.log import Content, Log
+from prefrec_ray.logs.log import ContentOf, Log
 from prefrec_ray.mdp.embeddings import BasketGram, basket_gram, basket_sizes, content_embeddings, embeddings_from_gram
 from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.mdp.kinds import ItemKind, clusters, content_kinds
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import reduce_tasks, run_tasks
-
-ContentOf: TypeAlias = Callable[[np.ndarray], Content]
 
 #: Co-consumption takes one number per pair of items: with this limit at most about 10^8 pairs.
 MAX_ITEMS_WITH_CONTENT = 16_384
@@ -69,21 +65,6 @@ def list_items(buckets: list[int], folder: str, progress: Progress) -> ConsumedI
         reduce_tasks(lambda b: _bucket_items.remote(folder, b), _merge, buckets, "list items: files", progress)
     )
     return consumed
-
-
-def with_kinds(items: ItemTable, content_of: ContentOf | None) -> ItemTable:
-    """Return `items` with their kinds: the cluster of the embedding, and the kinds by their content if it is known."""
-    kinds = [ItemKind.from_clusters(clusters(items.embeddings))]
-    if content_of is not None:
-        order = np.argsort(items.ids, kind="stable")
-        place = np.argsort(order, kind="stable")
-        content = content_of(items.ids[order])
-        by_id = content_kinds(content.tags, content.feature, content.features, content.categories)
-        if (content.maker >= 0).any():
-            by_id.append(ItemKind.from_makers(content.maker, content.maker_name))
-        kinds += [ItemKind(kind.codes[place], kind.names) for kind in by_id]
-    codes = np.stack([kind.codes for kind in kinds], axis=1)
-    return replace(items, kind_codes=codes, kind_names=tuple(kind.names for kind in kinds))
 
 
 def learn_items(

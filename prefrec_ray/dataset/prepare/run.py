@@ -17,7 +17,7 @@ import ray
 
 from prefrec_ray import runtime, storage
 from prefrec_ray.dataset import SCHEMA_VERSION, Metadata, PreparedDataset
-from prefrec_ray.dataset.prepare.items import items_of_log, learn_items, list_items, with_kinds
+from prefrec_ray.dataset.prepare.items import items_of_log, learn_items, list_items
 from prefrec_ray.dataset.prepare.preferences import write_preferences
 from prefrec_ray.dataset.prepare.rows import RowRules
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
@@ -30,6 +30,7 @@ from prefrec_ray.logs.schemas import check_tables
 from prefrec_ray.logs.side_tables import ItemsTable, UsersTable
 from prefrec_ray.logs.sources import ColumnsSource, parts_of
 from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.kinds import kinds_of
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.runtime.progress import Progress, silent, step
 from prefrec_ray.settings import SPLITS
@@ -96,7 +97,7 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
             if isinstance(source, ColumnsSource) and source.items and log.about is not None:
                 _check_ids(source.items, log.about["item_id"], pa.array(items.ids), "items", source.item)
         with step(progress, "find kinds of items"):
-            items = with_kinds(items, log.content)
+            items = items.with_kinds(kinds_of(items.ids, items.embeddings, log.content))
     assert items is not None
     items.save(storage.join(folder, "items.parquet"))
 

@@ -13,6 +13,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import SEGMENTS
 from prefrec_ray.mdp.frozen import FrozenRows, Take, at_once
 from prefrec_ray.mdp.tracker import FrozenTracker
+from prefrec_ray.serving.state.added import Added
 from prefrec_ray.serving.state.counted_feedback import FrozenAnswered
 from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.serving.state.users import FrozenUsers
@@ -20,7 +21,7 @@ from prefrec_ray.storage import SlicedArray
 from prefrec_ray.storage.checksums import damage, seal
 
 FOLDER = "snapshots"
-_DESCRIPTION, _ARRAYS, _VERSION = "state.json", "arrays.npz", 4
+_DESCRIPTION, _ARRAYS, _VERSION = "state.json", "arrays.npz", 5
 #: Entries of lists that are encoded by one call.
 _AT_ONCE = 4096
 
@@ -43,10 +44,11 @@ class Snapshot:
         items = {
             "more": state.codes.ids[len(state.codes.base) :].tolist(),
             "put": list(state.put),
+            "categories": [dict(one.categories) for one in state.put.values()],
             "withdrawn": list(state.withdrawn),
         }
         trackers = {key: tracker.freeze() for key, tracker in state.observers.items()}
-        embeddings = list(state.put.values())
+        embeddings = [one.embedding for one in state.put.values()]
         users, answered, positive = state.users.freeze(), state.answered.freeze(), state.freeze_positive()
         return cls(state.next, users, answered, positive, trackers, items, embeddings)
 
@@ -153,7 +155,8 @@ def restore(folder: str, state: ServedState, rows: int) -> str | None:
     for key, tracker in state.observers.items():
         tracker.load(storage.join(newest, key))
     state.answered.load(described["answered"], arrays["bits"])
-    state.put_items(dict(zip(described["put"], arrays["put"], strict=True)))
+    added = map(Added, arrays["put"], described["categories"])
+    state.put_items(dict(zip(described["put"], added, strict=True)))
     state.withdraw_items(described["withdrawn"])
     # Codes depend on the bundles and on the order in which items were added, so items are found by their ids.
     before = np.concatenate([state.codes.base.ids, state.codes.array(described["more"])])

@@ -123,13 +123,20 @@ class FeedbackBatch(_Body):
 
 
 class PutItem(_Body):
-    """An item and its embedding, made in the same way as in the item table of the policy."""
+    """An item with its embedding, made in the same way as in the item table of the policy, its categories, or both.
+
+    `categories`: values of kinds of items, by kind. Without an embedding, the item gets one from them.
+    """
 
     id: Id
-    embedding: Annotated[
-        list[Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]],
-        Field(min_length=1, max_length=1024, fail_fast=True),
-    ]
+    embedding: (
+        Annotated[
+            list[Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]],
+            Field(min_length=1, max_length=1024, fail_fast=True),
+        ]
+        | None
+    ) = None
+    categories: Annotated[dict[Text, Text], Field(max_length=16)] = {}
 
 
 class PutItems(_Body):

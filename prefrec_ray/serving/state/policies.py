@@ -19,6 +19,7 @@ from prefrec_ray.logs.schemas import PLAIN, check_columns, is_csv, padded_column
 from prefrec_ray.logs.side_tables import ItemsTable
 from prefrec_ray.mdp.embeddings import content_embeddings
 from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.kinds import kinds_of
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import LEARNED_DIM, StateDefinition
 from prefrec_ray.policy import DETERMINISTIC, Policy
@@ -26,6 +27,7 @@ from prefrec_ray.policy.distribution import Candidates
 from prefrec_ray.policy.networks.actors import DeterministicActor
 from prefrec_ray.policy.networks.layers import Mlp
 from prefrec_ray.serving.settings import MAIN, IncumbentSettings, ServeSettings
+from prefrec_ray.serving.state.added import Added, extended
 
 ItemId = int | str
 
@@ -104,7 +106,7 @@ def _without_networks(settings: IncumbentSettings | None) -> Policy:
 
 
 def _items(source: ItemsTable) -> ItemTable:
-    """Return the items of a table. Without embeddings, they are made from the features."""
+    """Return the items of a table. Kinds, and embeddings if the table has none, are made from its features."""
     from prefrec_ray.logs.tables import content_of, item_table  # imports Ray Data
 
     file, columns = check_columns(source, PLAIN)
@@ -113,11 +115,14 @@ def _items(source: ItemsTable) -> ItemTable:
         whole = not padded_columns(file, [source.id])
     table = item_table(source, pa.int64() if whole else pa.string())
     if source.embedding:
-        return ItemTable.from_table(table, source.path)
-    tags = content_of(table, table["item_id"].to_numpy()).tags
-    alone, no_maker = np.full((len(table), 1), np.nan), np.full(len(table), -1)
-    embeddings = content_embeddings(alone, tags, no_maker, np.ones(len(table)), LEARNED_DIM, fewer=True)
-    return ItemTable(table["item_id"].to_numpy(), embeddings)
+        items = ItemTable.from_table(table, source.path)
+    else:
+        ids, alone, no_maker = table["item_id"].to_numpy(), np.full((len(table), 1), np.nan), np.full(len(table), -1)
+        tags = content_of(table, ids).tags
+        items = ItemTable(ids, content_embeddings(alone, tags, no_maker, np.ones(len(ids)), LEARNED_DIM, fewer=True))
+    if not source.features:
+        return items
+    return items.with_kinds(kinds_of(items.ids, items.embeddings, lambda ids: content_of(table, ids)))
 
 
 def _key(items: ItemTable) -> str:
@@ -195,10 +200,10 @@ class Shelf:
     item is `known` to the catalogue. Rows in `gone` were withdrawn later.
     """
 
-    def __init__(self, bundle: Policy, put: Mapping[ItemId, np.ndarray], withdrawn: set[ItemId], codes: Codes) -> None:
+    def __init__(self, bundle: Policy, put: Mapping[ItemId, Added], withdrawn: set[ItemId], codes: Codes) -> None:
         unknown = bundle.items.find(codes.array(put)) < 0
         new = {item: put[item] for item, is_new in zip(put, unknown, strict=True) if is_new}
-        self.catalogue = _extended(bundle.items, new, codes) if new else bundle.items
+        self.catalogue = extended(bundle.items, codes.array(new), list(new.values())) if new else bundle.items
         gone = self.catalogue.find(codes.array(withdrawn))
         kept = np.ones(len(self.catalogue), dtype=bool)
         kept[gone[gone >= 0]] = False
@@ -247,45 +252,6 @@ class Shelf:
         if blocks and items.kind_codes is None:
             raise UserError(f"found kind '{next(iter(blocks))}'; expected none, as the policy's items have no kinds")
         return {name: list(map(items.kind(name).find, values)) for name, values in blocks.items()}
-
-
-def check_embedding(
-    policy: Policy, item: ItemId, embedding: np.ndarray, put: Mapping[ItemId, np.ndarray], codes: Codes
-) -> None:
-    """Check that `item` has no other embedding yet, since states of users depend on it. Raises `UserError`."""
-    if len(embedding) != policy.state.action_dim:
-        raise UserError(
-            f"item {item}: found an embedding of {len(embedding)} numbers; expected {policy.state.action_dim}"
-        )
-    (row,) = policy.items.find(codes.array([item]))
-    before = policy.items.embeddings[row] if row >= 0 else put.get(item)
-    if before is not None and not np.array_equal(before, embedding):
-        raise UserError(
-            f"item {item}: found another embedding than in the states of users; expected the same, or a new id"
-        )
-
-
-def _extended(items: ItemTable, new: Mapping[ItemId, np.ndarray], codes: Codes) -> ItemTable:
-    """Return `items` plus `new`.
-
-    Raises `UserError` if the new embeddings have another length.
-    """
-    width = items.embeddings.shape[1]
-    for item, embedding in new.items():
-        if len(embedding) != width:
-            raise UserError(
-                f"item {item}: found an added embedding of {len(embedding)} numbers; expected {width}, or"
-                " another state folder"
-            )
-    ids = np.concatenate([items.ids, codes.array(new)])
-    embeddings = np.concatenate([items.embeddings, np.stack(list(new.values())).astype(np.float32)])
-    kinds = items.kind_codes
-    if kinds is not None:
-        # An added item is in the cluster of the nearest known item. Its categories and maker are not known.
-        of_new = np.full((len(new), kinds.shape[1]), -1, np.int32)
-        of_new[:, 0] = kinds[items.nearest(embeddings[len(items) :], 1)[:, 0], 0]
-        kinds = np.concatenate([kinds, of_new])
-    return ItemTable(ids, embeddings, kind_codes=kinds, kind_names=items.kind_names)
 
 
 def _selected(items: ItemTable, kept: np.ndarray) -> ItemTable:

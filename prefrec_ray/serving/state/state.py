@@ -18,6 +18,7 @@ from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.mdp.users import UserRows
 from prefrec_ray.policy import Policy
 from prefrec_ray.serving.settings import POPULARITY, ServeSettings
+from prefrec_ray.serving.state.added import Added
 from prefrec_ray.serving.state.counted_feedback import Answered
 from prefrec_ray.serving.state.policies import Codes, ItemId, Loaded, Shelf
 from prefrec_ray.serving.state.users import ServedUsers, UserId
@@ -30,7 +31,7 @@ class ServedState:
         self.settings, self.loaded = settings, loaded
         self.next = 0
         self.codes = Codes(loaded[0].policy.items)
-        self.put: dict[ItemId, np.ndarray] = {}
+        self.put: dict[ItemId, Added] = {}
         self.withdrawn: set[ItemId] = set()
         for one in loaded[1:]:
             self.codes.add(one.policy.items.ids)
@@ -116,8 +117,8 @@ class ServedState:
             shelf.widen(len(self.codes))
         self.shelves = shelves
 
-    def put_items(self, new: Mapping[ItemId, np.ndarray]) -> None:
-        """Add items and their embeddings; they take effect with `stock`."""
+    def put_items(self, new: Mapping[ItemId, Added]) -> None:
+        """Add items; they take effect with `stock`."""
         self.codes.add(self.codes.array(new))
         self.put.update(new)
         self.withdrawn.difference_update(new)
@@ -134,10 +135,10 @@ class ServedState:
     def fold_items(self, table: pa.Table) -> None:
         """Apply added and withdrawn items from rows of the log."""
         changes = pc.is_in(table["kind"], pa.array([Kind.ITEM, Kind.WITHDRAWN], pa.int8()))
-        for row in table.filter(changes).select(["kind", "items", "embedding"]).to_pylist():
+        for row in table.filter(changes).select(["kind", "items", "embedding", "note"]).to_pylist():
             (item,) = row["items"]
             if row["kind"] == Kind.ITEM:
-                self.put_items({item: np.array(row["embedding"], np.float32)})
+                self.put_items({item: Added.from_row(row)})
             else:
                 self.withdraw_items([item])
 
