@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch.distributed as dist
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.tune.registry import get_trainable_cls
+from ray.tune.utils.util import UtilMonitor
 from tiny import best_action, learner_of, write_dataset
 
 from prefrec_ray.algorithms import METHODS
@@ -247,8 +249,9 @@ def test_a_home_that_cannot_be_written_is_reported(tiny_dataset: str, monkeypatc
 
 
 def test_an_algorithm_leaves_nothing_in_the_home_folder(tiny_dataset: str) -> None:
-    """Tune creates a folder in `~/ray_results` for each."""
+    """Tune creates a folder in `~/ray_results` for each. Its thread that measures the machine is not started."""
     algorithm = make_config(tiny_dataset, "IL", **SMALL).build_algo()
     assert Path(algorithm.logdir).is_dir()
+    assert not [thread for thread in threading.enumerate() if isinstance(thread, UtilMonitor)]
     algorithm.stop()
     assert not Path(algorithm.logdir).exists()

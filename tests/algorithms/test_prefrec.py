@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
@@ -229,6 +230,12 @@ def test_a_failed_learner_ends_the_run(
         save_checkpoint(algorithm, str(tmp_path / "other"), 1, [])
     assert not list(tmp_path.glob("other/checkpoint_*"))
     again = build(tiny_dataset, num_learners=1)
+    # In a new process: torch is deterministic, without the import of torch.compile, which takes seconds.
+    state = on_each_learner(
+        again.learner_group,
+        lambda learner: (torch.are_deterministic_algorithms_enabled(), "torch._dynamo" in sys.modules),
+    )
+    assert state == [(True, False)]
     on_each_learner(again.learner_group, lambda learner: setattr(learner, "restore_from_path", None))
     with pytest.raises(RayError, match="a learner failed"):
         again.restore_from_path(f"{run}/checkpoint_000003")

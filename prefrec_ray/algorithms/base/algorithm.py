@@ -25,6 +25,7 @@ from prefrec_ray.algorithms.base.diagnostics import policy_diagnostics, reported
 from prefrec_ray.algorithms.base.learner import REPORT, OfflineLearner
 from prefrec_ray.algorithms.base.module import NetworkWeights, OfflineModule
 from prefrec_ray.algorithms.base.policy import policy_of
+from prefrec_ray.algorithms.base.torch_settings import seeded_without_compile
 from prefrec_ray.algorithms.feed.offline import Position, PreparedData
 from prefrec_ray.algorithms.feed.shards import RewardLabels
 from prefrec_ray.algorithms.requests import reward_columns
@@ -78,7 +79,8 @@ class OfflineAlgorithm(Algorithm):
 
     def setup(self, config: Any) -> None:
         """Build RLlib's parts, then load a shared pre-trained reward into the learners."""
-        super().setup(config)
+        with seeded_without_compile():
+            super().setup(config)
         self._items = self.offline_data.dataset.items()
         #: Metrics of the last iteration by their column in progress.csv, such as "losses/qf_loss".
         self.report: dict[str, Any] = {}

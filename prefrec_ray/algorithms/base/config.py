@@ -53,6 +53,10 @@ class OfflineConfig(AlgorithmConfig):
         self.create_local_env_runner = False
         self.offline_data_class = PreparedData
         self.log_level = "ERROR"
+        # The learners read plans and not episodes, so that connectors would never run.
+        self.add_default_connectors_to_learner_pipeline = False
+        # RLlib's thread measures the whole machine, and the end of an algorithm waits for up to .7 s of its sleep.
+        self.log_sys_usage = False
         self.loaded_data = Unsaved()
         self.pretrained_reward = Unsaved()
         self.labels = Unsaved()
@@ -173,7 +177,12 @@ class OfflineConfig(AlgorithmConfig):
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """Return the method's module for the data set's spaces."""
-        return RLModuleSpec(module_class=self.algo_class.Module, model_config=self.module_settings())
+        return RLModuleSpec(
+            module_class=self.algo_class.Module,
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            model_config=self.module_settings(),
+        )
 
     def get_default_learner_class(self) -> type:
         """Return the method's learner."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from prefrec_ray.algorithms.base.diagnostics import first_not_finite
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.base.rotation import Rotation
+from prefrec_ray.algorithms.base.torch_settings import seeded_without_compile, useful_threads
 from prefrec_ray.algorithms.feed.batches import Batch, TransitionPlan, ahead, to_device
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer, PreferencePlan
 from prefrec_ray.algorithms.feed.shards import ACTIONS, LABELS, OBS, ShardCache
@@ -37,9 +37,6 @@ from prefrec_ray.policy.networks.layers import Adam, bf16_cost
 _LOG = logging.getLogger(__name__)
 #: Transitions, over all learners, from which the mean and standard deviation of the reward are computed.
 SCALE_SAMPLE = 65_536
-#: Activations of the widest layer up to which one thread is used. A second one brings nothing (docs/results/speed.md),
-#: and waits for its core if the machine is busy.
-SMALL = 1 << 17
 #: Group of the metrics of a learner, separate from RLlib's own.
 REPORT = (DEFAULT_MODULE_ID, "report")
 
@@ -49,6 +46,10 @@ class OfflineLearner(TorchLearner):
 
     #: Networks of the module that the method trains, with the setting of each one's learning rate.
     rates: ClassVar[dict[str, str]] = {"q": "critic_lr", "actor": "actor_lr"}
+
+    def __init__(self, **kwargs: Any) -> None:
+        with seeded_without_compile():
+            super().__init__(**kwargs)
 
     def networks_to_train(self, config: AlgorithmConfig) -> dict[str, tuple[nn.Module, float]]:
         """Return network and learning rate of each optimizer, by name; the default is `rates`."""
@@ -277,18 +278,3 @@ class OfflineLearner(TorchLearner):
             self.metrics.log_value((*REPORT, *name.split("/")), weight * value, window=1)
         if not np.isfinite(means).all() and (first := first_not_finite(totals)):
             self.metrics.log_value((*REPORT, "diverged", first[0]), first[1], window=1)
-
-
-@contextmanager
-def useful_threads(rows: int, hidden_sizes: Sequence[int]) -> Iterator[None]:
-    """Compute in one thread if batches of `rows` rows are small for these networks.
-
-    The number of threads changes the order of sums, so that runs with small batches are also the same on machines with
-    different numbers of cores.
-    """
-    available = torch.get_num_threads()
-    torch.set_num_threads(1 if rows * max(hidden_sizes) <= SMALL else available)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(available)
