@@ -6,14 +6,10 @@ Slow imports are inside functions: the process that only distributes tests does 
 from __future__ import annotations
 
 import gc
-import inspect
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any, NoReturn
-from unittest.mock import patch
+from typing import TYPE_CHECKING, NoReturn
 
 import hypothesis
 import pytest
@@ -21,35 +17,42 @@ import pytest
 if TYPE_CHECKING:
     from s3_server import Proxy
 
-#: Files that take more than a hundredth of `make test`, the longest first.
+#: Files that take ten seconds or more, the longest first.
 LONGEST = (
     "test_tune_sweep.py",
-    "test_prefrec.py",
-    "test_label_browser.py",
+    "test_object_store.py",
     "test_methods.py",
     "test_modelled.py",
-    "test_own_files.py",
     "test_fit.py",
+    "test_prefrec.py",
+    "test_own_files.py",
+    "test_label_browser.py",
     "test_checkpoints.py",
     "test_ray_data.py",
-    "test_serve_under_load.py",
-    "test_gpu.py",
-    "test_exported_policies.py",
     "test_killed_steps.py",
-    "test_serve.py",
-    "test_engine.py",
-    "test_tutorials.py",
-    "test_validation.py",
-    "test_specification.py",
-    "test_experiment.py",
-    "test_input_fuzz.py",
-    "test_object_store.py",
-    "test_first_night.py",
-    "test_first_nights.py",
     "test_kuairand_excerpt.py",
+    "test_run.py",
+    "test_experiment.py",
+    "test_validation.py",
+    "test_cli_errors.py",
+    "test_serve_under_load.py",
+    "test_first_night.py",
+    "test_tutorials.py",
+    "test_serve.py",
+    "test_first_nights.py",
+    "test_bench_run.py",
     "test_nights.py",
+    "test_input_fuzz.py",
+    "test_distribution.py",
+    "test_exported_policies.py",
     "test_fitted.py",
-    "test_pages.py",
+    "test_specification.py",
+    "test_tuner.py",
+    "test_forget.py",
+    "test_serving_rule.py",
+    "test_rules.py",
+    "test_plugins.py",
+    "test_snapshots.py",
 )
 
 # One thread for matrices, here and in child processes: several threads would wait for each other. On two busy cores the
@@ -166,30 +169,8 @@ def tiny_dataset(ray_session: None, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def short_fits(ray_session: None) -> Iterator[None]:
-    """Limit the updates of an evaluation's fits in Ray's workers, for tests that do not depend on their quality.
+    """Limit the updates of an evaluation's fits in Ray's workers (short_fits.py)."""
+    from short_fits import limited_fits
 
-    tests/users, test_preference.py and test_clone.py test the quality.
-    """
-    users, evaluation = "prefrec_ray.users", "prefrec_ray.evaluation"
-    limits = {
-        f"{users}.ensemble._fit": {f"{users}.fit.UPDATES": 50, f"{users}.checks.SIMULATIONS": 2},
-        f"{evaluation}.selection.preference._learn": {f"{evaluation}.selection.preference.UPDATES": 50},
-        f"{evaluation}.behavior._fit": {f"{evaluation}.behavior.CLONE_UPDATES": 150},
-    }
-    with pytest.MonkeyPatch.context() as patched:
-        for task, constants in limits.items():
-            patched.setattr(task, _limited(task, constants))
+    with limited_fits():
         yield
-
-
-def _limited(task: str, constants: dict[str, int]) -> Any:
-    """Return the Ray task `task` with these values of constants, which its worker sets."""
-    import ray
-
-    def run(*arguments: Any) -> Any:
-        with ExitStack() as limits:
-            for name, value in constants.items():
-                limits.enter_context(patch(name, value))
-            return inspect.unwrap(resolve_name(task).remote)(*arguments)
-
-    return ray.remote(num_cpus=1)(run)

@@ -43,7 +43,9 @@ TRIALS = ("CQL_frequency_0_000", "CQL_frequency_0_001")
 SCRIPT = """
 import sys
 from prefrec_ray.cli.main import run
-print("statuses", *[run(line.split()) for line in sys.argv[1:]])
+from short_fits import limited_fits
+with limited_fits():
+    print("statuses", *[run(line.split()) for line in sys.argv[1:]], "torch._dynamo" in sys.modules)
 """
 #: The first is valid, the next three are not.
 COMMANDS = (
@@ -76,11 +78,12 @@ def write_files(folder: Path) -> None:
 def test_all_commands_work_with_own_files(ray_session: None, tmp_path: Path) -> None:
     """In a process of its own, whose working folder Ray passes on to workers."""
     write_files(tmp_path)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    path = os.pathsep.join(str(folder) for folder in (ROOT, Path(__file__).parent))
+    environment = {**os.environ, "PYTHONPATH": path, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     command = [sys.executable, "-c", SCRIPT, *COMMANDS]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert "Traceback" not in done.stderr
-    assert done.stdout.splitlines()[-1] == "statuses 0 2 2 2 0 0 0 0 0 0", done.stderr
+    assert done.stdout.splitlines()[-1] == "statuses 0 2 2 2 0 0 0 0 0 0 False", done.stderr
     of_bad, of_none, of_file, joined = done.stderr.splitlines()  # and none of own.yaml
     assert "bad.yaml: train: key 'config.conservatism'" in of_bad
     assert "'my_package.mine:CQLSettings' is not a method" in of_none

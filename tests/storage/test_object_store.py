@@ -183,7 +183,12 @@ def files(bucket: Path) -> list[str]:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("sweeps", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_whole_way(
-    small_platform: Path, bucket: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], sweeps: bool
+    short_fits: None,
+    small_platform: Path,
+    bucket: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    sweeps: bool,
 ) -> None:
     """Two runs, from nothing to their report. Data set and policy equal those that lie on the disk.
 

@@ -134,10 +134,19 @@ def test_a_sweep_leaves_table_policies_and_best_settings(undisturbed: Path, tiny
     assert {phase for run in runs for phase in run.curves["phase"]} == {"train"}
 
 
+#: The command in a process that has joined Ray; the command itself would first try the address in another process.
+SCRIPT = """
+import os, ray
+ray.init(os.environ["RAY_ADDRESS"], log_to_driver=False)
+from prefrec_ray.cli.main import main
+main()
+"""
+
+
 def test_a_sweep_that_was_killed_ends_the_same(undisturbed: Path, tiny_dataset: str, tmp_path: Path) -> None:
     output = tmp_path / "sweep"
     command = [
-        *(sys.executable, "-c", "from prefrec_ray.cli.main import main; main()"),
+        *(sys.executable, "-c", SCRIPT),
         *("tune", write(tmp_path, SECTION), "--dataset", tiny_dataset, "--output", str(output)),
     ]
     environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}

@@ -64,18 +64,13 @@ def test_a_relative_folder_counts_from_where_the_run_was_started(
     assert os.path.realpath(config.dataset.uri) == os.path.realpath(tiny_dataset)
 
 
-def test_what_needs_no_ray() -> None:
+def test_what_needs_no_ray_and_importing_a_method_registers_all() -> None:
+    """Both in one process, which takes seconds to import torch."""
     code = (
         "import importlib, sys\n"
         "for name in ('policy', 'reports.page', 'runs.tuning.settings'):\n"
         "    importlib.import_module(f'prefrec_ray.{name}')\n"
         "    assert 'ray' not in sys.modules, name\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_importing_a_method_registers_all() -> None:
-    code = (
         "from prefrec_ray import PrefRec\n"
         "from ray.tune.registry import get_trainable_cls\n"
         "import prefrec_ray.algorithms as a\n"
