@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder -n 2
 # Otherwise every process of the tests compiles again what is not compiled yet.
 unexport PYTHONDONTWRITEBYTECODE
-UNCOMPILED := /(tests|transformers|sympy|nltk|_inductor|_dynamo|hive_metastore)/
+UNCOMPILED := /(tests|testing|examples|transformers|sympy|mpmath|networkx|nltk|_inductor|_dynamo|ao|llm|hive_metastore|pip|setuptools|mypy|mypyc|fontTools|lexers|backrefs)/
 
 .PHONY: install quickstart style types quick check test all hosts notebooks docs docs-version package constraints proofs mutants bench loop results label-demo clean
 
@@ -16,7 +16,7 @@ $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev,examples]'
-	@# Compiles on all processors (pip uses one), without two fifths of the code, which neither commands nor tests import.
+	@# Compiles on all processors (pip uses one), without the code that neither commands nor tests import, or little of it.
 	@# Files of another version of Python may fail.
 	$(BIN)/python -m compileall -qq -j 0 -x '$(UNCOMPILED)' $(VENV)/lib prefrec_ray || true
 	touch $@
