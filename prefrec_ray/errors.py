@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -92,7 +92,7 @@ def nearest(key: str, valid: list[str]) -> str:
 def first_problem(error: ValidationError, model: type[BaseModel], value: Any, prefix: str = "") -> str:
     """Return the first validation problem of `value` as a `model`: key (after `prefix`), expected and found values."""
     problems = error.errors()
-    problem = problems[0]
+    problem = _furthest(problems)
     path = _keys(problem["loc"], value)
     expected = _expected(problem)
     if path and _BRANCH.fullmatch(path[-1]):  # a union: each of its types has its own problem
@@ -109,17 +109,29 @@ def first_problem(error: ValidationError, model: type[BaseModel], value: Any, pr
     return f"key '{key}': {expected}, found {_short(problem.get('input'))}"
 
 
+def _furthest(problems: Sequence[Any]) -> Any:
+    """Return the first problem; of a value that may be one of several lists, the problem furthest in the list."""
+    first = problems[0]["loc"]
+    branch = next((n for n, part in enumerate(first) if str(part).startswith(_LIST)), len(first))
+    same = [one for one in problems if one["loc"][:branch] == first[:branch]]
+    return max(same, key=lambda one: [part for part in one["loc"][branch:] if isinstance(part, int)])
+
+
 def _keys(place: tuple[int | str, ...], value: Any) -> list[str]:
     """Return the keys of pydantic's `place` in `value`, without the types that follow the keys of unions."""
     keys = []
-    for part in place:
+    for number, part in enumerate(place):
         if isinstance(value, dict) and part not in value and value.get("kind") == part:
+            continue
+        if str(part).startswith(_LIST) and number < len(place) - 1:
             continue
         keys.append(str(part))
         value = value.get(part) if isinstance(value, dict) else None
     return keys
 
 
+#: The begin of the name of a list's type.
+_LIST = "list["
 #: The last part of a place, if it is one of the types of a union.
 _BRANCH = re.compile(r"(literal|constrained-|function-|list\[).*|str")
 #: First word of a pydantic error type -> description of the expected value.
@@ -140,6 +152,10 @@ def _expected(problem: Any) -> str:
     kind, _, check = problem["type"].partition("_")
     if kind in _TYPES and check in ("type", "parsing", "from_float", "number"):
         return f"expected {_TYPES[kind]}"
+    if check in ("too_short", "too_long", "short", "long"):  # of a text, or of a list
+        low, high = (problem["ctx"].get(limit) for limit in ("min_length", "max_length"))
+        limit = f"at most {high}" if low is None else f"at least {low}"
+        return f"expected a text of {limit} characters" if kind == "string" else f"expected {limit} entries"
     message = str(problem["msg"]).removeprefix("Value error, ").replace("Input should be", "expected")
     return message[0].lower() + message[1:]
 

@@ -158,7 +158,7 @@ def _feedback(column: pa.ChunkedArray, feedback: FeedbackColumn, place: Place) -
 
 def _position(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:
     values = to_integers(column, place, name)
-    check_range(values, 0, _MAX_POSITION, place, name, "a position on the page of at least 0")
+    check_range(values, 0, _MAX_POSITION, place, name, f"a position on the page of 0 to {_MAX_POSITION}")
     return values.astype(np.int32)
 
 
@@ -169,9 +169,10 @@ def _examined(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:
 
 
 def _dwell(column: pa.ChunkedArray, unit: str, place: Place, name: str) -> np.ndarray:
-    values = to_numbers(column, place, name) * (1000.0 if unit == "s" else 1.0)
-    check_range(values, 0, _MAX_DWELL_MS, place, name, "a dwell of at least 0 (and less than a century), or nothing")
-    return values
+    values, scale = to_numbers(column, place, name), 1000.0 if unit == "s" else 1.0
+    expected = "a dwell of at least 0 (and less than a century), or nothing"
+    check_range(values, 0, _MAX_DWELL_MS / scale, place, name, expected)  # in the unit of the log
+    return values * scale
 
 
 def _propensity(column: pa.ChunkedArray, place: Place, name: str) -> pa.Array:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, get_args
 from zoneinfo import available_timezones
 
 from pydantic import (
+    AfterValidator,
     Field,
     NonNegativeInt,
     SerializeAsAny,
@@ -162,12 +164,18 @@ class ColumnsSource(LogSource):
         return self
 
 
+def _delimiter(value: str) -> str:
+    if not re.fullmatch(r"[\x01-\x09\x0b\x0c\x0e-\x7f]", value):
+        raise ValueError("expected one ASCII character, no line break")
+    return value
+
+
 class FilesSource(ColumnsSource):
     """Parquet or CSV files at `path`: files, folders, globs. `column_names`: of CSV files without a header."""
 
     kind: Literal["files"]
     path: str | Annotated[list[str], Field(min_length=1)]
-    delimiter: Annotated[str, Field(pattern=r"^[\x01-\x09\x0b\x0c\x0e-\x7f]$")] | None = None
+    delimiter: Annotated[str, AfterValidator(_delimiter)] | None = None
     column_names: Annotated[list[str], Field(min_length=1)] | None = None
 
 

@@ -147,8 +147,8 @@ def test_pages_are_a_column_or_equal_times(page: str, expected: list[object]) ->
     ("name", "value", "expected"),
     [
         ("view", None, "column 'view', row 11: no id; expected one in every row"),
-        ("rank", -1, "column 'rank', row 11: found -1; expected a position on the page of at least 0"),
-        ("rank", 2**31, "column 'rank', row 11: found 2147483648; expected a position on the page of at least 0"),
+        ("rank", -1, "column 'rank', row 11: found -1; expected a position on the page of 0 to 2147483647"),
+        ("rank", 2**31, "column 'rank', row 11: found 2147483648; expected a position on the page of 0 to 2147483647"),
         ("rank", None, "column 'rank', row 11: no number; expected one in every row"),
         ("seen", 2, "column 'seen', row 11: found 2.0; expected 0 or 1"),
         ("seen", None, "column 'seen', row 11: found NaN or nothing; expected a finite number"),

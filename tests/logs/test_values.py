@@ -105,10 +105,12 @@ def test_numbers_whose_sums_overflow_as_float32(value: float) -> None:
         finite(np.array([1e12, -1e12, value]), PLACE, "x")
 
 
-def test_a_dwell_of_centuries() -> None:
-    columns = converter(time_unit="ms", dwell="d")
-    table = pa.table({"u": [1], "i": [1], "t": [1], "d": [1e300]})
-    with pytest.raises(BadRows, match=r"column 'd', row 1: found 1e\+300; expected a dwell of at least 0"):
+@pytest.mark.parametrize("unit", ["s", "ms"])
+@pytest.mark.parametrize(("dwell", "found"), [(1e300, r"1e\+300"), (-3.0, "-3.0")])
+def test_a_dwell_of_centuries_or_below_0_is_named_as_in_the_log(unit: str, dwell: float, found: str) -> None:
+    columns = converter(time_unit="ms", dwell="d", dwell_unit=unit)
+    table = pa.table({"u": [1], "i": [1], "t": [1], "d": [dwell]})
+    with pytest.raises(BadRows, match=f"column 'd', row 1: found {found}; expected a dwell of at least 0"):
         columns(table, PLACE)
 
 

@@ -520,7 +520,7 @@ def test_a_wrong_policy_json_is_one_line(written: tuple[Path, dict[str, Any]], d
         (
             ("actor", "layer_sizes"),
             {"layers": [5]},
-            "key 'actor.layer_sizes.layers': list should have at least 2 items",
+            "key 'actor.layer_sizes.layers': expected at least 2 entries",
         ),
         (("actor", "layer_sizes"), {"layers": [5, -2]}, "key 'actor.layer_sizes.layers.1': expected greater than 0"),
         (("state",), "state", "key 'state': expected a mapping"),

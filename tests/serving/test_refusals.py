@@ -119,6 +119,27 @@ def test_late_feedback_is_refused_though_nothing_came_meanwhile(
             b'{"user": 1, "exclude": [2, 1.5]}',
             "key 'exclude.1': expected a whole number or a text, found 1.5",
         ),
+        (
+            Recommend,
+            b'{"user": ""}',
+            "key 'user': expected a whole number or a text of at least 1 characters, found ''",
+        ),
+        (Recommend, b'{"user": 1, "candidates": 3}', "key 'candidates': expected a list, found 3"),
+        (
+            Recommend,
+            b'{"user": 1, "candidates": [4, [5, 0.5]]}',
+            "key 'candidates.1': expected a whole number or a text, found [5, 0.5]",
+        ),
+        (
+            Recommend,
+            b'{"user": 1, "candidates": [[4, 0], [5, 1e9]]}',
+            "key 'candidates.1.1': expected less than or equal to 1000, found 1000000000.0",
+        ),
+        (
+            Recommend,
+            b'{"user": 1, "candidates": [[4, NaN]]}',
+            "key 'candidates.0.1': expected a finite number, found nan",
+        ),
         (Recommend, b'{"user": 1, "features": 3}', "key 'features': expected a mapping, found 3"),
         (Recommend, b"[1]", "key '(top)': expected a mapping, found [1]"),
         (

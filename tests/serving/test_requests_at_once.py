@@ -77,7 +77,7 @@ def test_a_bad_request_refuses_all_of_them(bundle: Path, tmp_path: Path, bad: di
 @pytest.mark.parametrize(
     ("content", "line"),
     [
-        (b'{"requests": []}', "key 'requests': list should have at least 1 item"),
+        (b'{"requests": []}', "key 'requests': expected at least 1 entries, found []"),
         (b'{"requests": [{"user": 1}], "user": 2}', "key 'user': unknown key"),
         (b'{"requests": [{"user": 1, "pins": [[64, 3]]}]}', "key 'requests.0.pins.0.0': expected less than 64"),
         (b'{"user": 1, "candidates": [[3, 1e4]]}', "key 'candidates"),

@@ -155,6 +155,17 @@ def test_a_log_of_which_files_were_removed_is_refused(policy: Path, tmp_path: Pa
         Desk(policy, tmp_path / "copy")
 
 
+def test_a_folder_of_another_kind_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
+    """A policy bundle also has items.parquet, which a server would replace by its own."""
+    make_policy().save(str(tmp_path / "policy"))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "policy").iterdir()}
+    with pytest.raises(UserError, match=r"policy: found actor.safetensors, but no log.json; expected a new or empty"):
+        Desk(tmp_path / "policy", tmp_path / "policy")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "policy").iterdir()} == before
+    (tmp_path / "disk" / "lost+found").mkdir(parents=True)
+    Desk(tmp_path / "policy", tmp_path / "disk")
+
+
 def test_a_start_that_was_killed_before_the_first_row_can_be_repeated(policy: Path, tmp_path: Path) -> None:
     Desk(policy, tmp_path / "state").stop()
     log = tmp_path / "state" / "log.json"

@@ -117,7 +117,7 @@ def compare(
     """
     experiment = _Experiment(folders, days)
     if len(experiment.arms) < 2:
-        raise UserError(f"{folders[0]}: found one arm; expected canaries (serve.canaries) to compare {MAIN} with")
+        raise UserError(f"{folders[0]}: found no canary; expected canaries (serve.canaries) to compare {MAIN} with")
     canaries = {arm: experiment.of_canary(arm, task, rails, items_of(arm)) for arm in experiment.arms[1:]}
     who = experiment.who
     return Comparison(days, len(who.arm) - experiment.final, who.moved, canaries)

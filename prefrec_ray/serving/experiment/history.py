@@ -237,8 +237,10 @@ def _intervals(
     lows, highs = np.zeros((len(log), arms)), np.zeros((len(log), arms))
     for of_log, assignment in enumerate(assignments):
         mine = np.flatnonzero(log == of_log)
+        if not len(mine):  # perhaps a log without rows, which has no stages
+            continue
         stages = assignment.stages
-        numbers = np.array([stage.number for stage in stages]) - (stages[0].number if stages else 0)
+        numbers = np.array([stage.number for stage in stages]) - stages[0].number
         times = np.array([stage.timestamp for stage in stages])
         first = np.searchsorted(numbers, number[mine], side="right") - 1
         last = np.maximum(np.searchsorted(times, end[mine], side="right") - 1, first)

@@ -116,6 +116,7 @@ class Opened:
         """Set the description of the log; return whether there is a log already."""
         file = storage.join(self.folder, FILE)
         if not storage.exists(file):
+            _check_no_others(self.folder)
             self._about = loaded[0].about(uuid.uuid4().hex[:8])
             return False
         self._about = read_about(self.folder)
@@ -139,6 +140,15 @@ class Opened:
             state.replay(table)
         save_items(self.folder, state.shelves[0].catalogue)
         return state
+
+
+def _check_no_others(folder: str) -> None:
+    """Raise `UserError` for a folder of another kind, such as a data set, whose items.parquet would be replaced."""
+    names = sorted(name for name in os.listdir(storage.absolute(folder)) if not name.startswith("."))
+    if SEGMENTS not in names and set(names) - {"lost+found"}:
+        raise UserError(
+            f"{folder}: found {names[0]}, but no {FILE}; expected a new or empty folder, or the folder of a server"
+        )
 
 
 def stored_items(folder: str, width: int) -> ItemTable | None:
