@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from prefrec_ray.algorithms.methods import SETTINGS
+from prefrec_ray.algorithms import SETTINGS
 from prefrec_ray.algorithms.settings import TrainingSettings, recipe_defaults
 from prefrec_ray.annotation.page.desk import LabelSettings
 from prefrec_ray.dataset.prepare.settings import PrepareSettings

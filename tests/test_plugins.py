@@ -12,7 +12,7 @@ import pytest
 import yaml
 from plugin_template import ROOT, TEMPLATE, Declared, declared, install_template, write_metadata
 
-from prefrec_ray.algorithms.methods import PATHS, find_method
+from prefrec_ray.algorithms import PATHS, find_method
 from prefrec_ray.bench.baselines import SUBMISSIONS
 from prefrec_ray.cli.config import parse_section
 from prefrec_ray.cli.main import run

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from prefrec_ray import storage
-from prefrec_ray.algorithms.methods import PATHS
+from prefrec_ray.algorithms import PATHS
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
 from prefrec_ray.policy import Policy

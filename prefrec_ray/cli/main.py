@@ -16,9 +16,8 @@ from prefrec_ray.cli.cluster import doctor, plan, submit
 from prefrec_ray.cli.data import forget, inspect, prepare, pull, push, simulate
 from prefrec_ray.cli.evaluation import bench, constrain, evaluate, report
 from prefrec_ray.cli.labels import import_labels, label, pairs
-from prefrec_ray.cli.nightly import nightly, rollback, status
 from prefrec_ray.cli.quickstart import plugins, quickstart, validate
-from prefrec_ray.cli.serving import compare, plan_test, serve
+from prefrec_ray.cli.serving import compare, nightly, plan_test, rollback, serve, status
 from prefrec_ray.cli.training import export, train, tune
 from prefrec_ray.errors import find_user_error
 from prefrec_ray.runtime import TERMINATED, end_on_sigterm, terminated

@@ -19,6 +19,8 @@ from prefrec_ray.policy.weighing import RecentItems, Situations
 
 #: Rows of one forward pass: large enough for the matrix product, small enough for the cache and for memory.
 _CHUNK = 16_384
+#: A coordinate counts as saturated within this share of the bounds' half-width from a bound.
+_SATURATION = 0.01
 
 
 class Served(NamedTuple):
@@ -26,6 +28,18 @@ class Served(NamedTuple):
 
     items: np.ndarray
     propensities: np.ndarray
+
+
+class Placed(NamedTuple):
+    """Diagnostics of actions [n, A].
+
+    `saturated` bool [n, A]; `row` int64 [n], the item for each action; `distance` float32 [n], the Euclidean distance
+    to the nearest item.
+    """
+
+    saturated: np.ndarray
+    row: np.ndarray
+    distance: np.ndarray
 
 
 class Policy(Bundle):
@@ -58,6 +72,19 @@ class Policy(Bundle):
         if self.always_nearest:
             return self._propose(states)
         return self.items.embeddings[self.draw(states, 1, None, seed, recent).rows[:, 0]]
+
+    def place(self, actions: np.ndarray) -> Placed:
+        """Return the diagnostics of actions [n, A] of this policy."""
+        margin = _SATURATION * 0.5 * (self.high - self.low)
+        saturated = (actions <= self.low + margin) | (actions >= self.high - margin)
+        row = self.items.nearest(actions, 1)[:, 0]
+        return Placed(saturated, row, np.linalg.norm(actions - self.items.embeddings[row], axis=1))
+
+    def served_for(self, actions: np.ndarray) -> np.ndarray:
+        """Return the embeddings [n, A] of the items served for `actions` [n, A] of this policy."""
+        if not self.always_nearest:
+            return actions  # already embeddings of items
+        return self.items.embeddings[self.items.nearest(actions, 1)[:, 0]]
 
     def q(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """Return Q(s, a) float32 [n] for scaled states [n, S] and actions (embeddings of items) [n, A].

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from prefrec_ray import storage
+from prefrec_ray.algorithms import find_method, find_settings
 from prefrec_ray.algorithms.base.module import NetworkWeights
 from prefrec_ray.algorithms.base.policy import policy_of
-from prefrec_ray.algorithms.methods import find_method, find_settings
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import checkpoints, first_whole

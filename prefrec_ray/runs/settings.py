@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from prefrec_ray.algorithms.methods import find_settings
+from prefrec_ray.algorithms import find_settings
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.settings import ValidationSettings

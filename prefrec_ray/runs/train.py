@@ -15,10 +15,10 @@ from ray import ObjectRef
 from ray.exceptions import RayError
 
 from prefrec_ray import runtime, storage
+from prefrec_ray.algorithms import find_method
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm, on_first_learner
 from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.policy import policy_of
-from prefrec_ray.algorithms.methods import find_method
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError, error_line, find_user_error
 from prefrec_ray.evaluation.selection.model_score import fit_score

@@ -17,10 +17,10 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+from prefrec_ray.algorithms import SETTINGS, find_method
 from prefrec_ray.algorithms.feed.batches import LanePart, TransitionPlan
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
 from prefrec_ray.algorithms.feed.shards import ACTIONS, NEXT_OBS, OBS, REWARDS
-from prefrec_ray.algorithms.methods import SETTINGS, find_method
 from prefrec_ray.algorithms.reward.model import moments, preference_gradient, update_metrics
 
 ROWS, PAIRS, LENGTH = 12, 6, 3

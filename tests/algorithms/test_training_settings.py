@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefrec_ray.algorithms.methods import SETTINGS, find_settings
+from prefrec_ray.algorithms import SETTINGS, find_settings
 from prefrec_ray.algorithms.settings import (
     ExpectileSettings,
     TrainingSettings,

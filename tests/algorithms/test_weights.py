@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from prefrec_ray import storage
+from prefrec_ray.algorithms import SETTINGS, find_method
 from prefrec_ray.algorithms.base.module import NetworkWeights
-from prefrec_ray.algorithms.methods import SETTINGS, find_method
 from prefrec_ray.errors import UserError
 from prefrec_ray.runs.export import module_of
 

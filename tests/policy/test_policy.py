@@ -26,7 +26,6 @@ from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.policy import Policy
-from prefrec_ray.policy.actions import placed
 from prefrec_ray.policy.networks.actors import DeterministicActor
 from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.networks.expected_feedback import ExpectedFeedback
@@ -62,7 +61,7 @@ def make_states(rows: int, seed: int = 1) -> np.ndarray:
 def test_where_actions_lie() -> None:
     policy = make_policy()
     actions = np.concatenate([policy.act(make_states(20)), np.float32([[-0.991, 1.986, 0.25], [-0.989, 1.984, 0.002]])])
-    lie = placed(policy, actions)
+    lie = policy.place(actions)
     assert lie.saturated[-2:].tolist() == [[True, True, False], [False, False, True]]
     away = np.linalg.norm(actions[:, None] - policy.items.embeddings[None], axis=2)
     np.testing.assert_array_equal(lie.row, away.argmin(axis=1))

@@ -42,7 +42,7 @@ class OfflineAlgorithm(Algorithm):
     """A method is a subclass with three attributes: `Settings` (fields), `Module` (networks), `Learner` (losses).
 
     The subclass gets a `Config` with these settings and a `method_name`: the name of the class, or `module:Class`
-    outside this package. `methods.find_method` imports the class, then registers it with Tune under this name. (Tune
+    outside this package. `algorithms.find_method` imports the class, then registers it with Tune under this name. (Tune
     pickles a copy of a class that is registered during its import.)
 
     One iteration is one pass over the preferences (phase "pretrain") or several updates on transitions ("train").

@@ -14,7 +14,6 @@ from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
 from prefrec_ray.algorithms.losses import preference_logit, preference_loss
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
-from prefrec_ray.policy.actions import placed
 
 _CHUNK = 16_384
 
@@ -62,7 +61,7 @@ def policy_diagnostics(policy: Policy, states: np.ndarray) -> dict[str, float]:
     """Return the saturated share of coordinates, mean distance to an item, and number of items, in `states` [n, S]."""
     if len(states) == 0:
         return {}
-    lie = placed(policy, policy.act(states))
+    lie = policy.place(policy.act(states))
     return {
         "policy/action_saturation": float(lie.saturated.mean()),
         "policy/item_distance": float(lie.distance.mean()),

@@ -23,7 +23,6 @@ from prefrec_ray.evaluation.estimators.session_weights import WINDOW, kish, page
 from prefrec_ray.evaluation.results.names import CONSTANT, LOGGING_POLICY, RANDOM_ITEMS, subject_of
 from prefrec_ray.evaluation.results.scores import Findings, Scores, repetition_seed
 from prefrec_ray.ids import first_rows
-from prefrec_ray.policy.actions import served_for
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import Task
 from prefrec_ray.users.histories import Histories, read_histories
@@ -196,7 +195,7 @@ def _acts(name: str, data: Histories, request: EvaluationRequest) -> Acts:
     """Return a policy's actions at every impression, and the embeddings of the items served for them."""
     policy = request.actors[name]
     actions = policy.act(data.state, recent=data.recent(policy.items.kinds) if policy.penalises_repetition else None)
-    return actions, served_for(policy, actions)
+    return actions, policy.served_for(actions)
 
 
 def _actions(

@@ -30,7 +30,6 @@ from prefrec_ray.ids import first_rows
 from prefrec_ray.mdp.exposure import recent_kinds
 from prefrec_ray.memory import keep_freed_memory
 from prefrec_ray.policy import Policy
-from prefrec_ray.policy.actions import placed
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.storage.parquet import read_footer
 from prefrec_ray.users.histories import read_sessions, session_starts
@@ -187,7 +186,7 @@ def _tallies(request: EvaluationRequest, own: Mapping[str, np.ndarray], logged: 
     """
     tallies = {}
     for name, policy in request.actors.items():
-        places = placed(policy, own[name])
+        places = policy.place(own[name])
         distance, saturation = float(places.distance.sum()), float(places.saturated.mean(axis=1).sum())
         sums = {"item_distance": distance, "action_saturation": saturation}
         tallies[name] = Tally(_count(policy.items.ids[places.row]), sums)

@@ -26,7 +26,6 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.fqe import action_value, pairs_of
 from prefrec_ray.policy import Policy
-from prefrec_ray.policy.actions import served_for
 from prefrec_ray.policy.networks.layers import Adam
 from prefrec_ray.users.histories import Histories
 
@@ -58,7 +57,7 @@ class PreferenceScore:
         recent = None
         if policy.penalises_repetition:
             recent = np.where(self.shown[:, :, None] >= 0, policy.items.kinds[self.shown], -1)
-        served = served_for(policy, policy.act(self.states, recent=recent))
+        served = policy.served_for(policy.act(self.states, recent=recent))
         return _UNITS * (_expected(self.nets, self.states, served) - self.logged)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from prefrec_ray import plugins
-from prefrec_ray.algorithms.methods import SETTINGS, find_settings
+from prefrec_ray.algorithms import SETTINGS, find_settings
 from prefrec_ray.algorithms.settings import TrainingSettings, checked_values
 from prefrec_ray.errors import UserError, nearest, need
 from prefrec_ray.evaluation.settings import ValidationSettings

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from prefrec_ray.algorithms.methods import find_settings
+from prefrec_ray.algorithms import find_settings
 from prefrec_ray.algorithms.settings import reward_settings
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.tuning.settings import Space, TuneSettings
