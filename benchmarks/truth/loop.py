@@ -43,8 +43,6 @@ from prefrec_ray.engagement import levels_against, session_table, user_means
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.nightly.folder import LoopFolder
 from prefrec_ray.policy import Policy
-from prefrec_ray.policy.networks.layers import Mlp
-from prefrec_ray.policy.networks.q import QFunction
 from prefrec_ray.reports.figures import legend, panel
 from prefrec_ray.serving.folder.opened import Opened
 from prefrec_ray.serving.settings import ServeSettings
@@ -187,14 +185,9 @@ def spoil(bundle: Path) -> None:
     """Replace the policy in `bundle` by one with the negative Q."""
     policy = Policy.load(str(bundle))
     assert policy.critic is not None
-
-    def negative(network: QFunction) -> QFunction:
-        *hidden, (weight, bias) = network.net.layers
-        return QFunction(Mlp.from_layers([*hidden, (-weight, -bias)]), network.products.tolist(), network.widths[1])
-
     critic = replace(
         policy.critic,
-        networks=[negative(network) for network in policy.critic.networks],
+        networks=[network.scaled(-1) for network in policy.critic.networks],
         kind_effects=[-effects for effects in policy.critic.kind_effects],
         worth=None if policy.critic.worth is None else -policy.critic.worth,
     )

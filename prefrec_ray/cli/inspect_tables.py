@@ -11,13 +11,12 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from prefrec_ray.inspection.counts import LENGTHS, shared_rows
+from prefrec_ray.inspection.counts import LENGTHS, Counts, shared_rows
 from prefrec_ray.logs.contract import Reason, summary
 from prefrec_ray.reports.html import share
 
 if TYPE_CHECKING:
     from prefrec_ray.dataset import PreparedDataset
-    from prefrec_ray.inspection.counts import Counts
     from prefrec_ray.inspection.log import LogReport
     from prefrec_ray.inspection.teachers import Diagnosis
     from prefrec_ray.mdp.examination import Curve

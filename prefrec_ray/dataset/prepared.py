@@ -126,13 +126,8 @@ class PreparedDataset:
         path = storage.join(uri, "metadata.json")
         if not storage.exists(path):
             raise UserError(f"{uri}: not a prepared data set (no metadata.json); make one by `prefrec prepare`")
-        value = storage.read_json(path)
-        version = value.get("schema_version") if isinstance(value, dict) else None
-        if version != SCHEMA_VERSION:
-            raise UserError(
-                f"{path}: found schema version {version}; expected {SCHEMA_VERSION}: make it again by `prefrec prepare`"
-            )
-        return cls(str(uri), parse(Metadata, value, path))
+        content = storage.read_versioned(path, SCHEMA_VERSION, ": make it again by `prefrec prepare`")
+        return cls(str(uri), parse(Metadata, content, path))
 
     def path(self, *parts: str) -> str:
         """Return the URI of a file or folder of the data set."""

@@ -11,10 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import Part, Place, clean, to_python
 from prefrec_ray.logs.fragments import batches, list_fragments
-from prefrec_ray.logs.schemas import CsvFormat, is_csv, schema
+from prefrec_ray.logs.schemas import CsvFormat, check_each_once, is_csv, schema
 from prefrec_ray.logs.values import PER_SECOND, is_text, padded, to_milliseconds
 
 _PIECES = 8  # evenly spread over the log; their first rows are the sample
@@ -110,9 +109,7 @@ def sample(files: Sequence[str], form: CsvFormat) -> pa.Table:
     Raises `UserError` without rows, and for two columns of one name.
     """
     columns = [field.name for field in schema(files[0], form) if not pa.types.is_nested(field.type)]
-    for name in columns:
-        if columns.count(name) > 1:
-            raise UserError(f"{files[0]}: column '{name}' occurs {columns.count(name)} times; expected once")
+    check_each_once(files[0], columns, columns)
     fragments = list_fragments(files, form)[0]
     chosen = [fragments[i] for i in np.unique(np.linspace(0, len(fragments) - 1, _PIECES).astype(int))]
     first = (next(batches(Place(one["file"], 0), columns, one["group"], form), None) for one in chosen)
@@ -154,9 +151,7 @@ def profile(table: pa.Table) -> list[Column]:
 def _profile(name: str, column: pa.ChunkedArray) -> Column:
     if pa.types.is_floating(column.type):  # `prepare` treats NaN as an empty cell
         column = pc.if_else(pc.is_nan(column.cast(pa.float32())), pa.scalar(None, column.type), column)
-    known = column.drop_null()
-    if pa.types.is_dictionary(known.type):
-        known = known.cast(known.type.value_type)
+    known = _known(column)
     if known.type == pa.float16():  # Arrow does not order them
         known = known.cast(pa.float32())
     counts = pc.value_counts(known)

@@ -13,8 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.preferences import Sessions, find_scoring
-from prefrec_ray.settings import PAIRINGS
+from prefrec_ray.preferences import Sessions, find_scoring, scoring_of
 
 #: Segments of each user, evenly spread over the history, for the variance between users.
 _SEGMENTS = 16
@@ -60,8 +59,7 @@ def _diagnosis(task: str, teacher: str, sessions: Sessions, pairs: pa.Table, ids
     known = np.unique(user)  # the users of the pairs have more steps than a segment
     steps = sessions.last_step[np.append(sessions.starts[1:], len(sessions.last_step)) - 1] + 1
     starts = np.linspace(0, steps[known] - length - 1, _SEGMENTS, axis=1).astype(np.int64)
-    pairing = next(pairing for pairing in PAIRINGS if teacher.startswith(pairing))
-    score = find_scoring(teacher.removeprefix(f"{pairing}_"))
+    score = find_scoring(scoring_of(teacher))
     scores = score(sessions, np.repeat(known, _SEGMENTS), starts.ravel(), length).reshape(-1, _SEGMENTS)
     of_pairs = scores.mean(axis=1)[np.searchsorted(known, user)]
     return Diagnosis(
@@ -71,7 +69,7 @@ def _diagnosis(task: str, teacher: str, sessions: Sessions, pairs: pa.Table, ids
         between_users=between_share(scores),
         sessions=None if more is None else max(more, 1 - more),
         prefers_more=more is None or more >= 0.5,
-        user=None if pairing == "within_user" else rule_accuracy(labels, *of_pairs.T),
+        user=None if teacher.startswith("within_user") else rule_accuracy(labels, *of_pairs.T),
     )
 
 

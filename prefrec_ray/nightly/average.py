@@ -13,8 +13,6 @@ from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.networks.critic import Critic, some
-from prefrec_ray.policy.networks.layers import Mlp
-from prefrec_ray.policy.networks.q import QFunction
 
 _LOG = logging.getLogger(__name__)
 #: The file of a bundle that is written last.
@@ -45,7 +43,7 @@ def average(bundle: str, before: Sequence[str], dataset: str, folder: str) -> st
         return bundle
     mean = replace(
         critics[0],
-        networks=[_divided(network, spread) for _, critic, spread in kept for network in critic.networks],
+        networks=[network.scaled(1 / spread) for _, critic, spread in kept for network in critic.networks],
         scales=np.concatenate([critic.scales for _, critic, _ in kept]),
         kind_effects=_mean_effects([(critic, spread) for _, critic, spread in kept]),
     )
@@ -104,12 +102,3 @@ def _mean_effects(critics: Sequence[tuple[Critic, float]]) -> list[np.ndarray]:
     return [
         np.sum([own[number] for own in each if own], axis=0) / np.float32(len(each)) for number in range(len(kinds))
     ]
-
-
-def _divided(network: QFunction, by: float) -> QFunction:
-    """Return the same Q in another unit."""
-    *layers, (weight, bias) = network.net.layers
-    unit = np.float32(1 / by)
-    return QFunction(
-        Mlp.from_layers([*layers, (weight * unit, bias * unit)]), network.products.tolist(), network.widths[1]
-    )

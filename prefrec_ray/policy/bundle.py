@@ -136,13 +136,8 @@ class Bundle:
         """
         uri = storage.followed(uri)
         path = storage.join(uri, "policy.json")
-        value = storage.read_json(path)
-        version = value.get("schema_version") if isinstance(value, dict) else None
-        if version != SCHEMA_VERSION:
-            raise UserError(
-                f"{path}: found schema version {version}; expected {SCHEMA_VERSION} for this version of prefrec_ray"
-            )
-        stored = parse(Description, value, path)
+        content = storage.read_versioned(path, SCHEMA_VERSION, " for this version of prefrec_ray")
+        stored = parse(Description, content, path)
         try:
             actor = load_actor(storage.join(uri, "actor.safetensors"), stored.actor)
             items = ItemTable.load(storage.join(uri, "items.parquet"))

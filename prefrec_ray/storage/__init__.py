@@ -17,6 +17,7 @@ from prefrec_ray.storage.files import (
     read_bytes,
     read_json,
     read_text,
+    read_versioned,
     remove,
     size,
     sync,

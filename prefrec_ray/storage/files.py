@@ -268,6 +268,15 @@ def read_json(uri: str) -> Any:
     return parse_json(read_text(uri), uri)
 
 
+def read_versioned(uri: str, version: int, hint: str = "") -> dict[str, Any]:
+    """Return the JSON object at `uri`. Raises `UserError`, which ends with `hint`, for another `schema_version`."""
+    value = read_json(uri)
+    found = value.get("schema_version") if isinstance(value, dict) else None
+    if found != version:
+        raise UserError(f"{uri}: found schema version {found}; expected {version}{hint}")
+    return value
+
+
 def parse_json(text: str, uri: str, line: int | None = None) -> Any:
     """Parse `text`, the file `uri` or one `line` of it, as JSON. Raises `UserError` if it is not JSON."""
     try:

@@ -1,8 +1,7 @@
-"""Checks of HTTP requests before every route of the page, and codes of items without a title."""
+"""Checks of HTTP requests before every route of the page."""
 
 from __future__ import annotations
 
-import hmac
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
@@ -20,7 +19,6 @@ from prefrec_ray.web.problems import (
 )
 
 TOKEN = "PREFREC_LABEL_TOKEN"
-_LETTERS = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"  # without letters that look alike
 _MOST_BYTES = 1 << 14
 _HEADERS = {
     # No file is loaded from other sites, and pages contain no scripts, so that names of items cannot run as a script.
@@ -30,12 +28,6 @@ _HEADERS = {
     "referrer-policy": "same-origin",  # links contain invitations
     "cache-control": "no-store",
 }
-
-
-def item_code(secret: str, item: object) -> str:
-    """Return a short code that identifies an item without its name."""
-    digest = hmac.digest(secret.encode(), f"item {item!r}".encode(), "sha256")
-    return "".join(_LETTERS[byte % len(_LETTERS)] for byte in digest[:4])
 
 
 class FormGuard:

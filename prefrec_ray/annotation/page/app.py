@@ -10,7 +10,6 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from importlib.resources import files
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import parse_qsl
@@ -27,7 +26,7 @@ from starlette.staticfiles import StaticFiles
 
 from prefrec_ray import storage
 from prefrec_ray.annotation.aggregate import VoteScores
-from prefrec_ray.annotation.page.access import TOKEN, FormGuard, item_code
+from prefrec_ray.annotation.page.access import TOKEN, FormGuard
 from prefrec_ray.annotation.page.desk import Desk, LabelSettings, Stale
 from prefrec_ray.annotation.page.pages import admin_page, guidelines, page, question_page
 from prefrec_ray.annotation.page.store import labels_of
@@ -162,8 +161,7 @@ class Labeling:
         return RedirectResponse("/", 303, background=task)
 
     async def _undo(self, request: Request) -> Response:
-        name = self.annotator(request)
-        self.desk.undo(name)
+        self.desk.undo(self.annotator(request))
         return RedirectResponse("/", 303)
 
     async def _picture(self, request: Request) -> Response:
@@ -233,7 +231,7 @@ def serve(
             if settings.guidelines
             else _PACKAGE.joinpath("guidelines.md").read_text("utf-8")
         )
-        labeling = Labeling(desk, Items(settings.items, partial(item_code, desk.store.about["secret"])), guide)
+        labeling = Labeling(desk, Items(settings.items, desk.store.about["secret"]), guide)
         url = url_of(host, listener)
         say(f"labeling on {url} (pairs: {len(desk.pairs):,}, votes: {len(desk.votes):,})")
         say(f"admin: {url}/enter/{labeling.admin_token}")

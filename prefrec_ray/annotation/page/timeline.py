@@ -6,6 +6,7 @@ Titles and pictures of items come from a file; items without a title have a code
 from __future__ import annotations
 
 import csv
+import hmac
 import io
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,7 @@ PICTURES = {
     ".gif": "image/gif",
 }
 _LONGEST = 120  # characters of a title
+_LETTERS = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"  # of a code, without letters that look alike
 #: Size of the drawing; its width is the longer of the two histories.
 WIDTH, HEIGHT = 600.0, 150.0
 #: Largest width of a bar, and largest share of the drawing's width for all bars of a history.
@@ -57,17 +59,26 @@ class LabelItem:
     picture: str = ""
 
 
-class Items:
-    """The items of the file, by id, and the folder of their pictures; empty without a file."""
+def item_code(secret: str, item: object) -> str:
+    """Return a short code that identifies an item without its name."""
+    digest = hmac.digest(secret.encode(), f"item {item!r}".encode(), "sha256")
+    return "".join(_LETTERS[byte % len(_LETTERS)] for byte in digest[:4])
 
-    def __init__(self, file: str | None, code: Callable[[object], str]) -> None:
+
+class Items:
+    """The items of the file, by id, and the folder of their pictures; empty without a file.
+
+    The code of an item without a title is a hash with `secret`.
+    """
+
+    def __init__(self, file: str | None, secret: str) -> None:
         self._items = {} if file is None else _read(file)
         self._folder = Path(storage.absolute(file)).parent if file else None
-        self._code = code
+        self._secret = secret
 
     def __call__(self, item: Any) -> LabelItem:
         """Return the title and picture of an item."""
-        return self._items.get(str(item)) or LabelItem(f"Item {self._code(item)}")
+        return self._items.get(str(item)) or LabelItem(f"Item {item_code(self._secret, item)}")
 
     def picture(self, name: str) -> tuple[Path, str] | None:
         """Return the file and media type of a picture; None for any other name."""

@@ -142,13 +142,10 @@ def read_about(folder: str) -> About:
         raise UserError(
             f"{folder}: no folder of events ({FILE} is missing); expected the folder of `prefrec serve --state`"
         )
-    value = storage.read_json(file)
-    version = value.pop("schema_version", None) if isinstance(value, dict) else None
-    if version != SCHEMA_VERSION:
-        raise UserError(f"{file}: found schema version {version}; expected {SCHEMA_VERSION}")
+    value = storage.read_versioned(file, SCHEMA_VERSION)
     if not checksums.intact(storage.read_bytes(file)):
         raise UserError(f"{file}: damaged: its checksum differs; expected the file as it was written")
-    del value["seal"]
+    del value["schema_version"], value["seal"]
     return parse(About, value, file)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -98,6 +99,12 @@ class QFunction(ItemNetwork):
     def forward(self, states: Tensor, actions: Tensor) -> Tensor:
         """Return Q [B] of states [B, S] and actions [B, A]."""
         return super().forward(states, actions).squeeze(-1)
+
+    def scaled(self, factor: float) -> QFunction:
+        """Return `factor` times this Q."""
+        *hidden, (weight, bias) = self.net.layers
+        net = Mlp.from_layers([*hidden, (weight * np.float32(factor), bias * np.float32(factor))])
+        return QFunction(net, self.products.tolist(), self.widths[1])
 
     def given(self, states: Tensor) -> Callable[..., Tensor]:
         """Return Q for fixed states as a function of actions, [n] or [n, k]."""
