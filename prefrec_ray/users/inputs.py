@@ -105,11 +105,6 @@ class Inputs:
         return len(self.seen) + self.signals + len(HALF_LIVES) * self.values
 
     @property
-    def past(self) -> np.ndarray:
-        """Return a mask of inputs that describe earlier impressions, bool [W]."""
-        return np.arange(self.width) >= len(self.seen) + self.signals
-
-    @property
     def counts(self) -> np.ndarray:
         """Return a mask of exposures and their running means, bool [W]."""
         signals = np.zeros(self.values, dtype=bool)

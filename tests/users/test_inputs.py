@@ -33,7 +33,8 @@ def test_masks_name_the_inputs() -> None:
     changed = (inputs.logged(data) != made).any(axis=0)
     np.testing.assert_array_equal(changed, inputs.counts)
     data.exposure[:] -= DOSES.max()
-    np.testing.assert_array_equal(made[data.starts][:, inputs.past], 0.0)  # nothing was shown before
+    # Nothing was shown before.
+    np.testing.assert_array_equal(made[data.starts, len(inputs.seen) + inputs.signals :], 0.0)
     assert inputs.history.sum() == inputs.counts.sum() + len(HALF_LIVES) * ITEMS.embeddings.shape[1]
 
 

@@ -118,12 +118,16 @@ def _write(
     rows = read_pieces(pieces, folder)
     if single:
         return [write(rows, pieces["group"][0].as_py())]
-    bucket = buckets_of(rows["user_id"], seed, buckets)
-    order = bucket.argsort(kind="stable")
+    return [write(part, bucket) for bucket, part in _parts(rows, buckets_of(rows["user_id"], seed, buckets))]
+
+
+def _parts(rows: pa.Table, key: np.ndarray) -> Iterator[tuple[int, pa.Table]]:
+    """Yield each value of `key` (int64 [N]), ascending, with its rows in their order."""
+    order = key.argsort(kind="stable")
     rows = rows.take(pa.array(order))
-    present, first = np.unique(bucket[order], return_index=True)
-    sizes = run_lengths(first, len(order))
-    return [write(rows.slice(begin, size), int(b)) for b, begin, size in zip(present, first, sizes, strict=True)]
+    values, first = np.unique(key[order], return_index=True)
+    for value, begin, size in zip(values.tolist(), first, run_lengths(first, len(order)), strict=True):
+        yield value, rows.slice(begin, size)
 
 
 def buckets_of(ids: pa.ChunkedArray, seed: int, buckets: int) -> np.ndarray:
@@ -230,10 +234,8 @@ def partition_by_user(
     if not tables:
         return {}
     progress(_READ, rows, rows)
-    pieces = pa.concat_tables(tables).sort_by("group")
-    present, first = np.unique(pieces["group"].to_numpy(), return_index=True)
-    sizes = run_lengths(first, len(pieces))
-    return {int(g): pieces.slice(begin, size) for g, begin, size in zip(present, first, sizes, strict=True)}
+    pieces = pa.concat_tables(tables)
+    return dict(_parts(pieces, pieces["group"].to_numpy()))
 
 
 def read_pieces(pieces: pa.Table, folder: str) -> pa.Table:
@@ -250,19 +252,15 @@ def _write_pieces(rows: pa.Table, seed: int, buckets: int, groups: int, folder: 
     """Write one file, and yield one row per piece: group, name of the file, first byte, bytes, and rows."""
     if not rows.num_rows:
         return
-    group = buckets_of(rows["user_id"], seed, buckets) * groups // buckets
-    order = group.argsort(kind="stable")
-    rows = rows.take(pa.array(order))
-    present, first = np.unique(group[order], return_index=True)
-    sizes = run_lengths(first, len(order))
+    present, parts = zip(*_parts(rows, buckets_of(rows["user_id"], seed, buckets) * groups // buckets), strict=True)
     # A task may run twice: each run writes its own file, and only the returned files are read.
     file = uuid4().hex
     system, path = storage.filesystem(storage.join(folder, file))
     borders = [0]
     with system.open_output_stream(path) as stream:
-        for begin, size in zip(first, sizes, strict=True):
+        for part in parts:
             with pa.ipc.new_stream(stream, rows.schema) as writer:
-                writer.write_table(rows.slice(begin, size))
+                writer.write_table(part)
             borders.append(stream.tell())
     yield pa.table(
         {
@@ -270,6 +268,6 @@ def _write_pieces(rows: pa.Table, seed: int, buckets: int, groups: int, folder: 
             "file": [file] * len(present),
             "begin": borders[:-1],
             "bytes": np.diff(borders),
-            "rows": sizes,
+            "rows": [len(part) for part in parts],
         }
     )
