@@ -43,7 +43,7 @@ def score(world: Histories) -> PreferenceScore:
 
 def fake(act: Any) -> Any:
     """A policy with these actions."""
-    return SimpleNamespace(always_nearest=False, penalises_repetition=False, act=act)
+    return SimpleNamespace(penalises_repetition=False, act=act, served_for=lambda actions: actions)
 
 
 def always(action: np.ndarray) -> Any:
