@@ -3,8 +3,8 @@
 Temperature, penalties on items like recent ones, and the scores (Q or expected feedback) decide what a policy draws.
 Which rule users prefer differs between platforms, and no statistic of the log determines it. Rules are therefore
 compared on validation users, in models of different kinds, which disagree if the log does not determine what a rule
-does to users. The best rule has the largest gain over the logging policy among the rules whose interval is above 0, or
-else the interval with the highest lower end. `prefrec constrain` decides by the lower end only, for a smaller gain that
+does to users. The best rule has the largest mean gain over these models. Its interval need not be above 0: a verdict on
+the policy comes from other models. `prefrec constrain` takes the highest lower end of the interval, a smaller gain that
 is surer. A rule that breaks fewer guard-rails comes first: a guard-rail is broken here if the mean over users breaks it
 in one model.
 """
@@ -37,7 +37,7 @@ TEMPERATURES, PENALTIES = (0.05, 0.15, 0.45, 1.35), (0.0, 1.0, 3.0, 9.0, 27.0)
 REPETITIONS = (0.0, 0.1, 0.3, 1.0, 3.0)
 
 
-#: What decides between rules: the gain if it is shown, or the lower end of its interval.
+#: What decides between rules: the gain, or the lower end of its interval.
 Criterion = Literal["gain", "lower end"]
 
 
@@ -69,10 +69,9 @@ class Tried:
     low: float
     broken: Sequence[str] = ()
 
-    def rank(self, by: Criterion) -> tuple[int, bool, float]:
+    def rank(self, by: Criterion) -> tuple[int, float]:
         """Return the key of the order of rules, larger for a better rule."""
-        shown = self.low > 0
-        return -len(self.broken), shown, self.gain if shown and by == "gain" else self.low
+        return -len(self.broken), self.gain if by == "gain" else self.low
 
 
 @dataclass(frozen=True)
