@@ -2,7 +2,8 @@
 
 For the worlds that `rules` has trained in OUTPUT: serving rules of the same networks are rolled out with validation
 users in models of users of each kind, and with test users in the true law. OUTPUT/disagreement.csv has a row per rule.
-A truth counts as within its interval up to the error of 40 test users.
+A truth counts as within its interval up to the error of 40 test users. Losses are against the best rule, of the rule
+with the largest mean gain over models and of the one with the highest lower end.
 """
 
 from __future__ import annotations
@@ -32,9 +33,8 @@ from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.users.roll_out import roll_out
 
-#: Temperature, diversity penalty and repetition penalty of the rules, each with scores by Q and by expected feedback.
-RULES = [(t, v, 0.0) for t, v in ((0.05, 0), (0.15, 0), (0.45, 0), (0.15, 3), (0.45, 9), (0.45, 27))]
-RULES += [(t, 0, 0.3) for t in (0.05, 0.15, 0.45)]
+#: Temperatures, diversity penalties and repetition penalties; each rule has scores by Q or by expected feedback.
+GRID = (0.05, 0.15, 0.45), (0.0, 3.0, 9.0), (0.0, 0.3)
 #: Standard error of a true level.
 TRUE_ERROR = 0.08
 
@@ -52,6 +52,7 @@ def main(output: Path, worlds: Sequence[str]) -> dict[str, Any]:
             storage.write_csv(str(file), rows)
     names = list(dict.fromkeys(row["world"] for row in rows))
     columns = ["world", "rules", "gain above .5", "of these shown", "shown", "shown, but a loss", "within", "below"]
+    columns += ["loss by the mean", "loss by the lower end"]
     print(markdown(columns, [summary(name, [row for row in rows if row["world"] == name]) for name in names]))
     return {"rows": rows}
 
@@ -60,7 +61,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     """Return the rows of the world that `rules` has trained and evaluated in `folder`."""
     data, policy = PreparedDataset.open(str(folder / "dataset")), Policy.load(str(folder / "run" / "policy"))
     score = ray.get(fit_score(data.uri, "validation", ModelSettings(requests=200)))
-    rules = [Rule(*values, 30, scores) for scores, values in product(("q", "feedback"), RULES)]
+    rules = [Rule(*values, 30, scores) for *values, scores in product(*GRID, ("q", "feedback"))]
     online = read_evaluation(str(folder / "evaluation.json")).select(TASK, "online")
     logged = next(record.value for record in online if record.subject == LOGGING_POLICY)
     parts = [_row.remote(score, policy.under(**rule._asdict()), data, logged) for rule in rules]
@@ -93,4 +94,5 @@ def summary(world: str, rows: Sequence[dict[str, Any]]) -> list[Any]:
     mean, slack = gains.mean(axis=0), 1.96 * TRUE_ERROR
     shown, inside = mean - half > 0, (true > mean - half - slack) & (true < mean + half + slack)
     counts = [true > 0.5, shown & (true > 0.5), shown, shown & (true < 0), inside, true < mean - half - slack]
-    return [world, len(rows), *(int(count.sum()) for count in counts)]
+    losses = [f"{true.max() - true[key.argmax()]:.2f}" for key in (mean, mean - half)]
+    return [world, len(rows), *(int(count.sum()) for count in counts), *losses]
