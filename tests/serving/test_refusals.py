@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from state_definitions import changed
 
 from prefrec_ray.mdp.serving import ServingSettings
-from prefrec_ray.serving.requests.bodies import DeleteItems, Feedback, PutItems, Recommend, parse
+from prefrec_ray.serving.requests.bodies import DeleteItems, Feedback, PutItems, Recommend, parse, parse_recommend
 from prefrec_ray.web.problems import Problem
 
 NOW, MINUTE = 1_700_000_000_000, 60_000
@@ -65,7 +65,16 @@ def test_a_time_ahead_of_the_clock_is_refused(bundle: Path, tmp_path: Path) -> N
             assert caught.value.status == 422
     assert len(desk.engine.state.users) == len(desk.engine.log) == 1
     assert desk.one(Feedback(**of_shown, timestamp=NOW + 10 * MINUTE), NOW)["status"] == "counted"
-    assert desk.one(Feedback(**of_own, timestamp=0), NOW)["status"] == "counted"
+    assert desk.one(Feedback(**of_own, timestamp=100_000_000_000), NOW)["status"] == "counted"
+
+
+@pytest.mark.parametrize("seconds", [0, NOW // 1000, 4_102_444_800, 99_999_999_999])
+def test_a_time_in_seconds_is_refused(seconds: int) -> None:
+    """As ms it would be in 1970, before all other events of the user."""
+    body = f'{{"user": 2, "timestamp": {seconds}}}'.encode()
+    with pytest.raises(Problem, match=f"key 'timestamp': expected ms since 1970, .*, found {seconds}") as caught:
+        parse_recommend(body)
+    assert caught.value.status == 422
 
 
 @pytest.mark.parametrize("save", [False, True])
@@ -149,7 +158,7 @@ def test_late_feedback_is_refused_though_nothing_came_meanwhile(
         ),
         (Feedback, b'{"event_id": "a-1", "feedbak": {}}', "key 'feedback' is missing"),
         (Feedback, b'{"event_id": "a-1", "feedback": {}, "dwell": 3}', "unknown key; did you mean 'dwell_ms'?"),
-        (PutItems, b'{"items": [{"id": 1}]}', "key 'items.0.embedding' is missing"),
+        (PutItems, b'{"items": [{"embedding": [0]}]}', "key 'items.0.id' is missing"),
         (
             PutItems,
             b'{"items": [{"id": 1, "embedding": [2]}]}',

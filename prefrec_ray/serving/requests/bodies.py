@@ -13,6 +13,8 @@ from prefrec_ray.web.problems import Problem, of_validation
 
 #: The end of the year 2099, ms.
 LAST_TIME = 4_102_444_800_000
+#: March 1973, ms. Smaller numbers are seconds of any year that matters.
+_FIRST_TIME = 100_000_000_000
 _INT64 = 2**63
 
 
@@ -22,10 +24,16 @@ def _plain(text: str) -> str:
     return text
 
 
+def _in_ms(time: int) -> int:
+    if time < _FIRST_TIME:
+        raise ValueError("expected ms since 1970, which are seconds times 1,000")
+    return time
+
+
 Text = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_plain)]
 Whole = Annotated[int, Field(ge=-_INT64, lt=_INT64, strict=True)]
 Id = Whole | Text
-Time = Annotated[int, Field(ge=0, le=LAST_TIME, strict=True)]
+Time = Annotated[int, Field(ge=0, le=LAST_TIME, strict=True), AfterValidator(_in_ms)]
 # The limit keeps squares of numbers and their running sums finite in float32.
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e12, le=1e12)]
 # exp(-1000) is 0 next to exp(0): wider priors would change nothing.
