@@ -33,7 +33,7 @@ SOURCE = {"source": {"kind": "simulator", "path": "logs"}}
         ("a: 1".encode("utf-16"), "byte 1: not UTF-8"),
         (b"prepare: {}\ntrain: 1\n'train': 2", "line 3: not YAML (key 'train' again; expected each once)"),
         (b"a: [{b: 1, c: 2,\n  b: 1}]", "line 2: not YAML (key 'b' again; expected each once)"),
-        (b"a: \0", "not YAML (unacceptable character"),
+        (b"a: \0", "not YAML (found the control character 0x00)"),
         (None, "cannot be read ("),
     ],
 )

@@ -210,7 +210,7 @@ def test_a_run_exports_its_policy_under_the_best_rule(
     assert {rule.temperature for rule in rules} == {0.2, *TEMPERATURES}
     assert len({one.gain for one in chosen.tried}) > 1
     assert all(0 <= one.support <= 1 and math.isfinite(one.low) for one in chosen.tried)
-    best = max(chosen.tried, key=lambda one: one.low).rule
+    best = max(chosen.tried, key=lambda one: one.gain).rule
     policy = Policy.load(str(tmp_path / "run/policy"))
     assert Rule.from_policy(policy) == best
     assert policy.provenance["rule_chosen"]
