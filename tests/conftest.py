@@ -5,6 +5,7 @@ Slow imports are inside functions: the process that only distributes tests does 
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 from collections.abc import Iterator
@@ -148,12 +149,17 @@ def ray_session(site: Path, object_store: Proxy) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def small_platform(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with `logs` and `dataset` of small_platform.py, for tests that only read them."""
+    """The folder with `logs` and `dataset` of small_platform.py, for tests that only read them: one for all workers."""
     from small_platform import prepare_logs, simulate_logs
 
-    folder = tmp_path_factory.mktemp("small_platform")
-    simulate_logs(folder)
-    prepare_logs(folder, "dataset")
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "small_platform"
+    folder.mkdir(exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "dataset").exists():
+            simulate_logs(folder)
+            prepare_logs(folder, "dataset")
     return folder
 
 
