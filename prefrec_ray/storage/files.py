@@ -53,9 +53,7 @@ def filesystem(uri: str) -> tuple[fs.FileSystem, str]:
         except RuntimeError as error:
             raise UserError(f"{text}: found no user {text.split('/')[0]}; expected a path") from error
     if "?" in text:
-        raise UserError(
-            f"{text}: found '?'; expected a URI without it (AWS_ENDPOINT_URL sets the endpoint of an S3 server)"
-        )
+        raise UserError(f"{text}: found '?'; expected a URI without it (AWS_ENDPOINT_URL sets the endpoint of S3)")
     scheme, _, path = text.partition("://")
     if scheme == "hf":
         return _hub(text), path.rstrip("/")
@@ -295,10 +293,8 @@ def write_json(uri: str, value: Any) -> None:
 
 def write_csv(uri: str, rows: Sequence[dict[str, Any]]) -> None:
     """Write `rows` (at least one) to `uri` under a header, whole or not at all; missing keys give empty fields."""
-    text = io.StringIO()
-    writer = csv.DictWriter(
-        text, fieldnames=list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n"
-    )
+    text, columns = io.StringIO(), dict.fromkeys(key for row in rows for key in row)
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(uri, text.getvalue())
