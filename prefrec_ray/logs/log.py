@@ -98,7 +98,7 @@ class Log:
     users: pa.Table | None = None  # user_id and one string column per feature (null: unknown)
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of features; default: values that occur
     items: pa.Table | None = None  # item_id, embedding (fixed_size_list<float32>), in [-1, 1]
-    # By ascending item ids; for kinds of items, and for embeddings if `items` is None.
+    # Takes ascending ids. Kinds of items are made from it, and embeddings if `items` is None.
     content: ContentOf | None = None
     about: pa.Table | None = None  # table of items without embeddings: item_id[, title][, image], as text
     sources: tuple[LoggedSource, ...] = (LoggedSource(),)

@@ -32,7 +32,7 @@ class Upkeep:
 
     @property
     def removes_events(self) -> bool:
-        """Return True if events are removed from the log, so that there are no snapshots."""
+        """Return True if old events are removed from the log. Then no snapshots are written."""
         return self._opened.settings.retention_days is not None
 
     def begin_snapshot(self) -> bool:

@@ -37,7 +37,7 @@ TEMPERATURES, PENALTIES = (0.05, 0.15, 0.45, 1.35), (0.0, 1.0, 3.0, 9.0, 27.0)
 REPETITIONS = (0.0, 0.1, 0.3, 1.0, 3.0)
 
 
-#: What decides between rules: the gain, or the lower end of its interval.
+#: Criterion of the choice between rules: the gain, or the lower end of its interval.
 Criterion = Literal["gain", "lower end"]
 
 
