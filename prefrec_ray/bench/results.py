@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
-from scipy.special import stdtrit
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.names import LOGGING_POLICY, RANDOM_ITEMS
+from prefrec_ray.evaluation.results.scores import mean_error
 from prefrec_ray.settings import Settings, parse
 
 #: Subjects of a world in addition to the logging policy and random items.
@@ -211,8 +211,8 @@ def interval(values: Sequence[float], form: str = ".2f") -> str:
     """Return the mean with its 95 % interval by Student's t. Without an interval: a single value, or an empty text."""
     if len(values) < 2:
         return "".join(f"{value:{form}}" for value in values)
-    half = stdtrit(len(values) - 1, 0.975) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return f"{np.mean(values):{form}} [{np.mean(values) - half:{form}}, {np.mean(values) + half:{form}}]"
+    mean, half = np.mean(values), mean_error(np.asarray(values))
+    return f"{mean:{form}} [{mean - half:{form}}, {mean + half:{form}}]"
 
 
 def markdown(heads: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:

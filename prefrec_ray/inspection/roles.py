@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,18 +65,16 @@ def guess_roles(table: pa.Table, where: str) -> Roles:
     """Guess the roles of the columns of a sample. Raises `UserError` without a user, an item or a time."""
     columns = profile(table)
     units = {c.name: unit for c in columns if (unit := time_unit(table[c.name])) is not None}
-    time = _best([c for c in columns if c.name in units], TIME)
-    if time is None:  # no name fits: the column with most values
-        time = max((c for c in columns if c.name in units), key=lambda c: c.distinct, default=None)
-    if time is None:
-        raise _missing(where, columns, "a time (numbers of s, ms, us or ns since 1970, timestamps or ISO 8601 text)")
-    ids = [c for c in columns if c is not time and _may_be_id(c)]
-    user = _best([c for c in ids if (is_key(c.name, USER) or c.has(ID)) and c.distinct < len(table)], USER)
-    if user is None:
-        raise _missing(where, columns, "a user (integers or text that repeat, with a name such as user_id)")
-    item = _best([c for c in ids if (is_key(c.name, ITEM) or c.has(ID)) and c is not user], ITEM)
-    if item is None:
-        raise _missing(where, columns, "an item (integers or text, with a name such as item_id)")
+    user, item, time = _keys(columns, units, len(table), where)
+    source: dict[str, Any] = {"user": user.name, "item": item.name, "time": time.name}
+    doubts: dict[str, str] = {}
+    formats = time_formats(table[time.name]) if time.is_text else []
+    if formats and formats[0]:
+        source["time_format"] = formats[0]
+        if len(formats) > 1:
+            doubts["time_format"] = f"or {flow(formats[1])}: which?"
+    elif units[time.name] != "iso":
+        source["time_unit"] = units[time.name]
 
     rest = [c for c in columns if c not in (user, item, time)]
     whole = [c for c in rest if _may_be_id(c) and not c.empty]
@@ -85,26 +83,13 @@ def guess_roles(table: pa.Table, where: str) -> Roles:
     dwell = next((c for c in rest if _is_dwell(c)), None)
     reward = next((c for c in rest if c.is_number and c.has(_REWARD) and not c.empty), None)
     propensity = next((c for c in rest if c.is_number and c.has(["propensity"])), None)
-    source: dict[str, Any] = {"user": user.name, "item": item.name, "time": time.name}
-    doubts, others, feedback = {}, {}, {}
-    formats = time_formats(table[time.name]) if time.is_text else []
-    if formats and formats[0]:
-        source["time_format"] = formats[0]
-        if len(formats) > 1:
-            doubts["time_format"] = f"or {flow(formats[1])}: which?"
-    elif units[time.name] != "iso":
-        source["time_unit"] = units[time.name]
     if session:
         source["session"] = session.name
     if dwell:
         source |= {"dwell": dwell.name, "dwell_unit": _seconds_or_ms(dwell)}
-    for column in rest:
-        if column in (dwell, reward, propensity):
-            continue
-        if reason := _no_feedback(column, units):
-            others[column.name] = reason
-        else:
-            feedback[column] = feedback_kind(column)
+    rest = [c for c in rest if c not in (dwell, reward, propensity)]
+    others = {c.name: reason for c in rest if (reason := _no_feedback(c, units))}
+    feedback = {c: feedback_kind(c) for c in rest if c.name not in others}
     if dwell and not feedback:  # the only reaction of the user
         feedback[dwell] = "seconds"
     for column, kind in feedback.items():
@@ -120,6 +105,26 @@ def guess_roles(table: pa.Table, where: str) -> Roles:
     if propensity:
         source["propensity"] = propensity.name
     return Roles(source, doubts, others)
+
+
+def _keys(columns: Sequence[Column], units: Mapping[str, str], rows: int, where: str) -> tuple[Column, Column, Column]:
+    """Return the columns of user, item and time. `units`: of the columns that may be times.
+
+    Raises `UserError` if one of the three is missing.
+    """
+    times = [c for c in columns if c.name in units]
+    # If no name fits, the time is the column with most values.
+    time = _best(times, TIME) or max(times, key=lambda c: c.distinct, default=None)
+    if time is None:
+        raise _missing(where, columns, "a time (numbers of s, ms, us or ns since 1970, timestamps or ISO 8601 text)")
+    ids = [c for c in columns if c is not time and _may_be_id(c)]
+    user = _best([c for c in ids if (is_key(c.name, USER) or c.has(ID)) and c.distinct < rows], USER)
+    if user is None:
+        raise _missing(where, columns, "a user (integers or text that repeat, with a name such as user_id)")
+    item = _best([c for c in ids if (is_key(c.name, ITEM) or c.has(ID)) and c is not user], ITEM)
+    if item is None:
+        raise _missing(where, columns, "an item (integers or text, with a name such as item_id)")
+    return user, item, time
 
 
 def feedback_kind(column: Column) -> str:
@@ -138,7 +143,7 @@ def feedback_kind(column: Column) -> str:
 
 
 def _best(columns: Sequence[Column], vocabulary: Sequence[str]) -> Column | None:
-    """Return the column whose name has the likeliest word; of several, the column with most values."""
+    """Return the column with the likeliest name, and most values among those; None if no name has a known word."""
     likely = [(like, -c.distinct, place) for place, c in enumerate(columns) if (like := likeness(c.name, vocabulary))]
     return columns[min(likely)[-1]] if likely else None
 

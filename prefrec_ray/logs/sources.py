@@ -151,6 +151,8 @@ class ColumnsSource(LogSource):
     @model_validator(mode="after")
     def _check_keys(self) -> Self:
         for name in self.feedback:
+            if not name:
+                raise ValueError("feedback: found a name without characters; expected a name")
             if name in RESERVED:
                 raise ValueError(f"feedback '{name}': this name is taken; map another name to the column")
         for key in ("time_zone", "time_format"):

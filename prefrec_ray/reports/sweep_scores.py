@@ -8,11 +8,11 @@ from functools import cached_property
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy.special import stdtrit
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.names import LOGGING_POLICY, TITLES, role_title, subject_title
 from prefrec_ray.evaluation.results.records import Evaluation
+from prefrec_ray.evaluation.results.scores import mean_error
 from prefrec_ray.reports.figures import COLOURS, legend, panel
 from prefrec_ray.runs.tuning.settings import TuneSettings
 
@@ -145,8 +145,8 @@ def seed_interval(values: Sequence[float]) -> Interval | None:
     """Return the 95 % interval of the mean of `values` (one per seed) by Student's t; None for fewer than two."""
     if len(values) < 2:
         return None
-    half = stdtrit(len(values) - 1, 0.975) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return float(np.mean(values) - half), float(np.mean(values) + half)
+    mean, half = float(np.mean(values)), float(mean_error(np.asarray(values)))
+    return mean - half, mean + half
 
 
 def users_interval(scores: Sequence[Score]) -> Interval | None:

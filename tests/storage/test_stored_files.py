@@ -24,6 +24,11 @@ def test_nobodys() -> None:
         storage.exists("~no-such-user/runs")
 
 
+def test_a_path_without_characters() -> None:
+    with pytest.raises(UserError, match=r"^'': found an empty text; expected a path or URI$"):
+        storage.exists("")
+
+
 @pytest.mark.parametrize("path", ["a\0b", "s3://a\0b"])
 def test_what_no_path_holds(path: str) -> None:
     with pytest.raises(UserError, match=r"a\\x00b': found a NUL; expected a path or URI"):

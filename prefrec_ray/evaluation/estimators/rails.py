@@ -6,13 +6,12 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.special import stdtrit
 
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.estimators.subject_roll_outs import Modelled
 from prefrec_ray.evaluation.results.names import CURRENT, LOGGING_POLICY
 from prefrec_ray.evaluation.results.records import GuardRailRecord
-from prefrec_ray.evaluation.results.scores import disagreement
+from prefrec_ray.evaluation.results.scores import disagreement, mean_error
 from prefrec_ray.guard_rails import GuardRail, guard_rails
 from prefrec_ray.users.measures import excess, measure
 
@@ -76,12 +75,7 @@ def half_width(values: np.ndarray, missed: float) -> float:
     The errors over n users and over K models are independent (Student's t for each). NaN values are excluded.
     """
     of_users, of_models = _means(values.T), _means(values)
-    parts = []
-    for means in (of_users[np.isfinite(of_users)], of_models[np.isfinite(of_models)]):
-        if len(means) > 1:
-            error = means.std(ddof=1) / math.sqrt(len(means))
-            parts.append(float(stdtrit(len(means) - 1, 1 - missed / 2)) * error)
-    return math.hypot(*parts)
+    return math.hypot(*(float(mean_error(means[np.isfinite(means)], missed)) for means in (of_users, of_models)))
 
 
 def _scale(base: np.ndarray) -> np.ndarray:

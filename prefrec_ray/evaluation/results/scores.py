@@ -161,12 +161,15 @@ def widened(low: np.ndarray, high: np.ndarray, repeated: np.ndarray) -> tuple[np
     return mean - np.hypot(mean - low, half), mean + np.hypot(high - mean, half)
 
 
-def mean_error(repeated: np.ndarray) -> np.ndarray:
-    """Return the half-width [...] of the 95 % interval of the mean of `repeated` [K, ...]; 0 for one repetition."""
+def mean_error(repeated: np.ndarray, missed: float = 0.05) -> np.ndarray:
+    """Return the half-width [...] of an interval of the mean of `repeated` [K, ...], by Student's t.
+
+    The interval misses the mean with the probability `missed`. The half-width is 0 for less than two repetitions.
+    """
     count = len(repeated)
     if count < 2:
         return np.zeros(repeated.shape[1:])
-    return stdtrit(count - 1, 0.975) * repeated.std(axis=0, ddof=1) / np.sqrt(count)
+    return stdtrit(count - 1, 1 - missed / 2) * repeated.std(axis=0, ddof=1) / np.sqrt(count)
 
 
 def disagreement(by_model: np.ndarray, missed: float = 0.05) -> np.ndarray:

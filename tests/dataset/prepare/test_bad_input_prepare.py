@@ -160,6 +160,7 @@ def test_no_log_folder(ray_session: None, tmp_path: Path) -> None:
         ({"preferences": {"teachers": [{"pairing": "within_users", "scoring": "sum"}]}}, "within_user"),
         ({"train_fraction": 0.9, "validation_fraction": 0.2}, "must be less than 1"),
         ({"source": {**COLUMNS, "path": "x", "feedback": ["order"]}}, "feedback 'order': this name is taken"),
+        ({"source": {**COLUMNS, "path": "x", "feedback": {"": "click"}}}, "feedback: found a name without characters"),
     ],
 )
 def test_settings(changes: dict[str, Any], words: str) -> None:
