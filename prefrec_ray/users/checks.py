@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prefrec_ray.mdp.excluded import HOUR_MS
 from prefrec_ray.mdp.exposure import WINDOWS
+from prefrec_ray.users.found_error import FoundError
+from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.member import Member
-from prefrec_ray.users.roll_out import Platform, server_of_log, simulate
+from prefrec_ray.users.roll_out import Platform, known_before, server_of_log, simulate
 
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingRegressor
@@ -36,6 +37,8 @@ USERS, IMPRESSIONS = 150, 150
 #: Impressions of a block over which engagement is averaged before its direction is estimated.
 _BLOCK = 10
 _FOLDS = 2
+#: Impressions per leaf of a correction: a policy may make frequent what is rare in the log.
+_RARE = 20
 #: Simulations whose features are compared with those of the log if a model is rejected.
 _COMPARED = 2
 #: Share of the users whose error counts in the back-test.
@@ -47,11 +50,13 @@ class Specification:
     """R2 of the test on the log and on each simulation (`controls`).
 
     `feature`: the feature whose part of R2 differs most between log and simulations; None if the test is passed.
+    `error`: what was found, for a model that is rejected.
     """
 
     r2: float
     controls: tuple[float, ...]
     feature: str | None
+    error: FoundError | None = None
 
     @property
     def rejected(self) -> bool:
@@ -72,68 +77,92 @@ def specification_test(platform: Platform, member: Member, seed: int) -> Specifi
     made = np.arange(count) < data.lengths[long][:, None]  # bool [n, T]: the impression is in the log
     logged = _Course.from_log(small, rows)
     drawn = _Course.from_model(small, member, seed)
-    direction = _direction(logged.outcomes[0], made)
-    engagement, others = logged.outcomes[0] @ direction, drawn.outcomes @ direction
-    names, features = _features(small, rows, logged)
-    found = _explained(features[0], engagement - others.mean(axis=0), made)
-    features, total = _features(small, rows, drawn)[1], others.sum(axis=0)
+    scale = _Scale.from_log(data, logged.outcomes[0], made)
+    engagement, others = scale.engagement_of(logged.outcomes[0]), scale.engagement_of(drawn.outcomes)
+    found = _explained(logged.known[0], engagement - others.mean(axis=0), made)
+    total = others.sum(axis=0)
     errors = [own - (total - own) / (SIMULATIONS - 1) for own in others]
-    controls = [_explained(own, error, made) for own, error in zip(features, errors, strict=True)]
+    controls = [_explained(own, error, made) for own, error in zip(drawn.known, errors, strict=True)]
     result = Specification(found.r2, tuple(control.r2 for control in controls), None)
     if not result.rejected:
         return result
     # Engagement of a course is related to its own sessions also without an error of the model.
     excess = found.importance() - np.mean([control.importance() for control in controls[:_COMPARED]], axis=0)
-    return replace(result, feature=names[int(excess.argmax())])
+    name = _names(data.exposure.shape[1])[int(excess.argmax())]
+    assert drawn.expected is not None
+    ends, mean = data.ends[rows], drawn.expected.mean(axis=0)
+    chance = _explained(logged.known[0], ends - mean[..., 0], made, _RARE)
+    away = _explained(logged.known[0], np.log(data.wait_ms[rows]) - mean[..., 1], made & ends, _RARE)
+    return replace(result, feature=name, error=FoundError(chance.models, away.models))
 
 
 @dataclass(frozen=True)
 class _Course:
-    """What n users do in R courses of T impressions."""
+    """What n users do in R courses of T impressions: `outcomes` float64 [R, n, T, F + 2], as in `Imagined`.
 
-    outcomes: np.ndarray  # float64 [R, n, T, F + 2]: feedback, session ends, times away; in deviations of the log
-    time_ms: np.ndarray  # int64 [R, n, T]
-    session: np.ndarray  # int64 [R, n, T]
+    `known` float32 [R, n, T, D] is known before each impression; `expected` float64 [R, n, T, 2] as in `roll_out.Step`,
+    None for the log.
+    """
+
+    outcomes: np.ndarray
+    known: np.ndarray
+    expected: np.ndarray | None = None
 
     @classmethod
     def from_log(cls, platform: Platform, rows: np.ndarray) -> _Course:
         data = platform.data
-        outcomes = _outcomes(platform, data.feedback[rows], data.ends[rows], data.wait_ms[rows])
-        return cls(outcomes[None], data.timestamp[rows][None], data.session[rows][None])
+        session, number = data.session[rows], np.broadcast_to(np.arange(rows.shape[1]), rows.shape)
+        first = np.ones(rows.shape, dtype=bool)
+        first[:, 1:] = session[:, 1:] != session[:, :-1]
+        opened = np.maximum.accumulate(np.where(first, number, 0), axis=1)
+        known = known_before(data.exposure[rows], number, data.timestamp[rows], opened)
+        return cls(_outcomes(data.feedback[rows], data.ends[rows], data.wait_ms[rows])[None], known[None])
 
     @classmethod
     def from_model(cls, platform: Platform, member: Member, seed: int) -> _Course:
-        shape = (SIMULATIONS, len(platform.users), platform.requests)
+        shape = (SIMULATIONS, len(platform.users), platform.requests, -1)
         copies = replace(platform, users=np.tile(platform.users, SIMULATIONS))
         steps = [
-            (step.feedback, step.ends, step.wait_ms, step.now, step.session)
+            (_outcomes(step.feedback, step.ends, step.wait_ms), step.known, step.expected)
             for step in simulate(copies, [member], server_of_log(copies), seed)
         ]
-        *parts, time, session = (np.stack(column, axis=1) for column in zip(*steps, strict=True))
-        return cls(_outcomes(platform, *parts).reshape(*shape, -1), time.reshape(shape), session.reshape(shape))
+        outcomes, known, expected = (np.stack(column, axis=1).reshape(shape) for column in zip(*steps, strict=True))
+        return cls(outcomes, known, expected)
 
 
-def _outcomes(platform: Platform, feedback: np.ndarray, ends: np.ndarray, wait_ms: np.ndarray) -> np.ndarray:
-    """Return feedback [..., F], session ends [...] and times away in deviations of the log, float64 [..., F + 2].
+def _outcomes(feedback: np.ndarray, ends: np.ndarray, wait_ms: np.ndarray) -> np.ndarray:
+    """Return feedback [..., F], session ends [...] and log(time away) at ends, else 0, as float64 [..., F + 2]."""
+    away = np.where(ends, np.log(wait_ms), 0.0)
+    return np.concatenate([feedback, ends[..., None], away[..., None]], axis=-1, dtype=np.float64)
 
-    The time away is the logarithm of the wait, minus its mean in the log, at session ends; 0 within sessions.
-    """
-    data = platform.data
-    middle = np.log(data.wait_ms[data.ends]).mean()
 
-    def joined(*parts: np.ndarray) -> np.ndarray:
-        away = np.where(parts[1], np.log(parts[2]) - middle, 0.0)
-        return np.concatenate([parts[0], parts[1][..., None], away[..., None]], axis=-1)
+@dataclass(frozen=True)
+class _Scale:
+    """Engagement of an impression: the product of its outcomes and `weights` [F + 2], except for a constant."""
 
-    deviation = joined(data.feedback, data.ends, data.wait_ms).std(axis=0)
-    return joined(feedback, ends, wait_ms) / np.maximum(deviation, 1e-6)
+    weights: np.ndarray
+
+    @classmethod
+    def from_log(cls, data: Histories, outcomes: np.ndarray, made: np.ndarray) -> _Scale:
+        """Create with the deviations of the log; `outcomes` [n, T, F + 2] of the impressions `made` decide direction.
+
+        The direction of engagement is the first principal component of means over blocks of impressions. Noise of
+        single impressions differs between outcomes. Means over blocks mainly differ by how users feel.
+        """
+        middle = np.log(data.wait_ms[data.ends]).mean()
+        centred = np.eye(outcomes.shape[-1])
+        centred[-2, -1] = -middle  # the time away is a deviation from its mean at ends
+        everything = _outcomes(data.feedback, data.ends, data.wait_ms) @ centred
+        scaled = centred / np.maximum(everything.std(axis=0), 1e-6)
+        return cls(scaled @ _direction(outcomes @ scaled, made))
+
+    def engagement_of(self, outcomes: np.ndarray) -> np.ndarray:
+        """Return the engagement [...] of `outcomes` [..., F + 2]."""
+        return outcomes @ self.weights
 
 
 def _direction(outcomes: np.ndarray, made: np.ndarray) -> np.ndarray:
-    """Return the direction [F + 2] of engagement: the first principal component of means over blocks of impressions.
-
-    Noise of single impressions differs between outcomes. Means over blocks mainly differ by how users feel.
-    """
+    """Return the first principal component [F + 2] of means over blocks of impressions."""
     blocks = range(0, max(1, outcomes.shape[1] - _BLOCK + 1), _BLOCK)
     whole = [
         outcomes[made[:, first : first + _BLOCK].all(axis=1), first : first + _BLOCK].mean(axis=1) for first in blocks
@@ -144,10 +173,9 @@ def _direction(outcomes: np.ndarray, made: np.ndarray) -> np.ndarray:
     return np.linalg.eigh(np.cov(values.T))[1][:, -1]
 
 
-def _features(platform: Platform, rows: np.ndarray, course: _Course) -> tuple[list[str], np.ndarray]:
-    """Return the names of D features and their values, float32 [R, n, T, D], before each impression of the courses."""
-    exposure = platform.data.exposure[rows]
-    kinds = (exposure.shape[-1] - 1) // (len(WINDOWS) + 1)
+def _names(exposures: int) -> list[str]:
+    """Return the names of what is known before an impression (`known_before`), with X `exposures`."""
+    kinds = (exposures - 1) // (len(WINDOWS) + 1)
     names = [
         name
         for kind in range(kinds)
@@ -156,19 +184,13 @@ def _features(platform: Platform, rows: np.ndarray, course: _Course) -> tuple[li
             f"impressions since the item's {_kind(kind)}",
         )
     ]
-    names += [
+    return [
+        *names,
         "earlier impressions of the item",
         "number of the impression",
         "hour of the day",
         "position in the session",
     ]
-    number = np.arange(rows.shape[1])
-    first = np.ones(course.session.shape, dtype=bool)
-    first[..., 1:] = course.session[..., 1:] != course.session[..., :-1]
-    start = np.maximum.accumulate(np.where(first, number, 0), axis=-1)
-    own = np.stack([np.broadcast_to(number, start.shape), course.time_ms / HOUR_MS % 24, number - start], axis=-1)
-    shared = np.broadcast_to(exposure, (*start.shape, exposure.shape[-1]))
-    return names, np.concatenate([shared, own], axis=-1, dtype=np.float32)
 
 
 def _kind(number: int) -> str:
@@ -198,17 +220,20 @@ class _Explained:
         return losses / np.square(self.error).sum() if self.error.any() else losses
 
 
-def _explained(features: np.ndarray, error: np.ndarray, made: np.ndarray) -> _Explained:
-    """Regress the `error` [n, T] of the impressions `made` on `features` [n, T, D]. Users are in one fold each."""
+def _explained(features: np.ndarray, error: np.ndarray, made: np.ndarray, least: int = 100) -> _Explained:
+    """Regress the `error` [n, T] of the impressions `made` on `features` [n, T, D], with `least` of them per leaf.
+
+    Users are in one fold each.
+    """
     from sklearn.ensemble import HistGradientBoostingRegressor  # a second of imports, for evaluations only
 
     user, values, wanted = np.nonzero(made)[0], features[made], error[made]
     fold = np.random.default_rng(0).permutation(len(made)) % _FOLDS
-    held = [fold[user] == number for number in range(_FOLDS)]
+    held = [own for number in range(_FOLDS) if (own := fold[user] == number).any() and not own.all()]
     models, loss, squares = [], 0.0, 0.0
     for own in held:
         model = HistGradientBoostingRegressor(
-            max_iter=60, max_depth=3, learning_rate=0.05, min_samples_leaf=100, random_state=0
+            max_iter=60, max_depth=3, learning_rate=0.05, min_samples_leaf=least, random_state=0
         )
         models.append(model.fit(values[~own], wanted[~own]))
         loss += np.square(wanted[own] - model.predict(values[own])).sum()

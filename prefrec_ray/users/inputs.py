@@ -163,7 +163,12 @@ class Inputs:
 
 
 class Past:
-    """Inputs of n users who start without impressions, step by step; equal to `Inputs.logged`."""
+    """Inputs of n users who start without impressions, step by step; equal to `Inputs.logged`.
+
+    `exposure` float32 [n, X]: of the items of the last `inputs`.
+    """
+
+    exposure: np.ndarray
 
     def __init__(self, inputs: Inputs, tastes: np.ndarray) -> None:
         """Create the users with `tastes` [n, F, A] from their whole log."""
@@ -176,10 +181,10 @@ class Past:
         """Return the inputs, float32 [n, W], of the items in `rows` [n] with embeddings `action` [n, A]."""
         means = (self._sums / np.maximum(self._weight, 1.0)).astype(np.float32)
         recent = means.reshape(len(rows), len(HALF_LIVES), -1)[:, :, : action.shape[1]]
-        exposure = self._recent.exposures(rows)
+        self.exposure = self._recent.exposures(rows)
         time, everyone = state[:, self._inputs.state.groups["time"]], np.full(len(rows), 2)
         effects = self._inputs.effects.at(rows, action, time, everyone)
-        signals = self._inputs.signals_of(state, action, recent, self._tastes, effects, exposure)
+        signals = self._inputs.signals_of(state, action, recent, self._tastes, effects, self.exposure)
         self._signals, self._rows = signals, rows
         return np.concatenate([state[:, self._inputs.seen], signals, means], axis=1)
 

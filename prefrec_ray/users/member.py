@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from prefrec_ray.ids import run_lengths, taken_runs
+from prefrec_ray.users.found_error import FoundError
 from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.inputs import Inputs
 from prefrec_ray.users.traits import Known, Spread, intercepts
@@ -86,6 +87,7 @@ class Outcomes(NamedTuple):
     wait_ms: np.ndarray  # float64 [n], to the next page, at least 1
     leaves: np.ndarray  # float64 [n, 2], outputs of the second network, the mean over the page's examined items
     items: np.ndarray  # int64 [n], examined items of the page
+    expected: np.ndarray  # float64 [n, 2], chance of an end, and mean log(time away in ms) at an end
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ class Member:
     away_std: float
     residuals: np.ndarray  # equally likely e, ascending
     spread: Spread  # of the intercepts
+    error: FoundError | None = None  # added to the outputs of the second network
 
     def intercepts(self, data: Histories, made: np.ndarray) -> np.ndarray:
         """Return the most likely intercepts of the users of `data`, float32 [U, 2]. `made`: their scaled inputs."""
@@ -154,12 +157,14 @@ class Member:
         rng: np.random.Generator,
         before: Outcomes | None = None,
         examined: np.ndarray | None = None,
+        known: np.ndarray | None = None,
     ) -> Outcomes:
         """Draw the outcomes of impressions with scaled inputs `made` [n, W] for users with the intercepts `own` [n, 2].
 
         `before` are the outcomes of the position before, None for the first position of a page, which all users
-        examine. `examined` bool [n]: users who examine a later item; None: all. The number of random numbers from `rng`
-        does not depend on the inputs.
+        examine. `examined` bool [n]: users who examine a later item; None: all. A member with an `error` needs what is
+        `known` [n, D] before the impressions (`roll_out.known_before`). The number of random numbers from `rng` does
+        not depend on the inputs.
         """
         n, columns = len(made), len(self.feedback)
         uniform = rng.random((2 * columns + 1, n))
@@ -172,14 +177,19 @@ class Member:
                 first += len(bins)
             feedback = np.stack(drawn, axis=1) if drawn else np.empty((n, 0))
             leaves = self.leaves(self.second(used, feedback)).numpy().astype(np.float64)
+        if self.error is not None:
+            assert known is not None
+            leaves = self.error.corrected(leaves, own, known, self.away_std)
         items = np.ones(n, np.int64)
         if before is not None:
             seen = np.ones((n, 1), bool) if examined is None else examined[:, None]
             items = before.items + seen[:, 0]
             leaves = before.leaves + np.where(seen, leaves - before.leaves, 0.0) / items[:, None]
             feedback = np.where(seen, feedback, 0.0)
-        ends = uniform[-1] < 1.0 / (1.0 + np.exp(-(leaves[:, 0] + own[:, 0])))
+        chance = 1.0 / (1.0 + np.exp(-(leaves[:, 0] + own[:, 0])))
+        ends = uniform[-1] < chance
         mu = self.away_std * (leaves[:, 1] + own[:, 1])
         gone = np.exp(self.away_mean + np.minimum(mu + self.residuals[away], _LONGEST))
         wait_ms = np.maximum(np.where(ends, gone, self.pauses[pause]), 1.0)
-        return Outcomes(feedback.astype(np.float32), ends, wait_ms, leaves, items)
+        expected = np.stack([chance, self.away_mean + mu + self.residuals.mean()], axis=1)
+        return Outcomes(feedback.astype(np.float32), ends, wait_ms, leaves, items, expected)

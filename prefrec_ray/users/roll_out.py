@@ -97,6 +97,8 @@ class Step(NamedTuple):
     feedback: np.ndarray  # float32 [K n, F]
     ends: np.ndarray  # bool: the session ends with the page
     wait_ms: np.ndarray  # float64, to the next page
+    known: np.ndarray  # float32 [K n, D] (`known_before`)
+    expected: np.ndarray  # float64 [K n, 2], of the page, as in `Outcomes`
 
 
 def simulate(platform: Platform, models: Sequence[Member], server: Server, seed: int) -> Iterator[Step]:
@@ -114,6 +116,7 @@ def simulate(platform: Platform, models: Sequence[Member], server: Server, seed:
     tracker = StateTracker(platform.state, platform.normaliser, platform.items, _features(platform, of))
     past, rng = Past(inputs, np.tile(inputs.tastes(logged)[copy], (copies, 1, 1))), np.random.default_rng(seed)
     now, session = data.timestamp[data.starts[of]].copy(), np.zeros(len(of), np.int64)
+    opened = np.zeros(len(of), np.int64)  # number of the first impression of the session
     shown = LastShown(len(of), len(platform.items)) if platform.rest_ms else None
     size, examination = platform.page, Examination.from_pages(data.pages, data.examined)
     for number in range(platform.pages):
@@ -121,23 +124,32 @@ def simulate(platform: Platform, models: Sequence[Member], server: Server, seed:
         seen = None if shown is None else shown.resting(now, platform.rest_ms)
         page = server(Visit(state, number * size, size, seen, tracker.recent)).reshape(len(of), size)
         examined = np.ones(page.shape, bool) if examination is None else examination.draw(len(of), size, rng)
-        each: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
+        each: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
         drawn: list[Outcomes] | list[None] = [None] * copies
         for rows, seen in zip(page.T, examined.T, strict=True):
             raw = past.inputs(state, rows, platform.items.embeddings[rows])
+            known = known_before(past.exposure, np.full(len(of), number * size + len(each)), now, opened)
             parts = inputs.scaled(raw.copy()).reshape(copies, len(platform.users), -1)
             drawn = outcomes = [
-                model.step(part, own, rng, before, mine)
-                for model, own, part, before, mine in zip(
-                    models, intercepts, parts, drawn, seen.reshape(copies, -1), strict=True
+                model.step(part, own, rng, before, seen_by, mine)
+                for model, own, part, before, seen_by, mine in zip(
+                    models,
+                    intercepts,
+                    parts,
+                    drawn,
+                    seen.reshape(copies, -1),
+                    known.reshape(*parts.shape[:2], -1),
+                    strict=True,
                 )
             ]
-            feedback = np.concatenate([outcome.feedback for outcome in drawn])
+            feedback = np.concatenate([outcome.feedback for outcome in outcomes])
             past.observe(feedback, seen)
-            each.append((rows, raw, feedback, seen))
-        ends, wait_ms = (np.concatenate([outcome[column] for outcome in outcomes]) for column in (1, 2))
-        for position, (rows, raw, feedback, seen) in enumerate(each):
-            yield Step(position, now, session, rows, seen, raw, feedback, ends, wait_ms)
+            each.append((rows, raw, feedback, seen, known))
+        ends, wait_ms, expected = (
+            np.concatenate([getattr(outcome, name) for outcome in outcomes]) for name in ("ends", "wait_ms", "expected")
+        )
+        for position, (rows, raw, feedback, seen, known) in enumerate(each):
+            yield Step(position, now, session, rows, seen, raw, feedback, ends, wait_ms, known, expected)
             named = dict(zip(platform.state.feedback, feedback.T, strict=True))
             tracker.observe(now, platform.items.ids[rows], named, session_ids=session, pages=np.full(len(of), number))
             if shown is not None:
@@ -146,6 +158,17 @@ def simulate(platform: Platform, models: Sequence[Member], server: Server, seed:
         if shown is not None and math.isinf(platform.rest_ms) and (number + 1) * size % len(platform.items) < size:
             shown.forget()
         now, session = now + wait_ms.astype(np.int64), session + ends
+        opened[ends] = (number + 1) * size
+
+
+def known_before(exposure: np.ndarray, number: np.ndarray, time_ms: np.ndarray, opened: np.ndarray) -> np.ndarray:
+    """Return what is known before an impression, without feedback, float32 [..., D].
+
+    It is the `exposure` [..., X] to the item, the `number` [...] of the impression in the user's history, the hour of
+    the day, and the position in the session, whose first impression has the number `opened` [...].
+    """
+    own = np.stack([number, time_ms / HOUR_MS % 24, number - opened], axis=-1)
+    return np.concatenate([exposure, own], axis=-1, dtype=np.float32)
 
 
 def roll_out(platform: Platform, models: Sequence[Member], server: Server, seed: int) -> Imagined:

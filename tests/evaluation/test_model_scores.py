@@ -19,8 +19,11 @@ from prefrec_ray.users.roll_out import Imagined
 USERS = 40
 
 
-def rolled(levels: np.ndarray, away: float = 1.0, logged: float = 1.0) -> Modelled:
-    """Roll-out by two models: levels [2, USERS], NaN if absent, the revisit time, and the level in the log."""
+def rolled(levels: np.ndarray, away: float = 1.0, logged: float = 1.0, found: float = 0.0) -> Modelled:
+    """Roll-out by K models: levels [K, USERS], NaN if absent, the revisit time, and the level in the log.
+
+    `found`: change of the levels in the first model if the error that its specification test found is added.
+    """
     ones = np.ones_like(levels)
     imagined = Imagined(
         levels={"depth": levels},
@@ -33,7 +36,8 @@ def rolled(levels: np.ndarray, away: float = 1.0, logged: float = 1.0) -> Modell
         feedback=ones[:, :, None],
         daily_sessions=away * ones,
     )
-    return Modelled(imagined, 1.0, np.zeros((USERS, 3), np.float32), {"depth": np.full(USERS, logged)})
+    corrected, of_log = levels + found * np.eye(len(levels))[:, :1], np.full(USERS, logged)
+    return Modelled(imagined, 1.0, np.zeros((USERS, 3), np.float32), {"depth": of_log}, {"depth": corrected})
 
 
 def request() -> Any:
@@ -66,6 +70,21 @@ def test_intervals_are_of_the_users_that_the_value_is_of() -> None:
             assert high == pytest.approx(mean + np.hypot(drawn[1][0] - mean, error))
             assert low <= mean <= high
     assert (records["a"].users, records["a"].users_left_out) == (25, 15)
+
+
+@pytest.mark.parametrize(("found", "of_logging", "error"), [(0.0, 0.0, 0.0), (0.3, 0.0, 0.15), (-0.5, -0.1, 0.2)])
+def test_an_interval_contains_the_error_that_specification_tests_find(
+    found: float, of_logging: float, error: float
+) -> None:
+    """One of two models is rejected. The error is the change of its gain, halved by the other model."""
+    rolls = {
+        LOGGING_POLICY: rolled(np.full((2, USERS), 1.0), found=of_logging),
+        "a": rolled(np.full((2, USERS), 1.5), found=found),
+        "b": rolled(np.full((2, USERS), 1.2)),
+    }
+    record = next(r for r in model_scores(request(), "depth", rolls).records(seed=0) if r.subject == "a")
+    assert record.settings["specification_error"] == pytest.approx(error)
+    assert (record.gain_ci_low, record.gain_ci_high) == pytest.approx((0.5 - error, 0.5 + error))
 
 
 def test_roll_outs_of_one_subject_are_joined_in_the_order_of_the_models() -> None:

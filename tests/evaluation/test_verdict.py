@@ -39,19 +39,25 @@ def one(*records: Record, support: Support | None = SURE, **served: ServedItems)
     return verdicts(Evaluation(records=records, support=known, served=served))["p"]
 
 
-def test_if_every_model_of_users_misses_a_law_the_verdict_is_inconclusive() -> None:
+def test_a_verdict_names_what_every_model_of_users_misses() -> None:
     missed = SpecificationRecord(model="means", r2=0.012, largest_control=0.001, feature="hour of the day")
     passed = SpecificationRecord(model="counts", r2=0.0005, largest_control=0.001)
-    records, support = (line("p", 0.4),), {"p": SURE}
-
-    def judged(*tests: SpecificationRecord) -> PolicyVerdict:
-        return verdicts(Evaluation(records=records, support=support, specification=tests))["p"]
-
-    assert judged(missed, passed).verdict == judged().verdict == "candidate"
     worse = missed.model_copy(update={"r2": 0.03, "feature": "number of the impression"})
-    inconclusive = judged(worse, missed)
-    assert inconclusive.verdict == "inconclusive"
-    assert "their error depends on the hour of the day (R2 0.0120; at most 0.0010" in inconclusive.reasons[0]
+
+    def judged(error: float, *tests: SpecificationRecord) -> PolicyVerdict:
+        """Judge a gain of .4 whose interval contains `error`."""
+        found = {"relative_error": error / 0.4, "specification_error": error}
+        record = line("p", 0.4, half=math.hypot(0.1, error), settings=found)
+        return verdicts(Evaluation(records=(record,), support={"p": SURE}, specification=tests))["p"]
+
+    for error, verdict in ((0.1, "candidate"), (0.5, "inconclusive")):
+        named = judged(error, worse, missed)
+        assert named.verdict == verdict
+        reason = (
+            "their error depends on the hour of the day (R2 0.0120; at most 0.0010 in simulations without an error)"
+        )
+        assert any(f"{reason}. It accounts for up to {error:.2f} levels" in text for text in named.reasons)
+    assert "their error depends" not in " ".join(judged(0.1, missed, passed).reasons)
 
 
 def test_pages_unlike_all_logged_pages_are_inconclusive() -> None:

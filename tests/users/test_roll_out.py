@@ -36,7 +36,7 @@ class Clockwork:
         self.asked += before is None
         ends = np.full(len(made), self.asked % 3 == 0)
         wait_ms, nothing = np.where(ends, self.share * own, 1000.0), np.zeros((len(made), 2))
-        return Outcomes(np.ones((len(made), 1), np.float32), ends, wait_ms, nothing, nothing[:, 0])
+        return Outcomes(np.ones((len(made), 1), np.float32), ends, wait_ms, nothing, nothing[:, 0], nothing)
 
 
 def platform(data: Histories, requests: int = 30, rest_ms: float = 0.0) -> Platform:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from logged_users import ITEMS, NORMALISER, STATE, histories, inputs_of
@@ -9,7 +12,9 @@ from logged_users import ITEMS, NORMALISER, STATE, histories, inputs_of
 from prefrec_ray.users import checks, fit
 from prefrec_ray.users.checks import Specification, specification_test
 from prefrec_ray.users.fit import KINDS, fit_member
-from prefrec_ray.users.roll_out import Platform
+from prefrec_ray.users.found_error import FoundError
+from prefrec_ray.users.member import Member
+from prefrec_ray.users.roll_out import Platform, known_before, roll_out, server_of_log
 
 REQUESTS = 80
 
@@ -20,28 +25,65 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit, "BATCH", 256)
 
 
-def result_of(cost_of_repeats: float, kind: str) -> Specification:
-    """Fit a model of this kind to some users, and test it on others."""
+def fit_and_test(cost_of_repeats: float, kind: str) -> tuple[Specification, Platform, Member]:
+    """Fit a model of this kind to some users, and test it on others, who are on the platform."""
     training, held = (histories(200, REQUESTS, seed, cost_of_repeats) for seed in (0, 1))
     inputs, logged = inputs_of(training)
     (chosen,) = (one for one in KINDS if one.name == kind)
     member = fit_member(chosen, inputs, training, inputs.scaled(logged), seed=3)
     platform = Platform(STATE, NORMALISER, ITEMS, held, np.arange(len(held.starts)), 0.5, REQUESTS)
-    return specification_test(platform, member, seed=4)
+    return specification_test(platform, member, seed=4), platform, member
 
 
 def test_a_law_without_an_effect_of_repeats_is_accepted() -> None:
-    result = result_of(0.0, "means")
+    result, *_ = fit_and_test(0.0, "means")
     assert not result.rejected
     assert result.feature is None
+    assert result.error is None
     assert len(result.controls) == checks.SIMULATIONS
 
 
 def test_a_model_without_exposure_counts_is_rejected_if_repeats_matter() -> None:
-    result = result_of(3.0, "means")
+    """At an end, log(time away) is longer by 3 if more than 4 of the last 30 impressions were of the item's kind."""
+    result, platform, member = fit_and_test(3.0, "means")
     assert result.rejected
     assert result.feature is not None
     assert result.feature.startswith(("impressions of the item's kind", "impressions since the item's kind"))
+    assert result.error is not None
+    data = platform.data
+    number = np.tile(np.arange(REQUESTS), len(data.starts))
+    opened = data.first[np.cumsum(np.isin(np.arange(len(data.row)), data.first)) - 1] % REQUESTS
+    known, often = known_before(data.exposure, number, data.timestamp, opened), data.exposure[:, 1] > 4
+
+    def change(rows: np.ndarray) -> np.ndarray:
+        """Return the mean change of the logit of an end and of log(time away) by the correction."""
+        before = np.zeros((int(rows.sum()), 2))
+        return result.error.corrected(before, before, known[rows], away_std=1.0).mean(axis=0)
+
+    logit, away = change(often) - change(~often)
+    assert away == pytest.approx(3.0, rel=0.25)
+    assert abs(logit) < 0.1
+
+    # A liked item at every impression drives users away: the model underestimates the loss, its correction does not.
+    liked = np.flatnonzero(ITEMS.embeddings[:, 0] > 0)[0]
+    users = replace(platform, users=np.arange(60), rest_ms=0.0)
+
+    def gain(model: Member) -> float:
+        repeated = roll_out(users, [model], lambda visit: np.full(len(visit.states), liked), seed=5)
+        logged = roll_out(users, [model], server_of_log(users), seed=5)
+        return float(np.nanmean(repeated.levels["frequency"]) - np.nanmean(logged.levels["frequency"]))
+
+    assert gain(replace(member, error=result.error)) < gain(member) - 0.3 < 0
+
+
+def test_a_corrected_chance_is_the_chance_with_the_error() -> None:
+    """Also with the user's intercept. No chance leaves 0 to 1, and an empty correction changes nothing."""
+    constant = [SimpleNamespace(predict=lambda known: np.array([0.2, 0.2, -0.5]))]
+    leaves, own, known = np.array([[0.4, 1.0]] * 3), np.array([[-0.9, 0.5]] * 3), np.zeros((3, 4))
+    made = FoundError(constant, constant).corrected(leaves, own, known, away_std=2.0)
+    assert 1 / (1 + np.exp(0.9 - made[:, 0])) == pytest.approx([1 / (1 + np.exp(0.5)) + 0.2] * 2 + [0.001])
+    assert made[:, 1] == pytest.approx([1.1, 1.1, 0.75])
+    assert FoundError([], []).corrected(leaves, own, known, away_std=2.0) == pytest.approx(leaves)
 
 
 @pytest.mark.parametrize("found", [(0.01, 0.02, False), (0.03, 0.02, True)])

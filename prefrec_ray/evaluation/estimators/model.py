@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,8 @@ class UserModels:
     """The estimator `model`. Verdicts use it first.
 
     The value of a user is the mean level of simulated sessions, averaged over models. Intervals contain the
-    disagreement of models of different kinds and the error of back-tests. Users without a level under any subject are
-    excluded. Settings: `model` (models, users, requests).
+    disagreement of models of different kinds, and the errors that back-tests and specification tests find. Users
+    without a level under any subject are excluded. Settings: `model` (models, users, requests).
     """
 
     def __init__(self, work: EvaluationWork, weights: ItemWeights, fits: Fits | None) -> None:
@@ -109,8 +109,10 @@ def model_scores(request: EvaluationRequest, task: Task, modelled: Mapping[str, 
     for subject in subjects[1:]:
         histories = modelled[subject.name].histories
         tested.append(backtest_error(logged - values[:, 0], modelled[LOGGING_POLICY].histories, histories))
+    found = _specification_error([modelled[subject.name].corrected[task] for subject in subjects], known, gains)
     sizes = np.abs(gains.mean(axis=0))
-    errors = np.divide(Z * np.array(tested), sizes, out=np.zeros(len(sizes)), where=sizes > 0)
+    halves = np.hypot(Z * np.array(tested), found)
+    errors = np.divide(halves, sizes, out=np.zeros(len(sizes)), where=sizes > 0)
     return Scores(
         task=task,
         estimator="model",
@@ -131,13 +133,28 @@ def model_scores(request: EvaluationRequest, task: Task, modelled: Mapping[str, 
             {
                 **_own_units(one, imagined[0], settings.seed, error),
                 "gains_by_model": tuple(map(float, of_models)),
-                "settings": {"relative_error": float(error), "backtest_error": found},
+                "settings": {
+                    "relative_error": float(error),
+                    "backtest_error": of_backtest,
+                    "specification_error": float(of_test),
+                },
             }
-            for one, error, found, of_models in zip(imagined, errors, tested, gains.T, strict=True)
+            for one, error, of_backtest, of_test, of_models in zip(
+                imagined, errors, tested, found, gains.T, strict=True
+            )
         ],
         relative_error=errors,
         current=len(subjects) - 1 if request.current is not None else None,
     )
+
+
+def _specification_error(corrected: Sequence[np.ndarray], known: np.ndarray, gains: np.ndarray) -> np.ndarray:
+    """Return how much the errors that specification tests found change gains in models [K, L], on average, [L].
+
+    `corrected`: levels [K, n] of each subject in the corrected models, of the users `known`.
+    """
+    levels = np.nanmean(np.stack(corrected, axis=2)[:, known], axis=1)
+    return np.abs(levels - levels[:, :1] - gains).mean(axis=0)
 
 
 def _specification(ensemble: Ensemble) -> tuple[SpecificationRecord, ...]:

@@ -29,6 +29,7 @@ from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.users.ensemble import Ensemble
 from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.measures import share_like_logged
+from prefrec_ray.users.member import Member
 from prefrec_ray.users.roll_out import (
     Imagined,
     Platform,
@@ -49,13 +50,14 @@ class Modelled:
     """Roll-out of one subject: `imagined`, without its inputs, and the supported share of its impressions.
 
     `histories` float32 [n, P]: mean history of each user, in the inputs that describe it. `logged` [n]: the users'
-    levels in the log, by task.
+    levels in the log, by task. `corrected` [K, n]: levels in the models with the errors that specification tests found.
     """
 
     imagined: Imagined
     within: float
     histories: np.ndarray
     logged: Mapping[str, np.ndarray]
+    corrected: Mapping[str, np.ndarray]
     composition: float | None = None
 
 
@@ -89,10 +91,16 @@ def _roll(name: str, number: int, shared: list[Any]) -> Modelled:
     policy = request.current if name == CURRENT else request.actors.get(name)
     if policy is not None:
         platform = with_rest(platform, policy)
-    server = server_of(name, request, platform, number)
-    if name != LOGGING_POLICY:
-        server = with_pins(platform, server)
-    imagined = roll_out(platform, [ensemble.members[number]], server, repetition_seed(seed, number))
+
+    def rolled(member: Member) -> Imagined:
+        server = server_of(name, request, platform, number)
+        if name != LOGGING_POLICY:
+            server = with_pins(platform, server)
+        return roll_out(platform, [member], server, repetition_seed(seed, number))
+
+    member, error = ensemble.members[number], ensemble.tests[number].error
+    imagined = rolled(member)
+    corrected = imagined.levels if error is None else rolled(replace(member, error=error)).levels
     within, columns = ensemble.pasts.share(imagined.inputs), ensemble.pasts.columns
     by_user = imagined.inputs[:, columns].reshape(-1, len(platform.users), len(columns))
     histories = np.nanmean(by_user, axis=0) if len(by_user) else np.zeros(by_user.shape[1:], np.float32)
@@ -100,7 +108,7 @@ def _roll(name: str, number: int, shared: list[Any]) -> Modelled:
     composition = share_like_logged(held.pages, held.row, shown, platform.items.kinds)
     # About 20 MB of inputs per subject, which are not needed again.
     without = replace(imagined, inputs=np.empty_like(imagined.inputs[:0]))
-    return Modelled(without, within, histories, logged_levels(platform), composition)
+    return Modelled(without, within, histories, logged_levels(platform), corrected, composition)
 
 
 def together(parts: Sequence[Modelled]) -> Modelled:
@@ -110,7 +118,7 @@ def together(parts: Sequence[Modelled]) -> Modelled:
     of_models: dict[str, Any] = {name: np.concatenate([getattr(one, name) for one in each]) for name in names}
     imagined = replace(
         each[0],
-        levels={task: np.concatenate([one.levels[task] for one in each]) for task in each[0].levels},
+        levels=_levels([one.levels for one in each]),
         counts=np.sum([one.counts for one in each], axis=0),
         sessions=sum(one.sessions for one in each) // len(each),
         **of_models,
@@ -118,7 +126,13 @@ def together(parts: Sequence[Modelled]) -> Modelled:
     within = float(np.mean([part.within for part in parts]))
     known = [part.composition for part in parts if part.composition is not None]
     composition = float(np.mean(known)) if known else None
-    return replace(parts[0], imagined=imagined, within=within, composition=composition)
+    corrected = _levels([part.corrected for part in parts])
+    return replace(parts[0], imagined=imagined, within=within, corrected=corrected, composition=composition)
+
+
+def _levels(by_model: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Join the levels [1, n] of each model, by task."""
+    return {task: np.concatenate([levels[task] for levels in by_model]) for task in by_model[0]}
 
 
 def platform_of(dataset: PreparedDataset, held: Histories, settings: ModelSettings, seed: int) -> Platform:

@@ -78,12 +78,6 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
             f"Its interval, {_interval(record.ci_low, record.ci_high)}, is not inside 0 to {MAX_LEVEL}, the range of a "
             "level: the estimate has not converged."
         ]
-    if case.misspecified is not None:
-        test = case.misspecified
-        return "inconclusive", [
-            f"Users of this log follow a law that no model of users has: their error depends on the {test.feature} (R2 "
-            f"{test.r2:.4f}; at most {test.largest_control:.4f} in simulations without an error)."
-        ]
     if broken := case.rails_that_are("broken"):
         return "do_not_ship", [f"Guard-rail broken: {rail.text}." for rail in broken]
     low, high = record.gain_interval
@@ -118,7 +112,8 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
         known = f"models of users disagree ({_by_model(record)}), and " if record.gains_by_model else "only "
         return "inconclusive", [
             f"{gain}; {known}{support.text} of the states that it leads users to are supported by the log. For a "
-            "policy that draws its items, prefrec constrain searches for a serving rule with a clear gain."
+            "policy that draws its items, prefrec constrain searches for a serving rule with a clear gain.",
+            *_misspecified(case),
         ]
     if low <= 0:
         return "no_difference", [f"{gain}, an interval that contains 0."]
@@ -139,6 +134,7 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
     return "candidate", [
         f"{above}.",
         f"{support.text} of the states that it leads users to are supported by the log.",
+        *_misspecified(case),
         *([f"{over}."] if over else []),
         *([f"It keeps the guard-rails {', '.join(rail.rail for rail in case.rails)}."] if case.rails else []),
     ]
@@ -160,6 +156,19 @@ def _above(record: Record, control: Record) -> bool:
     error, lead = float(record.settings.get("relative_error", 0.0)), record.gain - control.gain
     leads = np.subtract(record.gains_by_model, control.gains_by_model or 0.0)
     return lead > math.hypot(of_users(record), float(error_of_kinds(leads)), error * lead)
+
+
+def _misspecified(case: Case) -> list[str]:
+    """Return what the specification tests found, if they reject every model of users."""
+    test = case.misspecified
+    if test is None or case.record is None:
+        return []
+    error = float(case.record.settings.get("specification_error", 0.0))
+    return [
+        f"Users of this log follow a law that no model of users has: their error depends on the {test.feature} (R2 "
+        f"{test.r2:.4f}; at most {test.largest_control:.4f} in simulations without an error). It accounts for up to "
+        f"{error:.2f} levels of the gain."
+    ]
 
 
 def _by_model(record: Record) -> str:
