@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def quickstart(
     output: Annotated[str, typer.Option(metavar="DIR", help="New folder for all files.")] = "quickstart",
 ) -> None:
-    """Simulate, prepare, train (recipes paper and robust), evaluate and report: a few minutes on two cores."""
+    """Simulate, prepare, train, evaluate and report: a few minutes on two cores."""
     import yaml
 
     from prefrec_ray import storage
@@ -57,7 +57,7 @@ def quickstart(
 
 
 def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> Evaluation:
-    """Simulate, prepare, train each recipe and evaluate."""
+    """Simulate, prepare, train and evaluate."""
     from prefrec_ray import storage
     from prefrec_ray.dataset import PreparedDataset
     from prefrec_ray.dataset.prepare.run import prepare
@@ -65,7 +65,6 @@ def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> Evalua
     from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
     from prefrec_ray.policy import Policy
     from prefrec_ray.runs.train import start_run
-    from prefrec_ray.settings import RECIPES
     from prefrec_ray.simulator.write import simulate
 
     with progress(console()) as report:
@@ -73,12 +72,12 @@ def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> Evalua
         prepare(settings["prepare"], dataset, report)
         # Training uses one core. The other one fits the models of users of the evaluation.
         models = start_models(PreparedDataset.open(dataset), settings["evaluate"])
-        for recipe in RECIPES:
-            one = settings["train"].model_copy(update={"recipe": recipe})
-            start_run(one, dataset, storage.join(runs, recipe), report=report, where=f"train {recipe}")
-        policies = [storage.join(runs, recipe, "policy") for recipe in (*RECIPES, "robust_best")]
+        run, best = storage.join(runs, "robust"), storage.join(runs, "robust_best")
+        start_run(settings["train"], dataset, run, report=report)
+        policy = storage.join(run, "policy")
         # The same policy with a serving rule that always selects the items with the highest scores.
-        Policy.load(storage.join(runs, "robust", "policy")).under(rule="best").save(policies[-1])
+        Policy.load(policy).under(rule="best").save(best)
+        policies = [policy, best]
         return run_evaluation(EvaluationRun(policies, dataset, settings["evaluate"], online=True), report, models)
 
 
