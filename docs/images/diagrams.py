@@ -107,10 +107,10 @@ def verdict() -> None:
     d.line((510, 57), (560, 57))
     d.line((750, 57), (800, 57))
     questions = [
-        ("Not converged, or every model fails its test?", "inconclusive"),
+        ("No estimate, or not converged?", "inconclusive"),
         ("A guard-rail broken, or interval of a gain below 0?", "do not ship"),
         ("Few items, or pages unlike all logged pages?", "inconclusive"),
-        ("Interval contains 0 only by missing support?", "inconclusive"),
+        ("Interval contains 0 only by errors of models?", "inconclusive"),
         ("Interval contains 0, or a control gains as much?", "no difference"),
         ("Large loss in depth or returns, or a guard-rail open?", "inconclusive"),
     ]
