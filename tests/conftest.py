@@ -61,6 +61,8 @@ LONGEST = (
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Ray ends workers that are idle for a second, and tests would repeat all imports.
 os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
+# Ray Data reads the footers of Parquet files in 32 actors, as far as processes start in time, for any number of files.
+os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
 # Imported and collected objects stay. Garbage collection of them took a third of the time of collecting.
 gc.disable()
 

@@ -15,7 +15,11 @@ from unittest.mock import patch
 USERS, EVALUATION = "prefrec_ray.users", "prefrec_ray.evaluation"
 #: Ray tasks, and the values of constants in their workers.
 LIMITS = {
-    f"{USERS}.ensemble._fit": {f"{USERS}.fit.UPDATES": 50, f"{USERS}.checks.SIMULATIONS": 2},
+    f"{USERS}.ensemble._fit": {
+        f"{USERS}.fit.UPDATES": 50,
+        f"{USERS}.checks.SIMULATIONS": 2,
+        f"{USERS}.checks.USERS": 20,
+    },
     f"{EVALUATION}.selection.preference._learn": {f"{EVALUATION}.selection.preference.UPDATES": 50},
     f"{EVALUATION}.behavior._fit": {f"{EVALUATION}.behavior.CLONE_UPDATES": 150},
 }

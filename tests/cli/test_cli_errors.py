@@ -372,8 +372,14 @@ DAMAGE: dict[str, tuple[str, Callable[[], None], str]] = {
 
 @pytest.mark.parametrize("case", DAMAGE)
 def test_damage(
-    case: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    short_fits: None,
+    case: str,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """An evaluation of damaged data fails while its models of users are fitted."""
     shutil.copytree(whole, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
     command, damage, message = DAMAGE[case]

@@ -183,7 +183,7 @@ def test_the_lower_end_contains_the_errors_of_users_and_models(monkeypatch: pyte
 
 
 def test_a_run_exports_its_policy_under_the_best_rule(
-    small_platform: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short_fits: None, small_platform: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By roll-outs in models of users, of the smallest size; the penalty has a value, and is kept."""
     monkeypatch.setattr(model_score, "SETTINGS", ModelSettings(models=2, users=8, requests=30))

@@ -210,10 +210,13 @@ def test_hours_to_return_count_users_whose_days_have_not_passed(tmp_path: Path) 
     assert sum(comparison.users.values()) == 0
     events = read_events([str(tmp_path / "state")], ABOUT)
     until = events.until - FEEDBACK_HOURS * HOUR_MS
+    of_users: dict[int, list[Event]] = {user: [] for user in range(300)}
+    for row in rows:
+        if row.kind != Kind.ARMS and row.timestamp >= NOW:
+            of_users[row.user_number].append(row)
     for arm in ("main", "a"):
         times, returned = [], []
-        for user in range(300):
-            mine = [row for row in rows if row.user_number == user and row.timestamp >= NOW]
+        for mine in of_users.values():
             times_of_user = sorted(row.timestamp for row in mine if row.kind == Kind.FEEDBACK and row.timestamp < until)
             if not times_of_user or mine[0].arm != arm:
                 continue

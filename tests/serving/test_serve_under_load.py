@@ -81,11 +81,11 @@ def test_a_policy_with_other_states_is_taken_over_under_load(bundle: Path, tmp_p
         threads = [threading.Thread(target=load, args=(user,)) for user in range(3)]
         for thread in threads:
             thread.start()
-        time.sleep(1)
+        time.sleep(0.3)
         alias.unlink()
         alias.symlink_to(other)
         assert process.client().ask("POST", "/reload")[1]["changed"]
-        time.sleep(0.5)
+        time.sleep(0.2)
         done.set()
         for thread in threads:
             thread.join()

@@ -83,7 +83,7 @@ def test_a_reader_never_sees_a_missing_or_a_half_alias(tmp_path: Path) -> None:
 
     reader = threading.Thread(target=read)
     reader.start()
-    for turn in range(1000):
+    for turn in range(300):
         point(alias, "ba"[turn % 2])
     done.set()
     reader.join()

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -162,6 +163,7 @@ def test_a_sweep_that_was_killed_ends_the_same(undisturbed: Path, tiny_dataset: 
     # Its second checkpoint is there: the first one is in the state of the sweep.
     while not list(running.glob("checkpoint_00000[1-9]")):
         assert first.poll() is None
+        time.sleep(0.01)
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     assert not (output / "trials.csv").exists()
