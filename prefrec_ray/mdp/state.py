@@ -96,15 +96,6 @@ class StateDefinition(Settings):
             offset += len(categories) + 1
         return profile
 
-    def features_of(self, profile: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the features in `profile` columns [n, P]: strings by feature, object [n], None if unknown."""
-        features, offset = {}, 0
-        for name, categories in self.user_features.items():
-            code = profile[:, offset : offset + len(categories) + 1].argmax(axis=1)
-            features[name] = np.array([*categories, None], dtype=object)[code]
-            offset += len(categories) + 1
-        return features
-
     @cached_property
     def _columns(self) -> dict[str, list[str]]:
         profile = [f"{name}={c}" for name, known in self.user_features.items() for c in (*known, "(unknown)")]

@@ -121,8 +121,7 @@ def _inputs(uri: str, data: Histories) -> tuple[Inputs, np.ndarray, LoggedPasts]
     dataset = PreparedDataset.open(uri)
     items = dataset.items()
     data = data.examined_only(items.kinds)
-    inputs = Inputs.from_histories(dataset.state, dataset.normaliser, items, data)
-    logged = inputs.logged(data, fitted=True)
+    inputs, logged = Inputs.from_histories(dataset.state, dataset.normaliser, items, data)
     pasts = LoggedPasts.from_histories(data, inputs, logged)
     return inputs, inputs.scaled(logged), pasts
 

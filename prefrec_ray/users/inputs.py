@@ -51,15 +51,18 @@ class Inputs:
     @classmethod
     def from_histories(
         cls, state: StateDefinition, normaliser: Normaliser, items: ItemTable, data: Histories
-    ) -> Inputs:
-        """Create the inputs, with the scale of the impressions of `data`."""
+    ) -> tuple[Inputs, np.ndarray]:
+        """Create the inputs with the scale of the impressions of `data`, and return them with these impressions'
+        inputs: `logged(data, fitted=True)`, float32 [N, W].
+        """
         tastes = Tastes.from_histories(data)
         none = np.empty(0, np.float32)
         effects = Effects.from_histories(data, items.kinds, data.state[:, state.groups["time"]])
         bare = cls(state, normaliser, items.kinds, effects, tastes, none, none, none, none)
         raw = bare.logged(data, fitted=True)
         std = np.maximum(raw.std(axis=0), 1e-6)
-        return replace(bare, mean=raw.mean(axis=0), std=std, low=raw.min(axis=0), high=raw.max(axis=0))
+        scaled = replace(bare, mean=raw.mean(axis=0), std=std, low=raw.min(axis=0), high=raw.max(axis=0))
+        return scaled, raw  # which does not depend on the scale
 
     def logged(self, data: Histories, fitted: bool = False) -> np.ndarray:
         """Return the inputs before each impression of whole histories, float32 [N, W].

@@ -101,20 +101,35 @@ class Step(NamedTuple):
     expected: np.ndarray  # float64 [K n, 2], of the page, as in `Outcomes`
 
 
-def simulate(platform: Platform, models: Sequence[Member], server: Server, seed: int) -> Iterator[Step]:
+class Traits(NamedTuple):
+    """Traits of n users from their whole logs, in K models."""
+
+    tastes: np.ndarray  # float32 [n, F, A]
+    intercepts: np.ndarray  # float32 [K, n, 2]
+
+    @classmethod
+    def find(cls, platform: Platform, models: Sequence[Member]) -> Traits:
+        """Find the traits of the platform's users, which do not depend on a server."""
+        users, copy = np.unique(platform.users, return_inverse=True)
+        inputs = models[0].inputs  # the same for all members of an ensemble
+        logged = platform.data.take(users).examined_only(inputs.kinds)
+        made = inputs.scaled(inputs.logged(logged))
+        return cls(inputs.tastes(logged)[copy], np.stack([model.intercepts(logged, made)[copy] for model in models]))
+
+
+def simulate(
+    platform: Platform, models: Sequence[Member], server: Server, seed: int, traits: Traits | None = None
+) -> Iterator[Step]:
     """Simulate the platform's users in every model at once, impression by impression.
 
-    Equal seeds give equal random numbers for any server.
+    Equal seeds give equal random numbers for any server. `traits`: `Traits.find`, if it was called before.
     """
     data, copies = platform.data, len(models)
-    of = np.tile(platform.users, copies)
-    users, copy = np.unique(platform.users, return_inverse=True)
-    logged = data.take(users).examined_only(models[0].inputs.kinds)
-    inputs = models[0].inputs  # the same for all members of an ensemble
-    made = inputs.scaled(inputs.logged(logged))
-    intercepts = [model.intercepts(logged, made)[copy] for model in models]
-    tracker = StateTracker(platform.state, platform.normaliser, platform.items, _features(platform, of))
-    past, rng = Past(inputs, np.tile(inputs.tastes(logged)[copy], (copies, 1, 1))), np.random.default_rng(seed)
+    of, inputs = np.tile(platform.users, copies), models[0].inputs
+    tastes, intercepts = traits or Traits.find(platform, models)
+    tracker = StateTracker(platform.state, platform.normaliser, platform.items, len(of))
+    tracker.describe(np.arange(len(of)), _profiles(platform, of))
+    past, rng = Past(inputs, np.tile(tastes, (copies, 1, 1))), np.random.default_rng(seed)
     now, session = data.timestamp[data.starts[of]].copy(), np.zeros(len(of), np.int64)
     opened = np.zeros(len(of), np.int64)  # number of the first impression of the session
     shown = LastShown(len(of), len(platform.items)) if platform.rest_ms else None
@@ -171,7 +186,9 @@ def known_before(exposure: np.ndarray, number: np.ndarray, time_ms: np.ndarray, 
     return np.concatenate([exposure, own], axis=-1, dtype=np.float32)
 
 
-def roll_out(platform: Platform, models: Sequence[Member], server: Server, seed: int) -> Imagined:
+def roll_out(
+    platform: Platform, models: Sequence[Member], server: Server, seed: int, traits: Traits | None = None
+) -> Imagined:
     """Roll out every user in every model at once (`simulate`)."""
     data, copies, count = platform.data, len(models), len(platform.users)
     of = np.tile(platform.users, copies)
@@ -180,7 +197,7 @@ def roll_out(platform: Platform, models: Sequence[Member], server: Server, seed:
     counts, warm = np.zeros(len(platform.items), np.int64), WARM * data.shown_per_examined
     # Each position of a page is recorded equally often.
     every = next(n for n in itertools.count(KEPT_EVERY) if math.gcd(n, platform.page) == 1)
-    for number, step in enumerate(simulate(platform, models, server, seed)):
+    for number, step in enumerate(simulate(platform, models, server, seed, traits)):
         if number >= warm and number % every == 0:
             kept.append(np.where(step.examined[:, None], step.raw, np.float32(np.nan)))
         if step.position == 0:
@@ -271,11 +288,15 @@ def logged_levels(platform: Platform) -> dict[str, np.ndarray]:
     return {task: user_means(table.user, of, len(data.starts)) for task, of in levels.items()}
 
 
-def _features(platform: Platform, users: np.ndarray) -> dict[str, np.ndarray] | int:
-    """Return the user features from the one-hot columns of the users' first states."""
+def _profiles(platform: Platform, users: np.ndarray) -> np.ndarray:
+    """Return the features of `users` [n], as one-hot columns float32 [n, P], from their scaled first states."""
     data, columns = platform.data, platform.state.groups["profile"]
-    if not platform.state.user_features:
-        return len(users)
     first = data.state[data.starts[users]][:, columns]
     mean, std = (np.asarray(part)[columns] for part in (platform.normaliser.mean, platform.normaliser.std))
-    return platform.state.features_of(np.rint(first * std + mean))
+    profiles, start = first * std + mean, columns.start
+    for categories in platform.state.user_features.values():
+        end = start + len(categories) + 1
+        # The largest column: the columns of rare categories are clipped in a scaled state.
+        profiles[:, start:end] = np.eye(end - start)[profiles[:, start:end].argmax(axis=1)]
+        start = end
+    return profiles

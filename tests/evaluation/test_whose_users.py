@@ -114,6 +114,7 @@ def watched(states: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> d
     monkeypatch.setattr(ensemble.LoggedPasts, "from_histories", pasts)
     for module in (subject_roll_outs, model_score):
         monkeypatch.setattr(module, "roll_out", roll)
+        monkeypatch.setattr(module.Traits, "find", lambda *_: None)
     return seen
 
 

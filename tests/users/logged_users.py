@@ -62,5 +62,5 @@ def histories(users: int = 300, requests: int = 60, seed: int = 0, cost_of_repea
 
 def inputs_of(data: Histories) -> tuple[Inputs, np.ndarray]:
     """Return the inputs of a data set with these training users, and their values."""
-    inputs = Inputs.from_histories(STATE, NORMALISER, ITEMS, data)
+    inputs, _ = Inputs.from_histories(STATE, NORMALISER, ITEMS, data)
     return inputs, inputs.logged(data)

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from logged_users import ITEMS, STATE, histories, inputs_of
+from logged_users import ITEMS, NORMALISER, STATE, histories, inputs_of
 
-from prefrec_ray.users.inputs import DOSES, HALF_LIVES, Past, doses
+from prefrec_ray.users.inputs import DOSES, HALF_LIVES, Inputs, Past, doses
 
 
 @settings(max_examples=10, deadline=None)
@@ -40,8 +40,8 @@ def test_masks_name_the_inputs() -> None:
 
 def test_networks_see_the_range_of_the_log() -> None:
     data = histories(users=30)
-    inputs, _ = inputs_of(data)
-    logged = inputs.logged(data, fitted=True)
+    inputs, logged = Inputs.from_histories(STATE, NORMALISER, ITEMS, data)
+    np.testing.assert_array_equal(logged, inputs.logged(data, fitted=True))
     scaled = inputs.scaled(logged.copy())
     np.testing.assert_allclose(scaled.mean(axis=0), 0.0, atol=1e-3)
     np.testing.assert_allclose(scaled.std(axis=0)[logged.std(axis=0) > 1e-3], 1.0, rtol=1e-3)

@@ -18,7 +18,7 @@ from prefrec_ray.users import WARM
 from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.inputs import DOSES
 from prefrec_ray.users.member import Outcomes
-from prefrec_ray.users.roll_out import KEPT_EVERY, Platform, Visit, logged_levels, roll_out, with_pins
+from prefrec_ray.users.roll_out import KEPT_EVERY, Platform, Traits, Visit, logged_levels, roll_out, with_pins
 
 
 class Clockwork:
@@ -52,12 +52,16 @@ def test_levels_of_a_roll_out_are_those_of_its_sessions() -> None:
         shown.append(visit.states)
         return np.full(len(visit.states), 7)
 
-    outcome = roll_out(platform(data), [Clockwork(0.4), Clockwork(0.9)], server, seed=0)
+    members = [Clockwork(0.4), Clockwork(0.9)]
+    outcome = roll_out(platform(data), members, server, seed=0)
     assert outcome.levels["depth"].tolist() == [[2.0] * 3] * 2  # floor(3 / 1.2)
     np.testing.assert_allclose(outcome.levels["frequency"], [[2.0] * 3, [1.0] * 3])  # floor(1 / .4), floor(1 / .9)
     np.testing.assert_allclose(outcome.levels["mixture"], [[2.0] * 3, [1.5] * 3])
     np.testing.assert_allclose(outcome.depth, 3.0)
     np.testing.assert_allclose(outcome.revisit_hours, [[4.0] * 3, [9.0] * 3])
+    traits = Traits.find(platform(data), members)  # once for several roll-outs, with other values
+    again = roll_out(platform(data), [Clockwork(0.4)] * 2, server, 0, traits._replace(intercepts=traits.intercepts / 2))
+    np.testing.assert_allclose(again.revisit_hours, [[2.0] * 3] * 2)
     assert outcome.counts[7] == outcome.counts.sum() == 6 * 30
     assert outcome.sessions == 3 * 10
     assert (outcome.rows == 7).all()

@@ -34,6 +34,7 @@ from prefrec_ray.users.roll_out import (
     Imagined,
     Platform,
     Server,
+    Traits,
     Visit,
     logged_levels,
     roll_out,
@@ -73,14 +74,23 @@ def roll_out_all(work: EvaluationWork, ensemble: Ensemble) -> dict[str, Modelled
     compared = [CURRENT] if request.current is not None else []
     names = [LOGGING_POLICY, *compared, *(s.name for s in request.subjects if s.name not in shuffled_policies)]
     rolls = [(name, number) for name in names for number in range(len(ensemble.members))]
+    traits = [_traits.remote(number, shared) for number in range(len(ensemble.members))]
     stage = "roll out in models of users: subjects times models"
-    parts = run_tasks(lambda roll: _roll.remote(*roll, shared), rolls, stage, work.progress)
+    parts = run_tasks(lambda roll: _roll.remote(*roll, shared, traits[roll[1]]), rolls, stage, work.progress)
     by_name = np.array(parts, dtype=object).reshape(len(names), -1)
     return {name: together(own) for name, own in zip(names, by_name.tolist(), strict=True)}
 
 
 @ray.remote(num_cpus=1)
-def _roll(name: str, number: int, shared: list[Any]) -> Modelled:
+def _traits(number: int, shared: list[Any]) -> Traits:
+    """Return the traits of the users in model `number`, for all subjects."""
+    request, held, ensemble = (ray.get(reference) for reference in shared)
+    platform = platform_of(request.dataset, held, request.settings.model, request.settings.seed)
+    return Traits.find(platform, [ensemble.members[number]])
+
+
+@ray.remote(num_cpus=1)
+def _roll(name: str, number: int, shared: list[Any], traits: Traits) -> Modelled:
     """Roll out one subject, or the logging policy, in model `number`, with users of the split drawn by the seed.
 
     Random numbers are equal for all subjects and differ between models.
@@ -96,7 +106,7 @@ def _roll(name: str, number: int, shared: list[Any]) -> Modelled:
         server = server_of(name, request, platform, number)
         if name != LOGGING_POLICY:
             server = with_pins(platform, server)
-        return roll_out(platform, [member], server, repetition_seed(seed, number))
+        return roll_out(platform, [member], server, repetition_seed(seed, number), traits)
 
     member, error = ensemble.members[number], ensemble.tests[number].error
     imagined = rolled(member)

@@ -22,7 +22,7 @@ from prefrec_ray.users.ensemble import Ensemble, LoggedPasts, start_fits
 from prefrec_ray.users.histories import Histories, check_long_enough, read_histories
 from prefrec_ray.users.measures import broken
 from prefrec_ray.users.member import Member
-from prefrec_ray.users.roll_out import Imagined, Platform, roll_out, server_of_log, with_pins
+from prefrec_ray.users.roll_out import Imagined, Platform, Traits, roll_out, server_of_log, with_pins
 
 #: Fewer users than in an evaluation, because many policies are scored. Models are of all kinds, because their
 #: disagreement counts, and roll-outs are as long as in an evaluation, because errors grow with their length.
@@ -50,13 +50,15 @@ class Rolled(NamedTuple):
 class ModelScore:
     """Scores policies on a `platform` with users simulated by an ensemble of models.
 
-    `logging`: roll-out of the users' logged items. `rails`: guard-rails that policies should keep.
+    `logging`: roll-out of the users' logged items. `rails`: guard-rails that policies should keep. `traits`: of the
+    users, in each model; None: found at each roll-out.
     """
 
     platform: Platform
     ensemble: Ensemble
     logging: Imagined
     rails: Sequence[GuardRail] = ()
+    traits: Traits | None = None
 
     def __call__(self, policy: Policy, task: Task) -> float:
         """Return the mean level."""
@@ -70,7 +72,7 @@ class ModelScore:
         """
         platform = with_rest(self.platform, policy)
         server = with_pins(platform, policy_server(policy, platform.items, np.random.default_rng(1)))
-        imagined = roll_out(platform, self.ensemble.members, server, seed=0)
+        imagined = roll_out(platform, self.ensemble.members, server, seed=0, traits=self.traits)
         levels = imagined.levels[task]
         gains = levels - self.logging.levels[task]
         by_user, by_model = (np.ma.masked_invalid(gains).mean(axis=axis).compressed() for axis in (0, 1))
@@ -110,5 +112,6 @@ def _score(
     *fitted: tuple[Member, None],
 ) -> ModelScore:
     platform, members = platform_of(PreparedDataset.open(uri), held, sizes, seed=0), [member for member, _ in fitted]
-    logging = roll_out(platform, members, server_of_log(platform), seed=0)
-    return ModelScore(platform, Ensemble(members, pasts), logging, rails)
+    traits = Traits.find(platform, members)
+    logging = roll_out(platform, members, server_of_log(platform), seed=0, traits=traits)
+    return ModelScore(platform, Ensemble(members, pasts), logging, rails, traits)
