@@ -61,8 +61,7 @@ def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> Evalua
     from prefrec_ray import storage
     from prefrec_ray.dataset import PreparedDataset
     from prefrec_ray.dataset.prepare.run import prepare
-    from prefrec_ray.evaluation.estimators.model import start_models
-    from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
+    from prefrec_ray.evaluation.run import EvaluationFits, EvaluationRun, run_evaluation
     from prefrec_ray.policy import Policy
     from prefrec_ray.runs.train import start_run
     from prefrec_ray.simulator.write import simulate
@@ -70,15 +69,15 @@ def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> Evalua
     with progress(console()) as report:
         simulate(settings["simulate"], logs, report)
         prepare(settings["prepare"], dataset, report)
-        # Training uses one core. The other one fits the models of users of the evaluation.
-        models = start_models(PreparedDataset.open(dataset), settings["evaluate"])
+        # Training uses one core. The other one fits the behavior clone and the models of users of the evaluation.
+        fits = EvaluationFits.start(PreparedDataset.open(dataset), settings["evaluate"])
         run, best = storage.join(runs, "robust"), storage.join(runs, "robust_best")
         start_run(settings["train"], dataset, run, report=report)
         policy = storage.join(run, "policy")
         # The same policy with a serving rule that always selects the items with the highest scores.
         Policy.load(policy).under(rule="best").save(best)
         policies = [policy, best]
-        return run_evaluation(EvaluationRun(policies, dataset, settings["evaluate"], online=True), report, models)
+        return run_evaluation(EvaluationRun(policies, dataset, settings["evaluate"], online=True), report, fits)
 
 
 def validate(file: Annotated[str, typer.Argument(metavar="FILE", help="YAML file or URI.")]) -> None:

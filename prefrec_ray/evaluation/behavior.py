@@ -160,7 +160,12 @@ def fit_clone(dataset: PreparedDataset, seed: int = 0) -> BehaviorClone:
     there are no transitions or no validation impressions.
     """
     runtime.start_ray()
-    return ray.get(_fit.remote(dataset.uri, seed))
+    return ray.get(start_clone(dataset, seed))
+
+
+def start_clone(dataset: PreparedDataset, seed: int) -> ray.ObjectRef:
+    """Start `fit_clone`, and return the reference to its result. Ray must run."""
+    return _fit.remote(dataset.uri, seed)
 
 
 @ray.remote(num_cpus=1)

@@ -7,12 +7,14 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
+
+import ray
 
 from prefrec_ray import runtime, storage
 from prefrec_ray.dataset import PreparedDataset, check_complete
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.behavior import fit_clone
+from prefrec_ray.evaluation.behavior import start_clone
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.model import start_models
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest, adapted
@@ -89,12 +91,26 @@ class EvaluationRun:
             )
 
 
-def run_evaluation(run: EvaluationRun, progress: Progress = silent, models: Fits | None = None) -> Evaluation:
+class EvaluationFits(NamedTuple):
+    """Fits of an evaluation in the background: a `BehaviorClone`, and models of users unless they are not used."""
+
+    clone: ray.ObjectRef
+    models: Fits | None
+
+    @classmethod
+    def start(cls, dataset: PreparedDataset, settings: EvaluateSettings) -> EvaluationFits:
+        """Start the fits; Ray must run. Raises `UserError` if histories are too short for models of users."""
+        # First, because the pass over the split waits for the clone only, which uses one processor.
+        clone = start_clone(dataset, settings.seed)
+        return cls(clone, start_models(dataset, settings) if "model" in settings.estimators else None)
+
+
+def run_evaluation(run: EvaluationRun, progress: Progress = silent, fits: EvaluationFits | None = None) -> Evaluation:
     """Evaluate, write `run.file` and return its content. Each policy is scored on the task of its training.
 
-    `models`: models of users that were started before (`start_models`), if any. Raises `UserError`: a missing policy or
-    data set, a policy given twice, a current policy of another platform, `online` for logs that are not simulated,
-    another evaluation in `run.file`.
+    `fits`: with the settings of `run`, if they were started before. Raises `UserError`: a missing policy or data set, a
+    policy given twice, a current policy of another platform, `online` for logs that are not simulated, another
+    evaluation in `run.file`.
     """
     run.check_file()
     dataset = PreparedDataset.open(storage.absolute(run.dataset))
@@ -120,13 +136,12 @@ def run_evaluation(run: EvaluationRun, progress: Progress = silent, models: Fits
     with step(progress, "start Ray"):
         runtime.start_ray()
     settings = _possible(run.settings, dataset)
-    if "model" in settings.estimators and models is None:
-        models = start_models(dataset, settings)
+    fits = fits or EvaluationFits.start(dataset, settings)
     with step(progress, "fit the behavior clone"):
-        clone = fit_clone(dataset, settings.seed)
+        clone = ray.get(fits.clone)
     tasks = list(dict.fromkeys(trained_for.values()))
     request = EvaluationRequest(dataset, policies, tasks, clone, settings, trained_for, current)
-    evaluation = evaluate(request, progress, models)
+    evaluation = evaluate(request, progress, fits.models)
     records = list(evaluation.records)
     if run.online:
         how = RollOut(run.settings.split, seed=run.settings.seed)
