@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder -n 2
 # Otherwise every process of the tests compiles again what is not compiled yet.
 unexport PYTHONDONTWRITEBYTECODE
-UNCOMPILED := /(tests|testing|examples|transformers|sympy|mpmath|networkx|nltk|_inductor|_dynamo|ao|llm|hive_metastore|pip|setuptools|mypy|mypyc|fontTools|lexers|backrefs)/
+UNCOMPILED := /(tests|testing|examples|transformers|sympy|mpmath|networkx|nltk|_inductor|_dynamo|_functorch|_export|ao|distributed|onnx|onnxruntime|torchgen|_vendor|llm|hive_metastore|dialects|alembic|api_core|pyasn1_modules|virtualenv|websockets|pip|setuptools|mypy|mypyc|fontTools|lexers|backrefs)/
 
 .PHONY: install quickstart style types quick check test all hosts notebooks docs docs-version package constraints proofs mutants bench loop results label-demo clean
 
