@@ -26,6 +26,7 @@ from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.users import WARM
 from prefrec_ray.users.checks import IMPRESSIONS, Specification, specification_test
 from prefrec_ray.users.fit import KINDS, fit_member, resample
+from prefrec_ray.users.found_error import FoundError
 from prefrec_ray.users.histories import ROWS, Histories, read_histories
 from prefrec_ray.users.inputs import Inputs
 from prefrec_ray.users.member import Member
@@ -81,6 +82,15 @@ class Ensemble:
     def kinds(self) -> list[str]:
         """Return the name of each model's kind."""
         return [KINDS[number % len(KINDS)].name for number in range(len(self.members))]
+
+    @property
+    def corrections(self) -> list[FoundError | None]:
+        """Return the error of each model that its test found, if every model is rejected; otherwise None for each.
+
+        A model that passes has the law of the log, and its difference from the others is a part of intervals.
+        """
+        every = bool(self.tests) and all(test.rejected for test in self.tests)
+        return [test.error if every else None for test in self.tests]
 
 
 class Fits(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from logged_users import ITEMS, NORMALISER, STATE, histories, inputs_of
 
 from prefrec_ray.users import checks, fit
 from prefrec_ray.users.checks import Specification, specification_test
+from prefrec_ray.users.ensemble import Ensemble
 from prefrec_ray.users.fit import KINDS, fit_member
 from prefrec_ray.users.found_error import FoundError
 from prefrec_ray.users.member import Member
@@ -84,6 +86,15 @@ def test_a_corrected_chance_is_the_chance_with_the_error() -> None:
     assert 1 / (1 + np.exp(0.9 - made[:, 0])) == pytest.approx([1 / (1 + np.exp(0.5)) + 0.2] * 2 + [0.001])
     assert made[:, 1] == pytest.approx([1.1, 1.1, 0.75])
     assert FoundError([], []).corrected(leaves, own, known, away_std=2.0) == pytest.approx(leaves)
+
+
+def test_models_are_corrected_if_every_model_is_rejected() -> None:
+    errors = [FoundError([], []), FoundError([], [])]
+    rejected = [Specification(0.3, (0.1, 0.2), "hour of the day", error) for error in errors]
+    passed = Specification(0.15, (0.1, 0.2), None)
+    pasts: Any = None
+    assert Ensemble([], pasts, rejected).corrections == errors
+    assert Ensemble([], pasts, [*rejected, passed]).corrections == [None] * 3
 
 
 @pytest.mark.parametrize("found", [(0.01, 0.02, False), (0.03, 0.02, True)])

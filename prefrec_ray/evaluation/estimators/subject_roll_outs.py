@@ -51,7 +51,7 @@ class Modelled:
     """Roll-out of one subject: `imagined`, without its inputs, and the supported share of its impressions.
 
     `histories` float32 [n, P]: mean history of each user, in the inputs that describe it. `logged` [n]: the users'
-    levels in the log, by task. `corrected` [K, n]: levels in the models with the errors that specification tests found.
+    levels in the log, by task. `corrected` [K, n]: levels in models with `Ensemble.corrections`.
     """
 
     imagined: Imagined
@@ -108,7 +108,7 @@ def _roll(name: str, number: int, shared: list[Any], traits: Traits) -> Modelled
             server = with_pins(platform, server)
         return roll_out(platform, [member], server, repetition_seed(seed, number), traits)
 
-    member, error = ensemble.members[number], ensemble.tests[number].error
+    member, error = ensemble.members[number], ensemble.corrections[number]
     imagined = rolled(member)
     corrected = imagined.levels if error is None else rolled(replace(member, error=error)).levels
     within, columns = ensemble.pasts.share(imagined.inputs), ensemble.pasts.columns
