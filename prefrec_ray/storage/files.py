@@ -45,10 +45,8 @@ def private() -> Iterator[None]:
 def filesystem(uri: str) -> tuple[fs.FileSystem, str]:
     """Return the filesystem of `uri` and the path inside it. Raises `UserError` if it cannot be opened."""
     text = str(uri)
-    if not text:
-        raise UserError("'': found an empty text; expected a path or URI")
-    if "\0" in text:
-        raise UserError(f"{text!r}: found a NUL; expected a path or URI")
+    if not text or "\0" in text:
+        raise UserError(f"{text!r}: found {'a NUL' if text else 'an empty text'}; expected a path or URI")
     if "://" not in text:
         try:
             return fs.LocalFileSystem(), str(Path(text).expanduser().absolute())

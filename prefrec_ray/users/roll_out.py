@@ -177,11 +177,9 @@ def simulate(
 
 
 def known_before(exposure: np.ndarray, number: np.ndarray, time_ms: np.ndarray, opened: np.ndarray) -> np.ndarray:
-    """Return what is known before an impression, without feedback, float32 [..., D].
-
-    It is the `exposure` [..., X] to the item, the `number` [...] of the impression in the user's history, the hour of
-    the day, and the position in the session, whose first impression has the number `opened` [...].
-    """
+    """Return what is known before an impression, without feedback, float32 [..., D]: the `exposure` [..., X] to the
+    item, the impression's `number` [...] in the user's history, the hour, and the position in the session, whose first
+    impression has the number `opened` [...]."""
     own = np.stack([number, time_ms / HOUR_MS % 24, number - opened], axis=-1)
     return np.concatenate([exposure, own], axis=-1, dtype=np.float32)
 
