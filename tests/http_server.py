@@ -18,7 +18,7 @@ from prefrec_ray.web.run import Limits, make_server
 
 
 class Running:
-    """The port of a server, and what it logged."""
+    """The port of a server, and its log."""
 
     def __init__(self, port: int) -> None:
         self.port = port

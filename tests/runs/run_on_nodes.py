@@ -42,7 +42,7 @@ def states(algorithm: OfflineAlgorithm) -> list[list[np.ndarray]]:
 
 
 def main(settings: TrainSettings, dataset: str, run: str) -> dict[str, Any]:
-    """Train, and return what is printed."""
+    """Train, and return the result to print."""
     learners: list[int] = []
     changes: list[tuple[int, int, bool]] = []
     lines: list[str] = []

@@ -1,4 +1,4 @@
-"""Pages with candidates, priors, pins and blocks: what is shown, and exact propensities of what is drawn."""
+"""Pages with candidates, priors, pins and blocks: the shown items, and exact propensities of drawn items."""
 
 from __future__ import annotations
 
