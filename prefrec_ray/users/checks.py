@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prefrec_ray.mdp.exposure import WINDOWS
-from prefrec_ray.users.found_error import FoundError
+from prefrec_ray.users.found_error import FoundError, known_before
 from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.member import Member
-from prefrec_ray.users.roll_out import Platform, known_before, server_of_log, simulate
+from prefrec_ray.users.roll_out import Platform, server_of_log, simulate
 
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingRegressor
@@ -50,7 +50,7 @@ class Specification:
     """R2 of the test on the log and on each simulation (`controls`).
 
     `feature`: the feature whose part of R2 differs most between log and simulations; None if the test is passed.
-    `error`: what was found, for a model that is rejected.
+    `error`: the found error of a rejected model.
     """
 
     r2: float
@@ -89,24 +89,19 @@ def specification_test(platform: Platform, member: Member, seed: int) -> Specifi
     # Engagement of a course is related to its own sessions also without an error of the model.
     excess = found.importance() - np.mean([control.importance() for control in controls[:_COMPARED]], axis=0)
     name = _names(data.exposure.shape[1])[int(excess.argmax())]
-    assert drawn.expected is not None
-    ends, mean = data.ends[rows], drawn.expected.mean(axis=0)
-    chance = _explained(logged.known[0], ends - mean[..., 0], made, _RARE)
-    away = _explained(logged.known[0], np.log(data.wait_ms[rows]) - mean[..., 1], made & ends, _RARE)
-    return replace(result, feature=name, error=FoundError(chance.models, away.models))
+    missed = logged.expected[0] - drawn.expected.mean(axis=0)
+    ends = _explained(logged.known[0], missed[..., 0], made, _RARE)
+    away = _explained(logged.known[0], missed[..., 1], made & data.ends[rows], _RARE)
+    return replace(result, feature=name, error=FoundError(ends.models, away.models))
 
 
 @dataclass(frozen=True)
 class _Course:
-    """What n users do in R courses of T impressions: `outcomes` float64 [R, n, T, F + 2], as in `Imagined`.
+    """R courses of T impressions of n users."""
 
-    `known` float32 [R, n, T, D] is known before each impression; `expected` float64 [R, n, T, 2] as in `roll_out.Step`,
-    None for the log.
-    """
-
-    outcomes: np.ndarray
-    known: np.ndarray
-    expected: np.ndarray | None = None
+    outcomes: np.ndarray  # float64 [R, n, T, F + 2] (`_outcomes`)
+    known: np.ndarray  # float32 [R, n, T, D] (`known_before`)
+    expected: np.ndarray  # float64 [R, n, T, 2], as in `member.Outcomes`; for the log the end and log(wait) themselves
 
     @classmethod
     def from_log(cls, platform: Platform, rows: np.ndarray) -> _Course:
@@ -116,7 +111,9 @@ class _Course:
         first[:, 1:] = session[:, 1:] != session[:, :-1]
         opened = np.maximum.accumulate(np.where(first, number, 0), axis=1)
         known = known_before(data.exposure[rows], number, data.timestamp[rows], opened)
-        return cls(_outcomes(data.feedback[rows], data.ends[rows], data.wait_ms[rows])[None], known[None])
+        ends, wait_ms = data.ends[rows], data.wait_ms[rows]
+        own = np.stack([ends, np.log(wait_ms)], axis=-1)
+        return cls(_outcomes(data.feedback[rows], ends, wait_ms)[None], known[None], own[None])
 
     @classmethod
     def from_model(cls, platform: Platform, member: Member, seed: int) -> _Course:
@@ -144,10 +141,11 @@ class _Scale:
 
     @classmethod
     def from_log(cls, data: Histories, outcomes: np.ndarray, made: np.ndarray) -> _Scale:
-        """Create with the deviations of the log; `outcomes` [n, T, F + 2] of the impressions `made` decide direction.
+        """Create with the deviations of the log.
 
-        The direction of engagement is the first principal component of means over blocks of impressions. Noise of
-        single impressions differs between outcomes. Means over blocks mainly differ by how users feel.
+        The direction is the first principal component of means of `outcomes` [n, T, F + 2] over blocks of impressions
+        (those in `made`). Noise of single impressions differs between outcomes. Means over blocks mainly differ by how
+        users feel.
         """
         middle = np.log(data.wait_ms[data.ends]).mean()
         centred = np.eye(outcomes.shape[-1])
@@ -174,7 +172,7 @@ def _direction(outcomes: np.ndarray, made: np.ndarray) -> np.ndarray:
 
 
 def _names(exposures: int) -> list[str]:
-    """Return the names of what is known before an impression (`known_before`), with X `exposures`."""
+    """Return the names of the features of `known_before`, with X `exposures`."""
     kinds = (exposures - 1) // (len(WINDOWS) + 1)
     names = [
         name

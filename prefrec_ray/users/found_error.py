@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from prefrec_ray.mdp.excluded import HOUR_MS
+
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingRegressor
 
@@ -19,9 +21,19 @@ if TYPE_CHECKING:
 _LEAST_CHANCE = 1e-3
 
 
+def known_before(exposure: np.ndarray, number: np.ndarray, time_ms: np.ndarray, opened: np.ndarray) -> np.ndarray:
+    """Return the features of an impression that are known before it, without feedback, float32 [..., D].
+
+    They are the `exposure` [..., X] to the item, the impression's `number` [...] in the user's history, the hour of the
+    day, and the position in the session, whose first impression has the number `opened` [...].
+    """
+    own = np.stack([number, time_ms / HOUR_MS % 24, number - opened], axis=-1)
+    return np.concatenate([exposure, own], axis=-1, dtype=np.float32)
+
+
 @dataclass(frozen=True)
 class FoundError:
-    """Regressions of a model's errors on what is known before an impression (`roll_out.known_before`).
+    """Regressions of a model's errors on `known_before`.
 
     The mean prediction of `ends` is the error of the chance that a session ends, the mean prediction of `away` the
     error of log(time away). Without regressions the error is 0.

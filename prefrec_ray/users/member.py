@@ -112,6 +112,10 @@ class Member:
     spread: Spread  # of the intercepts
     error: FoundError | None = None  # added to the outputs of the second network
 
+    @cached_property
+    def _mean_residual(self) -> float:
+        return float(self.residuals.mean())
+
     def intercepts(self, data: Histories, made: np.ndarray) -> np.ndarray:
         """Return the most likely intercepts of the users of `data`, float32 [U, 2]. `made`: their scaled inputs."""
         rows = np.flatnonzero(data.followed & data.opens)
@@ -162,9 +166,9 @@ class Member:
         """Draw the outcomes of impressions with scaled inputs `made` [n, W] for users with the intercepts `own` [n, 2].
 
         `before` are the outcomes of the position before, None for the first position of a page, which all users
-        examine. `examined` bool [n]: users who examine a later item; None: all. A member with an `error` needs what is
-        `known` [n, D] before the impressions (`roll_out.known_before`). The number of random numbers from `rng` does
-        not depend on the inputs.
+        examine. `examined` bool [n]: users who examine a later item; None: all. A member with an `error` needs the
+        features `known` [n, D] of the impressions (`known_before`). The number of random numbers from `rng` does not
+        depend on the inputs.
         """
         n, columns = len(made), len(self.feedback)
         uniform = rng.random((2 * columns + 1, n))
@@ -191,5 +195,5 @@ class Member:
         mu = self.away_std * (leaves[:, 1] + own[:, 1])
         gone = np.exp(self.away_mean + np.minimum(mu + self.residuals[away], _LONGEST))
         wait_ms = np.maximum(np.where(ends, gone, self.pauses[pause]), 1.0)
-        expected = np.stack([chance, self.away_mean + mu + self.residuals.mean()], axis=1)
+        expected = np.stack([chance, self.away_mean + mu + self._mean_residual], axis=1)
         return Outcomes(feedback.astype(np.float32), ends, wait_ms, leaves, items, expected)

@@ -18,6 +18,7 @@ from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.users import WARM
+from prefrec_ray.users.found_error import known_before
 from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.inputs import Past
 from prefrec_ray.users.member import Member, Outcomes
@@ -146,8 +147,8 @@ def simulate(
             known = known_before(past.exposure, np.full(len(of), number * size + len(each)), now, opened)
             parts = inputs.scaled(raw.copy()).reshape(copies, len(platform.users), -1)
             drawn = outcomes = [
-                model.step(part, own, rng, before, seen_by, mine)
-                for model, own, part, before, seen_by, mine in zip(
+                model.step(part, own, rng, before, seen_of, known_of)
+                for model, own, part, before, seen_of, known_of in zip(
                     models,
                     intercepts,
                     parts,
@@ -174,14 +175,6 @@ def simulate(
             shown.forget()
         now, session = now + wait_ms.astype(np.int64), session + ends
         opened[ends] = (number + 1) * size
-
-
-def known_before(exposure: np.ndarray, number: np.ndarray, time_ms: np.ndarray, opened: np.ndarray) -> np.ndarray:
-    """Return what is known before an impression, without feedback, float32 [..., D]: the `exposure` [..., X] to the
-    item, the impression's `number` [...] in the user's history, the hour, and the position in the session, whose first
-    impression has the number `opened` [...]."""
-    own = np.stack([number, time_ms / HOUR_MS % 24, number - opened], axis=-1)
-    return np.concatenate([exposure, own], axis=-1, dtype=np.float32)
 
 
 def roll_out(

@@ -125,7 +125,7 @@ def test_a_guard_rail_is_relative_to_the_logging_policy_and_broken_by_one_model(
     platform = SimpleNamespace(items=None, state=SimpleNamespace(feedback=("like",)))
     ensemble = SimpleNamespace(members=[], pasts=SimpleNamespace(share=lambda inputs: 1.0))
     rails = guard_rails(["feedback.like >= -3 %", "feedback.like >= -5 %"])
-    score = ModelScore(platform, ensemble, roll_out([0.5, 0.5]), rails)
+    score = ModelScore(platform, ensemble, roll_out([0.5, 0.5]), None, rails)
     assert score.rolled(trained(), "depth").broken == ["feedback.like >= -3 %"]
 
 
@@ -171,7 +171,7 @@ def test_the_lower_end_contains_the_errors_of_users_and_models(monkeypatch: pyte
     monkeypatch.setattr(model_score, "with_pins", lambda _, server: server)
     pasts = SimpleNamespace(share=lambda inputs: 0.9)
     platform = SimpleNamespace(items=None, state=SimpleNamespace(feedback=()))
-    score = ModelScore(platform, SimpleNamespace(members=[], pasts=pasts), logged)
+    score = ModelScore(platform, SimpleNamespace(members=[], pasts=pasts), logged, None)
     rolled = score.rolled(trained(), "depth")
     assert rolled.level == pytest.approx(np.mean([2, 3, 4, 5, 1, 2, 3]))
     assert rolled.support == 0.9

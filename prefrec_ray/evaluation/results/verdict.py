@@ -159,7 +159,7 @@ def _above(record: Record, control: Record) -> bool:
 
 
 def _misspecified(case: Case) -> list[str]:
-    """Return what the specification tests found, if they reject every model of users."""
+    """Return the finding of the specification tests, if they reject every model of users."""
     test = case.misspecified
     if test is None or case.record is None:
         return []

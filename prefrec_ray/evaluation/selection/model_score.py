@@ -50,15 +50,15 @@ class Rolled(NamedTuple):
 class ModelScore:
     """Scores policies on a `platform` with users simulated by an ensemble of models.
 
-    `logging`: roll-out of the users' logged items. `rails`: guard-rails that policies should keep. `traits`: of the
-    users, in each model; None: found at each roll-out.
+    `logging`: roll-out of the users' logged items. `traits`: of the users, in each model. `rails`: guard-rails that
+    policies should keep.
     """
 
     platform: Platform
     ensemble: Ensemble
     logging: Imagined
+    traits: Traits
     rails: Sequence[GuardRail] = ()
-    traits: Traits | None = None
 
     def __call__(self, policy: Policy, task: Task) -> float:
         """Return the mean level."""
@@ -114,4 +114,4 @@ def _score(
     platform, members = platform_of(PreparedDataset.open(uri), held, sizes, seed=0), [member for member, _ in fitted]
     traits = Traits.find(platform, members)
     logging = roll_out(platform, members, server_of_log(platform), seed=0, traits=traits)
-    return ModelScore(platform, Ensemble(members, pasts), logging, rails, traits)
+    return ModelScore(platform, Ensemble(members, pasts), logging, traits, rails)
