@@ -44,14 +44,14 @@ def test_a_verdict_names_what_every_model_of_users_misses() -> None:
     passed = SpecificationRecord(model="counts", r2=0.0005, largest_control=0.001)
     worse = missed.model_copy(update={"r2": 0.03, "feature": "number of the impression"})
 
-    def judged(error: float, *tests: SpecificationRecord) -> PolicyVerdict:
-        """Judge a gain of .4 whose interval contains `error`."""
+    def judged(error: float, *tests: SpecificationRecord, half: float = 0.1) -> PolicyVerdict:
+        """Judge a gain of .4 whose interval contains `error`, and `half` for the users."""
         found = {"relative_error": error / 0.4, "specification_error": error}
-        record = line("p", 0.4, half=math.hypot(0.1, error), settings=found)
+        record = line("p", 0.4, half=math.hypot(half, error), settings=found)
         return verdicts(Evaluation(records=(record,), support={"p": SURE}, specification=tests))["p"]
 
-    for error, verdict in ((0.1, "candidate"), (0.5, "inconclusive")):
-        named = judged(error, worse, missed)
+    for error, half, verdict in ((0.1, 0.1, "candidate"), (0.5, 0.1, "inconclusive"), (0.1, 0.5, "no_difference")):
+        named = judged(error, worse, missed, half=half)
         assert named.verdict == verdict
         reason = (
             "their error depends on the hour of the day (R2 0.0120; at most 0.0010 in simulations without an error)"

@@ -65,7 +65,7 @@ def case_of(evaluation: Evaluation, policy: str) -> Case:
 def decide(case: Case) -> PolicyVerdict:
     """Return the verdict by the rule, its reasons and the five lights."""
     verdict, reasons = _rule(case)
-    return PolicyVerdict(verdict=verdict, reasons=tuple(reasons), lights=_lights(case))
+    return PolicyVerdict(verdict=verdict, reasons=(*reasons, *_misspecified(case)), lights=_lights(case))
 
 
 def _rule(case: Case) -> tuple[Verdict, list[str]]:
@@ -113,7 +113,6 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
         return "inconclusive", [
             f"{gain}; {known}{support.text} of the states that it leads users to are supported by the log. For a "
             "policy that draws its items, prefrec constrain searches for a serving rule with a clear gain.",
-            *_misspecified(case),
         ]
     if low <= 0:
         return "no_difference", [f"{gain}, an interval that contains 0."]
@@ -134,7 +133,6 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
     return "candidate", [
         f"{above}.",
         f"{support.text} of the states that it leads users to are supported by the log.",
-        *_misspecified(case),
         *([f"{over}."] if over else []),
         *([f"It keeps the guard-rails {', '.join(rail.rail for rail in case.rails)}."] if case.rails else []),
     ]
