@@ -30,6 +30,8 @@ TIME = ("timestamp", "time", "datetime", "ts", "date", "at", "when", "created", 
 DWELL = ("dwell", "watched", "spent", "played", "play", "watch", "listened", "stay")
 _LENGTH = ("ms", "sec", "secs", "second", "seconds", "time", "duration", "dwell", "millis", "milliseconds", "s")
 _RATIO = ("ratio", "rate", "share", "fraction", "percent", "pct", "progress", "completion", "score")
+_RATING = ("rating", "ratings", "star", "stars", "grade", "score")
+_CLOCK = r"\d\d?:\d\d(:\d\d(\.\d+)?)?( ?[AaPp]\.?[Mm]\.?)?"  # a time of day, as text
 _CALENDAR = ("date", "day", "week", "month", "year", "hour", "minute", "hourmin", "weekday", "dow")
 _REWARD = ("reward", "satisfaction")
 _MAX_EMPTY = 0.5
@@ -47,7 +49,8 @@ class Roles:
         """Return the role of `column` in a few words, for a table."""
         feedback = [f.get("kind", "number") for f in self.source.get("feedback", {}).values() if f["column"] == column]
         words = [f"feedback, {kind}" for kind in feedback]
-        units = {"time": self.source.get("time_unit", "iso"), "dwell": self.source.get("dwell_unit")}
+        of_time = self.source.get("time_format", self.source.get("time_unit", "iso"))
+        units = {"time": of_time, "dwell": self.source.get("dwell_unit")}
         for role in ("user", "item", "time", "session", "dwell", "reward", "propensity"):
             if self.source.get(role) == column:
                 words.insert(0, f"{role}, {units[role]}" if role in units else role)
@@ -136,7 +139,7 @@ def feedback_kind(column: Column) -> str:
     if column.has(_LENGTH):
         return "seconds"
     if pa.types.is_integer(column.kind):
-        return "count"
+        return "number" if column.has(_RATING) else "count"
     if column.has(_RATIO) or float(column.high) <= 1:  # type: ignore[arg-type]
         return "ratio"
     return "number"
@@ -181,6 +184,8 @@ def _no_feedback(column: Column, units: dict[str, str]) -> str | None:
         return "another time"
     if column.distinct == 0:
         return "empty"
+    if pa.types.is_time(column.kind) or all(re.fullmatch(_CLOCK, str(value)) for value in column.examples):
+        return "a time of day: join it with the date in one column"
     if not column.is_number:
         return "text" if column.is_text else str(column.kind)
     if column.has(ID):

@@ -1,5 +1,6 @@
 """Columns of well-known logs get the right roles, by their names and values."""
 
+from datetime import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -93,11 +94,28 @@ def test_names_in_other_words() -> None:
     assert guess.propensity == "propensity"
     assert (guess.user, guess.item, guess.time) == ("CustomerID", "product_id", "event_time")
     assert (guess.time_unit, guess.time_format) == (None, "%Y-%m-%d %H:%M:%S UTC")
+    assert guess.describe("event_time") == "time, %Y-%m-%d %H:%M:%S UTC"
     assert (guess.dwell, guess.dwell_unit, guess.reward) == ("watch_time_ms", "ms", "reward")
     kinds = {"pageViews": "count", "watch_ratio": "ratio", "temperature": "number", "liked": "binary"}
     assert guess.feedback == kinds
     assert guess.others["category_id"] == "an id"
     assert guess.others["constant"] == "one value"
+
+
+def test_ratings_are_numbers_and_quantities_are_counts() -> None:
+    frame = movielens(10)
+    rows = len(frame)
+    guess = roles(frame.assign(rating=np.arange(rows) % 5 + 1, quantity=np.arange(rows) % 5 + 1))
+    assert guess.feedback == {"rating": "number", "quantity": "count"}
+
+
+@pytest.mark.parametrize("clock", [["09:05", "23:59"], ["9:05:00 PM", "11:59:59 am"], [time(9, 5), time(23, 59)]])
+def test_a_time_of_day_beside_the_date_is_named(clock: list) -> None:
+    rows = len(frame := movielens(10))
+    days = np.where(np.arange(rows) % 2, "2024-01-05", "2024-01-06")
+    guess = roles(frame.assign(timestamp=days, hour=[clock[row % 2] for row in range(rows)], word="at 9:05"))
+    assert guess.time == "timestamp"
+    assert guess.others == {"hour": "a time of day: join it with the date in one column", "word": "text"}
 
 
 def test_a_time_without_a_name_is_found_by_its_values() -> None:
