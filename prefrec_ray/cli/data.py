@@ -40,6 +40,9 @@ def inspect(
         str | None, typer.Option(metavar="CONFIG", help="Inspect the log of this YAML's section `prepare` instead.")
     ] = None,
     output: Annotated[str | None, typer.Option(metavar="FILE.yaml", help="File for the proposed YAML.")] = None,
+    user: Annotated[str | None, typer.Option(metavar="COLUMN", help="The log's column of users, not guessed.")] = None,
+    item: Annotated[str | None, typer.Option(metavar="COLUMN", help="The log's column of items, not guessed.")] = None,
+    time: Annotated[str | None, typer.Option(metavar="COLUMN", help="The log's column of times, not guessed.")] = None,
 ) -> None:
     """Inspect a log (columns, sessions, levels, a proposed YAML) or a data set (counts, teachers)."""
     from prefrec_ray import storage
@@ -52,12 +55,17 @@ def inspect(
     is_dataset = len(paths) == 1 and storage.exists(storage.join(paths[0], "metadata.json"))
     if output and (is_dataset or config):
         raise UserError("--output: a YAML is proposed for raw logs only; expected PATH of a log")
+    columns = {role: name for role, name in (("user", user), ("item", item), ("time", time)) if name is not None}
+    if columns and (is_dataset or config):
+        raise UserError(f"--{next(iter(columns))}: names a column of a raw log; expected PATH of a log")
+    if len(set(columns.values())) < len(columns):
+        raise UserError("--user, --item and --time: found one column twice; expected different columns")
     if output and storage.exists(output):
         raise UserError(f"{output}: already exists; choose another file or remove this one")
     if is_dataset:
         _show_dataset(paths[0])
     else:
-        _show_log(paths, config, output)
+        _show_log(paths, config, output, columns)
 
 
 def _show_dataset(uri: str) -> None:
@@ -71,7 +79,7 @@ def _show_dataset(uri: str) -> None:
     _print(teacher_tables(diagnose(dataset), dataset.metadata.teachers))
 
 
-def _show_log(paths: list[str], config: str | None, output: str | None) -> None:
+def _show_log(paths: list[str], config: str | None, output: str | None, columns: dict[str, str]) -> None:
     from prefrec_ray import storage
     from prefrec_ray.cli.config import open_section
     from prefrec_ray.runtime.progress import step
@@ -81,7 +89,7 @@ def _show_log(paths: list[str], config: str | None, output: str | None) -> None:
         from prefrec_ray.cli.inspect_tables import log_tables  # slow imports on a busy machine
         from prefrec_ray.inspection.log import inspect_log, inspect_settings
 
-        report = inspect_settings(open_section(config, "prepare")) if config else inspect_log(paths)
+        report = inspect_settings(open_section(config, "prepare")) if config else inspect_log(paths, columns)
     _print(log_tables(report))
     if report.yaml is None:
         return

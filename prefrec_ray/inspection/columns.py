@@ -13,13 +13,12 @@ import pyarrow.compute as pc
 
 from prefrec_ray.logs.contract import Part, Place, clean, to_python
 from prefrec_ray.logs.fragments import batches, list_fragments
-from prefrec_ray.logs.schemas import CsvFormat, check_each_once, is_csv, schema
+from prefrec_ray.logs.schemas import DELIMITERS, PLAIN, CsvFormat, check_each_once, is_csv, schema
 from prefrec_ray.logs.values import PER_SECOND, is_text, padded, to_milliseconds
 
 _PIECES = 8  # evenly spread over the log; their first rows are the sample
 _ROWS = 25_000  # per piece
 _EXAMPLES = 3
-_SEPARATORS = (";", "\t", "|")
 #: 1995 to 2040, in s. No number is a date in this range in two units.
 _FIRST, _LAST = 788_918_400, 2_208_988_800
 _ENOUGH = 0.99  # share of the times that must fit, because good logs contain a few bad cells
@@ -98,8 +97,8 @@ def is_key(name: str, vocabulary: Sequence[str]) -> bool:
 
 
 def csv_format(file: str) -> CsvFormat:
-    """Return the format of a CSV file, with the separator that splits its first line into most columns."""
-    forms = [CsvFormat(), *(CsvFormat(sign) for sign in _SEPARATORS)]
+    """Return the format of a CSV file, with the delimiter that splits its first line into most columns."""
+    forms = [PLAIN, *map(CsvFormat, DELIMITERS)]
     return max(forms, key=lambda form: len(schema(file, form))) if is_csv(file) else forms[0]
 
 

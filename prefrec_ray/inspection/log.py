@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -50,11 +51,14 @@ class LogReport:
     other_files: list[str] = field(default_factory=list)  # not used by the YAML
 
 
-def inspect_log(paths: Sequence[str]) -> LogReport:
-    """Inspect files, folders and globs, also of a simulator and of KuaiRand. Raises `UserError` for an unusable log."""
-    known = known_source(paths[0]) if len(paths) == 1 else None
+def inspect_log(paths: Sequence[str], columns: Mapping[str, str] = MappingProxyType({})) -> LogReport:
+    """Inspect files, folders and globs, also of a simulator and of KuaiRand. Raises `UserError` for an unusable log.
+
+    `columns`: names of the columns with the roles `user`, `item` and `time`; those without a name are guessed.
+    """
+    known = known_source(paths[0]) if len(paths) == 1 and not columns else None
     if known is None:
-        return _inspect_files(paths)
+        return _inspect_files(paths, columns)
     lines = source_lines(known.model_dump(exclude_defaults=True), {})
     return _inspect_source(known, f"log of kind {known.kind}: {paths[0]}", lines)
 
@@ -105,8 +109,8 @@ def _read(source: Source, timeout: float = 30.0, seed: int = 0) -> tuple[Counts,
         return counts, refused, head(log, _HEAD)
 
 
-def _inspect_files(paths: Sequence[str]) -> LogReport:
-    files, roles, table, form, others = _choose(list_inputs(list(paths)), ", ".join(paths))
+def _inspect_files(paths: Sequence[str], columns: Mapping[str, str]) -> LogReport:
+    files, roles, table, form, others = _choose(list_inputs(list(paths)), ", ".join(paths), columns)
     named = {storage.absolute(path): path for path in paths}  # a YAML has the names that the user gave
     own = [named.get(file, file) for file in files] if others else list(paths)
     others = [named.get(file, file) for file in others]
@@ -133,7 +137,9 @@ def _inspect_files(paths: Sequence[str]) -> LogReport:
     )
 
 
-def _choose(files: list[str], where: str) -> tuple[list[str], Roles, pa.Table, CsvFormat, list[str]]:
+def _choose(
+    files: list[str], where: str, columns: Mapping[str, str]
+) -> tuple[list[str], Roles, pa.Table, CsvFormat, list[str]]:
     """Return the largest group of files of equal columns that can be a log, its roles, sample, format; other files."""
     groups: dict[tuple[str, ...], list[str]] = {}
     forms = {file: csv_format(file) for file in files}
@@ -145,7 +151,7 @@ def _choose(files: list[str], where: str) -> tuple[list[str], Roles, pa.Table, C
         try:
             check_header(schema(group[0], form).names, group[0])
             table = sample(group, form)
-            roles = guess_roles(table, group[0] if len(groups) > 1 else where)
+            roles = guess_roles(table, group[0] if len(groups) > 1 else where, columns)
         except UserError as error:
             problems.append(error)
             continue
@@ -168,8 +174,8 @@ def find_tables(files: Sequence[str], source: Mapping[str, Any], log: pa.Table) 
         except UserError:
             continue  # empty
         columns = profile(table)
-        user = _key(columns, table, USER, log.schema.field(source["user"]).type)
-        item = _key(columns, table, ITEM, log.schema.field(source["item"]).type)
+        user = _key(columns, table, USER, log.schema.field(source["user"]))
+        item = _key(columns, table, ITEM, log.schema.field(source["item"]))
         features = [c.name for c in columns if c.name != user and _is_category(c)]
         if user and features:
             found.setdefault("users", {"path": file, "id": user, "features": features})
@@ -191,11 +197,11 @@ def _of_items(columns: Sequence[Column], table: pa.Table, kinds: pa.Schema) -> d
     return {**about, **({"features": features} if features else {})}
 
 
-def _key(columns: Sequence[Column], table: pa.Table, vocabulary: Sequence[str], kind: pa.DataType) -> str | None:
-    """Return the column whose ids are unique and of the log's type, or None."""
+def _key(columns: Sequence[Column], table: pa.Table, vocabulary: Sequence[str], logged: pa.Field) -> str | None:
+    """Return the column whose ids are unique and of the type of the `logged` ids, or None."""
     for column in columns:
-        same = pa.types.is_integer(column.kind) == pa.types.is_integer(kind)
-        if column.has(vocabulary) and column.distinct == len(table) and same:
+        same = pa.types.is_integer(column.kind) == pa.types.is_integer(logged.type)
+        if (column.name == logged.name or column.has(vocabulary)) and column.distinct == len(table) and same:
             return column.name
     return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -35,6 +36,12 @@ _CLOCK = r"\d\d?:\d\d(:\d\d(\.\d+)?)?( ?[AaPp]\.?[Mm]\.?)?"  # a time of day, as
 _CALENDAR = ("date", "day", "week", "month", "year", "hour", "minute", "hourmin", "weekday", "dow")
 _REWARD = ("reward", "satisfaction")
 _MAX_EMPTY = 0.5
+#: Roles that a log must have -> values of such a column.
+_KEYS = {
+    "user": "integers or text that repeat",
+    "item": "integers or text",
+    "time": "numbers of s, ms, us or ns since 1970, timestamps or ISO 8601 text",
+}
 
 
 @dataclass(frozen=True)
@@ -64,11 +71,15 @@ def check_header(names: Sequence[str], where: str) -> None:
         raise UserError(f"{where}: no header: the first line is {first}; expected names, or column_names in a YAML")
 
 
-def guess_roles(table: pa.Table, where: str) -> Roles:
-    """Guess the roles of the columns of a sample. Raises `UserError` without a user, an item or a time."""
+def guess_roles(table: pa.Table, where: str, known: Mapping[str, str] = MappingProxyType({})) -> Roles:
+    """Guess the roles of the columns of a sample.
+
+    `known`: the columns of `user`, `item` and `time` that need no guess. Raises `UserError` without a user, an item or
+    a time.
+    """
     columns = profile(table)
     units = {c.name: unit for c in columns if (unit := time_unit(table[c.name])) is not None}
-    user, item, time = _keys(columns, units, len(table), where)
+    user, item, time = _keys(columns, units, len(table), where, known)
     source: dict[str, Any] = {"user": user.name, "item": item.name, "time": time.name}
     doubts: dict[str, str] = {}
     formats = time_formats(table[time.name]) if time.is_text else []
@@ -110,24 +121,39 @@ def guess_roles(table: pa.Table, where: str) -> Roles:
     return Roles(source, doubts, others)
 
 
-def _keys(columns: Sequence[Column], units: Mapping[str, str], rows: int, where: str) -> tuple[Column, Column, Column]:
+def _keys(
+    columns: Sequence[Column], units: Mapping[str, str], rows: int, where: str, known: Mapping[str, str]
+) -> tuple[Column, Column, Column]:
     """Return the columns of user, item and time. `units`: of the columns that may be times.
 
     Raises `UserError` if one of the three is missing.
     """
-    times = [c for c in columns if c.name in units]
+    named = {role: _named(columns, role, name, units, where) for role, name in known.items()}
+    times = [c for c in columns if c.name in units and c not in named.values()]
     # If no name fits, the time is the column with most values.
-    time = _best(times, TIME) or max(times, key=lambda c: c.distinct, default=None)
+    time = named.get("time") or _best(times, TIME) or max(times, key=lambda c: c.distinct, default=None)
     if time is None:
-        raise _missing(where, columns, "a time (numbers of s, ms, us or ns since 1970, timestamps or ISO 8601 text)")
-    ids = [c for c in columns if c is not time and _may_be_id(c)]
-    user = _best([c for c in ids if (is_key(c.name, USER) or c.has(ID)) and c.distinct < rows], USER)
+        raise _missing(where, columns, "time")
+    ids = [c for c in columns if c is not time and c not in named.values() and _may_be_id(c)]
+    users = [c for c in ids if (is_key(c.name, USER) or c.has(ID)) and c.distinct < rows]
+    user = named.get("user") or _best(users, USER)
     if user is None:
-        raise _missing(where, columns, "a user (integers or text that repeat, with a name such as user_id)")
-    item = _best([c for c in ids if (is_key(c.name, ITEM) or c.has(ID)) and c is not user], ITEM)
+        raise _missing(where, columns, "user")
+    items = [c for c in ids if (is_key(c.name, ITEM) or c.has(ID)) and c is not user]
+    item = named.get("item") or _best(items, ITEM)
     if item is None:
-        raise _missing(where, columns, "an item (integers or text, with a name such as item_id)")
+        raise _missing(where, columns, "item")
     return user, item, time
+
+
+def _named(columns: Sequence[Column], role: str, name: str, units: Mapping[str, str], where: str) -> Column:
+    """Return the column `name`. Raises `UserError` if it is missing, or cannot have the role."""
+    column = next((c for c in columns if c.name == name), None)
+    if column is None:
+        raise UserError(f"{where}: column '{name}' is missing; found {', '.join(c.name for c in columns)}")
+    if not (name in units if role == "time" else is_id(column.kind)):
+        raise UserError(f"{where}: column '{name}': found {column.kind} as {role}; expected {_KEYS[role]}")
+    return column
 
 
 def feedback_kind(column: Column) -> str:
@@ -197,9 +223,7 @@ def _no_feedback(column: Column, units: dict[str, str]) -> str | None:
     return None
 
 
-def _missing(where: str, columns: Sequence[Column], expected: str) -> UserError:
+def _missing(where: str, columns: Sequence[Column], role: str) -> UserError:
     found = ", ".join(f"{column.name} ({column.kind})" for column in columns)
-    return UserError(
-        f"{where}: no column looks like {expected}; found {found}"
-        " (name the columns in a section `prepare`, then: prefrec inspect --config FILE.yaml)"
-    )
+    what = f"a{'n' * (role == 'item')} {role} ({_KEYS[role]})"
+    return UserError(f"{where}: no column looks like {what}; found {found} (prefrec inspect --{role} COLUMN names it)")

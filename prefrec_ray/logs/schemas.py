@@ -160,6 +160,8 @@ class CsvFormat:
 
 #: A header, and the delimiter by the file's suffix.
 PLAIN = CsvFormat()
+#: Delimiters that are tried.
+DELIMITERS = (",", ";", "\t", "|")
 
 
 def schema(file: str, form: CsvFormat = PLAIN) -> pa.Schema:
@@ -201,9 +203,12 @@ def padded_columns(file: str, columns: list[str], form: CsvFormat = PLAIN) -> se
 
 def check_present(file: str, columns: Iterable[str], names: Sequence[str]) -> None:
     """Raise `UserError` if one of `columns` is not in `names`, the columns of `file`."""
+    found = ", ".join(map(visible, names)) or "none"
+    if len(names) == 1:
+        found += next((f" (delimiter: '{visible(sign)}'?)" for sign in DELIMITERS if sign in names[0]), "")
     for column in columns:
         if column not in names:
-            raise UserError(f"{file}: column '{column}' is missing; found {', '.join(map(visible, names)) or 'none'}")
+            raise UserError(f"{file}: column '{column}' is missing; found {found}")
 
 
 def check_each_once(file: str, columns: Iterable[str], names: Sequence[str]) -> None:
@@ -227,19 +232,24 @@ def check_tables(source: ColumnsSource) -> None:
     if source.users:
         check_columns(source.users, form)
     if source.items:
-        file, kinds = check_columns(source.items, form)
+        file, kinds, _ = check_columns(source.items, form)
         if isinstance(source.items.embedding, str):
             check_embedding(file, source.items.embedding, kinds.field(source.items.embedding).type)
 
 
-def check_columns(table: UsersTable | ItemsTable, form: CsvFormat) -> tuple[str, pa.Schema]:
-    """Return the only file of a table, and its schema. Raises `UserError` if it lacks a column."""
+def check_columns(table: UsersTable | ItemsTable, form: CsvFormat) -> tuple[str, pa.Schema, CsvFormat]:
+    """Return the only file of a table, its schema and its format. Raises `UserError` if it lacks a column.
+
+    The format is `form`, or that of a CSV file that has the columns only with another of the `DELIMITERS`.
+    """
     files = list_inputs(table.path)
     if len(files) > 1:
         raise UserError(f"{table.path}: found {len(files)} files; expected one table")
-    found = schema(files[0], form)
-    check_present(files[0], table.columns, found.names)
-    return files[0], found
+    (file,), others = files, map(CsvFormat, DELIMITERS if is_csv(files[0]) else ())
+    form = next((one for one in (form, *others) if set(table.columns) <= set(schema(file, one).names)), form)
+    found = schema(file, form)
+    check_present(file, table.columns, found.names)
+    return file, found, form
 
 
 def check_embedding(file: str, name: str, kind: pa.DataType) -> None:

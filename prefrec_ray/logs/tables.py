@@ -33,7 +33,7 @@ def user_table(source: UsersTable, id_type: pa.DataType, part: Part | None = Non
         ids = _unique_ids(table[source.id], id_type, place, source.id)
         return pa.table({"user_id": ids, **{name: _texts(table[name], place, name) for name in source.features}})
 
-    file = check_columns(source, form)[0]
+    file, _, form = check_columns(source, form)
     table = read_clean(file, source.columns, convert, part, form)
     for name in source.features:
         _check_categories(table[name], file, name)
@@ -55,7 +55,8 @@ def item_table(source: ItemsTable, id_type: pa.DataType, part: Part | None = Non
         texts = {name: _texts(table[column], place, column) for name, column in source.about.items()}
         return pa.table({"item_id": ids, **columns, **texts})
 
-    return read_clean(check_columns(source, form)[0], source.columns, convert, part, form)
+    file, _, form = check_columns(source, form)
+    return read_clean(file, source.columns, convert, part, form)
 
 
 def join_items(tables: Sequence[pa.Table], places: Sequence[str]) -> pa.Table:

@@ -204,7 +204,7 @@ LOGS: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame | None], dict[str, A
         "column 'item' is missing; found user, time, like, plays",
     ),
     "column twice": (rows("user,user,item,time,like,plays\n1,1,2,3,0,1\n"), {}, "column 'user' occurs 2 times"),
-    "other delimiter": (nothing, {"delimiter": ";"}, "column 'user' is missing; found user,item,time,like,plays"),
+    "other delimiter": (nothing, {"delimiter": ";"}, "found user,item,time,like,plays (delimiter: ','?)"),
     "no Parquet": (
         lambda log: Path("log.parquet").write_text("PAR"),
         OF_PARQUET,

@@ -24,6 +24,25 @@ def log(users: int = 3) -> pd.DataFrame:
     )
 
 
+#: A log whose names say nothing to the guess.
+WORDS = "wer,was,wann,q\n1,2,1600000000,0.5\n1,3,1600000001,1.5\n"
+
+
+def test_columns_with_unknown_names_are_named(ray_session: None, tmp_path: Path) -> None:
+    """A column `id` would be the user, and `Artikel` is also the key of the table of items."""
+    frame = log().rename(columns={"user_id": "Nutzer", "item_id": "Artikel", "ts": "Wann"})
+    frame.assign(id=np.arange(len(frame)) % 5).to_csv(tmp_path / "log.csv", index=False, sep=";")
+    pd.DataFrame({"Artikel": np.arange(9), "genre": list("abcabcabc")}).to_csv(tmp_path / "items.csv", index=False)
+    paths = [f"{tmp_path}/{name}.csv" for name in ("log", "items")]
+    names = ["--user", "Nutzer", "--item", "Artikel", "--time", "Wann"]
+    assert run(["inspect", *paths, *names, "--output", str(tmp_path / "my.yaml")]) == 0
+    source = yaml.safe_load((tmp_path / "my.yaml").read_text())["prepare"]["source"]
+    assert (source["user"], source["item"], source["time"]) == ("Nutzer", "Artikel", "Wann")
+    assert source["items"] == {"path": paths[1], "id": "Artikel", "features": ["genre"]}
+    assert source["feedback"] == {"like": {"column": "like", "kind": "binary"}}
+    assert run(["validate", str(tmp_path / "my.yaml")]) == 0
+
+
 def test_a_log_is_shown_as_plain_text_and_its_yaml_written(
     ray_session: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -61,7 +80,12 @@ def test_a_log_is_shown_as_plain_text_and_its_yaml_written(
         ({"a.csv": "user_id,item_id,ts\n"}, ["{}/a.csv"], "a.csv: the log is empty"),
         ({"a.parquet": "none"}, ["{}"], "a.parquet: not readable as Parquet"),
         ({"a.csv": "x,item,ts,q\n1,2,1600000000,3\n1,3,1600000001,3\n"}, ["{}"], "no column looks like a user"),
-        ({"a.csv": "wer,was,ts\n1,2,1600000000\n1,3,1600000001\n"}, ["{}"], "prefrec inspect --config FILE.yaml"),
+        ({"a.csv": "wer,was,ts\n1,2,1600000000\n1,3,1600000001\n"}, ["{}"], "(prefrec inspect --user COLUMN names it)"),
+        ({"a.csv": WORDS}, ["{}", "--user", "wr"], "column 'wr' is missing; found wer, was, wann, q"),
+        ({"a.csv": WORDS}, ["{}", "--user", "q"], "column 'q': found double as user; expected integers or text"),
+        ({"a.csv": WORDS}, ["{}", "--time", "was"], "column 'was': found int64 as time; expected numbers of s"),
+        ({"a.csv": WORDS}, ["{}", "--user", "wer", "--item", "wer"], "found one column twice; expected different"),
+        ({"my.yaml": "prepare: {}"}, ["--config", "{}/my.yaml", "--time", "x"], "--time: names a column of a raw log"),
         ({"a.csv": "user,item\n1,2\n1,3\n"}, ["{}"], "no column looks like a time"),
         ({"a.csv": "17,99,1600000000\n17,98,1600000001\n"}, ["{}"], "no header: the first line is 17, 99"),
         ({"metadata.json": '{"schema_version": 99}'}, ["{}"], "schema version 99"),

@@ -16,7 +16,7 @@ from prefrec_ray.logs.contract import Place
 from prefrec_ray.logs.fragments import batches
 from prefrec_ray.logs.log import Log, to_canonical
 from prefrec_ray.logs.readers.files import types_in_files
-from prefrec_ray.logs.schemas import BLOCK_BYTES, schema
+from prefrec_ray.logs.schemas import BLOCK_BYTES, CsvFormat, schema
 from prefrec_ray.logs.side_tables import UsersTable
 from prefrec_ray.logs.sources import FilesSource
 from prefrec_ray.logs.tables import user_table
@@ -85,6 +85,20 @@ def test_columns_of_parquet_have_several_forms(tmp_path: Path) -> None:
     assert tables[0].equals(tables[1])
     users = user_table(UsersTable(path=str(tmp_path / "1.parquet"), id="t", features=["u"]), pa.int64())
     assert users["u"].to_pylist() == data.u.tolist()
+
+
+@pytest.mark.parametrize("own", [",", ";", "\t", "|", "~"])
+def test_a_table_beside_a_log_may_have_another_delimiter(tmp_path: Path, own: str) -> None:
+    """Of the usual ones; another must be the log's."""
+    file = tmp_path / "users.csv"
+    pd.DataFrame({"id": [3, 5], "country": ["d;e", "a,t"], "age": [40, 70]}).to_csv(file, sep=own, index=False)
+    source = UsersTable(path=str(file), id="id", features=["country", "age"])
+    if own == "~":
+        with pytest.raises(UserError, match=r"users.csv: column 'id' is missing; found id~country~age"):
+            user_table(source, pa.int64(), form=CsvFormat(";"))
+    table = user_table(source, pa.int64(), form=CsvFormat(own if own == "~" else ";"))
+    assert table["user_id"].to_pylist() == [3, 5]
+    assert table["country"].to_pylist() == ["d;e", "a,t"]
 
 
 def test_ids_in_csv_are_text_where_one_file_has_text(ray_session: None, tmp_path: Path) -> None:

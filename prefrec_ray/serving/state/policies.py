@@ -109,10 +109,10 @@ def _items(source: ItemsTable) -> ItemTable:
     """Return the items of a table. Kinds, and embeddings if the table has none, are made from its features."""
     from prefrec_ray.logs.tables import content_of, item_table  # imports Ray Data
 
-    file, columns = check_columns(source, PLAIN)
+    file, columns, form = check_columns(source, PLAIN)
     whole = pa.types.is_integer(columns.field(source.id).type)
     if whole and is_csv(file):
-        whole = not padded_columns(file, [source.id])
+        whole = not padded_columns(file, [source.id], form)
     table = item_table(source, pa.int64() if whole else pa.string())
     if source.embedding:
         items = ItemTable.from_table(table, source.path)
