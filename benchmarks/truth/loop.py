@@ -52,7 +52,7 @@ from prefrec_ray.simulator.servers import OneOfBest
 
 COMMAND = [sys.executable, "-m", "prefrec_ray.cli.main"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PREFREC_SERVE_TOKEN": ""}
-#: Requests that wait for an answer at a time.
+#: Requests that wait for an answer at a time, and users of a request for recommendations.
 AT_ONCE = 64
 #: Days of the logging policy before the loop; users arrive within the first two weeks.
 FIRST_DAYS = 28
@@ -249,7 +249,8 @@ class OverHttp:
             {"user": user, "k": 1, "timestamp": int(time_ms[user]), "incumbent": [int(choice.rows[user])]}
             for user in users.tolist()
         ]
-        replies = self._all("/recommend", bodies)
+        several = [{"requests": bodies[start : start + AT_ONCE]} for start in range(0, len(bodies), AT_ONCE)]
+        replies = [reply for answer in self._all("/recommend", several) for reply in answer["replies"]]
         self._events = [reply["event_id"] for reply in replies]
         chances = [reply["propensities"][0] for reply in replies]
         return Shown(
