@@ -43,6 +43,9 @@ def inspect(
     user: Annotated[str | None, typer.Option(metavar="COLUMN", help="The log's column of users, not guessed.")] = None,
     item: Annotated[str | None, typer.Option(metavar="COLUMN", help="The log's column of items, not guessed.")] = None,
     time: Annotated[str | None, typer.Option(metavar="COLUMN", help="The log's column of times, not guessed.")] = None,
+    column_names: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Names of the columns of a CSV log without a header.")
+    ] = None,
 ) -> None:
     """Inspect a log (columns, sessions, levels, a proposed YAML) or a data set (counts, teachers)."""
     from prefrec_ray import storage
@@ -56,8 +59,8 @@ def inspect(
     if output and (is_dataset or config):
         raise UserError("--output: a YAML is proposed for raw logs only; expected PATH of a log")
     columns = {role: name for role, name in (("user", user), ("item", item), ("time", time)) if name is not None}
-    if columns and (is_dataset or config):
-        raise UserError(f"--{next(iter(columns))}: names a column of a raw log; expected PATH of a log")
+    if (columns or column_names) and (is_dataset or config):
+        raise UserError(f"--{next(iter(columns), 'column-names')}: names columns of a raw log; expected PATH of a log")
     if len(set(columns.values())) < len(columns):
         raise UserError("--user, --item and --time: found one column twice; expected different columns")
     if output and storage.exists(output):
@@ -65,7 +68,7 @@ def inspect(
     if is_dataset:
         _show_dataset(paths[0])
     else:
-        _show_log(paths, config, output, columns)
+        _show_log(paths, config, output, columns, column_names.split(",") if column_names else [])
 
 
 def _show_dataset(uri: str) -> None:
@@ -79,7 +82,9 @@ def _show_dataset(uri: str) -> None:
     _print(teacher_tables(diagnose(dataset), dataset.metadata.teachers))
 
 
-def _show_log(paths: list[str], config: str | None, output: str | None, columns: dict[str, str]) -> None:
+def _show_log(
+    paths: list[str], config: str | None, output: str | None, columns: dict[str, str], names: list[str]
+) -> None:
     from prefrec_ray import storage
     from prefrec_ray.cli.config import open_section
     from prefrec_ray.runtime.progress import step
@@ -89,7 +94,7 @@ def _show_log(paths: list[str], config: str | None, output: str | None, columns:
         from prefrec_ray.cli.inspect_tables import log_tables  # slow imports on a busy machine
         from prefrec_ray.inspection.log import inspect_log, inspect_settings
 
-        report = inspect_settings(open_section(config, "prepare")) if config else inspect_log(paths, columns)
+        report = inspect_settings(open_section(config, "prepare")) if config else inspect_log(paths, columns, names)
     _print(log_tables(report))
     if report.yaml is None:
         return

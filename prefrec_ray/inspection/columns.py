@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -33,9 +33,24 @@ USER = (
 )
 ITEM = (
     *("item", "video", "movie", "track", "song", "product", "article", "news", "photo", "post", "clip", "content"),
-    *("episode", "book", "game", "sku", "asset", "recipe", "ad", "creative", "stream", "show", "page", "iid", "artist"),
+    *(
+        "episode",
+        "book",
+        "game",
+        "sku",
+        "stock",
+        "asset",
+        "recipe",
+        "ad",
+        "creative",
+        "stream",
+        "show",
+        "page",
+        "iid",
+        "artist",
+    ),
 )
-SESSION = ("session", "basket", "visit", "sid")
+SESSION = ("session", "basket", "visit", "sid", "invoice", "receipt", "transaction")
 #: Words of ids of any kind.
 ID = ("id", "ids", "key", "code", "hash", "uuid", "guid", "index", "idx")
 
@@ -96,10 +111,15 @@ def is_key(name: str, vocabulary: Sequence[str]) -> bool:
     return like is not None and like[0] == 0
 
 
-def csv_format(file: str) -> CsvFormat:
-    """Return the format of a CSV file, with the delimiter that splits its first line into most columns."""
-    forms = [PLAIN, *map(CsvFormat, DELIMITERS)]
-    return max(forms, key=lambda form: len(schema(file, form))) if is_csv(file) else forms[0]
+def csv_format(file: str, names: Sequence[str] = ()) -> CsvFormat:
+    """Return the format of a CSV file, with the delimiter that splits its first line into most columns.
+
+    A file with as many columns as `names` has these instead of a header.
+    """
+    if not is_csv(file):
+        return PLAIN
+    form = max((PLAIN, *map(CsvFormat, DELIMITERS)), key=lambda form: len(schema(file, form)))
+    return replace(form, names=tuple(names)) if names and len(names) == len(schema(file, form)) else form
 
 
 def sample(files: Sequence[str], form: CsvFormat) -> pa.Table:

@@ -51,14 +51,17 @@ class LogReport:
     other_files: list[str] = field(default_factory=list)  # not used by the YAML
 
 
-def inspect_log(paths: Sequence[str], columns: Mapping[str, str] = MappingProxyType({})) -> LogReport:
+def inspect_log(
+    paths: Sequence[str], columns: Mapping[str, str] = MappingProxyType({}), names: Sequence[str] = ()
+) -> LogReport:
     """Inspect files, folders and globs, also of a simulator and of KuaiRand. Raises `UserError` for an unusable log.
 
-    `columns`: names of the columns with the roles `user`, `item` and `time`; those without a name are guessed.
+    `columns`: the columns with the roles `user`, `item` and `time`; those that are not given are guessed. `names`: of
+    all columns of a CSV log without a header.
     """
-    known = known_source(paths[0]) if len(paths) == 1 and not columns else None
+    known = known_source(paths[0]) if len(paths) == 1 and not (columns or names) else None
     if known is None:
-        return _inspect_files(paths, columns)
+        return _inspect_files(paths, columns, names)
     lines = source_lines(known.model_dump(exclude_defaults=True), {})
     return _inspect_source(known, f"log of kind {known.kind}: {paths[0]}", lines)
 
@@ -109,14 +112,16 @@ def _read(source: Source, timeout: float = 30.0, seed: int = 0) -> tuple[Counts,
         return counts, refused, head(log, _HEAD)
 
 
-def _inspect_files(paths: Sequence[str], columns: Mapping[str, str]) -> LogReport:
-    files, roles, table, form, others = _choose(list_inputs(list(paths)), ", ".join(paths), columns)
+def _inspect_files(paths: Sequence[str], columns: Mapping[str, str], names: Sequence[str]) -> LogReport:
+    files, roles, table, form, others = _choose(list_inputs(list(paths)), ", ".join(paths), columns, names)
     named = {storage.absolute(path): path for path in paths}  # a YAML has the names that the user gave
     own = [named.get(file, file) for file in files] if others else list(paths)
     others = [named.get(file, file) for file in others]
     tables = find_tables(others, roles.source, table)
     source: dict[str, Any] = {"kind": "files", "path": own if len(own) > 1 else own[0]}
-    source |= ({"delimiter": form.delimiter} if form.delimiter else {}) | roles.source
+    source |= {"delimiter": form.delimiter} if form.delimiter else {}
+    source |= {"column_names": list(form.names)} if form.names else {}
+    source |= roles.source
     counts, refused, _ = _read(parse(FilesSource, source, own[0]))
     source |= tables
     if shared := shared_rows(counts):
@@ -138,18 +143,22 @@ def _inspect_files(paths: Sequence[str], columns: Mapping[str, str]) -> LogRepor
 
 
 def _choose(
-    files: list[str], where: str, columns: Mapping[str, str]
+    files: list[str], where: str, columns: Mapping[str, str], names: Sequence[str]
 ) -> tuple[list[str], Roles, pa.Table, CsvFormat, list[str]]:
     """Return the largest group of files of equal columns that can be a log, its roles, sample, format; other files."""
     groups: dict[tuple[str, ...], list[str]] = {}
-    forms = {file: csv_format(file) for file in files}
+    forms = {file: csv_format(file, names) for file in files}
+    if names and not any(form.names for form in forms.values()):
+        counts = {file: len(schema(file, form)) for file, form in forms.items()}
+        raise UserError(f"{where}: found {counts[files[0]]} columns and {len(names)} names; expected a name for each")
     for file in files:
         groups.setdefault(tuple(sorted(schema(file, forms[file]).names)), []).append(file)
     problems = []
     for group in sorted(groups.values(), key=_bytes, reverse=True):
         form = forms[group[0]]
         try:
-            check_header(schema(group[0], form).names, group[0])
+            if form.names is None:
+                check_header(schema(group[0], form).names, group[0])
             table = sample(group, form)
             roles = guess_roles(table, group[0] if len(groups) > 1 else where, columns)
         except UserError as error:

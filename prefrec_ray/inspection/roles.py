@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.inspection.columns import (
@@ -31,6 +33,8 @@ TIME = ("timestamp", "time", "datetime", "ts", "date", "at", "when", "created", 
 DWELL = ("dwell", "watched", "spent", "played", "play", "watch", "listened", "stay")
 _LENGTH = ("ms", "sec", "secs", "second", "seconds", "time", "duration", "dwell", "millis", "milliseconds", "s")
 _RATIO = ("ratio", "rate", "share", "fraction", "percent", "pct", "progress", "completion", "score")
+_EVENT = ("event", "action", "behavior", "behaviour", "activity", "interaction", "reaction", "type")
+_MOST_EVENTS = 8  # kinds of events
 _RATING = ("rating", "ratings", "star", "stars", "grade", "score")
 _CLOCK = r"\d\d?:\d\d(:\d\d(\.\d+)?)?( ?[AaPp]\.?[Mm]\.?)?"  # a time of day, as text
 _CALENDAR = ("date", "day", "week", "month", "year", "hour", "minute", "hourmin", "weekday", "dow")
@@ -54,8 +58,10 @@ class Roles:
 
     def describe(self, column: str) -> str:
         """Return the role of `column` in a few words, for a table."""
-        feedback = [f.get("kind", "number") for f in self.source.get("feedback", {}).values() if f["column"] == column]
-        words = [f"feedback, {kind}" for kind in feedback]
+        feedback = [f for f in self.source.get("feedback", {}).values() if f["column"] == column]
+        words = list(
+            dict.fromkeys(f"feedback, {'events' if 'equals' in f else f.get('kind', 'number')}" for f in feedback)
+        )
         of_time = self.source.get("time_format", self.source.get("time_unit", "iso"))
         units = {"time": of_time, "dwell": self.source.get("dwell_unit")}
         for role in ("user", "item", "time", "session", "dwell", "reward", "propensity"):
@@ -68,7 +74,7 @@ def check_header(names: Sequence[str], where: str) -> None:
     """Raise `UserError` if the names are numbers or times: the first line of a file without a header."""
     if any(re.fullmatch(r"[\d.:\- ]+", name) for name in names):
         first = ", ".join(names)
-        raise UserError(f"{where}: no header: the first line is {first}; expected names, or column_names in a YAML")
+        raise UserError(f"{where}: no header: the first line is {first}; expected names, or --column-names A,B,...")
 
 
 def guess_roles(table: pa.Table, where: str, known: Mapping[str, str] = MappingProxyType({})) -> Roles:
@@ -92,7 +98,7 @@ def guess_roles(table: pa.Table, where: str, known: Mapping[str, str] = MappingP
 
     rest = [c for c in columns if c not in (user, item, time)]
     whole = [c for c in rest if _may_be_id(c) and not c.empty]
-    session = _best([c for c in whole if _is_within_user(table, user.name, c)], SESSION)
+    session = _best([c for c in whole if _has_one(table, c.name, user.name)], SESSION)
     rest = [c for c in rest if c is not session]
     dwell = next((c for c in rest if _is_dwell(c)), None)
     reward = next((c for c in rest if c.is_number and c.has(_REWARD) and not c.empty), None)
@@ -102,10 +108,22 @@ def guess_roles(table: pa.Table, where: str, known: Mapping[str, str] = MappingP
     if dwell:
         source |= {"dwell": dwell.name, "dwell_unit": _seconds_or_ms(dwell)}
     rest = [c for c in rest if c not in (dwell, reward, propensity)]
-    others = {c.name: reason for c in rest if (reason := _no_feedback(c, units))}
-    feedback = {c: feedback_kind(c) for c in rest if c.name not in others}
-    if dwell and not feedback:  # the only reaction of the user
+    events = [c for c in rest if _is_event(c)]
+    others = {c.name: reason for c in rest if c not in events and (reason := _no_feedback(c, units))}
+    for role, key in (("item", item), ("user", user)):
+        fixed = [c.name for c in rest if c.name not in others and _has_one(table, key.name, c.name)]
+        others |= dict.fromkeys(fixed if len(table) >= 2 * key.distinct else [], f"one value per {role}")
+    events = [c for c in events if c.name not in others]
+    feedback = {c: feedback_kind(c) for c in rest if c not in events and c.name not in others}
+    if dwell and not feedback and not events:  # the only reaction of the user
         feedback[dwell] = "seconds"
+    for column in events:
+        usual, *rare = _by_frequency(table[column.name])
+        for value in rare:
+            plain = value.isidentifier() and value not in (*RESERVED, *table.column_names)
+            name = value if plain else f"{column.name}_{value}"
+            source.setdefault("feedback", {})[name] = {"column": column.name, "equals": value}
+            doubts[name] = f"{usual!r}, the most frequent {column.name}, is 0 in all"
     for column, kind in feedback.items():
         name = f"{column.name}_" if column.name in RESERVED else column.name
         keys: dict[str, Any] = {"column": column.name} | ({"kind": kind} if kind != "number" else {})
@@ -181,10 +199,10 @@ def _may_be_id(column: Column) -> bool:
     return is_id(column.kind) and column.empty < _MAX_EMPTY
 
 
-def _is_within_user(table: pa.Table, user: str, column: Column) -> bool:
-    """Return whether each value of the column belongs to one user."""
-    pairs = table.select([user, column.name]).group_by([user, column.name]).aggregate([])
-    return len(pairs) == column.distinct
+def _has_one(table: pa.Table, first: str, second: str) -> bool:
+    """Return whether each value of the column `first` has one value of `second`, in the rows with both."""
+    pairs = table.select([first, second]).drop_null().group_by([first, second]).aggregate([])
+    return len(pairs) == pc.count_distinct(pairs[first]).as_py()
 
 
 def _is_dwell(column: Column) -> bool:
@@ -193,6 +211,19 @@ def _is_dwell(column: Column) -> bool:
     if feedback_kind(column) == "binary" or float(column.low) < 0:  # type: ignore[arg-type]
         return False
     return column.has(["dwell"]) or (column.has(DWELL) and column.has(_LENGTH))
+
+
+def _is_event(column: Column) -> bool:
+    """Return whether the values are kinds of events, as text or as codes."""
+    codes = pa.types.is_integer(column.kind) and feedback_kind(column) != "binary"
+    return column.has(_EVENT) and (column.is_text or codes) and 2 <= column.distinct <= _MOST_EVENTS
+
+
+def _by_frequency(column: pa.ChunkedArray) -> list[str]:
+    """Return the values of a column as text, the most frequent first."""
+    counts = pc.value_counts(column.cast(pa.string()).drop_null())
+    order = np.argsort(-counts.field("counts").to_numpy(), kind="stable")
+    return counts.field("values").take(pa.array(order)).to_pylist()
 
 
 def _seconds_or_ms(column: Column) -> str:

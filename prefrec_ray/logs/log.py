@@ -9,11 +9,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from scipy import sparse
 
 from prefrec_ray.logs.contract import Place
 from prefrec_ray.logs.sources import PAGE_BY_TIME, ColumnsSource, FeedbackColumn
-from prefrec_ray.logs.values import check_range, finite, refuse, shown, to_ids, to_integers, to_milliseconds, to_numbers
+from prefrec_ray.logs.values import (
+    check_range,
+    finite,
+    refuse,
+    shown,
+    to_ids,
+    to_integers,
+    to_milliseconds,
+    to_numbers,
+    to_text,
+)
 
 if TYPE_CHECKING:
     import ray.data
@@ -144,6 +155,8 @@ def to_canonical(table: pa.Table, place: Place, source: ColumnsSource, id_types:
 
 def _feedback(column: pa.ChunkedArray, feedback: FeedbackColumn, place: Place) -> np.ndarray:
     name, kind = feedback.column, feedback.kind
+    if feedback.equals is not None:
+        return pc.is_in(to_text(column, place, name), pa.array(feedback.equals)).to_numpy()
     values = to_numbers(column, place, name)
     if feedback.missing is not None:
         values = np.where(column.is_null().to_numpy(), feedback.missing, values)

@@ -43,6 +43,18 @@ def test_columns_with_unknown_names_are_named(ray_session: None, tmp_path: Path)
     assert run(["validate", str(tmp_path / "my.yaml")]) == 0
 
 
+def test_a_log_without_a_header_gets_names(ray_session: None, tmp_path: Path) -> None:
+    frame = log().assign(event=np.where(np.arange(90) % 4, "view", "buy"))
+    frame.to_csv(tmp_path / "log.csv", index=False, header=False, sep="|")
+    names = "user,item,time,like,event"
+    assert run(["inspect", f"{tmp_path}/log.csv", "--column-names", names, "--output", f"{tmp_path}/my.yaml"]) == 0
+    source = yaml.safe_load((tmp_path / "my.yaml").read_text())["prepare"]["source"]
+    assert (source["delimiter"], source["column_names"]) == ("|", names.split(","))
+    like = {"column": "like", "kind": "binary"}
+    assert source["feedback"] == {"buy": {"column": "event", "equals": "buy"}, "like": like}
+    assert run(["inspect", "--config", f"{tmp_path}/my.yaml"]) == 0
+
+
 def test_a_log_is_shown_as_plain_text_and_its_yaml_written(
     ray_session: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,9 +97,10 @@ def test_a_log_is_shown_as_plain_text_and_its_yaml_written(
         ({"a.csv": WORDS}, ["{}", "--user", "q"], "column 'q': found double as user; expected integers or text"),
         ({"a.csv": WORDS}, ["{}", "--time", "was"], "column 'was': found int64 as time; expected numbers of s"),
         ({"a.csv": WORDS}, ["{}", "--user", "wer", "--item", "wer"], "found one column twice; expected different"),
-        ({"my.yaml": "prepare: {}"}, ["--config", "{}/my.yaml", "--time", "x"], "--time: names a column of a raw log"),
+        ({"my.yaml": "prepare: {}"}, ["--config", "{}/my.yaml", "--time", "x"], "--time: names columns of a raw log"),
         ({"a.csv": "user,item\n1,2\n1,3\n"}, ["{}"], "no column looks like a time"),
         ({"a.csv": "17,99,1600000000\n17,98,1600000001\n"}, ["{}"], "no header: the first line is 17, 99"),
+        ({"a.csv": "17,99\n17,98\n"}, ["{}", "--column-names", "user"], "found 2 columns and 1 names; expected a name"),
         ({"metadata.json": '{"schema_version": 99}'}, ["{}"], "schema version 99"),
         ({"my.yaml": "prepare: {}"}, ["{}", "--config", "{}/my.yaml"], "one of the two"),
         ({"my.yaml": "prepare: {}"}, ["--config", "{}/my.yaml"], "key 'source' is missing"),

@@ -82,6 +82,7 @@ def test_other_logs_are_proposed_with_what_they_have(tmp_path: Path) -> None:
         "s",
     )
     assert {name: (f.kind, f.missing) for name, f in source.feedback.items()} == {
+        "view": ("binary", None),
         "bought": ("binary", None),
         "price": ("number", 0),
     }

@@ -43,14 +43,14 @@ def test_clickstream() -> None:
     guess = roles(clickstream(10))
     assert (guess.user, guess.item, guess.time, guess.time_unit) == ("visitorid", "itemid", "timestamp", "ms")
     assert (guess.session, guess.dwell, guess.dwell_unit) == ("sessionId", "dwell_sec", "s")
-    assert guess.feedback == {"bought": "binary", "price": "number"}
-    assert guess.doubts == {"price": "empty cells count as 0: right?"}
-    assert guess.others == {"event": "text", "weekday": "a part of the time"}
+    assert guess.feedback == {"event": "number", "bought": "binary", "price": "number"}
+    assert guess.doubts.pop("price") == "empty cells count as 0: right?"
+    assert guess.others == {"weekday": "a part of the time"}
     assert [guess.describe(c) for c in ("visitorid", "timestamp", "bought", "event")] == [
         "user",
         "time, ms",
         "feedback, binary",
-        "text",
+        "feedback, events",
     ]
 
 
@@ -61,6 +61,40 @@ def test_music_whose_only_feedback_is_the_time_played() -> None:
     assert (guess.item, guess.dwell, guess.dwell_unit) == ("track", "ms_played", "ms")
     assert guess.feedback == {"ms_played": "seconds"}
     assert guess.describe("ms_played") == "dwell, ms; feedback, seconds"
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_rare_kinds_of_events_are_feedback(text: bool) -> None:
+    """As names or as codes; empty cells do not count. A column with many values does not contain events."""
+    events = ["view"] * 60 + ["buy"] * 20 + ["click"] * 30 + [None] * 10
+    codes = {"view": 1, "click": 2, "buy": 3}
+    kind = pd.array([name and codes[name] for name in events], "Int64") if not text else events
+    frame = pd.DataFrame(
+        {"user": np.arange(120) % 7, "item": np.arange(120) % 11, "ts": 1_600_000_000 + np.arange(120)}
+    )
+    table = pa.Table.from_pandas(frame.assign(behavior_type=kind, click=np.arange(120) % 2, event=np.arange(120)))
+    source = guess_roles(table, "log").source
+    rare = ["click", "buy"] if text else ["2", "3"]
+    other = "buy" if text else "behavior_type_3"  # there is a column `click`
+    assert source["feedback"] == {
+        f"behavior_type_{rare[0]}": {"column": "behavior_type", "equals": rare[0]},
+        other: {"column": "behavior_type", "equals": rare[1]},
+        "click": {"column": "click", "kind": "binary"},
+        "event": {"column": "event", "kind": "count"},
+    }
+
+
+def test_columns_with_one_value_per_item_or_user_are_not_feedback() -> None:
+    frame = movielens(10)
+    seen = frame.groupby("movieId").cumcount()
+    frame = frame[(seen < 2) & frame.movieId.isin(frame.movieId[seen == 1])]
+    guess = roles(
+        frame.assign(price=frame.movieId % 7 * 1.5, age=frame.userId % 3 + 20, width=np.arange(len(frame)) % 4)
+    )
+    assert guess.others == {"price": "one value per item", "age": "one value per user"}
+    assert guess.feedback == {"rating": "number", "width": "count"}
+    once = frame.drop_duplicates("movieId")  # one row of each item shows nothing
+    assert roles(once.assign(price=once.movieId * 1.5)).feedback == {"rating": "number", "price": "number"}
 
 
 def test_a_session_of_two_users_is_none() -> None:

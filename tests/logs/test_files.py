@@ -87,6 +87,31 @@ def test_columns_of_parquet_have_several_forms(tmp_path: Path) -> None:
     assert users["u"].to_pylist() == data.u.tolist()
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_feedback_is_1_in_rows_with_a_value(ray_session: None, tmp_path: Path, suffix: str) -> None:
+    data = frame(6)
+    data["event"], data["code"] = ["view", "buy", None, "Buy", "cart", "buy"], [1, 2, 3, 1, 12, 2]
+    several = {"bought": {"column": "event", "equals": ["buy", "cart"]}, "first": {"column": "code", "equals": 1}}
+    log = open_source(write(data, tmp_path / f"a{suffix}"), feedback=several)
+    rows = log.interactions().to_pandas().sort_values("order")
+    assert rows.bought.tolist() == [0, 1, 0, 0, 1, 1]
+    assert rows["first"].tolist() == [1, 0, 0, 1, 0, 0]
+    assert log.feedback_kinds == {"bought": "binary", "first": "binary"}
+
+
+@pytest.mark.parametrize("other", [{"kind": "count"}, {"missing": 0.0}])
+def test_feedback_that_equals_has_no_other_kind(other: dict) -> None:
+    feedback = {"bought": {"column": "event", "equals": "buy", **other}}
+    with pytest.raises(UserError, match="equals: the feedback is binary, and 0 for empty cells"):
+        parse(FilesSource, {**COLUMNS, "path": "x", "feedback": feedback}, "test")
+
+
+def test_fractions_are_compared_with_nothing(tmp_path: Path) -> None:
+    source = {"feedback": {"liked": {"column": "like", "equals": "1"}}}
+    with pytest.raises(UserError, match="column 'like' is double; expected text or integers, for `equals`"):
+        open_source(write(frame(4).assign(like=0.5), tmp_path / "a.parquet"), **source)
+
+
 @pytest.mark.parametrize("own", [",", ";", "\t", "|", "~"])
 def test_a_table_beside_a_log_may_have_another_delimiter(tmp_path: Path, own: str) -> None:
     """Of the usual ones; another must be the log's."""

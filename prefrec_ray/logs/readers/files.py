@@ -93,7 +93,9 @@ def types_of_ids(source: ColumnsSource, found: Iterable[Found]) -> dict[str, pa.
     kinds: dict[str, dict[pa.DataType, str]] = {name: {} for name in source.id_columns}
     with_type: set[str] = set()  # not written as text
     optional = (source.position, source.examined, source.dwell, source.reward, source.propensity)
-    numbers = [column.column for column in source.feedback.values()] + [name for name in optional if name is not None]
+    numbers = [one.column for one in source.feedback.values() if one.equals is None]
+    numbers += [name for name in optional if name is not None]
+    compared = [one.column for one in source.feedback.values() if one.equals is not None]
     for file, schema, written in found:
         check_each_once(file, source.columns, schema.names)
         for name in source.id_columns:
@@ -106,6 +108,8 @@ def types_of_ids(source: ColumnsSource, found: Iterable[Found]) -> dict[str, pa.
         if not written:
             for name in numbers:
                 _check_type(schema, name, file, "numbers", is_number)
+            for name in compared:
+                _check_type(schema, name, file, "text or integers, for `equals`", is_id)
             _check_type(schema, source.time, file, "times (numbers, timestamps or ISO 8601 text)", _is_time)
     for name, files_of_kinds in kinds.items():
         if len(files_of_kinds) > 1 and name in with_type:
