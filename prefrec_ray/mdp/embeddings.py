@@ -73,7 +73,7 @@ def embeddings_from_gram(gram: BasketGram, dim: int) -> np.ndarray:
     if len(known) < dim + 2:
         raise UserError(
             f"item embeddings: found {len(known)} items in sessions of at least {MIN_SIZE} distinct items; "
-            f"expected {dim + 2} for {dim} numbers per item (lower the dimension, or give embeddings)"
+            f"expected {dim + 2} for an `action_dim` of {dim}, or `items` with an embedding or features"
         )
     counts = gram.counts[known]
     scale = 1.0 / np.sqrt(counts + counts.mean())

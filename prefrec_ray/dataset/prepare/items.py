@@ -15,7 +15,14 @@ from prefrec_ray.dataset.prepare.users import read_bucket
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import codes
 from prefrec_ray.logs.log import ContentOf, Log
-from prefrec_ray.mdp.embeddings import BasketGram, basket_gram, basket_sizes, content_embeddings, embeddings_from_gram
+from prefrec_ray.mdp.embeddings import (
+    MIN_SIZE,
+    BasketGram,
+    basket_gram,
+    basket_sizes,
+    content_embeddings,
+    embeddings_from_gram,
+)
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import reduce_tasks, run_tasks
@@ -79,7 +86,10 @@ def learn_items(
     if log.content is not None:
         learned = most_consumed(consumed.items, MAX_ITEMS_WITH_CONTENT)
     elif not consumed.baskets:
-        raise UserError("item embeddings: no session of a training user has 3 different items; give embeddings")
+        raise UserError(
+            f"item embeddings: no session of a training user has {MIN_SIZE} different items; expected `items` with "
+            "an embedding or features, or a longer session_gap_minutes"
+        )
     shared, mean_size = ray.put(learned), consumed.rows / max(consumed.baskets, 1)
     gram = reduce_tasks(
         lambda b: _bucket_gram.remote(folder, b, shared, mean_size),

@@ -138,7 +138,14 @@ def test_items_that_the_table_lacks(ray_session: None, tmp_path: Path) -> None:
 def test_too_few_items_to_embed(ray_session: None, tmp_path: Path) -> None:
     message = run(frame(), tmp_path, action_dim=40)
     assert message.startswith("item embeddings: ")
-    assert "expected 42 for 40 numbers per item" in message
+    assert message.endswith("expected 42 for an `action_dim` of 40, or `items` with an embedding or features")
+
+
+def test_sessions_too_short_to_embed_items(ray_session: None, tmp_path: Path) -> None:
+    """Each user always gets the same item."""
+    log = frame()
+    message = run(log.assign(item=log.user), tmp_path)
+    assert message.startswith("item embeddings: no session of a training user has 3 different items; expected `items`")
 
 
 def test_output_exists(ray_session: None, tmp_path: Path) -> None:
