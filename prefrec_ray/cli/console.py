@@ -120,10 +120,11 @@ class _Stage:
         parts.append(_duration((last if self.has_ended else now) - self.began) + (" so far" if is_open_step else ""))
         seconds, more = last - self.first[0], done - self.first[1]
         if unit and not self.has_ended and seconds > 0 and more > 0:
-            rate = more / seconds
+            # If the next unit is late, the rate is that of its arrival now.
+            rate = min(more / seconds, (more + 1) / (now - self.first[0]))
             parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.2g}/min")
             if self.total:
-                parts.append(f"{_duration(max(0.0, last + (self.total - done) / rate - now))} left")
+                parts.append(f"{_duration((self.total - done) / rate - min(now - last, 1 / rate))} left")
         return "  ".join([*parts, *([self.note] if self.note else [])])
 
 

@@ -90,7 +90,8 @@ def test_a_heartbeat_has_work_unit_rate_and_time_left() -> None:
     assert lines == [
         "fit models of users  0/4 models  9.5 s",
         "fit models of users  1/4 models  19 s  5/min  29 s left",
-        "fit models of users  1/4 models  28 s  5/min  20 s left",
+        # The second model is 4 s late. If it came now, the rate would be 2 in 28 s, and two more would take 28 s.
+        "fit models of users  1/4 models  28 s  4.2/min  28 s left",
         "fit models of users  4/4 models  30 s",
         "working  10 s",
     ]
