@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
@@ -108,35 +109,50 @@ def guess_roles(table: pa.Table, where: str, known: Mapping[str, str] = MappingP
     if dwell:
         source |= {"dwell": dwell.name, "dwell_unit": _seconds_or_ms(dwell)}
     rest = [c for c in rest if c not in (dwell, reward, propensity)]
-    events = [c for c in rest if _is_event(c)]
-    others = {c.name: reason for c in rest if c not in events and (reason := _no_feedback(c, units))}
-    for role, key in (("item", item), ("user", user)):
-        fixed = [c.name for c in rest if c.name not in others and _has_one(table, key.name, c.name)]
-        others |= dict.fromkeys(fixed if len(table) >= 2 * key.distinct else [], f"one value per {role}")
-    events = [c for c in events if c.name not in others]
-    feedback = {c: feedback_kind(c) for c in rest if c not in events and c.name not in others}
-    if dwell and not feedback and not events:  # the only reaction of the user
-        feedback[dwell] = "seconds"
-    for column in events:
-        usual, *rare = _by_frequency(table[column.name])
-        for value in rare:
-            plain = value.isidentifier() and value not in (*RESERVED, *table.column_names)
-            name = value if plain else f"{column.name}_{value}"
-            source.setdefault("feedback", {})[name] = {"column": column.name, "equals": value}
-            doubts[name] = f"{usual!r}, the most frequent {column.name}, is 0 in all"
-    for column, kind in feedback.items():
-        name = f"{column.name}_" if column.name in RESERVED else column.name
-        keys: dict[str, Any] = {"column": column.name} | ({"kind": kind} if kind != "number" else {})
-        if column.empty:
-            keys["missing"] = 0
-            doubts[name] = "empty cells count as 0: right?"
+    others = _others(rest, table, units, {"item": item, "user": user})
+    reactions = [c for c in rest if c.name not in others]
+    if dwell and not reactions:
+        reactions = [dwell]
+    for name, keys, doubt in chain.from_iterable(_feedback(column, table) for column in reactions):
         source.setdefault("feedback", {})[name] = keys
+        if doubt:
+            doubts[name] = doubt
     if reward:
         source["reward"] = reward.name
         doubts["reward"] = "stays out of the state"
     if propensity:
         source["propensity"] = propensity.name
     return Roles(source, doubts, others)
+
+
+def _feedback(column: Column, table: pa.Table) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Yield name, keys and doubts of each kind of feedback in a column."""
+    if _is_event(column):
+        usual, *rare = _by_frequency(table[column.name])
+        for value in rare:
+            plain = value.isidentifier() and value not in (*RESERVED, *table.column_names)
+            doubt = f"{usual!r}, the most frequent {column.name}, is 0 in all"
+            yield value if plain else f"{column.name}_{value}", {"column": column.name, "equals": value}, doubt
+        return
+    kind = feedback_kind(column)
+    keys: dict[str, Any] = {"column": column.name} | ({"kind": kind} if kind != "number" else {})
+    name = f"{column.name}_" if column.name in RESERVED else column.name
+    if column.empty:
+        yield name, {**keys, "missing": 0}, "empty cells count as 0: right?"
+    else:
+        yield name, keys, ""
+
+
+def _others(
+    columns: Sequence[Column], table: pa.Table, units: Mapping[str, str], keys: Mapping[str, Column]
+) -> dict[str, str]:
+    """Return why columns are not feedback. `keys`: the columns of items and of users, by what they identify."""
+    others = {c.name: reason for c in columns if not _is_event(c) and (reason := _no_feedback(c, units))}
+    for what, key in keys.items():
+        if len(table) >= 2 * key.distinct:
+            fixed = [c.name for c in columns if c.name not in others and _has_one(table, key.name, c.name)]
+            others |= dict.fromkeys(fixed, f"one value per {what}")
+    return others
 
 
 def _keys(
@@ -235,7 +251,7 @@ def _seconds_or_ms(column: Column) -> str:
     return "ms" if float(column.high or 0) > 10_000 else "s"  # type: ignore[arg-type]
 
 
-def _no_feedback(column: Column, units: dict[str, str]) -> str | None:
+def _no_feedback(column: Column, units: Mapping[str, str]) -> str | None:
     """Return why the column is not feedback, or None if it may be."""
     if column.name in units:
         return "another time"
