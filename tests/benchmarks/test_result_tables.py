@@ -56,8 +56,9 @@ def test_days_of_a_canary() -> None:
             if row["look"] in ("withdraw", "promote"):
                 difference = f"[{row['low']}, {row['high']}]"
                 levels = [short(row[name]).split(" ± ")[0] for name in ("loop", "logging policy", "best known")]
-                expected.append([row["day"], row["look"], row["users of the canary"], difference, ", ".join(levels)])
-    assert table("loop", "look of day") == expected
+                decided = [row["world"], row["day"], row["look"], row["users of the canary"]]
+                expected.append([*decided, difference, ", ".join(levels)])
+    assert table("loop", "world") == expected
 
 
 def test_crowd() -> None:
