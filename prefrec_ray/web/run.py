@@ -63,6 +63,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._limits = limits
         self._in_body, self._head_bytes = False, 0
         self._previous = self.cycle  # of the HTTP request before
+        self._open: list[Any] = []  # cycles of requests without a whole reply
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -74,9 +75,12 @@ class LimitedProtocol(HttpToolsProtocol):
             self._wait(self._limits.head_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Forget the connection, and end all its replies: uvicorn ends only the reply to the last request."""
         self._stop_waiting()
         super().connection_lost(exc)
+        for cycle in self._open:
+            cycle.disconnected = not cycle.response_complete
+            cycle.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         """Parse a part of an HTTP request, and set the timer for the missing part."""
@@ -98,6 +102,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Begin the reply to an HTTP request."""
         self._previous = self.cycle
         super().on_headers_complete()
+        self._open = [cycle for cycle in (*self._open, self.cycle) if not cycle.response_complete]
         self._in_body, self._head_bytes = True, 0
 
     def on_message_complete(self) -> None:

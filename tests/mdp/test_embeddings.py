@@ -89,6 +89,6 @@ def test_a_long_basket_counts_as_several(monkeypatch):
 
 def test_too_few_items_are_an_error():
     with pytest.raises(
-        UserError, match="found 3 items in sessions of at least 3 distinct items; expected 10 for 8 numbers"
+        UserError, match="found 3 items in sessions of at least 3 distinct items; expected 10 for an `action_dim` of 8"
     ):
         embeddings_from_gram(summed(np.zeros(3, dtype=int), np.arange(3), 3), 8)

@@ -174,6 +174,14 @@ def test_a_client_that_goes_away_leaves_nothing_in_the_log(server: Running) -> N
         assert time.monotonic() < limit
 
 
+def test_a_client_that_goes_away_during_a_reply_leaves_nothing_in_the_log(server: Running) -> None:
+    """Further requests wait for this reply."""
+    with server.connect() as client:
+        client.sendall(get("/") + get("/wait") * 2)
+        assert client.recv(1000).startswith(b"HTTP/1.1 200")
+    time.sleep(0.7)
+
+
 def test_a_client_that_does_not_end_delays_the_end_of_the_server_by_seconds_only() -> None:
     with running(app, Limits()) as server:
         lost = server.connect()
