@@ -123,8 +123,9 @@ class _Stage:
             # If the next unit is late, the rate is that of its arrival now.
             rate = min(more / seconds, (more + 1) / (now - self.first[0]))
             parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.2g}/min")
-            if self.total:
-                parts.append(f"{_duration((self.total - done) / rate - min(now - last, 1 / rate))} left")
+            left = ((self.total or 0) - done) / rate - min(now - last, 1 / rate)
+            if left > 0:  # not if the last unit is late
+                parts.append(f"{_duration(left)} left")
         return "  ".join([*parts, *([self.note] if self.note else [])])
 
 

@@ -97,6 +97,17 @@ def test_a_heartbeat_has_work_unit_rate_and_time_left() -> None:
     ]
 
 
+def test_a_last_unit_that_is_late_has_no_time_left() -> None:
+    clock, lines = Clock(), []
+    report = StageProgress(lines.append, clock)
+    report("score logged sessions: files", 0, 5)
+    clock.now += 8
+    report("score logged sessions: files", 4, 5)
+    clock.now += 12
+    report.beat()
+    assert lines == ["score logged sessions  4/5 files  20 s  15/min"]
+
+
 def test_a_stage_without_a_total_shows_its_rate() -> None:
     clock, lines = Clock(), []
     report = StageProgress(lines.append, clock)
