@@ -62,8 +62,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().__init__(*given, **named)
         self._limits = limits
         self._in_body, self._head_bytes = False, 0
-        self._previous = self.cycle  # of the HTTP request before
-        self._open: list[Any] = []  # cycles of requests without a whole reply
+        self._open: list[Any] = []  # cycles of requests without a whole reply, in order
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -100,7 +99,6 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin the reply to an HTTP request."""
-        self._previous = self.cycle
         super().on_headers_complete()
         self._open = [cycle for cycle in (*self._open, self.cycle) if not cycle.response_complete]
         self._in_body, self._head_bytes = True, 0
@@ -144,7 +142,8 @@ class LimitedProtocol(HttpToolsProtocol):
         """End the connection with `problem`, or after the replies in progress without it."""
         if self.pipeline and self._in_body:  # this HTTP request waits for the reply to the previous one
             self.pipeline.popleft()
-            self.cycle, self._in_body = self._previous, False
+            self._open.pop()
+            self.cycle, self._in_body = self._open[-1], False
         if self._replying:
             self.cycle.keep_alive = False
             return
