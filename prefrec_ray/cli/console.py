@@ -124,7 +124,7 @@ class _Stage:
             rate = min(more / seconds, (more + 1) / (now - self.first[0]))
             parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.2g}/min")
             left = ((self.total or 0) - done) / rate - min(now - last, 1 / rate)
-            if left > 0:  # not if the last unit is late
+            if left > 0:  # not if the total is unknown, or the last unit late
                 parts.append(f"{_duration(left)} left")
         return "  ".join([*parts, *([self.note] if self.note else [])])
 

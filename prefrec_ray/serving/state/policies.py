@@ -88,7 +88,7 @@ def load_policies(main: str | None, settings: ServeSettings, tables: Sequence[It
 
 
 def _without_networks(settings: IncumbentSettings | None) -> Policy:
-    """Return a policy that only defines states and items: those of the settings."""
+    """Return a policy that only defines the states and items of the settings."""
     assert settings is not None
     items = _items(settings.items)
     state = StateDefinition(
