@@ -33,22 +33,8 @@ USER = (
 )
 ITEM = (
     *("item", "video", "movie", "track", "song", "product", "article", "news", "photo", "post", "clip", "content"),
-    *(
-        "episode",
-        "book",
-        "game",
-        "sku",
-        "stock",
-        "asset",
-        "recipe",
-        "ad",
-        "creative",
-        "stream",
-        "show",
-        "page",
-        "iid",
-        "artist",
-    ),
+    *("episode", "book", "game", "sku", "stock", "asset", "recipe", "ad", "creative", "stream", "show", "page", "iid"),
+    "artist",
 )
 SESSION = ("session", "basket", "visit", "sid", "invoice", "receipt", "transaction")
 #: Words of ids of any kind.

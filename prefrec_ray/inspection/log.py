@@ -149,8 +149,8 @@ def _choose(
     groups: dict[tuple[str, ...], list[str]] = {}
     forms = {file: csv_format(file, names) for file in files}
     if names and not any(form.names for form in forms.values()):
-        counts = {file: len(schema(file, form)) for file, form in forms.items()}
-        raise UserError(f"{where}: found {counts[files[0]]} columns and {len(names)} names; expected a name for each")
+        width = len(schema(files[0], forms[files[0]]))
+        raise UserError(f"{where}: found {width} columns and {len(names)} names; expected a name for each")
     for file in files:
         groups.setdefault(tuple(sorted(schema(file, forms[file]).names)), []).append(file)
     problems = []

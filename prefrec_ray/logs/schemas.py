@@ -245,9 +245,10 @@ def check_columns(table: UsersTable | ItemsTable, form: CsvFormat) -> tuple[str,
     files = list_inputs(table.path)
     if len(files) > 1:
         raise UserError(f"{table.path}: found {len(files)} files; expected one table")
-    (file,), others = files, map(CsvFormat, DELIMITERS if is_csv(files[0]) else ())
-    form = next((one for one in (form, *others) if set(table.columns) <= set(schema(file, one).names)), form)
-    found = schema(file, form)
+    (file,), found, wanted = files, schema(files[0], form), set(table.columns)
+    if is_csv(file) and not wanted <= set(found.names):
+        others = ((schema(file, other), other) for other in map(CsvFormat, DELIMITERS))
+        found, form = next((other for other in others if wanted <= set(other[0].names)), (found, form))
     check_present(file, table.columns, found.names)
     return file, found, form
 
