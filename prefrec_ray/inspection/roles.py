@@ -27,8 +27,9 @@ from prefrec_ray.inspection.columns import (
     time_unit,
 )
 from prefrec_ray.inspection.proposal import flow
+from prefrec_ray.logs.feedback_column import RESERVED
 from prefrec_ray.logs.readers.files import is_id
-from prefrec_ray.logs.sources import RESERVED
+from prefrec_ray.logs.schemas import check_present
 
 TIME = ("timestamp", "time", "datetime", "ts", "date", "at", "when", "created", "occurred", "played", "unix")
 DWELL = ("dwell", "watched", "spent", "played", "play", "watch", "listened", "stay")
@@ -146,7 +147,7 @@ def _feedback(column: Column, table: pa.Table) -> Iterator[tuple[str, dict[str, 
 def _others(
     columns: Sequence[Column], table: pa.Table, units: Mapping[str, str], keys: Mapping[str, Column]
 ) -> dict[str, str]:
-    """Return why columns are not feedback. `keys`: the columns of items and of users, by what they identify."""
+    """Return the reasons of columns that are not feedback. `keys`: the columns of `item` and `user`, by these words."""
     others = {c.name: reason for c in columns if not _is_event(c) and (reason := _no_feedback(c, units))}
     for what, key in keys.items():
         if len(table) >= 2 * key.distinct:
@@ -182,9 +183,8 @@ def _keys(
 
 def _named(columns: Sequence[Column], role: str, name: str, units: Mapping[str, str], where: str) -> Column:
     """Return the column `name`. Raises `UserError` if it is missing, or cannot have the role."""
-    column = next((c for c in columns if c.name == name), None)
-    if column is None:
-        raise UserError(f"{where}: column '{name}' is missing; found {', '.join(c.name for c in columns)}")
+    check_present(where, [name], [c.name for c in columns])
+    column = next(c for c in columns if c.name == name)
     if not (name in units if role == "time" else is_id(column.kind)):
         raise UserError(f"{where}: column '{name}': found {column.kind} as {role}; expected {_KEYS[role]}")
     return column

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from scipy import sparse
 
 from prefrec_ray.logs.contract import Place
-from prefrec_ray.logs.sources import PAGE_BY_TIME, ColumnsSource, FeedbackColumn
+from prefrec_ray.logs.feedback_column import FeedbackColumn
+from prefrec_ray.logs.sources import PAGE_BY_TIME, ColumnsSource
 from prefrec_ray.logs.values import (
     check_range,
     finite,

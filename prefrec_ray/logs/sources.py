@@ -10,7 +10,6 @@ from zoneinfo import available_timezones
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     NonNegativeInt,
     SerializeAsAny,
@@ -21,19 +20,14 @@ from pydantic import (
 )
 
 from prefrec_ray import plugins
+from prefrec_ray.logs.feedback_column import RESERVED, FeedbackColumn
 from prefrec_ray.logs.side_tables import ItemsTable, UsersTable
 from prefrec_ray.settings import Settings, parse
 
 if TYPE_CHECKING:
     from prefrec_ray.logs.contract import Side
 
-#: Names of the canonical columns (logs/log.py) and of the columns that `prepare` adds; feedback may not use them.
-RESERVED = (
-    *("user_id", "item_id", "timestamp", "order", "session_id", "dwell_ms", "reward", "row_hash", "propensity"),
-    *("page", "position", "examined", "pinned", "session", "split", "step"),
-)
 TimeUnit = Literal["s", "ms", "us", "ns"]
-FeedbackKind = Literal["number", "binary", "count", "seconds", "ratio"]
 #: Value of the key `page` of a source: rows with equal user and time are one page.
 PAGE_BY_TIME: Literal["time"] = "time"
 
@@ -66,37 +60,6 @@ class CompleteJourneySource(LogSource):
 
     kind: Literal["completejourney"]
     page: Literal["time"] | None = None
-
-
-def _texts(value: object) -> object:
-    """Return one value, or several, as text, as CSV has them."""
-    values = value if isinstance(value, list) else [value]
-    return [str(one) if isinstance(one, int) and not isinstance(one, bool) else one for one in values]
-
-
-class FeedbackColumn(Settings):
-    """A column of feedback, and the kind that decides its checks and scale. `missing` replaces empty cells.
-
-    `equals`, for a column of text or integers: the feedback is 1 in rows with this value, or one of these values.
-    """
-
-    column: str
-    kind: FeedbackKind = "number"
-    missing: Annotated[float, Field(allow_inf_nan=False)] | None = None
-    equals: Annotated[list[str], BeforeValidator(_texts), Field(min_length=1)] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _binary(cls, value: Any) -> Any:
-        return {"kind": "binary", **value} if isinstance(value, dict) and "equals" in value else value
-
-    @model_validator(mode="after")
-    def _equals_alone(self) -> Self:
-        if self.equals is not None and (self.kind != "binary" or self.missing is not None):
-            raise ValueError(
-                "equals: the feedback is binary, and 0 for empty cells; expected no other kind, no missing"
-            )
-        return self
 
 
 class ColumnsSource(LogSource):

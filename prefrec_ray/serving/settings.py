@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
+from prefrec_ray.logs.feedback_column import RESERVED, FeedbackKind
 from prefrec_ray.logs.side_tables import ItemsTable
-from prefrec_ray.logs.sources import RESERVED, FeedbackKind
 from prefrec_ray.mdp.excluded import RestDays
 from prefrec_ray.settings import Count, Seed, Settings, parse
 from prefrec_ray.storage.alias import beside, read_alias
