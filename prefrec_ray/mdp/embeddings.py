@@ -31,6 +31,8 @@ _SHARES = (0.25, 0.25, 0.5)
 #: Number of a maker's items that have the same weight as the tags.
 _PRIOR_ITEMS = 2.0
 _ITEMS_AT_ONCE = 1 << 16
+#: Largest default length of an embedding with content. The landmarks (policy/landmarks.py) are as many up to it.
+LONGEST = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,13 +128,14 @@ def _weighted_percentile(values: np.ndarray, weight: np.ndarray, level: float) -
 
 
 def content_embeddings(
-    together: np.ndarray, tags: sparse.csr_array, maker: np.ndarray, count: np.ndarray, dim: int, fewer: bool = False
+    together: np.ndarray, tags: sparse.csr_array, maker: np.ndarray, count: np.ndarray, dim: int | None
 ) -> np.ndarray:
-    """Return item embeddings in [-1, 1], float32 [I, dim], or with `fewer` of at most `dim` numbers.
+    """Return item embeddings in [-1, 1], float32 [I, dim].
 
-    `together` [I, D] is NaN for items of unknown co-consumption, `tags` [I, T] zeros and ones, `maker` int64 [I] -1 if
-    unknown, `count` [I] the consumptions by training users: axes and scales are means over consumptions. Deterministic.
-    Raises `UserError` if the labels cannot fill `dim` axes, or with `fewer` not even one.
+    If `dim` is None, they have as many axes as the three blocks, at most `LONGEST`: with fewer axes than tags, two tags
+    may have the same embedding. `together` [I, D] is NaN for items of unknown co-consumption, `tags` [I, T] zeros and
+    ones, `maker` int64 [I] -1 if unknown, `count` [I] the consumptions by training users: axes and scales are means
+    over consumptions. Deterministic. Raises `UserError` if the blocks have fewer than `dim` axes, or none.
     """
     own = _shares(tags)
     groups, group = np.unique(maker, return_inverse=True)
@@ -154,11 +157,10 @@ def content_embeddings(
     covariance = sum(values.T @ (values * weight[part, None]) for part, values in rows())
     size, axes = np.linalg.eigh(covariance)
     rank = int((size > 1e-9 * size[-1]).sum()) if size[-1] > 0 else 0
-    dim = min(rank, dim) if fewer and rank else dim
-    if rank < dim:
-        raise UserError(
-            f"item embeddings: found {rank} axes of tags, makers and sessions; expected {dim}: lower action_dim"
-        )
+    if rank < (dim or 1):
+        expected = f"{dim}: lower action_dim" if dim else "at least one"
+        raise UserError(f"item embeddings: found {rank} axes of tags, makers and sessions; expected {expected}")
+    dim = dim or min(rank, LONGEST)
     axes = axes[:, ::-1][:, :dim]
     vectors = np.empty((len(count), dim))
     for part, values in rows():
