@@ -23,6 +23,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import first_rows, run_lengths
+from prefrec_ray.mdp.state import LONGEST_DIM
 
 MIN_SIZE = 3  # distinct items; smaller baskets would get their own axes
 MAX_SIZE = 128  # rows; a longer basket counts as several, so that pairs stay linear in rows
@@ -31,8 +32,6 @@ _SHARES = (0.25, 0.25, 0.5)
 #: Number of a maker's items that have the same weight as the tags.
 _PRIOR_ITEMS = 2.0
 _ITEMS_AT_ONCE = 1 << 16
-#: Largest default length of an embedding with content. The landmarks (policy/landmarks.py) are as many up to it.
-LONGEST = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,10 +131,11 @@ def content_embeddings(
 ) -> np.ndarray:
     """Return item embeddings in [-1, 1], float32 [I, dim].
 
-    If `dim` is None, they have as many axes as the three blocks, at most `LONGEST`: with fewer axes than tags, two tags
-    may have the same embedding. `together` [I, D] is NaN for items of unknown co-consumption, `tags` [I, T] zeros and
-    ones, `maker` int64 [I] -1 if unknown, `count` [I] the consumptions by training users: axes and scales are means
-    over consumptions. Deterministic. Raises `UserError` if the blocks have fewer than `dim` axes, or none.
+    `dim` None: as many axes as the three blocks have, at most `LONGEST_DIM`. With fewer axes than tags, a user's taste
+    for a tag is mixed with the tastes for other tags. `together` [I, D] is NaN for items of unknown co-consumption,
+    `tags` [I, T] zeros and ones, `maker` int64 [I] -1 if unknown, `count` [I] the consumptions by training users: axes
+    and scales are means over consumptions. Deterministic. Raises `UserError` if the blocks have fewer than `dim` axes,
+    or none.
     """
     own = _shares(tags)
     groups, group = np.unique(maker, return_inverse=True)
@@ -160,7 +160,7 @@ def content_embeddings(
     if rank < (dim or 1):
         expected = f"{dim}: lower action_dim" if dim else "at least one"
         raise UserError(f"item embeddings: found {rank} axes of tags, makers and sessions; expected {expected}")
-    dim = dim or min(rank, LONGEST)
+    dim = dim or min(rank, LONGEST_DIM)
     axes = axes[:, ::-1][:, :dim]
     vectors = np.empty((len(count), dim))
     for part, values in rows():

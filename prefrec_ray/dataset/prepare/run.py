@@ -29,10 +29,9 @@ from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.schemas import check_tables
 from prefrec_ray.logs.side_tables import ItemsTable, UsersTable
 from prefrec_ray.logs.sources import ColumnsSource, parts_of
-from prefrec_ray.mdp.embeddings import LONGEST
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.kinds import kinds_of
-from prefrec_ray.mdp.state import LEARNED_DIM, StateDefinition
+from prefrec_ray.mdp.state import LEARNED_DIM, LONGEST_DIM, StateDefinition
 from prefrec_ray.runtime.progress import Progress, silent, step
 from prefrec_ray.settings import SPLITS
 
@@ -143,7 +142,7 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
 
 def define_state(log: Log, settings: PrepareSettings, items: ItemTable | None) -> StateDefinition:
     """Return the columns of the state vectors of a log; `items` None: for the longest embedding that may be learned."""
-    longest = settings.action_dim or (LONGEST if log.content else LEARNED_DIM)
+    longest = settings.action_dim or (LONGEST_DIM if log.content else LEARNED_DIM)
     return StateDefinition(
         feedback=log.feedback,
         user_features=categories_of(log),

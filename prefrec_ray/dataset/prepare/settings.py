@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from prefrec_ray.logs.sources import Source
-from prefrec_ray.mdp.embeddings import LONGEST
-from prefrec_ray.mdp.state import LEARNED_DIM
+from prefrec_ray.mdp.state import LEARNED_DIM, LONGEST_DIM
 from prefrec_ray.preferences import PreferenceSettings
 from prefrec_ray.settings import Count, Seed, Settings
 
@@ -27,7 +26,7 @@ class PrepareSettings(Settings):
     action_dim: Count | None = Field(
         default=None,
         description=f"length of a learned item embedding; null: {LEARNED_DIM}, or for items with features as many axes "
-        f"as the features and co-consumption have, at most {LONGEST}. Embeddings of the log keep their length",
+        f"as the features and co-consumption have, at most {LONGEST_DIM}. Embeddings of the log keep their length",
     )
     mixture_weight: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.5, description="weight of the depth level in the mixture level"
