@@ -23,7 +23,6 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import first_rows, run_lengths
-from prefrec_ray.mdp.state import LONGEST_DIM
 
 MIN_SIZE = 3  # distinct items; smaller baskets would get their own axes
 MAX_SIZE = 128  # rows; a longer basket counts as several, so that pairs stay linear in rows
@@ -127,15 +126,13 @@ def _weighted_percentile(values: np.ndarray, weight: np.ndarray, level: float) -
 
 
 def content_embeddings(
-    together: np.ndarray, tags: sparse.csr_array, maker: np.ndarray, count: np.ndarray, dim: int | None
+    together: np.ndarray, tags: sparse.csr_array, maker: np.ndarray, count: np.ndarray, dim: int, fewer: bool = False
 ) -> np.ndarray:
-    """Return item embeddings in [-1, 1], float32 [I, dim].
+    """Return item embeddings in [-1, 1], float32 [I, dim], or with `fewer` of at most `dim` numbers.
 
-    `dim` None: as many axes as the three blocks have, at most `LONGEST_DIM`. With fewer axes than tags, a user's taste
-    for a tag is mixed with the tastes for other tags. `together` [I, D] is NaN for items of unknown co-consumption,
-    `tags` [I, T] zeros and ones, `maker` int64 [I] -1 if unknown, `count` [I] the consumptions by training users: axes
-    and scales are means over consumptions. Deterministic. Raises `UserError` if the blocks have fewer than `dim` axes,
-    or none.
+    `together` [I, D] is NaN for items of unknown co-consumption, `tags` [I, T] zeros and ones, `maker` int64 [I] -1 if
+    unknown, `count` [I] the consumptions by training users: axes and scales are means over consumptions. Deterministic.
+    Raises `UserError` if the labels cannot fill `dim` axes, or with `fewer` not even one.
     """
     own = _shares(tags)
     groups, group = np.unique(maker, return_inverse=True)
@@ -157,10 +154,11 @@ def content_embeddings(
     covariance = sum(values.T @ (values * weight[part, None]) for part, values in rows())
     size, axes = np.linalg.eigh(covariance)
     rank = int((size > 1e-9 * size[-1]).sum()) if size[-1] > 0 else 0
-    if rank < (dim or 1):
-        expected = f"{dim}: lower action_dim" if dim else "at least one"
-        raise UserError(f"item embeddings: found {rank} axes of tags, makers and sessions; expected {expected}")
-    dim = dim or min(rank, LONGEST_DIM)
+    dim = min(rank, dim) if fewer and rank else dim
+    if rank < dim:
+        raise UserError(
+            f"item embeddings: found {rank} axes of tags, makers and sessions; expected {dim}: lower action_dim"
+        )
     axes = axes[:, ::-1][:, :dim]
     vectors = np.empty((len(count), dim))
     for part, values in rows():

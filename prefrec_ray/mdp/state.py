@@ -24,9 +24,8 @@ _RECENCY = ("since_exit", "since_request", "position", "new_session")
 _COUNTS = ("requests", "sessions", "days")
 _SESSION_VALUES = ("depth", "revisit")
 DAY_MS = 86_400_000
-#: Default length of an item embedding that the log lacks, and its largest default length if items have features. Up to
-#: the latter, the number of landmarks (policy/landmarks.py) stays the same.
-LEARNED_DIM, LONGEST_DIM = 8, 32
+#: Default length of an item embedding that the log lacks.
+LEARNED_DIM = 8
 #: Upper limit of a ratio such as the watched share of a video. Repeats are rare and can make it huge.
 RATIO_CAP = 5.0
 #: Preferred half-life, in impressions, of the mean with which `tastes` compares an impression.

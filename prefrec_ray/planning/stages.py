@@ -15,7 +15,6 @@ from prefrec_ray.dataset.prepare.users import GROUPS, ROWS_OF_FILE
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.logs.fragments import READ_TASKS
 from prefrec_ray.logs.sources import SimulatorSource
-from prefrec_ray.mdp.state import LEARNED_DIM
 from prefrec_ray.memory import text
 from prefrec_ray.planning.cluster import READ, SHARD_TASK, Cluster, Costs, Phase, StagePlan, simulate
 from prefrec_ray.runs.settings import TrainSettings
@@ -112,7 +111,7 @@ def prepare_phases(run: PlannedRun, cluster: Cluster) -> Iterator[Phase]:
 
 def _wide_phases(run: PlannedRun, cluster: Cluster) -> Iterator[Phase]:
     """Yield the waves that are computed together: states of their buckets, then their shards."""
-    row_bytes = 4 * (2 * run.width + (run.prepare.action_dim or LEARNED_DIM)) + NUMBER_BYTES
+    row_bytes = 4 * (2 * run.width + run.prepare.action_dim) + NUMBER_BYTES
     shuffle = Destinations.for_size(run.transitions, row_bytes, run.prepare.seed)
     compute = run.of_bucket(
         "compute states",

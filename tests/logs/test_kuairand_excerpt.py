@@ -63,7 +63,7 @@ def test_counts_at_every_step(ray_session: None, raw: pd.DataFrame, folder: Path
     log = parse(KuaiRandSource, source, "source").open_log(seed=0)
     assert log.interactions().count() == len(raw)
     everything = {"source": source, "preferences": {"length": 5, "min_requests": 10, "pairs": 50}}
-    everything |= {"partitions": 3, "action_dim": 8}
+    everything |= {"partitions": 3}
     dataset = prepare(parse(PrepareSettings, everything, "prepare"), str(tmp_path / "dataset"))
 
     unique = raw.drop_duplicates()

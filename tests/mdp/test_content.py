@@ -101,17 +101,6 @@ def test_without_co_consumption_labels_are_enough_and_without_both_an_item_stand
     assert np.abs(embeddings).sum(axis=1).mean() > 0.5
     with pytest.raises(UserError, match=r"found \d+ axes of tags, makers and sessions; expected 20: lower action_dim"):
         content_embeddings(np.full((ITEMS, 20), np.nan), sparse.csr_array(tags), maker, count, 20)
-    axes = content_embeddings(np.full((ITEMS, 20), np.nan), sparse.csr_array(tags), maker, count, None)
+    axes = content_embeddings(np.full((ITEMS, 20), np.nan), sparse.csr_array(tags), maker, count, 20, fewer=True)
     assert 4 < axes.shape[1] < 20
     np.testing.assert_allclose(axes[:, :4], embeddings, atol=1e-5)
-
-
-def test_each_of_a_few_categories_has_an_embedding_of_its_own_and_many_have_the_largest_length():
-    for categories in (12, 90):
-        tags = sparse.csr_array(np.eye(categories)[np.arange(ITEMS) % categories])
-        unknown, none = np.full((ITEMS, DIM), np.nan), np.full(ITEMS, -1)
-        embeddings = content_embeddings(unknown, tags, none, np.ones(ITEMS), None)
-        assert embeddings.shape[1] == min(categories - 1, 32)
-        assert len(np.unique(embeddings.round(3), axis=0)) == categories
-    with pytest.raises(UserError, match="found 0 axes of tags, makers and sessions; expected at least one"):
-        content_embeddings(unknown, sparse.csr_array((ITEMS, 1)), none, np.ones(ITEMS), None)

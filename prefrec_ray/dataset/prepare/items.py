@@ -24,7 +24,6 @@ from prefrec_ray.mdp.embeddings import (
     embeddings_from_gram,
 )
 from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.mdp.state import LEARNED_DIM
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import reduce_tasks, run_tasks
 
@@ -33,7 +32,7 @@ MAX_ITEMS_WITH_CONTENT = 16_384
 
 
 def items_of_log(log: Log, action_dim: int | None) -> ItemTable | None:
-    """Return the embeddings of the log, or None. Raises `UserError` if their length is not `action_dim` (None: any)."""
+    """Return the embeddings of the log, or None. Raises `UserError` if their width is not `action_dim` (None: any)."""
     if log.items is None:
         return None
     items = ItemTable.from_table(log.items)
@@ -76,13 +75,12 @@ def list_items(buckets: list[int], folder: str, progress: Progress) -> ConsumedI
 
 
 def learn_items(
-    log: Log, consumed: ConsumedItems, action_dim: int | None, buckets: list[int], folder: str, progress: Progress
+    log: Log, consumed: ConsumedItems, action_dim: int, buckets: list[int], folder: str, progress: Progress
 ) -> ItemTable:
     """Return all `consumed` items of the log, by ascending id, with embeddings from sessions of training users.
 
     Embeddings are learned from co-consumption. If the log has the content of items, they also depend on it
     (mdp/embeddings.py), and co-consumption is learned for the most consumed items. Titles come from the log.
-    `action_dim` None: `LEARNED_DIM` axes without content, and with content as many as it needs.
     """
     ids = learned = consumed.items["item_id"].combine_chunks()
     if log.content is not None:
@@ -151,9 +149,8 @@ def _merge(*parts: Any) -> Any:
 
 @ray.remote(num_cpus=1)
 def _embeddings(
-    gram: BasketGram, learned: pa.Array, items: pa.Table, content_of: ContentOf | None, action_dim: int | None
+    gram: BasketGram, learned: pa.Array, items: pa.Table, content_of: ContentOf | None, dim: int
 ) -> np.ndarray:
-    dim = action_dim or LEARNED_DIM
     if content_of is None:
         return embeddings_from_gram(gram, dim)
     together = np.full((items.num_rows, dim), np.nan, dtype=np.float32)
@@ -162,4 +159,4 @@ def _embeddings(
         rows = pc.index_in(learned.filter(pa.array(known)), items["item_id"].combine_chunks()).to_numpy()
         together[rows] = embeddings_from_gram(gram, dim)[known]
     content = content_of(items["item_id"].to_numpy())
-    return content_embeddings(together, content.tags, content.maker, items["count"].to_numpy(), action_dim)
+    return content_embeddings(together, content.tags, content.maker, items["count"].to_numpy(), dim)

@@ -31,7 +31,7 @@ from prefrec_ray.logs.side_tables import ItemsTable, UsersTable
 from prefrec_ray.logs.sources import ColumnsSource, parts_of
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.kinds import kinds_of
-from prefrec_ray.mdp.state import LEARNED_DIM, LONGEST_DIM, StateDefinition
+from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.runtime.progress import Progress, silent, step
 from prefrec_ray.settings import SPLITS
 
@@ -44,8 +44,8 @@ _BUCKET_BYTES = 64 << 20
 #: A small log is cut into buckets for a few cores, with at least this number of rows per bucket. The number of buckets
 #: affects the bytes of the data set, so it does not depend on the machine.
 _CORES, _ROWS_OF_CORE = 4, 10_000
-#: Settings taken from the data set in `like`, beside `action_dim`: splits, sessions and levels depend on them.
-_INHERITED = ("seed", "session_gap_minutes", "train_fraction", "validation_fraction", "mixture_weight")
+#: Settings taken from the data set in `like`: splits, sessions, levels and actions depend on them.
+_INHERITED = ("seed", "session_gap_minutes", "train_fraction", "validation_fraction", "mixture_weight", "action_dim")
 
 
 def prepare(
@@ -77,7 +77,7 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
         items: ItemTable | None = like.items()
         definition = like.state
     else:
-        items = items_of_log(log, settings.action_dim)
+        items = items_of_log(log, settings.action_dim if "action_dim" in settings.model_fields_set else None)
         definition = define_state(log, settings, items)
     row_rules = RowRules.from_log(log, side, items if like else None, pages)
     partitions = count_buckets(settings, log.rows, definition.width)
@@ -98,7 +98,6 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
                 _check_ids(source.items, log.about["item_id"], pa.array(items.ids), "items", source.item)
         with step(progress, "find kinds of items"):
             items = items.with_kinds(kinds_of(items.ids, items.embeddings, log.content))
-        definition = define_state(log, settings, items)
     assert items is not None
     items.save(storage.join(folder, "items.parquet"))
 
@@ -141,12 +140,11 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
 
 
 def define_state(log: Log, settings: PrepareSettings, items: ItemTable | None) -> StateDefinition:
-    """Return the columns of the state vectors of a log; `items` None: for the longest embedding that may be learned."""
-    longest = settings.action_dim or (LONGEST_DIM if log.content else LEARNED_DIM)
+    """Return the columns of the state vectors of a log; `items`: the embeddings of the log, if it has them."""
     return StateDefinition(
         feedback=log.feedback,
         user_features=categories_of(log),
-        action_dim=items.embeddings.shape[1] if items else longest,
+        action_dim=items.embeddings.shape[1] if items else settings.action_dim,
         session_gap_ms=settings.session_gap_ms,
         feedback_kinds=log.feedback_kinds,
         pages=log.has_pages,
@@ -165,7 +163,6 @@ def _open_like(settings: PrepareSettings) -> tuple[PrepareSettings, PreparedData
         return settings, None
     like = PreparedDataset.open(storage.absolute(settings.like))
     inherited = {name: like.metadata.settings[name] for name in _INHERITED}
-    inherited["action_dim"] = like.state.action_dim
     for name, value in inherited.items():
         own = getattr(settings, name)
         if name in settings.model_fields_set and own != value:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from prefrec_ray.logs.sources import Source
-from prefrec_ray.mdp.state import LEARNED_DIM, LONGEST_DIM
+from prefrec_ray.mdp.state import LEARNED_DIM
 from prefrec_ray.preferences import PreferenceSettings
 from prefrec_ray.settings import Count, Seed, Settings
 
@@ -23,10 +23,8 @@ class PrepareSettings(Settings):
     session_gap_minutes: Annotated[float, Field(gt=0, le=100 * 366 * 24 * 60)] = Field(
         default=30.0, description="pause that ends a session, for logs without session ids"
     )
-    action_dim: Count | None = Field(
-        default=None,
-        description=f"length of a learned item embedding; null: {LEARNED_DIM}, or for items with features as many axes "
-        f"as the features and co-consumption have, at most {LONGEST_DIM}. Embeddings of the log keep their length",
+    action_dim: Count = Field(
+        default=LEARNED_DIM, description="length of a learned item embedding; embeddings of the log keep their length"
     )
     mixture_weight: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.5, description="weight of the depth level in the mixture level"

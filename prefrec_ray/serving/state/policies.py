@@ -21,7 +21,7 @@ from prefrec_ray.mdp.embeddings import content_embeddings
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.kinds import kinds_of
 from prefrec_ray.mdp.normaliser import Normaliser
-from prefrec_ray.mdp.state import StateDefinition
+from prefrec_ray.mdp.state import LEARNED_DIM, StateDefinition
 from prefrec_ray.policy import DETERMINISTIC, Policy
 from prefrec_ray.policy.distribution import Candidates
 from prefrec_ray.policy.networks.actors import DeterministicActor
@@ -119,7 +119,7 @@ def _items(source: ItemsTable) -> ItemTable:
     else:
         ids, alone, no_maker = table["item_id"].to_numpy(), np.full((len(table), 1), np.nan), np.full(len(table), -1)
         tags = content_of(table, ids).tags
-        items = ItemTable(ids, content_embeddings(alone, tags, no_maker, np.ones(len(ids)), None))
+        items = ItemTable(ids, content_embeddings(alone, tags, no_maker, np.ones(len(ids)), LEARNED_DIM, fewer=True))
     if not source.features:
         return items
     return items.with_kinds(kinds_of(items.ids, items.embeddings, lambda ids: content_of(table, ids)))
