@@ -12,7 +12,6 @@ from rich.console import Console
 
 from prefrec_ray.cli.console import Config, console, loading, made, pasteable, progress
 from prefrec_ray.errors import UserError, need
-from prefrec_ray.guard_rails import guard_rails
 
 if TYPE_CHECKING:
     from prefrec_ray.runs.tuning.settings import TuneSettings
@@ -33,12 +32,12 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the run's last checkpoint.")] = False,
 ) -> None:
-    """Train a policy (section `train`). Its serving rule keeps the guard-rails of the section `evaluate`, if any."""
+    """Train a policy (section `train`). The guard-rails and sizes of `evaluate`, if any, apply to its serving rule."""
     from prefrec_ray.cli.config import dataset_of, load_sections, open_section, open_tracking
 
     settings, tracking = open_section(config, "train", overrides or ()), open_tracking(config)
     its = config if "evaluate" in load_sections(config) else None
-    rails = guard_rails(open_section(its, "evaluate").guard_rails)
+    evaluation = open_section(its, "evaluate")
     dataset = dataset_of(dataset, settings, f"{config}: train")
     output = output or f"runs/{settings.method.rpartition(':')[2]}_{settings.recipe}_{settings.task}_{settings.seed}"
     out = console()
@@ -51,7 +50,7 @@ def train(
         votes = with_votes(settings.config, storage.absolute(dataset))
         settings = settings.model_copy(update={"config": votes})
         where, tracker = f"{config}: train", Tracker(tracking, output, say=out.print)
-        start_run(settings, dataset, output, resume, report, out.print, where, rails=rails, tracker=tracker)
+        start_run(settings, dataset, output, resume, report, out.print, where, evaluation=evaluation, tracker=tracker)
     made("run", output, pasteable("evaluate", f"{output}/policy", "--dataset", dataset, config=its))
 
 

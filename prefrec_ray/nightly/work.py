@@ -100,11 +100,10 @@ class Stages:
             rest = Policy.load(storage.followed(current)).serving.rest_days
             serving = {**settings.config.get("serving", {}), "rest_days": rest}
             settings = settings.model_copy(update={"config": {**settings.config, "serving": serving}})
-        rails = guard_rails(self.evaluate_.guard_rails)
         resume = storage.exists(run)
         *loop, _, night, _ = run.split("/")  # FOLDER/nights/0003/run
         tracker = Tracker(self.tracking, run, loop[-1], f"night {night}", self.say)
-        start_run(settings, dataset, run, resume, self.progress, self.say, where, rails=rails, tracker=tracker)
+        start_run(settings, dataset, run, resume, self.progress, self.say, where, self.evaluate_, tracker)
 
     def evaluate(self, dataset: str, run: str, before: Sequence[str], current: str | None) -> Evaluation:
         """Run `prefrec evaluate` on the mean Q of the last nights, also against the `current` policy if not None."""

@@ -24,7 +24,8 @@ from prefrec_ray.errors import UserError, error_line, find_user_error
 from prefrec_ray.evaluation.selection.model_score import fit_score
 from prefrec_ray.evaluation.selection.serving_rule import Grid, can_choose, choose_rule
 from prefrec_ray.evaluation.selection.validation import ValidationScorer
-from prefrec_ray.guard_rails import GuardRail, check_rails
+from prefrec_ray.evaluation.settings import EvaluateSettings
+from prefrec_ray.guard_rails import GuardRail, check_rails, guard_rails
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import (
@@ -55,14 +56,15 @@ def start_run(
     report: Report = silent,
     say: Callable[[str], None] = lambda line: None,
     where: str = "train",
-    rails: Sequence[GuardRail] = (),
+    evaluation: EvaluateSettings | None = None,
     tracker: Tracker = UNTRACKED,
 ) -> list[Row]:
     """Train to the end of the schedule, and export the selected or last policy to RUN/policy.
 
     A run without a selection (`TrainSettings.selects`) does not score policies. Serving settings that are `auto` are
     chosen at the end, by roll-outs of the exported policy (evaluation/selection/serving_rule.py), among rules that keep
-    the guard-rails `rails` if there are any. `report` is called after each iteration. With `resume`, and after the loss
+    the guard-rails of `evaluation`, in models of users with its sizes if these are smaller than the models' own.
+    `report` is called after each iteration. With `resume`, and after the loss
     of a learner or node, the run continues from its newest complete checkpoint, or from the start without one; `say` is
     called with a line about this. `where` names the run in errors, and its last part in progress. `tracker` gets the
     settings, the rows and the policy. Returns the rows of progress.csv (keys `COLUMNS`, and `SCORES` with a selection).
@@ -72,10 +74,11 @@ def start_run(
     `ValidationScorer.prepare` and `check_rails`. Raises `RayError` after more than `max_failures` losses.
     """
     dataset = storage.absolute(dataset)  # workers may run in another folder
-    if rails:
+    evaluation = evaluation or EvaluateSettings()
+    if evaluation.guard_rails:
         opened = PreparedDataset.open(dataset)
-        check_rails(rails, opened.state.feedback, opened.items())
-    run, failures = _Run(settings, dataset, output, report, say, where, rails, tracker), 0
+        check_rails(guard_rails(evaluation.guard_rails), opened.state.feedback, opened.items())
+    run, failures = _Run(settings, dataset, output, report, say, where, evaluation, tracker), 0
     with storage.claimed(output), tracker:
         while True:
             try:
@@ -97,8 +100,12 @@ class _Run:
     report: Report
     say: Callable[[str], None]
     where: str
-    rails: Sequence[GuardRail]
+    evaluation: EvaluateSettings
     tracker: Tracker
+
+    @property
+    def rails(self) -> Sequence[GuardRail]:
+        return guard_rails(self.evaluation.guard_rails)
 
     @property
     def stage(self) -> str:
@@ -159,7 +166,7 @@ class _Run:
         if short is not None:
             self.say(f"serving rule: not chosen by roll-outs ({short})")
             return None
-        return fit_score(self.dataset, "validation", rails=self.rails)
+        return fit_score(self.dataset, "validation", self.evaluation.model, self.rails)
 
     def _train(self, algorithm: OfflineAlgorithm, rows: list[Row], scorer: ValidationScorer | None) -> None:
         """Train to the end of the schedule. Each iteration adds a row."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 from platform_desk import make_policy
 from small_platform import NETWORKS
 
@@ -28,7 +29,7 @@ from prefrec_ray.evaluation.selection.serving_rule import (
     choose_rule,
     search,
 )
-from prefrec_ray.evaluation.settings import ModelSettings
+from prefrec_ray.evaluation.settings import EvaluateSettings, ModelSettings
 from prefrec_ray.guard_rails import GuardRail, guard_rails
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import DETERMINISTIC, Policy
@@ -185,11 +186,12 @@ def test_the_lower_end_contains_the_errors_of_users_and_models(monkeypatch: pyte
 def test_a_run_exports_its_policy_under_the_best_rule(
     short_fits: None, small_platform: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By roll-outs in models of users, of the smallest size; the penalty has a value, and is kept."""
-    monkeypatch.setattr(model_score, "SETTINGS", ModelSettings(models=2, users=8, requests=30))
-    choices = []
+    """By roll-outs in models of users, of the sizes of the evaluation; the penalty has a value, and is kept."""
+    choices, sizes = [], []
 
     def choose(*arguments: Any, **named: Any) -> Chosen:
+        score = ray.get(named["score"])
+        sizes.append((len(score.ensemble.members), len(score.platform.users), score.platform.requests))
         choices.append(choose_rule(*arguments, **named))
         return choices[-1]
 
@@ -197,12 +199,15 @@ def test_a_run_exports_its_policy_under_the_best_rule(
     config = {**NETWORKS, "num_epochs": 0.2, "updates_per_iteration": 4, "serving": {"variety": 3.0}}
     settings = TrainSettings(task="depth", validation=None, config=config)
     dataset, said = str(small_platform / "dataset"), []
+    wrong = EvaluateSettings(guard_rails=("feedback.none >= -2 %",))
     with pytest.raises(UserError, match="found feedback 'none'; expected one of"):
-        start_run(settings, dataset, str(tmp_path / "run"), rails=guard_rails(["feedback.none >= -2 %"]))
+        start_run(settings, dataset, str(tmp_path / "run"), evaluation=wrong)
     assert not (tmp_path / "run").exists()
-    rails = guard_rails(["depth >= -99 %", "exposure[cluster] <= 0.1 %"])  # the second is impossible
-    start_run(settings, dataset, str(tmp_path / "run"), say=said.append, rails=rails)
+    rails = ("depth >= -99 %", "exposure[cluster] <= 0.1 %")  # the second is impossible
+    evaluation = EvaluateSettings(model=ModelSettings(models=2, users=8, requests=30), guard_rails=rails)
+    start_run(settings, dataset, str(tmp_path / "run"), say=said.append, evaluation=evaluation)
     (chosen,) = choices
+    assert sizes == [(2, 8, 30)]
     assert {tuple(one.broken) for one in chosen.tried} == {("exposure[cluster] <= 0.1 %",)}
     assert said == ["serving rule: every tried rule breaks a guard-rail (the chosen one: exposure[cluster] <= 0.1 %)"]
     rules = [one.rule for one in chosen.tried]
