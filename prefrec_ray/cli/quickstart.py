@@ -72,7 +72,7 @@ def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> Evalua
         # Training uses one core. The other one fits the behavior clone and the models of users of the evaluation.
         fits = EvaluationFits.start(PreparedDataset.open(dataset), settings["evaluate"])
         run, best = storage.join(runs, "robust"), storage.join(runs, "robust_best")
-        start_run(settings["train"], dataset, run, report=report)
+        start_run(settings["train"], dataset, run, report=report, evaluation=settings["evaluate"])
         policy = storage.join(run, "policy")
         # The same policy with a serving rule that always selects the items with the highest scores.
         Policy.load(policy).under(rule="best").save(best)
