@@ -9,6 +9,7 @@ import posixpath
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ray import ObjectRef
@@ -64,10 +65,10 @@ def start_run(
     A run without a selection (`TrainSettings.selects`) does not score policies. Serving settings that are `auto` are
     chosen at the end, by roll-outs of the exported policy (evaluation/selection/serving_rule.py), among rules that keep
     the guard-rails of `evaluation`, in models of users with its sizes if these are smaller than the models' own.
-    `report` is called after each iteration. With `resume`, and after the loss
-    of a learner or node, the run continues from its newest complete checkpoint, or from the start without one; `say` is
-    called with a line about this. `where` names the run in errors, and its last part in progress. `tracker` gets the
-    settings, the rows and the policy. Returns the rows of progress.csv (keys `COLUMNS`, and `SCORES` with a selection).
+    `report` is called after each iteration. With `resume`, and after the loss of a learner or node, the run continues
+    from its newest complete checkpoint, or from the start without one; `say` is called with a line about this. `where`
+    names the run in errors, and its last part in progress. `tracker` gets the settings, the rows and the policy.
+    Returns the rows of progress.csv (keys `COLUMNS`, and `SCORES` with a selection).
 
     Raises `UserError` if the cluster lacks the resources of the learners, if `output` exists (without `resume`), if the
     run was started with other settings, if another process trains there, if training diverges, and like
@@ -75,10 +76,10 @@ def start_run(
     """
     dataset = storage.absolute(dataset)  # workers may run in another folder
     evaluation = evaluation or EvaluateSettings()
-    if evaluation.guard_rails:
-        opened = PreparedDataset.open(dataset)
-        check_rails(guard_rails(evaluation.guard_rails), opened.state.feedback, opened.items())
     run, failures = _Run(settings, dataset, output, report, say, where, evaluation, tracker), 0
+    if run.rails:
+        opened = PreparedDataset.open(dataset)
+        check_rails(run.rails, opened.state.feedback, opened.items())
     with storage.claimed(output), tracker:
         while True:
             try:
@@ -103,7 +104,7 @@ class _Run:
     evaluation: EvaluateSettings
     tracker: Tracker
 
-    @property
+    @cached_property
     def rails(self) -> Sequence[GuardRail]:
         return guard_rails(self.evaluation.guard_rails)
 
