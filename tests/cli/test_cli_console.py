@@ -55,9 +55,14 @@ class Clock:
         return self.now
 
 
-def test_without_a_terminal_a_stage_is_one_line_when_it_ends() -> None:
+def stages() -> tuple[Clock, list[str], StageProgress]:
+    """Return a clock, the lines of progress by this clock, and the report that writes them."""
     clock, lines = Clock(), []
-    report = StageProgress(lines.append, clock)
+    return clock, lines, StageProgress(lines.append, clock)
+
+
+def test_without_a_terminal_a_stage_is_one_line_when_it_ends() -> None:
+    clock, lines, report = stages()
     report("group by user: files", 0, 5)
     clock.now += 0.6
     report("group by user: files", 5, 5)
@@ -76,8 +81,7 @@ def test_without_a_terminal_a_stage_is_one_line_when_it_ends() -> None:
 
 
 def test_a_heartbeat_has_work_unit_rate_and_time_left() -> None:
-    clock, lines = Clock(), []
-    report = StageProgress(lines.append, clock)
+    clock, lines, report = stages()
     report("fit models of users: models", 0, 4)
     for _ in range(61):  # half a minute of looks at the clock
         report.beat()
@@ -98,8 +102,7 @@ def test_a_heartbeat_has_work_unit_rate_and_time_left() -> None:
 
 
 def test_a_last_unit_that_is_late_has_no_time_left() -> None:
-    clock, lines = Clock(), []
-    report = StageProgress(lines.append, clock)
+    clock, lines, report = stages()
     report("score logged sessions: files", 0, 5)
     clock.now += 8
     report("score logged sessions: files", 4, 5)
@@ -109,8 +112,7 @@ def test_a_last_unit_that_is_late_has_no_time_left() -> None:
 
 
 def test_a_stage_without_a_total_shows_its_rate() -> None:
-    clock, lines = Clock(), []
-    report = StageProgress(lines.append, clock)
+    clock, lines, report = stages()
     report("read the log: rows", 0, 0)
     clock.now += 10
     report("read the log: rows", 40_000, 0)
@@ -121,8 +123,7 @@ def test_a_stage_without_a_total_shows_its_rate() -> None:
 
 
 def test_the_rate_of_a_run_that_resumes_leaves_out_what_was_done_before() -> None:
-    clock, lines = Clock(), []
-    report = StageProgress(lines.append, clock)
+    clock, lines, report = stages()
     report("train: iterations", 0, 0, "starting")
     clock.now += 5
     report("train: iterations", 30, 40)
@@ -134,8 +135,7 @@ def test_the_rate_of_a_run_that_resumes_leaves_out_what_was_done_before() -> Non
 
 def test_a_stage_that_is_reported_at_its_end_took_the_time_since_the_stage_before_and_may_begin_again() -> None:
     """A million rows were read in 0.0 s."""
-    clock, lines = Clock(), []
-    report = StageProgress(lines.append, clock)
+    clock, lines, report = stages()
     for seconds in (5, 3):
         clock.now += seconds
         report("read: rows", 90, 90)
