@@ -120,7 +120,7 @@ class _Stage:
         parts.append(_duration((last if self.has_ended else now) - self.began) + (" so far" if is_open_step else ""))
         seconds, more = last - self.first[0], done - self.first[1]
         if unit and not self.has_ended and seconds > 0 and more > 0:
-            # If the next unit is late, the rate is that of its arrival now.
+            # A late unit lowers the rate, as if it arrived now.
             rate = min(more / seconds, (more + 1) / (now - self.first[0]))
             parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.2g}/min")
             left = ((self.total or 0) - done) / rate - min(now - last, 1 / rate)

@@ -56,8 +56,8 @@ def inspect_log(
 ) -> LogReport:
     """Inspect files, folders and globs, also of a simulator and of KuaiRand. Raises `UserError` for an unusable log.
 
-    `columns`: the columns with the roles `user`, `item` and `time`; those that are not given are guessed. `names`: of
-    all columns of a CSV log without a header.
+    `columns`: the columns of the roles `user`, `item` and `time`; roles without a column are guessed. `names`: of all
+    columns of a CSV log without a header.
     """
     known = known_source(paths[0]) if len(paths) == 1 and not (columns or names) else None
     if known is None:

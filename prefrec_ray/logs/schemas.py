@@ -240,7 +240,7 @@ def check_tables(source: ColumnsSource) -> None:
 def check_columns(table: UsersTable | ItemsTable, form: CsvFormat) -> tuple[str, pa.Schema, CsvFormat]:
     """Return the only file of a table, its schema and its format. Raises `UserError` if it lacks a column.
 
-    The format is `form`, or that of a CSV file that has the columns only with another of the `DELIMITERS`.
+    The format is `form`, or for a CSV file without the columns under `form` another of the `DELIMITERS`.
     """
     files = list_inputs(table.path)
     if len(files) > 1:

@@ -92,8 +92,8 @@ class Stages:
     def train(self, dataset: str, run: str, current: str | None) -> None:
         """Run `prefrec train`, from the last checkpoint if there is one.
 
-        The rest of items is that of the `current` policy, unless it is set. The log of a server repeats items only
-        after their rest. A rest measured in it would therefore grow from night to night.
+        Items rest as long as under the `current` policy, unless their rest is set. The log of a server repeats items
+        only after their rest. A rest measured in it would therefore grow from night to night.
         """
         where, settings = f"{self.where}: train", self.train_
         if current and settings.training(where).serving.rest_days == "auto":

@@ -66,7 +66,7 @@ class Loaded:
 def load_policies(main: str | None, settings: ServeSettings, tables: Sequence[ItemTable] = ()) -> list[Loaded]:
     """Return the policies of all arms: the bundle `main`, then canaries. Raises `UserError` if their feedback differs.
 
-    If `main` is None, the main arm is `settings.log_policy`; its states and items are those of the canary, or else of
+    If `main` is None, the main arm is `settings.log_policy`, with the states and items of the canary, or without one of
     the settings. Equal tables of items become one object, with its index; an equal table in `tables` is reused.
     """
     places = {} if main is None else {MAIN: main}
