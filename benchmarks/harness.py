@@ -30,6 +30,7 @@ import psutil
 import ray
 import torch
 import yaml
+from threadpoolctl import threadpool_limits
 
 from benchmarks.results import git
 
@@ -127,6 +128,12 @@ def add_argument(parser: argparse.ArgumentParser, parameter: inspect.Parameter) 
         parser.add_argument(
             f"--{parameter.name.replace('_', '-')}", default=default, help=f"[default: {default}]", **several
         )
+
+
+def one_thread() -> None:
+    """Let PyTorch and NumPy compute on one thread: in small products two threads wait for each other."""
+    torch.set_num_threads(1)
+    threadpool_limits(1, "blas")
 
 
 def prefrec(*arguments: str, folder: Path | None = None) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch.nn.functional import linear
 
+from benchmarks.harness import one_thread
 from benchmarks.speed.load import SIZES, make_policy, replies
 from prefrec_ray.bench.results import markdown
 from prefrec_ray.mdp.serving import ServingSettings
@@ -38,7 +39,7 @@ def main(
 
     `wall` is the time of parse and engine on the clock, with waits for the disk and for other processes.
     """
-    torch.set_num_threads(1)
+    one_thread()
     rng, clock = np.random.default_rng(0), int(time.time() * 1000)
     took: dict[str, list[float]] = {"parse": [], "engine": [], "wall": []}
     with tempfile.TemporaryDirectory() as folder:

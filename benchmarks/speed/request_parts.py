@@ -6,7 +6,7 @@ Each batch has 11 recommendations of ten among the candidates, and 5 pages of fe
 parsed, planned, logged, applied and encoded as in the server; sockets and HTTP are missing. Parts of a batch are timed
 by wrappers, which cost microseconds per call. The bare loops compute the layers after the first one on inputs of the
 same size, by three libraries and in bf16, and the items' part of the first layer, which depends on no state if Q has no
-products. Processor ms per HTTP request, on one thread; set OMP_NUM_THREADS=1.
+products. Processor ms per HTTP request, on one thread.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
+from benchmarks.harness import one_thread
 from benchmarks.speed.candidates import body_of, processor_seconds
 from benchmarks.speed.load import SIZES, make_policy, replies
 from prefrec_ray.bench.results import markdown
@@ -58,7 +59,7 @@ PARTS = {
 
 def main(items: int = 100_000, candidates: int = 1000, batches: int = 60, sizes: list[int] = SIZES) -> dict[str, Any]:
     """Print the median ms of each part, and of the bare loops."""
-    torch.set_num_threads(1)
+    one_thread()
     took: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         make_policy(items, ServingSettings(), sizes).save(f"{folder}/policy")

@@ -15,9 +15,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from benchmarks.harness import prefrec, rows_in
+from benchmarks.harness import one_thread, prefrec, rows_in
 from benchmarks.truth.bench import FIRST_SEED, prepared
 from benchmarks.truth.scores import BEST
 from prefrec_ray import storage
@@ -110,7 +108,7 @@ def best_rule_of(policy: Policy, dataset: Path) -> tuple[Rule, float]:
     The search is the one of `train`, with shorter roll-outs of fewer users than in the evaluation.
     """
     data, how = PreparedDataset.open(str(dataset)), RollOut("test", users=40, requests=100)
-    torch.set_num_threads(1)  # small matrices, in which threads wait for each other
+    one_thread()
 
     def attempt(rules: Sequence[Rule]) -> list[Tried]:
         levels = [true_level(data, policy.under(**rule._asdict()), TASK, how) for rule in rules]
