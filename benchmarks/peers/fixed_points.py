@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.harness import one_thread
 from benchmarks.peers.d3rlpy_side import policy_and_q, train_d3rlpy
 from benchmarks.peers.rllib import train_rllib
 from prefrec_ray.algorithms import METHODS
@@ -53,8 +54,7 @@ def main(
     seeds: Sequence[int] = (0, 1, 2),
 ) -> dict[str, Any]:
     """Prints a line a training, and a table in Markdown."""
-    # Threads gain nothing on networks this small.
-    torch.set_num_threads(1)
+    one_thread()
     start_ray(num_cpus=2)
     # The task is in the folder of the tests that use it.
     sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))

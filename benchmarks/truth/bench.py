@@ -29,7 +29,9 @@ ALL_METHODS = ("differing_changing", "all_at_once")
 #: Training seed of the first log; smaller ones were used to choose the recipe.
 FIRST_SEED = 10
 
-#: The true satisfaction teaches the same policy for every task: it is trained for this one.
+#: Training on the true satisfaction: the satisfaction after an action is its reward already, so that no look-ahead is
+#: needed. It teaches the same policy for every task, and is trained for one.
+ON_SATISFACTION = {"reward_source": "column", "reward_horizon": 1}
 TRUTH_TASK = "frequency"
 
 
@@ -99,8 +101,7 @@ def sweeps(changes: dict[str, Any], full: bool) -> dict[str, dict[str, Any]]:
         search = search_space(common.get("search", {}), method)
         return {**common, "method": method, "recipe": recipe, "base": base, "search": search}
 
-    # The satisfaction after an action is its reward already: no look-ahead.
-    truth = sweep("robust", ["PrefRec"], reward_source="column", reward_horizon=1)
+    truth = sweep("robust", ["PrefRec"], **ON_SATISFACTION)
     planned = {
         "robust": sweep("robust", common["method"] if full else ["PrefRec"]),
         "truth": {**truth, "task": [TRUTH_TASK]},

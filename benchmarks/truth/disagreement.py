@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import ray
-import torch
 
 from benchmarks.harness import rows_in
 from benchmarks.truth.rules import TASK, in_words
@@ -70,7 +69,6 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 
 @ray.remote(num_cpus=1)
 def _row(score: ModelScore, policy: Policy, data: PreparedDataset, logged: float) -> dict[str, Any]:
-    torch.set_num_threads(1)  # small matrices, in which threads wait for each other
     server = policy_server(policy, score.platform.items, np.random.default_rng(1))
     imagined = roll_out(with_rest(score.platform, policy), score.ensemble.members, server, seed=0)
     gains = imagined.levels[TASK] - score.logging.levels[TASK]

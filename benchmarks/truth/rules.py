@@ -5,7 +5,8 @@ with the true levels of test users. Then the best rule of the same networks is s
 has a row per log, and what is in it already is not done again.
 
 Score: (true level - logging policy) / (best known - logging policy). Best known is the control with the true law, or
-the best rule of the same networks if this is better.
+the best rule of the same networks if this is better. With `--satisfaction` networks learn from the true satisfaction
+instead of preferences, under a fixed rule and without the estimate: what state and method reach.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import one_thread, prefrec, rows_in
-from benchmarks.truth.bench import FIRST_SEED, prepared
+from benchmarks.truth.bench import FIRST_SEED, ON_SATISFACTION, prepared
 from benchmarks.truth.scores import BEST
 from prefrec_ray import storage
 from prefrec_ray.bench.results import markdown
@@ -30,6 +31,7 @@ from prefrec_ray.policy import Policy
 from prefrec_ray.settings import Task
 
 TASK: Task = "frequency"
+FIXED_RULE = {"scores": "q", "temperature": 0.15, "variety": 0, "repetition": 0}
 
 
 def main(
@@ -37,6 +39,7 @@ def main(
     worlds: Sequence[str] | None = None,
     logs: Sequence[int] = (0,),
     pages: Sequence[int] = (1,),
+    satisfaction: bool = False,
 ) -> dict[str, Any]:
     """Run what is missing, and print the table."""
     file = output / "rules.csv"
@@ -45,32 +48,28 @@ def main(
     names = worlds or [*own, *(name for name in WORLDS if name not in own)]
     for log, name, page in product(logs, names, pages):
         if (name, str(log), str(page)) not in {(row["world"], str(row["log"]), str(row["page"])) for row in rows}:
-            rows.append(row_of(name, log, page, output / name / f"log{log}_page{page}"))
+            rows.append(row_of(name, log, page, output / name / f"log{log}_page{page}", satisfaction))
             storage.write_csv(str(file), rows)
     print(markdown(rows[0], [list(row.values()) for row in rows]))
     return {"rows": rows}
 
 
-def row_of(name: str, log: int, page: int, folder: Path) -> dict[str, Any]:
+def row_of(name: str, log: int, page: int, folder: Path, satisfaction: bool = False) -> dict[str, Any]:
     """Run one log of a world, with pages of `page` items, in `folder`, and return its row."""
     run = folder / "run"
-    train = {"method": "PrefRec", "task": TASK, "seed": FIRST_SEED + log}
+    train: dict[str, Any] = {"method": "PrefRec", "task": TASK, "seed": FIRST_SEED + log}
+    if satisfaction:
+        train["config"] = {**ON_SATISFACTION, "serving": FIXED_RULE}
     world, dataset = prepared(name, log, folder, page, train=train)
     if not (run / "policy").exists():
         resume = ["--resume"] if run.exists() else []
         prefrec("train", str(world), "--dataset", str(dataset), "--output", str(run), *resume)
     evaluation = folder / "evaluation.json"
     if not evaluation.exists():
-        only = ("--estimators", "model", "--online", "--output", str(evaluation))
+        only = ("--estimators", "ncis" if satisfaction else "model", "--online", "--output", str(evaluation))
         prefrec("evaluate", str(run / "policy"), "--dataset", str(dataset), *only)
-    policy = Policy.load(str(run / "policy"))
-    return {
-        "world": name,
-        "split": split_of(name),
-        "log": log,
-        "page": page,
-        **scored(read_evaluation(str(evaluation)), policy, dataset),
-    }
+    scores = scored(read_evaluation(str(evaluation)), Policy.load(str(run / "policy")), dataset)
+    return {"world": name, "split": split_of(name), "log": log, "page": page, **scores}
 
 
 def scored(evaluation: Evaluation, policy: Policy, dataset: Path) -> dict[str, Any]:
