@@ -15,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import os
 import posixpath
+import re
 import socket
 import tempfile
 import time
@@ -33,6 +34,9 @@ from prefrec_ray.storage import files
 #: Seconds to wait until a process that started at the same time has given way.
 PATIENCE = 2.0
 _CLAIM, _PARTIAL = ".claim", ".partial"
+#: Names of claims, and of claims that a process writes (`files.writing`), after the name of the output.
+_CLAIMS = r"\.\w{8}" + re.escape(_CLAIM)
+_UNWRITTEN = _CLAIMS + r"\.\w{8}" + re.escape(_PARTIAL)
 _MOVES_AT_ONCE = 8
 #: Linux: paths are relative to the current folder; exchange instead of rename.
 _HERE, _EXCHANGE = -100, 2
@@ -43,9 +47,11 @@ def claimed(output: str) -> Iterator[str]:
     """Claim `output` for this process, and yield a name for half-written files. Raises `UserError` if it is claimed."""
     base = str(output).rstrip("/")
     mine = f"{base}.{uuid.uuid4().hex[:8]}{_CLAIM}"
-    files.write_json(files.make_room(mine), _owner())
+    _write(mine)
     try:
         _outlast_others(base, mine)
+        for rest in _beside(base, _UNWRITTEN):  # of a killed process, or of one that writes its claim now (`_write`)
+            files.remove(rest)
         yield mine.removesuffix(_CLAIM) + _PARTIAL
     finally:
         files.remove(mine)
@@ -112,10 +118,19 @@ def exchange(one: str, other: str) -> None:
         raise UserError(f"{one}: cannot be replaced in one step ({reason}); expected a local disk")
 
 
+def _write(claim: str) -> None:
+    """Write a claim of this process."""
+    owner = _owner()
+    try:
+        files.write_json(files.make_room(claim), owner)
+    except FileNotFoundError:  # the winner has removed the half-written claim
+        files.write_json(claim, owner)
+
+
 def _outlast_others(base: str, mine: str) -> None:
     """Wait until no other claim than `mine` is left. Raises `UserError` if one stays."""
     limit = time.monotonic() + PATIENCE
-    while others := [claim for claim in _claims(base) if claim != mine and not _cleared(claim)]:
+    while others := [claim for claim in _beside(base, _CLAIMS) if claim != mine and not _cleared(claim)]:
         if min(others) < mine or time.monotonic() > limit:
             owner = _read(others[0]) or {"process": "?", "host": "?", "since": "?"}
             raise UserError(
@@ -125,11 +140,12 @@ def _outlast_others(base: str, mine: str) -> None:
         time.sleep(0.05)
 
 
-def _claims(base: str) -> list[str]:
+def _beside(base: str, ending: str) -> list[str]:
+    """Return the files next to `base` whose names are its name and a match of `ending`, sorted."""
     folder, name = posixpath.split(base if "://" in base else files.absolute(base))
-    claims = files.list_files(folder, _CLAIM)
-    here = [claim for claim in claims if posixpath.basename(claim).rpartition(f"{_CLAIM}")[0][:-9] == name]
-    return sorted(f"{base}{claim[-len('.12345678' + _CLAIM) :]}" for claim in here)
+    ours = re.compile(re.escape(name) + ending)
+    found = [posixpath.basename(file) for file in files.list_files(folder)]
+    return sorted(base + one[len(name) :] for one in found if ours.fullmatch(one))
 
 
 def _cleared(claim: str) -> bool:

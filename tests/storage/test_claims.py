@@ -143,6 +143,32 @@ def test_what_a_killed_writer_left_goes_with_the_next(tmp_path: Path) -> None:
     assert left(tmp_path) == ["data"]
 
 
+def test_a_claim_that_a_killed_process_had_begun_goes_with_the_next(tmp_path: Path) -> None:
+    others = ["data2.0a1b2c3d.claim.4e5f6a7b.partial", "data.0a1b2c3d.partial"]
+    for name in (*others, "data.0a1b2c3d.claim.4e5f6a7b.partial"):
+        (tmp_path / name).write_text("{")
+    with storage.claimed(str(tmp_path / "data")):
+        pass
+    assert left(tmp_path) == sorted(others)
+
+
+def test_a_claim_that_the_winner_removes_half_written_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync, removed = os.fsync, list[Path]()
+
+    def synced(handle: int) -> None:
+        sync(handle)
+        if not removed:
+            removed.extend(tmp_path.glob("*.partial"))
+            removed[0].unlink()
+
+    monkeypatch.setattr(os, "fsync", synced)
+    with storage.claimed(str(tmp_path / "data")) as partial:
+        assert left(tmp_path) == [Path(partial).with_suffix(".claim").name]
+    assert len(removed) == 1
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_where_nothing_may_be_written(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
