@@ -29,9 +29,9 @@ ALL_METHODS = ("differing_changing", "all_at_once")
 #: Training seed of the first log; smaller ones were used to choose the recipe.
 FIRST_SEED = 10
 
-#: Training on the true satisfaction: the satisfaction after an action is its reward already, so that no look-ahead is
-#: needed. It teaches the same policy for every task, and is trained for one.
+#: Training on the true satisfaction, without look-ahead: the satisfaction after an action is its reward already.
 ON_SATISFACTION = {"reward_source": "column", "reward_horizon": 1}
+#: The true satisfaction teaches the same policy for every task: it is trained for this one.
 TRUTH_TASK = "frequency"
 
 

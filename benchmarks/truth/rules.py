@@ -5,8 +5,8 @@ with the true levels of test users. Then the best rule of the same networks is s
 has a row per log, and what is in it already is not done again.
 
 Score: (true level - logging policy) / (best known - logging policy). Best known is the control with the true law, or
-the best rule of the same networks if this is better. With `--satisfaction` networks learn from the true satisfaction
-instead of preferences, under a fixed rule and without the estimate: what state and method reach.
+the best rule of the same networks if this is better. With `--satisfaction`, in OUTPUT/satisfaction, networks learn from
+the true satisfaction instead of preferences, under a fixed rule and without the estimate: what state and method reach.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ def main(
     satisfaction: bool = False,
 ) -> dict[str, Any]:
     """Run what is missing, and print the table."""
+    output = output / "satisfaction" if satisfaction else output
     file = output / "rules.csv"
     rows: list[dict[str, Any]] = rows_in(file)
     own = (*DEVELOPMENT, *VALIDATION)
