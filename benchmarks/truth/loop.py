@@ -1,13 +1,13 @@
 """The loop on platforms whose truth is known: serve, log, look at the canary, train, release, day after day.
 
-    python -m benchmarks loop OUTPUT [--worlds NAME ...] [--users 2000] [--days 20] [--harmful]
+    python -m benchmarks loop OUTPUT [--worlds NAME ...] [--users 2000] [--days 20] [--harmful] [--share 0.05]
 
 Users live by the calendar: each comes back at the times of the world's law. For `FIRST_DAYS` days the logging policy
 serves everybody. Then, every day: `prefrec nightly` on the event log, and a day of `prefrec serve OUTPUT/WORLD/loop/
 current` over HTTP. The logging policy is the incumbent, which serves the users without a canary until a policy is
 promoted. The same users also live the same days under the logging policy alone, and under the best known policy, which
 sees what is hidden. The server's clock is that of the world, as it logs when it received an event. With
-`harmful`, the policy of the first canary is replaced by one with the negative Q.
+`harmful`, the policy of the first canary is replaced by one with the negative Q. `share`: of the users in a canary.
 
 A day's level is the mean over sessions that begin on it, of their frequency levels against the user's own means in the
 first days. Writes OUTPUT/WORLD/days.csv and days.png.
@@ -67,20 +67,25 @@ DEFAULT = ("topics", "wearout", "overload", "regimes", "habit", "bubble")
 
 
 def main(
-    output: Path, worlds: Sequence[str] = DEFAULT, users: int = 2000, days: int = 20, harmful: bool = False
+    output: Path,
+    worlds: Sequence[str] = DEFAULT,
+    users: int = 2000,
+    days: int = 20,
+    harmful: bool = False,
+    share: float = 0.05,
 ) -> dict[str, Any]:
     """Live the days of every world that OUTPUT lacks, and print a table."""
     rows = []
     for world in worlds:
         file = output / world / "summary.json"
         if not file.exists():
-            file.write_text(json.dumps(one_world(world, output / world, users, days, harmful)))
+            file.write_text(json.dumps(one_world(world, output / world, users, days, harmful, share)))
         rows.append(json.loads(file.read_text()))
     print(markdown(rows[0], [list(row.values()) for row in rows]))
     return {"worlds": rows}
 
 
-def one_world(name: str, output: Path, users: int, days: int, harmful: bool) -> dict[str, Any]:
+def one_world(name: str, output: Path, users: int, days: int, harmful: bool, share: float) -> dict[str, Any]:
     """Live all days of a world, and return its row of the table."""
     output.mkdir(parents=True)
     world = world_of(name, users=users)
@@ -89,7 +94,7 @@ def one_world(name: str, output: Path, users: int, days: int, harmful: bool) -> 
     incumbent = described(world, output / "items.parquet")
     first = life.until(EPOCH_MS + FIRST_DAYS * DAY_MS, logging)
     append(first, crowd.features, incumbent, events)
-    (config := output / "loop.yaml").write_text(yaml.safe_dump(sections(output, incumbent), sort_keys=False))
+    (config := output / "loop.yaml").write_text(yaml.safe_dump(sections(output, incumbent, share), sort_keys=False))
 
     alone, best = copy.deepcopy((life, logging)), copy.deepcopy(life)
     cost = next(iter(world.controls.values()))
@@ -127,7 +132,7 @@ def one_world(name: str, output: Path, users: int, days: int, harmful: bool) -> 
     return summary(name, output, rows, {kind: Day.joined(parts) for kind, parts in lived.items()}, users)
 
 
-def sections(output: Path, incumbent: dict[str, Any]) -> dict[str, Any]:
+def sections(output: Path, incumbent: dict[str, Any], share: float) -> dict[str, Any]:
     """loop.yaml."""
     split = {"train_fraction": 0.6, "validation_fraction": 0.15}
     preferences = {"pairs": 6000, "validation_pairs": 2000, "tasks": ["frequency"]}
@@ -136,7 +141,7 @@ def sections(output: Path, incumbent: dict[str, Any]) -> dict[str, Any]:
         "prepare": {"source": source, **split, "preferences": preferences},
         "train": {"task": "frequency", "config": TRAIN},
         "evaluate": {"estimators": ["model"], "model": {"users": 100, "requests": 150}},
-        "loop": {"folder": str(output / "loop"), "canary": CANARY},
+        "loop": {"folder": str(output / "loop"), "canary": {**CANARY, "share": share}},
         "serve": {"incumbent": incumbent},
     }
 
