@@ -212,7 +212,8 @@ def _lights(case: Case) -> tuple[Light, ...]:
         models = (
             f"; {_by_model(record)} levels by model of users" if record is not None and record.gains_by_model else ""
         )
-        lights["support"] = ("red" if case.undetermined else "green", text + ess + pages + models)
+        enough = "green" if support.states >= 0.5 else "amber"
+        lights["support"] = ("red" if case.undetermined or case.unlike_logged else enough, text + ess + pages + models)
     if case.served is not None:
         text = f"{case.served.distinct_items:,} items; {_few(case.served, 'impressions')}"
         lights["catalogue"] = ("red" if case.concentrated else "green", text)
