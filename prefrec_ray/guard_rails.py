@@ -82,7 +82,14 @@ class GuardRail:
 
     def allowed(self, current: float) -> float:
         """Return the outermost allowed value of the measure, for its value under the current policy."""
-        return current * (1 + self.limit) if self.relative else self.limit
+        return current * self.factor(current) if self.relative else self.limit
+
+    def factor(self, current: float) -> float:
+        """Return the outermost allowed factor of a measure with the value `current` under the current policy.
+
+        A change in percent is relative to the size of the value: 2 % less than -1 is -1.02.
+        """
+        return 1 - self.limit if current < 0 else 1 + self.limit
 
     def margin(self, low: float, high: float) -> tuple[float, float]:
         """Return the margin for an interval of (measure - allowed value): negative is harm."""

@@ -49,7 +49,9 @@ def excess(rail: GuardRail, own: np.ndarray, reference: np.ndarray) -> np.ndarra
 
     Both come from `measure`. They are paired by user and model if the limit is relative.
     """
-    return own - (rail.allowed(1.0) * reference if rail.relative else rail.limit)
+    if not rail.relative:
+        return own - rail.limit
+    return own - rail.factor(np.nansum(reference)) * reference
 
 
 def broken(

@@ -28,6 +28,7 @@ from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.guard_rails import GuardRail
 from prefrec_ray.policy import Policy
 from prefrec_ray.settings import parse
+from prefrec_ray.users.measures import excess
 from prefrec_ray.users.roll_out import Imagined
 
 LIKES = GuardRail.from_text("feedback.like >= -2 %")
@@ -65,6 +66,15 @@ def test_the_largest_share_is_bounded_by_each_share() -> None:
     assert (found.value, found.allowed) == pytest.approx((0.3, 0.4))
     assert (found.low, found.high) == pytest.approx((-0.1, 0.25 + half - 0.4))
     assert found.status == "open"
+
+
+@pytest.mark.parametrize("text", ["feedback.score >= -2 %", "feedback.score <= 2 %"])
+def test_a_change_of_negative_feedback_is_relative_to_its_size(text: str) -> None:
+    rail, values = GuardRail.from_text(text), np.tile(np.linspace(-1.5, -0.5, 6)[:, None], (2, 1, 1))
+    found = record_of(rail, values, excess(rail, values, values), 0.0, 0.05)
+    assert found.allowed == pytest.approx(-1.02 if rail.at_least else -0.98)
+    assert found.found.startswith("+0.0 %")
+    assert found.status != "broken"
 
 
 def test_a_measure_without_users_is_open() -> None:

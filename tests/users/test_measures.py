@@ -64,6 +64,8 @@ def test_a_policy_that_acts_like_the_reference_keeps_every_limit_and_its_opposit
     shown: np.ndarray, likes: np.ndarray
 ) -> None:
     values = 0.1 + likes.mean(axis=2)
+    dislikes = imagined(shown, -values)
+    assert broken([GuardRail.from_text("feedback.like >= -2 %")], dislikes, dislikes, FEEDBACK, ITEMS) == []
     one = imagined(shown, values)
     for text in ("feedback.like >= -2 %", "feedback.like <= 2 %", "depth >= -5 %", "hours_to_return <= 1 %"):
         rail = GuardRail.from_text(text)

@@ -207,7 +207,8 @@ class _Experiment:
         """Return the result of a guard-rail: relative to the main arm, or on `shares` of the canary's impressions."""
         if shares is None:
             outcome = self.seen.outcomes[_OUTCOME_OF.get(rail.measure, f"feedback.{rail.name}")]
-            low, high = self._sample(outcome, canary).against(rail.allowed(1.0), alpha)
+            sample = self._sample(outcome, canary)
+            low, high = sample.against(rail.factor(sample.mean(False, alpha).value), alpha)
             return GuardRailResult(rail, low, high, rail.status(low, high))
         if rail.measure == "exposure":
             measured = self._largest(shares, canary, alpha)
