@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import ray
 
 from prefrec_ray.dataset import PreparedDataset, floats, tensor
-from prefrec_ray.engagement import user_means
+from prefrec_ray.engagement import session_table, user_means
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import changes, codes, first_rows, last_rows, run_lengths, taken_runs
 from prefrec_ray.mdp.examination import examined_items
@@ -38,7 +38,7 @@ class Histories:
     feedback: np.ndarray  # float32 [N, F], as in the log
     exposure: np.ndarray  # float32 [N, X], before the impression (mdp/exposure.py)
     mean_depth: np.ndarray  # float64 [U]
-    mean_revisit_ms: np.ndarray  # float64 [U], NaN for a user with one session
+    mean_revisit_ms: np.ndarray  # float64 [U], from a session's last impression, NaN for a user with one session
     propensity: np.ndarray  # float64 [N], of the logging policy, NaN if unknown, 1 for pins
     depth_level: np.ndarray  # float64 [M], NaN if null
     frequency_level: np.ndarray  # float64 [M], NaN if null
@@ -197,7 +197,10 @@ def histories_of(dataset: PreparedDataset, split: str, seed: int, rows: int = RO
     requests, sessions = (pa.concat_tables(tables) for tables in zip(*parts, strict=True))
     items = dataset.items()
     session_starts(requests, sessions, dataset.uri)
-    starts, user = first_rows(codes(requests["user_id"])), codes(sessions["user_id"])
+    of_row, user = codes(requests["user_id"]), codes(sessions["user_id"])
+    timestamp, session = requests["timestamp"].to_numpy(), requests["session_index"].to_numpy()
+    # Without dwell times, like the sessions of roll-outs.
+    starts, visits = first_rows(of_row), session_table(of_row, timestamp, session)
     row = items.rows(requests["item_id"].to_numpy(zero_copy_only=False))
     nothing = np.empty((len(requests), 0), np.float32)
     propensity = floats(requests["propensity"]) if dataset.metadata.has_propensity else np.full(len(requests), np.nan)
@@ -205,15 +208,15 @@ def histories_of(dataset: PreparedDataset, split: str, seed: int, rows: int = RO
     step, feedback = requests["step"].to_numpy(), tensor(requests["feedback"]) if dataset.state.feedback else nothing
     return Histories(
         starts=starts,
-        timestamp=requests["timestamp"].to_numpy(),
-        session=requests["session_index"].to_numpy(),
+        timestamp=timestamp,
+        session=session,
         row=row,
         state=tensor(requests["state"]),
         action=tensor(requests["action"]),
         feedback=feedback,
         exposure=exposures(starts, row, items.kinds),
         mean_depth=user_means(user, floats(sessions["depth"]), len(starts)),
-        mean_revisit_ms=user_means(user, floats(sessions["revisit_ms"]), len(starts)),
+        mean_revisit_ms=user_means(visits.user, visits.revisit_ms, len(starts)),
         propensity=np.where(pins, 1.0, propensity),
         depth_level=floats(sessions["level_depth"]),
         frequency_level=floats(sessions["level_frequency"]),
