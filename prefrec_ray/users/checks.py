@@ -71,6 +71,8 @@ def specification_test(platform: Platform, member: Member, seed: int) -> Specifi
     """
     data = platform.data
     long = platform.users[data.lengths[platform.users] > 1][:USERS]
+    if not len(long):  # nobody to test with
+        return Specification(0.0, (0.0,), None)
     count = int(min(IMPRESSIONS, data.lengths[long].max())) // platform.page * platform.page
     small = replace(platform, users=long, requests=count)
     rows = data.starts[long][:, None] + np.minimum(np.arange(count), data.lengths[long][:, None] - 1)
@@ -86,7 +88,7 @@ def specification_test(platform: Platform, member: Member, seed: int) -> Specifi
     result = Specification(found.r2, tuple(control.r2 for control in controls), None)
     if not result.rejected:
         return result
-    # Engagement of a course is related to its own sessions also without an error of the model.
+    # Even a correct model's engagement depends on the sessions of its own course.
     excess = found.importance() - np.mean([control.importance() for control in controls[:_COMPARED]], axis=0)
     name = _names(data.exposure.shape[1])[int(excess.argmax())]
     missed = logged.expected[0] - drawn.expected.mean(axis=0)
@@ -240,15 +242,16 @@ def _explained(features: np.ndarray, error: np.ndarray, made: np.ndarray, least:
 
 
 def backtest_error(error: np.ndarray, logged: np.ndarray, policy: np.ndarray) -> float:
-    """Return the error of a gain in levels, at one standard deviation, without its sampling error; at least 0.
+    """Return the standard deviation of a gain's error, in levels, after its sampling error is subtracted; at least 0.
 
     `error` [n] of the logged level of each user (NaN: unknown), `logged` [n, P] the mean history of each user in the
-    log, and `policy` [m, P] under the policy. Errors are regressed on the position of a user's history in the direction
-    from the log to the policy. The result is the fitted error of the quarter of users who are most alike.
+    log, and `policy` [m, P] under the policy. Users without an examined impression have NaN and do not count. Errors
+    are regressed on the position of a user's history in the direction from the log to the policy. The result is the
+    fitted error of the quarter of users who are most alike.
     """
-    known = np.isfinite(error)
+    known, policy = np.isfinite(error) & np.isfinite(logged).all(axis=1), policy[np.isfinite(policy).all(axis=1)]
     error, logged = error[known], logged[known].astype(np.float64)
-    if len(error) < 3:
+    if len(error) < 3 or not len(policy):
         return 0.0
     variance = logged.var(axis=0)
     away = policy.mean(axis=0, dtype=np.float64) - logged.mean(axis=0)

@@ -132,7 +132,7 @@ class Member:
         parts = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
         with torch.inference_mode():
             given = [self.of_pages(data, made, at).numpy() for at in parts]
-        return np.concatenate(given).astype(np.float64)
+        return np.concatenate([np.empty((0, 2)), *given])
 
     def of_pages(self, data: Histories, made: np.ndarray, rows: np.ndarray) -> Tensor:
         """Return the outputs of the second network for the pages that begin at `rows` [n], [n, 2]: means over items."""

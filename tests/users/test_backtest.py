@@ -43,3 +43,6 @@ def test_users_without_a_level_and_equal_histories_do_not_count() -> None:
     assert backtest_error(error, logged, policy) == backtest_error(error[50:], logged[50:], policy)
     assert backtest_error(error, np.ones_like(logged), policy) == 0.0
     assert backtest_error(error[:52], logged[:52], policy) == 0.0
+    logged[50:60], policy[:9] = np.nan, np.nan  # users without an examined impression
+    assert backtest_error(error, logged, policy) == backtest_error(error[60:], logged[60:], policy[9:])
+    assert backtest_error(error, logged, policy[:9]) == 0.0

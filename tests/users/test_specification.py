@@ -16,7 +16,7 @@ from prefrec_ray.users.ensemble import Ensemble
 from prefrec_ray.users.fit import KINDS, fit_member
 from prefrec_ray.users.found_error import FoundError, known_before
 from prefrec_ray.users.member import Member
-from prefrec_ray.users.roll_out import Platform, roll_out, server_of_log
+from prefrec_ray.users.roll_out import Platform, Traits, roll_out, server_of_log
 
 REQUESTS = 80
 
@@ -43,6 +43,17 @@ def test_a_law_without_an_effect_of_repeats_is_accepted() -> None:
     assert result.feature is None
     assert result.error is None
     assert len(result.controls) == checks.SIMULATIONS
+
+
+def test_users_with_one_impression_have_no_intercepts_and_test_nothing() -> None:
+    data = histories(20, REQUESTS, 0)
+    inputs, logged = inputs_of(data)
+    member = fit_member(KINDS[0], inputs, data, inputs.scaled(logged), seed=3)
+    once = data._of(np.arange(20), data.starts, np.arange(20))
+    platform = Platform(STATE, NORMALISER, ITEMS, once, np.arange(5), 0.5, REQUESTS)
+    traits = Traits.find(platform, [member])
+    assert (traits.intercepts == 0).all()
+    assert not specification_test(platform, member, seed=4).rejected
 
 
 def test_a_model_without_exposure_counts_is_rejected_if_repeats_matter() -> None:
