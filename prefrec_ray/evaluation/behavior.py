@@ -40,7 +40,7 @@ CLONE_HIDDEN = (128, 128)
 CLONE_UPDATES = 1500
 #: Updates between two checks of the held-out loss, and the number of checks without improvement before the fit stops.
 CHECK_EVERY = 150
-PATIENCE = 3
+PATIENCE = 4
 #: Validation impressions for early stopping.
 CLONE_HELD_OUT = 16_384
 #: Largest number of transitions in memory, about 200 MB.
@@ -193,7 +193,7 @@ def _fit(uri: str, seed: int) -> BehaviorClone:
             looks = 0 if held < lowest else looks + 1
             if held < lowest:
                 lowest, best = held, exported(net)
-            if looks > PATIENCE or update == CLONE_UPDATES:
+            if looks >= PATIENCE or update == CLONE_UPDATES:
                 break
         loss = loss_on(torch.from_numpy(states), torch.from_numpy(actions))
         optimizer.descend(loss, LEARNING_RATE * (1 - update / CLONE_UPDATES))

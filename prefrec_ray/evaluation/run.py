@@ -36,8 +36,8 @@ class EvaluationRun:
     """Inputs and output of an evaluation: `policies` are bundles, or sweeps for all their bundles.
 
     `online`: also roll out in the simulator that made the logs. `output`: a file; None for evaluation.json in the
-    folder of the policies. `replace`: overwrite another evaluation in this file. `needs_current`: False excludes a
-    current policy with other states or embeddings, with a warning.
+    folder of the policies. `replace`: overwrite another evaluation in this file. `needs_current` False: if
+    the current policy has other states or embeddings, warn and evaluate without it.
     """
 
     policies: Sequence[str]
@@ -82,7 +82,8 @@ class EvaluationRun:
         if self.replace or not storage.exists(self.file):
             return
         before = storage.read_json(self.file)
-        known = (before.get("inputs") if isinstance(before, dict) else None) or {}
+        known = before.get("inputs") if isinstance(before, dict) else None
+        known = known if isinstance(known, dict) else {}
         changed = [name for name, value in self.inputs.items() if known.get(name) != value]
         if changed:
             raise UserError(

@@ -101,7 +101,7 @@ class ValidationSettings(Settings):
     estimators: tuple[Literal["model", "preference", "fqe", "ncis"], ...] = Field(default=("model",), min_length=1)
     ncis: NcisSettings = NcisSettings()
     online: bool = False
-    users: int = Field(default=200, ge=2, description="users of the roll-outs")
+    users: int = Field(default=200, ge=2, description="users of the roll-outs in the simulator (`online`)")
 
     def scored(self, iterations: int) -> list[int]:
         """Return the iterations, from 1 to `iterations`, after which a policy is scored."""

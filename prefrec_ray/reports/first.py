@@ -168,7 +168,8 @@ def _about(own: Sequence[Record]) -> str:
         return ""
     made = own[0].provenance or {}
     recipe = f"recipe {made['recipe']}" if made.get("recipe") else ""
-    nights = f"mean Q of {len(made['averaged'])} nights" if made.get("averaged") else ""
+    averaged = made.get("averaged")
+    nights = f"mean Q of {len(averaged)} nights" if isinstance(averaged, list) and averaged else ""
     tasks = f"for {', '.join(dict.fromkeys(record.task for record in own))}"
     return ", ".join(filter(None, (own[0].method, recipe, serving_rule(made), nights, tasks)))
 

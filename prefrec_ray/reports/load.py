@@ -67,9 +67,11 @@ def load_evaluation(uris: Sequence[str], runs: Sequence[Run]) -> Evaluation:
             records.setdefault((record.task, record.estimator, record.subject, str(record.settings)), record)
         for name, known in by_name.items():
             by_name[name] = getattr(evaluation, name) | known
-    splits = {evaluation.split for evaluation in found}
-    split = splits.pop() if len(splits) == 1 else None
-    whole = Evaluation.model_validate({"split": split, "records": tuple(records.values()), **by_name})
+    common = {}
+    for key in ("split", "dataset"):
+        values = {getattr(evaluation, key) for evaluation in found}
+        common[key] = values.pop() if len(values) == 1 else None
+    whole = Evaluation.model_validate({**common, "records": tuple(records.values()), **by_name})
     return whole.model_copy(update={"verdicts": best_first(whole, whole.verdicts)})
 
 

@@ -92,7 +92,8 @@ def _settings(runs: Sequence[Run]) -> Markup | None:
 def _flat(config: dict[str, Any]) -> dict[str, str]:
     """Return the top keys, then all resolved keys of the method, which include the run's own settings."""
     top = {key: str(value) for key, value in config.items() if not isinstance(value, dict)}
-    resolved = config.get("resolved") or config.get("config") or {}
+    known = (config.get("resolved"), config.get("config"))
+    resolved = next((one for one in known if isinstance(one, dict)), {})
     return top | {key: str(value) for key, value in resolved.items() if key not in top}
 
 

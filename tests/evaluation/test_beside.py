@@ -91,9 +91,10 @@ def test_an_evaluation_does_not_overwrite_another_one(tmp_path: Path) -> None:
             other.check_file()
         replace(other, output=f"{tmp_path}/{name}.json").check_file()
         replace(other, replace=True).check_file()
-    (tmp_path / "evaluation.json").write_text('{"schema_version": 1, "records": []}')
-    with pytest.raises(UserError, match="contains an evaluation with other policies; name a new file"):
-        first.check_file()
+    for inputs in ("", ', "inputs": [1]'):
+        (tmp_path / "evaluation.json").write_text(f'{{"schema_version": 1, "records": []{inputs}}}')
+        with pytest.raises(UserError, match="contains an evaluation with other policies; name a new file"):
+            first.check_file()
 
 
 def test_a_report_reads_the_evaluations_of_all_policies_of_a_run(tmp_path: Path) -> None:

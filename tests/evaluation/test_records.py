@@ -10,6 +10,8 @@ from made_records import made_record
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.names import subject_of, subject_title
 from prefrec_ray.evaluation.results.records import Evaluation, ServedItems, read_evaluation, write_evaluation
+from prefrec_ray.evaluation.results.verdict import verdicts
+from prefrec_ray.reports.first import first_screen
 
 #: A record with only the required fields.
 RECORD = {
@@ -76,6 +78,8 @@ def test_what_is_written_has_the_keys_that_were_set(tmp_path: Path) -> None:
             {**FILE, "records": [{**RECORD, "value": float("nan")}]},
             "key 'records.0.value': expected a finite number, found nan",
         ),
+        (with_records({**RECORD, "value": 1e300}), "key 'records.0.value': expected less than or equal to 5"),
+        ({**FILE, "served": {"p": {**SERVED["p"], "ceiling": 0}}}, "key 'served.p.ceiling': expected greater than 0"),
         (with_records({**RECORD, "role": "king"}), "key 'records.0.role': expected 'policy', "),
         (
             {**FILE, "records": [{**RECORD, "ci_loww": 1}]},
@@ -94,6 +98,17 @@ def test_what_is_wrong_is_one_line(tmp_path: Path, content: Any, message: str) -
     assert line.startswith(f"{tmp_path}/evaluation.json: {message}")
     assert line.endswith("; expected a file written by `prefrec evaluate`")
     assert "\n" not in repr(raised.value.args[0])[1:-1]
+
+
+def test_settings_and_inputs_of_another_kind_count_as_missing(tmp_path: Path) -> None:
+    odd = {"logged_level": "x", "relative_error": 10**400, "specification_error": None}
+    about = {"estimator": "model", "settings": odd, "provenance": {"averaged": 3}}
+    tests = [{"model": "means", "r2": 0.1, "largest_control": 0.01, "feature": "hour"}]
+    file = written(tmp_path, {**with_records({**RECORD, **about, "role": "policy"}), "specification": tests})
+    read = read_evaluation(file)
+    assert read.records[0].number("logged_level", 7.0) == 7.0
+    assert "up to 0.00 levels" in verdicts(read)["shuffled:imitation"].reasons[-1]
+    assert first_screen(read, [])
 
 
 def test_subjects_have_names_for_readers() -> None:

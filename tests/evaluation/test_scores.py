@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.names import Subject
 from prefrec_ray.evaluation.results.records import Evaluation, Support
 from prefrec_ray.evaluation.results.scores import Scores, bootstrap_interval, repetition_seed, widened
@@ -28,7 +29,8 @@ def scores(networks: bool, relative_error: float) -> Scores:
     by_network = scatter - scatter.mean(axis=0) + [*values.mean(axis=0), logging.mean()]
     about = {"users": USERS, "sessions": 90, "users_left_out": 0}
     nets = (by_network[:, :3], by_network[:, 3:]) if networks else None
-    return Scores("depth", "fqe", SUBJECTS, values, logging, None, about, {}, nets, relative_error=relative_error)
+    errors = np.full(3, relative_error)
+    return Scores("depth", "fqe", SUBJECTS, values, logging, None, about, {}, nets, relative_error=errors)
 
 
 def bounds(value: np.ndarray, by_network: np.ndarray | None, error: float) -> tuple[float, float]:
@@ -80,7 +82,8 @@ def test_no_level_and_no_bound_is_outside_its_range(
     nets = rng.normal(2.5, spread, (networks, 3)), rng.normal(2.5, spread, (networks, 1))
     values, logging = np.tile(nets[0].mean(axis=0), (users, 1)), np.full(users, nets[1].mean())
     about = {"users": users, "sessions": 4, "users_left_out": 0}
-    one = Scores("depth", "fqe", SUBJECTS, values, logging, None, about, {}, nets, relative_error=relative_error)
+    errors = np.full(3, relative_error)
+    one = Scores("depth", "fqe", SUBJECTS, values, logging, None, about, {}, nets, relative_error=errors)
     for record in one.records(SEED):
         assert 0 <= record.ci_low <= record.value <= record.ci_high <= 5
         assert 0 <= record.behaviour <= 5
@@ -98,13 +101,36 @@ def test_one_user_says_nothing_of_others(relative_error: float, level: float, lo
     about = {"users": 1, "sessions": 4, "users_left_out": 0}
     values, nets = np.array([[level, 0.5, 2.0]]), (np.tile([level, 0.5, 2.0], (3, 1)), np.full((3, 1), logged))
     one = Scores("depth", "model", SUBJECTS, values, np.array([logged]), None, about, {}, nets)
-    records = replace(one, settings={"relative_error": relative_error}, relative_error=relative_error).records(SEED)
+    errors = np.full(3, relative_error)
+    records = replace(one, settings={"relative_error": relative_error}, relative_error=errors).records(SEED)
     assert (records[0].ci_low, records[0].ci_high) == (0, 5)
     assert records[0].reaches_end
     support = {"a": Support(states=1.0)}
     said = verdicts(Evaluation(records=tuple(records), support=support))["a"]
     assert said.verdict == "inconclusive"
     assert "not converged" in said.reasons[0]
+
+
+def test_the_error_of_a_difference_is_at_most_the_sum_of_the_errors_of_both_gains() -> None:
+    """The current policy is nearly the logging policy: its error of .1 is five times its gain of .02."""
+    values = np.tile([0.41, 1.02], (USERS, 1))  # users do not differ
+    subjects = [Subject("a", "m", "policy"), Subject("current", "m", "control")]
+    about = {"users": USERS, "sessions": 90, "users_left_out": 0}
+    known = Scores("depth", "model", subjects, values, np.ones(USERS), None, about, {}, current=1)
+    for share in (0.1 / 0.59, 0.5):  # of a loss of .59: an error of .1, and of .295
+        (record, _) = replace(known, relative_error=np.array([share, 5.0])).records(SEED)
+        low, high = record.gain_over_current_ci
+        assert (low, high) == pytest.approx((-0.61 - 0.59 * share - 0.1, -0.61 + 0.59 * share + 0.1))
+    # A loss of .59 and a gain of .02 with an error of a tenth: a tenth of the difference.
+    (record, _) = replace(known, relative_error=np.array([0.1, 0.1])).records(SEED)
+    assert record.gain_over_current_ci == pytest.approx((-0.671, -0.549))
+
+
+def test_a_value_that_is_not_finite_is_one_line() -> None:
+    known = scores(False, 0.0)
+    known.values[3, 1] = np.nan
+    with pytest.raises(UserError, match="estimator 'fqe': found a value that is not finite"):
+        known.records(SEED)
 
 
 def test_equals_the_normal_interval_of_many_users():

@@ -118,7 +118,8 @@ def test_what_is_risky_stands_where_the_policy_is_praised(tmp_path: Path) -> Non
 
 
 def test_what_is_next_depends_on_the_verdict() -> None:
-    record = made_record("p", 1.5, estimator="dr")
+    models = {"gains_by_model": (-0.4, 0.6, 0.5, 1.3), "gain_ci_low": -0.9, "gain_ci_high": 1.9}
+    record = made_record("p", 1.5, estimator="model", **models)
     document = screen_of(Evaluation(dataset="my data", records=(record,), support={"p": {"states": 0.1, "ess": None}}))
     assert document.texts["pre"] == ["prefrec constrain RUN/policy --dataset 'my data' --output RUN/constrained"]
     ranked = screen_of(Evaluation(records=(made_record("p", 1.5, estimator="ncis"),)))

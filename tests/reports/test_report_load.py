@@ -27,6 +27,9 @@ def test_evaluation_beside_and_inside_runs_counts_equal_records_once(runs: Path)
     whole = load_evaluation([str(runs)], loaded)
     (runs / "robust" / "evaluation.json").write_text((runs / "evaluation.json").read_text())
     assert load_evaluation([str(runs)], loaded) == whole
+    for file in (runs / "evaluation.json", runs / "robust" / "evaluation.json"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "dataset": "such/dataset"}))
+    assert load_evaluation([str(runs)], loaded).dataset == "such/dataset"
     assert len(whole.records) == 9
     assert [r.subject for r in whole.select("frequency", "online")] == ["paper", "robust", "imitation", "behaviour"]
 

@@ -80,7 +80,7 @@ class UserModels:
 def model_scores(request: EvaluationRequest, task: Task, modelled: Mapping[str, Modelled]) -> Scores:
     """Return the scores of one task.
 
-    Raises `UserError` if no user remains, under all models or one, or in the log.
+    Raises `UserError` if no user has a level under every subject, in one of the models, or in the log.
     """
     settings = request.settings
     rolled = [s for s in request.subjects_on(task) if s.name in modelled]
@@ -178,7 +178,8 @@ def _served(served: ServedItems, ids: np.ndarray, imagined: Imagined) -> ServedI
 def _own_units(one: Imagined, logging: Imagined, seed: int, error: float) -> dict[str, Any]:
     """Return the fields of a subject's record in the users' own units; no time to the next session if no user returns.
 
-    The 95 % intervals contain the same errors as those of levels. `error`: that of the back-test, as a share of a gain.
+    The 95 % intervals contain the same errors as those of levels. `error`: that of the model, as a share of a gain; at
+    most the whole change counts.
     """
     fields: dict[str, Any] = {"sessions": one.sessions}
     # The last number is a bound of the mean: no session is shorter, and no user comes back earlier.
@@ -192,7 +193,7 @@ def _own_units(one: Imagined, logging: Imagined, seed: int, error: float) -> dic
             low, high = widened(*bootstrap_interval(users, seed), models)
             mean = float(np.nanmean(values))
             changes = np.ma.masked_invalid(values).mean(axis=1) - np.ma.masked_invalid(logged).mean(axis=1)
-            of_models = math.hypot(float(disagreement(changes.compressed())), error * float(changes.mean()))
+            of_models = math.hypot(float(disagreement(changes.compressed())), min(error, 1.0) * float(changes.mean()))
             bounds = max(least, mean - math.hypot(mean - low, of_models)), mean + math.hypot(high - mean, of_models)
             fields |= {name: mean, f"{name}_ci": bounds}
     return fields

@@ -76,24 +76,21 @@ class Case:
 
     @property
     def undetermined(self) -> bool:
-        """Return whether the gain is above 0 only without an error that more users do not reduce.
+        """Return whether the gain's interval contains 0 only because of errors of the models of users.
 
-        With `model` this is the disagreement of models of users and the error of the back-test. Other estimators lack
-        it: for them impressions without support may lose as much as the others gain.
+        More users do not reduce these errors.
         """
         record = self.record
-        if record is None or self.support is None or record.gain <= 0:
+        if record is None or self.support is None or record.estimator != "model":
             return False
-        low = record.gain_interval[0]
-        if record.estimator == "model":
-            return low <= 0 and record.gain > of_users(record)
-        return low > 0 and record.gain <= math.hypot(record.gain - low, 2 * (1 - self.support.states) * record.gain)
+        low, high = record.gain_interval
+        return low <= 0 <= high and abs(record.gain) > of_users(record)
 
     @property
     def miss(self) -> float:
         """Return the distance of the logging policy's estimated level from its logged level, or 0 if unknown."""
-        logged = None if self.record is None else self.record.settings.get("logged_level")
-        return 0.0 if self.record is None or logged is None else abs(self.record.behaviour - float(logged))
+        record = self.record
+        return 0.0 if record is None else abs(record.behaviour - record.number("logged_level", record.behaviour))
 
     @property
     def cost(self) -> str | None:
@@ -108,7 +105,7 @@ class Case:
 
     @property
     def concentrated(self) -> bool:
-        """Return whether few items take most of its impressions, but not most impressions of the logging policy."""
+        """Return whether ten items take most of its impressions, and the logging policy is not as concentrated."""
         if self.served is None or self.served.concentration(FEW_ITEMS) < CONCENTRATED:
             return False
         return self.logged is None or self.logged.share_of(FEW_ITEMS) <= self.served.share_of(FEW_ITEMS) / 2
@@ -134,11 +131,15 @@ class Case:
         Under `model` the shuffled actions are excluded: an item that is good for all users is good for other users too.
         """
         own = () if self.record is not None and self.record.estimator == "model" else (shuffled(self.policy),)
-        return [record for record in self.peers if record.subject in (*BLIND, *own)]
+        models = 0 if self.record is None else len(self.record.gains_by_model)
+        controls = [record for record in self.peers if record.subject in (*BLIND, *own)]
+        # Reports join evaluations, which may have other numbers of models.
+        return [record for record in controls if len(record.gains_by_model) == models]
 
 
 def of_users(record: Record) -> float:
-    """Return the distance of a gain from its lower end without the errors of models, in levels."""
-    error = float(record.settings.get("relative_error", 0.0)) * record.gain
+    """Return the distance of a gain from the end of its interval towards 0, without the errors of models, in levels."""
+    error = record.number("relative_error") * record.gain
     kinds = float(error_of_kinds(np.array(record.gains_by_model)))
-    return math.sqrt(max((record.gain - record.gain_interval[0]) ** 2 - error**2 - kinds**2, 0.0))
+    end = record.gain_interval[0 if record.gain > 0 else 1]
+    return math.sqrt(max((record.gain - end) ** 2 - error**2 - kinds**2, 0.0))

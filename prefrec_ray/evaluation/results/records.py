@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from prefrec_ray import storage
+from prefrec_ray.engagement import MAX_LEVEL
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.names import BLIND, Role, role_title, subject_of, subject_title
 from prefrec_ray.guard_rails import GuardRail, GuardRailText, Status
@@ -18,6 +19,8 @@ SCHEMA_VERSION: Literal[1] = 1
 #: Effective sessions required for an estimate by importance weights. With this number, intervals contained the true
 #: gains (docs/results/estimators.md).
 ENOUGH = 100
+
+Level = Annotated[float, Field(ge=0, le=MAX_LEVEL)]
 
 
 class Record(Settings, allow_inf_nan=False):
@@ -38,12 +41,12 @@ class Record(Settings, allow_inf_nan=False):
     estimator: str
     subject: str
     role: Role
-    value: float
+    value: Level
     ci_low: float
     ci_high: float
     reaches_end: bool = False
     ess: float | None = None
-    behaviour: float
+    behaviour: Level
     gain_ci_low: float
     gain_ci_high: float
     gains_by_model: tuple[float, ...] = ()
@@ -63,6 +66,11 @@ class Record(Settings, allow_inf_nan=False):
     settings: dict[str, Any]
     bundle: str | None = None
     provenance: dict[str, Any] | None = None
+
+    def number(self, setting: str, default: float = 0.0) -> float:
+        """Return a number of `settings`; `default` if it is missing, or something else in the file."""
+        found = self.settings.get(setting)
+        return float(found) if isinstance(found, int | float) and abs(found) < 1e9 else default
 
     @property
     def title(self) -> str:
@@ -126,7 +134,7 @@ class ServedItems(Settings):
     top_items: tuple[ItemShare, ...]
     item_distance: float | None = None
     action_saturation: float | None = None
-    ceiling: float = 1.0
+    ceiling: float = Field(default=1.0, gt=0, le=1)
 
     def share_of(self, items: int) -> float:
         """Return the share of the impressions of the `items` (at most 20) most frequent items."""
@@ -182,10 +190,10 @@ class GuardRailRecord(Settings, allow_inf_nan=False):
             return "not measured"
         rail = GuardRail.from_text(self.rail)
         numbers = (self.value, self.allowed + self.low, self.allowed + self.high)
-        reference = self.allowed / (1 + rail.limit) if rail.relative else 1.0
+        reference = self.allowed / rail.factor(self.allowed) if rail.relative else 1.0
         if reference == 0:
             return "nothing to compare with: the reference has 0"
-        value, low, high = (100 * (number / reference - rail.relative) for number in numbers)
+        value, low, high = (100 * (number - reference * rail.relative) / abs(reference) for number in numbers)
         sign = "+" if rail.relative else ""
         return f"{value:{sign}z.1f} % [{low:{sign}z.1f}, {high:{sign}z.1f}]"
 

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import ndtri, stdtrit
 
 from prefrec_ray.engagement import MAX_LEVEL
+from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.names import Subject
 from prefrec_ray.evaluation.results.records import Record
 from prefrec_ray.settings import Task
@@ -42,7 +43,12 @@ class Scores:
     current: int | None = None  # column of the current policy, with which policies are compared
 
     def records(self, seed: int) -> list[Record]:
-        """Return one record per subject; `seed` draws the users of the bootstrap."""
+        """Return one record per subject; `seed` draws the users of the bootstrap.
+
+        Raises `UserError` if a value is not finite, for example of an estimator of a plug-in.
+        """
+        if not (np.isfinite(self.values).all() and np.isfinite(self.logging).all()):
+            raise UserError(f"evaluation: estimator '{self.estimator}': found a value that is not finite")
         means, logging_mean = self.values.mean(axis=0), float(self.logging.mean())
         policies = [i for i, subject in enumerate(self.subjects) if subject.role == "policy"]
         best = max(policies, key=lambda i: means[i], default=0)
@@ -109,10 +115,13 @@ class Scores:
                 low, high = widened(low, high, by_network)
         reaches = ~((low[0] > 0) & (high[0] < MAX_LEVEL))  # also True for NaN
         if self.relative_error is not None:
-            shares = [self.relative_error] * 3
-            if self.current is not None:
-                shares.append(np.maximum(self.relative_error, self.relative_error[self.current]))
-            errors = np.hypot(errors, np.stack(shares) * np.abs(means))
+            share, of_gain = self.relative_error, self.relative_error * np.abs(means[1])
+            of_models = [of_gain, of_gain]
+            for difference, other in zip(means[2:], [best, self.current], strict=False):
+                # The error of the difference of two gains is a share of it, and at most the sum of their errors.
+                proportional = np.maximum(share, share[other]) * np.abs(difference)
+                of_models.append(np.minimum(proportional, of_gain + of_gain[other]))
+            errors = np.hypot(errors, np.stack(of_models))
         errors[0] = errors[1]  # a level is the logging policy's, which the log shows, and a gain
         low, high = means - np.hypot(means - low, errors), means + np.hypot(high - means, errors)
         least, most = np.array([[0]] + [[-MAX_LEVEL]] * (len(columns) - 1)), MAX_LEVEL

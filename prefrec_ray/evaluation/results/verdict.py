@@ -94,6 +94,8 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
             f"{gain}, entirely below 0; {knows_nothing}.",
             "NCIS ranks policies; the size of its gains is biased.",
         ]
+    if 0 < low <= case.miss:
+        return "inconclusive", [f"{gain}, entirely above 0.", missed]
     over, interval = _over_current(record), record.gain_over_current_ci
     if interval is not None and interval[1] < 0:
         if interval[1] >= -case.miss:
@@ -120,8 +122,6 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
     if control is not None and not _above(record, control):
         return "no_difference", [f"{gain}; a negative control ({case.title_of(control)}) gains {control.gain:+z.2f}."]
     above = f"{gain}, above 0" + (f" and every negative control ({control.gain:+z.2f} at most)" if control else "")
-    if low <= case.miss:
-        return "inconclusive", [f"{above}.", missed]
     if record.estimator == "ncis":
         return "inconclusive", [f"{above}.", f"NCIS ranks policies; the size of its gains is biased{_by_length(case)}."]
     if support is None:
@@ -151,7 +151,7 @@ def _above(record: Record, control: Record) -> bool:
 
     Both gains are from the same models, so that errors of models apply to their difference.
     """
-    error, lead = float(record.settings.get("relative_error", 0.0)), record.gain - control.gain
+    error, lead = record.number("relative_error"), record.gain - control.gain
     leads = np.subtract(record.gains_by_model, control.gains_by_model or 0.0)
     return lead > math.hypot(of_users(record), float(error_of_kinds(leads)), error * lead)
 
@@ -161,11 +161,10 @@ def _misspecified(case: Case) -> list[str]:
     test = case.misspecified
     if test is None or case.record is None:
         return []
-    error = float(case.record.settings.get("specification_error", 0.0))
     return [
         f"Users of this log follow a law that no model of users has: their error depends on the {test.feature} (R2 "
         f"{test.r2:.4f}; at most {test.largest_control:.4f} in simulations without an error). It accounts for up to "
-        f"{error:.2f} levels of the gain."
+        f"{case.record.number('specification_error'):.2f} levels of the gain."
     ]
 
 
@@ -198,7 +197,7 @@ def _lights(case: Case) -> tuple[Light, ...]:
         where = f" reaches an end of 0 to {MAX_LEVEL}"
         if case.converged:
             inside = record.ci_low > 0 and record.ci_high < MAX_LEVEL
-            where = f", inside 0 to {MAX_LEVEL}" + ("" if inside else " without the model's own error")
+            where = f", inside 0 to {MAX_LEVEL}" + ("" if inside else " before the model's own error is added")
         interval = _interval(record.ci_low, record.ci_high)
         lights["convergence"] = ("green" if case.converged else "red", interval + where)
         if control is not None:

@@ -159,11 +159,10 @@ def choose_rule(
     """Return the policy under the best rule that a `search` finds on validation users, starting from its own rule.
 
     The models of users have the sizes of `model` if these are smaller than their own; `score`: a `fit_score` that was
-    started before for this data set and these `rails`. A rule that breaks one of the
-    `rails` is chosen only if no tried rule breaks fewer; between the others, `by` decides. Raises `UserError`,
-    prefixed by `where`: items are not drawn by Q from the whole catalogue, histories are too short for a model of
-    users, or the policy is from another platform (`adapted`). Also raises it for guard-rails on unknown feedback or
-    items.
+    started before for this data set and these `rails`. The rule that breaks the fewest `rails` is chosen; `by` decides
+    between equals. Raises `UserError`, prefixed by `where`: items are not drawn by Q from the whole catalogue,
+    histories are too short for a model of users, or the policy is from another platform (`adapted`). Also raises it for
+    guard-rails on unknown feedback or items.
     """
     if policy.critic is None or not policy.draws_from_all:
         raise UserError(
