@@ -9,6 +9,8 @@ from prefrec_ray.dataset import PreparedDataset
 
 #: Columns of the next state that a reward model sees; None: it sees state and action.
 Columns = tuple[int, ...] | None
+#: Settings on which `DataRequest` depends, in addition to the settings of the reward.
+OF_DATA = ("reward_source", "replay_buffer_size", "transitions")
 
 
 @dataclass(frozen=True)

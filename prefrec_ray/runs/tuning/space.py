@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from prefrec_ray.algorithms import find_settings
+from prefrec_ray.algorithms.requests import OF_DATA
 from prefrec_ray.algorithms.settings import reward_settings
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.tuning.settings import Space, TuneSettings
@@ -49,7 +50,7 @@ def corners(settings: TuneSettings) -> list[Trial]:
     for task, recipe, method, seed in product(settings.task, settings.recipe, settings.method, settings.seeds):
         spaces = settings.spaces_of(method)
         lowest = {key: draw(space, lambda: 0.0) for key, space in spaces.items()}
-        shaping = reward_settings(find_settings(method))
+        shaping = (*reward_settings(find_settings(method)), *OF_DATA)
         choices = {key: space.values for key, space in spaces.items() if key in shaping and space.values}
         for values in product(*choices.values()):
             config = {**lowest, **dict(zip(choices, values, strict=True))}

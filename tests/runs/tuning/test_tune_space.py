@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prefrec_ray.algorithms.requests import DataRequest
+from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.runs.tuning.settings import Space, TuneSettings
 from prefrec_ray.runs.tuning.space import (
     corners,
@@ -115,6 +117,15 @@ def test_optuna_draws_the_keys_of_the_method_it_chose() -> None:
     trial = suggest(sweep(method=["PrefRec", "DDPG"], search=search, seeds=[2]), Asked())["trial"]
     assert trial["name"] == "DDPG_frequency_2_007"
     assert trial["config"] == {"actor_lr": pytest.approx(1e-4), "hidden_sizes": [128, 128]}
+
+
+def test_corners_ask_for_all_data_that_a_searcher_may_ask_for(tiny_dataset: str) -> None:
+    dataset = PreparedDataset.open(tiny_dataset)
+    varied = {"replay_buffer_size": [100, 200], "reward_source": ["preferences", "column"]}
+    varied["transitions"] = ["materialised", "streaming"]
+    tune_settings = sweep(searcher="optuna", search={key: {"choice": values} for key, values in varied.items()})
+    runs = [train_settings(tune_settings, corner).training() for corner in corners(tune_settings)]
+    assert len({DataRequest.from_settings(run, dataset) for run in runs}) == 8
 
 
 def test_corners_ask_for_every_reward_that_a_searcher_may_ask_for() -> None:
