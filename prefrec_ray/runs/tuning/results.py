@@ -37,8 +37,10 @@ def trial_rows(ended: Sequence[Any], settings: TuneSettings) -> list[Row]:
     status: "finished" (by its schedule), "stopped" (by the scheduler), "failed", or "waiting" (interrupted).
     """
     reported = [name for trial in ended for name in trial.last_result.get("reported", ())]
-    columns = dict.fromkeys((*COLUMNS, *reported, *([settings.metric] if settings.metric else [])))
-    rows = [_trial_row(trial, settings, [name for name in columns if name not in CLOCK]) for trial in ended]
+    columns = list(dict.fromkeys((*COLUMNS, *reported, *([settings.metric] if settings.metric else []))))
+    # The setting `transitions` has the name of a column.
+    columns = [name for name in columns if name not in CLOCK and name not in settings.search]
+    rows = [_trial_row(trial, settings, columns) for trial in ended]
     return sorted(rows, key=lambda row: int(row["trial"].rpartition("_")[2]))
 
 

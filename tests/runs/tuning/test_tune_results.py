@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from prefrec_ray.cli.config import open_section
-from prefrec_ray.runs.tuning.results import best_settings, write_best
+from prefrec_ray.runs.tuning.results import best_settings, trial_rows, write_best
 from prefrec_ray.runs.tuning.settings import TuneSettings
 from prefrec_ray.runs.tuning.shared import Shared
 from prefrec_ray.runs.tuning.space import trials
@@ -26,6 +27,25 @@ def test_null_of_the_best_trial_takes_the_place_of_a_value_of_base(tmp_path: Pat
         best = open_section(str(tmp_path / "best.yaml"), "train")
         assert best.method == method
         assert best.config == {"updates_per_iteration": None, **keys}
+
+
+def test_a_searched_setting_is_not_replaced_by_the_column_of_its_name(tmp_path: Path) -> None:
+    search = {"transitions": {"grid": ["materialised", "streaming"]}}
+    settings = TuneSettings.model_validate({"search": search, "metric": "losses/qf_loss", "mode": "min"})
+    reported = {"transitions": 4096, "finished": True}
+    ended = [
+        SimpleNamespace(
+            config={"trial": trial},
+            last_result={**reported, "reported": list(reported), "losses/qf_loss": float(number)},
+            status="TERMINATED",
+            run_metadata=SimpleNamespace(checkpoint_manager=SimpleNamespace(best_checkpoint_result=None)),
+        )
+        for number, trial in enumerate(trials(settings))
+    ]
+    rows = trial_rows(ended, settings)
+    assert [row["transitions"] for row in rows] == ["materialised", "streaming"]
+    write_best(SweepPlan(settings, "data", Shared(), None, str(tmp_path)), rows)
+    assert open_section(str(tmp_path / "best.yaml"), "train").config == {"transitions": "materialised"}
 
 
 def test_the_best_settings_have_the_best_mean_over_seeds(tmp_path: Path) -> None:
