@@ -22,7 +22,7 @@ from prefrec_ray.runs.checkpoints import check_output, check_own
 from prefrec_ray.runs.columns import Row
 from prefrec_ray.runs.train import build_config
 from prefrec_ray.runs.tuning import results, space
-from prefrec_ray.runs.tuning.settings import SEARCHERS, TuneSettings, checked
+from prefrec_ray.runs.tuning.settings import MAX_ITERATIONS, SEARCHERS, TuneSettings, checked
 from prefrec_ray.runs.tuning.shared import share
 from prefrec_ray.runs.tuning.trial import STAGE, SweepPlan, SweepProgress, SweepTrial, resources
 from prefrec_ray.runtime.progress import Progress, Report, silent
@@ -173,7 +173,7 @@ def _scheduler(settings: TuneSettings) -> ASHAScheduler | None:
     return ASHAScheduler(
         grace_period=settings.scheduler.grace_iterations,
         reduction_factor=settings.scheduler.reduction_factor,
-        max_t=1_000_000,  # more iterations than any trial has
+        max_t=MAX_ITERATIONS,
     )
 
 

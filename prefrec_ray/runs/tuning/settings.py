@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -61,6 +62,8 @@ class Space(Settings):
 
 
 KINDS = ("grid", "choice", "uniform", "loguniform")
+#: More iterations than any trial has.
+MAX_ITERATIONS = 1_000_000
 
 
 class SchedulerSettings(Settings):
@@ -71,7 +74,7 @@ class SchedulerSettings(Settings):
     """
 
     name: Literal["none", "asha"] = "none"
-    grace_iterations: int = Field(default=1, ge=1)
+    grace_iterations: int = Field(default=1, ge=1, le=MAX_ITERATIONS)
     reduction_factor: float = Field(default=3, gt=1)
 
 
@@ -196,21 +199,28 @@ def checked(settings: TuneSettings, where: str) -> TuneSettings:
 
 
 def _checked_space(key: str, space: Space, model: type[TrainingSettings], where: str) -> Space:
-    """Return `space` with its values converted by the field of `key`. Both ends of a range are checked."""
+    """Return `space` with its values converted by the field of `key`. Both ends of a range and a draw are checked."""
 
     def checked_value(value: Any) -> Any:
         return checked_values(model, {key: value}, where, "search.")[key]
 
     if space.kind in ("grid", "choice"):
         return space.model_copy(update={space.kind: [checked_value(value) for value in space.values]})
+    low, high = space.bounds
     for bound in space.bounds:
         checked_value(bound)
+    try:
+        checked_value(low + math.sqrt(0.5) * (high - low))
+    except UserError as error:  # both bounds are valid, this number between them is not whole
+        raise UserError(
+            f"{where}: key 'search.{key}': found {space.kind}, for a setting of whole numbers; expected grid or choice"
+        ) from error
     return space
 
 
 def _check_metric(settings: TuneSettings, where: str) -> None:
     """Raise `UserError` for a metric that no trial reports; metrics of a user's own method are not known yet."""
-    known = [name for name in COLUMNS if name != "phase"]  # a text
+    known = [name for name in COLUMNS if name != "phase" and name not in settings.search]  # `phase` is a text
     if settings.validation is not None:
         known += settings.validation.reported
     scored, own = settings.metric in SCORES, any(method not in SETTINGS for method in settings.method)

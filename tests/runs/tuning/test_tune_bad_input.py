@@ -38,6 +38,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"search": {"gamma": {"uniform": [0.9, 0.8]}}}, "uniform: expected the lower bound first"),
     ({"search": {"gamma": {"loguniform": [0, 1]}}}, "loguniform: expected bounds above 0"),
     ({"search": {"gamma": {"grid": [0.9], "methods": ["IQL"]}}}, "'IQL' is not in this sweep"),
+    (
+        {"search": {"preference_batch_size": {"uniform": [16, 64]}}},
+        "key 'search.preference_batch_size': found uniform, for a setting of whole numbers; expected grid or choice",
+    ),
+    ({"search": {"transitions": {"grid": ["auto"]}}, "metric": "transitions"}, "no trial reports 'transitions'"),
     ({"metric": "reward/acuracy_within_user"}, "no trial reports 'reward/acuracy_within_user'; did you mean"),
     ({"method": "json:loads"}, "'json:loads' is not a method"),
     ({"metric": "validation/ncis"}, "no trial reports 'validation/ncis'; set validation"),
@@ -45,6 +50,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"num_samples": 3}, "key 'num_samples': found 3, but no key of 'search' is drawn"),
     ({"scheduler": "hyperband"}, "key 'scheduler.name': expected 'none' or 'asha'"),
     ({"scheduler": "asha"}, "key 'metric' is missing; asha needs one"),
+    ({**ASHA, "scheduler": {"name": "asha", "grace_iterations": 2_000_000}}, "less than or equal to 1000000"),
     ({**ASHA, "task": ["depth", "mixture"]}, "asha compares trials, and tasks have no common scale"),
     ({**ASHA, "metric": "validation/model", "validation": {}}, "expected validation.every: 1"),
     (
