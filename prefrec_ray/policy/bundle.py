@@ -96,10 +96,14 @@ class Bundle:
     def with_items(self, items: ItemTable | pa.Table) -> Self:
         """Return this policy with other items, without training; their embeddings must be made as in the training.
 
-        Raises `UserError` for a table that is not of items, or embeddings of another width.
+        If the common items have other codes of kinds, the effects of kinds get these codes (`Critic.for_items`).
+        Raises `UserError` for a table that is not of items, ids of another type, or embeddings of another width.
         """
         table = items if isinstance(items, ItemTable) else ItemTable.from_table(items)
-        return replace(self, items=table)
+        critic = self.critic
+        if critic is not None and critic.kind_effects and not _same_kinds(self.items, table):
+            critic = critic.for_items(self.items, table)
+        return replace(self, items=table, critic=critic)
 
     def under(self, **rule: Any) -> Self:
         """Return the same networks under another serving rule, with these keys of `serving` changed."""
@@ -160,3 +164,11 @@ class Bundle:
                 f" {checksums.MANIFEST})"
             )
         return bundle
+
+
+def _same_kinds(items: ItemTable, other: ItemTable) -> bool:
+    """Return True if the items in both tables have the same codes of kinds."""
+    if items.kind_codes is None or other.kind_codes is None:
+        return False
+    rows = items.find(other.ids)
+    return np.array_equal(other.kind_codes[rows >= 0], items.kind_codes[rows[rows >= 0]])

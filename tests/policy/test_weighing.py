@@ -94,3 +94,13 @@ def test_effects_follow_the_items_to_other_codes() -> None:
         critic.for_items(known, items).kind_effects[0], np.float32([0.1, 0.0, -0.2, 0.7, 0.0])
     )
     assert list(critic.for_items(known, replace(items, kind_codes=None)).kind_effects) == []
+
+
+def test_effects_stay_with_their_kinds_in_a_table_with_other_codes() -> None:
+    policy = policy_with(effects=[0.7, -0.2, 0.0, 0.1])
+    renumbered = policy.with_items(replace(policy.items, kind_codes=3 - policy.items.kinds))
+    np.testing.assert_allclose(log_chances(renumbered), log_chances(policy), rtol=1e-5)
+    # Codes of kinds whose items are all new are kept if the common items have the same codes.
+    few = ItemTable(np.array([policy.items.ids[0], 99]), policy.items.embeddings[:2], kind_codes=np.array([[0], [3]]))
+    assert policy.with_items(few).critic is policy.critic
+    assert policy.with_items(replace(few, kind_codes=None)).critic.kind_effects == ()
