@@ -86,7 +86,7 @@ def read_yaml(text: str, where: str) -> Any:
         raise UserError(f"{where}: {place}not YAML ({getattr(error, 'problem', error)})") from error
     except RecursionError as error:
         raise UserError(f"{where}: nested too deeply, or an alias contains itself; expected settings") from error
-    except ValueError as error:  # an impossible date, for example
+    except (ValueError, LookupError, AttributeError, OverflowError) as error:  # a date or `!!bool` that is none
         raise UserError(f"{where}: not YAML ({error})") from error
 
 
