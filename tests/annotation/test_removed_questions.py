@@ -39,7 +39,8 @@ def store(tmp_path: Path) -> Path:
     for name in ("a", "b"):
         opened.invite(name, 1e10)
         for row in rows:
-            opened.vote(Vote(row["pair_id"], name, "first", False, False, 2.0, token=f"{name} {row['pair_id']}"))
+            about = {"pair": row["pair_id"], "annotator": name, "token": f"{name} {row['pair_id']}"}
+            opened.vote(Vote(label="first", repeat=False, flipped=False, time=2.0, **about))
     opened.close()
     return folder
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, TypeVar
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, Field, ValidationError
@@ -29,7 +29,7 @@ from prefrec_ray.annotation.aggregate import VoteScores
 from prefrec_ray.annotation.page.access import TOKEN, FormGuard
 from prefrec_ray.annotation.page.desk import Desk, LabelSettings, Stale
 from prefrec_ray.annotation.page.pages import admin_page, guidelines, page, question_page
-from prefrec_ray.annotation.page.store import labels_of
+from prefrec_ray.annotation.page.store import Label, labels_of
 from prefrec_ray.annotation.page.timeline import Items
 from prefrec_ray.errors import UserError
 from prefrec_ray.web.problems import Problem, of_validation
@@ -53,7 +53,7 @@ _RESCORE = 20
 
 class _Vote(BaseModel):
     question: Annotated[str, Field(max_length=64)]
-    label: Literal["first", "second", "tie", "skip"]
+    label: Label
 
 
 class _Name(BaseModel):

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from prefrec_ray.annotation.aggregate import Votes, VoteScores
-from prefrec_ray.annotation.page.store import Store, Vote, labels_of
+from prefrec_ray.annotation.page.store import Label, Store, Vote, labels_of
 from prefrec_ray.errors import UserError
 from prefrec_ray.preferences import PairCount
 from prefrec_ray.settings import Count, Pairing, Seed, Settings, parse
@@ -102,7 +102,7 @@ class Desk:
         segments = self.store.segments(question.pair)
         return segments[::-1] if question.flipped else segments
 
-    def vote(self, annotator: str, token: str, label: str) -> None:
+    def vote(self, annotator: str, token: str, label: Label) -> None:
         """Store a vote (first: A, on the left; second, tie or skip) on the question with this token, at most once.
 
         The vote is on the disk on return. Raises `Stale` if the token belongs to another question.
@@ -113,7 +113,15 @@ class Desk:
                 raise Stale
             return
         label = exchanged(label, question.flipped)
-        vote = Vote(question.pair, annotator, label, question.repeat, question.flipped, self.now(), token)
+        vote = Vote(
+            pair=question.pair,
+            annotator=annotator,
+            label=label,
+            repeat=question.repeat,
+            flipped=question.flipped,
+            time=self.now(),
+            token=token,
+        )
         self.store.vote(vote)
         self.votes.append(vote)
         del self._questions[annotator]
@@ -193,9 +201,10 @@ class Desk:
         return next(iter(self._open(annotator)), None), False
 
 
-def exchanged(label: str, flipped: bool) -> str:
+def exchanged(label: Label, flipped: bool) -> Label:
     """Return the label, with its sides exchanged if they were exchanged on the page."""
-    return {"first": "second", "second": "first"}.get(label, label) if flipped else label
+    other: dict[Label, Label] = {"first": "second", "second": "first"}
+    return other.get(label, label) if flipped else label
 
 
 def _as_made(stored: Any, settings: LabelSettings, file: str) -> LabelSettings:

@@ -11,26 +11,26 @@ import secrets
 import sqlite3
 from collections.abc import Iterable
 from importlib.resources import files
-from typing import Any
-
-from pydantic.dataclasses import dataclass
+from typing import Any, Literal
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
+from prefrec_ray.settings import Settings, parse
 
+Label = Literal["first", "second", "tie", "skip"]
 #: pair_id, split, gold label and segments (JSON) of a pair.
 PairRow = tuple[int, str, str | None, str]
 
 FILE, VERSION = "labels.sqlite", 3
+_ABOUT = {"dataset": str, "secret": str, "settings": dict, "signals": list, "version": int}
 
 
-@dataclass(frozen=True)
-class Vote:
-    """A vote. label: first, second, tie or skip. flipped: the second segment was on the left. time: since 1970, s."""
+class Vote(Settings):
+    """A vote. flipped: the second segment was on the left. time: since 1970, s."""
 
     pair: int
     annotator: str
-    label: str
+    label: Label
     repeat: bool
     flipped: bool
     time: float
@@ -38,7 +38,7 @@ class Vote:
 
 
 class Store:
-    """An open store. Raises `UserError` if `folder` contains none, or one of another version."""
+    """An open store. Raises `UserError` if `folder` contains none, a damaged one, or one of another version."""
 
     def __init__(self, folder: str) -> None:
         self.file = _file(folder)
@@ -55,22 +55,27 @@ class Store:
                 key: json.loads(value) for key, value in self._db.execute("SELECT key, value FROM about")
             }
             self._check()
-        except (sqlite3.DatabaseError, ValueError) as error:
+        except (sqlite3.DatabaseError, ValueError, RecursionError) as error:
             self._db.close()
             raise UserError(f"{self.file}: not a store of votes ({error})") from error
 
     def _check(self) -> None:
-        """Raise `ValueError` or `sqlite3.DatabaseError` for damaged pages, missing tables or keys, another version."""
+        """Raise `ValueError` or `sqlite3.DatabaseError` for damaged pages, missing or bad values, another version."""
         if self.about.get("version", VERSION) != VERSION:
             raise ValueError(f"version {self.about['version']}; expected {VERSION}")
         (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
             raise ValueError(" ".join(found.split()))
-        for table in ("pairs", "people", "votes"):
-            self._db.execute(f"SELECT * FROM {table} LIMIT 0")
-        missing = sorted({"dataset", "secret", "settings", "signals", "version"} - set(self.about))
-        if missing:
-            raise ValueError(f"missing: {', '.join(missing)}")
+        wrong = [key for key, kind in _ABOUT.items() if not isinstance(self.about.get(key), kind)]
+        if wrong:
+            raise ValueError(f"missing, or of another type: {', '.join(wrong)}")
+        self.votes()
+        gold = {label for _, label in self.pairs()} - {None, "first", "second", "tie"}
+        if gold:
+            raise ValueError(f"found the gold label {gold.pop()!r}; expected first, second or tie")
+        columns = "typeof(annotator) || typeof(token) || typeof(expires)"
+        if self._db.execute(f"SELECT 1 FROM people WHERE {columns} != 'texttextreal'").fetchone():
+            raise ValueError("people: found values of another type")
 
     @staticmethod
     def create(folder: str, about: dict[str, Any], pairs: Iterable[PairRow]) -> None:
@@ -117,9 +122,10 @@ class Store:
         return token
 
     def votes(self) -> list[Vote]:
-        """Return all votes in order."""
-        columns = ", ".join(Vote.__dataclass_fields__)
-        return [Vote(*row) for row in self._db.execute(f"SELECT {columns} FROM votes ORDER BY number")]
+        """Return all votes in order. Raises `UserError` for a vote with another label, or values of another type."""
+        columns = list(Vote.model_fields)
+        rows = self._db.execute(f"SELECT {', '.join(columns)} FROM votes ORDER BY number")
+        return [parse(Vote, dict(zip(columns, row, strict=True)), "votes") for row in rows]
 
     def vote(self, vote: Vote) -> None:
         """Add a vote, which is on the disk on return."""

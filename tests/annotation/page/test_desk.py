@@ -42,10 +42,11 @@ def make(tmp_path: Path) -> Callable[..., Desk]:
 
 
 def ask(desk: Desk, who: str) -> Vote:
-    """The question of this person as a vote without a label."""
+    """The question of this person as a skip."""
     question = desk.question(who)
     assert question is not None
-    return Vote(question.pair, who, "", question.repeat, question.flipped, 0, question.token)
+    about = {name: getattr(question, name) for name in ("pair", "repeat", "flipped", "token")}
+    return Vote(annotator=who, label="skip", time=0, **about)
 
 
 def test_an_answer_is_of_the_segment_that_was_on_that_side(make: Callable[..., Desk]) -> None:
@@ -247,13 +248,21 @@ def test_a_store_below_ones_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ("damage", "words"),
     [
         ("DROP TABLE votes", "not a store of votes (no such table: votes)"),
-        ("DELETE FROM about WHERE key = 'secret'", "not a store of votes (missing: secret)"),
-        ("UPDATE about SET value = '5' WHERE key = 'settings'", "settings: key '(top)': "),
+        ("DELETE FROM about WHERE key = 'secret'", "not a store of votes (missing, or of another type: secret)"),
+        ("UPDATE about SET value = '5' WHERE key = 'settings'", "not a store of votes (missing, or of another type: "),
+        ("UPDATE about SET value = '{\"pairs\": 0}' WHERE key = 'settings'", "settings: key 'pairs': "),
+        ("UPDATE about SET value = replace(hex(zeroblob(50000)), '0', '[')", "not a store of votes (maximum recursion"),
+        ("UPDATE pairs SET gold = 'maybe'", "not a store of votes (found the gold label 'maybe'; expected"),
+        ("UPDATE votes SET label = 'maybe'", "not a store of votes (votes: key 'label': expected 'first', 'second', "),
+        ("UPDATE votes SET time = x'00ff'", "not a store of votes (votes: key 'time': expected a number, found"),
+        ("UPDATE people SET expires = 'never'", "not a store of votes (people: found values of another type)"),
     ],
 )
 def test_a_store_that_was_changed_is_one_line(tmp_path: Path, damage: str, words: str) -> None:
     write_store(tmp_path / "store", pairs=5)
     database = sqlite3.connect(tmp_path / "store" / "labels.sqlite", isolation_level=None)
+    database.execute("INSERT INTO people VALUES ('a', 'token', 9e9)")
+    database.execute("INSERT INTO votes VALUES (1, 1, 'a', 'first', 0, 0, 1.0, 'vote')")
     database.execute(damage)
     database.close()
     with pytest.raises(UserError, match=re.escape(f"labels.sqlite: {words}")):
