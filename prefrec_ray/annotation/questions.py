@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
 from itertools import groupby
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
+from pydantic import Field
 
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset, tensor
@@ -26,7 +27,7 @@ from prefrec_ray.mdp.pages import Pages
 from prefrec_ray.preferences import DRAWS
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
-from prefrec_ray.settings import PAIRINGS
+from prefrec_ray.settings import PAIRINGS, Settings, parse
 
 PAIRS = "pairs.jsonl"
 #: Columns that identify a pair; with `pair_id` and `split` the columns of a table of pairs.
@@ -40,6 +41,20 @@ _DRAWS = 2
 Segment = list[dict[str, Any]]
 
 
+_User = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)] | Annotated[str, Field(strict=True)]
+_Place = Annotated[int, Field(strict=True, ge=0, le=10**9)]
+
+
+class _Identity(Settings):
+    """Values of `IDENTITY` in a file."""
+
+    user_0: _User
+    start_0: _Place
+    user_1: _User
+    start_1: _Place
+    length: Annotated[_Place, Field(ge=1)]
+
+
 @dataclass(frozen=True, eq=False)
 class SplitUsers:
     """Ids of the users of one split, and their numbers of impressions."""
@@ -49,10 +64,9 @@ class SplitUsers:
 
     def has(self, user: pa.Array, start: np.ndarray, length: np.ndarray) -> np.ndarray:
         """Return whether each segment lies inside its user's history with an impression after it, bool [n]."""
-        place = pc.index_in(user.cast(self.ids.type), self.ids)
-        requests = self.requests[place.fill_null(0).to_numpy(zero_copy_only=False)]
-        known = place.is_valid().to_numpy(zero_copy_only=False)
-        return known & (start >= 0) & (start + length < requests)
+        place = pc.index_in(user.cast(self.ids.type), self.ids).fill_null(len(self.ids))
+        requests = np.append(self.requests, 0)[place.to_numpy(zero_copy_only=False)]  # an unknown user has none
+        return (start >= 0) & (start + length < requests)
 
 
 def histories(dataset: PreparedDataset) -> dict[str, SplitUsers]:
@@ -166,13 +180,16 @@ def read_pairs(folder: str) -> pa.Table:
     for number, line in enumerate(filter(None, storage.read_text(file).split("\n")), 1):
         try:
             row = json.loads(line)
-            rows.append({name: row[name] for name in ("pair_id", "split", *IDENTITY)})
+            identity = parse(_Identity, {name: row[name] for name in IDENTITY}, "pair")
+            rows.append({"pair_id": pair_id(row), "split": row["split"], **identity.model_dump()})
             if row["pair_id"] != pair_id(row) or row["split"] not in SPLITS:
                 raise ValueError("pair_id or split does not match the pair")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{file}: line {number}: expected a pair written by `prefrec pairs` ({error!r})") from error
     if not rows:
         raise UserError(f"{file}: no pairs")
+    if len({type(row[side]) for row in rows for side in ("user_0", "user_1")}) > 1:
+        raise UserError(f"{file}: found numbers and texts as ids of users; expected one type")
     return pa.Table.from_pylist(rows)
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from people_answers import LENGTH, quiet
 
-from prefrec_ray.annotation.questions import pair_ids, read_pairs, write_pairs
+from prefrec_ray.annotation.questions import SplitUsers, pair_id, pair_ids, read_pairs, write_pairs
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 
@@ -113,6 +114,32 @@ def test_a_pair_of_which_a_value_was_changed(question_folder: Path, tmp_path: Pa
     (tmp_path / "pairs.jsonl").write_text(f"{json.dumps(first)}\n{json.dumps({**second, **changes})}\n", "utf-8")
     with pytest.raises(UserError, match="line 2: expected a pair written by `prefrec pairs`"):
         read_pairs(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"user_0": 5, "user_1": 5}, ": found numbers and texts as ids of users; expected one type"),
+        ({"user_0": None}, "line 2: .*key 'user_0': expected a whole number"),
+        ({"user_0": 2**63}, "line 2: .*key 'user_0'"),
+        ({"start_0": 1.0}, "line 2: .*key 'start_0': expected a whole number"),
+        ({"start_1": -1}, "line 2: .*key 'start_1'"),
+        ({"start_1": 2**62}, "line 2: .*key 'start_1'"),
+        ({"length": 0}, "line 2: .*key 'length'"),
+    ],
+)
+def test_values_that_no_pair_has(question_folder: Path, tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    first, second = lines(question_folder)[:2]
+    changed = {**second, **changes}
+    rows = [first, {**changed, "pair_id": pair_id(changed)}]
+    (tmp_path / "pairs.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
+    with pytest.raises(UserError, match=words):
+        read_pairs(str(tmp_path))
+
+
+def test_a_split_without_users_has_no_segment() -> None:
+    nobody = SplitUsers(pa.array([], pa.int64()), np.array([], np.int64))
+    assert nobody.has(pa.array([1]), np.array([0]), np.array([3])).tolist() == [False]
 
 
 def test_a_pair_whose_sides_were_exchanged(question_folder: Path, tmp_path: Path) -> None:
