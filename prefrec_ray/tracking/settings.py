@@ -40,7 +40,11 @@ NO_TRACKING = TrackingSettings()
 def checked(settings: TrackingSettings, where: str) -> TrackingSettings:
     """Return `settings`. Raises `UserError`, prefixed by `where`, for a URI with a password and a missing package."""
     if settings.mlflow is not None:
-        if "@" in urlsplit(settings.mlflow).netloc:  # not shown, because it may be a secret
+        try:
+            place = urlsplit(settings.mlflow).netloc
+        except ValueError as error:
+            raise UserError(f"{where}: key 'mlflow': found an invalid URI; expected http://HOST:PORT") from error
+        if "@" in place:  # not shown, because it may be a secret
             raise UserError(
                 f"{where}: key 'mlflow': found a URI with a user name or password; expected them in the environment "
                 "variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
@@ -66,6 +70,11 @@ class RunRecord(Settings):
     def experiment(self) -> str:
         """Return the experiment of MLflow and group of Weights & Biases."""
         return self.settings.experiment or self.group
+
+    def with_settings(self, settings: TrackingSettings) -> RunRecord:
+        """Return the record with other settings. At another server or experiment of MLflow it is a new run."""
+        same = (settings.mlflow, settings.experiment) == (self.settings.mlflow, self.settings.experiment)
+        return self.model_copy(update={"settings": settings, "mlflow_id": self.mlflow_id if same else None})
 
 
 def read_record(run: str) -> RunRecord | None:

@@ -15,7 +15,6 @@ from prefrec_ray.tracking import backends
 from prefrec_ray.tracking.backends import Backend
 from prefrec_ray.tracking.settings import (
     NO_TRACKING,
-    RECORD,
     RunRecord,
     TrackingSettings,
     read_record,
@@ -49,6 +48,8 @@ class Tracker:
         if record is None:
             named = name or posixpath.basename(run.rstrip("/"))
             record = RunRecord(settings=settings, group=group, name=named, wandb_id=uuid.uuid4().hex)
+        elif record.settings != settings:  # the run is resumed with other trackers
+            record = record.with_settings(settings)
         if settings.mlflow is not None:
             self._queues.append(_Queue(backends.MlflowRun(record, run), say))
         if settings.wandb is not None:
@@ -58,7 +59,8 @@ class Tracker:
     def begin(self, params: Mapping[str, Any]) -> None:
         """Start the run with its settings, or continue it if it was started before."""
         self._begun = True
-        if self._queues and not storage.exists(storage.join(self._run, RECORD)):
+        stored = read_record(self._run) if self._queues else None
+        if self._queues and (stored is None or stored.settings != self._record.settings):
             write_record(self._record, self._run)
         flat = dict(_flat(params))
         for queue in self._queues:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from platform_desk import make_policy
 
-from prefrec_ray.tracking.settings import TrackingSettings
+from prefrec_ray.tracking import backends
+from prefrec_ray.tracking.settings import RunRecord, TrackingSettings, read_record, write_record
 from prefrec_ray.tracking.tracker import Tracker, attach_to_run
 
 
@@ -38,6 +39,28 @@ def test_a_run_at_mlflow_continues_after_a_kill(tmp_path: Path, monkeypatch: pyt
     history = client.get_metric_history(found.info.run_id, "losses/q")
     assert [(one.step, one.value) for one in history] == [(1, 0.5), (2, 1.0), (3, 1.5), (4, 2.0)]
     assert {one.path for one in client.list_artifacts(found.info.run_id)} == {"policy", "evaluation.json"}
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [({}, True), ({"model": "feed"}, True), ({"mlflow": "http://new:5000"}, False), ({"experiment": "shop"}, False)],
+)
+def test_a_resumed_run_goes_to_the_trackers_of_its_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, str], same: bool
+) -> None:
+    clients: list[str | None] = []
+    monkeypatch.setattr(backends, "connect", lambda settings: clients.append(settings.mlflow))
+    settings = {"mlflow": "http://old:5000"}
+    before = RunRecord.model_validate(
+        {"settings": settings, "group": "g", "name": "run", "wandb_id": "1", "mlflow_id": "2"}
+    )
+    write_record(before, str(tmp_path))
+    resumed = TrackingSettings(**{**settings, **change})
+    Tracker(resumed, str(tmp_path)).begin({})
+    assert clients == [resumed.mlflow]
+    after = read_record(str(tmp_path))
+    assert after is not None
+    assert (after.settings, after.mlflow_id) == (resumed, "2" if same else None)
 
 
 def test_a_run_at_weights_and_biases_is_complete_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
