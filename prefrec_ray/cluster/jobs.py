@@ -32,19 +32,21 @@ _ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 def token() -> str | None:
     """Return the token of `RAY_AUTH_TOKEN`, of the file `RAY_AUTH_TOKEN_PATH`, or of `~/.ray/auth_token`, as Ray does.
 
-    Raises `UserError` if the file in `RAY_AUTH_TOKEN_PATH` cannot be read.
+    Raises `UserError` if the file in `RAY_AUTH_TOKEN_PATH` cannot be read, and for a token that no header can hold.
     """
-    given = os.environ.get("RAY_AUTH_TOKEN", "").strip()
-    if given:
-        return given
-    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    path = Path(named).expanduser() if named else Path.home() / ".ray" / "auth_token"
-    try:
-        return path.read_text("utf-8").strip() or None
-    except OSError as error:
-        if named:
-            raise UserError(f"RAY_AUTH_TOKEN_PATH: {named}: {error.strerror}; expected the cluster's token") from error
-        return None
+    source, secret = "RAY_AUTH_TOKEN", os.environ.get("RAY_AUTH_TOKEN", "").strip()
+    if not secret:
+        named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+        path = Path(named).expanduser() if named else Path.home() / ".ray" / "auth_token"
+        source = f"RAY_AUTH_TOKEN_PATH: {named}" if named else str(path)
+        try:
+            secret = path.read_text("utf-8", "replace").strip()
+        except OSError as error:
+            if named:
+                raise UserError(f"{source}: {error.strerror}; expected the cluster's token") from error
+    if not (secret.isascii() and secret.isprintable()):
+        raise UserError(f"{source}: found characters other than printable ASCII; expected the cluster's token")
+    return secret or None
 
 
 def connect(address: str) -> Any:

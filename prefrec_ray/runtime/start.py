@@ -173,8 +173,8 @@ def join(address: str) -> None:
         reason = "" if trial.returncode == 0 else trial.stdout or f"Ray's process ended with {trial.returncode}"
     except subprocess.TimeoutExpired:
         pass
-    except OSError as error:
-        reason = f"no reply of a Ray cluster: {error.strerror}"
+    except (OSError, UnicodeError, OverflowError) as error:  # the last two: a host or port that cannot exist
+        reason = f"no reply of a Ray cluster: {getattr(error, 'strerror', error)}"
     if reason:
         raise UserError(
             f"RAY_ADDRESS {address}: {' '.join(reason.split()).partition('. ')[0]}; expected HOST:PORT of a cluster of"

@@ -1,5 +1,6 @@
 """Refusals of `prefrec submit` before anything is sent, and an address without a cluster."""
 
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from threaded import in_thread
 
 from prefrec_ray.cli.main import run
 from prefrec_ray.cluster import jobs
+from prefrec_ray.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -181,3 +183,16 @@ def test_the_token_is_found_in_rays_own_order(tmp_path: Path, monkeypatch: pytes
     assert jobs.token() == "named"
     monkeypatch.setenv("RAY_AUTH_TOKEN", "given")
     assert jobs.headers() == {"Authorization": "Bearer given"}
+
+
+@pytest.mark.parametrize("secret", [b"hush\nhush", "hush€".encode(), b"hush\xff"])
+def test_a_token_that_fits_into_no_header_is_one_line_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secret: bytes
+) -> None:
+    (tmp_path / "named").write_bytes(secret)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "named"))
+    for variable in ("RAY_AUTH_TOKEN_PATH", "RAY_AUTH_TOKEN"):
+        with pytest.raises(UserError, match=f"^{variable}: .*found characters other than printable ASCII") as caught:
+            jobs.connect("http://127.0.0.1:9")
+        assert "hush" not in str(caught.value)
+        monkeypatch.setenv("RAY_AUTH_TOKEN", os.fsdecode(secret))

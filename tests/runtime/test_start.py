@@ -88,7 +88,8 @@ def test_no_cluster_there(monkeypatch: pytest.MonkeyPatch) -> None:
         unused.bind(("127.0.0.1", 0))
         for one in (unused, silent):
             assert "no reply of a Ray cluster" in refused(f"127.0.0.1:{one.getsockname()[1]}", monkeypatch)
-    assert "no reply of a Ray cluster" in refused("no-such-host.invalid:6379", monkeypatch)
+    for address in ("no-such-host.invalid:6379", "a..b:6379", "127.0.0.1:99999"):
+        assert "no reply of a Ray cluster: " in refused(address, monkeypatch)
 
 
 def test_a_cluster_that_cannot_be_joined(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
