@@ -125,7 +125,7 @@ def _hub(uri: str) -> Iterator[Any]:
     """Yield the client; an error of the Hub becomes a `UserError`."""
     need("hub", "huggingface_hub", where=uri)
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HTTPError
+    from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
     from huggingface_hub.utils import disable_progress_bars
 
     disable_progress_bars()
@@ -133,5 +133,5 @@ def _hub(uri: str) -> Iterator[Any]:
         with warnings.catch_warnings():  # a policy contains a table of items, which looks like a data set
             warnings.simplefilter("ignore", UserWarning)
             yield HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
-    except HTTPError as error:
+    except (HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, HFValidationError) as error:
         raise UserError(f"{uri}: the Hub refuses ({str(error).splitlines()[0]})") from error

@@ -92,6 +92,7 @@ def test_a_path_on_the_hub_is_read_like_others(hub: Hub) -> None:
         (["push", "policy", "s3://me/feed"], "s3://me/feed: expected hf://NAME/REPOSITORY, or hf://datasets/"),
         (["push", "nothing", "hf://datasets/me/feed"], "nothing: not a prepared data set (no metadata.json)"),
         (["pull", "hf://me/none", "--output", "there"], "hf://me/none: the Hub refuses ("),
+        (["pull", "hf://a--b/c", "--output", "there"], "hf://a--b/c: the Hub refuses (Cannot have -- or .. in repo_id"),
     ],
 )
 def test_a_mistake_is_one_line(
@@ -104,3 +105,13 @@ def test_a_mistake_is_one_line(
     assert error.count("\n") == 1
     assert [file.name for file in tmp_path.iterdir()] == ["policy"]
     assert hub.commits == 0
+
+
+def test_a_hub_that_is_away_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert run(["pull", "hf://me/feed", "--output", str(tmp_path / "there")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("prefrec: error: hf://me/feed: the Hub refuses (")
+    assert error.count("\n") == 1
