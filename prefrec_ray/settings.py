@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError, first_problem
@@ -40,6 +40,16 @@ END_OF_TIME = 7_258_118_400  # 2200-01-01, s
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 #: Number of users, rows, pairs, array elements ...
 Count = Annotated[int, Field(ge=1, le=10**9)]
+
+
+def _not_of_ray(resources: dict[str, float]) -> dict[str, float]:
+    if not {"CPU", "GPU"}.isdisjoint(resources):
+        raise ValueError("expected resources other than CPU and GPU")
+    return resources
+
+
+#: Amounts of Ray's custom resources by name.
+CustomResources = Annotated[dict[str, PositiveFloat], AfterValidator(_not_of_ray)]
 #: Largest number of values in a YAML file after expansion of aliases, of which a few can produce billions of values.
 _MAX_VALUES = 100_000
 

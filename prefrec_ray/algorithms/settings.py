@@ -18,7 +18,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, StrictBool, ValidationIn
 
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.memory import check_need
-from prefrec_ray.settings import Pairing, Recipe, Seed, Settings, Task, parse
+from prefrec_ray.settings import Count, CustomResources, Pairing, Recipe, Seed, Settings, Task, parse
 
 _SAME = object()
 #: Bytes in training: a weight, its gradient and two moments of Adam, float32.
@@ -86,7 +86,7 @@ class TrainingSettings(Settings):
         (), ("items", "tastes"), description="groups of the next state that are not in this input"
     )
     reward_members: PositiveInt = of_reward(1, 3, description="networks whose mean is the reward")
-    reward_horizon: PositiveInt = by_recipe(
+    reward_horizon: Count = by_recipe(
         1, 100, description="impressions whose mean reward is the value of an action, starting with its own"
     )
     standardise_reward: StrictBool = by_recipe(
@@ -127,7 +127,7 @@ class TrainingSettings(Settings):
         default="auto", description="CPUs of each learner; `auto`: RLlib's choice"
     )
     num_gpus_per_learner: float = Field(default=0, ge=0, description="GPUs of each learner")
-    custom_resources_per_learner: dict[str, PositiveFloat] = Field(
+    custom_resources_per_learner: CustomResources = Field(
         default_factory=dict, description="Ray's custom resources of each learner, by name"
     )
 
@@ -152,10 +152,13 @@ class TrainingSettings(Settings):
 
     @field_validator("max_learners")
     @classmethod
-    def _more_than_the_least(cls, value: int | None, info: ValidationInfo) -> int | None:
+    def _in_range(cls, value: int | None, info: ValidationInfo) -> int | None:
         least = info.data.get("num_learners", 0)
-        if value is not None and not 1 <= least <= value:
-            raise ValueError(f"expected num_learners of 1 to {value}, the least number of learners; found {least}")
+        most = least * info.data.get("train_batch_size_per_learner", 1)
+        if value is not None and not least:
+            raise ValueError("expected null, or num_learners of at least 1")
+        if value is not None and not least <= value <= most:
+            raise ValueError(f"expected {least} (num_learners) to {most} (transitions in a mini-batch)")
         return value
 
     @model_validator(mode="before")
@@ -226,7 +229,7 @@ class TD3Settings(TrainingSettings):
     target_noise: float = Field(
         default=0.2, ge=0, description="deviation of the target action's noise, in half-widths of the bounds"
     )
-    noise_clip: float = Field(default=0.5, ge=0, description="maximum of this noise")
+    noise_clip: float = Field(default=0.5, ge=0, le=1e6, description="maximum of this noise")
     policy_delay: PositiveInt = Field(default=2, description="updates of Q per update of actor and target networks")
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from prefrec_ray.algorithms import SETTINGS, find_settings
 from prefrec_ray.algorithms.settings import (
     ExpectileSettings,
+    TD3Settings,
     TrainingSettings,
     checked_values,
     recipe_defaults,
@@ -81,6 +82,22 @@ def test_texts_are_numbers_and_true_is_none() -> None:
     assert checked_values(TrainingSettings, {"actor_lr": "3e-4"}, "", "")["actor_lr"] == 3e-4
     with pytest.raises(UserError, match="key 'gamma'"):
         checked_values(TrainingSettings, {"gamma": True}, "", "")
+
+
+@pytest.mark.parametrize(
+    ("settings", "values", "message"),
+    [
+        (TrainingSettings, {"reward_horizon": 10**10}, "expected less than or equal to 1000000000, found"),
+        (TD3Settings, {"noise_clip": 1e39}, "expected less than or equal to 1000000, found"),
+        (TrainingSettings, {"custom_resources_per_learner": {"GPU": 1}}, "expected resources other than CPU and GPU"),
+    ],
+)
+def test_values_that_would_fail_in_training(
+    settings: type[TrainingSettings], values: dict[str, object], message: str
+) -> None:
+    (key,) = values
+    with pytest.raises(UserError, match=f"key '{key}': {message}"):
+        checked_values(settings, values, "", "")
 
 
 @given(st.sampled_from(sorted(ExpectileSettings.model_fields)), st.none() | st.booleans() | st.floats() | st.text())

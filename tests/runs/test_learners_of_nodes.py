@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -61,12 +62,19 @@ def test_learners_come_and_go_with_nodes(tiny_dataset: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("learners", "expected"),
     [
-        ({"max_learners": 2}, "expected num_learners of 1 to 2, the least number of learners; found 0"),
-        ({"num_learners": 3, "max_learners": 2}, "found 3"),
+        ({"max_learners": 2}, "expected null, or num_learners of at least 1, found 2"),
+        (
+            {"num_learners": 3, "max_learners": 2, "train_batch_size_per_learner": 4},
+            "expected 3 (num_learners) to 12 (transitions in a mini-batch), found 2",
+        ),
+        (
+            {"num_learners": 2, "max_learners": 9, "train_batch_size_per_learner": 4},
+            "expected 2 (num_learners) to 8 (transitions in a mini-batch), found 9",
+        ),
     ],
 )
 def test_a_range_without_learners(learners: dict[str, int], expected: str) -> None:
-    with pytest.raises(UserError, match=expected):
+    with pytest.raises(UserError, match=re.escape(f"max_learners': {expected}")):
         TrainSettings(**with_learners(**learners)).training()
 
 

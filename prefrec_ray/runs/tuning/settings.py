@@ -13,7 +13,7 @@ from prefrec_ray.algorithms.settings import TrainingSettings, checked_values
 from prefrec_ray.errors import UserError, nearest, need
 from prefrec_ray.evaluation.settings import ValidationSettings
 from prefrec_ray.runs.columns import COLUMNS, SCORES
-from prefrec_ray.settings import Recipe, Seed, Settings, Task
+from prefrec_ray.settings import CustomResources, Recipe, Seed, Settings, Task
 
 
 class Space(Settings):
@@ -86,13 +86,10 @@ class ResourceSettings(Settings):
 
     cpus: int = Field(default=1, ge=0)
     gpus: float = Field(default=0, ge=0)
-    custom: dict[str, float] = Field(default_factory=dict)
+    custom: CustomResources = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _placed(self) -> ResourceSettings:
-        for name, amount in self.custom.items():
-            if name in ("CPU", "GPU") or amount <= 0:
-                raise ValueError(f"custom: expected amounts above 0 of resources other than CPU and GPU ('{name}')")
         if not self.cpus and not self.custom:
             raise ValueError("cpus: expected at least 1, unless a custom resource places the trial")
         return self

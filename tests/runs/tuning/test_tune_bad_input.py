@@ -48,6 +48,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"metric": "validation/ncis"}, "no trial reports 'validation/ncis'; set validation"),
     ({"metric": "validation/online", "validation": {}}, "no trial reports 'validation/online'"),
     ({"num_samples": 3}, "key 'num_samples': found 3, but no key of 'search' is drawn"),
+    ({"resources": {"custom": {"GPU": 1}}}, "key 'resources.custom': expected resources other than CPU and GPU"),
     ({"scheduler": "hyperband"}, "key 'scheduler.name': expected 'none' or 'asha'"),
     ({"scheduler": "asha"}, "key 'metric' is missing; asha needs one"),
     ({**ASHA, "scheduler": {"name": "asha", "grace_iterations": 2_000_000}}, "less than or equal to 1000000"),
