@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, StrictBool, ValidationInfo, field_validator, model_validator
 
@@ -38,6 +38,9 @@ of_reward = partial(by_recipe, of_reward=True)
 
 class TrainingSettings(Settings):
     """Settings of every method."""
+
+    #: False: settings of the reward have no effect.
+    uses_reward: ClassVar[bool] = True
 
     recipe: Recipe = Field(default="robust", description="defaults of all other settings")
     task: Task = Field(default="frequency", description="level that preferences compare", json_schema_extra=_OF_REWARD)
@@ -174,12 +177,12 @@ class TrainingSettings(Settings):
     @property
     def uses_preferences(self) -> bool:
         """Return True if a reward model is learned."""
-        return self.reward_source == "preferences"
+        return self.uses_reward and self.reward_source == "preferences"
 
     @property
     def looks_ahead(self) -> bool:
         """Return True if reward labels look ahead (reward/labels.py)."""
-        return self.reward_horizon > 1
+        return self.uses_reward and self.reward_horizon > 1
 
     @property
     def teacher_names(self) -> tuple[str, ...]:
@@ -199,15 +202,7 @@ class TrainingSettings(Settings):
 class CloningSettings(TrainingSettings):
     """Settings of behavior cloning (IL); settings of the reward have no effect."""
 
-    @property
-    def uses_preferences(self) -> bool:
-        """Return False."""
-        return False
-
-    @property
-    def looks_ahead(self) -> bool:
-        """Return False."""
-        return False
+    uses_reward: ClassVar[bool] = False
 
 
 class ExpectileSettings(TrainingSettings):

@@ -118,6 +118,30 @@ def test_an_unknown_teacher(dataset: PreparedDataset) -> None:
         config(dataset, "within_user_som").build_algo()
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"pairing": "any_users"}, "pairing and scoring: unknown teacher 'any_users_mean'"),
+        ({"reward_source": "column"}, "reward_source: found 'column'; expected a reward column"),
+        ({"lr": 0.5}, "lr: found 0.5; expected actor_lr and critic_lr"),
+    ],
+)
+def test_settings_that_the_data_set_or_training_does_not_have(
+    dataset: PreparedDataset, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        config(dataset, **settings).validate()
+
+
+def test_settings_of_the_reward_have_no_effect_on_cloning(dataset: PreparedDataset) -> None:
+    cloning = IL.Config().offline_data(input_=dataset.uri).training(reward_source="column", hidden_sizes=(8,))
+    algorithm = cloning.training(train_batch_size_per_learner=64).build_algo()
+    try:
+        assert algorithm.train()["phase"] == "train"
+    finally:
+        algorithm.stop()
+
+
 def test_segments_of_other_lengths_do_not_mix(dataset: PreparedDataset, tmp_path: Path) -> None:
     write_pairs(dataset, str(tmp_path / "short"), 10, 0.0, "within_user", 3, 0, quiet)
     write_answers(tmp_path / "short", tmp_path / "a.jsonl")

@@ -170,6 +170,7 @@ class OfflineConfig(AlgorithmConfig):
         settings, dataset = self.settings, self.dataset
         return {
             **settings.model_dump(),
+            **({} if settings.uses_reward else {"reward_source": "preferences"}),  # not a column of the batch
             "looks_ahead": settings.looks_ahead,
             "reward_columns": reward_columns(settings, dataset),
             "product_columns": dataset.state.embedding_parts(settings.q_products),
@@ -206,6 +207,8 @@ class OfflineConfig(AlgorithmConfig):
             raise UserError(
                 f"grad_clip: found {self.grad_clip}; expected null, as gradients are not clipped (paper, Table 1)"
             )
+        if self.lr != AlgorithmConfig().lr:
+            raise UserError(f"lr: found {self.lr}; expected actor_lr and critic_lr, as each network has its own rate")
         bounds = (np.float32(dataset.metadata.action_low), np.float32(dataset.metadata.action_high))
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (dataset.metadata.state_dim,), np.float32)
         self.action_space = gym.spaces.Box(*bounds, (dataset.metadata.action_dim,), np.float32)
@@ -225,10 +228,10 @@ def check_dataset(settings: TrainingSettings, dataset: PreparedDataset) -> None:
     for group in settings.q_products:
         if group not in ("items", "tastes"):
             raise UserError(f"q_products: unknown group '{group}'; expected items or tastes")
-    if settings.reward_source == "column" and not dataset.metadata.has_reward:
+    if settings.uses_reward and settings.reward_source == "column" and not dataset.metadata.has_reward:
         raise UserError(f"reward_source: found 'column'; expected a reward column in {dataset.uri}")
     known = [*dataset.metadata.teachers, *dataset.people()]
     for teacher in settings.teacher_names if settings.uses_preferences else ():
         if teacher not in known:
-            key = "teachers" if settings.teachers else "pairing_scoring"
+            key = "teachers" if settings.teachers else "pairing and scoring"
             raise UserError(f"{key}: unknown teacher '{teacher}'; {nearest(teacher, known)}")
