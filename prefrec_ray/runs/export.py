@@ -57,7 +57,8 @@ def module_of(weights: NetworkWeights, where: str) -> Any:
         method = str(settings["provenance"]["method"])
         if ":" in method and method.partition(":")[0] not in sys.modules:
             raise UserError(
-                f"{where}: found the method '{method}', which is code; expected its module to be imported before"
+                f"{where}: found the own method '{method}'; expected its module imported before, in Python, because a "
+                "checkpoint imports nothing"
             )
         low, high = (np.array(weights.description[name], np.float32) for name in ("action_low", "action_high"))
         module = find_method(method, f"{where}: ").Module(
@@ -68,8 +69,9 @@ def module_of(weights: NetworkWeights, where: str) -> Any:
         module.load_state_dict({name: torch.tensor(array) for name, array in weights.arrays.items()})
     except UserError:
         raise
-    except (RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{where}: not the weights of a method ({str(error).splitlines()[-1].strip()})") from error
+    except (RuntimeError, LookupError, TypeError, ValueError, MemoryError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
+        raise UserError(f"{where}: not the weights of a method ({reason})") from error
     return module
 
 

@@ -63,7 +63,9 @@ def test_weights_that_are_not_finite(tmp_path: Path, value: float) -> None:
         ({"settings": None}, "not the weights of a method"),
         ({"state_dim": 6}, "not the weights of a method"),
         ({"action_low": [0]}, "not the weights of a method"),
-        ({"settings": {"provenance": {"method": "antigravity:Fly"}}}, "expected its module to be imported before"),
+        ({"action_low": -1.0, "action_high": 1.0}, "not the weights of a method"),
+        ({"state_dim": 10**15}, "not the weights of a method"),
+        ({"settings": {"provenance": {"method": "antigravity:Fly"}}}, "expected its module imported before, in Python"),
         (
             {"settings": {"provenance": {"method": "PrefReq"}}},
             "checkpoint: key 'method': found 'PrefReq'; did you mean",
