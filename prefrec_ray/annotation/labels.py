@@ -192,7 +192,8 @@ def read_votes(uri: str, known: set[int]) -> pa.Table:
     for where, vote in _votes(uri):
         for column in COLUMNS:
             if vote.get(column) is None or vote[column] == "":
-                columns = ", ".join(map(visible, sorted(vote))) or "nothing"
+                found = sorted(key for key, value in vote.items() if value not in (None, ""))
+                columns = ", ".join(map(visible, found)) or "nothing"
                 raise UserError(f"{where}: {column} is missing; expected {', '.join(COLUMNS)}, found {columns}")
         pair, annotator = _pair(vote["pair_id"], known, where), _annotator(vote["annotator"], where)
         if (pair, annotator) in votes:

@@ -49,8 +49,7 @@ class LanePart:
 def deal(shards: list[Shard], sizes: list[int], batch_size: int, learners: int) -> list[list[LanePart]]:
     """Return the lanes of each learner, for batches of `batch_size` rows over all learners.
 
-    There are MOST_LANES lanes, or the next smaller number that divides the number of shards, so that a batch has rows
-    of each lane.
+    The number of lanes is the largest divisor of the number of shards, up to MOST_LANES and the batch size.
     """
     lanes = lanes_of(len(shards), batch_size)
     takers = [max(1, len(range(lane, learners, lanes))) for lane in range(lanes)]

@@ -21,7 +21,7 @@ from prefrec_ray.web.problems import (
 TOKEN = "PREFREC_LABEL_TOKEN"
 _MOST_BYTES = 1 << 14
 _HEADERS = {
-    # No file is loaded from other sites, and pages contain no scripts, so that names of items cannot run as a script.
+    # No file is loaded from other sites, and pages contain no inline scripts: names of items cannot run as a script.
     "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
