@@ -1,6 +1,7 @@
 """Rotated transitions: what changes, what does not, and what a Q learns of directions that no log shows."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.rotation import Rotation, rotation
 from prefrec_ray.algorithms.feed.batches import TransitionPlan, deal
+from prefrec_ray.ids import Stream
 from prefrec_ray.policy.networks.q import QFunction
 
 DIM, PARTS, OTHERS = 3, 2, 4
@@ -160,3 +163,17 @@ def test_a_q_knows_directions_that_its_log_does_not_show() -> None:
     assert shown > 0.95
     assert max(turned, between) < 0.7
     assert min(learned(0.5)) > 0.9
+
+
+def test_noise_of_a_method_shares_no_random_numbers_with_rotations() -> None:
+    streams: list[int] = []
+
+    def drawn(update: int, stream: int, draw: object) -> np.ndarray:
+        streams.append(stream)
+        return np.zeros(1, np.float32)
+
+    learner = SimpleNamespace(_transitions=SimpleNamespace(drawn=drawn), update_index=0, device=torch.device("cpu"))
+    for draw in range(16):
+        OfflineLearner.noise(learner, 2, draw)
+    assert streams[:11] == list(range(11))
+    assert len({*streams, Stream.ROTATED, Stream.ROTATION}) == 18

@@ -31,6 +31,7 @@ from prefrec_ray.algorithms.reward.model import (
     preference_gradient,
     update_metrics,
 )
+from prefrec_ray.ids import Stream
 from prefrec_ray.memory import keep_freed_memory
 from prefrec_ray.policy.networks.layers import Adam, bf16_cost
 
@@ -61,8 +62,9 @@ class OfflineLearner(TorchLearner):
 
     def noise(self, width: int, draw: int = 0) -> Tensor:
         """Return standard normal noise [B, width] for this mini-batch; each `draw` of a step is independent."""
+        stream = draw if draw < Stream.ROTATED else draw + 2  # not the streams of the rotation
         numbers = self._transitions.drawn(
-            self.update_index, draw, lambda rng, rows: rng.standard_normal((rows, width), dtype=np.float32)
+            self.update_index, stream, lambda rng, rows: rng.standard_normal((rows, width), dtype=np.float32)
         )
         return to_device(torch.from_numpy(numbers), self.device)
 
