@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,9 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import Kind
 from prefrec_ray.mdp.frozen import Take, at_once
+from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.serving.folder.snapshots import Snapshot
-from prefrec_ray.serving.requests.bodies import Feedback, FeedbackBatch, ItemFeedback, Recommend
+from prefrec_ray.serving.requests.bodies import Feedback, FeedbackBatch, ItemFeedback, PutItem, PutItems, Recommend
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.settings import ServeSettings
 
@@ -188,6 +190,32 @@ def test_a_flipped_bit_of_the_description_of_a_log_is_refused(policy: Path, tmp_
     file.write_bytes(flipped)
     with pytest.raises(UserError, match=rf"^{file}: damaged: its checksum differs"):
         Desk(policy, tmp_path / "state")
+
+
+@pytest.mark.parametrize("save", [True, False])
+def test_items_keep_their_history_when_a_canary_becomes_the_main_policy(tmp_path: Path, save: bool) -> None:
+    """The table of the canary has an added item, another order, and no item 0."""
+    items, state = make_policy(items=7).items, tmp_path / "state"
+    make_policy(items=6).save(str(tmp_path / "main"))
+    table = ItemTable(items.ids[:0:-1].copy(), items.embeddings[:0:-1].copy())
+    replace(make_policy(seed=1, items=7), items=table).save(str(tmp_path / "canary"))
+    canary = {"name": "canary", "policy": str(tmp_path / "canary"), "share": 0.5}
+
+    async def put(server: Server) -> None:
+        await server.put_items(PutItems(items=[PutItem(id=6, embedding=items.embeddings[6].tolist())]))
+
+    with_server(tmp_path / "main", state, put)
+    shutil.rmtree(state / "snapshots")
+    desk = Desk(tmp_path / "main", state, canaries=[canary])
+    event = desk.one(Recommend(user=1, k=2, pins=[(0, 2), (1, 999)]))["event_id"]  # no policy knows item 999
+    desk.one(Feedback(event_id=event, item=2, feedback={"like": 1.0}))
+    desk.stop(save=save)
+    desk = Desk(tmp_path / "canary", state)
+    assert desk.opened.notes == []
+    codes = desk.engine.state.codes.ids.tolist()
+    assert codes[desk.engine.state.positive.argmax()] == 2
+    assert set(desk.one(Recommend(user=1, k=5))["items"]) == {1, 3, 4, 5, 6}
+    desk.stop()
 
 
 def test_ids_of_users_are_readable_by_the_owner_only(policy: Path, tmp_path: Path) -> None:

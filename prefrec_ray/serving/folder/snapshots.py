@@ -21,7 +21,7 @@ from prefrec_ray.storage import SlicedArray
 from prefrec_ray.storage.checksums import damage, seal
 
 FOLDER = "snapshots"
-_DESCRIPTION, _ARRAYS, _VERSION = "state.json", "arrays.npz", 5
+_DESCRIPTION, _ARRAYS, _VERSION = "state.json", "arrays.npz", 6
 #: Entries of lists that are encoded by one call.
 _AT_ONCE = 4096
 
@@ -35,6 +35,7 @@ class Snapshot:
     answered: FrozenAnswered
     positive: FrozenRows
     trackers: dict[str, FrozenTracker]
+    codes: np.ndarray  # ids of items, by code
     items: dict[str, list[Any]]
     embeddings: list[np.ndarray]
 
@@ -42,7 +43,6 @@ class Snapshot:
     def from_state(cls, state: ServedState) -> Snapshot:
         """Freeze `state`, whose rows are all on the disk. An earlier snapshot of it must be written, or ended."""
         items = {
-            "more": state.codes.ids[len(state.codes.base) :].tolist(),
             "put": list(state.put),
             "categories": [dict(one.categories) for one in state.put.values()],
             "withdrawn": list(state.withdrawn),
@@ -50,7 +50,7 @@ class Snapshot:
         trackers = {key: tracker.freeze() for key, tracker in state.observers.items()}
         embeddings = [one.embedding for one in state.put.values()]
         users, answered, positive = state.users.freeze(), state.answered.freeze(), state.freeze_positive()
-        return cls(state.next, users, answered, positive, trackers, items, embeddings)
+        return cls(state.next, users, answered, positive, trackers, state.codes.ids, items, embeddings)
 
     def write(self, folder: str, take: Take = at_once) -> None:
         """Write it below `folder`, whole or not at all, readable only by its owner, and remove older snapshots.
@@ -78,6 +78,7 @@ class Snapshot:
             "schema_version": _VERSION,
             "next": self.next,
             "ids": self.users.ids,
+            "codes": self.codes,
             **self.items,
             "answered": self.answered.described(),
         }
@@ -110,9 +111,10 @@ def _json_of(values: dict[str, Any]) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, dict):
         return _json_of(value)
-    if not isinstance(value, list):
+    if not isinstance(value, list | np.ndarray):
         return json.dumps(value)
-    parts = (json.dumps(value[at : at + _AT_ONCE])[1:-1] for at in range(0, len(value), _AT_ONCE))
+    slices = (value[at : at + _AT_ONCE] for at in range(0, len(value), _AT_ONCE))
+    parts = (json.dumps(one if isinstance(one, list) else one.tolist())[1:-1] for one in slices)
     return f"[{', '.join(parts)}]"
 
 
@@ -159,8 +161,7 @@ def restore(folder: str, state: ServedState, rows: int) -> str | None:
     state.put_items(dict(zip(described["put"], added, strict=True)))
     state.withdraw_items(described["withdrawn"])
     # Codes depend on the bundles and on the order in which items were added, so items are found by their ids.
-    before = np.concatenate([state.codes.base.ids, state.codes.array(described["more"])])
-    codes = state.codes.find(before)
+    codes = state.codes.find(state.codes.typed(described["codes"]))
     state.users.load(described["ids"], {**arrays, "seen": codes[arrays["seen"]]})
     np.add.at(state.positive, codes[codes >= 0], arrays["positive"][codes >= 0])
     state.next = described["next"]

@@ -56,7 +56,7 @@ class BatchPlan:
 
     events: list[Event] = field(default_factory=list)
     replies: list[Reply | Problem] = field(default_factory=list)
-    shown: list[tuple[int, list[int]]] = field(default_factory=list)  # row of the user, codes of the items
+    shown: list[tuple[int, list[int]]] = field(default_factory=list)  # row of the user, codes of the known items
     given: list[NewFeedback] = field(default_factory=list)
     keys: set[Key] = field(default_factory=set)  # of `given`
     latest: dict[int, int] = field(default_factory=dict)  # time of the last feedback of `given`, by row of the user
@@ -178,7 +178,8 @@ class Engine:
             note=None if body.features is None else json.dumps(body.features),
         )
         plan.events.append(event)
-        plan.shown.append((row, self.state.codes.find(self.state.codes.array(page.items)).tolist()))
+        codes = self.state.codes.find(self.state.codes.array(page.items))
+        plan.shown.append((row, codes[codes >= 0].tolist()))
         known = [None if np.isnan(chance) else chance for chance in page.propensities]  # JSON has no NaN
         reply: dict[str, Any] = {"items": page.items, "propensities": known, "policy": one.digest, "arm": one.arm}
         if page.unknown is not None:
