@@ -183,7 +183,7 @@ def plan_test(
         users = f"more than {MOST_USERS:,}" if one.users is None else f"{one.users:,}"
         canary = "" if one.users is None else f"{round(one.share * one.users):,}"
         when = "more users than the log has" if one.days is None else f"{one.days:.0f}"
-        table.add_row(f"{one.gain:g}", f"{one.share:.0%}", users, canary, when)
+        table.add_row(f"{one.gain:g}", f"{100 * one.share:g}%", users, canary, when)
     console().print(
         f"{task} level of {len(logged.levels):,} users in {days:g} days: mean {mean:.2f}, standard "
         f"deviation {logged.levels.std():.2f}; {logged.users:,} users in the log"
@@ -260,7 +260,8 @@ def status(folder: Loop) -> None:
         console().print("canary:  none")
     else:
         began = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(record.canary.began / 1000))
-        console().print(f"canary:  night {record.canary.night}, {record.canary.share:.0%} of the users, since {began}")
+        share = f"{100 * record.canary.share:g}% of the users"
+        console().print(f"canary:  night {record.canary.night}, {share}, since {began}")
     if last is not None:
         console().print(f"last look: {last.line}")
         for rail, state in last.rails.items():

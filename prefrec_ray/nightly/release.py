@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field
 
 from prefrec_ray.guard_rails import Status
+from prefrec_ray.mdp.excluded import DAY_MS
 from prefrec_ray.nightly.settings import CanarySettings
 from prefrec_ray.serving.experiment.compare import CanaryComparison
 from prefrec_ray.serving.settings import MAIN, Canary
@@ -48,11 +49,15 @@ class Look(Settings):
         return f"canary of night {self.night} {done}: {self.why} ({users}, {self.days:.1f} days)"
 
 
-def look(canary: Canary, compared: CanaryComparison | None, settings: CanarySettings) -> Look:
-    """Return the decision on a canary. `compared` is None if no server serves the canary yet."""
+def look(canary: Canary, compared: CanaryComparison | None, settings: CanarySettings, now: int) -> Look:
+    """Return the decision on a canary at the time `now`, ms. `compared` is None if no server serves the canary."""
     if compared is None:
+        days = (now - canary.began) / DAY_MS
+        if days >= settings.longest_days:
+            why = f"no server serves it after {settings.longest_days:g} days"
+            return Look(night=canary.night, decision="withdraw", why=why, days=days, share=0.0)
         why = "no server serves it yet (POST /reload)"
-        return Look(night=canary.night, decision="extend", why=why, share=canary.share)
+        return Look(night=canary.night, decision="extend", why=why, days=days, share=canary.share)
     decision, why, share = _decide(compared, settings, canary.share)
     notes = dict.fromkeys(one.note for one in compared.rails if one.note)
     objective = compared.objective
@@ -92,5 +97,5 @@ def _decide(compared: CanaryComparison, settings: CanarySettings, share: float) 
         return "withdraw", f"{missing} after {settings.longest_days:g} days", 0.0
     if better:
         wider = min(2 * share, LARGEST_SHARE)
-        return "extend", f"{difference}, above 0; open: {by_status['open']}; share {wider:.0%}", wider
+        return "extend", f"{difference}, above 0; open: {by_status['open']}; share {100 * wider:g}%", wider
     return "extend", f"{difference}", share

@@ -2,7 +2,8 @@
 
 A night ends after the look if the canary goes on: only one policy at a time is compared with the current policy.
 The result of a step is in nights.json before the next step begins: after a kill the next run repeats the interrupted
-step, and training resumes from its last checkpoint. A failed or refused night is over, and the current policy stays.
+step, and training resumes from its last checkpoint. A failed or refused night is over, and the current policy stays. A
+refused night also looks at the canary, but can only withdraw it.
 """
 
 from __future__ import annotations
@@ -44,12 +45,15 @@ def run_night(
             for step in STEPS:
                 if step not in night.done and night.status == "unfinished":
                     night = _do(step, night, folder, loop, work, now)
-                    if night.status != "refused":
+                    if night.status == "refused":
+                        night = _look(night, folder, loop, work, now)
+                    else:
                         night = night.model_copy(update={"done": (*night.done, step)})
                     folder.write(night)
         except Exception as error:
-            why = str(find_user_error(error) or f"{type(error).__name__}: {error}")
-            night = night.model_copy(update={"status": "failed", "why": " ".join(why.split())[:500]})
+            if night.status != "refused":  # a refused night stays refused if only its look fails
+                why = str(find_user_error(error) or f"{type(error).__name__}: {error}")
+                night = night.model_copy(update={"status": "failed", "why": " ".join(why.split())[:500]})
             folder.write(night)
             _close(night, folder, loop, say)  # otherwise repeated failures fill the disk
             raise
@@ -57,7 +61,10 @@ def run_night(
         if night.status == "refused":
             raise UserError(f"{loop.folder}: {night.line} (loop.accept: [{night.night}] uses them)")
         if loop.compact_days is not None:
-            work.compact(now() - 86_400 * loop.compact_days)
+            try:
+                work.compact(now() - 86_400 * loop.compact_days)
+            except (OSError, UserError) as error:  # such as a server that removes old events: the next night compacts
+                say(f"the event log was not compacted: {error}")
     return night
 
 
@@ -97,7 +104,7 @@ def _do(
     if step == "check":
         return _check(night, folder, loop, work)
     if step == "look":
-        return _look(night, folder, loop, work)
+        return _look(night, folder, loop, work, now)
     if step == "prepare":
         if not storage.exists(storage.join(dataset, "metadata.json")):  # the file written last
             storage.remove(dataset)  # in a store: objects that arrived before a kill
@@ -190,15 +197,22 @@ def _judged(night: Night, evaluation: Evaluation, home: str) -> Night:
     return night.model_copy(update=update)
 
 
-def _look(night: Night, folder: LoopFolder, loop: LoopSettings, work: Stages) -> Night:
-    """Decide on the canary, and carry the decision out. The decision is in nights.json first."""
+def _look(night: Night, folder: LoopFolder, loop: LoopSettings, work: Stages, now: Callable[[], float]) -> Night:
+    """Decide on the canary, and carry the decision out. The decision is in nights.json first.
+
+    A refused night only withdraws: its log does not justify another decision, which waits for the next night.
+    """
     if night.look is None:
         canary = folder.record().canary
         if canary is None:
             return night
         compared = work.compare(canary, folder.bundle(canary), loop.canary)
-        night = night.model_copy(update={"look": look(canary, compared, loop.canary)})
-        folder.write(night)
+        found = look(canary, compared, loop.canary, round(1000 * now()))
+        if night.status == "refused" and found.decision != "withdraw":
+            return night
+        night = night.model_copy(update={"look": found})
+        # A night that is refused is not over yet: after a kill before `carry_out`, the next run carries this look out.
+        folder.write(night.model_copy(update={"status": "unfinished", "why": ""}))
     assert night.look is not None
     folder.carry_out(night.look)
     return night.model_copy(update={"status": "waiting"}) if night.look.decision == "extend" else night

@@ -167,6 +167,7 @@ class Loop:
     steps: Steps = field(default_factory=lambda: Steps([]))
     settings: dict[str, object] = field(default_factory=dict)
     printed: list[str] = field(default_factory=list)
+    clock: float = 0.0
 
     @property
     def folder(self) -> LoopFolder:
@@ -198,7 +199,7 @@ class Loop:
     def again(self, digest: str = "same") -> Night:
         loop = LoopSettings.model_validate({"folder": str(self.path), "release": "promote", **self.settings})
         self.steps.digest = digest
-        return run_night(loop, self.steps, self.printed.append, lambda: 0.0)
+        return run_night(loop, self.steps, self.printed.append, lambda: self.clock)
 
     def statuses(self) -> list[str]:
         return [night.status for night in self.folder.nights()]

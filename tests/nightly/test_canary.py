@@ -9,6 +9,7 @@ import pytest
 from made_up_nights import NAME, Killed, Loop, evaluation, made_comparison
 
 from prefrec_ray.cli.main import run as prefrec
+from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.records import GuardRailRecord
 from prefrec_ray.evaluation.results.verdict import verdicts
 from prefrec_ray.guard_rails import Status
@@ -76,10 +77,12 @@ def test_the_first_line_of_the_table_that_applies_decides(
 
 
 def test_the_share_doubles_up_to_a_half_while_only_guard_rails_are_open(loop: Loop) -> None:
+    loop.settings["canary"] = {"share": 0.004}
     loop.night()
     loop.steps.compared = made_comparison(0.5, like=0.0)
-    shares = [loop.night().look.share for _ in range(5)]
-    assert shares == [0.1, 0.2, 0.4, 0.5, 0.5]
+    looks = [loop.night().look for _ in range(8)]
+    assert [look.share for look in looks] == [0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.5, 0.5]
+    assert "; share 0.8% (" in looks[0].line
     assert loop.folder.record().canary.share == 0.5
 
 
@@ -93,12 +96,51 @@ def test_a_withdrawn_policy_never_returns(loop: Loop) -> None:
     assert loop.statuses() == ["withdrawn", "kept"]
 
 
-def test_a_canary_that_no_server_serves_yet_is_extended(loop: Loop) -> None:
+def test_a_canary_that_no_server_serves_is_extended_and_then_withdrawn(loop: Loop) -> None:
     loop.night()
     loop.steps.compared = None
     night = loop.night()
     assert (night.status, night.look.why) == ("waiting", "no server serves it yet (POST /reload)")
     assert loop.folder.record().canary.share == 0.05
+    loop.clock = 28 * 86_400
+    assert loop.night().look.why == "no server serves it after 28 days"
+    assert loop.folder.record().withdrawn == (1,)
+
+
+def test_a_refused_night_can_only_withdraw_the_canary(loop: Loop) -> None:
+    loop.night()
+    for value, withdrawn in ((0.5, ()), (-0.5, (1,))):
+        loop.steps.compared = made_comparison(value)
+        with pytest.raises(UserError, match=f"night {2 + len(withdrawn)}: refused"):
+            loop.night(broken=True)
+        assert (loop.promoted, loop.folder.record().withdrawn) == ((), withdrawn)
+    assert "canary of night 1 withdrawn" in loop.folder.nights()[-1].line
+    loop.settings["accept"] = (3,)
+    night = loop.again()
+    assert (night.night, night.status, night.look.decision) == (3, "canary", "withdraw")
+
+
+def test_an_accepted_night_looks_at_the_canary(loop: Loop) -> None:
+    loop.night()
+    with pytest.raises(UserError, match="night 2: refused"):
+        loop.night(broken=True)
+    loop.steps.compared = made_comparison(0.5)
+    loop.settings["accept"] = (2,)
+    assert loop.again().status == "canary"
+    assert loop.promoted == (1,)
+
+
+def test_a_refused_night_stays_refused_if_its_look_fails(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Later nights would use the impressions of a failed night."""
+    loop.night()
+
+    def fails(*_: object) -> None:
+        raise UserError("found arms that differ")
+
+    monkeypatch.setattr(loop.steps, "compare", fails)
+    with pytest.raises(UserError, match="found arms that differ"):
+        loop.night(broken=True)
+    assert loop.statuses() == ["canary", "refused"]
 
 
 @pytest.mark.parametrize(("explore", "status"), [(True, "canary"), (False, "kept")])
@@ -149,12 +191,14 @@ def test_the_files_of_the_canary_stay(loop: Loop) -> None:
 def test_status_shows_the_canary_and_the_last_look(loop: Loop, capsys: pytest.CaptureFixture[str]) -> None:
     assert prefrec(["status", str(loop.path)]) == 2
     assert capsys.readouterr().err.endswith("no night yet; expected the folder of a loop with nights.json\n")
+    loop.settings["canary"] = {"share": 0.002}
     loop.night()
     loop.steps.compared = made_comparison(0.5, like=0.0)
     loop.night()
     assert prefrec(["status", str(loop.path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:2] == ["current: none promoted yet", "canary:  night 1, 10% of the users, since 1970-01-01 00:00 UTC"]
+    assert lines[0] == "current: none promoted yet"
+    assert lines[1] == "canary:  night 1, 0.4% of the users, since 1970-01-01 00:00 UTC"
     assert lines[2].startswith("last look: canary of night 1 extended: difference of +0.50 [+0.30, +0.70] levels")
     assert lines[3] == "  feedback.like >= -2 %: open"
     nights = [line.split() for line in lines[5:] if line[0].isdigit()]  # the other lines continue a reason

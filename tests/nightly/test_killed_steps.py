@@ -11,6 +11,7 @@ import pytest
 from killed import killed_copies
 from made_up_nights import Killed, Loop, made_comparison
 
+from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
 from prefrec_ray.serving.experiment.compare import CanaryComparison
 
@@ -105,6 +106,23 @@ def test_a_look_and_the_next_canary_are_killed_once_in_every_step(
         assert (record.canary.share, len(killed.folder.nights())) == (0.1 if after[2] == 1 else 0.05, 3)
     begun = {((), (), 1), after}
     assert begun <= seen <= begun | {(*after[:2], None)}
+
+
+def test_a_refused_night_that_withdraws_is_killed_once_in_every_step(loop: Loop, tmp_path: Path) -> None:
+    loop.settings["release"] = "canary"
+    loop.night()
+    loop.steps.compared = made_comparison(-0.5)
+
+    def refused(mine: Loop) -> None:
+        with pytest.raises(UserError, match="night 2: refused"):
+            mine.night(broken=True)
+
+    for killed in killed_loops(refused, loop, tmp_path / "killed"):
+        looks = [night.look.decision for night in killed.folder.nights() if night.look is not None]
+        assert looks == ["withdraw"] or killed.folder.record().canary is not None
+        if killed.statuses() != ["withdrawn", "refused"]:
+            refused(killed)
+        assert (killed.statuses(), killed.folder.record().withdrawn) == (["withdrawn", "refused"], (1,))
 
 
 def test_a_rollback_is_killed_once_in_every_step(loop: Loop, tmp_path: Path) -> None:

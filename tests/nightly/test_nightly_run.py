@@ -250,3 +250,13 @@ def test_the_log_is_made_smaller_after_a_night_that_ended_well(loop: Loop) -> No
     with pytest.raises(UserError):
         loop.night(broken=True)
     assert loop.steps.calls[-1] == "check"
+
+
+def test_a_night_ends_well_without_a_compaction(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def claimed(before: float) -> None:
+        raise UserError("another process writes to it")
+
+    monkeypatch.setattr(loop.steps, "compact", claimed)
+    loop.settings["compact_days"] = 3
+    assert loop.night().status == "promoted"
+    assert loop.printed[-1] == "the event log was not compacted: another process writes to it"

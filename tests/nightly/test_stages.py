@@ -121,6 +121,6 @@ def test_a_look_at_the_log_of_a_server_decides_by_its_users(tmp_path: Path, effe
     desk.engine.state.next += 1
     visits(desk, 240, 400, lambda arm: effect if arm == "night-2" else 1.0)
     desk.stop()
-    found = look(canary, stages.compare(canary, str(tmp_path / "nights/2"), settings), settings)
+    found = look(canary, stages.compare(canary, str(tmp_path / "nights/2"), settings), settings, 0)
     assert found.decision == decision, found.line
     assert (found.users + found.main_users, 45 < found.users < 75) == (120, True)

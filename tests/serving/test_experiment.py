@@ -82,7 +82,7 @@ def test_impressions_of_items_without_a_kind_are_reported(tmp_path: Path) -> Non
     assert part == pytest.approx(0.8 * 2 / 8, abs=0.03)
     assert row_of(comparison, "exposure[topic]").canary.value == pytest.approx(0.8 * 6 / 8, abs=0.04)
     canary = Canary(night=1, target="p", share=0.5, began=NOW)
-    assert exposure.note in look(canary, comparison, CanarySettings()).why
+    assert exposure.note in look(canary, comparison, CanarySettings(), NOW).why
 
 
 def test_final_outcomes_stay_final_though_feedback_is_late(tmp_path: Path) -> None:

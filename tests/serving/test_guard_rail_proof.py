@@ -40,7 +40,7 @@ def release(platform: Platform, folder: Path) -> tuple[str, float]:
         log.close()
         first = end
         compared = compare_canary([str(folder)], "a", "frequency", rails, SETTINGS.days)
-        decided = look(Canary(night=1, target="", share=SHARE, began=NOW), compared, SETTINGS)
+        decided = look(Canary(night=1, target="", share=SHARE, began=NOW), compared, SETTINGS, NOW)
         if decided.decision != "extend":
             break
     return decided.decision, decided.days
