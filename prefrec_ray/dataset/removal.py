@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ _KINDS = {
 }
 #: Columns that show the rows of users; all columns of other files.
 _NEEDED = {"requests": ["user_id"], "sessions": ["user_id"], "transitions": ["number"]}
-_METADATA, _ANNOTATORS = "metadata.json", "people.json"
+_METADATA, _ANNOTATORS, _DROPPED = "metadata.json", "people.json", "dropped.json"
 
 
 def splits_of(dataset: PreparedDataset, users: Sequence[str]) -> set[str]:
@@ -86,6 +87,9 @@ class _Removal:
         if path.name == _ANNOTATORS:
             storage.write_json(str(target), self._summary(path))
             return True
+        if path.name == _DROPPED and len(parts) == 1:
+            storage.write_json(str(target), self._report(path))
+            return True
         if path.suffix != ".parquet" or parts[0] not in _KINDS:
             return path.name.endswith(".claim")  # of this process
         wide = parts[0] in ("requests", "transitions")
@@ -105,10 +109,21 @@ class _Removal:
         if kind == "transitions":
             return self._gone[table["number"].to_numpy()]
         if kind == "dropped":
-            return np.array([_names(raw, self._users) for raw in table["raw"].to_pylist()], bool)
+            return np.array([self._names(raw) for raw in table["raw"].to_pylist()], bool)
         if path.stem == "votes":
             return pc.is_in(table["pair_id"], self._pairs(path.parent)).to_numpy()
         return _rows_of(table, self._users)
+
+    def _names(self, raw: str) -> bool:
+        """Return True if the dropped row `raw` contains an id of the users.
+
+        It is a JSON object, or a JSON text: a line of CSV with too few or too many values.
+        """
+        row = json.loads(raw)
+        if isinstance(row, str):
+            # An id may be quoted, and next to any delimiter.
+            return any(re.search(rf"(?<!\w){re.escape(user)}(?!\w)", row) for user in self._users)
+        return not {str(value) for value in row.values()}.isdisjoint(self._users)
 
     def _kept(self, table: pa.Table, mask: np.ndarray) -> pa.Table:
         """Return the other rows; transitions with the numbers that they have without the removed transitions."""
@@ -151,6 +166,19 @@ class _Removal:
             pairs[split] = int((~_rows_of(read_parquet(str(file)), self._users)).sum()) if file.exists() else 0
         return {**summary, "pairs": pairs, "votes": len(kept) - kept.null_count, "skips": kept.null_count}
 
+    def _report(self, path: Path) -> dict[str, Any]:
+        """Return dropped.json with the same numbers of rows, and without values from rows of the users."""
+        report: dict[str, Any] = storage.read_json(str(path))
+        gone = set()
+        for file in path.parent.glob("dropped/*.parquet"):
+            table = read_parquet(str(file), ["file", "row", "raw"])
+            rows = table.filter(pa.array(self._mask("dropped", file, table)))
+            gone.update(zip(rows["file"].to_pylist(), rows["row"].to_pylist(), strict=True))
+        for reason in report["reasons"]:
+            if (reason["file"], reason["row"]) in gone:
+                reason["found"] = "found a value of a removed user"
+        return report
+
     def _metadata(self) -> dict[str, Any]:
         """Return metadata.json with the numbers of the remaining users, sessions, impressions and transitions."""
         counts = {split: dict(of_split) for split, of_split in self._dataset.metadata.counts.items()}
@@ -175,8 +203,3 @@ def _rows_of(table: pa.Table, users: Sequence[str]) -> np.ndarray:
         column = table[name]
         mask |= pc.is_in(column, ids_from_text(users, column.type)).to_numpy()
     return mask
-
-
-def _names(raw: str, users: Sequence[str]) -> bool:
-    """Return True if a value of the dropped row `raw`, a JSON object, is the id of one of `users`."""
-    return not {str(value) for value in json.loads(raw).values()}.isdisjoint(users)

@@ -95,9 +95,12 @@ def tiny(tmp_path: Path) -> Path:
     votes = pa.table({"pair_id": [1, 2, 2, 3], "annotator": ["a", "a", "b", "b"], "label": [0.0, 1.0, None, 0.5]})
     summary = {"name": "A", "pairs": {"train": 3, "validation": 0}, "votes": 3, "skips": 1}
     write_labels(str(folder / "people" / "A"), {"train": pairs, "votes": votes}, summary, replace=False)
-    dropped = [json.dumps({"who": 4, "item": 1}), json.dumps({"who": 5, "item": 4})]
+    dropped = [json.dumps(raw) for raw in ({"who": 4, "item": 1}, {"who": 5, "item": 4}, "'4';1", "5;14;44")]
     (folder / "dropped").mkdir()
-    write_parquet(pa.table({"file": ["f", "f"], "raw": dropped}), str(folder / "dropped" / "part-0.parquet"))
+    table = pa.table({"file": ["f"] * 4, "row": [1, 2, 3, 4], "raw": dropped})
+    write_parquet(table, str(folder / "dropped" / "part-0.parquet"))
+    reasons = [{"file": "f", "row": row, "found": f"found {dropped[row - 1]}"} for row in (3, 4)]
+    storage.write_json(str(folder / "dropped.json"), {"reasons": reasons})
     return folder
 
 
@@ -114,7 +117,9 @@ def test_labels_and_dropped_rows_of_users_are_removed(tiny: Path) -> None:
     summary = json.loads((tiny / "people/A/people.json").read_text())
     assert (summary["pairs"], summary["votes"], summary["skips"]) == ({"train": 1, "validation": 0}, 1, 0)
     # In the second row 4 is an item; no column of a dropped row is known to contain users.
-    assert removed["dropped rows of data sets"] == 2
+    assert removed["dropped rows of data sets"] == 3
+    reasons = json.loads((tiny / "dropped.json").read_text())["reasons"]
+    assert [reason["found"] for reason in reasons] == ["found a value of a removed user", 'found "5;14;44"']
 
 
 def test_users_who_are_not_there_change_nothing(tiny: Path) -> None:
