@@ -31,8 +31,10 @@ def read_clean(file: str, columns: list[str], convert: Convert, part: Part | Non
     """Return `columns` of a whole file, converted. The file is a table of users or items, number -1 of the log."""
     empty = {name: pa.array([], pa.string()) for name in columns}  # a CSV file with only a header has no batches
     place = Place(file, -1)
-    tables = [table for table, _ in batches(place, columns, form=form)] or [pa.table(empty)]
-    return clean(pa.concat_tables(tables), place, convert, part)
+    found = list(batches(place, columns, form=form, part=part))
+    rows = [np.zeros(0, np.int64), *(here.row_numbers(len(table)) for table, here in found)]
+    whole = pa.concat_tables([table for table, _ in found] or [pa.table(empty)])
+    return clean(whole, replace(place, rows=np.concatenate(rows)), convert, part)
 
 
 def read_files(
@@ -95,7 +97,7 @@ def _read_fragments(
 def batches(
     place: Place, columns: list[str], group: int | None = None, form: CsvFormat = PLAIN, part: Part | None = None
 ) -> Iterator[tuple[pa.Table, Place]]:
-    """Yield tables of at most about ten thousand rows, and their places; columns of CSV are text, as written.
+    """Yield tables of at most 65,536 rows, or 1 MiB of CSV, and their places; columns of CSV are text, as written.
 
     `place`: of the first row. `group`: a row group of Parquet, or None for all. CSV lines with too few or too many
     values go to `part`, or are a `UserError`.
@@ -119,7 +121,8 @@ def _csv_batches(
 ) -> Iterator[tuple[pa.Table, Place]]:
     skipped: list[csv.InvalidRow] = []  # pyarrow appends to it while it reads ahead
     bad, first = np.zeros(0, np.int64), 0
-    with form.open(place.file, skipped, columns) as reader:
+    rows_read = int(form.names is None)  # with the header
+    with form.open(place.file, skipped, columns) as (reader, text):
         for batch in reader:
             lines = list(skipped)
             del skipped[: len(lines)]
@@ -128,6 +131,9 @@ def _csv_batches(
             rows = _free_numbers(first, batch.num_rows, bad)
             yield pa.Table.from_batches([batch]), replace(place, rows=rows)
             first = int(rows[-1]) + 1 if len(rows) else first
+            rows_read += len(rows) + len(lines)
+        if text.count > rows_read + len(skipped):  # values have line breaks
+            form.check_quotes(place.file)
         _refuse_lines(skipped, place, part, form)
 
 
@@ -166,7 +172,7 @@ def _row_groups(file: str) -> list[int]:
 def _estimate_rows(file: str, form: CsvFormat) -> int:
     """Return the number of rows of a CSV file, estimated from its first block; 0 for a file with only a header."""
     skipped: list[csv.InvalidRow] = []
-    with form.open(file, skipped) as reader:
+    with form.open(file, skipped) as (reader, _):
         rows = next((batch.num_rows for batch in reader), 0) + len(skipped)
     system, path = storage.filesystem(file)
     size = system.get_file_info(path).size * (_PACKED if file.endswith(COMPRESSED) else 1)

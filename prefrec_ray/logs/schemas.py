@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv as python_csv
+import io
 import os
 import re
 from codecs import getincrementaldecoder
@@ -10,8 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv, fs
@@ -120,6 +124,23 @@ def _is_data(file: str) -> bool:
     return file.endswith(_PARQUET + _CSV)
 
 
+class Lines:
+    """Stream of a CSV file that counts its lines, without empty ones."""
+
+    closed = False
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._last, self.count = stream, b"\n", 0
+
+    def read(self, size: int) -> bytes:
+        """Return the next block."""
+        block: bytes = self._stream.read(size)
+        ends = np.frombuffer(self._last + (block or b"\n"), np.uint8) == ord("\n")
+        self.count += int(np.count_nonzero(ends[1:] & ~ends[:-1]))
+        self._last = block[-1:] or b"\n"
+        return block
+
+
 @dataclass(frozen=True)
 class CsvFormat:
     """Format of CSV files; `names` are the columns of files without a header."""
@@ -131,31 +152,63 @@ class CsvFormat:
         """Return the row number, from 0, of a line of the file."""
         return line.number - (2 if self.names is None else 1)
 
+    def delimiter_of(self, file: str) -> str:
+        """Return the delimiter of a file."""
+        return self.delimiter or ("\t" if ".tsv" in file.rpartition("/")[2] else ",")
+
+    def check_quotes(self, file: str) -> None:
+        """Raise `UserError` if a value of several lines has no closing quote, or text after it.
+
+        Arrow would read the rows after the open quote as a part of this value.
+        """
+        python_csv.field_size_limit(2 * BLOCK_BYTES)  # Arrow reads no longer ones
+        system, path = storage.filesystem(file)
+        with readable(file), system.open_input_stream(path) as stream:
+            lines = io.TextIOWrapper(stream, "latin-1", newline="")
+            number = 0 if self.names else -1
+            for line in lines:
+                number += bool(line.strip("\r\n"))
+                if '"' not in line:
+                    continue
+                row = python_csv.reader(chain([line], lines), delimiter=self.delimiter_of(file), strict=True)
+                try:
+                    next(row, None)
+                except python_csv.Error as error:
+                    if row.line_num > 1:
+                        found = f"found an open quote ({visible(line.rstrip()[:80])})"
+                        raise UserError(f"{file}: row {number}: {found}; expected a closing quote") from error
+
     @contextmanager
-    def open(self, file: str, skipped: list[Any], columns: list[str] | None = None) -> Iterator[Any]:
-        """Open a file, or its `columns` as text, for reading in blocks; lines of other lengths go to `skipped`."""
+    def open(self, file: str, skipped: list[Any], columns: list[str] | None = None) -> Iterator[tuple[Any, Lines]]:
+        """Open a file, or its `columns` as text, for reading in blocks; lines of other lengths go to `skipped`.
+
+        Text may be invalid UTF-8.
+        """
 
         def skip(line: csv.InvalidRow) -> str:
             skipped.append(line)
             return "skip"
 
-        delimiter = self.delimiter or ("\t" if ".tsv" in file.rpartition("/")[2] else ",")
         names = None if self.names is None else list(self.names)
         convert = csv.ConvertOptions()
         if columns is not None:
             types = dict.fromkeys(columns, pa.string())
             convert = csv.ConvertOptions(
-                include_columns=columns, column_types=types, null_values=[""], strings_can_be_null=True
+                include_columns=columns,
+                column_types=types,
+                null_values=[""],
+                strings_can_be_null=True,
+                check_utf8=False,  # logs/values.py refuses single rows
             )
         read = csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=names)
-        lines = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip)
+        lines = csv.ParseOptions(delimiter=self.delimiter_of(file), newlines_in_values=True, invalid_row_handler=skip)
         system, path = storage.filesystem(file)
         with (
             readable(file),
             system.open_input_stream(path) as stream,
-            csv.open_csv(stream, read, lines, convert) as reader,
+            csv.open_csv(counted := Lines(stream), read, lines, convert) as reader,
         ):
-            yield reader
+            yield reader, counted
 
 
 #: A header, and the delimiter by the file's suffix.
@@ -172,7 +225,7 @@ def schema(file: str, form: CsvFormat = PLAIN) -> pa.Schema:
             return plain_schema(pq.read_schema(path, filesystem=system))
         with system.open_input_stream(path) as stream:
             _check_text(stream.read(BLOCK_BYTES), file)
-    with form.open(file, []) as reader:
+    with form.open(file, []) as (reader, _):
         return reader.schema
 
 
@@ -196,7 +249,7 @@ def schemas(files: list[str], form: CsvFormat = PLAIN) -> list[pa.Schema]:
 
 def padded_columns(file: str, columns: list[str], form: CsvFormat = PLAIN) -> set[str]:
     """Return the `columns` with integers with leading zeros in the first block of a CSV file: such ids are text."""
-    with form.open(file, [], columns) as reader:
+    with form.open(file, [], columns) as (reader, _):
         first = next(iter(reader), None)
     return set() if first is None else {name for name in columns if padded(first[name]).any()}
 

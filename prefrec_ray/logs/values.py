@@ -32,7 +32,7 @@ def to_ids(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: str) 
     if kind == pa.int64():
         if is_text(column.type):
             expected = "an integer id without leading zeros, as in the rows before"
-            refuse(padded(column), place, name, lambda row: f"found {column[row].as_py()!r}", expected)
+            refuse(padded(column), place, name, lambda row: f"found {to_python(column[row])!r}", expected)
         unsigned = pa.types.is_uint64(column.type)
         return cast(column, kind, place, name, "an integer id below 2^63, or text" if unsigned else "an integer id")
     ids = to_text(column, place, name)
@@ -100,7 +100,7 @@ def cast(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: str, ex
         raise UserError(f"{place.file}: column '{name}' is {column.type}; expected {expected}") from error
     except pa.ArrowInvalid as error:
         rows = failing_rows(column, kind, _LIKE.get(kind))
-        raise BadRows(place, name, rows, f"found {shown(column[int(rows[0])].as_py())}", expected) from error
+        raise BadRows(place, name, rows, f"found {shown(to_python(column[int(rows[0])]))}", expected) from error
 
 
 def failing_rows(column: pa.ChunkedArray, kind: pa.DataType, like: str | None) -> np.ndarray:

@@ -12,7 +12,7 @@ import pytest
 
 from prefrec_ray.errors import UserError, find_user_error
 from prefrec_ray.inspection.log import inspect_log
-from prefrec_ray.logs.contract import Place
+from prefrec_ray.logs.contract import Place, Side
 from prefrec_ray.logs.fragments import batches
 from prefrec_ray.logs.log import Log, to_canonical
 from prefrec_ray.logs.readers.files import types_in_files
@@ -124,6 +124,18 @@ def test_a_table_beside_a_log_may_have_another_delimiter(tmp_path: Path, own: st
     table = user_table(source, pa.int64(), form=CsvFormat(own if own == "~" else ";"))
     assert table["user_id"].to_pylist() == [3, 5]
     assert table["country"].to_pylist() == ["d;e", "a,t"]
+
+
+def test_lines_of_wrong_length_in_a_table_beside_a_log_are_dropped(tmp_path: Path) -> None:
+    (tmp_path / "users.csv").write_text("id,f\n1,a\n2,b,c\n1,d\n3,e\n")
+    side = Side(str(tmp_path), keep_rows=True)
+    with side.part("users") as part:
+        table = user_table(UsersTable(path=str(tmp_path / "users.csv"), id="id", features="f"), pa.int64(), part)
+    assert table["user_id"].to_pylist() == [1, 3]
+    assert [(reason.row, reason.found) for reason in side.reasons()] == [
+        (2, "found 3 values (2,b,c)"),
+        (3, "found 1 again"),
+    ]
 
 
 def test_ids_in_csv_are_text_where_one_file_has_text(ray_session: None, tmp_path: Path) -> None:
@@ -277,6 +289,34 @@ def test_files_that_do_not_fit(ray_session: None, tmp_path: Path) -> None:
     ) as caught:
         open_source(tmp_path).interactions().to_pandas()
     assert "\n" not in str(find_user_error(caught.value))
+
+
+@pytest.mark.parametrize("rest", ["", '6,2,3,4,"8 inch\n7,2,3,4,x\n', '6,2,3,4,"a b"\n', '6,2,3,4,"ab" c\n'])
+def test_an_open_quote_takes_no_rows(tmp_path: Path, rest: str) -> None:
+    """The last column is not even read. The file may end within the quote, or have further quotes."""
+    (tmp_path / "a.csv").write_text('u,i,t,like,name\n1,2,3,4,"a""b"\n\n5,2,3,4,"7 inch\n6,2,3,4,x\n' + rest)
+    with pytest.raises(UserError, match=r'a.csv: row 2: found an open quote \(5,2,3,4,"7 inch\); expected a closing'):
+        list(open_source(tmp_path).tables())
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n\n"])
+def test_values_may_have_line_breaks(tmp_path: Path, end: str) -> None:
+    (tmp_path / "a.csv").write_text(f'u,i,t,like,name\n1,2,3,4,"a"b\n5,6,7,8,"two\n""lines"""{end}', newline="")
+    assert sum(map(len, open_source(tmp_path).tables())) == 2
+
+
+@pytest.mark.parametrize("column", range(4))
+def test_a_cell_after_the_first_block_that_is_not_utf8(tmp_path: Path, column: int) -> None:
+    values = [b"1", b"2", b"1700000000", b"1"]
+    good = b",".join(values) + b"\n"
+    values[column] = b"0\xe9"
+    rows = BLOCK_BYTES // len(good) + 1
+    (tmp_path / "a.csv").write_bytes(b"u,i,t,like\n" + good * rows + b",".join(values) + b"\n" + good)
+    side = Side(str(tmp_path), keep_rows=True)
+    source = parse(FilesSource, {**COLUMNS, "path": str(tmp_path / "a.csv")}, "test")
+    assert sum(map(len, source.open_log(0, side).tables())) == rows + 1
+    (reason,) = side.reasons()
+    assert (reason.row, reason.rows, reason.found) == (rows + 1, 1, r"found b'0\xe9'")
 
 
 ROWS = "u,i,t,like,name\n" + "1,2,3,4,caf\xe9\n" * 3
