@@ -23,7 +23,7 @@ def _texts(value: object) -> object:
 
 
 class FeedbackColumn(Settings):
-    """A column of feedback, and the kind that decides its checks and scale. `missing` replaces empty cells.
+    """A column of feedback, and the kind that decides its checks and scale. `missing` replaces empty cells and NaN.
 
     `equals`, for a column of text or integers: the feedback is 1 in rows with this value, or one of these values.
     """
@@ -41,7 +41,5 @@ class FeedbackColumn(Settings):
     @model_validator(mode="after")
     def _equals_alone(self) -> Self:
         if self.equals is not None and (self.kind != "binary" or self.missing is not None):
-            raise ValueError(
-                "equals: the feedback is binary, and 0 for empty cells; expected no other kind, no missing"
-            )
+            raise ValueError("equals: makes the feedback binary, with 0 for empty cells; remove `kind` and `missing`")
         return self

@@ -141,7 +141,8 @@ def to_canonical(table: pa.Table, place: Place, source: ColumnsSource, id_types:
     if source.position:
         columns["position"] = _position(table[source.position], place, source.position)
     if source.examined:
-        columns["examined"] = _examined(table[source.examined], place, source.examined)
+        examined = FeedbackColumn(column=source.examined, kind="binary")
+        columns["examined"] = _feedback(table[source.examined], examined, place) == 1
     if source.dwell:
         columns["dwell_ms"] = _dwell(table[source.dwell], source.dwell_unit, place, source.dwell)
     for name, feedback in source.feedback.items():
@@ -160,7 +161,7 @@ def _feedback(column: pa.ChunkedArray, feedback: FeedbackColumn, place: Place) -
         return pc.is_in(to_text(column, place, name), pa.array(feedback.equals)).to_numpy()
     values = to_numbers(column, place, name)
     if feedback.missing is not None:
-        values = np.where(column.is_null().to_numpy(), feedback.missing, values)
+        values = np.where(np.isnan(values), feedback.missing, values)
     finite(values, place, name)
     if kind != "number":
         bad = (values != 0) & (values != 1) if kind == "binary" else values < 0
@@ -174,12 +175,6 @@ def _position(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:
     values = to_integers(column, place, name)
     check_range(values, 0, _MAX_POSITION, place, name, f"a position on the page of 0 to {_MAX_POSITION}")
     return values.astype(np.int32)
-
-
-def _examined(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:
-    values = finite(to_numbers(column, place, name), place, name)
-    refuse((values != 0) & (values != 1), place, name, lambda row: f"found {shown(float(values[row]))}", "0 or 1")
-    return values == 1
 
 
 def _dwell(column: pa.ChunkedArray, unit: str, place: Place, name: str) -> np.ndarray:

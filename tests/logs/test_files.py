@@ -102,7 +102,7 @@ def test_feedback_is_1_in_rows_with_a_value(ray_session: None, tmp_path: Path, s
 @pytest.mark.parametrize("other", [{"kind": "count"}, {"missing": 0.0}])
 def test_feedback_that_equals_has_no_other_kind(other: dict) -> None:
     feedback = {"bought": {"column": "event", "equals": "buy", **other}}
-    with pytest.raises(UserError, match="equals: the feedback is binary, and 0 for empty cells"):
+    with pytest.raises(UserError, match="equals: makes the feedback binary, with 0 for empty cells; remove"):
         parse(FilesSource, {**COLUMNS, "path": "x", "feedback": feedback}, "test")
 
 

@@ -74,9 +74,9 @@ def test_feedback_that_cannot_be(kind: str, values: list[str], bad: list[int], w
 
 
 def test_what_nothing_means() -> None:
-    assert converted("count", ["1", None], missing=0.0).tolist() == [1.0, 0.0]
-    with pytest.raises(BadRows, match="NaN or nothing"):  # a NaN is something
-        converted("count", ["nan"], missing=0.0)
+    assert converted("count", ["1", None, "nan"], missing=2.0).tolist() == [1.0, 2.0, 2.0]
+    with pytest.raises(BadRows, match="NaN or nothing"):
+        converted("count", ["nan"])
 
 
 def converted(kind: str, values: list, missing: float | None = None) -> np.ndarray:
