@@ -45,8 +45,8 @@ def list_inputs(path: str | Sequence[str]) -> list[str]:
     """Return the Parquet and CSV files at `path`, each once: a list in its order, folders and globs sorted by name.
 
     In a folder, and below folders that match a glob, files are chosen by their suffix, and names that start with `.` or
-    `_` are skipped. If several links lead to one file, the file itself is listed, or else the first link. Raises
-    `UserError` for a path without a file.
+    `_` are skipped. A file that is found several times is listed once: by its own path if that was found, else
+    by the first link. Raises `UserError` for a path without a file.
     """
     paths = [path] if isinstance(path, str) else path
     if not all(one.strip() for one in paths):
@@ -116,7 +116,7 @@ def _walk_disk(folder: str, above: tuple[str, ...]) -> Iterator[str]:
     for entry in os.scandir(folder):
         if entry.is_dir():
             yield from _walk_disk(entry.path, (*above, here))
-        elif entry.is_file():
+        elif entry.is_file() or not os.path.exists(entry.path):  # a broken link is an error when it is read
             yield entry.path
 
 

@@ -164,7 +164,8 @@ def tags_of(column: pa.ChunkedArray, place: Place, name: str) -> tuple[np.ndarra
             raise UserError(f"{place.file}: column '{name}' is {kind}; expected categories: text, numbers or lists")
         lists = pc.split_pattern(to_text(column.cast(pa.string()), place, name), SEPARATOR).combine_chunks()
     parts = pc.utf8_trim_whitespace(lists.flatten())
-    row, named = pc.list_parent_indices(lists).to_numpy(), pc.fill_null(pc.not_equal(parts, ""), False)
+    sizes = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()  # a null of a fixed size still has values
+    row, named = np.repeat(np.arange(len(lists)), sizes), pc.fill_null(pc.not_equal(parts, ""), False)
     parts, row = parts.filter(named), row[named.to_numpy(zero_copy_only=False)]
     _check_categories(parts, place.file, name)
     return row, pc.binary_join_element_wise(pa.scalar(name), parts, "=")
@@ -202,7 +203,11 @@ def _groups(numbers: pa.ChunkedArray) -> pa.ChunkedArray:
     known = ~np.isnan(values)
     borders = np.unique(np.quantile(values[known], np.linspace(0, 1, _GROUPS + 1)))
     group = np.searchsorted(borders[1:-1], values, side="right")
-    names = np.array([f"{low:g} to {high:g}" for low, high in pairwise(borders)])
+    for digits in range(6, 18):  # 17 tell any two numbers apart
+        texts = [f"{border:.{digits}g}" for border in borders]
+        if len(set(texts)) == len(texts):
+            break
+    names = np.array([f"{low} to {high}" for low, high in pairwise(texts)])
     return pa.chunked_array([pa.array(names[group], pa.string(), mask=~known)])
 
 

@@ -29,6 +29,7 @@ def tags(values: list, kind: pa.DataType | None = None) -> list[list[str]]:
         ),
         ([["rock", None, "pop"], [], None], None, ["rock pop", "", ""]),
         ([[3, 5], [5]], None, ["3 5", "5"]),
+        ([["a", "b"], None, [None, "c"]], pa.list_(pa.string(), 2), ["a b", "", "c"]),
         (["a", None], pa.dictionary(pa.int8(), pa.string()), ["a", ""]),
         ([1990, 1991, 1990], None, ["1990", "1991", "1990"]),
         ([True, False], None, ["true", "false"]),
@@ -50,6 +51,8 @@ def test_many_numbers_become_ten_groups_of_equal_size(as_text: bool) -> None:
     assert found[100] == found[101] == []
     _, sizes = np.unique([cell[0] for cell in found[:100]], return_counts=True)
     assert sizes.tolist() == [10] * 10
+    # Six digits would be equal for all of these.
+    assert tags(list(range(20_240_101, 20_240_131)))[0] == ["f=20240101 to 20240104"]
     # One value in most cells: fewer groups, none of them empty.
     assert len({cell[0] for cell in tags([0] * 100 + list(range(30)))}) == 3
 

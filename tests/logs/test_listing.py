@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.schemas import list_inputs
+from prefrec_ray.logs.schemas import list_inputs, schema
 
 FILES = [
     "2024/a.csv",
@@ -88,6 +88,13 @@ def test_links_that_lead_back_end(folder: Path) -> None:
     for name in ("one", "two"):
         (folder / "2024" / name).symlink_to(folder / "2024")
     assert list_inputs(f"{folder}/2024") == [f"{folder}/2024/a.csv", f"{folder}/2024/deep/er/b.parquet"]
+
+
+def test_a_broken_link_is_an_error(folder: Path) -> None:
+    (folder / "2024" / "z.csv").symlink_to(folder / "gone.csv")
+    (file,) = set(list_inputs(f"{folder}/2024")) - {f"{folder}/2024/a.csv", f"{folder}/2024/deep/er/b.parquet"}
+    with pytest.raises(UserError, match=r"/2024/z.csv: no such file$"):
+        schema(file)
 
 
 def test_a_file_counts_once_by_whatever_links(folder: Path) -> None:

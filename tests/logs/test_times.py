@@ -1,6 +1,7 @@
 """Times with zones and formats against the standard library, and all bad ones at once."""
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefrec_ray.errors import UserError
+from prefrec_ray.logs import values
 from prefrec_ray.logs.contract import BadRows, Place
 from prefrec_ray.logs.sources import FilesSource
 from prefrec_ray.logs.values import to_milliseconds
@@ -121,6 +123,15 @@ def test_days_that_a_month_does_not_have(pattern: str) -> None:
     assert caught.value.rows.tolist() == [1, 4, 5]
     good = to_milliseconds(column([texts[0], texts[2], texts[3]]), None, PLACE, "t", None, pattern)
     assert [datetime.fromtimestamp(ms / 1000, UTC).day for ms in good.tolist()] == [31, 2, 29]
+
+
+def test_days_that_a_month_does_not_have_in_python_3_14(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError("day 31 must be in range 1..29 for month 2 in year 2024")
+
+    monkeypatch.setattr(values, "datetime", SimpleNamespace(strptime=refuse))
+    with pytest.raises(BadRows, match="row 11: found '31/02/2024'"):
+        to_milliseconds(column(["31/02/2024"]), None, PLACE, "t", None, "%d/%m/%Y")
 
 
 @pytest.mark.parametrize("digits", [3, 6, 7, 9, 12])
