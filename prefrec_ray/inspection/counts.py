@@ -31,8 +31,8 @@ _ITEM_KEY, _USER_KEY = 1, 2
 class Counts:
     """Sums over a log. `timeouts` are the minutes that end the sessions; None stands for the log's own sessions.
 
-    `share`: share of the users that were counted. If it is less than 1, sums are estimates for all users, except for
-    `items`; `first` and `last` are times of the counted users.
+    `share`: share of the users that were counted. If it is less than 1, sums are scaled up to all users; `items` is
+    exact. `first` and `last` are times of the counted users.
     """
 
     share: float

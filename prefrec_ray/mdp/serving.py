@@ -66,7 +66,7 @@ class ServingSettings(Settings):
 
     @property
     def automatic(self) -> bool:
-        """Return True if roll-outs choose at least one setting. The window of no repetition penalty is not chosen."""
+        """Return True if roll-outs choose at least one setting. If `repetition` is 0, its window is not chosen."""
         unused = {"repetition_window"} if self.repetition == 0 else set()
         return any(getattr(self, name) == "auto" for name in UNCHOSEN.keys() - unused)
 

@@ -70,7 +70,7 @@ def _text(named: dict[str, Any]) -> str:
 def _fingerprint(system: fs.FileSystem, path: str) -> list[int]:
     """Return the size of a file in bytes, and its CRC-32."""
     size = checksum = 0
-    with system.open_input_stream(path) as stream:
+    with system.open_input_stream(path, compression=None) as stream:
         while block := stream.read(1 << 20):
             size, checksum = size + len(block), zlib.crc32(block, checksum)
     return [size, checksum]
@@ -84,8 +84,9 @@ def fill(content: bytes) -> bytes:
 
 
 def intact(content: _Bytes) -> bool:
-    """Return True if the last seal in `content` matches the whole content."""
-    place = bytes(content).rfind(_PREFIX)
+    """Return True if the last seal in `content` that covers as many bytes matches the whole content."""
+    size = f"{len(content):08x}".encode()  # another text of the content may contain `seal:`
+    place = bytes(content).rfind(_PREFIX + size)
     return place >= 0 and _covered(content, place) == len(content)
 
 

@@ -4,10 +4,10 @@ A process writes a claim next to a folder before it writes there, and respects o
 
 A claim is a small file, `OUTPUT.<token>.claim`, with the host, process and time of its owner. Object stores have no
 locks, so each process writes its claim first, then lists all claims, and wins only if it finds no other. If two
-processes come together, the later one to list finds both claims. At most one wins if a listing shows all earlier
-writes (local disks, S3, Google Cloud). Normally exactly one wins: the process with the larger token gives way at once,
-and the other one waits for that. The claim of a process of this host that has ended is removed, with its half-written
-files. For a process of another host this cannot be decided, and the error names the owner.
+processes come together, the later one to list finds both claims. If a listing shows all earlier writes (local disks,
+S3, Google Cloud), at most one process wins. If two start together, the one with the larger token gives up at once; the
+other waits up to two seconds for that. The claim of a process of this host that has ended is removed, with its
+half-written files. For a process of another host this cannot be decided, and the error names the owner.
 """
 
 from __future__ import annotations

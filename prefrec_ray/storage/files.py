@@ -197,11 +197,11 @@ def check_readable(uri: str, growth: float = 1.0) -> int:
 
 
 def read_bytes(uri: str) -> bytes:
-    """Return the contents of the file `uri`. Raises `UserError` if it cannot be read."""
+    """Return the bytes of the file `uri`; a compressed file stays so. Raises `UserError` if it cannot be read."""
     check_readable(uri)
     system, path = filesystem(uri)
     try:
-        with system.open_input_stream(path) as stream:
+        with system.open_input_stream(path, compression=None) as stream:
             return bytes(stream.read())
     except FileNotFoundError as error:
         raise UserError(f"{uri}: no such file") from error

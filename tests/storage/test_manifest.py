@@ -15,6 +15,7 @@ def sealed(tmp_path: Path) -> Path:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep/a").write_text("one")
     (tmp_path / "b").write_text("two")
+    (tmp_path / "c.gz").write_text("not compressed")
     seal(str(tmp_path))
     return tmp_path
 

@@ -104,6 +104,8 @@ def test_a_line_of_a_loop_too(tmp_path: Path, text: str) -> None:
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
+    storage.write_text(str(tmp_path / "file.gz"), "not compressed")
+    assert storage.read_text(str(tmp_path / "file.gz")) == "not compressed"
     value = {"a": [1, 2.5, None, "ö"], "b": {"c": True}}
     storage.write_json(str(tmp_path / "file.json"), value)
     assert storage.read_json(str(tmp_path / "file.json")) == value

@@ -49,7 +49,7 @@ class RowRules:
             unique = np.array([one.unique_rows for one in self.sources])
             if unique.any():
                 source = self._source(rows)
-                equal = equal_rows(rows.append_column("source", pa.array(source)))
+                equal = equal_rows(rows.append_column("split", pa.array(source)))  # no feedback has this name
                 expected = "each interaction once (source.duplicates: keep allows more)"
                 bad = equal & unique[source]
                 rows = self._refuse(rows, bad, part, "", "the same as an earlier row", expected)
@@ -103,9 +103,9 @@ def _without(dropped: np.ndarray, rows: pa.Table) -> tuple[pa.Table, int]:
 def in_pages(rows: pa.Table, by_position: np.ndarray) -> pa.Table:
     """Return rows, which are sorted by (user, timestamp, order), page by page and with the column `step` (int64).
 
-    Rows of one user and page, one after another, are a page, and get the time of its first row. Rows with the mask
-    `by_position` [N] are ordered by position within a page, and rows of pages with one time may be mixed; other rows
-    stay in their order. Without a column `page` each row is a page.
+    Rows of one user and page, one after another, are a page, and get the time of its first row. In rows with the
+    mask `by_position` [N], rows of two pages with the same time may alternate; they are sorted into pages, and within a
+    page by position. All other rows keep their order. Without a column `page` each row is a page.
     """
     user = codes(rows["user_id"])
     if "page" not in rows.column_names:
@@ -145,7 +145,7 @@ def equal_rows(rows: pa.Table) -> np.ndarray:
     if len(candidates):
         suspects = rows.take(pa.array(candidates))
         keys = [name for name in suspects.column_names if name != "order"]
-        first = suspects.group_by(keys, use_threads=False).aggregate([("order", "min")])["order_min"]
+        first = suspects.group_by(keys, use_threads=False).aggregate([("order", "min")]).columns[-1]
         result[candidates] = ~pc.is_in(suspects["order"], first.combine_chunks()).to_numpy()
     return result
 

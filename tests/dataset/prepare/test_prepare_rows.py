@@ -16,6 +16,7 @@ from prefrec_ray.dataset.prepare.rows import RowRules, equal_rows, in_earlier_so
 from prefrec_ray.dataset.prepare.run import _check_like
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import Side
+from prefrec_ray.logs.log import LoggedSource
 from prefrec_ray.mdp.state import StateDefinition
 
 
@@ -41,6 +42,13 @@ def test_all_but_the_first_of_equal_rows_are_repeated(count: int, seed: int) -> 
     frame = rows_of(count, seed)
     table = pa.Table.from_pandas(frame.assign(order=np.arange(count)), preserve_index=False)
     np.testing.assert_array_equal(equal_rows(table), frame.duplicated())
+
+
+@pytest.mark.parametrize("name", ["source", "order_min"])
+def test_feedback_of_any_name_is_compared(tmp_path: Path, name: str) -> None:
+    rows = pa.table({"user_id": [1, 1], "item_id": [1, 1], "timestamp": [5, 5], "order": [0, 1], name: [1.0, 0.0]})
+    rules = RowRules(Side(str(tmp_path), keep_rows=False), (LoggedSource(("a.csv",), unique_rows=True),))
+    assert rules(rows, 0)[0][name].to_pylist() == [1.0, 0.0]
 
 
 @settings(deadline=None, max_examples=60)
