@@ -62,12 +62,6 @@ class Column:
         """Return True for integers, floating-point numbers and booleans."""
         return any(check(self.kind) for check in (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean))
 
-    @property
-    def is_text(self) -> bool:
-        """Return True for text, plain or as a dictionary."""
-        kind = self.kind.value_type if pa.types.is_dictionary(self.kind) else self.kind
-        return is_text(kind)
-
 
 def words(name: str) -> list[str]:
     """Split a column's name into words in lower case: `visitorId`, `visitor_id` and `visitorid` are visitor and id."""
@@ -109,7 +103,7 @@ def csv_format(file: str, names: Sequence[str] = ()) -> CsvFormat:
 
 
 def sample(files: Sequence[str], form: CsvFormat) -> pa.Table:
-    """Return the first rows of some fragments, evenly spread over `files`, without nested columns.
+    """Return the first rows of some fragments, evenly spread over `files`, without nested columns and dictionaries.
 
     Raises `UserError` without rows, and for two columns of one name.
     """
@@ -119,7 +113,7 @@ def sample(files: Sequence[str], form: CsvFormat) -> pa.Table:
     chosen = [fragments[i] for i in np.unique(np.linspace(0, len(fragments) - 1, _PIECES).astype(int))]
     first = (next(batches(Place(one["file"], 0), columns, one["group"], form), None) for one in chosen)
     parts = [found[0].slice(0, _ROWS) for found in first if found is not None]
-    table = pa.table({name: _joined([part[name] for part in parts]) for name in columns})
+    table = pa.table({name: _plain(_joined([part[name] for part in parts])) for name in columns})
     if is_csv(files[0]):
         table = pa.table(
             {name: narrowest(table[name], any(is_key(name, one) for one in (USER, ITEM, SESSION))) for name in columns}
@@ -156,7 +150,7 @@ def profile(table: pa.Table) -> list[Column]:
 def _profile(name: str, column: pa.ChunkedArray) -> Column:
     if pa.types.is_floating(column.type):  # `prepare` treats NaN as an empty cell
         column = pc.if_else(pc.is_nan(column.cast(pa.float32())), pa.scalar(None, column.type), column)
-    known = _known(column)
+    known = column.drop_null()
     if known.type == pa.float16():  # Arrow does not order them
         known = known.cast(pa.float32())
     counts = pc.value_counts(known)
@@ -180,7 +174,7 @@ def _profile(name: str, column: pa.ChunkedArray) -> Column:
 
 def time_unit(column: pa.ChunkedArray) -> str | None:
     """Return s, ms, us or ns for numbers, iso for text and timestamps; None for a column without times."""
-    known = _known(column)
+    known = column.drop_null()
     kind = known.type
     if not len(known):
         return None
@@ -206,7 +200,7 @@ def time_formats(column: pa.ChunkedArray) -> list[str]:
 
     Several formats read equally many times if no day is above 12; the first one then has the shortest span.
     """
-    texts = _known(column)
+    texts = column.drop_null()
     dates = pc.sum(pc.greater_equal(pc.utf8_length(texts), _DIGITS)).as_py()
     if not len(texts) or dates < _ENOUGH * len(texts):
         return []
@@ -224,6 +218,6 @@ def time_formats(column: pa.ChunkedArray) -> list[str]:
     return [pattern for count, _, pattern in sorted(found) if count == min(found)[0]]
 
 
-def _known(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    known = column.drop_null()
-    return known.cast(known.type.value_type) if pa.types.is_dictionary(known.type) else known
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column without a dictionary."""
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column

@@ -196,7 +196,7 @@ def find_tables(files: Sequence[str], source: Mapping[str, Any], log: pa.Table) 
 
 def _of_items(columns: Sequence[Column], table: pa.Table, kinds: pa.Schema) -> dict[str, Any]:
     """Return the keys `title`, and `embedding` or `features`, of a table of items."""
-    title = next((c for c in columns if c.is_text and c.has(_TITLE) and 2 * c.distinct > len(table)), None)
+    title = next((c for c in columns if is_text(c.kind) and c.has(_TITLE) and 2 * c.distinct > len(table)), None)
     about = {} if title is None else {"title": title.name}
     embedding = [kind.name for kind in kinds if is_list(kind.type) and pa.types.is_floating(kind.type.value_type)]
     features = [c.name for c in columns if c is not title and _is_feature(c, table)]
@@ -224,7 +224,7 @@ def _is_feature(column: Column, table: pa.Table) -> bool:
         return False
     if column.is_number and column.has(_NUMBERS):
         return True
-    return _is_category(column) or (column.is_text and _has_lists(table[column.name]))
+    return _is_category(column) or (is_text(column.kind) and _has_lists(table[column.name]))
 
 
 def _has_lists(column: pa.ChunkedArray) -> bool:

@@ -73,9 +73,19 @@ def _line(key: str, value: Any, doubts: Mapping[str, str]) -> str:
     return f"{flow(key)}: {flow(value)}{f'  # {doubts[key]}' if key in doubts else ''}"
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes a text with a line break between double quotes: in other styles it takes several lines."""
+
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, None if text.isprintable() else '"'),
+)
+
+
 def flow(value: Any) -> str:
     """Return a value in one line of YAML."""
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=math.inf)
+    text = yaml.dump(value, None, _Dumper, default_flow_style=True, allow_unicode=True, sort_keys=False, width=math.inf)
     return text.removesuffix("\n").removesuffix("\n...")
 
 

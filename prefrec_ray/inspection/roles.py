@@ -27,9 +27,11 @@ from prefrec_ray.inspection.columns import (
     time_unit,
 )
 from prefrec_ray.inspection.proposal import flow
+from prefrec_ray.logs.contract import to_python
 from prefrec_ray.logs.feedback_column import RESERVED
 from prefrec_ray.logs.readers.files import is_id
 from prefrec_ray.logs.schemas import check_present
+from prefrec_ray.logs.values import is_text, visible
 
 TIME = ("timestamp", "time", "datetime", "ts", "date", "at", "when", "created", "occurred", "played", "unix")
 DWELL = ("dwell", "watched", "spent", "played", "play", "watch", "listened", "stay")
@@ -90,7 +92,7 @@ def guess_roles(table: pa.Table, where: str, known: Mapping[str, str] = MappingP
     user, item, time = _keys(columns, units, len(table), where, known)
     source: dict[str, Any] = {"user": user.name, "item": item.name, "time": time.name}
     doubts: dict[str, str] = {}
-    formats = time_formats(table[time.name]) if time.is_text else []
+    formats = time_formats(table[time.name]) if is_text(time.kind) else []
     if formats and formats[0]:
         source["time_format"] = formats[0]
         if len(formats) > 1:
@@ -130,9 +132,9 @@ def _feedback(column: Column, table: pa.Table) -> Iterator[tuple[str, dict[str, 
     """Yield name, keys and doubts of each kind of feedback in a column."""
     if _is_event(column):
         usual, *rare = _by_frequency(table[column.name])
-        for value in rare:
+        for value in (value for value in rare if isinstance(value, str)):  # `prepare` refuses invalid UTF-8
             plain = value.isidentifier() and value not in (*RESERVED, *table.column_names)
-            doubt = f"{usual!r}, the most frequent {column.name}, is 0 in all"
+            doubt = f"{usual!r}, the most frequent {visible(column.name)}, is 0 in all"
             yield value if plain else f"{column.name}_{value}", {"column": column.name, "equals": value}, doubt
         return
     kind = feedback_kind(column)
@@ -232,14 +234,14 @@ def _is_dwell(column: Column) -> bool:
 def _is_event(column: Column) -> bool:
     """Return whether the values are kinds of events, as text or as codes."""
     codes = pa.types.is_integer(column.kind) and feedback_kind(column) != "binary"
-    return column.has(_EVENT) and (column.is_text or codes) and 2 <= column.distinct <= _MOST_EVENTS
+    return column.has(_EVENT) and (is_text(column.kind) or codes) and 2 <= column.distinct <= _MOST_EVENTS
 
 
-def _by_frequency(column: pa.ChunkedArray) -> list[str]:
-    """Return the values of a column as text, the most frequent first."""
+def _by_frequency(column: pa.ChunkedArray) -> list[str | bytes]:
+    """Return the values of a column as text, or as bytes if they are not UTF-8; the most frequent first."""
     counts = pc.value_counts(column.cast(pa.string()).drop_null())
     order = np.argsort(-counts.field("counts").to_numpy(), kind="stable")
-    return counts.field("values").take(pa.array(order)).to_pylist()
+    return [to_python(value) for value in counts.field("values").take(pa.array(order))]
 
 
 def _seconds_or_ms(column: Column) -> str:
@@ -260,7 +262,7 @@ def _no_feedback(column: Column, units: Mapping[str, str]) -> str | None:
     if pa.types.is_time(column.kind) or all(re.fullmatch(_CLOCK, str(value)) for value in column.examples):
         return "a time of day: join it with the date in one column"
     if not column.is_number:
-        return "text" if column.is_text else str(column.kind)
+        return "text" if is_text(column.kind) else str(column.kind)
     if column.has(ID):
         return "an id"
     if column.has(_CALENDAR):
@@ -271,6 +273,8 @@ def _no_feedback(column: Column, units: Mapping[str, str]) -> str | None:
 
 
 def _missing(where: str, columns: Sequence[Column], role: str) -> UserError:
-    found = ", ".join(f"{column.name} ({column.kind})" for column in columns)
+    found = ", ".join(f"{visible(column.name)} ({column.kind})" for column in columns)
+    blank = next((c.name for c in columns if any(str(value).startswith(" ") for value in c.examples)), None)
+    found += "" if blank is None else f"; values of {visible(blank)} start with a blank"
     what = f"a{'n' * (role == 'item')} {role} ({_KEYS[role]})"
     return UserError(f"{where}: no column looks like {what}; found {found} (prefrec inspect --{role} COLUMN names it)")

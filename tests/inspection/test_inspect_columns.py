@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from inspect_logs import clickstream, write
 
 from prefrec_ray.errors import UserError
@@ -102,6 +103,29 @@ def test_forms_of_columns_that_arrow_does_not_count(tmp_path: Path, values: pa.A
     pq.write_table(pa.table({"x": values}), tmp_path / "a.parquet")
     (column,) = profile(sample([str(tmp_path / "a.parquet")], PLAIN))
     assert (column.kind, column.distinct, column.empty) == (kind, 1, 0.5)
+
+
+def test_dictionaries_line_breaks_and_invalid_utf8(tmp_path: Path) -> None:
+    few = pa.array([f"u{k % 5}" for k in range(40)])
+    event = pa.array([b"view", b"view", b"buy", b"\xff"] * 10)
+    table = {
+        "user_id": few.dictionary_encode(),
+        "item_id": few,
+        "ts": 1_700_000_000 + 60 * np.arange(40),
+        "event\ntype": pa.Array.from_buffers(pa.string(), 40, event.buffers()),
+    }
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+    report = inspect_log([str(tmp_path / "a.parquet")])
+    feedback = {"buy": {"column": "event\ntype", "equals": "buy"}}
+    assert yaml.safe_load(report.yaml)["prepare"]["source"]["feedback"] == feedback
+    assert [str(column.kind) for column in report.columns] == ["string", "string", "int64", "string"]
+    assert [(reason.column, reason.rows) for reason in report.refused] == [("event\ntype", 10)]
+
+
+def test_blanks_after_commas_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("user, item, time\n1, 2, 1700000000\n1, 3, 1700000060\n")
+    with pytest.raises(UserError, match=r"found user .int64., ' item' .string., .*; values of ' item' start with a bl"):
+        inspect_log([str(tmp_path / "a.csv")])
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,8 @@ COUNTS = SimpleNamespace(
 
 
 @pytest.mark.parametrize(
-    "name", ["order", "is: it?", "yes", "12", "a#b", "größe", "- x", "{q}", "'", "null", "a, b", "\t"]
+    "name",
+    ["order", "is: it?", "yes", "12", "a#b", "größe", "- x", "{q}", "'", "null", "a, b", "\t", "a\nb", "a\u2028b"],
 )
 def test_any_name_of_a_column_survives_the_yaml(name: str) -> None:
     keys = {"kind": "files", "path": name, "delimiter": ";", "user": "user", "item": name, "time": "time"}

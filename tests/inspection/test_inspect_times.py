@@ -51,8 +51,3 @@ def test_a_few_numbers_may_be_no_times() -> None:
     assert time_unit(column([0, *seconds])) == "s"
     assert time_unit(column([0] * 3 + seconds)) is None
     assert time_unit(column(["soon", *map(str, seconds)])) == "s"  # as CSV with one bad cell
-
-
-def test_times_as_a_dictionary() -> None:
-    assert time_unit(column(["2024-01-01", "2024-01-02"]).dictionary_encode()) == "iso"
-    assert time_formats(column(["31.12.2024", "30.12.2024"]).dictionary_encode()) == ["%d.%m.%Y"]
