@@ -159,8 +159,9 @@ def _remove_from_log(folder: str, users: Sequence[str]) -> Counter[str]:
     chosen = of_logs.of_users(users)
     log = EventLog(folder, read_about(folder).item_type)  # moves an unfinished record out of the last file
     try:
+        # Always: a snapshot also has users whose first row could not be written.
+        removed["snapshots of servers"] = remove_snapshots(folder)
         if of_logs.any_row(folder, chosen):
-            removed["snapshots of servers"] = remove_snapshots(folder)
             log.begin_file()
     finally:
         log.close()

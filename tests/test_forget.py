@@ -92,6 +92,15 @@ def test_the_server_goes_on_without_the_users(place: Path, tmp_path: Path) -> No
         one.stop()
 
 
+def test_a_user_without_a_row_is_removed_from_the_snapshot(place: Path, tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "policy", place / "state")
+    desk.one(Recommend(user=1, k=1))
+    desk.engine.plan([Recommend(user=4, k=1)], DAY)  # the disk is full
+    desk.stop(save=True)
+    assert forget([str(place)], ["4"], print)["snapshots of servers"] == 1
+    assert storage.list_folders(str(place / "state/snapshots")) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from prefrec_ray.guard_rails import GuardRail
     from prefrec_ray.mdp.items import ItemTable
     from prefrec_ray.serving.experiment.estimates import ArmEstimate
+    from prefrec_ray.settings import Task
 
-#: Sections of a loop from which a comparison takes guard-rails, days, and policies of canaries.
-_OF_CANARIES = ("evaluate", "loop", "serve")
+#: Sections of a loop from which a comparison takes the task, guard-rails, days, and policies of canaries.
+_OF_CANARIES = ("train", "evaluate", "loop", "serve")
 Loop = Annotated[str, typer.Argument(metavar="FOLDER", help="Folder of the loop (`loop.folder`).")]
 #: Sections of a night; `evaluate` may be missing.
 NEEDED = ("prepare", "train", "loop")
@@ -64,7 +65,7 @@ def compare(
         str | None,
         typer.Option(
             metavar="CONFIG",
-            help="YAML with the section `evaluate` (guard-rails), and `loop` or `serve` (policies of the canaries).",
+            help="YAML with the sections `train` (task), `evaluate` (guard-rails), and `loop` or `serve` (canaries).",
         ),
     ] = None,
     output: Annotated[str | None, typer.Option(metavar="FILE", help="JSON file to write as well.")] = None,
@@ -83,7 +84,8 @@ def compare(
     rails = guard_rails(settings["evaluate"].guard_rails) if "evaluate" in settings else []
     if days is None:
         days = settings["loop"].canary.days if "loop" in settings else 7.0
-    comparison = compare(events, days, rails=rails, items_of=_items_of(settings, rails))
+    task: Task = settings["train"].task if "train" in settings else "frequency"
+    comparison = compare(events, days, task, rails, _items_of(settings, rails))
     by_canary = comparison.canaries
     first = next(iter(by_canary.values()))
     table = Table("", f"{MAIN} ({first.users[MAIN]:,} users)", box=None, pad_edge=False)
@@ -230,6 +232,13 @@ def nightly(config: Config) -> None:
         raise UserError(
             f"{config}: loop: key 'compact_days': found a value; expected it only with a source of kind events"
         )
+    if loop.release == "canary":
+        kept, needed = parse_section("serve", sections.get("serve"), config).retention_days, loop.canary.logged_days
+        if kept is not None and kept < needed:
+            raise UserError(
+                f"{config}: serve: key 'retention_days': found {kept:g}; expected at least {needed:g}, the sum of days "
+                "and longest_days of loop.canary"
+            )
     with progress(console()) as report:
         tracking, say = open_tracking(config), console().print
         work = Stages(prepare, train, evaluate, where=config, tracking=tracking, progress=report, say=say)

@@ -169,7 +169,7 @@ class _Removal:
     def _report(self, path: Path) -> dict[str, Any]:
         """Return dropped.json with the same numbers of rows, and without values from rows of the users."""
         report: dict[str, Any] = storage.read_json(str(path))
-        gone = set()
+        gone: set[tuple[str, int]] = set()
         for file in path.parent.glob("dropped/*.parquet"):
             table = read_parquet(str(file), ["file", "row", "raw"])
             rows = table.filter(pa.array(self._mask("dropped", file, table)))

@@ -15,7 +15,7 @@ from pyarrow import csv
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import Convert, Part, Place, Reason, Side, clean, part_of
-from prefrec_ray.logs.schemas import BLOCK_BYTES, COMPRESSED, PLAIN, THREADS, CsvFormat, is_csv, readable
+from prefrec_ray.logs.schemas import BLOCK_BYTES, COMPRESSED, PLAIN, THREADS, CsvFormat, Lines, is_csv, readable
 from prefrec_ray.logs.values import plain, plain_schema, visible
 
 if TYPE_CHECKING:
@@ -121,8 +121,8 @@ def _csv_batches(
 ) -> Iterator[tuple[pa.Table, Place]]:
     skipped: list[csv.InvalidRow] = []  # pyarrow appends to it while it reads ahead
     bad, first = np.zeros(0, np.int64), 0
-    rows_read = int(form.names is None)  # with the header
-    with form.open(place.file, skipped, columns) as (reader, text):
+    counted, rows_read = Lines(), int(form.names is None)  # with the header
+    with form.open(place.file, skipped, columns, counted) as reader:
         for batch in reader:
             lines = list(skipped)
             del skipped[: len(lines)]
@@ -132,7 +132,7 @@ def _csv_batches(
             yield pa.Table.from_batches([batch]), replace(place, rows=rows)
             first = int(rows[-1]) + 1 if len(rows) else first
             rows_read += len(rows) + len(lines)
-        if text.count > rows_read + len(skipped):  # values have line breaks
+        if counted.count > rows_read + len(skipped):  # values have line breaks
             form.check_quotes(place.file)
         _refuse_lines(skipped, place, part, form)
 
@@ -172,7 +172,7 @@ def _row_groups(file: str) -> list[int]:
 def _estimate_rows(file: str, form: CsvFormat) -> int:
     """Return the number of rows of a CSV file, estimated from its first block; 0 for a file with only a header."""
     skipped: list[csv.InvalidRow] = []
-    with form.open(file, skipped) as (reader, _):
+    with form.open(file, skipped) as reader:
         rows = next((batch.num_rows for batch in reader), 0) + len(skipped)
     system, path = storage.filesystem(file)
     size = system.get_file_info(path).size * (_PACKED if file.endswith(COMPRESSED) else 1)

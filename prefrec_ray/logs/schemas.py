@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import csv as python_csv
 import io
 import os
@@ -9,11 +10,12 @@ import re
 from codecs import getincrementaldecoder
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import chain
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import pyarrow as pa
@@ -125,20 +127,47 @@ def _is_data(file: str) -> bool:
 
 
 class Lines:
-    """Stream of a CSV file that counts its lines, without empty ones."""
+    """Number of lines of a CSV file that were read, without empty ones."""
 
     closed = False
 
-    def __init__(self, stream: Any) -> None:
-        self._stream, self._last, self.count = stream, b"\n", 0
+    def __init__(self) -> None:
+        self._stream: Any = None
+        self._reader: Any = ()
+        self._last, self.count = b"\n", 0
+
+    def open(self, stream: Any, *options: Any) -> Any:
+        """Return Arrow's reader of a `stream`, which reads ahead in a thread, through `read`."""
+        self._stream = stream
+        self._reader = csv.open_csv(self, *options)
+        _OPEN.add(self)
+        return self._reader
 
     def read(self, size: int) -> bytes:
         """Return the next block."""
-        block: bytes = self._stream.read(size)
+        stream = self._stream  # `end` may be called in between
+        block: bytes = b"" if stream is None else stream.read(size)
         ends = np.frombuffer(self._last + (block or b"\n"), np.uint8) == ord("\n")
         self.count += int(np.count_nonzero(ends[1:] & ~ends[:-1]))
         self._last = block[-1:] or b"\n"
         return block
+
+    def end(self) -> None:
+        """End the file, so that the thread calls `read` no more: at the exit of Python it would abort the process."""
+        self._stream, reader = None, self._reader
+        self._reader = ()
+        with suppress(pa.ArrowInvalid):
+            for _ in reader:
+                pass
+
+
+_OPEN: WeakSet[Lines] = WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    for lines in list(_OPEN):
+        lines.end()
 
 
 @dataclass(frozen=True)
@@ -179,10 +208,12 @@ class CsvFormat:
                         raise UserError(f"{file}: row {number}: {found}; expected a closing quote") from error
 
     @contextmanager
-    def open(self, file: str, skipped: list[Any], columns: list[str] | None = None) -> Iterator[tuple[Any, Lines]]:
+    def open(
+        self, file: str, skipped: list[Any], columns: list[str] | None = None, counted: Lines | None = None
+    ) -> Iterator[Any]:
         """Open a file, or its `columns` as text, for reading in blocks; lines of other lengths go to `skipped`.
 
-        Text may be invalid UTF-8.
+        Text may be invalid UTF-8. All lines are `counted`.
         """
 
         def skip(line: csv.InvalidRow) -> str:
@@ -206,9 +237,13 @@ class CsvFormat:
         with (
             readable(file),
             system.open_input_stream(path) as stream,
-            csv.open_csv(counted := Lines(stream), read, lines, convert) as reader,
+            (counted.open if counted else csv.open_csv)(stream, read, lines, convert) as reader,
         ):
-            yield reader, counted
+            try:
+                yield reader
+            finally:
+                if counted:
+                    counted.end()
 
 
 #: A header, and the delimiter by the file's suffix.
@@ -225,7 +260,7 @@ def schema(file: str, form: CsvFormat = PLAIN) -> pa.Schema:
             return plain_schema(pq.read_schema(path, filesystem=system))
         with system.open_input_stream(path) as stream:
             _check_text(stream.read(BLOCK_BYTES), file)
-    with form.open(file, []) as (reader, _):
+    with form.open(file, []) as reader:
         return reader.schema
 
 
@@ -249,7 +284,7 @@ def schemas(files: list[str], form: CsvFormat = PLAIN) -> list[pa.Schema]:
 
 def padded_columns(file: str, columns: list[str], form: CsvFormat = PLAIN) -> set[str]:
     """Return the `columns` with integers with leading zeros in the first block of a CSV file: such ids are text."""
-    with form.open(file, [], columns) as (reader, _):
+    with form.open(file, [], columns) as reader:
         first = next(iter(reader), None)
     return set() if first is None else {name for name in columns if padded(first[name]).any()}
 

@@ -253,10 +253,11 @@ class LoopFolder:
         """Remove the files of old nights, except the newest `keep`, the current and previous policy, and the canary."""
         record = self.record()
         canary = set() if record.canary is None else {record.canary.night}
-        kept = {night.night for night in self.nights()[-keep:]} | set(record.promoted[-2:]) | canary
-        names = {self.path(night) for night in kept}
-        for folder in storage.list_folders(storage.join(self.uri, "nights")):
-            if folder not in names:
+        folders = storage.list_folders(storage.join(self.uri, "nights"))
+        made = [night.night for night in self.nights() if self.path(night.night) in folders]
+        kept = {self.path(night) for night in {*made[-keep:], *record.promoted[-2:], *canary}}
+        for folder in folders:
+            if folder not in kept:
                 storage.remove(folder)
 
     def _target(self, night: int) -> str:

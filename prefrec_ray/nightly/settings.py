@@ -16,12 +16,17 @@ class CanarySettings(Settings):
         default=0.05, description="share of the users that a canary begins with"
     )
     days: Annotated[float, Field(ge=0.01, le=366)] = Field(
-        default=3.0, description="days of a user that count, from the first session under the canary on"
+        default=3.0, description="days that count of each user, from the first recommendation during the canary on"
     )
     longest_days: Annotated[float, Field(gt=0, le=3660)] = Field(
         default=28.0, description="days after which a canary without a decision is withdrawn"
     )
     explore: bool = Field(default=False, description="also begin a canary for a policy with the verdict `inconclusive`")
+
+    @property
+    def logged_days(self) -> float:
+        """Return the days of the log that the last look needs: levels refer to the days before the canary."""
+        return self.days + self.longest_days
 
 
 class LoopSettings(Settings):

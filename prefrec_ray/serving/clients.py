@@ -49,7 +49,7 @@ class Clients:
     def from_environment(cls, token: str, file: str) -> Clients | None:
         """Return the clients of the environment variables `token` (a token) and `file` (a path); None without both.
 
-        Raises `UserError` for a short token, and for a file that others may read or that does not list clients.
+        Raises `UserError` for a short token, and for a file that others may read or that lists no clients.
         """
         single, path = token_of_environment(token), os.environ.get(file)
         clients = [] if single is None else list(cls.from_token(single)._clients)
@@ -73,7 +73,15 @@ def _read(path: str) -> list[Client]:
         raise UserError(f"{path}: found no readable file ({error.strerror}); expected a list of clients") from error
     if mode & 0o077:
         raise UserError(f"{path}: found mode {mode:04o}; expected 0600, so that other users cannot read it")
-    clients = [_client(str(name), about, path) for name, about in load_yaml(path).items()]
+    try:
+        entries = load_yaml(path)
+    except UserError:
+        entries = {}  # not the error: it quotes the file
+    if not entries:
+        raise UserError(
+            f"{path}: found no client; expected YAML, NAME: {{sha256: HASH, rights: [{', '.join(RIGHTS)}]}}"
+        )
+    clients = [_client(str(name), about, path) for name, about in entries.items()]
     if len({client.digest for client in clients}) < len(clients):
         raise UserError(f"{path}: found the same sha256 twice; expected another token for each client")
     return clients

@@ -44,7 +44,7 @@ class Server:
         self._turn = asyncio.Lock()  # held to plan, write and apply rows
         self._change = asyncio.Lock()  # held by a change of items or policies
         self._disk = Disk(opened.log, self.metrics)
-        self._upkeep = Upkeep(opened, self.engine, self._disk, self._turn)
+        self._upkeep = Upkeep(opened, self.engine, self._disk, self._turn, lambda: self.healthy)
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed = False
         now = clock()
@@ -67,7 +67,7 @@ class Server:
             self._spawn(self._upkeep.expire())
 
     async def stop(self) -> None:
-        """Stop, and save the state for a quick restart."""
+        """Stop, and save the state for a quick restart, unless it differs from the log."""
         for task in self._tasks:
             task.cancel()
         await self._upkeep.stop()
@@ -114,7 +114,7 @@ class Server:
                 state.withdraw_items(ids.tolist())
             if any(len(shelf.gone) > _WITHDRAWN for shelf in state.shelves):
                 await self._restock()
-        return {"items": known, "unknown": len(body.ids) - known}
+        return {"items": known, "unknown": len(set(body.ids)) - known}
 
     async def reload(self) -> dict[str, Any]:
         """Load the policies of all arms again and serve them.

@@ -30,7 +30,9 @@ class Metrics:
         )
         self.recommended = Counter("recommended", "Recommendations, by arm.", ["arm"], **of)
         self.short = Counter("short", "Recommendations of fewer items than requested, by arm.", ["arm"], **of)
-        self.feedback = Counter("feedback", "Feedback: counted, repeated, or on an unknown item.", ["outcome"], **of)
+        self.feedback = Counter(
+            "feedback", "Feedback: `counted`, `known` (sent before), or on an `unknown item`.", ["outcome"], **of
+        )
         self.failed = Counter("commits_failed", "Batches that could not be written to the log.", **of)
         self.reloads = Counter("reloads", "Reloads of policies, by outcome.", ["outcome"], **of)
         self.seconds = Histogram("request_seconds", "Time to a reply, by route.", ["route"], buckets=_SECONDS, **of)
@@ -50,7 +52,8 @@ class Metrics:
         """Return all metrics in Prometheus' text format, with the sizes of `state`."""
         self.users.set(len(state.users))
         self.events.set(state.next)
-        self.shares.clear()  # of arms that have ended
+        for of_arms in (self.items, self.shares):
+            of_arms.clear()  # arms that have ended
         for arm, policy, share in state.shares:
             self.shares.labels(arm, policy).set(share)
         for one, shelf in zip(state.loaded, state.shelves, strict=True):

@@ -23,11 +23,13 @@ class Upkeep:
     """Snapshots for a quick restart, at most one at a time. A failed one is no loss, because the log has all events.
 
     There are none if events are removed from the log: they would keep the effect of these events on states. `turn` is
-    held while rows of the log are applied to the state of `engine`.
+    held while rows of the log are applied to the state of `engine`. A state that is not `healthy` is not saved.
     """
 
-    def __init__(self, opened: Opened, engine: Engine, disk: Disk, turn: asyncio.Lock) -> None:
-        self._opened, self._engine, self._disk, self._turn = opened, engine, disk, turn
+    def __init__(
+        self, opened: Opened, engine: Engine, disk: Disk, turn: asyncio.Lock, healthy: Callable[[], bool]
+    ) -> None:
+        self._opened, self._engine, self._disk, self._turn, self._healthy = opened, engine, disk, turn, healthy
         self._saved, self._saving, self._stopping = engine.state.next, False, False
 
     @property
@@ -47,6 +49,8 @@ class Upkeep:
     async def save(self) -> None:
         """Write a snapshot in the background."""
         async with self._turn:
+            if not self._healthy():
+                return  # and `_saving` stays: no other snapshot begins
             snapshot = Snapshot.from_state(self._engine.state)
         loop = asyncio.get_running_loop()
 
@@ -69,9 +73,9 @@ class Upkeep:
         """End a running snapshot, which is removed, and write the last one."""
         self._stopping = True
         await asyncio.to_thread(self._disk.stop_aside)
-        if self.removes_events:
-            return
         async with self._turn:
+            if self.removes_events or not self._healthy():
+                return
             snapshot = Snapshot.from_state(self._engine.state)
         with suppress(OSError, UserError):
             snapshot.write(self._opened.folder)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -16,7 +18,6 @@ from starlette.types import Message, Receive, Scope
 from prefrec_ray.errors import first_problem
 
 MEDIA_TYPE = "application/problem+json"
-_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _READING = ("GET", "HEAD", "OPTIONS")
 
 Headers = Mapping[bytes, bytes]
@@ -66,10 +67,18 @@ def check_host(headers: Headers, variable: str) -> None:
     A page of another site may send requests to a name that points to this machine (DNS rebinding). Raises `Problem`
     (403), which names the environment `variable` of the token.
     """
-    host = headers.get(b"host", b"").decode("latin-1").rpartition(":")
-    name = host[0] if host[2].isdigit() else "".join(host)
-    if name.lower() not in _LOOPBACK:
-        raise Problem(403, f"host: found {name[:80]!r}; expected localhost, or a token ({variable})")
+    host = headers.get(b"host", b"").decode("latin-1")
+    parts = re.fullmatch(r"(?:\[(?P<v6>.*)\]|(?P<name>[^:]*))(?::\d+)?", host)
+    if parts is None or not is_loopback(parts["v6"] or parts["name"] or ""):
+        raise Problem(403, f"host: found {host[:80]!r}; expected localhost, or a token ({variable})")
+
+
+def is_loopback(host: str) -> bool:
+    """Return True if `host`, a name or an IP address, is an address of this machine that others cannot reach."""
+    try:
+        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def check_origin(method: str, headers: Headers) -> None:

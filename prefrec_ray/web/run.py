@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import os
 import resource
@@ -16,7 +15,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.web.problems import MEDIA_TYPE, Problem
+from prefrec_ray.web.problems import MEDIA_TYPE, Problem, is_loopback
 
 _SHORTEST = 16
 #: Seconds for the rest of a body after SIGTERM.
@@ -161,7 +160,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
 def check_address(host: str, protected: bool, variable: str) -> None:
     """Check that `host` is loopback if the server is not `protected` by a token. Raises `UserError`."""
-    if not protected and not _is_loopback(host):
+    if not protected and not is_loopback(host):
         raise UserError(
             f"--host {host}: found an address that others can reach; expected a token in {variable}, or 127.0.0.1"
         )
@@ -169,8 +168,11 @@ def check_address(host: str, protected: bool, variable: str) -> None:
 
 def token_of_environment(variable: str) -> str | None:
     """Return the token in the environment's `variable`, or None. Raises `UserError` if it is too short."""
-    token = os.environ.get(variable) or None
-    if token is not None and (len(token) < _SHORTEST or not token.isascii() or not token.isprintable()):
+    token = os.environ.get(variable)
+    if not token:
+        return None
+    token = token.strip()  # as it is compared
+    if len(token) < _SHORTEST or not token.isascii() or not token.isprintable():
         raise UserError(
             f"{variable}: found a token of {len(token)} characters; expected at least {_SHORTEST}, plain ASCII"
         )
@@ -219,12 +221,3 @@ def make_server(app: Any, limits: Limits) -> uvicorn.Server:
         timeout_graceful_shutdown=5,  # seconds
     )
     return uvicorn.Server(config)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

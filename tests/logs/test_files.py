@@ -1,6 +1,8 @@
 """Logs in Parquet and CSV: the same rows in the order of the log, and errors of one line."""
 
 import gzip
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 
@@ -297,6 +299,17 @@ def test_an_open_quote_takes_no_rows(tmp_path: Path, rest: str) -> None:
     (tmp_path / "a.csv").write_text('u,i,t,like,name\n1,2,3,4,"a""b"\n\n5,2,3,4,"7 inch\n6,2,3,4,x\n' + rest)
     with pytest.raises(UserError, match=r'a.csv: row 2: found an open quote \(5,2,3,4,"7 inch\); expected a closing'):
         list(open_source(tmp_path).tables())
+
+
+def test_a_process_may_end_while_a_file_is_read(tmp_path: Path) -> None:
+    """Arrow's thread reads ahead through Python, and aborted the process at its exit."""
+    (tmp_path / "a.csv").write_text("a,b\n" + "1,hello world hello world\n" * 1_000_000)
+    script = (
+        "from prefrec_ray.logs.contract import Place; from prefrec_ray.logs.fragments import batches\n"
+        f"rows = batches(Place({str(tmp_path / 'a.csv')!r}, 0), ['a']); next(rows); raise SystemExit(2)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "")
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n\n"])

@@ -13,6 +13,7 @@ from platform_desk import STATE, make_policy
 from state_definitions import changed
 
 from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.kinds import KindNames
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.nightly.average import average
@@ -120,6 +121,29 @@ def test_it_is_exported_as_it_is_served(night: Callable[..., str], tmp_path: Pat
     session = onnxruntime.InferenceSession(tmp_path / "onnx" / "critic.onnx", providers=["CPUExecutionProvider"])
     (scores,) = session.run(None, {"states": states, "candidates": candidates})
     np.testing.assert_allclose(scores, averaged.critic.scores(states, candidates), atol=1e-5)
+
+
+def test_effects_of_kinds_are_matched_by_name(night: Callable[..., str], tmp_path: Path) -> None:
+    """The last night has another kind of items, `genre`, in the place of `maker`."""
+
+    def kinds(number: int, **effects: list[float]) -> str:
+        codes = np.stack([np.arange(6) % 2] * len(effects), axis=1)
+        names = tuple(KindNames(name, {"a": 0, "b": 1}) for name in effects)
+        items = replace(make_policy(items=6).items, kind_codes=codes, kind_names=names)
+        own = replace(critic(), kind_effects=[np.array(values, np.float32) for values in effects.values()])
+        uri = night(number, items=6, critic=own)
+        policy = Policy.load(uri)
+        shutil.rmtree(uri)
+        replace(policy, items=items).save(uri)
+        return uri
+
+    before = kinds(1, cluster=[0, 0], maker=[5, -5])
+    own = kinds(2, cluster=[0, 0], genre=[0, 0], maker=[0, 0])
+    cluster, genre, maker = Policy.load(
+        average(own, [before], "dataset", str(tmp_path / "averaged"))
+    ).critic.kind_effects
+    assert cluster.tolist() == genre.tolist() == [0, 0]
+    assert maker[0] == -maker[1] > 0
 
 
 @pytest.mark.parametrize("file", ["policy.json", "actor.safetensors", "critic.safetensors", "items.parquet"])

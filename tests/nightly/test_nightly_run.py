@@ -243,6 +243,16 @@ def test_old_nights_go_when_all_nights_fail_too(loop: Loop, monkeypatch: pytest.
     assert loop.current == 2
 
 
+def test_nights_without_files_replace_no_others(loop: Loop) -> None:
+    loop.settings["keep"] = 3
+    for _ in range(4):
+        loop.night()
+    for _ in range(3):
+        with pytest.raises(UserError, match="refused"):
+            loop.night(broken=True)
+    assert sorted(folder.name for folder in (loop.path / "nights").iterdir()) == ["0002", "0003", "0004"]
+
+
 def test_the_log_is_made_smaller_after_a_night_that_ended_well(loop: Loop) -> None:
     loop.settings["compact_days"] = 3
     loop.night()

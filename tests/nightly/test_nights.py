@@ -78,6 +78,14 @@ def test_a_night_and_one_without_news(
             "loop: key 'compact_days': found a value; expected it only with a source of ",
         ),
         ({"loop": {"folder": "x", "accept": [0]}}, "loop: key 'accept.0': "),
+        (
+            {
+                "prepare": {"source": {"kind": "events", "path": "events"}},
+                "loop": {"folder": "x"},
+                "serve": {"retention_days": 30},
+            },
+            "serve: key 'retention_days': found 30; expected at least 31, the sum of days and longest_days of loop.",
+        ),
     ],
 )
 def test_a_mistake_in_the_yaml_is_one_line(

@@ -14,10 +14,11 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.guard_rails import guard_rails
 from prefrec_ray.logs.events.format import About, Event, Kind, write_about
 from prefrec_ray.logs.events.log import EventLog
+from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.serving.experiment.compare import DAY_MS, ComparedOutcome, Comparison, compare, compare_canary
 from prefrec_ray.serving.experiment.history import read_events
 from prefrec_ray.serving.folder.opened import arms_event
-from prefrec_ray.serving.requests.bodies import Recommend
+from prefrec_ray.serving.requests.bodies import Feedback, Recommend
 from prefrec_ray.serving.settings import Arm, ServeSettings
 from prefrec_ray.serving.state.users import arm_of
 from prefrec_ray.settings import parse
@@ -190,7 +191,12 @@ def test_compare_shows_and_stores_the_guard_rails_of_a_loop(
     policy.save(str(tmp_path / "policy"))
     rails = ["depth >= -5 %", "feedback.like >= -2 %", "exposure[cluster] <= 40 %"]
     canaries = [{"name": "a", "policy": str(tmp_path / "policy"), "share": 0.5}]
-    sections = {"evaluate": {"guard_rails": rails}, "serve": {"canaries": canaries}, "loop": {"folder": "none"}}
+    sections = {
+        "train": {"task": "depth"},
+        "evaluate": {"guard_rails": rails},
+        "serve": {"canaries": canaries},
+        "loop": {"folder": "none"},
+    }
     sections["loop"]["canary"] = {"days": 2}
     config, output = tmp_path / "loop.yaml", tmp_path / "out.json"
     config.write_text(json.dumps(sections))
@@ -198,7 +204,7 @@ def test_compare_shows_and_stores_the_guard_rails_of_a_loop(
     lines = capsys.readouterr().out.splitlines()
     written = json.loads(output.read_text())
     assert written["days"] == 2.0
-    expected = compare([str(state)], 2.0, rails=guard_rails(rails), items_of=lambda arm: policy.items)
+    expected = compare([str(state)], 2.0, "depth", guard_rails(rails), items_of=lambda arm: policy.items)
     assert written == expected.to_dict()
     found = written["canaries"]["a"]["rails"]
     assert [(one["rail"], one["status"]) for one in found] == list(zip(rails, ["kept", "kept", "broken"], strict=True))
@@ -210,6 +216,19 @@ def test_compare_shows_and_stores_the_guard_rails_of_a_loop(
     config.write_text(json.dumps({"evaluate": {"guard_rails": rails}}))
     assert run(["compare", str(state), "--config", str(config)]) == 2
     assert "'exposure[cluster] <= 40 %': found no table of items" in capsys.readouterr().err
+
+
+def test_a_log_without_columns_of_feedback_is_compared(tmp_path: Path) -> None:
+    make_policy(state=StateDefinition(feedback=(), user_features={}, action_dim=3)).save(str(tmp_path / "policy"))
+    canaries = [{"name": "a", "policy": str(tmp_path / "policy"), "share": 0.5}]
+    desk = Desk(tmp_path / "policy", tmp_path / "state", canaries=canaries)
+    desk.engine.log.commit([arms_event(desk.engine.state, NOW)])
+    desk.engine.state.advance(1, NOW)
+    for user in range(4):
+        event = desk.one(Recommend(user=user, k=1))["event_id"]
+        desk.one(Feedback(event_id=event, feedback={}))
+    desk.stop()
+    assert compare([str(tmp_path / "state")], 2.0).waiting == 4
 
 
 def test_what_an_earlier_canary_did_to_the_same_users_is_no_matter(tmp_path: Path) -> None:

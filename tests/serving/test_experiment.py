@@ -12,6 +12,8 @@ from made_experiment import ABOUT, DAY_MS, FEEDBACK_HOURS, HOUR_MS, NOW, Platfor
 from prefrec_ray.errors import UserError
 from prefrec_ray.guard_rails import guard_rails
 from prefrec_ray.logs.events.format import Event, Kind
+from prefrec_ray.logs.events.log import EventLog
+from prefrec_ray.logs.events.segments import received_before, remove_rows
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.kinds import KindNames
 from prefrec_ray.nightly.release import look
@@ -105,6 +107,17 @@ def test_final_outcomes_stay_final_though_feedback_is_late(tmp_path: Path) -> No
         for name, outcome in seen.outcomes.items():
             np.testing.assert_array_equal(outcome.values[:final], last.outcomes[name].values[:final], err_msg=name)
             np.testing.assert_array_equal(outcome.before[:final], last.outcomes[name].before[:final], err_msg=name)
+
+
+def test_the_days_of_a_canary_do_not_depend_on_removed_rows(tmp_path: Path) -> None:
+    folder = write_log(tmp_path / "log", Platform(users=100).rows())
+    log = EventLog(str(folder), ABOUT.columns.field("items").type.value_type)
+    log.begin_file()
+    log.close()
+    whole = compared(folder)
+    assert whole.elapsed_days == pytest.approx(8.0, abs=0.3)
+    assert remove_rows(str(folder), received_before(NOW + 4 * DAY_MS))
+    assert compared(folder).elapsed_days == whole.elapsed_days
 
 
 def test_a_growing_share_continues_without_the_users_who_move(tmp_path: Path) -> None:

@@ -168,6 +168,8 @@ def test_a_client_has_its_rights_and_is_named(policy: Path, tmp_path: Path, monk
     [
         ("{}", 0o640, "found mode 0640; expected 0600"),
         ("{}", 0o604, "found mode 0604; expected 0600"),
+        ("{}", 0o600, "found no client; expected YAML, NAME: {sha256: HASH, rights: [recommend, feedback, admin]}"),
+        ("app: *secret", 0o600, "found no client; expected YAML, NAME: "),
         ("app: secret", 0o600, "client 'app': found other keys; expected sha256 and rights"),
         ("app: {sha256: secret, rights: [admin]}", 0o600, "client 'app': found no hash; expected sha256: 64"),
         ("app: {sha256: 123, rights: [admin]}", 0o600, "client 'app': found no hash; expected sha256: 64"),

@@ -67,7 +67,7 @@ def test_a_reload_begins_and_ends_canaries_with_other_users_each(loop: Path, tmp
         released(loop, 3)
         await server.reload()
         assert set(arms(server)) == {"main"}
-        assert "night-3" not in server.metrics.text(server.state).decode().split("arm_share{")[1]
+        assert "night-3" not in server.metrics.text(server.state).decode().split("serve_items{")[1]
 
     released(loop, 1)
     with_server(loop, tmp_path / "state", act)
@@ -97,11 +97,14 @@ def test_before_a_promotion_the_incumbent_serves_the_other_users(loop: Path, tmp
     shown = by_arm["main"][0]
     (counted,) = desk.do(Feedback(event_id=shown["event_id"], item=3, feedback={"like": 1}))
     assert counted.body["status"] == "counted"
-    (refused, other) = desk.do(Recommend(user=0), Recommend(user=0, incumbent=["seven"]))
+    bodies = [Recommend(user=0, incumbent=incumbent) for incumbent in (None, ["seven"], [4, 2, 4])]
+    (refused, other, twice) = desk.do(*bodies)
     assert isinstance(refused, Problem)
     assert refused.detail == "incumbent: missing; expected items: no policy of the main arm is promoted yet"
     assert isinstance(other, Problem)
     assert other.detail.startswith("incumbent: found 'seven'; expected a whole number")
+    assert isinstance(twice, Problem)
+    assert twice.detail == "incumbent: found item 4 twice; expected each item once"
     desk.stop()
 
 

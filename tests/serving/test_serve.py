@@ -194,6 +194,7 @@ def test_metrics_are_there(client: Client) -> None:
     [
         (("--host", "0.0.0.0"), "", "an address that others can reach"),
         (("--host", "127.0.0.1"), "short", "expected at least 16"),
+        (("--host", "127.0.0.1"), 16 * " ", "found a token of 0 characters; expected at least 16"),
         (("--host", "ö..ü"), TOKEN, "--host ö..ü --port 0: cannot listen there"),
         (("--config", "nowhere.yaml"), "", "nowhere.yaml: no such file"),
     ],

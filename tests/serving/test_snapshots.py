@@ -28,6 +28,7 @@ from prefrec_ray.serving.folder.snapshots import Snapshot
 from prefrec_ray.serving.requests.bodies import Feedback, FeedbackBatch, ItemFeedback, PutItem, PutItems, Recommend
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.settings import ServeSettings
+from prefrec_ray.web.problems import Problem
 
 NOW = 1_700_000_000_000
 
@@ -84,6 +85,22 @@ def test_the_last_snapshot_waits_for_the_one_before(
     assert len(together) > 1
     assert not any(together)
     assert names(tmp_path / "state") == [f"{4:015d}"]
+
+
+def test_a_state_that_differs_from_the_log_is_not_saved(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    async def act(server: Server) -> None:
+        monkeypatch.setattr(server.state.users, "see", fail)
+        with pytest.raises(Problem, match="MemoryError"):
+            await server.do(Recommend(user=1, k=1))
+        await server._upkeep.save()  # was due before
+
+    with_server(policy, tmp_path / "state", act)
+    assert names(tmp_path / "state") == []
 
 
 def test_a_flipped_bit_costs_time_and_nothing_else(policy: Path, tmp_path: Path) -> None:

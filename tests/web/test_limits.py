@@ -99,7 +99,7 @@ def test_a_body_is_small_and_of_one_content_type(sent: str, status: int | None) 
         assert caught.value.status == status
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:80", "[::1]", "[::1]:8080"])
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:80", "127.0.0.2:80", "[::1]", "[::1]:8080"])
 def test_without_a_token_this_machine_is_served(host: str) -> None:
     check_host(headers(f"host: {host}"), "VARIABLE")
 

@@ -20,7 +20,7 @@ from prefrec_ray.logs.schemas import check_present, schema
 from prefrec_ray.logs.side_tables import UsersTable
 from prefrec_ray.logs.sources import KuaiRandSource
 from prefrec_ray.logs.tables import user_table
-from prefrec_ray.logs.values import check_range, to_integers, to_milliseconds
+from prefrec_ray.logs.values import check_range, to_integers, to_milliseconds, to_text
 
 _FLAGS = ("is_click", "long_view", "is_like", "is_follow", "is_comment", "is_forward", "is_hate", "is_profile_enter")
 FEEDBACK = (*_FLAGS, "play_ratio")
@@ -144,7 +144,7 @@ def _video_content(files: tuple[str, ...], ids: np.ndarray) -> Content:
             item = np.searchsorted(ids, video).clip(max=len(ids) - 1)
             known = ids[item] == video
             maker[item[known]] = author[known]
-            texts = pc.fill_null(table["tag"].filter(pa.array(known)), "")
+            texts = pc.fill_null(to_text(table["tag"], place, "tag").filter(pa.array(known)), "")
             parts = pc.split_pattern(texts, ",").combine_chunks()
             flat = pc.utf8_trim_whitespace(parts.flatten())
             named = pc.not_equal(flat, "")

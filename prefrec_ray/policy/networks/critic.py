@@ -87,14 +87,18 @@ class Critic:
     def for_items(self, known: ItemTable, items: ItemTable) -> Critic:
         """Return the critic for `items` whose kinds have other codes than the kinds of its own items, `known`.
 
-        The effect of a kind is the mean effect of its items that are known.
+        The effect of a value is the mean effect of its items that are known. A kind that `known` lacks has no effects.
         """
         if not self.kind_effects or items.kind_codes is None or known.kind_codes is None:
             return replace(self, kind_effects=())
         place = known.find(items.ids)
         there = place >= 0
+        each = zip(_names(known), self.kind_effects, known.kind_codes.T, strict=False)
+        own_kinds = {name: (own, before) for name, own, before in each}
+        missing = np.zeros(0, np.float32), np.full(len(known), -1)
         effects = []
-        for own, before, codes in zip(self.kind_effects, known.kind_codes.T, items.kind_codes.T, strict=False):
+        for name, codes in zip(_names(items), items.kind_codes.T, strict=False):
+            own, before = own_kinds.get(name, missing)
             code, old = codes[there], before[place[there]]
             both = (code >= 0) & (old >= 0)
             size = int(codes.max(initial=-1)) + 1
@@ -181,6 +185,11 @@ class Critic:
 def some(rows: np.ndarray, most: int) -> np.ndarray:
     """Return at most `most` of `rows` at equal steps, as a deterministic sample."""
     return rows[:: max(1, -(-len(rows) // most))]
+
+
+def _names(items: ItemTable) -> list[str | None]:
+    """Return the names of the kinds of `items`; None for the first one, the cluster, the only kind without a name."""
+    return [None, *(kind.name for kind in items.kind_names[1:])]
 
 
 def _after(scale: np.ndarray, own: np.ndarray) -> np.ndarray:

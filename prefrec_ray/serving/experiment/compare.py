@@ -65,7 +65,7 @@ class CanaryComparison:
 
     users: Mapping[str, int]  # per arm, if their outcomes are final
     waiting: int  # users of both arms whose outcomes are not final yet
-    elapsed_days: float  # from the first user to the last row
+    elapsed_days: float  # from the begin of the arms to the last row of a user
     objective: ArmEstimate
     rails: list[GuardRailResult]
     outcomes: list[ComparedOutcome]
@@ -132,6 +132,8 @@ class _Experiment:
             self.about.check_same(read_about(folder), f"{folder}: found another kind of log than {folders[0]}")
         self.events = read_events(folders, self.about)
         self.arms = list(self.events.shares)
+        # Rows of users are removed after `retention_days`, and rows of arms are not.
+        self.began = min((one.stages[0].timestamp for one in self.events.assignments if one.stages), default=0)
         self.days_ms = days_ms = round(days * DAY_MS)
         self.who = participants(self.events, days_ms)
         self.final = int((self.who.begin + days_ms + self.events.feedback_ms < self.events.until).sum())
@@ -140,7 +142,7 @@ class _Experiment:
     def of_canary(self, name: str, task: Task, rails: Sequence[GuardRail], items: ItemTable | None) -> CanaryComparison:
         """Compare the canary `name` with the main arm."""
         check_rails(rails, self.about.feedback, items)
-        canary, arm, begin = self.arms.index(name), self.who.arm, self.who.begin
+        canary, arm = self.arms.index(name), self.who.arm
         shares: dict[str, ItemShares] = {}
         if items is not None:
             kinds = {rail.name for rail in rails if not rail.relative}
@@ -161,7 +163,7 @@ class _Experiment:
         return CanaryComparison(
             users={self.arms[one]: int((arm[: self.final] == one).sum()) for one in (0, canary)},
             waiting=int(np.isin(arm[self.final :], (0, canary)).sum()),
-            elapsed_days=(self.events.until - int(begin[0])) / DAY_MS if len(begin) else 0.0,
+            elapsed_days=max(0, self.events.until - self.began) / DAY_MS,
             objective=self._sample(self.seen.outcomes[f"{task} level"], canary).difference(each),
             rails=[self._rail(rail, None if rail.relative else shares[rail.name], canary, each) for rail in rails],
             outcomes=outcomes,

@@ -142,7 +142,7 @@ def read_events(folders: Sequence[str], about: About) -> Events:
             **_arrays(counted, "log", "number", "untouched", "timestamp", "user"),
             received=pc.coalesce(counted["received"], counted["timestamp"]).to_numpy(),
             dwell_ms=counted["dwell_ms"].to_numpy().astype(np.float64),
-            feedback=pc.list_flatten(counted["feedback"]).to_numpy().reshape(-1, len(about.feedback)),
+            feedback=pc.list_flatten(counted["feedback"]).to_numpy().reshape(len(counted), len(about.feedback)),
             item=pc.list_flatten(counted["items"]),
         ),
         recommendations=LoggedRecommendations(

@@ -42,7 +42,7 @@ class Snapshot:
     @classmethod
     def from_state(cls, state: ServedState) -> Snapshot:
         """Freeze `state`, whose rows are all on the disk. An earlier snapshot of it must be written, or ended."""
-        items = {
+        items: dict[str, list[Any]] = {
             "put": list(state.put),
             "categories": [dict(one.categories) for one in state.put.values()],
             "withdrawn": list(state.withdrawn),

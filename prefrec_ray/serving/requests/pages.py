@@ -41,6 +41,8 @@ def check_page(state: ServedState, body: Recommend) -> None:
         if body.incumbent is None:
             raise Problem(422, "incumbent: missing; expected items: no policy of the main arm is promoted yet")
         _check_type("incumbent", body.incumbent, state.codes)
+        if len(set(body.incumbent)) < len(body.incumbent):
+            raise Problem(422, f"incumbent: found item {_repeated(body.incumbent)!r} twice; expected each item once")
     if len(body.priors) < len(body.candidates or ()):
         ids = [one[0] if isinstance(one, tuple) else one for one in body.candidates or ()]
         raise Problem(422, f"candidates: found item {_repeated(ids)!r} twice; expected each item once")
