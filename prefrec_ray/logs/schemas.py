@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import chain
 from typing import Any
 from weakref import WeakSet
 
@@ -194,18 +193,18 @@ class CsvFormat:
         system, path = storage.filesystem(file)
         with readable(file), system.open_input_stream(path) as stream:
             lines = io.TextIOWrapper(stream, "latin-1", newline="")
+            rows = python_csv.reader(lines, delimiter=self.delimiter_of(file), strict=True)
             number = 0 if self.names else -1
-            for line in lines:
-                number += bool(line.strip("\r\n"))
-                if '"' not in line:
-                    continue
-                row = python_csv.reader(chain([line], lines), delimiter=self.delimiter_of(file), strict=True)
+            row: list[str] | None = [""]
+            while row is not None:
+                first = rows.line_num + 1
                 try:
-                    next(row, None)
+                    row = next(rows, None)
                 except python_csv.Error as error:
-                    if row.line_num > 1:
-                        found = f"found an open quote ({visible(line.rstrip()[:80])})"
-                        raise UserError(f"{file}: row {number}: {found}; expected a closing quote") from error
+                    if rows.line_num > first:
+                        found = f"found a quote that opens in line {first}"
+                        raise UserError(f"{file}: row {number + 1}: {found}; expected its closing quote") from error
+                number += row != []  # an empty line is not a row
 
     @contextmanager
     def open(
