@@ -64,7 +64,6 @@ os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
 # Ray Data reads the footers of Parquet files in 32 actors, as far as processes start in time, for any number of files.
 os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
 # Nobody reads the metrics and logs of the tests' Ray. Its log monitor lists its folder ten times a second.
-os.environ.setdefault("RAY_enable_metrics_collection", "0")
 os.environ.setdefault("REPORTER_UPDATE_INTERVAL_MS", "3600000")
 os.environ.setdefault("RAY_LOG_MONITOR_MANY_FILES_THRESHOLD", "0")
 os.environ.setdefault("LOG_NAME_UPDATE_INTERVAL_S", "3600")
