@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from prefrec_ray.logs.contract import Part, Place, clean, to_python
 from prefrec_ray.logs.fragments import batches, list_fragments
-from prefrec_ray.logs.schemas import DELIMITERS, PLAIN, CsvFormat, check_each_once, is_csv, schema
+from prefrec_ray.logs.listing import is_csv
+from prefrec_ray.logs.schemas import DELIMITERS, PLAIN, CsvFormat, check_each_once, schema
 from prefrec_ray.logs.values import PER_SECOND, is_text, padded, to_milliseconds
 
 _PIECES = 8  # evenly spread over the log; their first rows are the sample

@@ -20,7 +20,8 @@ from prefrec_ray.inspection.counts import Counts, count, head, shared_rows
 from prefrec_ray.inspection.proposal import proposal, source_lines
 from prefrec_ray.inspection.roles import Roles, check_header, guess_roles
 from prefrec_ray.logs.contract import Reason, Side, summary
-from prefrec_ray.logs.schemas import CsvFormat, is_csv, list_inputs, schema
+from prefrec_ray.logs.listing import is_csv, list_inputs
+from prefrec_ray.logs.schemas import CsvFormat, schema
 from prefrec_ray.logs.sources import CompleteJourneySource, FilesSource, KuaiRandSource, SimulatorSource, Source
 from prefrec_ray.logs.tables import MAX_CATEGORIES, SEPARATOR
 from prefrec_ray.logs.values import is_list, is_text

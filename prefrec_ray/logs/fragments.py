@@ -15,7 +15,8 @@ from pyarrow import csv
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import Convert, Part, Place, Reason, Side, clean, part_of
-from prefrec_ray.logs.schemas import BLOCK_BYTES, COMPRESSED, PLAIN, THREADS, CsvFormat, Lines, is_csv, readable
+from prefrec_ray.logs.listing import COMPRESSED, is_csv, readable
+from prefrec_ray.logs.schemas import BLOCK_BYTES, PLAIN, THREADS, CsvFormat, Lines
 from prefrec_ray.logs.values import plain, plain_schema, visible
 
 if TYPE_CHECKING:

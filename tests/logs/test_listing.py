@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.schemas import list_inputs, schema
+from prefrec_ray.logs.listing import list_inputs
+from prefrec_ray.logs.schemas import schema
 
 FILES = [
     "2024/a.csv",

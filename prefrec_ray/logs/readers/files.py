@@ -11,8 +11,9 @@ import pyarrow as pa
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import Side, part_of
 from prefrec_ray.logs.fragments import read_files
+from prefrec_ray.logs.listing import is_csv, list_inputs
 from prefrec_ray.logs.log import Log, LoggedSource, to_canonical
-from prefrec_ray.logs.schemas import PLAIN, CsvFormat, check_each_once, is_csv, list_inputs, padded_columns, schemas
+from prefrec_ray.logs.schemas import PLAIN, CsvFormat, check_each_once, padded_columns, schemas
 from prefrec_ray.logs.sources import ColumnsSource, FilesSource
 from prefrec_ray.logs.tables import content_of, item_table, user_table
 from prefrec_ray.logs.values import is_number, is_text

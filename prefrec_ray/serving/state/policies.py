@@ -15,7 +15,8 @@ import pyarrow as pa
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import About
-from prefrec_ray.logs.schemas import PLAIN, check_columns, is_csv, padded_columns
+from prefrec_ray.logs.listing import is_csv
+from prefrec_ray.logs.schemas import PLAIN, check_columns, padded_columns
 from prefrec_ray.logs.side_tables import ItemsTable
 from prefrec_ray.mdp.embeddings import content_embeddings
 from prefrec_ray.mdp.items import ItemTable
