@@ -236,8 +236,8 @@ def nightly(config: Config) -> None:
         kept, needed = parse_section("serve", sections.get("serve"), config).retention_days, loop.canary.logged_days
         if kept is not None and kept < needed:
             raise UserError(
-                f"{config}: serve: key 'retention_days': found {kept:g}; expected at least {needed:g}, the sum of days "
-                "and longest_days of loop.canary"
+                f"{config}: serve: key 'retention_days': found {kept:g}; expected at least {needed:g}, the days and "
+                "the longest_days of loop.canary"
             )
     with progress(console()) as report:
         tracking, say = open_tracking(config), console().print

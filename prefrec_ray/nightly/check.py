@@ -95,8 +95,8 @@ def _feedback(now: NightCounts, earlier: Sequence[NightCounts]) -> list[str]:
 def ranges(source: Source) -> Spans:
     """Return the possible positions in each log of `source`.
 
-    In an event log a position is the number of a row, which only grows. In other sources it is a time. A late
-    impression, with a time before the end of the last night, is used for training, but is not counted by any night.
+    In an event log a position is the number of a row, which only grows. In other sources it is a time. An
+    impression that arrives late is used for training, but no night counts it.
     """
     if isinstance(source, EventsSource):
         return tuple((log * ROWS_OF_FILE, (log + 1) * ROWS_OF_FILE - 1) for log in range(len(source.paths)))

@@ -163,18 +163,18 @@ class LoopFolder:
         """
         with self._claimed():
             record = self.record()
-            found = record.canary is not None and record.canary.night == look.night
-            if record.canary is not None and found:
+            canary = record.canary if record.canary and record.canary.night == look.night else None
+            if canary is not None:
                 changes: dict[str, object] = {"canary": None}
                 if look.decision == "promote":
                     changes["promoted"] = (*record.promoted, look.night)
                 elif look.decision == "withdraw":
                     changes["withdrawn"] = (*record.withdrawn, look.night)
                 else:
-                    changes["canary"] = record.canary.model_copy(update={"share": look.share})
+                    changes["canary"] = canary.model_copy(update={"share": look.share})
                 self._write(record.model_copy(update=changes))
         self._mark_released()
-        return found
+        return canary is not None
 
     def withdraw(self) -> int | None:
         """Withdraw the canary by hand. Returns its night, or None without a canary; raises `UserError` like `back`."""

@@ -100,7 +100,7 @@ class ServeSettings(Settings):
 class Canary(Settings):
     """The canary of a loop, in the alias of the loop's current policy.
 
-    `target` is its bundle, relative to the alias. `began` is the server's time of the decision, ms. The seed of the
+    `target`: its bundle, relative to the alias. `began`: when the night made it a canary, ms. The seed of the
     assignment to arms contains the night, so that each canary has other users.
     """
 

@@ -84,7 +84,7 @@ def test_a_night_and_one_without_news(
                 "loop": {"folder": "x"},
                 "serve": {"retention_days": 30},
             },
-            "serve: key 'retention_days': found 30; expected at least 31, the sum of days and longest_days of loop.",
+            "serve: key 'retention_days': found 30; expected at least 31, the days and the longest_days of loop.canary",
         ),
     ],
 )

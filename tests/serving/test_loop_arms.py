@@ -67,7 +67,7 @@ def test_a_reload_begins_and_ends_canaries_with_other_users_each(loop: Path, tmp
         released(loop, 3)
         await server.reload()
         assert set(arms(server)) == {"main"}
-        assert "night-3" not in server.metrics.text(server.state).decode().split("serve_items{")[1]
+        assert "night-3" not in server.metrics.text(server.state).decode().split("serve_items{", 1)[1]
 
     released(loop, 1)
     with_server(loop, tmp_path / "state", act)

@@ -188,7 +188,7 @@ def some(rows: np.ndarray, most: int) -> np.ndarray:
 
 
 def _names(items: ItemTable) -> list[str | None]:
-    """Return the names of the kinds of `items`; None for the first one, the cluster, the only kind without a name."""
+    """Return the names of the kinds of `items`; None for the first one, the cluster, which needs no name."""
     return [None, *(kind.name for kind in items.kind_names[1:])]
 
 

@@ -15,12 +15,11 @@ import numpy as np
 from scipy.optimize import brentq
 
 from prefrec_ray.engagement import MAX_LEVEL, SessionTable, user_means
-from prefrec_ray.serving.experiment.history import HOUR_MS
+from prefrec_ray.mdp.excluded import DAY_MS
 from prefrec_ray.serving.experiment.outcomes import levels_in_days
 from prefrec_ray.serving.experiment.sequences import effect_interval
 from prefrec_ray.settings import Task
 
-DAY_MS = 24 * HOUR_MS
 #: Simulated experiments per number of users.
 REPEATS = 40
 #: Largest number of users that is simulated. Larger numbers need hours, and a canary of this size is not rare.
