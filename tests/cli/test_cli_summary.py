@@ -23,7 +23,7 @@ def test_true_levels_come_first_best_first_and_ncis_beside_them() -> None:
         line("robust", "policy", 3.0, "online"),
         line("robust", "policy", 1.2, "ncis"),
         line("shuffled:robust", "placebo", 1.1, "ncis"),
-        line("robust", "policy", 9.0, "online", task="mixture"),
+        line("robust", "policy", 4.0, "online", task="mixture"),
     ]
     assert printed(records) == [
         "depth level true, with 95 % interval NCIS kind",

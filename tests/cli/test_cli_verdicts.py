@@ -25,7 +25,8 @@ def line(subject: str, gain: float, estimator: str = "model", **changes: object)
 def judged(*records: Record, unsure: tuple[str, ...] = (), bundle: str | None = None) -> Evaluation:
     support = {r.subject: Support(states=0.9) for r in records}
     support |= {name: Support(states=0.2, ess=0.0123) for name in unsure}
-    records += tuple(line(name, 0.3, estimator="dr", bundle=bundle) for name in unsure)
+    models = {"gains_by_model": (0.0, 0.3, 0.6), "gain_ci_low": -0.65, "gain_ci_high": 1.25}
+    records += tuple(line(name, 0.3, bundle=bundle).model_copy(update=models) for name in unsure)
     evaluation = Evaluation(records=records, support=support)
     return evaluation.model_copy(update={"verdicts": verdicts(evaluation)})
 
@@ -65,17 +66,17 @@ def test_one_row_a_policy_best_first() -> None:
     good = line("[b]good", 0.4, mean_revisit_hours=18.25, mean_depth=7.0, provenance=made)
     evaluation = judged(line("bad", -0.4), good, line("same", 0.0), unsure=("lost",))
     assert printed(evaluation) == [
-        "policy verdict gain by model or dr support effective sample h to next session impressions per session",
-        "[b]good candidate +0.40 [+0.30, +0.50] model 90% – 18.2 7.0",
-        "same no difference +0.00 [-0.10, +0.10] model 90% – – –",
-        "lost inconclusive +0.30 [+0.20, +0.40] dr 20% 1.2% – –",
-        "bad do not ship -0.40 [-0.50, -0.30] model 90% – – –",
+        "policy verdict gain by model support effective sample h to next session impressions per session",
+        "[b]good candidate +0.40 [+0.30, +0.50] 90% – 18.2 7.0",
+        "same no difference +0.00 [-0.10, +0.10] 90% – – –",
+        "lost inconclusive +0.30 [-0.65, +1.25] 20% 1.2% – –",
+        "bad do not ship -0.40 [-0.50, -0.30] 90% – – –",
     ]
     texts = [str(text) for text in reasons(evaluation)]
     assert texts[2] == (
-        "lost: Gain over the logging policy by doubly robust: +0.30 [+0.20, +0.40] levels; only 20% of the states that "
-        "it leads users to are supported by the log. For a policy that draws its items, prefrec constrain searches for "
-        "a serving rule with a clear gain."
+        "lost: Gain over the logging policy by a model of the users: +0.30 [-0.65, +1.25] levels; models of users "
+        "disagree (+0.00 to +0.60), and 20% of the states that it leads users to are supported by the log. For a "
+        "policy that draws its items, prefrec constrain searches for a serving rule with a clear gain."
     )
     assert texts[0].startswith("[b]good (rule best, scores q): ")
     assert len(texts) == 4

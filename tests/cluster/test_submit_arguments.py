@@ -191,6 +191,7 @@ def test_a_token_that_fits_into_no_header_is_one_line_without_it(
 ) -> None:
     (tmp_path / "named").write_bytes(secret)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "named"))
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)  # of the Ray of other tests
     for variable in ("RAY_AUTH_TOKEN_PATH", "RAY_AUTH_TOKEN"):
         with pytest.raises(UserError, match=f"^{variable}: .*found characters other than printable ASCII") as caught:
             jobs.connect("http://127.0.0.1:9")
