@@ -5,13 +5,14 @@ from __future__ import annotations
 import atexit
 import csv as python_csv
 import io
+import time
 from codecs import getincrementaldecoder
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +36,7 @@ _NOT_CSV = {
     b"\x1f\x8b": "gzip by its content; expected a name that ends in .csv.gz",
     b'{"': "JSON by its content; expected Parquet or CSV, or kind: ray_data, read: read_json",
 }
+_NEWLINE = np.frombuffer(b"\n", np.uint8)
 
 
 class Lines:
@@ -45,7 +47,8 @@ class Lines:
     def __init__(self) -> None:
         self._stream: Any = None
         self._reader: Any = ()
-        self._last, self.count = b"\n", 0
+        self._blocks: list[ref[np.ndarray]] = []
+        self._last, self.count = _NEWLINE, 0
 
     def open(self, stream: Any, *options: Any) -> Any:
         """Return Arrow's reader of a `stream`, which reads ahead in a thread, through `read`."""
@@ -54,22 +57,27 @@ class Lines:
         _OPEN.add(self)
         return self._reader
 
-    def read(self, size: int) -> bytes:
-        """Return the next block."""
+    def read(self, size: int) -> np.ndarray:
+        """Return the next block, uint8."""
         stream = self._stream  # `end` may be called in between
-        block: bytes = b"" if stream is None else stream.read(size)
-        ends = np.frombuffer(self._last + (block or b"\n"), np.uint8) == ord("\n")
+        block = np.frombuffer(b"" if stream is None else stream.read(size), np.uint8)
+        ends = np.concatenate([self._last, block if len(block) else _NEWLINE]) == _NEWLINE
         self.count += int(np.count_nonzero(ends[1:] & ~ends[:-1]))
-        self._last = block[-1:] or b"\n"
+        self._last = block[-1:].copy() if len(block) else _NEWLINE
+        self._blocks = [*(kept for kept in self._blocks if kept() is not None), ref(block)]
         return block
 
     def end(self) -> None:
-        """End the file, so that the thread calls `read` no more: at the exit of Python it would abort the process."""
+        """End the file, and wait for Arrow's threads, which would abort the process at the exit of Python."""
         self._stream, reader = None, self._reader
         self._reader = ()
         with suppress(pa.ArrowInvalid):
             for _ in reader:
                 pass
+        latest = time.monotonic() + 1
+        # The reader itself keeps one block.
+        while sum(block() is not None for block in self._blocks) > 1 and time.monotonic() < latest:
+            time.sleep(0.001)
 
 
 _OPEN: WeakSet[Lines] = WeakSet()
