@@ -7,6 +7,7 @@ The rules compare only with earlier nights, so that no log needs settings of its
   earlier night.
 - A night with more than `TIMES` the largest number of impressions or users of an earlier night, or less than a
   `TIMES`th of the smallest, is broken. The first night does not count here, because it contains the whole log before.
+  Numbers before a promotion count a second time, multiplied by the growth that was measured in the canary.
 
 If fewer than `FEW` impressions are expected to be other than zero in a column, only the first rule is applied to it,
 once there are `FEW` impressions in the night.
@@ -49,23 +50,32 @@ class NightCounts(Settings):
     feedback: dict[str, FeedbackStatistics]
 
 
-def problems(now: NightCounts, earlier: Sequence[NightCounts], failed: NightCounts | None = None) -> list[str]:
+def problems(
+    now: NightCounts,
+    earlier: Sequence[NightCounts],
+    failed: NightCounts | None = None,
+    growth: Sequence[float] | None = None,
+) -> list[str]:
     """Return one phrase per broken rule.
 
     `now`: the impressions of a night. `earlier`: impressions of accepted nights, oldest first. `failed`: impressions,
-    also in `now`, of a night that passed the check and failed later.
+    also in `now`, of a night that passed the check and failed later. `growth`: for each of `earlier`, the growth of a
+    user's impressions by promotions since then; by default there were none.
     """
     if not now.requests:
         return ["no new impressions"]
-    return [*_volume(now, earlier[1:], failed), *_feedback(now, earlier)]
+    return [*_volume(now, earlier[1:], failed, (growth or [1.0] * len(earlier))[1:]), *_feedback(now, earlier)]
 
 
-def _volume(now: NightCounts, earlier: Sequence[NightCounts], failed: NightCounts | None) -> list[str]:
+def _volume(
+    now: NightCounts, earlier: Sequence[NightCounts], failed: NightCounts | None, growth: Sequence[float]
+) -> list[str]:
     flaws = []
     for what, word in {"requests": "impressions", "users": "users"}.items() if earlier else ():
         before = [getattr(night, what) for night in earlier]
+        grown = [*before, *(number * times for number, times in zip(before, growth, strict=True))]
         known = getattr(failed, what) if failed else 0
-        value, low, high = getattr(now, what), min(before) / TIMES, max(before) * TIMES + known
+        value, low, high = getattr(now, what), min(grown) / TIMES, max(grown) * TIMES + known
         if not low <= value <= high:
             flaws.append(f"{value:,} {word}, expected {low:,.0f} to {high:,.0f} from earlier nights")
     return flaws

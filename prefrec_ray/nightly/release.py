@@ -15,6 +15,7 @@ from prefrec_ray.guard_rails import Status
 from prefrec_ray.mdp.excluded import DAY_MS
 from prefrec_ray.nightly.settings import CanarySettings
 from prefrec_ray.serving.experiment.compare import CanaryComparison
+from prefrec_ray.serving.experiment.outcomes import ACTIVITY
 from prefrec_ray.serving.settings import MAIN, Canary
 from prefrec_ray.settings import Settings
 
@@ -27,7 +28,8 @@ class Look(Settings):
     """One look at the canary of night `night`, and the decision.
 
     `low` and `high`: interval of the objective's difference in levels, None if no server serves the canary. `rails`:
-    status by guard-rail. `share`: share of the users from now on.
+    status by guard-rail. `share`: share of the users from now on. `growth`: impressions of a user of the canary per
+    impression of a user of the current policy, None if unknown.
     """
 
     night: int
@@ -40,6 +42,7 @@ class Look(Settings):
     low: float | None = None
     high: float | None = None
     rails: dict[str, Status] = Field(default_factory=dict)
+    growth: float | None = None
 
     @property
     def line(self) -> str:
@@ -72,7 +75,15 @@ def look(canary: Canary, compared: CanaryComparison | None, settings: CanarySett
         high=objective.high,
         rails={str(one.rail): one.status for one in compared.rails},
         share=share,
+        growth=_growth(compared),
     )
+
+
+def _growth(compared: CanaryComparison) -> float | None:
+    for one in compared.outcomes:
+        if one.name == ACTIVITY and one.main.value > 0 and one.canary.value > 0:
+            return one.canary.value / one.main.value
+    return None
 
 
 def _decide(compared: CanaryComparison, settings: CanarySettings, share: float) -> tuple[Decision, str, float]:

@@ -8,6 +8,7 @@ refused night also looks at the canary, but can only withdraw it.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -130,15 +131,15 @@ def _check(night: Night, folder: LoopFolder, loop: LoopSettings, work: Stages) -
     nights = [one for one in before if one.status != "failed"]
     latest = takewhile(lambda one: one.status == "failed", reversed(before))
     failed = next((one.log for one in latest if one.log is not None), None)
-    earlier = [one.log for one in nights if one.log is not None and not _is_refused(one, loop)]
+    accepted = [one for one in nights if one.log is not None and not _is_refused(one, loop)]
     if not work.leaves_out:
-        _check_refused_are_gone(nights, earlier, loop, work)
+        _check_refused_are_gone(nights, accepted, loop, work)
     known = next((one.logs for one in reversed(before) if one.logs), ())
     if work.logs[: len(known)] != known:  # earlier positions would be other rows
         found, expected = (", ".join(ids) or "none" for ids in (work.logs, known))
         raise UserError(f"prepare.source.path: logs {found} (log_id); expected {expected}, then new ones")
     counted = work.count(_behind(nights, work))
-    flaws = problems(counted, earlier, failed)
+    flaws = _problems(counted, accepted, nights, failed)
     night = night.model_copy(update={"log": counted, "logs": work.logs})
     if flaws and night.night not in loop.accept:
         return night.model_copy(update={"status": "refused", "why": "; ".join(flaws)})
@@ -153,15 +154,30 @@ def _behind(nights: Sequence[Night], work: Stages) -> Spans:
     )
 
 
+def _problems(
+    now: NightCounts, accepted: Sequence[Night], nights: Sequence[Night], failed: NightCounts | None = None
+) -> list[str]:
+    """Return the broken rules of a night's impressions, by the nights `accepted` and the promotions in `nights`."""
+    earlier = [one.log for one in accepted if one.log is not None]
+    return problems(now, earlier, failed, [_growth(nights, since=one.night) for one in accepted])
+
+
+def _growth(nights: Sequence[Night], since: int) -> float:
+    """Return the growth of a user's impressions by canaries that were promoted from the night `since` on."""
+    looks = [one.look for one in nights if one.night >= since and one.look is not None]
+    return math.prod(look.growth or 1.0 for look in looks if look.decision == "promote")
+
+
 def _check_refused_are_gone(
-    nights: Sequence[Night], earlier: Sequence[NightCounts], loop: LoopSettings, work: Stages
+    nights: Sequence[Night], accepted: Sequence[Night], loop: LoopSettings, work: Stages
 ) -> None:
     """Raise `UserError` if refused impressions are still in a source that cannot exclude them."""
     for one in nights:
         if _is_refused(one, loop) and one.log is not None and one.log.requests:
             again = work.count(one.log.spans)
             begin = min(first for first, _ in one.log.spans)
-            flaws = problems(again, [log for log in earlier if all(last < begin for _, last in log.spans)])
+            earlier = [other for other in accepted if other.log and all(last < begin for _, last in other.log.spans)]
+            flaws = _problems(again, earlier, nights)
             if again.requests and flaws:
                 raise UserError(
                     f"the impressions of the refused night {one.night} are still in the log ({'; '.join(flaws)}); "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ from prefrec_ray.evaluation.results.records import GuardRailRecord
 from prefrec_ray.evaluation.results.verdict import verdicts
 from prefrec_ray.guard_rails import Status
 from prefrec_ray.nightly.folder import LoopFolder
-from prefrec_ray.serving.experiment.compare import CanaryComparison
+from prefrec_ray.serving.experiment.compare import CanaryComparison, ComparedOutcome
+from prefrec_ray.serving.experiment.estimates import ArmEstimate
 
 
 @pytest.fixture
@@ -43,6 +46,20 @@ def test_a_candidate_becomes_a_canary_and_then_the_current_policy(loop: Loop) ->
     record = loop.folder.record()
     assert record.canary is not None
     assert record.canary.night == 3
+
+
+@pytest.mark.parametrize(("growth", "status"), [(6.0, "canary"), (1.0, "refused")])
+def test_a_promotion_may_multiply_the_impressions_as_its_canary_did(loop: Loop, growth: float, status: str) -> None:
+    loop.night()
+    loop.night()
+    main, canary = (ArmEstimate(value, value - 1, value + 1, 100) for value in (10.0, 10.0 * growth))
+    activity = ComparedOutcome("requests a day", main, canary, canary)
+    loop.steps.compared = replace(made_comparison(0.5), outcomes=[activity])
+    assert loop.night().look.decision == "promote"
+    loop.steps.compared = made_comparison(-0.5)  # the next canary is withdrawn
+    with pytest.raises(UserError, match=r"6,000 impressions") if status == "refused" else nullcontext():
+        loop.night(requests=6000)
+    assert loop.statuses()[-1] == status
 
 
 @pytest.mark.parametrize(

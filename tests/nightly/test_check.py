@@ -88,6 +88,20 @@ def test_volumes_may_differ_threefold_from_all_nights_but_the_first(requests: in
     assert bool(problems(counted(requests, users), earlier)) != fine
 
 
+@pytest.mark.parametrize(
+    ("growth", "low", "high"),
+    [((1.0, 6.0, 1.0), 334, 18_000), ((1.0, 6.0, 6.0), 334, 21_600), ((1.0, 0.3, 1.0), 100, 3_600)],
+)
+def test_volumes_may_grow_like_the_canary_did(growth: tuple[float, ...], low: int, high: int) -> None:
+    earlier = [FIRST, counted(1000, 100), counted(1200, 90)]
+    fine = [
+        requests
+        for requests in (low - 1, low, high, high + 1)
+        if not problems(counted(requests), earlier, None, growth)
+    ]
+    assert fine == [low, high]
+
+
 def test_nothing_new_is_no_night() -> None:
     nothing = NightCounts(spans=(), requests=0, users=0, feedback={})
     assert problems(nothing, [FIRST]) == ["no new impressions"]

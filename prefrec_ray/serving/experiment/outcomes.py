@@ -29,6 +29,8 @@ from prefrec_ray.settings import TASKS
 
 #: Hours from the end of a user's first session to the next session, or to the end of the user's days.
 RETURN = "hours to return"
+#: Impressions of a user per day.
+ACTIVITY = "requests a day"
 #: Weight of depth in the mixture.
 _WEIGHT = 0.5
 
@@ -96,8 +98,8 @@ def behavior(events: Events, who: Participants, about: About, days_ms: int) -> B
         outcomes[f"{task} level"] = UserOutcome(values, (0.0, float(MAX_LEVEL)), earlier)
     outcomes["depth"] = UserOutcome(means(table.depth, mine), None, own_depth)
     known, days = np.where(np.isnan(own_depth), np.nan, 1.0), days_ms / (24 * HOUR_MS)
-    for name, counts in (("sessions", once), ("requests", table.depth)):
-        outcomes[f"{name} a day"] = UserOutcome(sums(counts, mine) / days, None, known * sums(counts, recent) / days)
+    for name, counts in (("sessions a day", once), (ACTIVITY, table.depth)):
+        outcomes[name] = UserOutcome(sums(counts, mine) / days, None, known * sums(counts, recent) / days)
     user, first = np.unique(table.user[mine], return_index=True)
     session, hours, returned = np.flatnonzero(mine)[first], np.full(users, np.nan), np.zeros(users, bool)
     hours[user] = np.fmin(table.revisit_ms, rest_of_days(table, end))[session] / HOUR_MS
