@@ -46,9 +46,11 @@ class Landmarks:
         wanted = max(_LEAST, _PER_AXIS * width)
         if count <= max(ALL_SCORED, 2 * wanted):
             return None
-        rows = Cells.from_embeddings(embeddings, wanted).representatives
-        # Equal embeddings would make the equations singular.
-        rows = rows[np.sort(np.unique(embeddings[rows], axis=0, return_index=True)[1])]
+        # Equal embeddings would make the equations singular, and take the landmarks of other items.
+        distinct = _distinct(embeddings)
+        rows = distinct
+        if len(distinct) > 2 * wanted:
+            rows = distinct[Cells.from_embeddings(embeddings[distinct], wanted).representatives]
         own, size = embeddings[rows].astype(np.float64), len(rows)
         equations = np.zeros((size + width + 1, size + width + 1))
         cubes = _cubes(_left(own), _right(own), np.empty((2, size, size)))
@@ -86,6 +88,13 @@ def landmarks_of(items: ItemTable) -> Landmarks | None:
     if items not in _OF_TABLES:
         _OF_TABLES[items] = Landmarks.from_embeddings(items.embeddings)
     return _OF_TABLES[items]
+
+
+def _distinct(embeddings: np.ndarray) -> np.ndarray:
+    """Return the first row of each distinct embedding, int64 ascending."""
+    values = np.ascontiguousarray(embeddings + 0)  # -0.0 becomes 0.0
+    whole = values.view(np.dtype((np.void, values.itemsize * values.shape[1])))  # many times as fast as `axis=0`
+    return np.sort(np.unique(whole, return_index=True)[1])
 
 
 def _cubes(left: np.ndarray, right: np.ndarray, memory: np.ndarray) -> np.ndarray:

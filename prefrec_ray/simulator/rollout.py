@@ -188,7 +188,7 @@ class Outcome:
 
     levels: dict[str, np.ndarray]  # by task
     sessions: dict[str, np.ndarray]  # by task: number of sessions with a level, int64
-    depth: np.ndarray
+    depth: np.ndarray  # impressions
     revisit_hours: np.ndarray
     satisfaction: np.ndarray
 
@@ -207,8 +207,8 @@ class Outcome:
 def outcome(history: History, mean_depth: np.ndarray, mean_revisit_ms: np.ndarray, weight: float) -> Outcome:
     """Return the outcome of a roll-out. `mean_depth` and `mean_revisit_ms` [n] are the users' means in the log.
 
-    Levels follow Eq. 11 with the means of the log; `weight` is the weight of depth in the mixture. As in a log, depth
-    is a number of pages, and a page has the time at which it was opened. The last session of a user counts although the
+    Levels follow Eq. 11 with the means of the log; `weight` is the weight of depth in the mixture. As in a log, levels
+    count pages, and a page has the time at which it was opened. The last session of a user counts although the
     end of the roll-out may cut it.
 
     A user who leaves for good has frequency level 0 in the last session. The remaining impressions count with level 0:
@@ -226,7 +226,7 @@ def outcome(history: History, mean_depth: np.ndarray, mean_revisit_ms: np.ndarra
     return Outcome(
         levels={task: share * user_means(table.user, level, users) for task, level in levels.items()},
         sessions={task: np.bincount(table.user[~np.isnan(level)], minlength=users) for task, level in levels.items()},
-        depth=user_means(table.user, table.depth, users),
+        depth=history.page.shape[2] * user_means(table.user, table.depth, users),
         revisit_hours=user_means(table.user, table.revisit_ms / HOUR_MS, users),
         satisfaction=history.satisfaction.mean(axis=1, dtype=np.float64, where=made),
     )

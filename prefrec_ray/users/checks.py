@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prefrec_ray.mdp.exposure import WINDOWS
+from prefrec_ray.mdp.exposure import WINDOWS, RecentRows
 from prefrec_ray.users.found_error import FoundError, known_before
 from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.member import Member
@@ -112,7 +112,8 @@ class _Course:
         first = np.ones(rows.shape, dtype=bool)
         first[:, 1:] = session[:, 1:] != session[:, :-1]
         opened = np.maximum.accumulate(np.where(first, number, 0), axis=1)
-        known = known_before(data.exposure[rows], number, data.timestamp[rows], opened)
+        exposure = data.exposure[rows] if data.examined is None else _to_examined(platform, data.examined, rows)
+        known = known_before(exposure, number, data.timestamp[rows], opened)
         ends, wait_ms = data.ends[rows], data.wait_ms[rows]
         own = np.stack([ends, np.log(wait_ms)], axis=-1)
         return cls(_outcomes(data.feedback[rows], ends, wait_ms)[None], known[None], own[None])
@@ -127,6 +128,19 @@ class _Course:
         ]
         outcomes, known, expected = (np.stack(column, axis=1).reshape(shape) for column in zip(*steps, strict=True))
         return cls(outcomes, known, expected)
+
+
+def _to_examined(platform: Platform, examined: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return the exposure to examined items before the impressions `rows` [n, T] of n users, float32 [n, T, X].
+
+    `rows` begin with the users' first impressions. Items that a user did not examine have no effect in models of users.
+    """
+    recent, each = RecentRows(len(rows), platform.items.kinds), []
+    for step in rows.T:
+        shown, users = platform.data.row[step], np.flatnonzero(examined[step])
+        each.append(recent.exposures(shown))
+        recent.observe(shown[users], users)
+    return np.stack(each, axis=1)
 
 
 def _outcomes(feedback: np.ndarray, ends: np.ndarray, wait_ms: np.ndarray) -> np.ndarray:

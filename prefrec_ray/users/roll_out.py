@@ -75,7 +75,7 @@ class Imagined:
     """Means over the sessions of each user in each of K models, float64 [K, n]; NaN for a user without sessions."""
 
     levels: dict[str, np.ndarray]  # by task
-    depth: np.ndarray
+    depth: np.ndarray  # impressions
     revisit_hours: np.ndarray
     inputs: np.ndarray  # float32 [m, W], sampled inputs under the policy, as `Inputs.logged`; NaN: not examined
     counts: np.ndarray  # int64 [I], impressions of each item
@@ -206,7 +206,7 @@ def roll_out(
 
     return Imagined(
         levels={task: means(level) for task, level in levels.items()},
-        depth=means(table.depth.astype(np.float64)),
+        depth=means(platform.page * table.depth.astype(np.float64)),
         revisit_hours=means(table.revisit_ms / HOUR_MS),
         inputs=np.concatenate(kept) if kept else np.empty((0, models[0].inputs.width), np.float32),
         counts=counts,

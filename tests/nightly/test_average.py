@@ -105,7 +105,8 @@ def test_expected_feedback_is_weighted_by_all_nights(night: Callable[..., str], 
     np.testing.assert_allclose(policy.critic.expected(seen, candidates), expected, atol=1e-5)
     raw = seen * nights[0].normaliser.std + nights[0].normaliser.mean
     bare = [replace(one, critic=replace(one.critic, worth=None)) for one in nights]
-    wanted = worth_of(expected, plain_mean(bare, raw, items))
+    scores = plain_mean(bare, raw, items)
+    wanted = worth_of(expected, scores) * scores.std(axis=1).mean()
     np.testing.assert_allclose(policy.critic.worth, wanted, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(
         policy.critic.by_feedback.scores(seen, candidates), expected @ wanted, rtol=1e-3, atol=1e-4

@@ -47,6 +47,22 @@ def test_linear_scores_are_exact_also_in_a_subspace(seed: int, width: int, kept:
     assert len(np.unique(embeddings[landmarks.rows], axis=0)) == len(landmarks.rows)
 
 
+@pytest.mark.parametrize("share", [0.5, 0.95])
+def test_items_with_the_same_embedding_take_no_landmarks_of_others(share: float) -> None:
+    """Like 3,000 items, of which a `share` has unknown content."""
+    embeddings = embeddings_of(3_000, 8)
+    embeddings[np.random.default_rng(3).random(3_000) < share] = [0.0, -0.0] * 4
+    embeddings[np.random.default_rng(4).random(3_000) < share / 2] = 0.0
+    landmarks = found(embeddings)
+    others = np.abs(embeddings).sum(axis=1) > 0
+    assert len(landmarks.rows) >= min(128, others.sum())
+    assert len(np.unique(embeddings[landmarks.rows], axis=0)) == len(landmarks.rows)
+    direction = np.random.default_rng(1).normal(size=8) / np.sqrt(8)
+    scores = np.tanh(2 * (embeddings @ direction))
+    error = landmarks.interpolate(scores[None, landmarks.rows], embeddings)[0] - scores
+    assert error[others].std() < 0.2 * scores[others].std()
+
+
 @pytest.mark.parametrize("width", [2, 8])
 def test_smooth_scores_are_near(width: int) -> None:
     embeddings = embeddings_of(3_000, width)

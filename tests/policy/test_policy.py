@@ -242,6 +242,21 @@ def read_by_answers(critic: Critic, kinds: int = 2) -> Critic:
     return replace(critic, answers=answers, worth=np.linspace(-1, 1, kinds, dtype=np.float32))
 
 
+@pytest.mark.parametrize("scale", [0.01, 100.0])
+def test_effects_of_kinds_weigh_as_much_beside_expected_feedback_as_beside_q(scale: float) -> None:
+    """The scale of Q is arbitrary, and effects have it."""
+    states, items = make_states(40), np.random.default_rng(2).uniform(-1, 1, (30, 3)).astype(np.float32)
+    candidates = np.broadcast_to(items, (40, 30, 3))
+    critic = read_by_answers(make_critic(0))
+    ratios = []
+    for by in (1.0, scale):
+        scaled = replace(critic, networks=[one.scaled(by) for one in critic.networks]).with_worth(states, items)
+        scores = scaled.by_feedback.scores(states, candidates)
+        ratios.append(scores.std(axis=1).mean() / scaled.q(states, candidates).std(axis=1).mean())
+    assert ratios[1] == pytest.approx(ratios[0], rel=1e-3)
+    assert 0 < ratios[0] <= 1
+
+
 def plain_q(critic: Critic, state: np.ndarray, action: np.ndarray) -> float:
     values = []
     for network in critic.networks:

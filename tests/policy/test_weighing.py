@@ -96,6 +96,14 @@ def test_effects_follow_the_items_to_other_codes() -> None:
     assert list(critic.for_items(known, replace(items, kind_codes=None)).kind_effects) == []
 
 
+def test_values_that_no_training_user_saw_have_no_effect_on_other_codes() -> None:
+    """Effects end at the highest code in the training log; items of the code 3 exist."""
+    critic = policy_with(effects=[0.7, -0.2, 0.4]).critic
+    known = policy_with().items
+    items = replace(known, kind_codes=(known.kinds + 1) % 4)
+    np.testing.assert_array_equal(critic.for_items(known, items).kind_effects[0], np.float32([0.0, 0.7, -0.2, 0.4]))
+
+
 def test_effects_stay_with_their_kinds_in_a_table_with_other_codes() -> None:
     policy = policy_with(effects=[0.7, -0.2, 0.0, 0.1])
     renumbered = policy.with_items(replace(policy.items, kind_codes=3 - policy.items.kinds))

@@ -101,7 +101,7 @@ def test_propensities_are_given_the_items_before(name: str) -> None:
         assert abs(by_user.mean() - 1) < 4 * by_user.std() / np.sqrt(len(by_user))
 
 
-def test_depth_and_times_away_are_of_pages() -> None:
+def test_depth_is_of_impressions_and_times_away_of_pages() -> None:
     world = World(SETTINGS.model_copy(update={"page": 5}))
     _, history = logged_history(world, 0)
     opened = pd.DataFrame(log_block(world, 0).to_pandas()).drop_duplicates("page")
@@ -109,7 +109,7 @@ def test_depth_and_times_away_are_of_pages() -> None:
     visits = opened.groupby(["user_id", "session"]).timestamp.agg(["min", "max", "size"])
     away = (visits["min"].groupby("user_id").shift(-1) - visits["max"]).groupby("user_id").mean()
     found = outcome(history, np.ones(80), np.ones(80), 0.5)
-    np.testing.assert_allclose(found.depth, visits["size"].groupby("user_id").mean())
+    np.testing.assert_allclose(found.depth, 5 * visits["size"].groupby("user_id").mean())
     np.testing.assert_allclose(found.revisit_hours, away / 3.6e6)
 
 

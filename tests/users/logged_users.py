@@ -1,5 +1,7 @@
 """Histories of users who follow a written law."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from prefrec_ray.mdp.bulk import HistoryRows, raw_states
@@ -58,6 +60,19 @@ def histories(users: int = 300, requests: int = 60, seed: int = 0, cost_of_repea
         frequency_level=np.zeros(session.size),
         step=np.arange(n),
     )
+
+
+def with_unexamined(data: Histories) -> Histories:
+    """Return the log with a second item on each page, which nobody examined."""
+    twice, rng = np.repeat(np.arange(len(data.row)), 2), np.random.default_rng(3)
+    columns = ("timestamp", "session", "row", "state", "action", "feedback", "exposure", "propensity", "step")
+    double = replace(data, starts=2 * data.starts, **{name: getattr(data, name)[twice] for name in columns})
+    second = np.arange(len(twice)) % 2 == 1
+    double.row[second] = rng.integers(0, len(ITEMS), second.sum())
+    double.action[second] = ITEMS.embeddings[double.row[second]]
+    double.feedback[second] = 0.0
+    exposure = exposures(double.starts, double.row, ITEMS.kinds)
+    return replace(double, exposure=exposure, examined=~second)
 
 
 def inputs_of(data: Histories) -> tuple[Inputs, np.ndarray]:

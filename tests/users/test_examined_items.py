@@ -1,15 +1,12 @@
 """Examined items of pages: against drawn users whose examination is known, and logs with items that nobody examined."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from logged_users import ITEMS, histories, inputs_of
+from logged_users import ITEMS, histories, inputs_of, with_unexamined
 
 from prefrec_ray.mdp.examination import Examination, examined_items
 from prefrec_ray.mdp.pages import Pages
 from prefrec_ray.users.fit import KINDS, fit_member
-from prefrec_ray.users.histories import Histories
 
 THETA = np.array([1.0, 0.6, 0.4, 0.2])
 
@@ -63,18 +60,6 @@ def test_drawn_examinations_depend_on_the_position_and_the_last_examined_item() 
     assert drawn[:, 1].mean() == pytest.approx(0.7, abs=0.02)
     assert drawn[drawn[:, 1], 2].mean() == pytest.approx(0.7, abs=0.02)
     assert drawn[~drawn[:, 1], 2].mean() == pytest.approx(0.1, abs=0.02)
-
-
-def with_unexamined(data: Histories) -> Histories:
-    """Return the log with a second item on each page, which nobody examined."""
-    twice, rng = np.repeat(np.arange(len(data.row)), 2), np.random.default_rng(3)
-    columns = ("timestamp", "session", "row", "state", "action", "feedback", "exposure", "propensity", "step")
-    double = replace(data, starts=2 * data.starts, **{name: getattr(data, name)[twice] for name in columns})
-    second = np.arange(len(twice)) % 2 == 1
-    double.row[second] = rng.integers(0, len(ITEMS), second.sum())
-    double.action[second] = ITEMS.embeddings[double.row[second]]
-    double.feedback[second] = 0.0
-    return replace(double, examined=~second)
 
 
 def test_items_that_nobody_examined_change_nothing() -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from logged_users import ITEMS, NORMALISER, STATE, histories, inputs_of
+from logged_users import ITEMS, NORMALISER, STATE, histories, inputs_of, with_unexamined
 
 from prefrec_ray.users import checks, fit
 from prefrec_ray.users.checks import Specification, specification_test
 from prefrec_ray.users.ensemble import Ensemble
 from prefrec_ray.users.fit import KINDS, fit_member
 from prefrec_ray.users.found_error import FoundError, known_before
+from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.member import Member
 from prefrec_ray.users.roll_out import Platform, Traits, roll_out, server_of_log
 
@@ -27,13 +29,17 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit, "BATCH", 256)
 
 
-def fit_and_test(cost_of_repeats: float, kind: str) -> tuple[Specification, Platform, Member]:
-    """Fit a model of this kind to some users, and test it on others, who are on the platform."""
+def fit_and_test(
+    cost_of_repeats: float, kind: str, shown: Callable[[Histories], Histories] = lambda data: data
+) -> tuple[Specification, Platform, Member]:
+    """Fit a model of this kind to some users, and test it on others, whose log is `shown`."""
     training, held = (histories(200, REQUESTS, seed, cost_of_repeats) for seed in (0, 1))
+    held = shown(held)
     inputs, logged = inputs_of(training)
     (chosen,) = (one for one in KINDS if one.name == kind)
     member = fit_member(chosen, inputs, training, inputs.scaled(logged), seed=3)
-    platform = Platform(STATE, NORMALISER, ITEMS, held, np.arange(len(held.starts)), 0.5, REQUESTS)
+    requests = len(held.row) // len(held.starts)
+    platform = Platform(STATE, NORMALISER, ITEMS, held, np.arange(len(held.starts)), 0.5, requests)
     return specification_test(platform, member, seed=4), platform, member
 
 
@@ -54,6 +60,14 @@ def test_users_with_one_impression_have_no_intercepts_and_test_nothing() -> None
     traits = Traits.find(platform, [member])
     assert (traits.intercepts == 0).all()
     assert not specification_test(platform, member, seed=4).rejected
+
+
+def test_unexamined_items_hide_no_error() -> None:
+    """Only examined items count, in the features of the log as in simulations."""
+    result, *_ = fit_and_test(3.0, "means", with_unexamined)
+    assert result.rejected
+    assert result.feature is not None
+    assert result.feature.startswith(("impressions of the item's kind", "impressions since the item's kind"))
 
 
 def test_a_model_without_exposure_counts_is_rejected_if_repeats_matter() -> None:

@@ -70,11 +70,16 @@ class Critic:
         return replace(self, scales=np.stack([_after(scale, one) for one in own]), answers_scale=answers_scale)
 
     def with_worth(self, states: np.ndarray, embeddings: np.ndarray) -> Critic:
-        """Return a critic whose expected feedback is fitted to Q of `embeddings` [k, A] in `states` [n, S]."""
+        """Return a critic whose expected feedback is fitted to Q of `embeddings` [k, A] in `states` [n, S].
+
+        It has the spread of Q, because `kind_effects` are added to both.
+        """
         if self.answers is None:
             return self
         candidates = np.broadcast_to(embeddings, (len(states), *embeddings.shape))
-        return replace(self, worth=worth_of(self.expected(states, candidates), self.q(states, candidates)))
+        q = self.q(states, candidates)
+        worth = worth_of(self.expected(states, candidates), q) * q.std(axis=1).mean()
+        return replace(self, worth=worth.astype(np.float32))
 
     def scores(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """Return Q of k actions per state, float32 [n, k], for states [n, S] and actions [n, k, A]."""
@@ -102,7 +107,7 @@ class Critic:
             code, old = codes[there], before[place[there]]
             both = (code >= 0) & (old >= 0)
             size = int(codes.max(initial=-1)) + 1
-            total = np.bincount(code[both], own[old[both]], size)
+            total = np.bincount(code[both], effects_of_items([own], old[both, None]), size)
             effects.append((total / np.maximum(np.bincount(code[both], minlength=size), 1)).astype(np.float32))
         return replace(self, kind_effects=effects)
 
