@@ -54,7 +54,7 @@ def test_days_of_a_canary() -> None:
         for row in csv.DictReader(file):
             worlds.setdefault(row["world"], []).append(row)
     for name, days, looks, share, lowest in table("loop", "world"):
-        rows = worlds.pop(re.sub(r"\W.*", "", name))
+        rows = worlds.pop(name.replace("`", "").removesuffix(" (validation)"))
         decided = [row for row in rows if row["look"] in ("withdraw", "promote")]
         assert re.findall(r"(withdraw|promote).*?: (\[.*?\]), (\d+)", looks) == [
             (row["look"], f"[{row['low']}, {row['high']}]".replace("0.", "."), row["users of the canary"])
