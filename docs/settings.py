@@ -17,7 +17,7 @@ from prefrec_ray.annotation.page.desk import LabelSettings
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, ModelSettings, NcisSettings
 from prefrec_ray.mdp.serving import ServingSettings
-from prefrec_ray.nightly.settings import LoopSettings
+from prefrec_ray.nightly.settings import CanarySettings, LoopSettings
 from prefrec_ray.preferences import PreferenceSettings, TeacherSettings
 from prefrec_ray.serving.settings import Arm, IncumbentSettings, ServeSettings
 from prefrec_ray.settings import RECIPES
@@ -44,6 +44,7 @@ AFTER: dict[str, type[BaseModel]] = {
     "serve.canaries": Arm,
     "serve.incumbent": IncumbentSettings,
     "loop": LoopSettings,
+    "loop.canary": CanarySettings,
     "label": LabelSettings,
     "tracking": TrackingSettings,
     "simulate": SimulateSettings,

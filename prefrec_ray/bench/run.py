@@ -13,12 +13,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from prefrec_ray import __version__, plugins, storage
 from prefrec_ray.bench.baselines import SUBMISSIONS, Given, MakeServer, PrefRec, popular
 from prefrec_ray.bench.results import BEST_KNOWN, POPULAR, SUBMITTED, Estimate, Estimates, Levels, Submission, resumed
-from prefrec_ray.bench.worlds import one_log, public_sections
+from prefrec_ray.bench.worlds import WORLDS, is_file, one_log, public_sections
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset.prepare.run import prepare
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
@@ -43,7 +45,7 @@ PUBLIC_SEEDS = (0,)
 
 
 class _Seeds(Settings):
-    seeds: tuple[Seed, ...]
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,11 @@ class _BenchWorld:
 def run_bench(run: BenchRun, progress: Report = silent) -> Submission:
     """Run the submission in every world that its file lacks, and return the content of the file.
 
-    Raises `UserError`: an unknown submission or world, a file of another submission or of other seeds, an error of the
-    submission, a world in which no known policy is better than the logging policy.
+    Raises `UserError`: an unknown submission or world, two worlds with one name, a file of another submission or of
+    other seeds, an error of the submission, a world in which no known policy is better than the logging policy.
     """
     seeds, digest = read_seeds(run.seeds)
+    names = _names_of(run.worlds)
     fresh = Submission(
         name=run.submission, kind="estimator" if run.estimator else "policy", seeds=digest, version=__version__
     )
@@ -104,7 +107,7 @@ def run_bench(run: BenchRun, progress: Report = silent) -> Submission:
     with storage.claimed(run.file):
         submission = resumed(fresh, run.file)
         for number, world in product(range(len(seeds)), run.worlds):
-            name = posixpath.basename(world).partition(".")[0]
+            name = names[world]
             if submission.has(name, number):
                 continue
             opened = _open(world, name, number, seeds[number], run.output, progress)
@@ -114,6 +117,19 @@ def run_bench(run: BenchRun, progress: Report = silent) -> Submission:
             submission = submission.model_copy(update={"results": (*submission.results, found)})
             submission.write(run.file)
     return submission
+
+
+def _names_of(worlds: Sequence[str]) -> dict[str, str]:
+    """Check the worlds, and return the name of each in folders and results."""
+    names: dict[str, str] = {}
+    for world in dict.fromkeys(worlds):
+        if world not in WORLDS and not is_file(world):
+            plugins.check("worlds", world, "--worlds", dict.fromkeys(WORLDS, ""))
+        name = world.replace(":", ".") if ":" in world else posixpath.basename(world).partition(".")[0]
+        if name in names.values():
+            raise UserError(f"--worlds: found two worlds named '{name}'; expected one")
+        names[world] = name
+    return names
 
 
 def read_seeds(file: str | None) -> tuple[tuple[int, ...], str]:

@@ -26,7 +26,7 @@ def sections_of(name: str) -> dict[str, Any]:
 
     Raises `UserError`: a file that describes no world.
     """
-    if _is_file(name):
+    if is_file(name):
         sections = load_yaml(name)
         for section, model in (("simulate", SimulateSettings), ("prepare", PrepareSettings)):
             if section not in sections:
@@ -41,13 +41,14 @@ def sections_of(name: str) -> dict[str, Any]:
 def public_sections(name: str) -> dict[str, Any]:
     """Return `sections_of` a world at the size of the public bench; a YAML file has a size of its own."""
     sections = sections_of(name)
-    if _is_file(name):
+    if is_file(name):
         return sections
     prepare = {**sections["prepare"], **PUBLIC["prepare"], "preferences": PUBLIC["preferences"]}
     return {"simulate": {**sections["simulate"], **PUBLIC["simulate"]}, "prepare": prepare}
 
 
-def _is_file(name: str) -> bool:
+def is_file(name: str) -> bool:
+    """Return True for the path of a YAML file."""
     return name.endswith((".yaml", ".yml"))
 
 

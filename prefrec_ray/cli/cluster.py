@@ -173,12 +173,12 @@ def plan(
         str, typer.Option(metavar="LIST", help="Numbers of nodes; the stages are those of the cheapest.")
     ] = "4,16,64,256",
     cpus: Annotated[int, typer.Option(min=1, max=1024, help="CPUs per node.")] = 16,
-    memory: Annotated[float, typer.Option(min=1, help="Memory per node, GB.")] = 64,
+    memory: Annotated[float, typer.Option(min=1, max=1e6, help="Memory per node, GB.")] = 64,
     disk: Annotated[
         float, typer.Option(min=0, help="Disk per node, GB, that all nodes share; 0: an object store.")
     ] = 0,
     bandwidth: Annotated[float, typer.Option(min=0.01, help="Network per node, Gbit/s.")] = 10,
-    latency: Annotated[float, typer.Option(min=0, help="Time of a request to the storage, ms.")] = 20,
+    latency: Annotated[float, typer.Option(min=0, max=1e6, help="Time of a request to the storage, ms.")] = 20,
     within: Annotated[float, typer.Option(min=0, help="Hours that the run may take; 0: any number.")] = 0,
     costs: Annotated[str, typer.Option(metavar="FILE", help="Costs that --calibrate has written.")] = "costs.json",
     calibrate: Annotated[

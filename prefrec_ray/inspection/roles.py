@@ -43,6 +43,8 @@ _RATING = ("rating", "ratings", "star", "stars", "grade", "score")
 _CLOCK = r"\d\d?:\d\d(:\d\d(\.\d+)?)?( ?[AaPp]\.?[Mm]\.?)?"  # a time of day, as text
 _CALENDAR = ("date", "day", "week", "month", "year", "hour", "minute", "hourmin", "weekday", "dow")
 _REWARD = ("reward", "satisfaction")
+#: Columns of pages, which need exactly these names.
+PAGE = ("page", "position", "examined")
 _MAX_EMPTY = 0.5
 #: Roles that a log must have -> values of such a column.
 _KEYS = {
@@ -68,7 +70,7 @@ class Roles:
         )
         of_time = self.source.get("time_format", self.source.get("time_unit", "iso"))
         units = {"time": of_time, "dwell": self.source.get("dwell_unit")}
-        for role in ("user", "item", "time", "session", "dwell", "reward", "propensity"):
+        for role in ("user", "item", "time", "session", *PAGE, "dwell", "reward", "propensity"):
             if self.source.get(role) == column:
                 words.insert(0, f"{role}, {units[role]}" if role in units else role)
         return "; ".join(words) or self.others.get(column, "")
@@ -107,11 +109,13 @@ def guess_roles(table: pa.Table, where: str, known: Mapping[str, str] = MappingP
     dwell = next((c for c in rest if _is_dwell(c)), None)
     reward = next((c for c in rest if c.is_number and c.has(_REWARD) and not c.empty), None)
     propensity = next((c for c in rest if c.is_number and c.has(["propensity"])), None)
+    pages = _pages(rest, table, user)
     if session:
         source["session"] = session.name
+    source |= {role: column.name for role, column in pages.items()}
     if dwell:
         source |= {"dwell": dwell.name, "dwell_unit": _seconds_or_ms(dwell)}
-    rest = [c for c in rest if c not in (dwell, reward, propensity)]
+    rest = [c for c in rest if c not in (*pages.values(), dwell, reward, propensity)]
     others = _others(rest, table, units, {"item": item, "user": user})
     reactions = [c for c in rest if c.name not in others]
     if dwell and not reactions:
@@ -126,6 +130,19 @@ def guess_roles(table: pa.Table, where: str, known: Mapping[str, str] = MappingP
     if propensity:
         source["propensity"] = propensity.name
     return Roles(source, doubts, others)
+
+
+def _pages(columns: Sequence[Column], table: pa.Table, user: Column) -> dict[str, Column]:
+    """Return the columns of pages by role; none if no column has the ids of pages of one user each."""
+    named = {c.name: c for c in columns if c.name in PAGE and not c.empty}
+    page, position = named.get("page"), named.get("position")
+    if page is None or not is_id(page.kind) or not _has_one(table, page.name, user.name):
+        return {}
+    if position is not None and not pa.types.is_integer(position.kind):
+        del named["position"]
+    if "examined" in named and feedback_kind(named["examined"]) != "binary":
+        del named["examined"]
+    return {role: named[role] for role in PAGE if role in named}
 
 
 def _feedback(column: Column, table: pa.Table) -> Iterator[tuple[str, dict[str, Any], str]]:

@@ -29,7 +29,16 @@ from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.logs.sources import SimulatorSource
 from prefrec_ray.mdp.serving import UNCHOSEN
-from prefrec_ray.planning.cluster import BUCKET_TASKS, READ, SHARD_TASK, SINGLE_TASKS, Cost, Costs
+from prefrec_ray.planning.cluster import (
+    ALWAYS_PLANNED,
+    BUCKET_TASKS,
+    READ,
+    SCORE_TASK,
+    SHARD_TASK,
+    SINGLE_TASKS,
+    Cost,
+    Costs,
+)
 from prefrec_ray.runs.columns import Row
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import start_run
@@ -170,10 +179,11 @@ def calibrate(
         stored["log"] = storage.size(storage.join(folder, f"logs-{USERS[-1]}", "interactions"))
         narrow = _COLUMN * (7 + len(datasets[-1].state.feedback))  # ids, time, session, page, split and feedback
         test = datasets[-1].metadata.counts[evaluation.split]["requests"]
-    names = [name for name in (*BUCKET_TASKS, *SINGLE_TASKS, SHARD_TASK) if any(name in one.seconds for one in meters)]
+    seen = {name for one in meters for name in one.seconds}  # without tasks that are shorter than a sample
+    names = [n for n in (*BUCKET_TASKS, *SINGLE_TASKS, SHARD_TASK) if n in seen or n in ALWAYS_PLANNED]
     tasks = {name: _cost(name, meters[1:], datasets[1:]) for name in names}
-    score, memory = evaluated.seconds.pop("_score"), float(evaluated.memory["_score"])
-    tasks["_score"] = Cost(start=0, row=score / test, memory=memory, row_memory=0)
+    score, memory = evaluated.seconds.pop(SCORE_TASK, 0.0), float(evaluated.memory[SCORE_TASK])
+    tasks[SCORE_TASK] = Cost(start=0, row=score / test, memory=memory, row_memory=0)
     others = sum(seconds for name, seconds in evaluated.seconds.items() if name not in (DRIVER, SYSTEM))
     return Costs(
         cores=os.cpu_count() or 1,

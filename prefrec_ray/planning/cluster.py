@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from typing import Self
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from prefrec_ray.settings import Settings
 
@@ -18,6 +19,12 @@ BUCKET_TASKS = (READ, "_write", "_bucket_scores", "_bucket_items", "_bucket_gram
 SINGLE_TASKS = ("_embeddings", "feedback_network_of", "repeats_of")
 #: Function with one task per shard of transitions.
 SHARD_TASK = "write_shard"
+#: Function of `evaluate` with one task per file of impressions.
+SCORE_TASK = "_score"
+#: Functions of every `prepare`: all but those of learned embeddings and of expected feedback.
+ALWAYS_PLANNED = (READ, "_write", "_bucket_scores", "_state_moments", "_write_requests", "repeats_of", SHARD_TASK)
+#: Folders of a data set, the log, and the narrow rows of `prepare`.
+STORED = ("narrow", "sessions", "transitions", "requests", "log")
 
 
 class Cost(Settings):
@@ -40,7 +47,7 @@ class Costs(Settings):
 
     cores: PositiveInt
     width: PositiveInt
-    requests: NonNegativeFloat
+    requests: PositiveFloat
     tasks: dict[str, Cost]
     evaluate: NonNegativeFloat
     dispatch: NonNegativeFloat
@@ -50,6 +57,14 @@ class Costs(Settings):
     driver: NonNegativeFloat
     learner: NonNegativeFloat
     stored: dict[str, NonNegativeFloat]
+
+    @model_validator(mode="after")
+    def _has_all(self) -> Self:
+        for key, needed in (("tasks", (*ALWAYS_PLANNED, SCORE_TASK)), ("stored", STORED)):
+            missing = [name for name in needed if name not in getattr(self, key)]
+            if missing:
+                raise ValueError(f"{key}: {missing[0]} is missing; expected {', '.join(needed)}")
+        return self
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.logs.fragments import READ_TASKS
 from prefrec_ray.logs.sources import SimulatorSource
 from prefrec_ray.memory import text
-from prefrec_ray.planning.cluster import READ, SHARD_TASK, Cluster, Costs, Phase, StagePlan, simulate
+from prefrec_ray.planning.cluster import READ, SCORE_TASK, SHARD_TASK, Cluster, Costs, Phase, StagePlan, simulate
 from prefrec_ray.runs.settings import TrainSettings
 
 #: Share of a node's memory that Ray takes for the object store.
@@ -158,7 +158,7 @@ def evaluate_phases(run: PlannedRun) -> Iterator[Phase]:
     prepared = run.prepare
     test = 1 - prepared.train_fraction - prepared.validation_fraction
     rows = run.impressions * (test if run.evaluate.split == "test" else prepared.validation_fraction)
-    score, files = run.costs.tasks["_score"], run.buckets
+    score, files = run.costs.tasks[SCORE_TASK], run.buckets
     moved = run.wider * run.costs.stored["requests"] * rows / files
     yield Phase("score logged sessions", files, score.row * run.wider * rows / files, moved, score.memory)
     models = run.evaluate.model.models if "model" in run.evaluate.estimators else 1

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
-from pydantic import Field, NonNegativeFloat, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, NonNegativeFloat, ValidationInfo, field_validator, model_validator
 
+from prefrec_ray import plugins
 from prefrec_ray.memory import check_need
 from prefrec_ray.settings import Count, Seed, Settings
 
@@ -30,7 +31,7 @@ class WorldSettings(Settings):
     leaving: float = Field(
         default=0.0, ge=0, le=1, description="rule: probability that a session is the user's last, at no satisfaction"
     )
-    law: str | None = Field(
+    law: Annotated[str, AfterValidator(lambda name: plugins.find("worlds", name, {}).name)] | None = Field(
         default=None,
         description="name of a [plug-in](add_a_method.md#plug-ins), or module:Class of [your own "
         "law](simulator.md#your-own-law), also as `world: NAME`; the other keys belong to the simulator's law",

@@ -102,19 +102,42 @@ def test_a_killed_run_goes_on_with_the_next_world(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(bench, "_open", open_world)
     monkeypatch.setattr(bench, "_levels", lambda opened, *rest: levels(opened[0], 2.0, opened[1]))
-    run = BenchRun("random", ["a", "folder/b.yaml"], str(tmp_path / "out"), seeds=str(seeds))
+    run = BenchRun("random", ["topics", "folder/b.yaml"], str(tmp_path / "out"), seeds=str(seeds))
     with pytest.raises(KeyboardInterrupt):
         run_bench(run)
     assert len(read_submission(run.file).results) == 2
     done = run_bench(run)
-    assert ran == [("a", 17), ("b", 17), ("a", 4), ("a", 4), ("b", 4)]
+    assert ran == [("topics", 17), ("b", 17), ("topics", 4), ("topics", 4), ("b", 4)]
     assert read_submission(run.file) == done
-    assert [(one.world, one.seed) for one in done.results] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+    assert [(one.world, one.seed) for one in done.results] == [("topics", 0), ("b", 0), ("topics", 1), ("b", 1)]
     # The seeds are private: the file has only their digest.
     assert "17" not in json.loads(Path(run.file).read_text()).values()
     seeds.write_text("18\n")
     with pytest.raises(UserError, match="key 'seeds'"):
         run_bench(run)
+
+
+@pytest.mark.parametrize(
+    ("worlds", "seeds", "message"),
+    [
+        (["topics", "wearot"], "1", "--worlds: found 'wearot'; did you mean 'wearout'?"),
+        (["eu/shop.yaml", "us/shop.yaml"], "1", "--worlds: found two worlds named 'shop'; expected one"),
+        (["topics"], "", "key 'seeds'"),
+    ],
+)
+def test_a_mistake_is_found_before_the_first_world(tmp_path: Path, worlds: list[str], seeds: str, message: str) -> None:
+    (tmp_path / "seeds.txt").write_text(seeds)
+    with pytest.raises(UserError) as caught:
+        run_bench(BenchRun("random", worlds, str(tmp_path / "out"), seeds=str(tmp_path / "seeds.txt")))
+    assert message in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_laws_of_one_package_are_two_worlds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "_open", lambda world, name, number, *rest: (name, number))
+    monkeypatch.setattr(bench, "_levels", lambda opened, *rest: levels(opened[0], 2.0, opened[1]))
+    done = run_bench(BenchRun("random", ["mine.laws:First", "mine.laws:Second"], str(tmp_path)))
+    assert [one.world for one in done.results] == ["mine.laws.First", "mine.laws.Second"]
 
 
 def test_mistakes_are_one_line(tmp_path: Path) -> None:

@@ -25,6 +25,13 @@ def test_it_checks_every_section(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "evaluate: key 'ncis.mode': expected 'density' or 'ratio'" in capsys.readouterr().err
 
 
+def test_it_checks_the_name_of_a_law(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("simulate: {world: short_vide}\n")
+    assert run(["validate", str(file)]) == 2
+    assert "simulate: key 'world.law': did you mean 'short_video'?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("items", "problem"),
     [

@@ -54,6 +54,28 @@ def test_clickstream() -> None:
     ]
 
 
+def paged(**columns: object) -> SimpleNamespace:
+    """Two users with pages of three items."""
+    rows = np.arange(60)
+    frame = {"user": rows // 30, "item": rows % 20, "time": 1_600_000_000 + 60 * (rows // 3), "like": rows % 7 == 0}
+    frame |= {"page": rows // 3, "position": rows % 3, "examined": rows % 3 < 2}
+    return roles(pd.DataFrame({**frame, **columns}))
+
+
+def test_columns_of_pages_are_no_feedback() -> None:
+    guess = paged()
+    assert (guess.page, guess.position, guess.examined) == ("page", "position", "examined")
+    assert guess.feedback == {"like": "binary"}
+    assert [guess.describe(name) for name in ("page", "position", "examined")] == ["page", "position", "examined"]
+    other = paged(position=np.tile([0.5, 1.5, 2.5], 20))
+    assert (other.page, hasattr(other, "position")) == ("page", False)
+
+
+def test_a_page_of_a_site_that_several_users_visit_is_no_id_of_a_page() -> None:
+    guess = paged(page=np.arange(60) % 3)
+    assert not any(hasattr(guess, name) for name in ("page", "position", "examined"))
+
+
 def test_music_whose_only_feedback_is_the_time_played() -> None:
     rng = np.random.default_rng(0)
     times = {"ts": 1_600_000_000 + 100 * np.arange(90), "ms_played": rng.integers(0, 300_000, 90)}

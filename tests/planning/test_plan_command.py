@@ -102,3 +102,8 @@ def test_the_command_prints_stages_and_the_cheapest_cluster(tmp_path: Path, caps
     assert f"--costs: found no file x.json; expected costs measured before: prefrec plan {config} --cal" in missing
     file.write_text("{}")
     assert f"{file}: key 'cores' is missing" in plan()
+    for part, name in (("tasks", "repeats_of"), ("stored", "narrow")):
+        kept = costs().model_dump()
+        del kept[part][name]
+        file.write_text(json.dumps(kept))
+        assert f"{part}: {name} is missing" in plan()

@@ -113,7 +113,10 @@ def test_an_excluded_item_is_replaced_by_its_nearest() -> None:
     [
         ({"task": "depht"}, "task: found 'depht'; did you mean 'depth'?"),
         ({"actions": "item"}, "actions: found 'item'; did you mean 'items'?"),
-        ({"world": "no_such"}, "simulate.world: found 'no_such'; "),
+        (
+            {"world": "no_such"},
+            "world: key 'world.law': expected one of short_video (or module:Class), found 'no_such'",
+        ),
         ({"world": {"user": 3}}, "world: key 'user': unknown key; did you mean 'users'?"),
     ],
 )

@@ -52,7 +52,6 @@ def test_the_mapping_is_the_law_of_the_simulator() -> None:
 @pytest.mark.parametrize(
     ("law", "message"),
     [
-        ("colors_law", "found 'colors_law'; expected one of short_video (or module:Class)"),
         ("./colors_law.py:Colors", "found './colors_law.py:Colors'; expected module:Class"),
         (
             "no_such_law:Colors",
