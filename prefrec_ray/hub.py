@@ -6,7 +6,9 @@ private, since data sets contain user ids. HF_TOKEN is the access token, HF_ENDP
 
 from __future__ import annotations
 
+import json
 import os
+import posixpath
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +25,8 @@ from prefrec_ray.policy import Policy
 
 CARD = "README.md"
 _DATASETS = "datasets/"
+#: Files of annotators' labels in a data set (annotation/labels.py): names, and single votes.
+_ANNOTATORS, _VOTES = "people.json", "votes.parquet"
 #: Names in cards of the counts in metadata.json, if they differ.
 _NAMES = {"requests": "impressions"}
 
@@ -33,6 +37,9 @@ def push(source: str, target: str) -> None:
     All files are one commit. Raises `UserError` for another source or target, and if the Hub refuses.
     """
     repository, kind = _repository(target)
+    source = storage.followed(source)
+    if not storage.exists(source):
+        raise UserError(f"{source}: no such folder; expected a policy or a data set")
     is_policy = storage.exists(storage.join(source, "policy.json"))
     if is_policy is (kind == "dataset"):
         raise UserError(f"{target}: found a {kind}; expected hf://NAME/REPO for a policy, hf://datasets/... for data")
@@ -42,10 +49,23 @@ def push(source: str, target: str) -> None:
 
         folder = Path(storage.absolute(source))
         files = sorted(file for file in folder.rglob("*") if file.is_file())
-        added = [CommitOperationAdd(str(file.relative_to(folder)), file) for file in files if file != folder / CARD]
+        added = [
+            CommitOperationAdd(str(file.relative_to(folder)), _without_annotators(file) or file)
+            for file in files
+            if file != folder / CARD and file.name != _VOTES
+        ]
         added.append(CommitOperationAdd(CARD, card.encode()))
         hub.create_repo(repository, repo_type=kind, private=True, exist_ok=True)
         hub.create_commit(repository, added, commit_message="Upload by prefrec push", repo_type=kind)
+
+
+def _without_annotators(file: Path) -> bytes | None:
+    """Return people.json with numbers in place of the names of annotators; None for another file."""
+    if file.name != _ANNOTATORS:
+        return None
+    about = storage.read_json(str(file))
+    named = [{**one, "annotator": str(number)} for number, one in enumerate(about.get("annotators", []), 1)]
+    return json.dumps({**about, "annotators": named}).encode()
 
 
 def pull(source: str, output: str) -> None:
@@ -84,21 +104,26 @@ def dataset_card(uri: str) -> str:
         "Data set of prefrec_ray",
         {**counts, "tasks": ", ".join(about.tasks), "teachers": ", ".join(about.teachers)},
         ["Open it by `prefrec_ray.PreparedDataset.open`, or train on it by `prefrec train`."],
-        "It contains the user ids and user features of its log. Its items were chosen by the logging policy of one "
+        "It contains the user ids and user features of its log, and labels of annotators without their names and "
+        "single votes. Its items were chosen by the logging policy of one "
         "platform.",
         "tabular-regression",
     )
 
 
 def _verdict(uri: str) -> Iterator[str]:
-    file = storage.join(storage.absolute(uri).rpartition("/")[0], "evaluation.json")
-    if not storage.exists(file):
-        return
-    evaluation = read_evaluation(file)
-    named = {record.subject for record in evaluation.records if record.bundle in (uri, storage.absolute(uri))}
-    for name in sorted(named & evaluation.verdicts.keys()):
-        judged = evaluation.verdicts[name]
-        yield f"**{judged.verdict.replace('_', ' ')}**. {' '.join(judged.reasons)}"
+    """Yield the verdicts in the evaluations of a policy, of its run and of the folder of its run."""
+    bundle = storage.absolute(uri).rstrip("/")
+    folders = [bundle, posixpath.dirname(bundle), posixpath.dirname(posixpath.dirname(bundle))]
+    for file in (storage.join(folder, "evaluation.json") for folder in folders):
+        if not storage.exists(file):
+            continue
+        evaluation = read_evaluation(file)
+        paths = {record.subject: storage.absolute(record.bundle) for record in evaluation.records if record.bundle}
+        named = {name for name, path in paths.items() if path.rstrip("/") == bundle}
+        for name in sorted(named & evaluation.verdicts.keys()):
+            judged = evaluation.verdicts[name]
+            yield f"**{judged.verdict.replace('_', ' ')}**. {' '.join(judged.reasons)}"
 
 
 def _card(title: str, table: Mapping[str, Any], texts: list[str], limits: str, tag: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from prefrec_ray.cli.main import run
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.results.records import Evaluation, PolicyVerdict, write_evaluation
 from prefrec_ray.policy import Policy
+from prefrec_ray.storage.alias import point
 
 pytest.importorskip("huggingface_hub")
 
@@ -64,6 +66,37 @@ def test_the_card_of_a_policy_has_its_verdict(hub: Hub) -> None:
     assert "Of other." not in card
 
 
+@pytest.mark.parametrize("source", ["policy/", "./policy", "absolute", "alone", "alias"])
+def test_the_verdict_is_found_however_the_policy_is_named(hub: Hub, tmp_path: Path, source: str) -> None:
+    """Beside the policy, in the policy, or in the folder of several runs."""
+    bundle, file = ("runs/a/policy", "runs/evaluation.json") if source == "absolute" else ("policy", "evaluation.json")
+    make_policy().save(bundle)
+    if source == "alone":
+        file = "policy/evaluation.json"
+    if source == "alias":
+        point("current", "policy")
+    records = (made_record("mine", 1.3, bundle=bundle),)
+    verdicts = {"mine": PolicyVerdict(verdict="no_difference", reasons=("Of mine.",), lights=())}
+    write_evaluation(file, Evaluation(records=records, verdicts=verdicts))
+    named = {"absolute": str(tmp_path / bundle), "alone": bundle, "alias": "current"}.get(source, source)
+    assert run(["push", named, "hf://me/feed"]) == 0
+    card = hub.repositories["models", "me/feed"]["README.md"].decode()
+    assert "Evaluation: **no difference**. Of mine." in card
+
+
+def test_the_names_and_votes_of_annotators_stay_here(hub: Hub, tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", users=4, requests=20, pairs=4, length=3)
+    folder = tmp_path / "data" / "people" / "team" / "1"
+    folder.mkdir(parents=True)
+    (folder / "votes.parquet").write_bytes(b"anna voted")
+    about = {"version": 1, "annotators": [{"annotator": "anna", "votes": 3}]}
+    (folder.parent / "people.json").write_text(json.dumps(about))
+    assert run(["push", "data", "hf://datasets/me/data"]) == 0
+    files = hub.repositories["datasets", "me/data"]
+    assert not [name for name, content in files.items() if b"anna" in content]
+    assert json.loads(files["people/team/people.json"])["annotators"] == [{"annotator": "1", "votes": 3}]
+
+
 def test_a_data_set_has_its_counts_in_its_card(hub: Hub, tmp_path: Path) -> None:
     write_dataset(tmp_path / "data", users=4, requests=20, pairs=4, length=3)
     assert run(["push", "data", "hf://datasets/me/data"]) == 0
@@ -90,7 +123,7 @@ def test_a_path_on_the_hub_is_read_like_others(hub: Hub) -> None:
     [
         (["push", "policy", "hf://datasets/me/feed"], "hf://datasets/me/feed: found a dataset; expected"),
         (["push", "policy", "s3://me/feed"], "s3://me/feed: expected hf://NAME/REPOSITORY, or hf://datasets/"),
-        (["push", "nothing", "hf://datasets/me/feed"], "nothing: not a prepared data set (no metadata.json)"),
+        (["push", "nothing", "hf://datasets/me/feed"], "nothing: no such folder; expected a policy or a data set"),
         (["pull", "hf://me/none", "--output", "there"], "hf://me/none: the Hub refuses ("),
         (["pull", "hf://a--b/c", "--output", "there"], "hf://a--b/c: the Hub refuses (Cannot have -- or .. in repo_id"),
     ],

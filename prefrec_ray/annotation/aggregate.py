@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,7 +29,16 @@ _SIDE_OF = {"first": 0, "tie": 1, "second": 2}
 
 #: (pair, annotator, label) of votes without skips and repeats.
 Votes = Sequence[tuple[int, str, str]]
-Aggregate = Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
+
+
+class Aggregated(NamedTuple):
+    """Labels of pairs, float64 [P], and the side of each, int64 [P]: 0, 1 or 2 (first, tie, second)."""
+
+    label: np.ndarray
+    side: np.ndarray
+
+
+Aggregate = Callable[[np.ndarray, np.ndarray, np.ndarray, int], Aggregated]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,26 +129,29 @@ def side(label: np.ndarray) -> np.ndarray:
     return (np.sign(label - 0.5) + 1).astype(np.int64)
 
 
-def mean(pair: np.ndarray, annotator: np.ndarray, label: np.ndarray, pairs: int) -> np.ndarray:
-    """Return the mean vote, float64 [pairs]. Arguments for V votes: pair and annotator int64 [V] from 0, label [V].
+def mean(pair: np.ndarray, annotator: np.ndarray, label: np.ndarray, pairs: int) -> Aggregated:
+    """Return the mean votes. Arguments for V votes: pair and annotator int64 [V] from 0, label [V].
 
     Every pair needs a vote.
     """
-    return np.bincount(pair, label, minlength=pairs) / np.bincount(pair, minlength=pairs)
+    means = np.bincount(pair, label, minlength=pairs) / np.bincount(pair, minlength=pairs)
+    return Aggregated(means, side(np.round(means, 6)))  # votes are float32
 
 
-def majority(pair: np.ndarray, annotator: np.ndarray, label: np.ndarray, pairs: int) -> np.ndarray:
+def majority(pair: np.ndarray, annotator: np.ndarray, label: np.ndarray, pairs: int) -> Aggregated:
     """Return the side with most votes, or a tie if several sides have most votes. Arguments and result as in `mean`."""
     counts = np.zeros((pairs, 3))
     np.add.at(counts, (pair, side(label)), 1)
     most = counts == counts.max(axis=1, keepdims=True)
-    return np.where(most.sum(axis=1) == 1, SIDES[most.argmax(axis=1)], 0.5)
+    chosen = np.where(most.sum(axis=1) == 1, most.argmax(axis=1), 1)
+    return Aggregated(SIDES[chosen], chosen)
 
 
-def one_coin(pair: np.ndarray, annotator: np.ndarray, label: np.ndarray, pairs: int) -> np.ndarray:
-    """Return P(second) + P(tie) / 2 by `consensus`. Arguments and result as in `mean`."""
+def one_coin(pair: np.ndarray, annotator: np.ndarray, label: np.ndarray, pairs: int) -> Aggregated:
+    """Return P(second) + P(tie) / 2 by `consensus`, and the likeliest side. Arguments and result as in `mean`."""
     annotators = int(annotator.max(initial=-1)) + 1
-    return consensus(pair, annotator, side(label), annotators, np.full(pairs, -1)).posterior @ SIDES
+    posterior = consensus(pair, annotator, side(label), annotators, np.full(pairs, -1)).posterior
+    return Aggregated(posterior @ SIDES, posterior.argmax(axis=1))
 
 
 AGGREGATES: Mapping[str, Aggregate] = {"majority": majority, "mean": mean, "one-coin": one_coin}
@@ -168,11 +181,11 @@ def krippendorff_alpha(pair: np.ndarray, value: np.ndarray) -> float | None:
     return float(1 - (total - 1) * observed / expected)
 
 
-def disagreement(annotator: np.ndarray, label: np.ndarray, aggregate: np.ndarray, annotators: int) -> np.ndarray:
-    """Return the share of each annotator's votes that differ from the label of their pair, float64 [annotators].
+def disagreement(annotator: np.ndarray, voted: np.ndarray, side: np.ndarray, annotators: int) -> np.ndarray:
+    """Return the share of each annotator's votes on another side than the label of their pair, float64 [annotators].
 
-    annotator int64 [V], label [V] and aggregate [V] (the pair's label) belong to V votes. NaN without votes.
+    annotator int64 [V], the side `voted` [V] and the `side` of the pair's label [V] belong to V votes. NaN without
+    votes.
     """
-    differs = side(label) != side(aggregate)
     votes = np.bincount(annotator, minlength=annotators)
-    return np.bincount(annotator, differs, minlength=annotators) / np.where(votes > 0, votes, np.nan)
+    return np.bincount(annotator, voted != side, minlength=annotators) / np.where(votes > 0, votes, np.nan)

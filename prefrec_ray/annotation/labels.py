@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import yaml
 
 from prefrec_ray import storage
 from prefrec_ray.annotation.aggregate import AGGREGATES, disagreement, krippendorff_alpha, side
@@ -82,7 +83,7 @@ def import_votes(
     names = pc.unique(votes["annotator"]).sort()
     annotator = pc.index_in(judged["annotator"], names).to_numpy()
     vote = judged["label"].to_numpy().astype(np.float64)
-    label = AGGREGATES[aggregate](pair, annotator, vote, len(ids))
+    label, sides = AGGREGATES[aggregate](pair, annotator, vote, len(ids))
 
     rows = questions.take(pc.index_in(pa.array(ids), questions["pair_id"].combine_chunks()))
     rows = rows.append_column("label", pa.array(label, pa.float32()))
@@ -95,7 +96,7 @@ def import_votes(
         raise UserError(f"{labels}: no votes on pairs of training users; expected some to learn from")
 
     skipped = votes.filter(votes["label"].is_null())["annotator"]
-    differs = disagreement(annotator, vote, label[pair], len(names))
+    differs = disagreement(annotator, side(vote), sides[pair], len(names))
     summary = {
         "name": name,
         "aggregate": aggregate,
@@ -150,6 +151,8 @@ def _check_name(name: str, dataset: PreparedDataset, replace: bool) -> None:
         raise UserError(
             f"--name: {name!r} is not a valid name; expected letters, digits, '_', '-' and '.', a letter or digit first"
         )
+    if not isinstance(yaml.safe_load(name), str):
+        raise UserError(f"--name: found {name}, which YAML does not read as text; expected a name like team-{name}")
     if name in (*dataset.metadata.teachers, *SCRIPTED):
         raise UserError(f"--name: '{name}' is a scripted teacher of the data set; expected another name")
     if name in dataset.people() and not replace:
@@ -227,7 +230,11 @@ def _votes(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
         try:
             check_present(uri, COLUMNS, reader.fieldnames or [])
             for row in reader:
-                yield f"{uri}: line {reader.line_num}", {column: row[column] for column in COLUMNS}
+                where = f"{uri}: line {reader.line_num}"
+                if None in row:
+                    found, expected = len(row) - 1 + len(row[None]), len(row) - 1
+                    raise UserError(f"{where}: found {found} values; expected {expected}")
+                yield where, {column: row[column] for column in COLUMNS}
         except csv.Error as error:
             raise UserError(f"{uri}: not CSV ({error})") from error
     else:
@@ -247,7 +254,7 @@ def _object(line: str, where: str) -> dict[str, Any]:
 def _annotator(value: Any, where: str) -> str:
     name = str(value)
     whole = name.encode("utf-8", "replace").decode() == name  # False for an incomplete UTF-16 character
-    if isinstance(value, bool) or not isinstance(value, str | int | float) or not whole:
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or not whole or not name.strip():
         raise UserError(f"{where}: annotator {value!r}; expected a name or a number")
     return name
 

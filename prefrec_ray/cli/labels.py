@@ -102,12 +102,13 @@ def label(
 
     need("label", "starlette", "uvicorn", "httptools", "markdown_it", where="prefrec label")
     from prefrec_ray.annotation.page.app import TOKEN, serve
+    from prefrec_ray.annotation.page.store import FILE
     from prefrec_ray.web.run import check_address, token_of_environment
 
     settings = open_section(config, "label")
     uri = storage.absolute(dataset)
     check_address(host, token_of_environment(TOKEN) is not None, TOKEN)  # before a store is drawn
-    if not storage.exists(store):
+    if not storage.exists(storage.join(store, FILE)):
         import ray
 
         from prefrec_ray import runtime

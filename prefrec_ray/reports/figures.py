@@ -20,6 +20,7 @@ from prefrec_ray.reports.load import Run
 
 # Okabe and Ito's palette, with lighter colours last.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+STYLES = ("-", "--", ":", "-.")
 INK, GREY = "#222222", "#767676"
 
 #: Letters of a line of a name: a third of a panel.
@@ -72,7 +73,10 @@ def learning_curve(runs: Sequence[Run], column: str, title: str, unit: str) -> F
         seen = np.isfinite(values)
         if seen.any():
             colour = COLOURS[number % len(COLOURS)]
-            axes.plot(iteration[seen], values[seen], color=colour, marker="o", ms=2.5, label=run.label)
+            style = STYLES[number // len(COLOURS) % len(STYLES)]
+            # Matplotlib does not name lines whose label begins with "_".
+            label = run.label.replace("_", "\u200b_", 1) if run.label.startswith("_") else run.label
+            axes.plot(iteration[seen], values[seen], color=colour, ls=style, marker="o", ms=2.5, label=label)
     if not axes.lines:
         return None
     if max(abs(limit) for limit in axes.get_ylim()) >= 1000:

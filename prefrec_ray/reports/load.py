@@ -56,7 +56,8 @@ _BY_NAME = ("served", "support", "guard_rails", "verdicts")
 def load_evaluation(uris: Sequence[str], runs: Sequence[Run]) -> Evaluation:
     """Return all evaluation.json files in `uris` and in the folders of `runs` as one evaluation.
 
-    Equal records count once, and different policies of one name get different names.
+    Equal records count once, and different policies of one name get different names. Raises `UserError` for evaluations
+    on several data sets, whose levels cannot be compared.
     """
     labels = {storage.absolute(run.uri).rstrip("/"): run.label for run in runs}
     found = _apart([read_judged(file) for file in evaluation_files(uris, runs)], labels)
@@ -67,6 +68,9 @@ def load_evaluation(uris: Sequence[str], runs: Sequence[Run]) -> Evaluation:
             records.setdefault((record.task, record.estimator, record.subject, str(record.settings)), record)
         for name, known in by_name.items():
             by_name[name] = getattr(evaluation, name) | known
+    logs = {storage.absolute(one.dataset) for one in found if one.dataset}
+    if len(logs) > 1:
+        raise UserError(f"found evaluations on several data sets ({', '.join(sorted(logs))}); expected one")
     common = {}
     for key in ("split", "dataset"):
         values = {getattr(evaluation, key) for evaluation in found}

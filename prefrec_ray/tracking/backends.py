@@ -36,11 +36,13 @@ class MlflowRun:
     name = "MLflow"
 
     def __init__(self, record: RunRecord, run: str) -> None:
-        self._client, self._record, self._run = connect(record.settings), record, run
+        self._client: Any = None
+        self._record, self._run = record, run
         self._id, self._last = "", 0
 
     def begin(self, params: Mapping[str, Any]) -> None:
         """Start the run with these parameters, or continue it after its last iteration."""
+        self._client = connect(self._record.settings)
         from mlflow.entities import Param
 
         known = (read_record(self._run) or self._record).mlflow_id

@@ -22,13 +22,13 @@ def columns(judged: list[list[float]]) -> tuple[np.ndarray, np.ndarray, np.ndarr
 @settings(deadline=None, max_examples=100)
 @given(votes)
 def test_mean_and_majority(judged: list[list[float]]) -> None:
-    np.testing.assert_allclose(AGGREGATES["mean"](*columns(judged)), [np.mean(labels) for labels in judged])
+    np.testing.assert_allclose(AGGREGATES["mean"](*columns(judged)).label, [np.mean(labels) for labels in judged])
     expected = []
     for labels in judged:
         most = Counter("first" if v < 0.5 else "second" if v > 0.5 else "tie" for v in labels).most_common()
         alone = len(most) == 1 or most[0][1] > most[1][1]
         expected.append({"first": 0.0, "second": 1.0, "tie": 0.5}[most[0][0]] if alone else 0.5)
-    np.testing.assert_array_equal(AGGREGATES["majority"](*columns(judged)), expected)
+    np.testing.assert_array_equal(AGGREGATES["majority"](*columns(judged)).label, expected)
 
 
 # Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", section C: four observers, twelve units.
@@ -60,6 +60,18 @@ def test_alpha_is_observed_over_expected_disagreement(votes: list[tuple[int, int
 
 def test_disagreement_is_a_share_of_votes() -> None:
     annotator = np.array([0, 0, 0, 2, 2])
-    label = np.array([0.0, 0.2, 0.5, 1.0, 0.6])
-    aggregate = np.array([0.4, 1.0, 0.5, 0.9, 0.5])  # sides: first, second, tie, second, tie
-    np.testing.assert_allclose(disagreement(annotator, label, aggregate, 3), [1 / 3, np.nan, 1 / 2])
+    voted, side = np.array([0, 0, 1, 2, 2]), np.array([0, 2, 1, 2, 1])
+    np.testing.assert_allclose(disagreement(annotator, voted, side, 3), [1 / 3, np.nan, 1 / 2])
+
+
+@pytest.mark.parametrize("name", list(AGGREGATES))
+def test_a_label_is_on_the_side_on_which_all_annotators_are(name: str) -> None:
+    """Three annotators always agree; a quarter of the pairs are ties, and more of the others are first."""
+    sides = np.tile([0, 0, 1, 2, 0, 0, 1, 0], 10)
+    judged = [[(0.0, 0.5, 1.0)[one]] * 3 for one in sides]
+    assert AGGREGATES[name](*columns(judged)).side.tolist() == sides.tolist()
+
+
+def test_probabilities_on_both_sides_may_have_a_tie_as_their_mean() -> None:
+    votes = np.array([0.1, 0.9], np.float32).astype(np.float64)
+    assert AGGREGATES["mean"](np.zeros(2, int), np.arange(2), votes, 1).side.tolist() == [1]

@@ -39,7 +39,7 @@ def test_with_many_votes_it_finds_truth_and_reliability() -> None:
     result = consensus(pair, annotator, side, 20, np.full(len(truth), -1))
     assert (result.posterior.argmax(axis=1) == truth).mean() > 0.98
     np.testing.assert_allclose(result.reliability, reliability, atol=0.05)
-    label = AGGREGATES["one-coin"](pair, annotator, SIDES[side], len(truth))
+    label = AGGREGATES["one-coin"](pair, annotator, SIDES[side], len(truth)).label
     assert (np.sign(label - 0.5) == truth - 1).mean() > 0.98
 
 

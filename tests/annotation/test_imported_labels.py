@@ -70,6 +70,7 @@ def test_a_name_is_taken_until_it_is_replaced(question_folder: Path, dataset: Pr
     ("changes", "words"),
     [
         ({"name": "a/b"}, ["--name: 'a/b' is not a valid name"]),
+        ({"name": "2024-06-01"}, ["--name: found 2024-06-01, which YAML does not read as text"]),
         ({"name": "a\n"}, [r"--name: 'a\n' is not a valid name"]),
         ({"name": "within_user_mean"}, ["'within_user_mean' is a scripted teacher"]),
         ({"name": "any_users_mean"}, ["'any_users_mean' is a scripted teacher"]),

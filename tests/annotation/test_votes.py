@@ -84,6 +84,8 @@ def line(**changes: Any) -> str:
         ("a.csv", "pair_id,who,label\n11,a,tie\n", ["column 'annotator' is missing; found pair_id, who, label"]),
         ("a.csv", "pair_id,annotator,label\n11,a,tie\n11,b,\n", ["line 3: label is missing"]),
         ("a.csv", "pair_id,annotator,label\n11,a\n", ["line 2: label is missing"]),
+        ("a.csv", "pair_id,annotator,label\n11,a,0,5\n", ["line 2: found 4 values; expected 3"]),
+        ("a.jsonl", line(annotator=" "), ["line 1: annotator ' '; expected a name or a number"]),
         ("a.csv", "pair_id,annotator,label\n11,a," + "x" * 200_000, ["a.csv: not CSV (field larger than"]),
         ("a.jsonl", line(pair_id=11.5), ["line 1: unknown pair_id 11.5"]),
         ("a.jsonl", line(pair_id=True), ["line 1: unknown pair_id True"]),

@@ -40,7 +40,7 @@ def test_a_page_asks_until_it_is_sure() -> None:
     judged = [vote for vote in votes if vote[2] != "skip"]
     pair = np.array([pair for pair, _, _ in judged])
     annotator = np.unique([who for _, who, _ in judged], return_inverse=True)[1]
-    label = one_coin(pair, annotator, np.array([WORDS[label] for _, _, label in judged]), 120)
+    label = one_coin(pair, annotator, np.array([WORDS[label] for _, _, label in judged]), 120).label
     summary = crowd.quality(votes, truth, dict(enumerate(label.tolist())))
     assert summary["votes_per_pair"] < 5
     assert summary["aggregated"] == pytest.approx(np.maximum(label, 1 - label).mean(), abs=0.06)

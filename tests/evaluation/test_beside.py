@@ -12,6 +12,7 @@ from prefrec_ray.evaluation.results.records import Evaluation, write_evaluation
 from prefrec_ray.evaluation.run import EvaluationRun, beside, load_named
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.reports.load import Run, evaluation_files
+from prefrec_ray.storage.alias import point
 
 
 @pytest.mark.parametrize(
@@ -103,3 +104,13 @@ def test_a_report_reads_the_evaluations_of_all_policies_of_a_run(tmp_path: Path)
     for file in files:
         write_evaluation(file, Evaluation(records=()))
     assert evaluation_files([str(tmp_path)], [Run(str(tmp_path), {}, {})]) == files
+
+
+def test_an_alias_keeps_its_target(tmp_path: Path) -> None:
+    """A folder of the alias's name would hide it."""
+    (tmp_path / "nights" / "1").mkdir(parents=True)
+    point(str(tmp_path / "current"), "nights/1")
+    run = EvaluationRun([str(tmp_path / "current")], "dataset")
+    assert run.bundles == [str(tmp_path / "nights" / "1")]
+    assert run.file == str(tmp_path / "nights" / "1" / "evaluation.json")
+    assert run.folder == str(tmp_path / "nights")

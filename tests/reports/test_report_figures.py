@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,14 @@ from prefrec_ray.reports import figures
 from prefrec_ray.reports.figures import legend, panel, svg
 from prefrec_ray.reports.load import load_evaluation, load_runs
 from prefrec_ray.reports.page import _records
+
+
+def test_many_curves_differ_and_have_names(runs: Path) -> None:
+    (one, *_) = load_runs([str(runs)])
+    many = [replace(one, label=f"_run {number}") for number in range(8)]
+    (axes,) = figures.learning_curve(many, "values/q_mean", "Mean Q", "reward").axes
+    assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines}) == 8
+    assert [text.get_text().strip("\u200b") for text in axes.get_legend().get_texts()] == [run.label for run in many]
 
 
 def test_learning_curves_have_a_line_a_run_and_none_without_numbers(runs: Path) -> None:

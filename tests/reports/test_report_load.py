@@ -34,6 +34,14 @@ def test_evaluation_beside_and_inside_runs_counts_equal_records_once(runs: Path)
     assert [r.subject for r in whole.select("frequency", "online")] == ["paper", "robust", "imitation", "behaviour"]
 
 
+def test_levels_on_two_data_sets_are_not_compared(runs: Path) -> None:
+    text = (runs / "evaluation.json").read_text()
+    for folder, name in ((runs, "one"), (runs / "robust", "two")):
+        (folder / "evaluation.json").write_text(json.dumps({**json.loads(text), "dataset": str(runs / name)}))
+    with pytest.raises(UserError, match=r"found evaluations on several data sets \(.*one, .*two\); expected one"):
+        load_evaluation([str(runs)], load_runs([str(runs)]))
+
+
 def test_a_folder_without_a_run_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"empty: contains no run \(expected config.json and progress.csv"):

@@ -137,6 +137,7 @@ class Desk:
         self._ask(annotator, vote.pair, vote.repeat, vote.flipped)
         if not vote.repeat:
             self.decided.discard(vote.pair)
+            self.decided |= self.scores.decided(self.judged(vote.pair), self.settings.posterior)
 
     def votes_of(self, annotator: str) -> list[Vote]:
         """Return the votes of an annotator in order."""
