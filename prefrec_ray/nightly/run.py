@@ -133,13 +133,13 @@ def _check(night: Night, folder: LoopFolder, loop: LoopSettings, work: Stages) -
     failed = next((one.log for one in latest if one.log is not None), None)
     accepted = [one for one in nights if one.log is not None and not _is_refused(one, loop)]
     if not work.leaves_out:
-        _check_refused_are_gone(nights, accepted, loop, work)
+        _check_refused_are_gone(before, accepted, loop, work)
     known = next((one.logs for one in reversed(before) if one.logs), ())
     if work.logs[: len(known)] != known:  # earlier positions would be other rows
         found, expected = (", ".join(ids) or "none" for ids in (work.logs, known))
         raise UserError(f"prepare.source.path: logs {found} (log_id); expected {expected}, then new ones")
     counted = work.count(_behind(nights, work))
-    flaws = _problems(counted, accepted, nights, failed)
+    flaws = _problems(counted, accepted, before, failed)
     night = night.model_copy(update={"log": counted, "logs": work.logs})
     if flaws and night.night not in loop.accept:
         return night.model_copy(update={"status": "refused", "why": "; ".join(flaws)})

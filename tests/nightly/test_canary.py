@@ -48,16 +48,28 @@ def test_a_candidate_becomes_a_canary_and_then_the_current_policy(loop: Loop) ->
     assert record.canary.night == 3
 
 
+@pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize(("growth", "status"), [(6.0, "canary"), (1.0, "refused")])
-def test_a_promotion_may_multiply_the_impressions_as_its_canary_did(loop: Loop, growth: float, status: str) -> None:
+def test_a_promotion_may_multiply_the_impressions_as_its_canary_did(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, growth: float, status: str, fails: bool
+) -> None:
+    """Also if the night of the promotion fails in training."""
     loop.night()
     loop.night()
     main, canary = (ArmEstimate(value, value - 1, value + 1, 100) for value in (10.0, 10.0 * growth))
     activity = ComparedOutcome("requests a day", main, canary, canary)
     loop.steps.compared = replace(made_comparison(0.5), outcomes=[activity])
-    assert loop.night().look.decision == "promote"
+
+    def diverges(*_: object) -> None:
+        raise UserError("training diverged")
+
+    with monkeypatch.context() as patched, pytest.raises(UserError, match=r"diverged") if fails else nullcontext():
+        if fails:
+            patched.setattr(loop.steps, "train", diverges)
+        loop.night()
+    assert loop.promoted == (1,)
     loop.steps.compared = made_comparison(-0.5)  # the next canary is withdrawn
-    with pytest.raises(UserError, match=r"6,000 impressions") if status == "refused" else nullcontext():
+    with pytest.raises(UserError, match=r"[67],000 impressions") if status == "refused" else nullcontext():
         loop.night(requests=6000)
     assert loop.statuses()[-1] == status
 
