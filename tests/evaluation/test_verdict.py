@@ -144,6 +144,20 @@ def test_a_gain_not_above_the_error_of_the_model_is_inconclusive_whatever_else_i
         assert policy_verdict.reasons[-1] == "The model's error on the logging policy's own level is 0.50."
 
 
+def test_a_control_on_which_models_of_users_disagree_decides_nothing() -> None:
+    policy = by_models(1.9, 0.3, 1.8, 1.9, 1.9, 2.0)
+    control = line("random items", 0.4, "placebo")
+    unknown = control.model_copy(update={"gains_by_model": (-1.4, 0.2, 0.9, 1.9)})
+    policy_verdict = one(policy, unknown, support=SURE)
+    assert policy_verdict.verdict == "inconclusive"
+    ending = "; models of users disagree on the difference to a control: a negative control (random items) gains +0.40."
+    assert policy_verdict.reasons[0].endswith(ending)
+    known = control.model_copy(update={"gains_by_model": (0.3, 0.4, 0.4, 0.5)})
+    assert one(policy, known, support=SURE).verdict == "candidate"
+    equal = line("random items", 1.8, "placebo").model_copy(update={"gains_by_model": (0.4, 1.9, 2.2, 2.7)})
+    assert one(policy, equal, support=SURE).verdict == "no_difference"
+
+
 def test_controls_of_another_number_of_models_are_not_compared() -> None:
     """A report joins evaluations, which may have other numbers of models."""
     policy = by_models(0.9, 0.1, 0.8, 0.9, 0.9, 1.0)

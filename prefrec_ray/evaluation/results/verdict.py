@@ -120,7 +120,10 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
         return "no_difference", [f"{gain}, an interval that contains 0."]
     control = case.control
     if control is not None and not _above(record, control):
-        return "no_difference", [f"{gain}; a negative control ({case.title_of(control)}) gains {control.gain:+z.2f}."]
+        known = f"a negative control ({case.title_of(control)}) gains {control.gain:+z.2f}"
+        if _above(record, control, of_kinds=False):
+            return "inconclusive", [f"{gain}; models of users disagree on the difference to a control: {known}."]
+        return "no_difference", [f"{gain}; {known}."]
     above = f"{gain}, above 0" + (f" and every negative control ({control.gain:+z.2f} at most)" if control else "")
     if record.estimator == "ncis":
         return "inconclusive", [f"{above}.", f"NCIS ranks policies; the size of its gains is biased{_by_length(case)}."]
@@ -146,14 +149,15 @@ def _over_current(record: Record) -> str:
     return f"Gain over the current policy: {record.gain_over_current:+z.2f} [{low:+z.2f}, {high:+z.2f}] levels"
 
 
-def _above(record: Record, control: Record) -> bool:
+def _above(record: Record, control: Record, of_kinds: bool = True) -> bool:
     """Return whether the policy's gain is above the control's gain.
 
-    Both gains are from the same models, so that errors of models apply to their difference.
+    Both gains are from the same models, so that errors of models apply to their difference. `of_kinds`: the error of
+    models of different kinds counts.
     """
     error, lead = record.number("relative_error"), record.gain - control.gain
     leads = np.subtract(record.gains_by_model, control.gains_by_model or 0.0)
-    return lead > math.hypot(of_users(record), float(error_of_kinds(leads)), error * lead)
+    return lead > math.hypot(of_users(record), float(error_of_kinds(leads)) if of_kinds else 0.0, error * lead)
 
 
 def _misspecified(case: Case) -> list[str]:
