@@ -18,15 +18,15 @@ from typing import Any
 import yaml
 
 from prefrec_ray import storage
-from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.dataset import PEOPLE, PreparedDataset
 from prefrec_ray.errors import UserError, need
 from prefrec_ray.evaluation.results.records import read_evaluation
 from prefrec_ray.policy import Policy
 
 CARD = "README.md"
 _DATASETS = "datasets/"
-#: Files of annotators' labels in a data set (annotation/labels.py): names, and single votes.
-_ANNOTATORS, _VOTES = "people.json", "votes.parquet"
+#: Single votes of annotators in a data set (annotation/labels.py).
+_VOTES = "votes.parquet"
 #: Names in cards of the counts in metadata.json, if they differ.
 _NAMES = {"requests": "impressions"}
 
@@ -61,7 +61,7 @@ def push(source: str, target: str) -> None:
 
 def _without_annotators(file: Path) -> bytes | None:
     """Return people.json with numbers in place of the names of annotators; None for another file."""
-    if file.name != _ANNOTATORS:
+    if file.name != PEOPLE:
         return None
     about = storage.read_json(str(file))
     named = [{**one, "annotator": str(number)} for number, one in enumerate(about.get("annotators", []), 1)]
@@ -105,8 +105,7 @@ def dataset_card(uri: str) -> str:
         {**counts, "tasks": ", ".join(about.tasks), "teachers": ", ".join(about.teachers)},
         ["Open it by `prefrec_ray.PreparedDataset.open`, or train on it by `prefrec train`."],
         "It contains the user ids and user features of its log, and labels of annotators without their names and "
-        "single votes. Its items were chosen by the logging policy of one "
-        "platform.",
+        "single votes. Its items were chosen by the logging policy of one platform.",
         "tabular-regression",
     )
 

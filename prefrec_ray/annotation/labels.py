@@ -24,14 +24,13 @@ import yaml
 from prefrec_ray import storage
 from prefrec_ray.annotation.aggregate import AGGREGATES, disagreement, krippendorff_alpha, side
 from prefrec_ray.annotation.questions import histories, read_pairs
-from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.dataset import PEOPLE, PreparedDataset
 from prefrec_ray.errors import UserError, nearest
 from prefrec_ray.logs.schemas import check_present
 from prefrec_ray.logs.values import visible
 from prefrec_ray.preferences import SCRIPTED
 from prefrec_ray.storage.parquet import write_parquet
 
-LAST = "people.json"
 #: A name is also the name of a folder and an argument of commands.
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 COLUMNS = ("pair_id", "annotator", "label")
@@ -128,7 +127,7 @@ def write_labels(target: str, tables: dict[str, pa.Table], summary: dict[str, An
     so that any interruption leaves either of the two.
     """
     with storage.claimed(target):
-        if not replace and storage.exists(storage.join(target, LAST)):
+        if not replace and storage.exists(storage.join(target, PEOPLE)):
             raise FileExistsError(target)
         names = [folder.rsplit("/", 1)[-1] for folder in storage.list_folders(target)]
         version = 1 + max((int(name) for name in names if name.isdigit()), default=0)
@@ -137,7 +136,7 @@ def write_labels(target: str, tables: dict[str, pa.Table], summary: dict[str, An
         try:
             for name, table in tables.items():
                 write_parquet(table, storage.join(folder, f"{name}.parquet"))
-            storage.write_json(storage.join(target, LAST), {**summary, "version": version})
+            storage.write_json(storage.join(target, PEOPLE), {**summary, "version": version})
         except BaseException:
             storage.remove(folder)
             raise

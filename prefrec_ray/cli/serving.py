@@ -223,22 +223,22 @@ def nightly(config: Config) -> None:
     if loop.release != "none" and "model" not in evaluate.estimators:
         raise UserError(f"{config}: evaluate: key 'estimators': expected model, which loop.release requires")
     has_events = events_of(prepare.source) is not None
-    if loop.release == "canary" and not has_events:
-        raise UserError(
-            f"{config}: loop: key 'release': found canary; expected promote or none with a source of kind "
-            f"{prepare.source.kind}, or a source of kind events, in which arms can be compared"
-        )
-    if loop.compact_days is not None and not has_events:
-        raise UserError(
-            f"{config}: loop: key 'compact_days': found a value; expected it only with a source of kind events"
-        )
     if loop.release == "canary":
+        if not has_events:
+            raise UserError(
+                f"{config}: loop: key 'release': found canary; expected promote or none with a source of kind "
+                f"{prepare.source.kind}, or a source of kind events, in which arms can be compared"
+            )
         kept, needed = parse_section("serve", sections.get("serve"), config).retention_days, loop.canary.logged_days
         if kept is not None and kept < needed:
             raise UserError(
                 f"{config}: serve: key 'retention_days': found {kept:g}; expected at least {needed:g}, the days and "
                 "the longest_days of loop.canary"
             )
+    if loop.compact_days is not None and not has_events:
+        raise UserError(
+            f"{config}: loop: key 'compact_days': found a value; expected it only with a source of kind events"
+        )
     with progress(console()) as report:
         tracking, say = open_tracking(config), console().print
         work = Stages(prepare, train, evaluate, where=config, tracking=tracking, progress=report, say=say)

@@ -1,6 +1,7 @@
 """The prepared data set on disk: metadata, completeness check and access by file."""
 
 from prefrec_ray.dataset.prepared import (
+    PEOPLE,
     SCHEMA_VERSION,
     Metadata,
     PreparedDataset,

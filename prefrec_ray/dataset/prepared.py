@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from prefrec_ray.policy.networks.expected_feedback import ExpectedFeedback
 
 SCHEMA_VERSION = 1
+#: The file about the labels of annotators (annotation/labels.py).
+PEOPLE = "people.json"
 #: Footers are small, so that most of the time is spent waiting for storage.
 _THREADS = 16
 _ADVICE = "make the data set again by `prefrec prepare`"
@@ -191,11 +193,11 @@ class PreparedDataset:
     def people(self) -> list[str]:
         """Return the names of the annotators, below `people/` (annotation/labels.py)."""
         folders = storage.list_folders(self.path("people"))
-        return [f.rsplit("/", 1)[-1] for f in folders if storage.exists(storage.join(f, "people.json"))]
+        return [f.rsplit("/", 1)[-1] for f in folders if storage.exists(storage.join(f, PEOPLE))]
 
     def people_path(self, name: str, part: str) -> str:
         """Return the file with the votes of the annotators `name`; `part` is train, validation or votes."""
-        version = storage.read_json(self.path("people", name, "people.json"))["version"]
+        version = storage.read_json(self.path("people", name, PEOPLE))["version"]
         return self.path("people", name, str(version), f"{part}.parquet")
 
     def items(self) -> ItemTable:

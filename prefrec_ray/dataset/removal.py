@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prefrec_ray import storage
-from prefrec_ray.dataset.prepared import PreparedDataset, read_table, write_table
+from prefrec_ray.dataset.prepared import PEOPLE, PreparedDataset, read_table, write_table
 from prefrec_ray.ids import ids_from_text
 from prefrec_ray.mdp.pages import Pages
 from prefrec_ray.settings import SPLITS
@@ -38,7 +38,7 @@ _KINDS = {
 }
 #: Columns that show the rows of users; all columns of other files.
 _NEEDED = {"requests": ["user_id"], "sessions": ["user_id"], "transitions": ["number"]}
-_METADATA, _ANNOTATORS, _DROPPED = "metadata.json", "people.json", "dropped.json"
+_METADATA, _DROPPED = "metadata.json", "dropped.json"
 
 
 def splits_of(dataset: PreparedDataset, users: Sequence[str]) -> set[str]:
@@ -84,7 +84,7 @@ class _Removal:
         if path.name == _METADATA and len(parts) == 1:
             storage.write_json(str(target), self._metadata())
             return True
-        if path.name == _ANNOTATORS:
+        if path.name == PEOPLE:
             storage.write_json(str(target), self._summary(path))
             return True
         if path.name == _DROPPED and len(parts) == 1:

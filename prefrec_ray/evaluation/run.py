@@ -49,28 +49,28 @@ class EvaluationRun:
     needs_current: bool = True
 
     @cached_property
-    def found(self) -> list[str]:
-        """Return the policies and sweeps; a folder in place of an alias would hide it."""
+    def targets(self) -> list[str]:
+        """Return the policies and sweeps without aliases: a folder with the name of an alias would hide it."""
         return [storage.followed(uri) for uri in self.policies]
 
     @cached_property
     def bundles(self) -> list[str]:
         """Return every policy's URI. Raises `UserError` for a sweep without a policy."""
-        return [bundle for uri in self.found for bundle in bundles_of(uri)]
+        return [bundle for uri in self.targets for bundle in bundles_of(uri)]
 
     @cached_property
     def file(self) -> str:
         """Return the output file: RUN/evaluation.json for RUN/policy, RUN/OTHER/evaluation.json for another policy."""
         if self.output:
             return self.output
-        alone = len(self.found) == 1 and posixpath.basename(self.found[0].rstrip("/")) != "policy"
-        return storage.join(self.found[0] if alone else self.folder, "evaluation.json")
+        alone = len(self.targets) == 1 and posixpath.basename(self.targets[0].rstrip("/")) != "policy"
+        return storage.join(self.targets[0] if alone else self.folder, "evaluation.json")
 
     @property
     def folder(self) -> str:
         """Return the folder for a report on these policies: a run, a sweep, or the folder of several runs."""
-        sweep = len(self.found) == 1 and self.bundles != self.found
-        return self.found[0] if sweep else beside(self.bundles)
+        sweep = len(self.targets) == 1 and self.bundles != self.targets
+        return self.targets[0] if sweep else beside(self.bundles)
 
     @property
     def inputs(self) -> dict[str, Any]:

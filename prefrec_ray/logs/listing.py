@@ -1,4 +1,4 @@
-"""Input files of a path: those that are named, and those of folders and globs."""
+"""Input files at a path, which is a file, a folder or a glob."""
 
 from __future__ import annotations
 

@@ -203,7 +203,7 @@ def _groups(numbers: pa.ChunkedArray) -> pa.ChunkedArray:
     known = ~np.isnan(values)
     borders = np.unique(np.quantile(values[known], np.linspace(0, 1, _GROUPS + 1)))
     group = np.searchsorted(borders[1:-1], values, side="right")
-    for digits in range(6, 18):  # 17 tell any two numbers apart
+    for digits in range(6, 18):  # 17 digits distinguish any two numbers
         texts = [f"{border:.{digits}g}" for border in borders]
         if len(set(texts)) == len(texts):
             break

@@ -75,11 +75,11 @@ def look(canary: Canary, compared: CanaryComparison | None, settings: CanarySett
         high=objective.high,
         rails={str(one.rail): one.status for one in compared.rails},
         share=share,
-        growth=_growth(compared),
+        growth=_activity_ratio(compared),
     )
 
 
-def _growth(compared: CanaryComparison) -> float | None:
+def _activity_ratio(compared: CanaryComparison) -> float | None:
     for one in compared.outcomes:
         if one.name == ACTIVITY and one.main.value > 0 and one.canary.value > 0:
             return one.canary.value / one.main.value

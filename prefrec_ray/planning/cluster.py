@@ -21,7 +21,7 @@ SINGLE_TASKS = ("_embeddings", "feedback_network_of", "repeats_of")
 SHARD_TASK = "write_shard"
 #: Function of `evaluate` with one task per file of impressions.
 SCORE_TASK = "_score"
-#: Functions of every `prepare`: all but those of learned embeddings and of expected feedback.
+#: Functions of every `prepare`. Learned embeddings and expected feedback have further ones.
 ALWAYS_PLANNED = (READ, "_write", "_bucket_scores", "_state_moments", "_write_requests", "repeats_of", SHARD_TASK)
 #: Folders of a data set, the log, and the narrow rows of `prepare`.
 STORED = ("narrow", "sessions", "transitions", "requests", "log")

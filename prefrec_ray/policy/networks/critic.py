@@ -86,7 +86,7 @@ class Critic:
         return self.q(states, candidates)
 
     def effects(self, kinds: np.ndarray) -> np.ndarray | None:
-        """Return what the kinds int32 [I, K] of items add to Q, float32 [I]; None without effects."""
+        """Return the effects of the kinds int32 [I, K] of items on Q, float32 [I]; None without effects."""
         return effects_of_items(self.kind_effects, kinds) if self.kind_effects else None
 
     def for_items(self, known: ItemTable, items: ItemTable) -> Critic:
