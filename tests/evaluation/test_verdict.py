@@ -144,18 +144,22 @@ def test_a_gain_not_above_the_error_of_the_model_is_inconclusive_whatever_else_i
         assert policy_verdict.reasons[-1] == "The model's error on the logging policy's own level is 0.50."
 
 
-def test_a_control_on_which_models_of_users_disagree_decides_nothing() -> None:
+def test_a_policy_is_above_each_control_in_each_model_of_users() -> None:
     policy = by_models(1.9, 0.3, 1.8, 1.9, 1.9, 2.0)
     control = line("random items", 0.4, "placebo")
-    unknown = control.model_copy(update={"gains_by_model": (-1.4, 0.2, 0.9, 1.9)})
-    policy_verdict = one(policy, unknown, support=SURE)
-    assert policy_verdict.verdict == "inconclusive"
-    ending = "; models of users disagree on the difference to a control: a negative control (random items) gains +0.40."
-    assert policy_verdict.reasons[0].endswith(ending)
-    known = control.model_copy(update={"gains_by_model": (0.3, 0.4, 0.4, 0.5)})
-    assert one(policy, known, support=SURE).verdict == "candidate"
-    equal = line("random items", 1.8, "placebo").model_copy(update={"gains_by_model": (0.4, 1.9, 2.2, 2.7)})
-    assert one(policy, equal, support=SURE).verdict == "no_difference"
+
+    def beside(*gains: float, name: str = "random items") -> PolicyVerdict:
+        other = line(name, sum(gains) / 4, "placebo").model_copy(update={"gains_by_model": gains})
+        least = control.model_copy(update={"gains_by_model": (0.3, 0.4, 0.4, 0.5)})
+        return one(policy, *([least] if name != "random items" else []), other, support=SURE)
+
+    assert beside(-1.4, 0.2, 0.9, 1.9).verdict == "candidate"  # these models disagree on the control only
+    for name in ("random items", "constant action"):  # the largest control, or one of two
+        policy_verdict = beside(-1.4, 0.2, 0.5, 2.1, name=name)
+        assert policy_verdict.verdict == "inconclusive"
+        assert policy_verdict.reasons[0].endswith("; in a model of users a negative control gains as much.")
+        assert lights(policy_verdict)["controls"][0] == "amber"
+    assert beside(0.4, 1.9, 2.2, 2.7).verdict == "no_difference"
 
 
 def test_controls_of_another_number_of_models_are_not_compared() -> None:
@@ -496,5 +500,3 @@ def test_models_that_disagree_on_two_gains_may_agree_on_their_difference() -> No
     policy = by_models(0.9, 0.1, 0.4, 0.8, 1.0, 1.4)
     alike = by_models(0.5, 0.1, 0.0, 0.4, 0.6, 1.0)
     assert _above(policy, alike)
-    other = by_models(0.5, 0.1, 1.0, 0.6, 0.4, 0.0)
-    assert not _above(policy, other)

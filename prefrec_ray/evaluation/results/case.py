@@ -117,15 +117,15 @@ class Case:
     @property
     def control(self) -> Record | None:
         """Return the negative control with the largest gain."""
-        return max(self._controls, key=lambda record: record.gain, default=None)
+        return max(self.controls, key=lambda record: record.gain, default=None)
 
     @property
     def least_control(self) -> Record | None:
         """Return the negative control with the smallest gain."""
-        return min(self._controls, key=lambda record: record.gain, default=None)
+        return min(self.controls, key=lambda record: record.gain, default=None)
 
     @property
-    def _controls(self) -> list[Record]:
+    def controls(self) -> list[Record]:
         """Return the blind negative controls and the policy's own shuffled actions.
 
         Under `model` the shuffled actions are excluded: an item that is good for all users is good for other users too.

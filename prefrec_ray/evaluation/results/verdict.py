@@ -13,7 +13,6 @@ from prefrec_ray.engagement import MAX_LEVEL
 from prefrec_ray.evaluation.results.case import FEW_ITEMS, OWN_UNITS, Case, of_users
 from prefrec_ray.evaluation.results.names import LOGGING_POLICY, is_control, length_only
 from prefrec_ray.evaluation.results.records import Evaluation, Light, PolicyVerdict, Record, ServedItems
-from prefrec_ray.evaluation.results.scores import error_of_kinds
 
 Verdict = Literal["candidate", "no_difference", "inconclusive", "do_not_ship"]
 
@@ -121,9 +120,9 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
     control = case.control
     if control is not None and not _above(record, control):
         known = f"a negative control ({case.title_of(control)}) gains {control.gain:+z.2f}"
-        if _above(record, control, of_kinds=False):
-            return "inconclusive", [f"{gain}; models of users disagree on the difference to a control: {known}."]
         return "no_difference", [f"{gain}; {known}."]
+    if not _above_in_each(case):
+        return "inconclusive", [f"{gain}; in a model of users a negative control gains as much."]
     above = f"{gain}, above 0" + (f" and every negative control ({control.gain:+z.2f} at most)" if control else "")
     if record.estimator == "ncis":
         return "inconclusive", [f"{above}.", f"NCIS ranks policies; the size of its gains is biased{_by_length(case)}."]
@@ -149,15 +148,19 @@ def _over_current(record: Record) -> str:
     return f"Gain over the current policy: {record.gain_over_current:+z.2f} [{low:+z.2f}, {high:+z.2f}] levels"
 
 
-def _above(record: Record, control: Record, of_kinds: bool = True) -> bool:
-    """Return whether the policy's gain is above the control's gain.
+def _above(record: Record, control: Record) -> bool:
+    """Return whether the policy's gain is above the control's gain by more than the error of the difference.
 
-    Both gains are from the same models, so that errors of models apply to their difference. `of_kinds`: the error of
-    models of different kinds counts.
+    Both gains are from the same models, so that errors of models apply to their difference.
     """
-    error, lead = record.number("relative_error"), record.gain - control.gain
-    leads = np.subtract(record.gains_by_model, control.gains_by_model or 0.0)
-    return lead > math.hypot(of_users(record), float(error_of_kinds(leads)) if of_kinds else 0.0, error * lead)
+    lead = record.gain - control.gain
+    return lead > math.hypot(of_users(record), record.number("relative_error") * lead)
+
+
+def _above_in_each(case: Case) -> bool:
+    """Return whether the policy's gain is above that of every negative control in each model of users."""
+    assert case.record is not None
+    return all((np.subtract(case.record.gains_by_model, one.gains_by_model) > 0).all() for one in case.controls)
 
 
 def _misspecified(case: Case) -> list[str]:
@@ -206,7 +209,8 @@ def _lights(case: Case) -> tuple[Light, ...]:
         lights["convergence"] = ("green" if case.converged else "red", interval + where)
         if control is not None:
             text = f"{control.gain:+z.2f} levels; {case.title_of(control)}"
-            lights["controls"] = ("green" if _above(record, control) else "amber", text)
+            above = _above(record, control) and _above_in_each(case)
+            lights["controls"] = ("green" if above else "amber", text)
     if support is not None:
         text = f"{support.text} of states"
         ess = "" if support.ess is None else f"; effective sample {support.ess:.1%} of sessions"
