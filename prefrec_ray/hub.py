@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import posixpath
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ import yaml
 from prefrec_ray import storage
 from prefrec_ray.dataset import PEOPLE, PreparedDataset
 from prefrec_ray.errors import UserError, need
-from prefrec_ray.evaluation.results.records import read_evaluation
+from prefrec_ray.evaluation.results.records import evaluation_files, read_evaluation
 from prefrec_ray.policy import Policy
 
 CARD = "README.md"
@@ -111,16 +110,10 @@ def dataset_card(uri: str) -> str:
 
 
 def _verdict(uri: str) -> Iterator[str]:
-    """Yield the verdicts in the evaluations of a policy, of its run and of the folder of its run."""
-    bundle = storage.absolute(uri).rstrip("/")
-    folders = [bundle, posixpath.dirname(bundle), posixpath.dirname(posixpath.dirname(bundle))]
-    for file in (storage.join(folder, "evaluation.json") for folder in folders):
-        if not storage.exists(file):
-            continue
+    """Yield the verdicts on a policy."""
+    for file in evaluation_files(uri):
         evaluation = read_evaluation(file)
-        paths = {record.subject: storage.absolute(record.bundle) for record in evaluation.records if record.bundle}
-        named = {name for name, path in paths.items() if path.rstrip("/") == bundle}
-        for name in sorted(named & evaluation.verdicts.keys()):
+        for name in sorted(evaluation.policies_in(uri) & evaluation.verdicts.keys()):
             judged = evaluation.verdicts[name]
             yield f"**{judged.verdict.replace('_', ' ')}**. {' '.join(judged.reasons)}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,8 +13,8 @@ import numpy as np
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.results.names import short_names, subject_of
-from prefrec_ray.evaluation.results.records import Evaluation, Record, read_evaluation
+from prefrec_ray.evaluation.results.names import is_control, short_names, subject_of
+from prefrec_ray.evaluation.results.records import Evaluation, Record, evaluation_files, read_evaluation
 from prefrec_ray.evaluation.results.verdict import best_first, verdicts
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.runs.checkpoints import read_description
@@ -54,13 +54,13 @@ _BY_NAME = ("served", "support", "guard_rails", "verdicts")
 
 
 def load_evaluation(uris: Sequence[str], runs: Sequence[Run]) -> Evaluation:
-    """Return all evaluation.json files in `uris` and in the folders of `runs` as one evaluation.
+    """Return the evaluations in `uris`, and the evaluations of the policies of `runs`, as one evaluation.
 
     Equal records count once, and different policies of one name get different names. Raises `UserError` for evaluations
     on several data sets, whose levels cannot be compared.
     """
     labels = {storage.absolute(run.uri).rstrip("/"): run.label for run in runs}
-    found = _apart([read_judged(file) for file in evaluation_files(uris, runs)], labels)
+    found = _apart(_evaluations(uris, runs), labels)
     records: dict[tuple[str, ...], Record] = {}
     by_name: dict[str, dict[str, Any]] = {key: {} for key in _BY_NAME}
     for evaluation in found:
@@ -122,11 +122,36 @@ def read_judged(file: str) -> Evaluation:
     return evaluation if evaluation.verdicts else evaluation.model_copy(update={"verdicts": verdicts(evaluation)})
 
 
-def evaluation_files(uris: Sequence[str], runs: Sequence[Run]) -> list[str]:
-    """Return the evaluation.json files in `uris`, in the folders of `runs`, and in the policies of these runs."""
-    policies = (folder for run in runs for folder in storage.list_folders(run.uri))
-    folders = dict.fromkeys([*(str(uri).rstrip("/") for uri in uris), *(run.uri for run in runs), *policies])
-    return [file for folder in folders if storage.exists(file := storage.join(folder, "evaluation.json"))]
+def _evaluations(uris: Sequence[str], runs: Sequence[Run]) -> list[Evaluation]:
+    """Return the evaluations in `uris`, and the evaluations of the policies of `runs`.
+
+    An evaluation in the folder above a run may have policies of other runs, which are left out.
+    """
+    named = [storage.join(storage.absolute(uri), "evaluation.json") for uri in uris]
+    places = [storage.absolute(run.uri) for run in runs]
+    policies = [one for place in places for one in (storage.join(place, "policy"), *storage.list_folders(place))]
+    files = [*filter(storage.exists, named), *(file for policy in policies for file in evaluation_files(policy))]
+    found = []
+    for file in dict.fromkeys(files):
+        evaluation = read_judged(file)
+        if file not in named and not file.startswith(tuple(f"{place}/" for place in places)):
+            own = {name for place in places for name in evaluation.policies_in(place)}
+            if not own:
+                continue
+            evaluation = _only(evaluation, own)
+        found.append(evaluation)
+    return found
+
+
+def _only(evaluation: Evaluation, policies: Collection[str]) -> Evaluation:
+    """Return the parts about `policies` and the controls."""
+
+    def kept(name: str) -> bool:
+        return subject_of(name) in policies or is_control(subject_of(name))
+
+    records = tuple(record for record in evaluation.records if kept(record.subject))
+    by_name = {key: {k: v for k, v in getattr(evaluation, key).items() if kept(k)} for key in _BY_NAME}
+    return evaluation.model_copy(update={"records": records, **by_name})
 
 
 def level_shares(uri: str) -> dict[str, np.ndarray]:

@@ -11,7 +11,6 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.records import Evaluation, write_evaluation
 from prefrec_ray.evaluation.run import EvaluationRun, beside, load_named
 from prefrec_ray.evaluation.settings import EvaluateSettings
-from prefrec_ray.reports.load import Run, evaluation_files
 from prefrec_ray.storage.alias import point
 
 
@@ -96,14 +95,6 @@ def test_an_evaluation_does_not_overwrite_another_one(tmp_path: Path) -> None:
         (tmp_path / "evaluation.json").write_text(f'{{"schema_version": 1, "records": []{inputs}}}')
         with pytest.raises(UserError, match="contains an evaluation with other policies; name a new file"):
             first.check_file()
-
-
-def test_a_report_reads_the_evaluations_of_all_policies_of_a_run(tmp_path: Path) -> None:
-    files = [f"{tmp_path}/evaluation.json", f"{tmp_path}/constrained/evaluation.json"]
-    (tmp_path / "constrained").mkdir()
-    for file in files:
-        write_evaluation(file, Evaluation(records=()))
-    assert evaluation_files([str(tmp_path)], [Run(str(tmp_path), {}, {})]) == files
 
 
 def test_an_alias_keeps_its_target(tmp_path: Path) -> None:

@@ -58,6 +58,28 @@ def test_a_policy_that_is_no_runs_own_is_called_by_its_place(evaluated: None) ->
     assert set(whole.verdicts) == {"runs/paper/constrained", "PrefRec paper", "PrefRec robust"}
 
 
+def test_a_run_has_its_part_of_an_evaluation_above(runs: Path) -> None:
+    file = runs / "evaluation.json"
+    content = json.loads(file.read_text())
+    for record in content["records"]:
+        if record["subject"] in ("paper", "robust"):
+            record["bundle"] = f"{runs}/{record['subject']}/policy"
+    file.write_text(json.dumps({**content, "dataset": "one"}))
+    whole = load_evaluation([str(runs / "paper")], load_runs([str(runs / "paper")]))
+    assert [r.subject for r in whole.select("frequency", "online")] == ["paper", "imitation", "behaviour"]
+    assert (set(whole.verdicts), set(whole.served), whole.dataset) == ({"paper"}, set(), "one")
+    write_own(str(runs / "paper"), "paper/policy", 1.5, 11)
+    file.write_text(file.read_text().replace("paper/policy", "elsewhere"))
+    assert set(load_evaluation([str(runs / "paper")], load_runs([str(runs / "paper")])).verdicts) == {"PrefRec"}
+
+
+def test_a_run_has_the_evaluations_of_its_other_policies(evaluated: None) -> None:
+    Path("runs/paper/constrained").mkdir()
+    write_own("runs/paper/constrained", "runs/paper/constrained", 1.7, 13)
+    whole = load_evaluation(["runs/paper"], load_runs(["runs/paper"]))
+    assert set(whole.verdicts) == {"runs/paper/constrained", "PrefRec paper"}
+
+
 def test_where_no_record_tells_the_place_a_name_is_one_policy(evaluated: None) -> None:
     file = Path("runs/paper/evaluation.json")
     told = json.loads(file.read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import posixpath
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -11,7 +12,7 @@ from pydantic import Field
 from prefrec_ray import storage
 from prefrec_ray.engagement import MAX_LEVEL
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.results.names import BLIND, Role, role_title, subject_of, subject_title
+from prefrec_ray.evaluation.results.names import BLIND, Role, is_control, role_title, subject_of, subject_title
 from prefrec_ray.guard_rails import GuardRail, GuardRailText, Status
 from prefrec_ray.settings import Settings, Split, Task, parse
 
@@ -266,6 +267,20 @@ class Evaluation(Settings):
     def tasks(self) -> list[Task]:
         """Return the tasks with records, in order of appearance."""
         return list(dict.fromkeys(record.task for record in self.records))
+
+    def policies_in(self, folder: str) -> set[str]:
+        """Return the names of the policies in `folder` or below it; of its own policy if it is a bundle."""
+        places = {record.subject: storage.absolute(record.bundle) for record in self.records if record.bundle}
+        root = storage.absolute(folder).rstrip("/") + "/"
+        return {name for name, place in places.items() if f"{place}/".startswith(root) and not is_control(name)}
+
+
+def evaluation_files(policy: str) -> list[str]:
+    """Return the evaluation.json files in the folders of a policy and of its run, and in the folder above the run."""
+    bundle = storage.absolute(policy).rstrip("/")
+    run = posixpath.dirname(bundle)
+    files = [storage.join(folder, "evaluation.json") for folder in (bundle, run, posixpath.dirname(run))]
+    return [file for file in files if storage.exists(file)]
 
 
 def read_evaluation(path: str) -> Evaluation:
