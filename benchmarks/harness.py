@@ -18,7 +18,6 @@ import statistics
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -163,14 +162,6 @@ def serving(
     finally:
         process.terminate()
         process.wait()
-
-
-def post(url: str, body: Any = None) -> Any:
-    """Return the JSON of a reply. Raises `OSError` for another status than 200."""
-    content = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, content, {"content-type": "application/json"}, method="POST")
-    with urllib.request.urlopen(request) as reply:
-        return json.loads(reply.read())
 
 
 def make_data(name: str, world: dict[str, Any], dataset: str | None) -> None:

@@ -116,10 +116,10 @@ def bare(candidates: int, together: int, sizes: Sequence[int]) -> dict[str, floa
     return {f"bare_{name}_ms": round(1000 * processor_seconds(part) / together, 2) for name, part in parts.items()}
 
 
-def processor_seconds(work: Callable[[], Any], calls: int = 20) -> float:
-    """Return the median processor seconds of a call, after one that is not counted."""
+def processor_seconds(work: Callable[[], Any]) -> float:
+    """Return the median processor seconds of 20 calls, after one that is not counted."""
     took = []
-    for _ in range(calls + 1):
+    for _ in range(1 + 20):
         begin = time.process_time()
         work()
         took.append(time.process_time() - begin)

@@ -22,11 +22,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import numpy as np
 import psutil
 
-from benchmarks.harness import post, serving
+from benchmarks.harness import serving
 from prefrec_ray.bench.results import markdown
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.items import ItemTable
@@ -97,26 +98,20 @@ def main(
     seconds: int = 10,
     rate: int = 200,
     retrieved: int = 0,
-    unpinned: bool = False,
     sizes: list[int] = SIZES,
 ) -> dict[str, Any]:
-    """Print HTTP requests per second, and ms to a reply. `unpinned`: server and load share all cores.
-
-    Raises `UserError` without wrk.
-    """
+    """Print HTTP requests per second, and ms to a reply. Raises `UserError` without wrk."""
     if shutil.which("wrk") is None:
         raise UserError("wrk is not installed; expected it, by apt install wrk")
     measured: dict[str, Any] = {}
     load = users, k, items, retrieved
     with tempfile.TemporaryDirectory() as folder:
         make_policy(items, ServingSettings(candidates=candidates, count=64), sizes).save(f"{folder}/policy")
-        if not unpinned:
-            os.sched_setaffinity(0, {0})  # the server and its threads inherit it
+        os.sched_setaffinity(0, {0})  # the server and its threads inherit it
         begin = time.monotonic()
         command = "serve", f"{folder}/policy", "--state", f"{folder}/state"
         with serving(*command, environment=ONE_THREAD) as (server, port):
-            if not unpinned:
-                os.sched_setaffinity(0, {1})
+            os.sched_setaffinity(0, {1})
             measured["start_s"] = round(time.monotonic() - begin, 1)
             wrk(port, 32, 2, load)  # so that users have items that were shown before
             process = psutil.Process(server.pid)
@@ -130,7 +125,7 @@ def main(
                 loaded = beside.submit(wrk, port, 64, seconds, load, rate)
                 time.sleep(seconds / 5)
                 before = time.perf_counter()
-                post(f"http://127.0.0.1:{port}/reload")
+                urlopen(Request(f"http://127.0.0.1:{port}/reload", method="POST")).close()
                 measured["reload_s"] = time.perf_counter() - before
                 measured["ms_p99_with_a_reload"] = loaded.result()["ms"]["p99"]
             measured["memory_mib"] = process.memory_info().rss >> 20

@@ -1,12 +1,10 @@
-"""Processor time of the parts of an HTTP request with candidates, next to a bare loop of its network.
+"""Processor time of the parts of an HTTP request with candidates.
 
     python -m benchmarks request_parts [--candidates 1000] [--sizes 256 256 256]
 
 Each batch has 11 recommendations of ten among the candidates, and 5 pages of feedback on earlier ones. Bodies are
 parsed, planned, logged, applied and encoded as in the server; sockets and HTTP are missing. Parts of a batch are timed
-by wrappers, which cost microseconds per call. The bare loops compute the layers after the first one on inputs of the
-same size, by three libraries and in bf16, and the items' part of the first layer, which depends on no state if Q has no
-products. Processor ms per HTTP request, on one thread.
+by wrappers, which cost microseconds per call. Processor ms per HTTP request, on one thread.
 """
 
 from __future__ import annotations
@@ -22,10 +20,9 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-import torch
 
 from benchmarks.harness import one_thread
-from benchmarks.speed.candidates import body_of, processor_seconds
+from benchmarks.speed.candidates import body_of
 from benchmarks.speed.load import SIZES, make_policy, replies
 from prefrec_ray.bench.results import markdown
 from prefrec_ray.logs.events.log import EventLog
@@ -41,7 +38,7 @@ from prefrec_ray.serving.requests.bodies import parse_feedback, parse_recommend
 from prefrec_ray.serving.requests.engine import Engine
 from prefrec_ray.serving.settings import ServeSettings
 
-_SHOWN, _FEEDBACK, _LANDMARKS = 11, 5, 128
+_SHOWN, _FEEDBACK = 11, 5
 #: Functions that are timed; those after "draw" are part of it.
 PARTS = {
     "check": (engines, "check_page"),
@@ -58,7 +55,7 @@ PARTS = {
 
 
 def main(items: int = 100_000, candidates: int = 1000, batches: int = 60, sizes: list[int] = SIZES) -> dict[str, Any]:
-    """Print the median ms of each part, and of the bare loops."""
+    """Print the median ms of each part."""
     one_thread()
     took: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
@@ -79,8 +76,6 @@ def main(items: int = 100_000, candidates: int = 1000, batches: int = 60, sizes:
     each = _SHOWN + _FEEDBACK
     measured: dict[str, Any] = {"candidates": candidates, "sizes": sizes}
     measured |= {f"{name}_ms": round(1000 * float(np.median(seconds)) / each, 3) for name, seconds in took.items()}
-    for name, work in bare_networks(sizes).items():
-        measured[f"bare_{name}_ms"] = round(1000 * processor_seconds(work, 40) / each, 3)
     print(markdown(measured, [measured.values()]))
     return measured
 
@@ -125,36 +120,3 @@ def timed() -> Iterator[dict[str, float]]:
         for name, (owner, function) in PARTS.items():
             stack.enter_context(patch.object(owner, function, wrapped(name, getattr(owner, function))))
         yield spent
-
-
-def bare_networks(sizes: list[int]) -> dict[str, Callable[[], Any]]:
-    """Return the layers after the first one in several ways, and the items' part of the first one, for a batch."""
-    rng, rows = np.random.default_rng(0), _SHOWN * _LANDMARKS
-    hidden = rng.normal(size=(rows, sizes[0])).astype(np.float32)
-    weights = [rng.normal(size=(a, b)).astype(np.float32) for a, b in zip(sizes, [*sizes[1:], 1], strict=True)]
-    tensors, inputs = [torch.from_numpy(weight.T.copy()) for weight in weights], torch.from_numpy(hidden)
-
-    def by_numpy() -> None:
-        outputs = hidden
-        for weight in weights:
-            outputs = np.maximum(outputs, 0) @ weight
-
-    def by_torch(dtype: torch.dtype = torch.float32) -> None:
-        outputs = inputs.to(dtype)
-        for weight in tensors:
-            outputs = torch.nn.functional.linear(torch.relu(outputs), weight.to(dtype))
-
-    def by_onednn() -> None:
-        outputs = torch.relu(inputs)
-        for weight in tensors[:-1]:
-            outputs = torch.ops.mkldnn._linear_pointwise(outputs, weight, None, "relu", [], "")
-        torch.nn.functional.linear(outputs, tensors[-1])
-
-    per_state = torch.zeros(_SHOWN, 1, sizes[0]), torch.randn(_SHOWN, _LANDMARKS, 8), torch.randn(_SHOWN, 8, sizes[0])
-    return {
-        "network_torch": by_torch,
-        "network_numpy": by_numpy,
-        "network_onednn": by_onednn,
-        "network_bf16": lambda: by_torch(torch.bfloat16),
-        "item_part_of_first_layer": lambda: torch.baddbmm(*per_state),
-    }

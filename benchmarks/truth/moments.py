@@ -108,9 +108,9 @@ def moments(world: World, users: np.ndarray, sessions: int, seed: int) -> Iterat
         )
 
 
-def warmed(policy: Policy, at: Moments, seed: int = 0) -> PolicyServer:
+def warmed(policy: Policy, at: Moments) -> PolicyServer:
     """The server of `policy` that has seen each moment's history up to it."""
-    server = PolicyServer(policy, at.traits.features, np.random.default_rng(seed))
+    server = PolicyServer(policy, at.traits.features, np.random.default_rng(0))
     past = at.history
     for step in range(int(at.step.max())):
         users = np.flatnonzero(at.step > step)
