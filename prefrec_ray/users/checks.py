@@ -22,9 +22,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prefrec_ray.mdp.exposure import WINDOWS, RecentRows
-from prefrec_ray.users.found_error import FoundError, known_before
 from prefrec_ray.users.histories import Histories
-from prefrec_ray.users.member import Member
+from prefrec_ray.users.member import FoundError, Member, known_before
 from prefrec_ray.users.roll_out import Platform, server_of_log, simulate
 
 if TYPE_CHECKING:
@@ -79,8 +78,8 @@ def specification_test(platform: Platform, member: Member, seed: int) -> Specifi
     made = np.arange(count) < data.lengths[long][:, None]  # bool [n, T]: the impression is in the log
     logged = _Course.from_log(small, rows)
     drawn = _Course.from_model(small, member, seed)
-    scale = _Scale.from_log(data, logged.outcomes[0], made)
-    engagement, others = scale.engagement_of(logged.outcomes[0]), scale.engagement_of(drawn.outcomes)
+    weights = _engagement_weights(data, logged.outcomes[0], made)
+    engagement, others = logged.outcomes[0] @ weights, drawn.outcomes @ weights
     found = _explained(logged.known[0], engagement - others.mean(axis=0), made)
     total = others.sum(axis=0)
     errors = [own - (total - own) / (SIMULATIONS - 1) for own in others]
@@ -149,30 +148,19 @@ def _outcomes(feedback: np.ndarray, ends: np.ndarray, wait_ms: np.ndarray) -> np
     return np.concatenate([feedback, ends[..., None], away[..., None]], axis=-1, dtype=np.float64)
 
 
-@dataclass(frozen=True)
-class _Scale:
-    """Engagement of an impression: the product of its outcomes and `weights` [F + 2], except for a constant."""
+def _engagement_weights(data: Histories, outcomes: np.ndarray, made: np.ndarray) -> np.ndarray:
+    """Return the weights [F + 2] whose product with the outcomes of an impression is its engagement, up to a constant.
 
-    weights: np.ndarray
-
-    @classmethod
-    def from_log(cls, data: Histories, outcomes: np.ndarray, made: np.ndarray) -> _Scale:
-        """Create with the deviations of the log.
-
-        The direction is the first principal component of means of `outcomes` [n, T, F + 2] over blocks of impressions
-        (those in `made`). Noise of single impressions differs between outcomes. Means over blocks mainly differ by how
-        users feel.
-        """
-        middle = np.log(data.wait_ms[data.ends]).mean()
-        centred = np.eye(outcomes.shape[-1])
-        centred[-2, -1] = -middle  # the time away is a deviation from its mean at ends
-        everything = _outcomes(data.feedback, data.ends, data.wait_ms) @ centred
-        scaled = centred / np.maximum(everything.std(axis=0), 1e-6)
-        return cls(scaled @ _direction(outcomes @ scaled, made))
-
-    def engagement_of(self, outcomes: np.ndarray) -> np.ndarray:
-        """Return the engagement [...] of `outcomes` [..., F + 2]."""
-        return outcomes @ self.weights
+    Outcomes are in units of their deviations in the log. The direction is the first principal component of means of
+    `outcomes` [n, T, F + 2] over blocks of impressions (those in `made`). Noise of single impressions differs between
+    outcomes. Means over blocks mainly differ by how users feel.
+    """
+    middle = np.log(data.wait_ms[data.ends]).mean()
+    centred = np.eye(outcomes.shape[-1])
+    centred[-2, -1] = -middle  # the time away is a deviation from its mean at ends
+    everything = _outcomes(data.feedback, data.ends, data.wait_ms) @ centred
+    scaled = centred / np.maximum(everything.std(axis=0), 1e-6)
+    return scaled @ _direction(outcomes @ scaled, made)
 
 
 def _direction(outcomes: np.ndarray, made: np.ndarray) -> np.ndarray:

@@ -191,9 +191,9 @@ class Past:
         self._signals, self._rows = signals, rows
         return np.concatenate([state[:, self._inputs.seen], signals, means], axis=1)
 
-    def observe(self, feedback: np.ndarray, examined: np.ndarray | None = None) -> None:
-        """Add the impressions of the last `inputs` with their feedback [n, F], of the users `examined` (None: all)."""
-        users = np.arange(len(feedback)) if examined is None else np.flatnonzero(examined)
+    def observe(self, feedback: np.ndarray, examined: np.ndarray) -> None:
+        """Add the impressions of the last `inputs` with their feedback [n, F], of the users in the mask `examined`."""
+        users = np.flatnonzero(examined)
         values = np.concatenate([self._signals, scaled_feedback(feedback, self._inputs.state)], axis=1)[users]
         self._sums[users] = self._sums[users] * self._decay + np.tile(values, len(HALF_LIVES))
         self._weight[users] = self._weight[users] * self._decay + 1.0

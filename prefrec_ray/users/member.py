@@ -17,22 +17,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from prefrec_ray.ids import run_lengths, taken_runs
-from prefrec_ray.users.found_error import FoundError
+from prefrec_ray.mdp.excluded import HOUR_MS
 from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.inputs import Inputs
 from prefrec_ray.users.traits import Known, Spread, intercepts
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingRegressor
 
 #: A time away is at most exp(_LONGEST), about a thousand times, the mean.
 _LONGEST = 7.0
 #: Impressions of one forward pass.
 _CHUNK = 8192
+#: A corrected chance of an end is at least this, and at most 1 minus this.
+_LEAST_CHANCE = 1e-3
 #: Bins of a feedback column, and the largest number of values from which they are made and drawn.
 BINS = 16
 _KEPT = 50_000
@@ -77,6 +82,43 @@ class Bins:
     def _counts(self) -> np.ndarray:
         """Return the number of values of each bin, int64 [K]."""
         return run_lengths(self.first, len(self.values))
+
+
+def known_before(exposure: np.ndarray, number: np.ndarray, time_ms: np.ndarray, opened: np.ndarray) -> np.ndarray:
+    """Return the features of an impression that are known before it, without feedback, float32 [..., D].
+
+    They are the `exposure` [..., X] to the item, the impression's `number` [...] in the user's history, the hour of the
+    day, and the position in the session, whose first impression has the number `opened` [...].
+    """
+    own = np.stack([number, time_ms / HOUR_MS % 24, number - opened], axis=-1)
+    return np.concatenate([exposure, own], axis=-1, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class FoundError:
+    """Regressions of a model's errors on `known_before`, from a specification test (checks.py).
+
+    Roll-outs in the model with the found errors show how much they change a policy's gain. The mean prediction of
+    `ends` is the error of the chance that a session ends, the mean prediction of `away` the error of log(time away).
+    Without regressions the error is 0.
+    """
+
+    ends: Sequence[HistGradientBoostingRegressor]
+    away: Sequence[HistGradientBoostingRegressor]
+
+    def corrected(self, leaves: np.ndarray, own: np.ndarray, known: np.ndarray, away_std: float) -> np.ndarray:
+        """Return the outputs `leaves` [n, 2] of a member's second network with the errors added.
+
+        `own` [n, 2] are the users' intercepts, `known` [n, D], and `away_std` the unit of the second output.
+        """
+        chance = 1.0 / (1.0 + np.exp(-(leaves[:, 0] + own[:, 0])))
+        chance = np.clip(chance + _mean_prediction(self.ends, known), _LEAST_CHANCE, 1.0 - _LEAST_CHANCE)
+        logit = np.log(chance / (1.0 - chance)) - own[:, 0]
+        return np.stack([logit, leaves[:, 1] + _mean_prediction(self.away, known) / away_std], axis=1)
+
+
+def _mean_prediction(models: Sequence[HistGradientBoostingRegressor], known: np.ndarray) -> np.ndarray:
+    return np.mean([model.predict(known) for model in models], axis=0) if models else np.zeros(len(known))
 
 
 class Outcomes(NamedTuple):
@@ -159,16 +201,16 @@ class Member:
         made: np.ndarray,
         own: np.ndarray,
         rng: np.random.Generator,
-        before: Outcomes | None = None,
-        examined: np.ndarray | None = None,
-        known: np.ndarray | None = None,
+        before: Outcomes | None,
+        examined: np.ndarray,
+        known: np.ndarray,
     ) -> Outcomes:
         """Draw the outcomes of impressions with scaled inputs `made` [n, W] for users with the intercepts `own` [n, 2].
 
         `before` are the outcomes of the position before, None for the first position of a page, which all users
-        examine. `examined` bool [n]: users who examine a later item; None: all. A member with an `error` needs the
-        features `known` [n, D] of the impressions (`known_before`). The number of random numbers from `rng` does not
-        depend on the inputs.
+        examine. `examined` bool [n]: users who examine a later item. `known` [n, D]: features of the impressions
+        (`known_before`), on which an `error` depends. The number of random numbers from `rng` does not depend on the
+        inputs.
         """
         n, columns = len(made), len(self.feedback)
         uniform = rng.random((2 * columns + 1, n))
@@ -182,11 +224,10 @@ class Member:
             feedback = np.stack(drawn, axis=1) if drawn else np.empty((n, 0))
             leaves = self.leaves(self.second(used, feedback)).numpy().astype(np.float64)
         if self.error is not None:
-            assert known is not None
             leaves = self.error.corrected(leaves, own, known, self.away_std)
         items = np.ones(n, np.int64)
         if before is not None:
-            seen = np.ones((n, 1), bool) if examined is None else examined[:, None]
+            seen = examined[:, None]
             items = before.items + seen[:, 0]
             leaves = before.leaves + np.where(seen, leaves - before.leaves, 0.0) / items[:, None]
             feedback = np.where(seen, feedback, 0.0)

@@ -18,10 +18,9 @@ from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.users import WARM
-from prefrec_ray.users.found_error import known_before
 from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.inputs import Past
-from prefrec_ray.users.member import Member, Outcomes
+from prefrec_ray.users.member import Member, Outcomes, known_before
 
 #: Interval, in impressions, at which inputs are recorded, from WARM on.
 KEPT_EVERY = 8

@@ -45,7 +45,13 @@ def fitted(data: Histories, kind: str = "counts", seed: int = 0) -> Member:
 def drawn(member: Member, data: Histories) -> Outcomes:
     """Return outcomes of all impressions of `data`."""
     made = member.inputs.scaled(member.inputs.logged(data))
-    return member.step(made, member.intercepts(data, made)[data.user], np.random.default_rng(1))
+    own = member.intercepts(data, made)[data.user]
+    return member.step(made, own, np.random.default_rng(1), None, *unused(len(made)))
+
+
+def unused(impressions: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return a mask of examined impressions, all of them, and features for a found error, of which there is none."""
+    return np.ones(impressions, bool), np.empty((impressions, 0))
 
 
 @pytest.mark.parametrize("kind", NAMES)
@@ -101,12 +107,6 @@ def test_earlier_sessions_do_not_change_an_outcome(kind: str, monkeypatch: pytes
         state[:, STATE.groups[group]] += 5.0
         changed = drawn(member, replace(data, state=state))
         assert (not np.array_equal(changed.wait_ms, before.wait_ms)) == matters, group
-
-
-def test_histories_without_an_end_are_refused() -> None:
-    data = histories(users=3)
-    with pytest.raises(ValueError, match="no session ends"):
-        fitted(replace(data, session=np.zeros_like(data.session)))
 
 
 def test_the_likelihood_of_times_away_is_the_one_of_scipy() -> None:
@@ -209,7 +209,7 @@ def test_the_items_of_a_page_add_up(large_steps: None) -> None:
     # The same position by position, as in a roll-out.
     own, before = np.zeros((pages, 2)), None
     for position in range(size):
-        before = member.step(made[first + position], own, rng, before)
+        before = member.step(made[first + position], own, rng, before, *unused(pages))
     assert np.polyfit(logit, before.leaves[:, 0], 1)[0] == pytest.approx(1, abs=0.3)
     assert before.ends[logit > 1].mean() > 0.7 > 0.3 > before.ends[logit < -1].mean()
 

@@ -21,7 +21,7 @@ def test_inputs_of_a_history_are_equal_in_bulk_and_step_by_step(users: int, requ
         rows = data.starts + step
         one = past.inputs(data.state[rows], data.row[rows], data.action[rows])
         np.testing.assert_allclose(one, bulk[:, step], atol=1e-5)
-        past.observe(data.feedback[rows])
+        past.observe(data.feedback[rows], np.ones(users, bool))
 
 
 def test_masks_name_the_inputs() -> None:
