@@ -26,10 +26,9 @@ from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.users import WARM
 from prefrec_ray.users.checks import IMPRESSIONS, Specification, specification_test
 from prefrec_ray.users.fit import KINDS, fit_member, resample
-from prefrec_ray.users.found_error import FoundError
 from prefrec_ray.users.histories import ROWS, Histories, read_histories
 from prefrec_ray.users.inputs import Inputs
-from prefrec_ray.users.member import Member
+from prefrec_ray.users.member import FoundError, Member
 from prefrec_ray.users.roll_out import KEPT_EVERY, Platform
 
 #: Share of logged impressions that are within all ranges.
@@ -124,13 +123,13 @@ def start_fits(
 @ray.remote(num_cpus=1, num_returns=3)
 def _inputs(uri: str, data: Histories) -> tuple[Inputs, np.ndarray, LoggedPasts]:
     """Return the inputs of a data set, their values for the examined impressions of `data`, and the log's range."""
+    dataset = PreparedDataset.open(uri)
+    items = dataset.items()
+    data = data.examined_only(items.kinds)
     if not data.ends.any():
         raise UserError(
             f"{uri}: no user of the sample has two sessions; expected longer histories, or estimators without 'model'"
         )
-    dataset = PreparedDataset.open(uri)
-    items = dataset.items()
-    data = data.examined_only(items.kinds)
     inputs, logged = Inputs.from_histories(dataset.state, dataset.normaliser, items, data)
     pasts = LoggedPasts.from_histories(data, inputs, logged)
     return inputs, inputs.scaled(logged), pasts

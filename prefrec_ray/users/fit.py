@@ -68,11 +68,8 @@ def resample(users: int, rng: np.random.Generator) -> np.ndarray:
 def fit_member(kind: ModelKind, inputs: Inputs, data: Histories, made: np.ndarray, seed: int) -> Member:
     """Fit a model of this kind. `made`: scaled inputs of `data`. The result depends only on the arguments.
 
-    Members with different seeds differ by the sampling error over users. Raises `ValueError` for histories without an
-    end of a session.
+    Members with different seeds differ by the sampling error over users. Histories must contain an end of a session.
     """
-    if not data.ends.any():
-        raise ValueError("no session ends in these histories")
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     times = resample(len(data.starts), rng)
