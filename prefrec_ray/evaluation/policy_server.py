@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,22 +13,15 @@ from prefrec_ray.simulator.crowd import FEEDBACK
 from prefrec_ray.simulator.law import Choice
 
 
-@dataclass(frozen=True)
 class _OpenPages:
-    """The last page of each of n users, with `feedback` [n, k, F] of the items that are examined so far."""
+    """The last page of k items of each of n users, with the feedback on the items that are examined so far."""
 
-    time_ms: np.ndarray  # int64 [n]
-    rows: np.ndarray  # int64 [n, k]
-    feedback: np.ndarray  # float32
-    examined: np.ndarray  # bool [n, k]
-    number: np.ndarray  # int64 [n]
-
-    @classmethod
-    def closed(cls, users: int, k: int, feedback: int) -> _OpenPages:
-        """Return pages without examined items, before the users' first pages."""
-        count = np.zeros(users, np.int64)
-        whole, examined = np.zeros((users, k), np.int64), np.zeros((users, k), bool)
-        return cls(count, whole, np.zeros((users, k, feedback), np.float32), examined, count.copy())
+    def __init__(self, users: int, k: int, feedback: int) -> None:
+        self.time_ms = np.zeros(users, np.int64)
+        self.number = np.zeros(users, np.int64)  # of the page, from 1; 0 before the first page
+        self.rows = np.zeros((users, k), np.int64)
+        self.examined = np.zeros((users, k), bool)
+        self.feedback = np.zeros((users, k, feedback), np.float32)
 
     def open(self, users: np.ndarray, time_ms: np.ndarray, rows: np.ndarray) -> None:
         """Open a page of the items `rows` [m, k] for the `users` [m] at `time_ms` [m]."""
@@ -73,7 +65,7 @@ class PolicyServer:
     def serve_pages(self, users: np.ndarray, time_ms: np.ndarray, excluded: np.ndarray | None, k: int) -> Choice:
         """Return pages by the policy's serving rule; see `PageServer`. The users' last pages are closed before."""
         if self._pages is None:
-            self._pages = _OpenPages.closed(len(self.tracker), k, len(self.feedback))
+            self._pages = _OpenPages(len(self.tracker), k, len(self.feedback))
         self._close(self._pages, users[self._pages.number[users] > 0])
         excluded = None if excluded is None else excluded[users]
         served = self._serve(users, time_ms[users], excluded, k)

@@ -125,23 +125,23 @@ def test_length_only_keeps_what_length_explains_and_nothing_else():
     np.testing.assert_allclose(replaced.mean(axis=0), [by_length.mean(), noise.mean()])
 
 
-def cells_of(depth: list[float], weight: list[float], bins: int) -> list[float]:
-    """A session's cell is the number of inner quantiles at or below its relative depth."""
-    edges = sorted({float(np.quantile(depth, k / bins)) for k in range(1, bins)})
+def cells_of(depth: list[float], weight: list[float]) -> list[float]:
+    """A session's cell is the number of inner deciles at or below its relative depth."""
+    edges = sorted({float(np.quantile(depth, k / 10)) for k in range(1, 10)})
     cells = [sum(edge <= d for edge in edges) for d in depth]
     return [float(np.mean([w for w, other in zip(weight, cells, strict=True) if other == cell])) for cell in cells]
 
 
-@pytest.mark.parametrize("bins", [1, 2, 3, 10])
 @pytest.mark.parametrize("values", [3, 20, 10_000])
-def test_a_length_only_weight_is_the_mean_of_its_cell(bins: int, values: int) -> None:
-    rng = np.random.default_rng(bins)
+def test_a_length_only_weight_is_the_mean_of_its_cell(values: int) -> None:
+    rng = np.random.default_rng(0)
     depth, weight = rng.integers(1, values, 101) / 4, rng.random(101)
-    means = ncis.length_only_weights(depth, weight, bins)
-    np.testing.assert_allclose(means, cells_of(depth.tolist(), weight.tolist(), bins))
+    means = ncis.length_only_weights(depth, weight)
+    np.testing.assert_allclose(means, cells_of(depth.tolist(), weight.tolist()))
 
 
 def test_there_are_ten_cells_and_a_depth_at_an_edge_is_above_it() -> None:
-    depth, weight = np.arange(1.0, 102.0), np.arange(101.0) ** 2
-    np.testing.assert_allclose(ncis.length_only_weights(depth, weight), cells_of(depth.tolist(), weight.tolist(), 10))
-    np.testing.assert_allclose(ncis.length_only_weights(np.array([1.0, 2, 3]), np.array([1.0, 2, 4]), 2), [1, 3, 3])
+    """Deciles of 1 to 11 are 2 to 10: the first cell has the depth 1 only, the last 10 and 11."""
+    depth, weight = np.arange(1.0, 12.0), np.arange(11.0) ** 2
+    expected = [*weight[:9], 90.5, 90.5]
+    np.testing.assert_allclose(ncis.length_only_weights(depth, weight), expected)

@@ -180,7 +180,6 @@ def test_the_lower_end_contains_the_errors_of_users_and_models(monkeypatch: pyte
     users = 1.96 * np.std([0.5, 1.5, 2.5, 4.0]) / 2
     mean, further = 12.7062 * 0.75, 1.96 * np.std([2.5, 1.0], ddof=1)  # Student's t of one degree of freedom
     assert rolled.low == pytest.approx(rolled.gain - math.sqrt(users**2 + mean**2 + further**2), rel=1e-4)
-    assert score(trained(), "depth") == rolled.level
 
 
 def test_a_run_exports_its_policy_under_the_best_rule(

@@ -79,8 +79,8 @@ def test_scores_are_those_of_an_evaluation(
 
 def test_when_a_trial_is_scored() -> None:
     def due(every: int | None) -> list[bool]:
-        scorer = ValidationScorer("", ValidationSettings(every=every), None, {}, None)  # type: ignore[arg-type]
-        return [scorer.due(iteration, iteration == 5) for iteration in range(1, 6)]
+        settings = ValidationSettings(every=every)
+        return [settings.due(iteration, iteration == 5) for iteration in range(1, 6)]
 
     assert due(None) == [False, False, False, False, True]
     assert due(2) == [False, True, False, True, True]

@@ -35,10 +35,6 @@ class LoggedSessions:
         """Return the number of users."""
         return int(self.user.max(initial=-1)) + 1
 
-    def take(self, columns: Sequence[int]) -> LoggedSessions:
-        """Return the sessions with the weights of some subjects only."""
-        return replace(self, log_rho=self.log_rho[:, columns])
-
     @classmethod
     def concatenate(cls, parts: Sequence[LoggedSessions]) -> LoggedSessions:
         """Join the sessions of several parts, which have no user in common."""
@@ -86,7 +82,7 @@ class Ncis:
 def ncis_scores(request: EvaluationRequest, task: Task, sessions: LoggedSessions) -> Scores:
     """Return NCIS of the task's subjects. Raises `UserError` if no session has a level."""
     ncis = request.settings.ncis
-    sessions = sessions.take(request.columns(task))
+    sessions = replace(sessions, log_rho=sessions.log_rho[:, request.columns(task)])
     about = {**ncis.model_dump(), "residual_rms": request.clone.residual_rms}
     return session_scores(request, task, "ncis", sessions, request.subjects_on(task), about, ncis.cap)
 
@@ -205,13 +201,13 @@ def effective_share(user: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return effective.sum(axis=0) / len(user)
 
 
-def length_only_weights(relative_depth: np.ndarray, weight: np.ndarray, bins: int = 10) -> np.ndarray:
+def length_only_weights(relative_depth: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Replace each weight [M, ...] by the mean weight of sessions with a similar relative depth.
 
     `relative_depth` [M] is a session's depth divided by the mean depth of its user; sessions between the same two of
-    its `bins` quantiles are similar. A gain under these weights comes only from session length.
+    its deciles are similar. A gain under these weights comes only from session length.
     """
-    edges = np.unique(np.quantile(relative_depth, np.arange(1, bins) / bins))
+    edges = np.unique(np.quantile(relative_depth, np.arange(1, 10) / 10))
     cell = np.searchsorted(edges, relative_depth, side="right")
     order = np.argsort(cell, kind="stable")
     first, count = _runs(cell[order])

@@ -60,10 +60,6 @@ class ModelScore:
     traits: Traits
     rails: Sequence[GuardRail] = ()
 
-    def __call__(self, policy: Policy, task: Task) -> float:
-        """Return the mean level."""
-        return self.rolled(policy, task).level
-
     def rolled(self, policy: Policy, task: Task) -> Rolled:
         """Roll out the policy.
 

@@ -73,16 +73,12 @@ class ValidationScorer:
         """Return the score that selects the best checkpoint of a run."""
         return self.settings.reported[0]
 
-    def due(self, iteration: int, last: bool) -> bool:
-        """Return whether a policy is scored after this iteration."""
-        return self.settings.due(iteration, last)
-
     def scores(self, policy: Policy, task: Task) -> dict[str, float]:
         """Return the scores `settings.reported` of a policy."""
         dataset = PreparedDataset.open(self.uri)
         scores: dict[str, float] = {}
         if self.model is not None:
-            scores["validation/model"] = ray.get(self.model)(policy, task)
+            scores["validation/model"] = ray.get(self.model).rolled(policy, task).level
         if "preference" in self.settings.estimators:
             scores["validation/preference"] = ray.get(self.preference[task])(policy)
         if self.histories is not None:
