@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hand_made import direction, linear_policy, logging_weight, write_dataset
+from hand_made import direction, write_dataset
 
 from prefrec_ray.cli.verdicts import summary
 from prefrec_ray.dataset import PreparedDataset, tensor
@@ -223,9 +223,6 @@ def test_mistakes_are_one_line(dataset: PreparedDataset, policies: dict, clone: 
     right = policies["right"]
     for name in ("imitation", "shuffled:x"):
         failing(f"policy name '{name}'", {name: right})
-    shifted = type(right.normaliser)(right.normaliser.mean + 1, right.normaliser.std)
-    other = linear_policy(dataset, logging_weight(dataset.state.width), np.zeros(2), normaliser=shifted)
-    failing("policy 'other': found other states than in", {"other": other})
     failing("no impressions in the split 'elsewhere'", policies, split="elsewhere")
 
 

@@ -14,7 +14,6 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.behavior import BehaviorClone
 from prefrec_ray.evaluation.results.names import (
     CONSTANT,
-    CURRENT,
     IMITATION,
     RANDOM_ITEMS,
     Subject,
@@ -35,8 +34,9 @@ from prefrec_ray.users.histories import read_histories
 class EvaluationRequest:
     """Inputs of every Ray task of an evaluation, stored once in the object store.
 
-    `clone` is `fit_clone(dataset, settings.seed)`. `trained_for` contains a policy's only task; other policies are
-    scored on all `tasks`. `current`: the policy that serves now, if any, which the model of users compares with.
+    `policies` have the scale of states of the data set (`adapted`). `clone` is `fit_clone(dataset, settings.seed)`.
+    `trained_for` contains a policy's only task; other policies are scored on all `tasks`. `current`: the policy that
+    serves now, if any, which the model of users compares with.
     """
 
     dataset: PreparedDataset
@@ -48,16 +48,10 @@ class EvaluationRequest:
     current: Policy | None = None
 
     def check(self) -> None:
-        """Raise `UserError` for a policy with the name of a control, states of another data set, and guard-rails on
-        unknown feedback or kinds of items."""
+        """Raise `UserError` for a policy with the name of a control, and for guard-rails on unknown feedback or kinds
+        of items."""
         check_names(self.policies)
         check_rails(guard_rails(self.settings.guard_rails), self.dataset.state.feedback, self.clone.policy.items)
-        for name, policy in {**self.policies, **({CURRENT: self.current} if self.current else {})}.items():
-            if policy.state != self.dataset.state or not policy.normaliser.equals(self.dataset.normaliser):
-                raise UserError(
-                    f"policy '{name}': found other states than in {self.dataset.uri}; expected the data set of the "
-                    "policy"
-                )
 
     @property
     def actors(self) -> dict[str, Policy]:
