@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.results.names import LOGGING_POLICY, TITLES, role_title, subject_title
+from prefrec_ray.evaluation.results.names import LOGGING_POLICY, ROLES, TITLES, subject_title
 from prefrec_ray.evaluation.results.records import Evaluation
 from prefrec_ray.evaluation.results.scores import mean_error
 from prefrec_ray.reports.figures import COLOURS, legend, panel
@@ -99,7 +99,7 @@ def _of_evaluation(evaluation: Evaluation, estimator: str, sweep: Sweep) -> Meas
     """Return the scores by an estimator. Most estimators have the logging policy only as a field of each record."""
     names = {trial["trial"] for trial in sweep.trials}
     scores: dict[str, Score] = {}
-    logging = f"{subject_title(LOGGING_POLICY)} ({role_title('control')})"
+    logging = f"{subject_title(LOGGING_POLICY)} ({ROLES['control']})"
     controls: dict[str, dict[str, list[Score]]] = {logging: {}}
     for record in evaluation.records:
         if record.estimator == estimator:

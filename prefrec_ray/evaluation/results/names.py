@@ -29,7 +29,8 @@ TITLES = {
     "iips": "IIPS",
     "ncis": "NCIS",
 }
-_ROLES: dict[Role, str] = {"policy": "policy", "placebo": "negative control", "control": "control"}
+#: Titles of roles in tables and figures.
+ROLES: dict[Role, str] = {"policy": "policy", "placebo": "negative control", "control": "control"}
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,6 @@ def subject_title(name: str) -> str:
     policy = subject_of(name)
     made = (title for opening, title in _MADE_FROM.items() if name.startswith(opening))
     return _SUBJECTS.get(policy, policy) + next(made, "")
-
-
-def role_title(role: Role) -> str:
-    """Return the role's title in tables and figures."""
-    return _ROLES[role]
 
 
 def short_names(descriptions: Sequence[Mapping[str, Any]], uris: Sequence[str]) -> list[str]:

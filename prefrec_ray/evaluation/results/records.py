@@ -12,7 +12,7 @@ from pydantic import Field
 from prefrec_ray import storage
 from prefrec_ray.engagement import MAX_LEVEL
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.results.names import BLIND, Role, is_control, role_title, subject_of, subject_title
+from prefrec_ray.evaluation.results.names import BLIND, ROLES, Role, is_control, subject_of, subject_title
 from prefrec_ray.guard_rails import GuardRail, GuardRailText, Status
 from prefrec_ray.settings import Settings, Split, Task, parse
 
@@ -81,7 +81,7 @@ class Record(Settings, allow_inf_nan=False):
     @property
     def kind(self) -> str:
         """Return the role's title."""
-        return role_title(self.role)
+        return ROLES[self.role]
 
     @property
     def policy(self) -> str:
