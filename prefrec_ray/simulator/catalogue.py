@@ -81,23 +81,14 @@ class Catalogue:
         """Return the row of the first available item at each time int64 [n]: `settings.available` items from there."""
         return np.searchsorted(self.replacements_ms, time_ms, side="right")
 
-    def life_spans(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the times in ms at which each item becomes available and unavailable, [items] each.
-
-        The end is NaN (float64) for the last items, which stay available.
-        """
-        return (
-            np.r_[np.full(self.settings.available, EPOCH_MS), self.replacements_ms],
-            np.r_[self.replacements_ms, np.full(self.settings.available, np.nan)],
-        )
-
     def items(self) -> pa.Table:
-        """Return item_id and embedding; also from_ms and until_ms if items come and go."""
+        """Return item_id and embedding; also from_ms and until_ms if items come and go, null for items that stay."""
         embedding = pa.FixedSizeListArray.from_arrays(pa.array(self.embeddings.ravel()), EMBEDDING_DIM)
         columns = {"item_id": np.arange(len(self.embeddings)), "embedding": embedding}
         if self.settings.world.new_items:
-            start, end = self.life_spans()
-            columns |= {"from_ms": start, "until_ms": pa.array(end, from_pandas=True).cast(pa.int64())}
+            stay = self.settings.available
+            columns["from_ms"] = np.r_[np.full(stay, EPOCH_MS), self.replacements_ms]
+            columns["until_ms"] = pa.array([*self.replacements_ms.tolist(), *[None] * stay], pa.int64())
         return pa.table(columns)
 
 

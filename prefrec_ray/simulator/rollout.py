@@ -16,6 +16,7 @@ import numpy as np
 
 from prefrec_ray.engagement import levels_against, session_table, user_means
 from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.excluded import HOUR_MS
 from prefrec_ray.simulator.law import (
     EXAMINATION,
     LOGGING,
@@ -28,7 +29,6 @@ from prefrec_ray.simulator.law import (
 
 #: Probability of an examination at one position, relative to the position before.
 EXAMINED = 0.85
-HOUR_MS = 3_600_000.0
 
 
 @runtime_checkable

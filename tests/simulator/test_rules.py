@@ -159,8 +159,8 @@ def test_a_direction_turns_by_what_is_said_and_to_each_users_own_side():
 
 def test_items_come_and_go_as_their_life_spans_say():
     world = world_of("come and go")
-    start, end = world.life_spans()
-    end = np.where(np.isnan(end), np.inf, end)
+    items = world.items().to_pandas()
+    start, end = items.from_ms.to_numpy(), items.until_ms.fillna(np.inf).to_numpy()
     assert world.settings.available == 300
     for day in (0, 0.0123, 3, 29.99, 30, 31, 500):
         now = EPOCH_MS + round(day * DAY_MS)

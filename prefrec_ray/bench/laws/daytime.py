@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from prefrec_ray.bench.laws.platform import HOUR_MS, LawPlatform, Reaction, Users
+from prefrec_ray.bench.laws.platform import LawPlatform, Reaction, Users
+from prefrec_ray.mdp.excluded import HOUR_MS
 from prefrec_ray.simulator.catalogue import sigmoid
 
 

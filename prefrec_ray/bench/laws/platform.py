@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from prefrec_ray.mdp.excluded import HOUR_MS
 from prefrec_ray.simulator.catalogue import CATEGORIES, draw_features, sigmoid
 from prefrec_ray.simulator.crowd import SESSION_TIMEOUT_MS
 from prefrec_ray.simulator.law import DAY_MS, EPOCH_MS, ITEMS, TRAITS, Choice, Cost, Response, by_block, generator
 from prefrec_ray.simulator.servers import IgnoresFeedback
 from prefrec_ray.simulator.settings import BLOCK, SimulateSettings
 
-HOUR_MS = 3_600_000
 ARRIVAL_DAYS = 14  # days within which users see their first item
 WATCH_NOISE = 0.6  # standard deviation of the logarithm of the watch ratio
 AWAY_NOISE = 0.5  # the same of the time between sessions
