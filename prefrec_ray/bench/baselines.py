@@ -81,7 +81,6 @@ def clicks(given: Given) -> Policy:
 
 
 def random_items(given: Given) -> MakeServer:
-    """Serve random items."""
     items = len(given.dataset.items())
     return lambda features, rng: RandomItems(items, rng)
 
@@ -112,7 +111,6 @@ class OneOfFirst(IgnoresFeedback):
         self.ranking, self.rng = ranking, rng
 
     def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
-        """Return items and their probabilities."""
         out = np.zeros((len(time_ms), len(self.ranking)), bool) if excluded is None else excluded[:, self.ranking]
         count = np.minimum(BEST_ITEMS, (~out).sum(axis=1))
         first = np.argsort(out, axis=1, kind="stable")

@@ -55,7 +55,6 @@ class Levels(Settings):
         return (self.levels[subject] - logged) / (self.levels[BEST_KNOWN] - logged)
 
     def regret(self, subject: str = SUBMITTED) -> float:
-        """Return best known - level."""
         return self.levels[BEST_KNOWN] - self.levels[subject]
 
 

@@ -60,7 +60,6 @@ class BenchRun:
 
     @property
     def file(self) -> str:
-        """Return the file of results."""
         return storage.join(self.output, f"{self.submission.replace(':', '.')}.json")
 
 

@@ -106,7 +106,6 @@ def _curve(rows: pa.Table, feedback: Sequence[str]) -> Curve | None:
 
 
 def head(log: Log, rows: int) -> pa.Table:
-    """Return the first rows of a log."""
     tables: list[pa.Table] = []
     for table in _tables(log):
         tables.append(table)

@@ -99,7 +99,6 @@ def preference_lines(counts: Counts, length: int, train_fraction: float) -> Iter
 
 
 def train_lines(counts: Counts, train_fraction: float) -> Iterator[str]:
-    """Yield the section `train`."""
     transitions = max(1, round(train_fraction * (counts.rows - counts.users)))
     yield "train:"
     yield "  task: frequency  # users return sooner; or depth: longer sessions; or mixture"
@@ -122,7 +121,6 @@ def train_lines(counts: Counts, train_fraction: float) -> Iterator[str]:
 
 
 def evaluate_lines(counts: Counts, test_fraction: float) -> Iterator[str]:
-    """Yield the section `evaluate`."""
     users, mean = max(2, round(test_fraction * counts.users)), counts.steps / counts.users
     yield "evaluate:"
     yield "  model:"

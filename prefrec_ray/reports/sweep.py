@@ -46,7 +46,6 @@ COLUMNS = ("trial", "status", "method", "recipe", "task", "seed", "error")
 
 
 def is_sweep(uri: str) -> bool:
-    """Return whether the folder contains a sweep."""
     return storage.exists(storage.join(uri, "sweep.json"))
 
 

@@ -79,7 +79,6 @@ class Ensemble:
 
     @property
     def kinds(self) -> list[str]:
-        """Return the name of each model's kind."""
         return [KINDS[number % len(KINDS)].name for number in range(len(self.members))]
 
     @property

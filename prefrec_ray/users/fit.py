@@ -88,7 +88,6 @@ def fit_member(kind: ModelKind, inputs: Inputs, data: Histories, made: np.ndarra
 
 
 def _start(kind: ModelKind, inputs: Inputs, data: Histories, rng: np.random.Generator) -> Member:
-    """Return a member with random weights."""
     columns = np.flatnonzero(~kind.unused(inputs))
     feedback = [Bins.from_values(column, rng) for column in data.feedback.T]
     log_away, pauses = np.log(data.wait_ms[data.ends]), data.wait_ms[data.followed & ~data.ends]

@@ -114,7 +114,6 @@ class Histories:
 
     @cached_property
     def pages(self) -> Pages:
-        """Return the pages of the impressions."""
         return Pages.from_steps(self.starts, self.step, len(self.timestamp))
 
     @cached_property

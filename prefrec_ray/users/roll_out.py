@@ -65,7 +65,6 @@ class Platform:
 
     @property
     def pages(self) -> int:
-        """Return the number of pages of each user."""
         return -(-self.requests // self.page)
 
 

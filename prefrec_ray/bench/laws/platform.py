@@ -175,7 +175,6 @@ class Softmax(IgnoresFeedback):
         self.remaining = np.zeros(len(crowd.time_ms), np.int64)
 
     def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
-        """Return items and their probabilities."""
         rows, propensity = self.serve_pages(self.crowd.everyone, time_ms, excluded, 1)
         return Choice(rows[:, 0], propensity[:, 0])  # type: ignore[index]
 

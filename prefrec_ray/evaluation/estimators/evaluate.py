@@ -49,7 +49,6 @@ class PlugIns:
         self.functions = {name: plugins.load("estimators", name, where) for name in self.names}
 
     def finish(self, split: ScoredSplit) -> Findings:
-        """Return the scores of all tasks."""
         return Findings(
             [
                 replace(function(self.request, task), estimator=name)

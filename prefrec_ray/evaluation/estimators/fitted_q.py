@@ -62,7 +62,6 @@ class FittedQ:
         """Networks are fitted after the pass over the split, by all processors."""
 
     def finish(self, split: ScoredSplit) -> Findings:
-        """Return the scores of all tasks."""
         fitted = self._fit()
         return Findings([self._scores(task, name, fitted[task]) for name in self.names for task in fitted])
 
@@ -99,7 +98,6 @@ class FittedQ:
         return fitted
 
     def _scores(self, task: Task, estimator: str, fitted: Mapping[str, Fitted]) -> Scores:
-        """Return the scores of the task's subjects by one estimator."""
         request, subjects = self.work.request, self.work.request.subjects_on(task)
         settings, ncis = request.settings, request.settings.ncis
         parts, logging = [fitted[subject.name] for subject in subjects], fitted[LOGGING_POLICY]

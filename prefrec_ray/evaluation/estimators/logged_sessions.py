@@ -194,13 +194,11 @@ def _tallies(request: EvaluationRequest, own: Mapping[str, np.ndarray], logged: 
 
 
 def _count(item_ids: np.ndarray) -> Counter[Any]:
-    """Return how often each id occurs."""
     ids, counts = np.unique(item_ids, return_counts=True)
     return Counter(dict(zip(ids.tolist(), counts.tolist(), strict=True)))
 
 
 def _summary(parts: Sequence[Tally]) -> ServedItems:
-    """Add up the tallies of all files."""
     items = top_items(sum((part.items for part in parts), Counter()))
     means = {name: sum(part.sums[name] for part in parts) / items["requests"] for name in parts[0].sums}
     return ServedItems(**items, **means)

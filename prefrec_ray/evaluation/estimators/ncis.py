@@ -32,7 +32,6 @@ class LoggedSessions:
 
     @property
     def users(self) -> int:
-        """Return the number of users."""
         return int(self.user.max(initial=-1)) + 1
 
     @classmethod
@@ -74,7 +73,6 @@ class Ncis:
         """The pass over the split computes the weights."""
 
     def finish(self, split: ScoredSplit) -> Findings:
-        """Return the scores of all tasks."""
         assert split.sessions is not None
         return Findings([ncis_scores(self.request, task, split.sessions) for task in self.request.tasks])
 

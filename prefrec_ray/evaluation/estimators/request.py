@@ -93,7 +93,6 @@ class EvaluationWork:
 
     @cached_property
     def stored(self) -> ray.ObjectRef:
-        """Return a reference to the request."""
         return ray.put(self.request)
 
     @cached_property

@@ -45,7 +45,6 @@ class Case:
     rails: Sequence[GuardRailRecord] = ()
 
     def rails_that_are(self, status: Status) -> list[GuardRailRecord]:
-        """Return the guard-rails with this status."""
         return [rail for rail in self.rails if rail.status == status]
 
     @property

@@ -72,7 +72,6 @@ def subject_of(name: str) -> str:
 
 
 def is_control(name: str) -> bool:
-    """Return True if the name belongs to a control."""
     return name in (LOGGING_POLICY, IMITATION, CONSTANT, RANDOM_ITEMS, CURRENT) or name.startswith(tuple(_MADE_FROM))
 
 

@@ -75,12 +75,10 @@ class Record(Settings, allow_inf_nan=False):
 
     @property
     def title(self) -> str:
-        """Return the subject's title."""
         return subject_title(self.subject)
 
     @property
     def kind(self) -> str:
-        """Return the role's title."""
         return ROLES[self.role]
 
     @property
@@ -200,7 +198,6 @@ class GuardRailRecord(Settings, allow_inf_nan=False):
 
     @property
     def text(self) -> str:
-        """Return the guard-rail with its measure and interval."""
         return f"{self.rail}: {self.found}"
 
 

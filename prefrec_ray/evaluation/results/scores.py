@@ -136,7 +136,6 @@ class Findings(NamedTuple):
 
 
 def within(level: float) -> float:
-    """Return `level` clipped to 0 to MAX_LEVEL."""
     return float(np.clip(level, 0, MAX_LEVEL))
 
 

@@ -194,6 +194,5 @@ def choose_rule(
 
 @ray.remote(num_cpus=1)
 def _try(score: ModelScore, policy: Policy, task: Task, rule: Rule) -> Tried:
-    """Roll out the policy under a rule."""
     rolled = score.rolled(policy.under(**rule._asdict()), task)
     return Tried(rule, rolled.support, rolled.gain, rolled.low, rolled.broken)
