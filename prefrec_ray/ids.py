@@ -102,6 +102,11 @@ def fraction(hashes: np.ndarray) -> np.ndarray:
     return (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
+def repetition_seed(seed: int, number: int) -> int:
+    """Return the seed of a repetition. Two seeds have no common repetition seeds, unlike `seed + number`."""
+    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+
+
 def _encoded(ids: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
     encoded = (ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids).dictionary_encode()
     return encoded.unify_dictionaries().combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded

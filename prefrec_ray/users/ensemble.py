@@ -21,6 +21,7 @@ import ray
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
+from prefrec_ray.ids import repetition_seed
 from prefrec_ray.runtime.progress import Progress, silent
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.users import WARM
@@ -139,7 +140,7 @@ def _fit(
     number: int, inputs: Inputs, data: Histories, made: np.ndarray, seed: int, tested: str | None
 ) -> tuple[Member, Specification | None]:
     """Fit model `number`, and test it with the data set at the URI `tested`; None: no test."""
-    own_seed = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+    own_seed = repetition_seed(seed, number)
     member = fit_member(KINDS[number % len(KINDS)], inputs, data.examined_only(inputs.kinds), made, own_seed)
     if tested is None:
         return member, None

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.names import Subject
 from prefrec_ray.evaluation.results.records import Evaluation, Support
-from prefrec_ray.evaluation.results.scores import Scores, bootstrap_interval, repetition_seed, widened
+from prefrec_ray.evaluation.results.scores import Scores, bootstrap_interval, widened
 from prefrec_ray.evaluation.results.verdict import verdicts
+from prefrec_ray.ids import repetition_seed
 
 SEED, USERS, SHARE = 3, 30, 0.2
 #: Student's t of two degrees of freedom at 97.5 %.

@@ -21,8 +21,8 @@ from prefrec_ray.evaluation.estimators.ncis import (
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest, EvaluationWork
 from prefrec_ray.evaluation.estimators.session_weights import WINDOW, kish, page_log_weights, page_request_weights
 from prefrec_ray.evaluation.results.names import CONSTANT, LOGGING_POLICY, RANDOM_ITEMS, subject_of
-from prefrec_ray.evaluation.results.scores import Findings, Scores, repetition_seed
-from prefrec_ray.ids import first_rows
+from prefrec_ray.evaluation.results.scores import Findings, Scores
+from prefrec_ray.ids import first_rows, repetition_seed
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import Task
 from prefrec_ray.users.histories import Histories, read_histories

@@ -20,8 +20,8 @@ from prefrec_ray.evaluation.results.names import (
     shuffled,
     subject_of,
 )
-from prefrec_ray.evaluation.results.scores import repetition_seed
 from prefrec_ray.evaluation.settings import ModelSettings
+from prefrec_ray.ids import repetition_seed
 from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.items import ItemTable, smallest
 from prefrec_ray.policy import Policy

@@ -192,8 +192,3 @@ def disagreement(by_model: np.ndarray, missed: float = 0.05) -> np.ndarray:
 def error_of_kinds(by_model: np.ndarray) -> np.ndarray:
     """Return the half-width [...] of the 95 % interval around the mean of models of different kinds [K, ...]."""
     return np.hypot(mean_error(by_model), disagreement(by_model))
-
-
-def repetition_seed(seed: int, number: int) -> int:
-    """Return the seed of a repetition. Two seeds have no common repetition seeds, unlike `seed + number`."""
-    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
