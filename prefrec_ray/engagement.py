@@ -108,20 +108,16 @@ def frequency_levels(user: np.ndarray, revisit_ms: np.ndarray) -> np.ndarray:
     return level_of(mean / revisit_ms)
 
 
-def mixture_levels(depth_level: np.ndarray, frequency_level: np.ndarray, weight: float) -> np.ndarray:
-    """Return weight * depth + (1 - weight) * frequency, float64 [M]; NaN if the frequency level is NaN.
-
-    The paper leaves its mixture undefined; this definition is the project's own.
-    """
-    return weight * np.asarray(depth_level) + (1.0 - weight) * np.asarray(frequency_level)
-
-
 def task_levels(task: str, depth_level: np.ndarray, frequency_level: np.ndarray, weight: float) -> np.ndarray:
-    """Return the levels of `task`, float64 [M]. Raises `KeyError` for a task that is not in `settings.TASKS`."""
+    """Return the levels of `task`, float64 [M]. Raises `KeyError` for a task that is not in `settings.TASKS`.
+
+    The paper leaves its mixture undefined. Here it is weight * depth + (1 - weight) * frequency; NaN if the frequency
+    level is NaN.
+    """
     levels = {
         "depth": depth_level,
         "frequency": frequency_level,
-        "mixture": mixture_levels(depth_level, frequency_level, weight),
+        "mixture": weight * depth_level + (1.0 - weight) * frequency_level,
     }
     return np.asarray(levels[task], dtype=np.float64)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.engagement import depth_levels, frequency_levels, mixture_levels, task_levels
+from prefrec_ray.engagement import depth_levels, frequency_levels, task_levels
 from prefrec_ray.settings import TASKS
 
 session = st.tuples(st.integers(1, 40), st.integers(1, 60))
@@ -74,9 +74,9 @@ def test_float32_is_summed_in_float64():
 
 def test_mixture_is_null_where_frequency_is():
     deep, often = np.array([1.0, 4.0, 2.0]), np.array([3.0, 0.0, np.nan])
-    np.testing.assert_array_equal(mixture_levels(deep, often, 0.5), [2.0, 2.0, np.nan])
-    np.testing.assert_array_equal(mixture_levels(deep, often, 1.0), [1.0, 4.0, np.nan])
-    np.testing.assert_array_equal(mixture_levels(deep, often, 0.25), [2.5, 1.0, np.nan])
+    np.testing.assert_array_equal(task_levels("mixture", deep, often, 0.5), [2.0, 2.0, np.nan])
+    np.testing.assert_array_equal(task_levels("mixture", deep, often, 1.0), [1.0, 4.0, np.nan])
+    np.testing.assert_array_equal(task_levels("mixture", deep, often, 0.25), [2.5, 1.0, np.nan])
 
 
 def test_each_task_has_its_levels():
