@@ -80,24 +80,16 @@ class GuardRail:
         sign = "+" if self.relative else ""
         return f"{subject} {'>=' if self.at_least else '<='} {100 * self.limit:{sign}g} %"
 
-    def allowed(self, current: float) -> float:
-        """Return the outermost allowed value of the measure, for its value under the current policy."""
-        return current * self.factor(current) if self.relative else self.limit
-
     def factor(self, current: float) -> float:
-        """Return the outermost allowed factor of a measure with the value `current` under the current policy.
+        """Return the outermost allowed factor of a relative measure with the value `current` under the current policy.
 
         A change in percent is relative to the size of the value: 2 % less than -1 is -1.02.
         """
         return 1 - self.limit if current < 0 else 1 + self.limit
 
-    def margin(self, low: float, high: float) -> tuple[float, float]:
-        """Return the margin for an interval of (measure - allowed value): negative is harm."""
-        return (low, high) if self.at_least else (-high, -low)
-
     def status(self, low: float, high: float) -> Status:
         """Return the status for an interval of (measure - allowed value): broken if the whole interval is harm."""
-        least, most = self.margin(low, high)
+        least, most = (low, high) if self.at_least else (-high, -low)  # negative is harm
         return "broken" if most < 0 else "kept" if least >= 0 else "open"
 
 

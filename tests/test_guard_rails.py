@@ -70,7 +70,6 @@ def test_a_status_is_broken_only_if_the_whole_interval_is_harm(low: float, width
 
 
 def test_a_relative_limit_is_a_share_of_the_current_value() -> None:
-    assert GuardRail.from_text("depth >= -5 %").allowed(20.0) == pytest.approx(19.0)
-    assert GuardRail.from_text("feedback.score >= -5 %").allowed(-20.0) == pytest.approx(-21.0)
-    assert GuardRail.from_text("feedback.score <= 5 %").allowed(-20.0) == pytest.approx(-19.0)
-    assert GuardRail.from_text("exposure[maker] <= 10 %").allowed(20.0) == 0.1
+    assert GuardRail.from_text("depth >= -5 %").factor(20.0) == pytest.approx(0.95)
+    assert GuardRail.from_text("feedback.score >= -5 %").factor(-20.0) == pytest.approx(1.05)
+    assert GuardRail.from_text("feedback.score <= 5 %").factor(-20.0) == pytest.approx(0.95)
