@@ -17,12 +17,7 @@ from prefrec_ray.algorithms.feed import shards
 from prefrec_ray.algorithms.feed.shards import RewardLabels
 from prefrec_ray.algorithms.requests import PreferenceRequest, RewardRequest
 from prefrec_ray.algorithms.reward import labels as module
-from prefrec_ray.algorithms.reward.labels import (
-    RewardFunction,
-    label_transitions,
-    label_users,
-    look_ahead,
-)
+from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions, label_users
 from prefrec_ray.algorithms.reward.model import RewardState
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
@@ -71,7 +66,7 @@ def test_the_reward_of_a_request_sees_what_the_request_says() -> None:
 
 def test_labels_are_float32_and_a_long_sum_loses_nothing() -> None:
     reward = np.full(300_000, 0.1, np.float32)
-    labels = look_ahead(reward, np.array([0, 299_998]), 3)
+    labels = label_users(reward, Pages.from_steps(np.array([0, 299_999]), None, 300_002), 3)
     assert labels.dtype == np.float32
     np.testing.assert_allclose(labels, 0.1, rtol=1e-6)
 

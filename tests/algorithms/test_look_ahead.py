@@ -5,14 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from tiny import learner_of
 
 from prefrec_ray.algorithms import PrefRecConfig
 from prefrec_ray.algorithms.feed.shards import ShardCache
 from prefrec_ray.algorithms.reward import labels as module
-from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions, look_ahead
+from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions
 from prefrec_ray.dataset import PreparedDataset, tensor
 
 
@@ -23,22 +21,6 @@ def prepared(small_platform: Path) -> str:
 
 def all_labels(labels):
     return labels.find(np.arange(len(labels)))
-
-
-USERS = st.lists(st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=9), min_size=1, max_size=5)
-
-
-@given(USERS, st.integers(1, 12))
-def test_the_mean_of_what_follows_stays_within_the_user(users, horizon):
-    starts = np.cumsum([0, *map(len, users)])[:-1]
-    means = look_ahead(np.concatenate(users), starts, horizon)
-    expected = [np.mean(user[i : i + horizon]) for user in users for i in range(len(user))]
-    np.testing.assert_allclose(means, expected, rtol=1e-5, atol=1e-5)
-
-
-def test_a_horizon_of_one_is_the_reward_itself():
-    reward = np.array([1.0, -2.0, 4.0], np.float32)
-    np.testing.assert_array_equal(look_ahead(reward, np.array([0, 2]), 1), reward)
 
 
 @pytest.mark.parametrize("input_", ["next_state", "state_action"])

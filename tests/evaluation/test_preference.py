@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hand_made import made_histories
 
-from prefrec_ray.algorithms.reward.labels import RewardFunction, look_ahead
+from prefrec_ray.algorithms.reward.labels import RewardFunction, label_users
 from prefrec_ray.evaluation.selection import preference
 from prefrec_ray.evaluation.selection.preference import PreferenceScore, fit_score
 from prefrec_ray.users.histories import Histories
@@ -54,7 +54,7 @@ def always(action: np.ndarray) -> Any:
 def spread(world: Histories) -> float:
     """Standard deviation of the labels."""
     mood = world.state.reshape(USERS, REQUESTS, 3)[:, 1:, 0]
-    return float(look_ahead(mood.ravel(), np.arange(USERS) * (REQUESTS - 1), HORIZON).std())
+    return float(label_users(mood.ravel(), world.pages, HORIZON).std())
 
 
 @pytest.mark.parametrize("size", [-1.0, -0.5, 0.5, 1.0])

@@ -62,39 +62,24 @@ class RewardFunction:
             return torch.cat([network(*chunk) for chunk in chunks]).numpy()
 
 
-def look_ahead(
-    reward: np.ndarray, user_starts: np.ndarray, horizon: int, first: np.ndarray | None = None
-) -> np.ndarray:
-    """Return the mean reward of the next `horizon` impressions from each step, float32 [N]; of fewer at a user's end.
-
-    `reward` [N] is in the order of the histories. `user_starts` are the first rows of users, ascending; a user without
-    rows has the first row of the next user. `first` [N]: number of the first impression of each step, ascending; steps
-    that begin within the horizon count. None: each step is an impression.
-    """
-    rows = np.arange(len(reward))
-    total = np.concatenate([[0.0], np.cumsum(reward, dtype=np.float64)])
-    count = _counts(user_starts, rows if first is None else first, horizon)
-    return ((total[rows + count] - total[rows]) / count).astype(np.float32)
-
-
-def _counts(user_starts: np.ndarray, first: np.ndarray, horizon: int) -> np.ndarray:
-    """Return the number of steps that `look_ahead` averages for each step, int64 [N]."""
-    ends = np.append(user_starts[1:], len(first)).astype(np.int64)
-    within = np.searchsorted(first, first + horizon)
-    return np.minimum(within, np.repeat(ends, run_lengths(user_starts, len(first)))) - np.arange(len(first))
-
-
 def label_users(reward: np.ndarray, pages: Pages, horizon: int) -> np.ndarray:
-    """Return reward labels, float32 [T], from rewards [T] of the transitions of whole users with these `pages`."""
+    """Return reward labels, float32 [T], from rewards [T] of the transitions of whole users with these `pages`.
+
+    The label of a step is the mean reward of the steps that begin within the next `horizon` impressions; of fewer at a
+    user's end.
+    """
     rows, _ = pages.transitions()
     begins = changes(pages.of_row[rows])
     first, page = np.flatnonzero(begins), np.cumsum(begins) - 1
     mean = Pages(first, page, np.zeros(0, np.int64)).means(reward)
     # A user of n pages has transitions from n - 1 pages; a user of one page has none.
     sizes = run_lengths(pages.of_user, len(pages.first)) - 1
-    starts = np.cumsum(sizes) - sizes
-    own = (reward - mean[page]) / _counts(starts, first, horizon)[page]
-    return (look_ahead(mean, starts, horizon, first)[page] + own).astype(np.float32)
+    step, end = np.arange(len(mean)), np.repeat(np.cumsum(sizes), sizes)
+    last = np.minimum(np.searchsorted(first, first + horizon), end)
+    total = np.concatenate([[0.0], np.cumsum(mean)])
+    ahead = ((total[last] - total[step]) / (last - step)).astype(np.float32)
+    own = (reward - mean[page]) / (last - step)[page]
+    return (ahead[page] + own).astype(np.float32)
 
 
 def label_histories(
