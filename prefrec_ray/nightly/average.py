@@ -90,7 +90,7 @@ def _on_scale_of(own: Policy, policy: Policy) -> Critic:
 def _spread(critic: Critic, embeddings: np.ndarray, states: np.ndarray) -> float:
     """Return the standard deviation of Q over items, averaged over `states`; 0 if it is only rounding."""
     items = some(embeddings, _ITEMS)
-    scores = critic.q(states, np.broadcast_to(items, (len(states), *items.shape)))
+    scores = critic.scores(states, np.broadcast_to(items, (len(states), *items.shape)))
     spread = float(scores.std(axis=1, dtype=np.float64).mean())
     return spread if spread > 1e-6 * np.abs(scores).max() else 0.0
 

@@ -47,7 +47,7 @@ def export_onnx(policy: Policy, output: str) -> list[str]:
 
 
 class _Scores(nn.Module):
-    """Scores [n, k] by a critic, as `Critic.q` without chunks."""
+    """Scores [n, k] by a critic, as `Critic.scores` without chunks."""
 
     def __init__(self, critic: Critic) -> None:
         super().__init__()

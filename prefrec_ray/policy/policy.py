@@ -94,7 +94,7 @@ class Policy(Bundle):
         if self.critic is None:
             raise UserError("policy: found no critic; expected a policy of a method that learns Q")
         chosen = np.require(self._checked(states), dtype=np.float32, requirements=["C", "W"])
-        return self.critic.q(chosen, np.require(actions, dtype=np.float32, requirements=["C", "W"])[:, None])[:, 0]
+        return self.critic.scores(chosen, np.require(actions, dtype=np.float32, requirements=["C", "W"])[:, None])[:, 0]
 
     def serve(
         self,

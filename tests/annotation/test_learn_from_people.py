@@ -12,6 +12,8 @@ import torch
 from people_answers import LENGTH, quiet, write_answers
 
 from prefrec_ray.algorithms import IL, PrefRecConfig
+from prefrec_ray.algorithms.base.algorithm import on_first_learner
+from prefrec_ray.algorithms.base.policy import reward_of
 from prefrec_ray.algorithms.feed.load import load_data
 from prefrec_ray.algorithms.requests import reward_columns
 from prefrec_ray.annotation.labels import import_labels
@@ -158,7 +160,7 @@ def test_a_trained_reward_is_read_from_its_checkpoint(dataset: PreparedDataset, 
     try:
         accuracy = algorithm.train()["reward"]["accuracy_by"]
         algorithm.save_to_path(str(tmp_path / "checkpoint"))
-        weights = algorithm.reward_state().weights
+        weights = on_first_learner(algorithm.learner_group, lambda learner: reward_of(learner.net)).weights
     finally:
         algorithm.stop()
     assert sorted(accuracy) == ["any_users_mean", crowd, "within_user_mean"]

@@ -71,14 +71,13 @@ def test_plackett_luce_draws_orders_as_often_as_their_product_says() -> None:
 class Saturated(Critic):
     """Q goes on along the state; of two expected answers one does not change any more from some way on."""
 
-    def q(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-        return Linear().scores(states, candidates)
-
     def expected(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         along = np.clip(Linear().scores(states, candidates), -0.1, 0.1)
         return np.stack([along, np.abs(candidates[..., 0])], axis=-1).astype(np.float32)
 
     def scores(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        if self.worth is None:
+            return Linear().scores(states, candidates)
         return self.expected(states, candidates) @ self.worth
 
 

@@ -252,7 +252,7 @@ def test_effects_of_kinds_weigh_as_much_beside_expected_feedback_as_beside_q(sca
     for by in (1.0, scale):
         scaled = replace(critic, networks=[one.scaled(by) for one in critic.networks]).with_worth(states, items)
         scores = scaled.by_feedback.scores(states, candidates)
-        ratios.append(scores.std(axis=1).mean() / scaled.q(states, candidates).std(axis=1).mean())
+        ratios.append(scores.std(axis=1).mean() / scaled.scores(states, candidates).std(axis=1).mean())
     assert ratios[1] == pytest.approx(ratios[0], rel=1e-3)
     assert 0 < ratios[0] <= 1
 

@@ -47,7 +47,7 @@ def test_an_effect_moves_scores_by_its_size() -> None:
     plain, changed = policy_with(), policy_with(effects=effects)
     state = np.random.default_rng(3).normal(size=(1, STATE.width)).astype(np.float32)
     items = plain.items
-    scores = plain.critic.q(state, items.embeddings[None])[0] + np.array(effects)[items.kinds[:, 0]]
+    scores = plain.critic.scores(state, items.embeddings[None])[0] + np.array(effects)[items.kinds[:, 0]]
     logits = scores / (0.5 * scores.std())
     np.testing.assert_allclose(log_chances(changed), logits - np.log(np.exp(logits).sum()), rtol=1e-4)
     assert not np.allclose(log_chances(plain), log_chances(changed), atol=0.1)

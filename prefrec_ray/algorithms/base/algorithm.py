@@ -24,13 +24,12 @@ from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.diagnostics import policy_diagnostics, reported, reward_accuracy, stop_if_diverged
 from prefrec_ray.algorithms.base.learner import REPORT, OfflineLearner
 from prefrec_ray.algorithms.base.module import NetworkWeights, OfflineModule
-from prefrec_ray.algorithms.base.policy import policy_of
+from prefrec_ray.algorithms.base.policy import policy_of, reward_of
 from prefrec_ray.algorithms.base.torch_settings import seeded_without_compile
 from prefrec_ray.algorithms.feed.offline import Position, PreparedData
 from prefrec_ray.algorithms.feed.shards import RewardLabels
-from prefrec_ray.algorithms.requests import reward_columns
-from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions
-from prefrec_ray.algorithms.reward.model import ACCURACY, RewardState
+from prefrec_ray.algorithms.reward.labels import label_transitions
+from prefrec_ray.algorithms.reward.model import ACCURACY
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.runtime import count_free
 from prefrec_ray.storage.checksums import seal
@@ -139,10 +138,6 @@ class OfflineAlgorithm(Algorithm):
         on_each_learner(self.learner_group, lambda learner: learner.set_state(ray.get(state)))
         self.offline_data.divide(learners)
 
-    def reward_state(self) -> RewardState:
-        """Return the current reward model, with the moments of its optimizer."""
-        return on_first_learner(self.learner_group, lambda learner: learner.reward_state())
-
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
         """Write RLlib's checkpoint. In a local folder, also write the weights as plain arrays, and a manifest.
 
@@ -190,16 +185,12 @@ class OfflineAlgorithm(Algorithm):
 
     def _renew_labels(self) -> None:
         """Compute look-ahead reward labels: once, or in every iteration if the reward model is fine-tuned."""
-        settings, dataset, reward = self.offline_data.settings, self.offline_data.dataset, None
+        settings = self.offline_data.settings
         finetuned = settings.uses_preferences and settings.finetune_reward
         if not settings.looks_ahead or (self._labels is not None and not finetuned):
             return
-        if settings.uses_preferences:
-            columns = reward_columns(settings, dataset)
-            reward = RewardFunction(
-                self.reward_state().weights, settings.hidden_sizes, columns, settings.reward_members
-            )
-        self._labels = label_transitions(dataset, reward, settings.reward_horizon)
+        reward = on_first_learner(self.learner_group, lambda learner: reward_of(learner.net))
+        self._labels = label_transitions(self.offline_data.dataset, reward, settings.reward_horizon)
 
     def _pretrain(self, position: Position) -> dict[str, float]:
         plans = self.offline_data.preference_plans(position)

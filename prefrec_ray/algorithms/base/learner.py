@@ -197,10 +197,6 @@ class OfflineLearner(TorchLearner):
             totals = [self._update_reward(buffer, plan, index) for index in range(count)]
         return {name: float(value) for name, value in mean_metrics(totals).items()}
 
-    def reward_state(self) -> RewardState:
-        """Return weights and Adam moments of the reward model, as arrays on the host."""
-        return RewardState.from_network(self.net.reward.network, self.get_optimizer(DEFAULT_MODULE_ID, "reward"))
-
     def set_reward_state(self, state: RewardState) -> None:
         """Restore the reward model and its optimizer from `state`."""
         state.put(self.net.reward.network, self.get_optimizer(DEFAULT_MODULE_ID, "reward"))

@@ -11,7 +11,6 @@ then have another mean for each kind, which is shrunk (mdp/kinds.py): kinds with
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -94,12 +93,12 @@ def with_kind_effects(critic: Critic, module: OfflineModule, dataset: PreparedDa
     """Return the critic with the effects of the kinds of the data set's `items` on its Q."""
     if items.kind_codes is None:
         return critic
-    reward, parts = _reward(module), []
+    reward, parts = reward_of(module), []
     rows = users = 0
     for file in dataset.files("requests", "train"):
-        part = _errors(critic, module, reward, dataset, file)
-        parts.append(part._replace(user=part.user + users))
-        rows, users = rows + len(part.item), users + int(part.user.max(initial=-1)) + 1
+        error, user, item = _errors(critic, module, reward, dataset, file)
+        parts.append((error, user + users, item))
+        rows, users = rows + len(item), users + int(user.max(initial=-1)) + 1
         if rows >= ROWS:
             break
     if not rows:
@@ -108,16 +107,8 @@ def with_kind_effects(critic: Critic, module: OfflineModule, dataset: PreparedDa
     return replace(critic, kind_effects=kind_effects(error, user, items.kind_codes[items.rows(item)]))
 
 
-class _Errors(NamedTuple):
-    """Errors of Q on transitions."""
-
-    error: np.ndarray  # float64 [n]
-    user: np.ndarray  # int64 [n], from 0
-    item: np.ndarray  # ids [n]
-
-
-def _reward(module: OfflineModule) -> RewardFunction | None:
-    """Return the learned reward of a module; None if it learns from the reward column."""
+def reward_of(module: OfflineModule) -> RewardFunction | None:
+    """Return the current learned reward of a module; None if it learns from the reward column."""
     settings = module.model_config
     if settings["reward_source"] == "column":
         return None
@@ -127,8 +118,8 @@ def _reward(module: OfflineModule) -> RewardFunction | None:
 
 def _errors(
     critic: Critic, module: OfflineModule, reward: RewardFunction | None, dataset: PreparedDataset, file: str
-) -> _Errors:
-    """Return the errors on the transitions of one file of impressions."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return errors float64 [n], users int64 [n], from 0, and item ids [n] of the transitions in a file."""
     settings = module.model_config
     columns = ["user_id", "step", "item_id", "state", "action", *(["reward"] if reward is None else [])]
     table = dataset.read(file, columns)
@@ -137,8 +128,8 @@ def _errors(
     label = (label - float(module.reward.mean)) / float(module.reward.std)
     state, action = tensor(table["state"]), tensor(table["action"])
     parts = [slice(start, start + _CHUNK) for start in range(0, len(table), _CHUNK)]
-    q = np.concatenate([critic.q(state[part], action[part, None])[:, 0] for part in parts]).astype(np.float64)
+    q = np.concatenate([critic.scores(state[part], action[part, None])[:, 0] for part in parts]).astype(np.float64)
     ids, items = (table[name].to_numpy(zero_copy_only=False) for name in ("user_id", "item_id"))
     user = np.cumsum(changes(ids)) - 1
     following = pages.means(q)[pages.of_row[rows] + 1]
-    return _Errors(label + settings["gamma"] * following - q[rows], user[rows], items[rows])
+    return label + settings["gamma"] * following - q[rows], user[rows], items[rows]

@@ -77,13 +77,9 @@ class Critic:
         if self.answers is None:
             return self
         candidates = np.broadcast_to(embeddings, (len(states), *embeddings.shape))
-        q = self.q(states, candidates)
+        q = self.scores(states, candidates)
         worth = worth_of(self.expected(states, candidates), q) * q.std(axis=1).mean()
         return replace(self, worth=worth.astype(np.float32))
-
-    def scores(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-        """Return Q of k actions per state, float32 [n, k], for states [n, S] and actions [n, k, A]."""
-        return self.q(states, candidates)
 
     def effects(self, kinds: np.ndarray) -> np.ndarray | None:
         """Return the effects of the kinds int32 [I, K] of items on Q, float32 [I]; None without effects."""
@@ -111,8 +107,8 @@ class Critic:
             effects.append((total / np.maximum(np.bincount(code[both], minlength=size), 1)).astype(np.float32))
         return replace(self, kind_effects=effects)
 
-    def q(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-        """Return Q [n, k]."""
+    def scores(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        """Return Q of k actions per state, float32 [n, k], for states [n, S] and actions [n, k, A]."""
         scales = [None] * len(self.networks) if self.scales is None else self.scales
         each = zip(self.networks, scales, strict=True)
         return np.stack([_given(network, scale, states, candidates) for network, scale in each]).mean(axis=0)
