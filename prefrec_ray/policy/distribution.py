@@ -259,16 +259,12 @@ class Distribution:
             raise UserError(f"found k = {k}; expected 1 to {total}, the number of items")
         if at.excluded is None or not len(at):
             return np.full(len(at), total)
-        left = self.left(at.excluded)
+        left = total - at.excluded.counts()
         if left.min() < k:
             raise UserError(
                 f"found k = {k}; expected at most {left.min()}, the items left for row {left.argmin()} of the states"
             )
         return left
-
-    def left(self, excluded: ExcludedItems) -> np.ndarray:
-        """Return the number of remaining items per state, int64 [n]."""
-        return len(self.items) - excluded.counts()
 
 
 def excluded_items(exclude: Exclude, items: ItemTable, n: int) -> ExcludedItems | None:

@@ -175,7 +175,7 @@ class Policy(Bundle):
 
     def left(self, excluded: ExcludedItems) -> np.ndarray:
         """Return the number of items that are not excluded in each state, int64 [n]."""
-        return self._distribution.left(excluded)
+        return len(self.items) - excluded.counts()
 
     def _actions(self, states: np.ndarray) -> np.ndarray:
         """Return the actions [n, A] if items near them are served; otherwise the states, which are then not used."""

@@ -10,7 +10,8 @@ import torch
 from prefrec_ray.algorithms.base.diagnostics import segment_returns
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
 from prefrec_ray.algorithms.reward.labels import RewardFunction
-from prefrec_ray.algorithms.reward.model import RewardModel, preference_gradient, seeded
+from prefrec_ray.algorithms.reward.model import RewardModel, preference_gradient
+from prefrec_ray.policy.networks.layers import seeded
 
 CPU = torch.device("cpu")
 

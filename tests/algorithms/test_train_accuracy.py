@@ -10,7 +10,8 @@ import torch
 from prefrec_ray.algorithms import PrefRec
 from prefrec_ray.algorithms.base import learner
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
-from prefrec_ray.algorithms.reward.model import RewardModel, mean_metrics, preference_gradient, seeded, update_metrics
+from prefrec_ray.algorithms.reward.model import RewardModel, mean_metrics, preference_gradient, update_metrics
+from prefrec_ray.policy.networks.layers import seeded
 
 ACCURACY, LOSS = "reward/accuracy_train", "losses/reward_loss"
 CPU = torch.device("cpu")

@@ -17,10 +17,10 @@ from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import nn
 
 from prefrec_ray import storage
-from prefrec_ray.algorithms.reward.model import RewardModel, seeded
+from prefrec_ray.algorithms.reward.model import RewardModel
 from prefrec_ray.policy.networks.actors import Actor, DeterministicActor
 from prefrec_ray.policy.networks.bundled import check_finite
-from prefrec_ray.policy.networks.layers import mlp
+from prefrec_ray.policy.networks.layers import mlp, seeded
 from prefrec_ray.policy.networks.q import QFunction
 
 ARRAYS, DESCRIPTION = "weights.npz", "weights.json"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +16,7 @@ from prefrec_ray.algorithms.losses import preference_logit, preference_loss
 from prefrec_ray.algorithms.requests import RewardRequest
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.memory import keep_freed_memory
-from prefrec_ray.policy.networks.layers import Adam, Scalar, start_at_zero
+from prefrec_ray.policy.networks.layers import Adam, Scalar, seeded, start_at_zero
 
 #: Pairs per forward pass on the processor: 16 are 10 % slower; 256 are not faster and take four times the memory.
 PAIRS_PER_CHUNK = 64
@@ -139,14 +138,6 @@ def moments(rewards: Tensor) -> Tensor:
     """Return number, sum and sum of squares of rewards [B], float64 [3]; `scale_to` needs their sum over learners."""
     rewards = rewards.double()
     return torch.stack([torch.ones_like(rewards), rewards, rewards.square()]).sum(1)
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Make initial weights depend only on `seed`, within the block, so that all learners start from equal weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
 
 
 def pretrain(request: RewardRequest, data: LoadedData, device: str = "cpu") -> RewardState:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from prefrec_ray.policy.networks.bundled import read_networks, write_networks
-from prefrec_ray.policy.networks.layers import Adam, Mlp, mlp
+from prefrec_ray.policy.networks.layers import Adam, Mlp, seeded
 from prefrec_ray.policy.networks.q import ItemNetwork
 
 HIDDEN = (64, 64)
@@ -58,16 +58,13 @@ def fit_answers(
     rng = np.random.default_rng(seed)
     deviation = feedback.std(axis=0)
     wanted = (feedback - feedback.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        width, action_dim = states.shape[1], actions.shape[1]
-        net = mlp(width + action_dim + len(products), HIDDEN, feedback.shape[1])
+    with seeded(seed):
+        network = ExpectedFeedback.random(states.shape[1], actions.shape[1], HIDDEN, products, feedback.shape[1])
     same = feedback.min(axis=0) == feedback.max(axis=0)
     wanted[:, same] = 0.0
     with torch.no_grad():  # error and gradient are 0, so the weights stay 0
-        net.linear[-1].weight[same] = 0.0
-        net.linear[-1].bias[same] = 0.0
-    network = ExpectedFeedback(net, products, action_dim)
+        network.net.linear[-1].weight[same] = 0.0
+        network.net.linear[-1].bias[same] = 0.0
     optimizer = Adam(network.parameters())
     updates = min(UPDATES, -(-PASSES * len(states) // BATCH))
     for update in range(updates):

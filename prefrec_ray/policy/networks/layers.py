@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -172,6 +173,14 @@ def mlp(inputs: int, hidden_sizes: Sequence[int], outputs: int) -> Mlp:
         for layer in (Linear(width_in, width_out), nn.ReLU(inplace=True))
     ]
     return Mlp(*hidden, Head([inputs, *hidden_sizes][-1], outputs))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Make initial weights depend only on `seed`, within the block, so that all learners start from equal weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 class Scalar(nn.Module):
