@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from prefrec_ray.engagement import whole_dwell
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.exposure import MEMORY
-from prefrec_ray.mdp.frozen import FrozenRows, Take, at_once
+from prefrec_ray.mdp.frozen import at_once
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import (
@@ -26,7 +25,7 @@ from prefrec_ray.mdp.state import (
     session_values,
     time_columns,
 )
-from prefrec_ray.mdp.users import UserRows, save_rows
+from prefrec_ray.mdp.users import FrozenTracker, UserRows
 
 #: Whole numbers of a user: counts (`depth` is the count of the open session), and times in ms.
 _WHOLE = ("requests", "depth", "sessions", "first", "last", "exit", "last_exit", "session_id")
@@ -234,18 +233,6 @@ class StateTracker:
             np.where(closes, past["exit"], past["last_exit"]),
             np.where(closes[:, None], sums * decay + value, sums),
         )
-
-
-class FrozenTracker(NamedTuple):
-    """Users of a tracker as they were at a time; `state` is the definition of their states."""
-
-    rows: FrozenRows
-    state: dict[str, Any]
-    unknown_items: int
-
-    def save(self, uri: str, take: Take) -> None:
-        """Write all users to the new folder `uri`, all or nothing. Raises `UserError` if it exists."""
-        save_rows(uri, self.rows, self.state, self.unknown_items, take)
 
 
 class MeanDivisors:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import ConfigDict, NonNegativeInt
@@ -77,7 +77,7 @@ class UserRows:
         return rows
 
     def load(self, uri: str, state: dict[str, Any]) -> int:
-        """Replace all by the result of `save_rows`; return `unknown_items`. Raises as `StateTracker.load` does."""
+        """Replace all by a saved tracker; return its `unknown_items`. Raises as `StateTracker.load` does."""
         file = storage.join(uri, _DESCRIPTION)
         saved = parse(_Saved, storage.read_json(file), file)
         if saved.state != state:
@@ -89,12 +89,19 @@ class UserRows:
         return saved.unknown_items
 
 
-def save_rows(uri: str, rows: FrozenRows, state: dict[str, Any], unknown_items: int, take: Take) -> None:
-    """Write `rows` of a `UserRows` to the new folder `uri`, all or nothing. Raises `UserError` if it exists."""
-    saved = _Saved(state=state, users=len(rows), unknown_items=unknown_items)
-    with storage.staged(uri, _DESCRIPTION) as folder:
-        storage.write_arrays(storage.join(folder, _ARRAYS), rows.sliced(take))
-        storage.write_json(storage.join(folder, _DESCRIPTION), saved.model_dump())
+class FrozenTracker(NamedTuple):
+    """Users of a tracker as they were at a time; `state` is the definition of their states."""
+
+    rows: FrozenRows
+    state: dict[str, Any]
+    unknown_items: int
+
+    def save(self, uri: str, take: Take) -> None:
+        """Write all users to the new folder `uri`, all or nothing. Raises `UserError` if it exists."""
+        saved = _Saved(state=self.state, users=len(self.rows), unknown_items=self.unknown_items)
+        with storage.staged(uri, _DESCRIPTION) as folder:
+            storage.write_arrays(storage.join(folder, _ARRAYS), self.rows.sliced(take))
+            storage.write_json(storage.join(folder, _DESCRIPTION), saved.model_dump())
 
 
 class _Saved(Settings):

@@ -96,7 +96,7 @@ def save_checkpoint(
 
 
 def read_rows(folder: str) -> list[dict[str, Any]]:
-    """Return the rows of `save_checkpoint`."""
+    """Return the rows in the result.json of a checkpoint or trial."""
     return [json.loads(line) for line in storage.read_text(storage.join(folder, ROWS)).splitlines()]
 
 

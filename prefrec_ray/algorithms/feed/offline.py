@@ -13,7 +13,6 @@ from prefrec_ray.algorithms.feed.batches import TransitionPlan, batches_in, deal
 from prefrec_ray.algorithms.feed.load import load_data
 from prefrec_ray.algorithms.feed.preferences import PreferencePlan, batches_per_pass, pretrain_batches
 from prefrec_ray.algorithms.feed.shards import RewardLabels, lanes_of
-from prefrec_ray.algorithms.requests import DataRequest
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
@@ -78,7 +77,7 @@ class PreparedData(OfflineData):
         self.dataset: PreparedDataset = config.dataset
         settings: TrainingSettings = config.settings
         self.settings = settings
-        loaded = config.loaded_data.value or load_data(DataRequest.from_settings(settings, self.dataset))
+        loaded = config.loaded_data.value or load_data(config.data_request)
         # Further learners, up to `max_learners`, share the mini-batches of these.
         self.batch_size = settings.train_batch_size_per_learner * max(1, config.num_learners)
         self._shards, self._sizes = loaded.shards, loaded.sizes

@@ -15,7 +15,7 @@ import yaml
 
 from prefrec_ray import storage
 from prefrec_ray.errors import error_line
-from prefrec_ray.runs.checkpoints import write_rows
+from prefrec_ray.runs.checkpoints import read_rows, write_rows
 from prefrec_ray.runs.columns import COLUMNS, SCORES, Row, finite
 from prefrec_ray.runs.export import export_policy
 from prefrec_ray.runs.train import build_config, write_config
@@ -135,8 +135,7 @@ def write_run(plan: SweepPlan, ended: Any, tracker: Tracker) -> None:
     trial = ended.config["trial"]
     folder = storage.join(plan.output, trial["name"])
     run = train_settings(plan.settings, trial)
-    lines = storage.read_text(storage.join(folder, "result.json")).splitlines()
-    last = {row["training_iteration"]: row for row in map(json.loads, lines)}
+    last = {row["training_iteration"]: row for row in read_rows(folder)}
     rows = [{name: finite(row.get(name)) for name in row["reported"]} for _, row in sorted(last.items())]
     write_rows(folder, rows)
     write_config(folder, run, plan.dataset, build_config(run, plan.dataset))

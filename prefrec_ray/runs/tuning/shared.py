@@ -37,9 +37,8 @@ class Shared:
 
     def give(self, config: OfflineConfig) -> OfflineConfig:
         """Return `config` with its data and, if available, its pre-trained reward and reward labels."""
-        settings, dataset = config.settings, config.dataset
-        reward, labels = RewardRequest.from_settings(settings, dataset), LabelRequest.from_settings(settings, dataset)
-        config.offline_data(loaded_data=self.data[DataRequest.from_settings(settings, dataset)])
+        reward, labels = config.reward_request, LabelRequest.from_settings(config.settings, config.dataset)
+        config.offline_data(loaded_data=self.data[config.data_request])
         if reward in self.rewards:
             config.offline_data(pretrained_reward=ray.get(self.rewards[reward]))
         if labels in self.labels:

@@ -12,7 +12,7 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import SEGMENTS
 from prefrec_ray.mdp.frozen import FrozenRows, Take, at_once
-from prefrec_ray.mdp.tracker import FrozenTracker
+from prefrec_ray.mdp.users import FrozenTracker
 from prefrec_ray.serving.state.added import Added
 from prefrec_ray.serving.state.counted_feedback import FrozenAnswered
 from prefrec_ray.serving.state.state import ServedState
