@@ -49,7 +49,6 @@ class BCQModule(OfflineModule):
     latents: Tensor
 
     def setup_method(self, settings: dict[str, Any]) -> None:
-        """Make the networks; targets start as copies. Latents have twice the width of actions."""
         bounds = self.action_space.low, self.action_space.high
         self.latent_dim = 2 * self.action_dim
         both = self.state_dim + self.action_dim

@@ -22,7 +22,6 @@ class DDPGModule(OfflineModule):
     actor: DeterministicActor
 
     def setup_method(self, settings: dict[str, Any]) -> None:
-        """Make the networks; targets start as copies."""
         self.q = self.q_function()
         self.actor = self.deterministic_actor()
         self.target_q = target_copy(self.q)

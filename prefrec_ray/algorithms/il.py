@@ -22,7 +22,6 @@ class ILModule(OfflineModule):
     actor: DeterministicActor
 
     def setup_method(self, settings: dict[str, Any]) -> None:
-        """Make the actor."""
         self.actor = self.deterministic_actor()
 
 

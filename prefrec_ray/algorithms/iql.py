@@ -30,7 +30,6 @@ class IQLModule(OfflineModule):
     actor: BoundedGaussianActor
 
     def setup_method(self, settings: dict[str, Any]) -> None:
-        """Make the networks; targets start as copies. The actor's deviation does not depend on the state."""
         self.value = Scalar(self.state_dim, self.hidden_sizes)
         self.q = self.twin_q()
         self.target_q = target_copy(self.q)

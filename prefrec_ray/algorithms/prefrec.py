@@ -23,7 +23,6 @@ class PrefRecModule(OfflineModule):
     actor: DeterministicActor
 
     def setup_method(self, settings: dict[str, Any]) -> None:
-        """Make the networks; the target network starts as a copy of Q."""
         self.value = Scalar(self.state_dim, self.hidden_sizes)
         self.q = self.q_function()
         self.target_q = target_copy(self.q)

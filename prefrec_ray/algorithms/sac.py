@@ -36,7 +36,6 @@ class SACModule(OfflineModule):
     actor: GaussianActor
 
     def setup_method(self, settings: dict[str, Any]) -> None:
-        """Make the networks; targets start as copies."""
         self.q = self.twin_q()
         self.target_q = target_copy(self.q)
         bounds = self.action_space.low, self.action_space.high

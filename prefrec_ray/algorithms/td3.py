@@ -29,7 +29,6 @@ class TD3Module(OfflineModule):
     target_actor: DeterministicActor
 
     def setup_method(self, settings: dict[str, Any]) -> None:
-        """Make the networks; targets start as copies."""
         self.q = self.twin_q()
         self.actor = self.deterministic_actor()
         self.target_q = target_copy(self.q)

@@ -199,7 +199,6 @@ class ItemTable:
 
     @cached_property
     def cells(self) -> Cells:
-        """Return the items in cells."""
         return Cells.from_embeddings(self.embeddings)
 
     @cached_property

@@ -53,7 +53,6 @@ class UserRows:
         return {name: array[rows] for name, array in self._arrays.items()}
 
     def write(self, rows: Any, name: str, values: np.ndarray) -> None:
-        """Replace the values at `rows`."""
         if self._frozen is not None:
             self._frozen.keep(rows)
         self._arrays[name][rows] = values

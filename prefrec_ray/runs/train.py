@@ -229,7 +229,6 @@ def _by_score(rows: list[Row], scorer: ValidationScorer | None) -> list[int]:
 
 
 def policy_now(algorithm: OfflineAlgorithm) -> Policy:
-    """Return the current policy."""
     return on_first_learner(algorithm.learner_group, lambda learner: policy_of(learner.net))
 
 

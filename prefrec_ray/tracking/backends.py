@@ -125,7 +125,6 @@ class WandbRun:
             raise
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Log the metrics of an iteration."""
         self._wandb.log(dict(metrics), step=step)
 
     def attach(self, path: str) -> None:

@@ -84,5 +84,4 @@ def read_record(run: str) -> RunRecord | None:
 
 
 def write_record(record: RunRecord, run: str) -> None:
-    """Write the record of a run."""
     storage.write_json(storage.make_room(storage.join(run, RECORD)), record.model_dump(mode="json"))

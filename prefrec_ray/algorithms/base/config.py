@@ -183,7 +183,6 @@ class OfflineConfig(AlgorithmConfig):
         }
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """Return the method's module for the data set's spaces."""
         return RLModuleSpec(module_class=self.algo_class.Module, model_config=self.module_settings())
 
     def build_learner_connector(
@@ -193,7 +192,6 @@ class OfflineConfig(AlgorithmConfig):
         return UnusedConnector(input_observation_space, input_action_space)
 
     def get_default_learner_class(self) -> type:
-        """Return the method's learner."""
         return self.algo_class.Learner
 
     def validate(self) -> None:

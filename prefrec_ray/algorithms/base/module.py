@@ -67,12 +67,10 @@ class OfflineModule(TorchRLModule):
         return DeterministicActor(net, self.action_space.low, self.action_space.high)
 
     def q_function(self) -> QFunction:
-        """Return a network Q(s, a)."""
         products = self.model_config["product_columns"]
         return QFunction.random(self.state_dim, self.action_dim, self.hidden_sizes, products)
 
     def twin_q(self) -> nn.ModuleList:
-        """Return two networks Q(s, a)."""
         return nn.ModuleList([self.q_function(), self.q_function()])
 
     @property
@@ -117,7 +115,6 @@ class NetworkWeights:
         return self
 
     def save(self, folder: str) -> None:
-        """Write both files to `folder`."""
         storage.write_arrays(storage.join(folder, ARRAYS), self.arrays)
         storage.write_json(storage.join(folder, DESCRIPTION), self.description)
 

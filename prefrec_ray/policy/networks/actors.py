@@ -82,17 +82,14 @@ class DeterministicActor(Actor):
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, Any], low: np.ndarray, high: np.ndarray) -> DeterministicActor:
-        """Return the actor with tanh of the MLP `layers`."""
         return DeterministicActor(parts["layers"], low, high)
 
     @property
     def parts(self) -> dict[str, Any]:
-        """Return the MLP."""
         return {"layers": self.net}
 
     @property
     def widths(self) -> tuple[int, int]:
-        """Return the widths of a state and of an action."""
         return self.net.sizes[0], self.net.sizes[-1]
 
 
@@ -146,11 +143,7 @@ class GaussianActor(DeterministicActor):
 
     @property
     def parts(self) -> dict[str, Any]:
-        """Return the MLP and the linear layer of the log-deviation.
-
-        The weights are 0 if it does not depend on the state.
-        """
-        if isinstance(self.log_std, Constant):
+        if isinstance(self.log_std, Constant):  # does not depend on the state
             bias = self.log_std.value
             weight = torch.zeros(len(bias), self.net.linear[-1].in_features)
         else:

@@ -99,7 +99,6 @@ class CandidateActor(Actor):
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, Any], low: np.ndarray, high: np.ndarray) -> CandidateActor:
-        """Return the best of the candidates of a decoder and a perturbation by a critic."""
         decoder = DeterministicActor(parts["decoder"], low, high)
         perturbation = Perturbation(parts["perturbation"], low, high, parts["reach"])
         critic = QFunction(parts["critic"], parts["products"], len(low))
@@ -107,7 +106,6 @@ class CandidateActor(Actor):
 
     @property
     def parts(self) -> dict[str, Any]:
-        """Return the three MLPs, the columns of Q's products, the latents, and the largest move of a candidate."""
         return {
             "decoder": self.decoder.net,
             "perturbation": self.perturbation.net,
@@ -119,6 +117,5 @@ class CandidateActor(Actor):
 
     @property
     def widths(self) -> tuple[int, int]:
-        """Return the widths of a state and of an action."""
         inputs, *_, action = self.decoder.net.sizes
         return inputs - self.latents.shape[1], action

@@ -62,13 +62,11 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """Return the product [n, O]."""
         ctx.save_for_backward(inputs, weight)
         return _product(inputs, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Return the gradients with respect to inputs, weight and bias, if needed."""
         (gradient,), (inputs, weight) = gradients, ctx.saved_tensors
         by_inputs, by_weight, by_bias = ctx.needs_input_grad
         return (
@@ -86,7 +84,6 @@ class Linear(nn.Linear):
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return the layer's outputs: [..., I] -> [..., O]."""
         small = inputs.numel() * self.out_features < _LEAST
         float32 = inputs.dtype == self.weight.dtype == torch.float32 and inputs.device.type == "cpu"
         if small or not (float32 and _is_faster()) or torch.is_autocast_enabled("cpu"):

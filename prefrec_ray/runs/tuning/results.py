@@ -81,7 +81,6 @@ class Best:
 
     @property
     def mean(self) -> float:
-        """Return the mean of the metric over seeds."""
         return sum(float(row[self.metric]) for row in self.rows) / len(self.rows)
 
     @property

@@ -31,7 +31,6 @@ class Space(Settings):
 
     @property
     def kind(self) -> str:
-        """Return the kind that is set."""
         return next(name for name in KINDS if getattr(self, name) is not None)
 
     @property

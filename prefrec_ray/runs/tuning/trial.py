@@ -113,7 +113,6 @@ class SweepTrial(tune.Trainable):
         self.resumed_from = self.algorithm.iteration
 
     def cleanup(self) -> None:
-        """Stop learners."""
         self.algorithm.stop()
 
 
@@ -145,7 +144,6 @@ class SweepProgress(Callback):
         self._metric, self._total = metric, total
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Start or continue the tracked run of a trial."""
         type(self).tracker_of(str(trial)).begin(trial.config["trial"])
 
     def on_trial_result(
@@ -168,7 +166,6 @@ class SweepProgress(Callback):
         self.calls[1](f"{trial}: failure {trial.num_failures} of at most {trial.max_failures}: {reason}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Print a line for a trial that ended."""
         # Tune calls this just before it sets the status of a trial that completes.
         state = "failed" if trial.status == "ERROR" else "finished" if trial.last_result.get("finished") else "stopped"
         value = (trial.last_result or {}).get(self._metric)
