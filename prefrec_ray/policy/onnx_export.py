@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from prefrec_ray import storage
-from prefrec_ray.mdp.normaliser import CLIP
 from prefrec_ray.policy import Policy
-from prefrec_ray.policy.networks.critic import Critic
+from prefrec_ray.policy.networks.critic import Critic, scaled
 from prefrec_ray.storage.parquet import write_parquet
 
 ACTOR, CRITIC, EFFECTS = "actor.onnx", "critic.onnx", "effects.parquet"
@@ -54,14 +53,8 @@ class _Scores(nn.Module):
         self.critic = critic
 
     def forward(self, states: Tensor, candidates: Tensor) -> Tensor:
-        scores = []
-        for number, network in enumerate(self.critic.networks):
-            own = states
-            if self.critic.scales is not None:
-                factor, shift = torch.from_numpy(self.critic.scales[number])
-                own = (states * factor + shift).clip(-CLIP, CLIP)
-            scores.append(network.given(own)(candidates))
-        return torch.stack(scores).mean(0)
+        each = [network.given(scaled(states, scale))(candidates) for network, scale in self.critic.scaled_networks]
+        return torch.stack(each).mean(0)
 
 
 def _model(network: nn.Module, inputs: dict[str, Tensor], output: str) -> bytes:

@@ -60,6 +60,12 @@ class Critic:
         """Return the width of a state and an action together."""
         return sum(self.networks[0].widths)
 
+    @property
+    def scaled_networks(self) -> list[tuple[QFunction, np.ndarray | None]]:
+        """Return the networks with the scale of each, None without one."""
+        scales = [None] * len(self.networks) if self.scales is None else self.scales
+        return list(zip(self.networks, scales, strict=True))
+
     def rescaled(self, scale: np.ndarray) -> Critic:
         """Return this critic for states on another scale; `scale` [2, S] are the factor and shift to its own scale."""
         same = np.stack([np.ones_like(scale[0]), np.zeros_like(scale[0])])
@@ -109,9 +115,8 @@ class Critic:
 
     def scores(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """Return Q of k actions per state, float32 [n, k], for states [n, S] and actions [n, k, A]."""
-        scales = [None] * len(self.networks) if self.scales is None else self.scales
-        each = zip(self.networks, scales, strict=True)
-        return np.stack([_given(network, scale, states, candidates) for network, scale in each]).mean(axis=0)
+        each = [_given(network, scale, states, candidates) for network, scale in self.scaled_networks]
+        return np.stack(each).mean(axis=0)
 
     def expected(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """Return the expected feedback [n, k, F] on k actions per state. The critic must have `answers`."""
@@ -206,24 +211,23 @@ def _given(network: ItemNetwork, scale: np.ndarray | None, states: np.ndarray, c
     a = _tensor(candidates[0]).expand(n, -1, -1) if same_for_all else _tensor(candidates)
     with torch.inference_mode():
         if n <= chunk:
-            return network.given(_scaled(states, scale))(a).numpy()
+            return network.given(scaled(_tensor(states), scale))(a).numpy()
         parts = []
         for start in range(0, n, _CHUNKS * chunk):
             end = min(n, start + _CHUNKS * chunk)
-            of_actions = network.given(_scaled(states[start:end], scale))
+            of_actions = network.given(scaled(_tensor(states[start:end]), scale))
             for first in range(start, end, chunk):
                 last = min(end, first + chunk)
                 parts.append(of_actions(a[first:last], slice(first - start, last - start)).numpy())
     return np.concatenate(parts)
 
 
-def _scaled(states: np.ndarray, scale: np.ndarray | None) -> torch.Tensor:
+def scaled(states: torch.Tensor, scale: np.ndarray | None) -> torch.Tensor:
     """Return states on the scale of a network."""
-    s = _tensor(states)
     if scale is None:
-        return s
+        return states
     factor, shift = torch.from_numpy(scale)
-    return (s * factor + shift).clip(-CLIP, CLIP)
+    return (states * factor + shift).clip(-CLIP, CLIP)
 
 
 def _tensor(array: np.ndarray) -> torch.Tensor:
