@@ -99,7 +99,7 @@ class TrainingSettings(Settings):
         True, False, description="update the reward model after every policy update (Algorithm 1, line 14)"
     )
 
-    q_products: tuple[str, ...] = by_recipe(
+    q_products: tuple[Literal["items", "tastes"], ...] = by_recipe(
         (), ("items", "tastes"), description="state groups whose inner products with the action are inputs of Q"
     )
     q_kinds: StrictBool = by_recipe(

@@ -189,6 +189,7 @@ BAD = [
     ({"config": {"finetune_reward": 1}}, "expected true or false"),
     ({"config": {"num_epochs": None}}, "key 'config.num_epochs': expected a number, found None"),
     ({"config": {"reward_leave_out": "items"}}, "expected a list"),
+    ({"config": {"q_products": ["item"]}}, "key 'config.q_products.0': expected 'items' or 'tastes', found 'item'"),
     *(
         ({"config": {key: value}}, f"key 'config.{key}")
         for key, value in {

@@ -223,9 +223,6 @@ def check_dataset(settings: TrainingSettings, dataset: PreparedDataset) -> None:
             f"reward_leave_out: found no other column for the reward; {dataset.uri} has columns in the groups "
             f"{', '.join(name for name, columns in dataset.state.groups.items() if columns.start < columns.stop)}"
         )
-    for group in settings.q_products:
-        if group not in ("items", "tastes"):
-            raise UserError(f"q_products: unknown group '{group}'; expected items or tastes")
     if settings.uses_reward and settings.reward_source == "column" and not dataset.metadata.has_reward:
         raise UserError(f"reward_source: found 'column'; expected a reward column in {dataset.uri}")
     known = [*dataset.metadata.teachers, *dataset.people()]
