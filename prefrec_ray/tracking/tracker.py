@@ -7,6 +7,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from operator import methodcaller
 from typing import Any
 
@@ -81,7 +82,7 @@ class Tracker:
         """Upload files and policy bundles."""
         for queue in self._queues:
             for uri in uris:
-                queue.put(_attaches(uri))
+                queue.put(partial(_attach, uri))
 
     def __enter__(self) -> Tracker:
         return self
@@ -135,12 +136,9 @@ def attach_to_run(run: str, *files: str, say: Callable[[str], None] = lambda lin
             tracker.attach(*files)
 
 
-def _attaches(uri: str) -> Callable[[Backend], None]:
-    def attach(backend: Backend) -> None:
-        with storage.fetched(uri) as path:
-            backend.attach(path)
-
-    return attach
+def _attach(uri: str, backend: Backend) -> None:
+    with storage.fetched(uri) as path:
+        backend.attach(path)
 
 
 def _is_number(value: Any) -> bool:
