@@ -118,15 +118,13 @@ def sum_of_levels(sessions: Sessions, user: np.ndarray, start: np.ndarray, lengt
 
     Undefined levels count as 0.
     """
-    segment, session = _sessions_of_segments(sessions, user, start, length)
-    return np.bincount(segment, np.nan_to_num(sessions.level)[session], minlength=len(user))
+    return _sums_and_counts(sessions, user, start, length)[0]
 
 
 def mean_level(sessions: Sessions, user: np.ndarray, start: np.ndarray, length: int) -> np.ndarray:
     """Return the mean of the same levels, float64 [n]; 0 if no session ends in the segment."""
-    segment, session = _sessions_of_segments(sessions, user, start, length)
-    total = np.bincount(segment, np.nan_to_num(sessions.level)[session], minlength=len(user))
-    return total / np.maximum(np.bincount(segment, minlength=len(user)), 1)
+    total, count = _sums_and_counts(sessions, user, start, length)
+    return total / np.maximum(count, 1)
 
 
 #: Functions `Scoring` by name.
@@ -150,14 +148,15 @@ def label(score_0: np.ndarray, score_1: np.ndarray) -> np.ndarray:
     return np.where(np.abs(difference) <= _TIE, 0.5, difference > 0).astype(np.float32)
 
 
-def _sessions_of_segments(
+def _sums_and_counts(
     sessions: Sessions, user: np.ndarray, start: np.ndarray, length: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return segment number and session number for every session that ends in a segment, int64 [K] each, in order."""
+    """Return the sum of the levels of the sessions that end in each segment, float64 [n], and their number."""
     first, end = sessions.ending_in(user, start, length)
     count = end - first
     segment = np.repeat(np.arange(len(user)), count)
-    return segment, np.arange(len(segment)) + np.repeat(first - (np.cumsum(count) - count), count)
+    session = np.arange(len(segment)) + np.repeat(first - (np.cumsum(count) - count), count)
+    return np.bincount(segment, np.nan_to_num(sessions.level)[session], minlength=len(user)), count
 
 
 #: Bytes of a pair while all are drawn, scored and labelled: two users, two starts, scores and labels, copied twice.
