@@ -15,6 +15,7 @@ from prefrec_ray import storage
 from prefrec_ray.algorithms import SETTINGS, find_method
 from prefrec_ray.algorithms.base.module import NetworkWeights
 from prefrec_ray.errors import UserError
+from prefrec_ray.policy.networks.bundled import check_finite
 from prefrec_ray.runs.export import module_of
 
 
@@ -51,7 +52,7 @@ def test_weights_that_are_not_finite(tmp_path: Path, value: float) -> None:
         next(module.actor.parameters()).view(-1)[1] = value
     weights = NetworkWeights.from_module(module)
     with pytest.raises(UserError, match=r"^iteration 3: 'actor\.net\.0\.weight' has numbers that are not finite"):
-        weights.check("iteration 3")
+        check_finite(weights.arrays, "iteration 3")
     weights.save(str(tmp_path))
     with pytest.raises(UserError, match="has numbers that are not finite"):
         NetworkWeights.load(str(tmp_path))

@@ -31,6 +31,7 @@ from prefrec_ray.algorithms.feed.shards import RewardLabels
 from prefrec_ray.algorithms.reward.labels import label_transitions
 from prefrec_ray.algorithms.reward.model import ACCURACY
 from prefrec_ray.algorithms.settings import TrainingSettings
+from prefrec_ray.policy.networks.bundled import check_finite
 from prefrec_ray.runtime import count_free
 from prefrec_ray.storage.checksums import seal
 
@@ -145,7 +146,7 @@ class OfflineAlgorithm(Algorithm):
         is not finite, and `RayError` if a learner fails.
         """
         weights = on_first_learner(self.learner_group, lambda learner: NetworkWeights.from_module(learner.net))
-        weights.check(f"iteration {self.iteration}")
+        check_finite(weights.arrays, f"iteration {self.iteration}")
         local = path is not None and kwargs.get("filesystem") is None
         folder = str(super().save_to_path(storage.absolute(path) if local else path, **kwargs))
         on_each_learner(self.learner_group, lambda learner: None)

@@ -109,11 +109,6 @@ class NetworkWeights:
             },
         )
 
-    def check(self, where: str) -> NetworkWeights:
-        """Return the object itself. Raises `UserError`, which begins with `where`, if a number is not finite."""
-        check_finite(self.arrays, where)
-        return self
-
     def save(self, folder: str) -> None:
         storage.write_arrays(storage.join(folder, ARRAYS), self.arrays)
         storage.write_json(storage.join(folder, DESCRIPTION), self.description)
@@ -122,7 +117,8 @@ class NetworkWeights:
     def load(cls, folder: str) -> NetworkWeights:
         """Load both files. Raises `UserError` if one is missing or damaged, or a number is not finite."""
         arrays = storage.read_arrays(storage.join(folder, ARRAYS))
-        return cls(arrays, storage.read_json(storage.join(folder, DESCRIPTION))).check(folder)
+        check_finite(arrays, folder)
+        return cls(arrays, storage.read_json(storage.join(folder, DESCRIPTION)))
 
 
 def _listed(q: Any) -> list[QFunction]:
