@@ -54,7 +54,8 @@ class EventLog:
         storage.sync(str(self._folder.parent))  # otherwise a power cut may remove the folder with all rows in it
         self._paths = [Path(file) for file in list_segments(str(self._folder.parent))]
         self._indices: dict[Path, FileIndex] = {}
-        self._broken: OSError | None = None
+        #: The error after which no rows can be written until the next start reads the disk.
+        self.broken: OSError | None = None
         self._file: int | None = None
         self._size = 0
         #: The number of the next row.
@@ -67,19 +68,6 @@ class EventLog:
             self._recover(self._paths[-1])
         else:
             self._open(self._folder / f"{0:015d}{SUFFIX}")
-
-    def __len__(self) -> int:
-        return self.next
-
-    @property
-    def broken(self) -> bool:
-        """Return True if no rows can be written until the next start reads the disk."""
-        return self._broken is not None
-
-    @property
-    def size(self) -> int:
-        """Return the size of all files."""
-        return sum(Path(file).stat().st_size for file in list_segments(str(self._folder.parent)))
 
     def _recover(self, path: Path) -> None:
         """Find the end of the last file, `path`, and continue there."""
@@ -156,8 +144,8 @@ class EventLog:
 
         Raises `OSError` if they cannot be written (a full disk); the log then contains none of them.
         """
-        if self._broken is not None:
-            raise OSError(self._broken.errno, f"the event log failed before ({self._broken}); start again")
+        if self.broken is not None:
+            raise OSError(self.broken.errno, f"the event log failed before ({self.broken}); start again")
         if self._file is None or self._size >= SEGMENT_BYTES:
             self._open(self._folder / f"{self.next:015d}{SUFFIX}")
         first, path = self.next, self._paths[-1]
@@ -180,13 +168,13 @@ class EventLog:
             try:
                 os.ftruncate(self._file, self._size)
             except OSError as error:
-                self._broken = error
+                self.broken = error
             raise
         self._size += len(data)
         try:
             os.fsync(self._file)
         except OSError as error:
-            self._broken = error
+            self.broken = error
             raise
 
     def read(self, number: int) -> dict[str, Any]:

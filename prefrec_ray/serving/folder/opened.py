@@ -70,9 +70,9 @@ class Opened:
             self.log = EventLog(folder, self._about.item_type)
             stack.callback(self.log.close)
             self.notes += self.log.notes
-            if not known and len(self.log):
+            if not known and self.log.next:
                 raise UserError(
-                    f"{storage.join(folder, FILE)}: missing, but {SEGMENTS}/ has {len(self.log)} rows; expected both"
+                    f"{storage.join(folder, FILE)}: missing, but {SEGMENTS}/ has {self.log.next} rows; expected both"
                     " (put it back from a copy, or serve from another folder)"
                 )
             if not known:
