@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -222,8 +221,10 @@ def _votes(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
     if suffix == "jsonl":
         for number, line in enumerate(text.split("\n"), 1):
             if line.strip():
-                where = f"{uri}: line {number}"
-                yield where, _object(line, where)
+                where, value = f"{uri}: line {number}", storage.parse_json(line, uri, number)
+                if not isinstance(value, dict):
+                    raise UserError(f"{where}: expected an object with {', '.join(COLUMNS)}, found {value!r}")
+                yield where, value
     elif suffix == "csv":
         reader = csv.DictReader(io.StringIO(text, newline=""))
         try:
@@ -238,16 +239,6 @@ def _votes(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
             raise UserError(f"{uri}: not CSV ({error})") from error
     else:
         raise UserError(f"{uri}: expected a file .jsonl or .csv, found .{suffix}")
-
-
-def _object(line: str, where: str) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not JSON ({str(error).partition(': line')[0]})") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{where}: expected an object with {', '.join(COLUMNS)}, found {value!r}")
-    return value
 
 
 def _annotator(value: Any, where: str) -> str:
