@@ -48,13 +48,13 @@ def import_labels(labels: str, pairs: str, dataset: str, name: str, aggregate: s
     written then, and with `replace` the earlier labels stay.
     """
     prepared = PreparedDataset.open(dataset)
-    _check_name(name, prepared, replace)
+    _check_name(name, prepared)
     questions = read_pairs(pairs)
     votes = read_votes(labels, set(questions["pair_id"].to_pylist()))
     try:
         return import_votes(votes, labels, questions, pairs, prepared, name, aggregate, replace)
-    except FileExistsError as error:  # another import was faster
-        raise _taken(name, prepared) from error
+    except FileExistsError as error:
+        raise UserError(f"--name: {error} exists; choose another name, or --replace") from error
 
 
 def import_votes(
@@ -144,7 +144,7 @@ def write_labels(target: str, tables: dict[str, pa.Table], summary: dict[str, An
                 storage.remove(left)
 
 
-def _check_name(name: str, dataset: PreparedDataset, replace: bool) -> None:
+def _check_name(name: str, dataset: PreparedDataset) -> None:
     if not re.fullmatch(_NAME, name) or name.endswith(".partial"):
         raise UserError(
             f"--name: {name!r} is not a valid name; expected letters, digits, '_', '-' and '.', a letter or digit first"
@@ -153,12 +153,6 @@ def _check_name(name: str, dataset: PreparedDataset, replace: bool) -> None:
         raise UserError(f"--name: found {name}, which YAML does not read as text; expected a name like team-{name}")
     if name in (*dataset.metadata.teachers, *SCRIPTED):
         raise UserError(f"--name: '{name}' is a scripted teacher of the data set; expected another name")
-    if name in dataset.people() and not replace:
-        raise _taken(name, dataset)
-
-
-def _taken(name: str, dataset: PreparedDataset) -> UserError:
-    return UserError(f"--name: {dataset.path('people', name)} exists; choose another name, or --replace")
 
 
 def _check_pairs(questions: pa.Table, dataset: PreparedDataset, where: str) -> None:
