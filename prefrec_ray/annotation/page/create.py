@@ -136,11 +136,6 @@ def visits(depth: np.ndarray, row: np.ndarray, start: np.ndarray, length: np.nda
     return np.asarray(last - first + 1)
 
 
-def is_store(teacher: str) -> bool:
-    """Return whether this is the path of a store, and not a teacher of the data set."""
-    return storage.exists(storage.join(teacher, FILE))
-
-
 def with_votes(config: dict[str, Any], dataset: str) -> dict[str, Any]:
     """Import the votes of stores among the `teachers` of training settings into the data set at the URI `dataset`.
 
@@ -148,7 +143,7 @@ def with_votes(config: dict[str, Any], dataset: str) -> dict[str, Any]:
     folder and a digest of the votes, so that the settings of a run identify its votes; votes that are already imported
     are not imported again. Raises `UserError`: a store without votes, or of another data set.
     """
-    stores = {one for one in map(str, config.get("teachers", ())) if is_store(one)}
+    stores = {one for one in map(str, config.get("teachers", ())) if storage.exists(storage.join(one, FILE))}
     if not stores:
         return config
     named = {one: _imported(one, dataset) for one in stores}
