@@ -157,7 +157,7 @@ class Bundle:
             raise UserError(
                 line if line.startswith(str(uri)) else f"{path}: {line.removeprefix('policy: ')}"
             ) from error
-        flaw = checksums.damage(uri) if checksums.is_sealed(uri) else None
+        flaw = checksums.damage(uri) if storage.exists(storage.join(uri, checksums.MANIFEST)) else None
         if flaw is not None:
             raise UserError(
                 f"{uri}: {flaw}; expected the files of the bundle unchanged (after a change by hand remove"

@@ -34,11 +34,6 @@ def seal(folder: str) -> None:
     files.write_text(files.join(folder, MANIFEST), _text(named))
 
 
-def is_sealed(folder: str) -> bool:
-    """Return True if a folder has a manifest."""
-    return files.exists(files.join(folder, MANIFEST))
-
-
 def damage(folder: str) -> str | None:
     """Return the damage of a sealed folder in a few words, None if it is intact."""
     try:
