@@ -100,7 +100,7 @@ def csv_format(file: str, names: Sequence[str] = ()) -> CsvFormat:
     if not is_csv(file):
         return PLAIN
     form = max((PLAIN, *map(CsvFormat, DELIMITERS)), key=lambda form: len(schema(file, form)))
-    return replace(form, names=tuple(names)) if names and len(names) == len(schema(file, form)) else form
+    return replace(form, names=names) if names and len(names) == len(schema(file, form)) else form
 
 
 def sample(files: Sequence[str], form: CsvFormat) -> pa.Table:

@@ -94,7 +94,7 @@ class CsvFormat:
     """Format of CSV files; `names` are the columns of files without a header."""
 
     delimiter: str | None = None  # None: a tab in .tsv, else a comma
-    names: tuple[str, ...] | None = None
+    names: Sequence[str] | None = None
 
     def row(self, line: csv.InvalidRow) -> int:
         """Return the row number, from 0, of a line of the file."""
@@ -139,18 +139,16 @@ class CsvFormat:
             skipped.append(line)
             return "skip"
 
-        names = None if self.names is None else list(self.names)
         convert = csv.ConvertOptions()
         if columns is not None:
-            types = dict.fromkeys(columns, pa.string())
             convert = csv.ConvertOptions(
                 include_columns=columns,
-                column_types=types,
+                column_types=dict.fromkeys(columns, pa.string()),
                 null_values=[""],
                 strings_can_be_null=True,
                 check_utf8=False,  # logs/values.py refuses single rows
             )
-        read = csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=names)
+        read = csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=self.names)
         lines = csv.ParseOptions(delimiter=self.delimiter_of(file), newlines_in_values=True, invalid_row_handler=skip)
         system, path = storage.filesystem(file)
         with (
@@ -228,9 +226,8 @@ def check_each_once(file: str, columns: Iterable[str], names: Sequence[str]) -> 
 
 def check_log(source: FilesSource) -> None:
     """Raise `UserError` if the log has no file, or if its first file lacks a column of `source` or has it twice."""
-    files, names = list_inputs(source.path), source.column_names
-    form = CsvFormat(source.delimiter, tuple(names) if names else None)
-    check_each_once(files[0], source.columns, schema(files[0], form).names)
+    file = list_inputs(source.path)[0]
+    check_each_once(file, source.columns, schema(file, CsvFormat(source.delimiter, source.column_names)).names)
 
 
 def check_tables(source: ColumnsSource) -> None:

@@ -25,8 +25,7 @@ Found = tuple[str, pa.Schema, bool]
 def open_log(source: FilesSource, seed: int = 0, side: Side | None = None) -> Log:
     """Return the log in files. Raises `UserError` for a missing file or column, and for a column of a wrong type."""
     files = list_inputs(source.path)
-    names = source.column_names
-    form = CsvFormat(source.delimiter, tuple(names) if names else None)
+    form = CsvFormat(source.delimiter, source.column_names)
     types = types_in_files(source, files, form)
     canonical = partial(to_canonical, source=source, id_types=types)
     rows = read_files(files, source.columns, canonical, side, form)
