@@ -21,11 +21,7 @@ def open_log(source: SimulatorSource, seed: int = 0, side: Side | None = None) -
     about = storage.join(folder, "log.json")
     if not storage.exists(about):
         raise UserError(f"{source.path}: no log folder (log.json is missing); make one by `prefrec simulate`")
-    log = storage.read_json(about)
-    version = log.get("schema_version") if isinstance(log, dict) else None
-    if version != SCHEMA_VERSION:
-        of_server = " (kind: events reads the folder of a server)" if version and "log_id" in log else ""
-        raise UserError(f"{about}: found schema version {version}; expected {SCHEMA_VERSION}{of_server}")
+    log = storage.read_versioned(about, SCHEMA_VERSION, " (kind: events reads the folder of a server)")
     missing = [key for key in ("feedback", "reward", "user_features", "item_features", "world") if key not in log]
     if missing:
         raise UserError(f"{about}: key '{missing[0]}' is missing; expected a log of `prefrec simulate`")
