@@ -110,7 +110,6 @@ def failing_rows(column: pa.ChunkedArray, kind: pa.DataType, like: str | None) -
         no_match = ~pc.match_substring_regex(column, like).fill_null(True).to_numpy().astype(bool)
     rest = np.flatnonzero(~no_match)
     values = column.take(pa.array(rest)).combine_chunks()
-    values = values.chunk(0) if isinstance(values, pa.ChunkedArray) else values
     failing, pending = [], [(0, len(rest))] if len(rest) else []
     while pending:
         first, size = pending.pop()
