@@ -203,8 +203,6 @@ def read_bytes(uri: str) -> bytes:
     try:
         with system.open_input_stream(path, compression=None) as stream:
             return bytes(stream.read())
-    except FileNotFoundError as error:
-        raise UserError(f"{uri}: no such file") from error
     except OSError as error:
         raise UserError(f"{uri}: cannot be read ({str(error).splitlines()[0]})") from error
 
