@@ -97,7 +97,7 @@ def draw_pairs(
             f"pairs: {len(eligible)} of {len(users.requests)} {split} users have more than {2 * length} impressions; "
             "expected at least 2: take a smaller length"
         )
-    rng = np.random.default_rng((seed, Stream.QUESTIONS, SPLITS.index(split), list(PAIRINGS).index(pairing)))
+    rng = np.random.default_rng((seed, Stream.QUESTIONS, SPLITS.index(split), PAIRINGS.index(pairing)))
     drawn = DRAWS[pairing](rng, users.requests[eligible], length, _DRAWS * count * pool)
     user, start = eligible[drawn.user], drawn.start
     _, first = np.unique(np.concatenate([user, start], axis=1), axis=0, return_index=True)
@@ -160,8 +160,18 @@ def write_pairs(
 
 
 def write_questions(dataset: PreparedDataset, folder: str, pairs: pa.Table, progress: Progress) -> np.ndarray:
-    """Write the file of `pairs` into an existing folder. Returns their segments as JSON texts, [P, 2]."""
-    segments = describe(dataset, pairs, progress)
+    """Write the file of `pairs` into an existing folder. Return their segments (`Segment`) as JSON texts, [P, 2].
+
+    Raises `UserError` if the data set has no feedback of impressions.
+    """
+    segments, shared = np.empty((len(pairs), 2), object), ray.put(pairs)
+    files = [file for split in SPLITS for file in dataset.files("requests", split)]
+    parts = run_tasks(
+        lambda file: _describe_file.remote(dataset.uri, file, shared), files, "describe segments: files", progress
+    )
+    for part in parts:
+        for side, pair, texts in part:
+            segments[pair, side] = texts
     lines = []
     for row, (first, second) in zip(pairs.to_pylist(), segments, strict=True):
         head = json.dumps(row, ensure_ascii=False).removesuffix("}")
@@ -191,22 +201,6 @@ def read_pairs(folder: str) -> pa.Table:
     if len({type(row[side]) for row in rows for side in ("user_0", "user_1")}) > 1:
         raise UserError(f"{file}: found numbers and texts as ids of users; expected one type")
     return pa.Table.from_pylist(rows)
-
-
-def describe(dataset: PreparedDataset, pairs: pa.Table, progress: Progress) -> np.ndarray:
-    """Return both segments (`Segment`) of every pair as JSON texts, [P, 2]; one task per file.
-
-    Raises `UserError` if the data set has no feedback of impressions.
-    """
-    segments, shared = np.empty((len(pairs), 2), object), ray.put(pairs)
-    files = [file for split in SPLITS for file in dataset.files("requests", split)]
-    parts = run_tasks(
-        lambda file: _describe_file.remote(dataset.uri, file, shared), files, "describe segments: files", progress
-    )
-    for part in parts:
-        for side, pair, texts in part:
-            segments[pair, side] = texts
-    return segments
 
 
 @ray.remote(num_cpus=1)
