@@ -262,14 +262,7 @@ def with_bytes_of(users: Sequence[str]) -> Callable[[Path], bool]:
 
 def _emptied(rows: pa.Table, mask: np.ndarray) -> pa.Table:
     """Return `rows` with rows of the kind SKIPPED, as `Event` has it, in the place of the rows in `mask`."""
-    index = pa.array(np.arange(len(rows)), mask=mask)  # null: a row of nulls
-    fills = {"kind": int(Kind.SKIPPED), "timestamp": 0, "event_id": ""}
-    columns = []
-    for name in rows.column_names:
-        column = rows[name]
-        if name != "number":
-            column = column.take(index)
-        if name in fills:
-            column = pc.fill_null(column, pa.scalar(fills[name], column.type))
-        columns.append(column)
-    return pa.table(columns, schema=rows.schema)
+    empty = {"kind": int(Kind.SKIPPED), "timestamp": 0, "event_id": ""}  # other columns are null
+    others = [field for field in rows.schema if field.name != "number"]
+    columns = [pc.if_else(mask, pa.scalar(empty.get(field.name), field.type), rows[field.name]) for field in others]
+    return pa.table([rows["number"], *columns], schema=rows.schema)
