@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from prefrec_ray.settings import Settings
 
@@ -24,15 +24,10 @@ class UsersTable(Settings):
         """Return all columns to read."""
         return [self.id, *self.features]
 
-    @field_validator("features")
-    @classmethod
-    def _each_once(cls, value: list[str]) -> list[str]:
-        if "user_id" in value or len(set(value)) < len(value):
-            raise ValueError("features: expected each feature once, and not the name user_id")
-        return value
-
     @model_validator(mode="after")
-    def _id_is_no_feature(self) -> Self:
+    def _check_features(self) -> Self:
+        if "user_id" in self.features or len(set(self.features)) < len(self.features):
+            raise ValueError("features: expected each feature once, and not the name user_id")
         if self.id in self.features:
             raise ValueError(f"features: '{self.id}' is the id; expected other columns")
         return self
