@@ -1,4 +1,7 @@
-"""Every mistake that `prepare` detects: one line with found and expected values, and nothing left behind."""
+"""Mistakes that `prepare` detects: one line with found and expected values, and nothing left behind.
+
+tests/cli/test_cli_errors.py has those of single rows, columns and files.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -43,37 +46,6 @@ def run(data: pd.DataFrame | None, folder: Path, name: str = "log.csv", **change
     message = str(caught.value)
     assert "\n" not in message
     return message
-
-
-@pytest.mark.parametrize("kind", [".csv", ".parquet"])
-@pytest.mark.parametrize(("value", "word"), [(np.nan, "NaN or nothing"), (np.inf, "infinity")])
-def test_feedback_that_is_not_finite(ray_session: None, tmp_path: Path, kind: str, value: float, word: str) -> None:
-    data = frame()
-    data.loc[122, "like"] = value
-    message = run(data, tmp_path, f"log{kind}")
-    assert message == f"{tmp_path}/log{kind}: column 'like', row 123: found {word}; expected a finite number"
-
-
-def test_wrong_type(ray_session: None, tmp_path: Path) -> None:
-    data = frame().astype({"like": object})
-    data.loc[7, "like"] = "much"
-    message = run(data, tmp_path)
-    assert message == f"{tmp_path}/log.csv: column 'like', row 8: found 'much'; expected a number"
-
-
-def test_no_id(ray_session: None, tmp_path: Path) -> None:
-    data = frame().astype({"user": object})
-    data.loc[5, "user"] = None
-    assert run(data, tmp_path) == f"{tmp_path}/log.csv: column 'user', row 6: no id; expected one in every row"
-
-
-def test_missing_file(ray_session: None, tmp_path: Path) -> None:
-    assert run(None, tmp_path) == f"{tmp_path}/log.csv: no such file or folder"
-
-
-def test_missing_column(ray_session: None, tmp_path: Path) -> None:
-    message = run(frame().drop(columns="time"), tmp_path)
-    assert message == f"{tmp_path}/log.csv: column 'time' is missing; found user, item, like"
 
 
 @pytest.mark.parametrize("kind", [".csv", ".parquet"])
@@ -166,7 +138,6 @@ def test_no_log_folder(ray_session: None, tmp_path: Path) -> None:
         ({"preferences": {"length": 100, "min_requests": 150}}, "at least 200"),
         ({"preferences": {"teachers": [{"pairing": "within_users", "scoring": "sum"}]}}, "within_user"),
         ({"train_fraction": 0.9, "validation_fraction": 0.2}, "must be less than 1"),
-        ({"source": {**COLUMNS, "path": "x", "feedback": ["order"]}}, "feedback 'order': this name is taken"),
         ({"source": {**COLUMNS, "path": "x", "feedback": {"": "click"}}}, "feedback: found a name without characters"),
     ],
 )
