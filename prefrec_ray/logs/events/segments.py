@@ -37,10 +37,16 @@ _DAMAGED = ".damaged"
 
 
 def list_segments(folder: str) -> list[str]:
-    """Return the files of the log in `folder`, one for each first row, in order; the Parquet file if there are both."""
+    """Return the files of the log in `folder`, one for each first row, in order; the Parquet file if there are both.
+
+    Raises `UserError` if the first file is missing.
+    """
     files: dict[int, str] = {}
     for suffix in (SUFFIX, PARQUET):
         files |= {first_row(file): file for file in storage.list_files(storage.join(folder, SEGMENTS), suffix)}
+    if files and 0 not in files:
+        first = min(files)
+        raise UserError(f"{files[first]}: begins at row {first}; expected 0: a file is missing")
     return [files[first] for first in sorted(files)]
 
 

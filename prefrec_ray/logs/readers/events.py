@@ -104,8 +104,6 @@ def _fragments(
 ) -> Iterator[dict[str, Any]]:
     """Yield the files of a log, with their rows; `summary` counts the rows."""
     files = list_segments(folder)
-    if files and first_row(files[0]) != 0:
-        raise UserError(f"{files[0]}: begins at row {first_row(files[0])}; expected 0: a file is missing")
     ends = [*map(first_row, files[1:]), None][: len(files)]
     for file, end in zip(files, ends, strict=True):
         first = first_row(file)
