@@ -14,6 +14,13 @@ RESERVED = (
     *("page", "position", "examined", "pinned", "session", "split", "step"),
 )
 FeedbackKind = Literal["number", "binary", "count", "seconds", "ratio"]
+#: Values of each kind other than `number`, for error messages.
+EXPECTED = {
+    "binary": "0 or 1",
+    "count": "a whole number of at least 0",
+    "seconds": "at least 0 seconds",
+    "ratio": "a ratio of at least 0",
+}
 
 
 def _texts(value: object) -> object:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from scipy import sparse
 
 from prefrec_ray.logs.contract import Place
-from prefrec_ray.logs.feedback_column import FeedbackColumn
+from prefrec_ray.logs.feedback_column import EXPECTED, FeedbackColumn
 from prefrec_ray.logs.sources import PAGE_BY_TIME, ColumnsSource
 from prefrec_ray.logs.values import (
     check_range,
@@ -32,12 +32,6 @@ if TYPE_CHECKING:
 
 _MAX_DWELL_MS = 100 * 365 * 24 * 3_600_000
 _MAX_POSITION = (1 << 31) - 1
-_EXPECTED = {
-    "binary": "0 or 1",
-    "count": "a whole number of at least 0",
-    "seconds": "at least 0 seconds",
-    "ratio": "a ratio of at least 0",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +161,7 @@ def _feedback(column: pa.ChunkedArray, feedback: FeedbackColumn, place: Place) -
         bad = (values != 0) & (values != 1) if kind == "binary" else values < 0
         if kind == "count":
             bad |= values != np.floor(values)
-        refuse(bad, place, name, lambda row: f"found {shown(float(values[row]))}", _EXPECTED[kind])
+        refuse(bad, place, name, lambda row: f"found {shown(float(values[row]))}", EXPECTED[kind])
     return values
 
 

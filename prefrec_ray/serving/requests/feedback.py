@@ -9,6 +9,7 @@ from typing import NamedTuple
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.logs.events.log import EventLog
+from prefrec_ray.logs.feedback_column import EXPECTED
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.serving.requests.bodies import Feedback, FeedbackBatch, ItemFeedback
 from prefrec_ray.serving.state.counted_feedback import Key
@@ -19,12 +20,6 @@ from prefrec_ray.web.problems import Problem, within
 
 #: Number of recommendations in memory; older ones are read from the log.
 _RECENT = 1 << 16
-_EXPECTED = {
-    "binary": "0 or 1",
-    "count": "a whole number of at least 0",
-    "seconds": "at least 0 seconds",
-    "ratio": "a ratio of at least 0",
-}
 
 
 class Recommendations:
@@ -163,5 +158,5 @@ def values_of(body: Feedback | ItemFeedback, definition: StateDefinition) -> lis
         kind = definition.feedback_kinds.get(name, "number")
         wrong = value not in (0, 1) if kind == "binary" else kind != "number" and value < 0
         if wrong or (kind == "count" and value != int(value)):
-            raise Problem(422, f"feedback.{name}: found {value:g}; expected {_EXPECTED[kind]}")
+            raise Problem(422, f"feedback.{name}: found {value:g}; expected {EXPECTED[kind]}")
     return [body.feedback.get(name, 0.0) for name in definition.feedback]
