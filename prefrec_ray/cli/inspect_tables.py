@@ -100,11 +100,11 @@ def described(source: Mapping[str, Any]) -> Iterator[str]:
 def dataset_tables(dataset: PreparedDataset, levels: dict[str, np.ndarray]) -> Iterator[RenderableType]:
     """Yield counts, sizes and levels of a prepared data set."""
     metadata = dataset.metadata
-    preferences = metadata.settings.get("preferences", {})
     yield Text(f"prepared data set: {dataset.uri}", style="bold")
     groups = ", ".join(f"{name} {group.stop - group.start}" for name, group in dataset.state.groups.items())
     yield Text(f"states of {metadata.state_dim} numbers ({groups}); actions of {metadata.action_dim}")
-    if preferences:
+    if metadata.tasks:
+        preferences = metadata.settings["preferences"]
         yield Text(f"preferences: {', '.join(metadata.tasks)} by {', '.join(metadata.teachers)}")
         yield Text(
             f"segments of {preferences['length']} impressions; users have more than {preferences['min_requests']}"

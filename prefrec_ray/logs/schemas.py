@@ -109,22 +109,27 @@ class CsvFormat:
 
         Arrow would read the rows after the open quote as a part of this value.
         """
-        python_csv.field_size_limit(2 * BLOCK_BYTES)  # Arrow reads no longer ones
         system, path = storage.filesystem(file)
-        with readable(file), system.open_input_stream(path) as stream:
-            lines = io.TextIOWrapper(stream, "latin-1", newline="")
-            rows = python_csv.reader(lines, delimiter=self.delimiter_of(file), strict=True)
-            number = 0 if self.names else -1
-            row: list[str] | None = [""]
-            while row is not None:
-                first = rows.line_num + 1
-                try:
-                    row = next(rows, None)
-                except python_csv.Error as error:
-                    if rows.line_num > first:
-                        found = f"found a quote that opens in line {first}"
-                        raise UserError(f"{file}: row {number + 1}: {found}; expected its closing quote") from error
-                number += row != []  # an empty line is not a row
+        limit = python_csv.field_size_limit(2 * BLOCK_BYTES)  # Arrow reads no longer ones
+        try:
+            with readable(file), system.open_input_stream(path) as stream:
+                lines = io.TextIOWrapper(stream, "latin-1", newline="")
+                self._check_closed(file, python_csv.reader(lines, delimiter=self.delimiter_of(file), strict=True))
+        finally:
+            python_csv.field_size_limit(limit)  # of all readers in this process
+
+    def _check_closed(self, file: str, rows: Any) -> None:
+        number = 0 if self.names else -1
+        row: list[str] | None = [""]
+        while row is not None:
+            first = rows.line_num + 1
+            try:
+                row = next(rows, None)
+            except python_csv.Error as error:
+                if rows.line_num > first:
+                    found = f"found a quote that opens in line {first}"
+                    raise UserError(f"{file}: row {number + 1}: {found}; expected its closing quote") from error
+            number += row != []  # an empty line is not a row
 
     @contextmanager
     def open(

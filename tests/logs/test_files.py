@@ -1,5 +1,6 @@
 """Logs in Parquet and CSV: the same rows in the order of the log, and errors of one line."""
 
+import csv
 import gzip
 import subprocess
 import sys
@@ -297,8 +298,10 @@ def test_files_that_do_not_fit(ray_session: None, tmp_path: Path) -> None:
 def test_an_open_quote_takes_no_rows(tmp_path: Path, rest: str) -> None:
     """The last column is not even read. The file may end within the quote, or have further quotes."""
     (tmp_path / "a.csv").write_text('u,i,t,like,name\n1,2,3,4,"a""b"\n\n5,2,3,4,"7 inch\n6,2,3,4,x\n' + rest)
+    limit = csv.field_size_limit()
     with pytest.raises(UserError, match=r"a.csv: row 2: found a quote that opens in line 4; expected its closing"):
         list(open_source(tmp_path).tables())
+    assert csv.field_size_limit() == limit  # of all readers in this process
 
 
 def test_a_process_may_end_while_a_file_is_read(tmp_path: Path) -> None:
