@@ -51,7 +51,7 @@ class Recommendations:
             raise unknown from None
         if f"{number:x}" != digits or not 0 <= number < self._log.next:
             raise unknown
-        if state.answered.forgotten(number):
+        if number < state.answered.start:
             hours = state.settings.feedback_hours
             raise Problem(410, f"event_id: {body.event_id} is more than {hours:g} hours old; expected earlier feedback")
         shown = self._recent.get(number)

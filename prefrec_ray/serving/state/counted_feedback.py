@@ -19,6 +19,8 @@ OfRow = tuple[int, int]
 #: Key of feedback under the client's own id: the id, the user and the item. Several users and items may share an id.
 Own = tuple[str, int | str, int | str]
 Key = OfRow | Own
+#: Frozen keys: lists of keys and times that only grow, each with its first entry and the end of its entries.
+FrozenIds = list[tuple[list[tuple[Own, int]], int, int]]
 
 
 class OwnIds:
@@ -56,17 +58,7 @@ class OwnIds:
 
     def freeze(self) -> FrozenIds:
         """Return the keys as they are now."""
-        return FrozenIds([(one, self._gone if at == 0 else 0, len(one)) for at, one in enumerate(self._lists)])
-
-
-class FrozenIds(NamedTuple):
-    """Parts of lists of keys that do not change: each a list, and its first and last entry."""
-
-    parts: list[tuple[list[tuple[Own, int]], int, int]]
-
-    def listed(self) -> list[list[Any]]:
-        """Return id, user, item and time of each key."""
-        return [[*key, received] for one, first, last in self.parts for key, received in one[first:last]]
+        return [(one, self._gone if at == 0 else 0, len(one)) for at, one in enumerate(self._lists)]
 
 
 class _Mark(NamedTuple):
@@ -77,12 +69,13 @@ class _Mark(NamedTuple):
 class Answered:
     """One bit for each item of each row of the log in the last `window_ms`, and the feedback under clients' own ids.
 
-    `received` is the server's clock, ms. If it jumps back, nothing is forgotten until it has caught up.
+    `start` is the first row in the window. `received` is the server's clock, ms. If it jumps back, nothing is forgotten
+    until it has caught up.
     """
 
     def __init__(self, window_ms: int) -> None:
         self._window = window_ms
-        self._base = self._start = 0
+        self._base = self.start = 0
         self._bits = np.zeros(1024, dtype=np.uint64)
         self._marks: deque[_Mark] = deque()  # at most two per minute: rows before `number` existed at `received`
         self._own = OwnIds()
@@ -92,11 +85,6 @@ class Answered:
     def latest(self) -> int:
         """Return the latest `received`; 0 before the first."""
         return self._marks[-1].received if self._marks else 0
-
-    @property
-    def start(self) -> int:
-        """Return the first row in the window."""
-        return self._start
 
     def advance(self, next_number: int, received: int) -> None:
         """Register rows up to `next_number`, and forget rows out of the window."""
@@ -114,13 +102,13 @@ class Answered:
         """Forget rows and ids out of the window at `now`."""
         limit = now - self._window
         while self._marks and self._marks[0].received <= limit:
-            self._start = max(self._start, self._marks[0].number)
+            self.start = max(self.start, self._marks[0].number)
             if len(self._marks) == 1:
                 break
             self._marks.popleft()
-        gone = self._start - self._base
+        gone = self.start - self._base
         if gone > len(self._bits) // 2:
-            self._bits, self._base = np.concatenate([self._bits[gone:], np.zeros(gone, np.uint64)]), self._start
+            self._bits, self._base = np.concatenate([self._bits[gone:], np.zeros(gone, np.uint64)]), self.start
         self._own.forget(limit)
 
     def has(self, key: Key) -> bool:
@@ -139,19 +127,15 @@ class Answered:
                 self._frozen.keep(np.array([key[0] - self._base]))
             self._bits[key[0] - self._base] |= np.uint64(1) << np.uint64(key[1])
 
-    def forgotten(self, number: int) -> bool:
-        """Return True if the row `number` is out of the window."""
-        return number < self._start
-
     def freeze(self) -> FrozenAnswered:
         """Return the register as it is now."""
         bits = self._frozen = FrozenRows({"bits": self._bits}, len(self._bits))
-        numbers = {"base": self._base, "start": self._start, "marks": list(self._marks)}
+        numbers = {"base": self._base, "start": self.start, "marks": list(self._marks)}
         return FrozenAnswered(numbers, self._own.freeze(), bits)
 
     def load(self, described: dict[str, Any], bits: np.ndarray) -> None:
         """Load a frozen register."""
-        self._base, self._start, self._bits = described["base"], described["start"], bits
+        self._base, self.start, self._bits = described["base"], described["start"], bits
         self._marks = deque(_Mark(*mark) for mark in described["marks"])
         self._own = OwnIds()
         for name, user, item, received in described["own"]:
@@ -166,5 +150,6 @@ class FrozenAnswered(NamedTuple):
     bits: FrozenRows
 
     def described(self) -> dict[str, Any]:
-        """Return the JSON part of a snapshot. May take long."""
-        return {**self.numbers, "own": self.own.listed()}
+        """Return the JSON part of a snapshot, with id, user, item and time of each key. May take long."""
+        own = [[*key, received] for keys, first, end in self.own for key, received in keys[first:end]]
+        return {**self.numbers, "own": own}
