@@ -29,9 +29,7 @@ if TYPE_CHECKING:  # Ray takes seconds to import
     from prefrec_ray.nightly.work import Stages
 
 
-def run_night(
-    loop: LoopSettings, work: Stages, say: Callable[[str], None] = print, now: Callable[[], float] = time.time
-) -> Night:
+def run_night(loop: LoopSettings, work: Stages, say: Callable[[str], None] = print) -> Night:
     """Run one night in `loop.folder` to its end, and print its line by `say`.
 
     Raises `UserError` if the night is refused or fails with a `UserError`, if a file of the loop is damaged, and if
@@ -39,15 +37,15 @@ def run_night(
     """
     folder = LoopFolder(storage.absolute(loop.folder))
     with storage.claimed(folder.uri):
-        night = _open_night(folder, loop, work.digest, now)
+        night = _open_night(folder, loop, work.digest)
         if night.done:
             say(f"night {night.night}: resuming after {night.done[-1]}")
         try:
             for step in STEPS:
                 if step not in night.done and night.status == "unfinished":
-                    night = _do(step, night, folder, loop, work, now)
+                    night = _do(step, night, folder, loop, work)
                     if night.status == "refused":
-                        night = _look(night, folder, loop, work, now)
+                        night = _look(night, folder, loop, work)
                     else:
                         night = night.model_copy(update={"done": (*night.done, step)})
                     folder.write(night)
@@ -63,7 +61,7 @@ def run_night(
             raise UserError(f"{loop.folder}: {night.line} (loop.accept: [{night.night}] uses them)")
         if loop.compact_days is not None:
             try:
-                work.compact(now() - 86_400 * loop.compact_days)
+                work.compact(time.time() - 86_400 * loop.compact_days)
             except (OSError, UserError) as error:  # such as a server that removes old events: the next night compacts
                 say(f"the event log was not compacted: {error}")
     return night
@@ -76,7 +74,7 @@ def _close(night: Night, folder: LoopFolder, loop: LoopSettings, say: Callable[[
     folder.prune(loop.keep)
 
 
-def _open_night(folder: LoopFolder, loop: LoopSettings, digest: str, now: Callable[[], float]) -> Night:
+def _open_night(folder: LoopFolder, loop: LoopSettings, digest: str) -> Night:
     """Return the night that was interrupted, or that was refused and is accepted now, or else a new one."""
     nights, record = folder.nights(), folder.record()  # detects a damaged file before hours of work
     number = nights[-1].night + 1 if nights else 1
@@ -91,21 +89,19 @@ def _open_night(folder: LoopFolder, loop: LoopSettings, digest: str, now: Callab
         )
         folder.write(night)
         return night
-    began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now()))
+    began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     night = Night(night=number, began=began, settings=digest)
     folder.write(night)
     return night
 
 
-def _do(
-    step: Step, night: Night, folder: LoopFolder, loop: LoopSettings, work: Stages, now: Callable[[], float]
-) -> Night:
+def _do(step: Step, night: Night, folder: LoopFolder, loop: LoopSettings, work: Stages) -> Night:
     """Do one step. Returns the night with the results of the step."""
     dataset, run = folder.path(night.night, "dataset"), folder.path(night.night, "run")
     if step == "check":
         return _check(night, folder, loop, work)
     if step == "look":
-        return _look(night, folder, loop, work, now)
+        return _look(night, folder, loop, work)
     if step == "prepare":
         if not storage.exists(storage.join(dataset, "metadata.json")):  # the file written last
             storage.remove(dataset)  # in a store: objects that arrived before a kill
@@ -120,7 +116,7 @@ def _do(
     elif step == "report":
         work.report(run, folder.path(night.night, "report.html"))
     else:
-        return _release(night, folder, loop, now)
+        return _release(night, folder, loop)
     return night
 
 
@@ -213,7 +209,7 @@ def _judged(night: Night, evaluation: Evaluation, home: str) -> Night:
     return night.model_copy(update=update)
 
 
-def _look(night: Night, folder: LoopFolder, loop: LoopSettings, work: Stages, now: Callable[[], float]) -> Night:
+def _look(night: Night, folder: LoopFolder, loop: LoopSettings, work: Stages) -> Night:
     """Decide on the canary, and carry the decision out. The decision is in nights.json first.
 
     A refused night only withdraws: its log does not justify another decision, which waits for the next night.
@@ -223,7 +219,7 @@ def _look(night: Night, folder: LoopFolder, loop: LoopSettings, work: Stages, no
         if canary is None:
             return night
         compared = work.compare(canary, folder.bundle(canary), loop.canary)
-        found = look(canary, compared, loop.canary, round(1000 * now()))
+        found = look(canary, compared, loop.canary, round(1000 * time.time()))
         if night.status == "refused" and found.decision != "withdraw":
             return night
         night = night.model_copy(update={"look": found})
@@ -234,7 +230,7 @@ def _look(night: Night, folder: LoopFolder, loop: LoopSettings, work: Stages, no
     return night.model_copy(update={"status": "waiting"}) if night.look.decision == "extend" else night
 
 
-def _release(night: Night, folder: LoopFolder, loop: LoopSettings, now: Callable[[], float]) -> Night:
+def _release(night: Night, folder: LoopFolder, loop: LoopSettings) -> Night:
     """Release a candidate. After a kill between current.json and nights.json, current.json is decisive."""
     record, verdict, status = folder.record(), night.verdict, "kept"
     tested = night.testable or (loop.canary.explore and verdict == "inconclusive")
@@ -248,7 +244,7 @@ def _release(night: Night, folder: LoopFolder, loop: LoopSettings, now: Callable
         folder.promote(night.night)
         status = "promoted"
     elif loop.release == "canary" and tested:
-        folder.begin_canary(night.night, loop.canary.share, round(1000 * now()))
+        folder.begin_canary(night.night, loop.canary.share, round(1000 * time.time()))
         status = "canary"
     elif verdict == "candidate":
         verdict = "candidate (loop.release: none)"

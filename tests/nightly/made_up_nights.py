@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest import mock
 
 from made_records import made_record
 from platform_desk import make_policy
@@ -199,7 +200,8 @@ class Loop:
     def again(self, digest: str = "same") -> Night:
         loop = LoopSettings.model_validate({"folder": str(self.path), "release": "promote", **self.settings})
         self.steps.digest = digest
-        return run_night(loop, self.steps, self.printed.append, lambda: self.clock)
+        with mock.patch("time.time", return_value=self.clock):
+            return run_night(loop, self.steps, self.printed.append)
 
     def statuses(self) -> list[str]:
         return [night.status for night in self.folder.nights()]
