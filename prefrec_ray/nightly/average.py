@@ -67,10 +67,8 @@ def _loaded(bundles: Sequence[str]) -> Iterator[Policy]:
 def _alike(policy: Policy, own: Policy) -> bool:
     if policy.critic is None or own.critic is None or policy.state != own.state:
         return False
-    if not own.items.same_embeddings(policy.items):
-        return False
-    products = (critic.networks[0].products.tolist() for critic in (policy.critic, own.critic))
-    return next(products) == next(products)
+    same_products = np.array_equal(policy.critic.networks[0].products, own.critic.networks[0].products)
+    return same_products and own.items.same_embeddings(policy.items)
 
 
 def _states(dataset: str) -> np.ndarray:

@@ -41,18 +41,13 @@ class Clients:
         self._clients = clients
 
     @classmethod
-    def from_token(cls, token: str) -> Clients:
-        """Return one client with all rights."""
-        return cls([Client(DEFAULT, sha256(token.encode().strip()).digest(), RIGHTS)])
-
-    @classmethod
     def from_environment(cls, token: str, file: str) -> Clients | None:
         """Return the clients of the environment variables `token` (a token) and `file` (a path); None without both.
 
         Raises `UserError` for a short token, and for a file that others may read or that lists no clients.
         """
         single, path = token_of_environment(token), os.environ.get(file)
-        clients = [] if single is None else list(cls.from_token(single)._clients)
+        clients = [] if single is None else [Client(DEFAULT, sha256(single.encode()).digest(), RIGHTS)]
         if path:
             clients += _read(path)
         return cls(clients) if clients else None

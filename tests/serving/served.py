@@ -12,15 +12,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from patience import soon
 
-from prefrec_ray.serving.clients import Clients
+from prefrec_ray.serving import clients
 
 TOKEN = "a token of a test, long enough"
-ALL = Clients.from_token(TOKEN)
+ALL = clients.Clients([clients.Client(clients.DEFAULT, sha256(TOKEN.encode()).digest(), clients.RIGHTS)])
 
 
 class Client:

@@ -10,8 +10,6 @@ Outcomes are in [0, 1], in the order of users. Everything that a bet depends on 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from scipy.optimize import brentq
 
@@ -136,11 +134,7 @@ def _lower(values: np.ndarray, least: np.ndarray, bet: np.ndarray, limits: Inter
     start = low + 1e-9 * (high - low)
     if surplus(start) <= 0:
         return low
-    return high if surplus(high) >= 0 else _root(surplus, start, high)
-
-
-def _root(function: Callable[[float], float], low: float, high: float) -> float:
-    return float(brentq(function, low, high, xtol=1e-5 * (high - low)))
+    return high if surplus(high) >= 0 else float(brentq(surplus, start, high, xtol=1e-5 * (high - start)))
 
 
 def _log_products(factors: np.ndarray) -> np.ndarray:

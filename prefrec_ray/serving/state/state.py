@@ -72,9 +72,7 @@ class ServedState:
     @property
     def positive(self) -> np.ndarray:
         """Return the number of impressions with feedback above 0 of each item, by code, int64."""
-        missing = len(self.codes) - len(self._positive)
-        if missing > 0:
-            self._positive.grow(missing)
+        self._positive.grow(len(self.codes) - len(self._positive))
         return self._positive.read(slice(0, len(self._positive)))["positive"]
 
     def freeze_positive(self) -> FrozenRows:
