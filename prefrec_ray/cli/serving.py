@@ -87,6 +87,8 @@ def compare(
     task: Task = settings["train"].task if "train" in settings else "frequency"
     comparison = compare(events, days, task, rails, _items_of(settings, rails))
     by_canary = comparison.canaries
+    if not by_canary:
+        raise UserError(f"{events[0]}: found no canary; expected canaries (serve.canaries) to compare {MAIN} with")
     first = next(iter(by_canary.values()))
     table = Table("", f"{MAIN} ({first.users[MAIN]:,} users)", box=None, pad_edge=False)
     for arm, one in by_canary.items():
@@ -147,19 +149,16 @@ def plan_test(
     from prefrec_ray.dataset import PreparedDataset
     from prefrec_ray.engagement import MAX_LEVEL
     from prefrec_ray.logs.events.format import FILE
-    from prefrec_ray.serving.experiment.compare import ALPHA
     from prefrec_ray.serving.experiment.history import read_sessions
     from prefrec_ray.serving.experiment.plan import MOST_USERS, outcomes_of_sessions, plan
-    from prefrec_ray.serving.settings import ServeSettings
     from prefrec_ray.settings import TASKS
 
     if task not in TASKS:
         raise UserError(f"--task: found {task}; expected one of {', '.join(TASKS)}")
     wanted = _numbers(gains, "--gains", 0.01, 5.0), _numbers(shares, "--shares", 0.001, 0.5)
-    feedback_days = ServeSettings.model_fields["feedback_hours"].default / 24
     is_log = storage.exists(storage.join(dataset, FILE))
     sessions = read_sessions(dataset) if is_log else PreparedDataset.open(dataset).sessions()
-    logged = outcomes_of_sessions(sessions, task, days, seed=0)
+    logged = outcomes_of_sessions(sessions, task, days)
     if len(logged.levels) < 2:
         raise UserError(f"{dataset}: found {len(logged.levels)} users with sessions in both halves; expected more")
     mean = logged.levels.mean()
@@ -172,11 +171,8 @@ def plan_test(
         plans = plan(
             logged,
             *wanted,
-            days=days,
-            feedback_days=feedback_days,
-            power=power,
-            alpha=ALPHA,
-            seed=0,
+            days,
+            power,
             progress=lambda done, total: report("simulate experiments: gains times shares", done, total),
         )
     names = ("gain (levels)", "share", "users", "of them canary", "days")

@@ -25,7 +25,7 @@ from prefrec_ray.reports.page import write_report
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import start_run
 from prefrec_ray.runtime.progress import Report, silent, step
-from prefrec_ray.serving.experiment.compare import CanaryComparison, compare_canary
+from prefrec_ray.serving.experiment.compare import CanaryComparison, compare
 from prefrec_ray.serving.settings import Canary
 from prefrec_ray.tracking.settings import NO_TRACKING, TrackingSettings
 from prefrec_ray.tracking.tracker import Tracker, attach_to_run
@@ -76,12 +76,16 @@ class Stages:
             return count(self.log, self.prepare_.seed, spans)
 
     def compare(self, canary: Canary, bundle: str, settings: CanarySettings) -> CanaryComparison | None:
-        """Compare the canary, whose policy is `bundle`, with the current policy in the event logs."""
+        """Compare the canary, whose policy is `bundle`, with the current policy in the event logs.
+
+        Returns None if the servers do not serve this canary now.
+        """
         log, rails = self.log, guard_rails(self.evaluate_.guard_rails)
         assert isinstance(log, EventsSource)
         with step(self.progress, "compare the canary"):
             items = Policy.load(bundle).items if rails else None
-            return compare_canary(log.paths, canary.arm, self.train_.task, rails, settings.days, items=items)
+            compared = compare(log.paths, settings.days, self.train_.task, rails, lambda arm: items)
+        return compared.canaries.get(canary.arm)
 
     def prepare(self, dataset: str, without: Spans) -> None:
         """Run `prefrec prepare`."""

@@ -15,7 +15,7 @@ from prefrec_ray.guard_rails import guard_rails
 from prefrec_ray.logs.events.format import About, Event, Kind, write_about
 from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.mdp.state import StateDefinition
-from prefrec_ray.serving.experiment.compare import DAY_MS, ComparedOutcome, Comparison, compare, compare_canary
+from prefrec_ray.serving.experiment.compare import DAY_MS, ComparedOutcome, Comparison, compare
 from prefrec_ray.serving.experiment.history import read_events
 from prefrec_ray.serving.folder.opened import arms_event
 from prefrec_ray.serving.requests.bodies import Feedback, Recommend
@@ -284,7 +284,7 @@ def test_what_cannot_be_compared_is_one_line(tmp_path: Path, capsys: pytest.Capt
     make_policy().save(str(tmp_path / "main"))
     desk = Desk(tmp_path / "main", tmp_path / "state")
     # A log without rows: the server was killed before it wrote one.
-    assert compare_canary([str(tmp_path / "state")], "a", "frequency", [], 7.0) is None
+    assert not compare([str(tmp_path / "state")]).canaries
     desk.engine.log.commit([arms_event(desk.engine.state, NOW)])
     assert run(["compare", str(tmp_path / "state")]) == 2
     assert "found no canary; expected canaries" in capsys.readouterr().err
@@ -311,8 +311,7 @@ def test_without_users_every_guard_rail_is_open(tmp_path: Path, capsys: pytest.C
     )
     items = make_policy().items
     for _ in range(2):
-        comparison = compare_canary([str(tmp_path / "state")], "a", "frequency", rails, 7.0, items=items)
-        assert comparison is not None
+        comparison = compare([str(tmp_path / "state")], rails=rails, items_of=lambda arm: items).canaries["a"]
         assert [one.status for one in comparison.rails] == ["open"] * 6
         assert comparison.users == {"main": 0, "a": 0}
         assert (comparison.objective.low, comparison.objective.high) == (-5, 5)

@@ -18,7 +18,7 @@ from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.kinds import KindNames
 from prefrec_ray.nightly.release import look
 from prefrec_ray.nightly.settings import CanarySettings
-from prefrec_ray.serving.experiment.compare import CanaryComparison, ComparedOutcome, compare_canary
+from prefrec_ray.serving.experiment.compare import CanaryComparison, ComparedOutcome, compare
 from prefrec_ray.serving.experiment.estimates import Sample, restricted_mean
 from prefrec_ray.serving.experiment.history import Participants, participants, read_events
 from prefrec_ray.serving.experiment.outcomes import UserOutcome, behavior
@@ -40,9 +40,7 @@ RAILS = guard_rails(
 
 
 def compared(folder: Path, days: float = 3.0) -> CanaryComparison:
-    comparison = compare_canary([str(folder)], "a", "frequency", RAILS, days, items=ITEMS)
-    assert comparison is not None
-    return comparison
+    return compare([str(folder)], days, rails=RAILS, items_of=lambda arm: ITEMS).canaries["a"]
 
 
 def row_of(comparison: CanaryComparison, name: str) -> ComparedOutcome:
@@ -74,8 +72,7 @@ def test_impressions_of_items_without_a_kind_are_reported(tmp_path: Path) -> Non
     items = ItemTable(np.arange(1, 9), np.eye(8), kind_codes=kinds, kind_names=(KindNames("topic", {"a": 0, "b": 1}),))
     folder = write_log(tmp_path / "state", Platform(users=300, likes=0.5).rows())
     rails = guard_rails(["exposure[topic] <= 60 %", "share[topic: a] >= 10 %", "depth >= -50 %"])
-    comparison = compare_canary([str(folder)], "a", "frequency", rails, 3.0, items=items)
-    assert comparison is not None
+    comparison = compare([str(folder)], 3.0, rails=rails, items_of=lambda arm: items).canaries["a"]
     exposure, share, depth = comparison.rails
     assert exposure.note == share.note
     unknown, of, impressions = exposure.note.split(" ")[:3]
@@ -168,8 +165,7 @@ def test_ids_may_be_text(tmp_path: Path) -> None:
     about = ABOUT.model_copy(update={"item_ids": "string"})
     folder = write_log(tmp_path / "state", rows, about=about)
     items = ItemTable(np.array([f"i{item}" for item in ITEMS.ids]), ITEMS.embeddings, kind_codes=ITEMS.kind_codes)
-    comparison = compare_canary([str(folder)], "a", "frequency", RAILS, 3.0, items=items)
-    assert comparison is not None
+    comparison = compare([str(folder)], 3.0, rails=RAILS, items_of=lambda arm: items).canaries["a"]
     who = participants(read_events([str(folder)], about), 3 * DAY_MS)
     assert 30 < who.moved < 70
     assert 30 < len(who.user) <= 100 - who.moved
@@ -298,7 +294,7 @@ def test_unknown_feedback_and_kinds_are_one_line(tmp_path: Path) -> None:
         "share[cluster: news] >= 5 %": "found value 'news'; expected one of 0, 1",
     }.items():
         with pytest.raises(UserError, match=words):
-            compare_canary([folder], "a", "depth", guard_rails([text]), 3.0, items=ITEMS)
-    assert compare_canary([folder], "b", "depth", [], 3.0) is None
+            compare([folder], 3.0, rails=guard_rails([text]), items_of=lambda arm: ITEMS)
+    assert list(compare([folder], 3.0).canaries) == ["a"]
     with pytest.raises(UserError, match=r"'exposure\[cluster\] <= 5 %': found no table of items"):
-        compare_canary([folder], "a", "depth", guard_rails(["exposure[cluster] <= 5 %"]), 3.0)
+        compare([folder], 3.0, rails=guard_rails(["exposure[cluster] <= 5 %"]))

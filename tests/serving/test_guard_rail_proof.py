@@ -16,7 +16,7 @@ from prefrec_ray.guard_rails import guard_rails
 from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.nightly.release import look
 from prefrec_ray.nightly.settings import CanarySettings
-from prefrec_ray.serving.experiment.compare import compare_canary
+from prefrec_ray.serving.experiment.compare import compare
 from prefrec_ray.serving.settings import Canary
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -39,7 +39,7 @@ def release(platform: Platform, folder: Path) -> tuple[str, float]:
             log.commit(rows[begin : min(begin + 4096, end)])
         log.close()
         first = end
-        compared = compare_canary([str(folder)], "a", "frequency", rails, SETTINGS.days)
+        compared = compare([str(folder)], SETTINGS.days, rails=rails).canaries["a"]
         decided = look(Canary(night=1, target="", share=SHARE, began=NOW), compared, SETTINGS, NOW)
         if decided.decision != "extend":
             break

@@ -41,7 +41,7 @@ def test_a_gain_beyond_the_largest_level_is_refused() -> None:
 def test_no_fewer_users_than_a_test_with_one_look_needs(gain: float, share: float) -> None:
     """(1.96 + 0.84)^2 variances are needed by a two-sided test at 5 % with power .8."""
     levels = np.clip(np.random.default_rng(1).normal(1.5, 0.8, 2000), 0, 5)
-    users = users_until_seen(levels, gain, share, 0.8, 0.05, seed=0)
+    users = users_until_seen(levels, gain, share, 0.8)
     one_look = 7.84 * levels.var() * (1 / share + 1 / (1 - share)) / gain**2
     assert users is not None
     assert 0.9 * one_look < users < 6 * one_look + 300
@@ -51,7 +51,7 @@ def test_larger_gains_and_more_power_change_the_number_as_they_should() -> None:
     levels = np.clip(np.random.default_rng(1).normal(1.5, 0.8, 2000), 0, 5)
 
     def users(gain: float, power: float = 0.8) -> int:
-        found = users_until_seen(levels, gain, 0.2, power, 0.05, seed=0)
+        found = users_until_seen(levels, gain, 0.2, power)
         assert found is not None
         return found
 
@@ -68,7 +68,7 @@ def test_outcomes_are_levels_of_a_users_days_against_earlier_averages() -> None:
     number = np.repeat(np.arange(len(starts)), depth)
     users = np.repeat(np.arange(30), len(time_ms))
     table = session_table(users, np.tile(time_ms, 30), np.tile(number, 30))
-    by_task = {task: outcomes_of_sessions(table, task, 3.0, seed=0) for task in ("depth", "frequency")}
+    by_task = {task: outcomes_of_sessions(table, task, 3.0) for task in ("depth", "frequency")}
     assert all(logged.users == 30 and len(logged.levels) == 30 for logged in by_task.values())
     # Own averages also contain the deeper sessions between the middle of the history and the user's days.
     assert all(1 <= level <= 3 for level in by_task["depth"].levels)
@@ -80,7 +80,7 @@ def test_outcomes_are_levels_of_a_users_days_against_earlier_averages() -> None:
 def test_days_follow_from_arrivals_and_too_many_users_have_none() -> None:
     levels = np.clip(np.random.default_rng(1).normal(1.5, 0.8, 2000), 0, 5)
     logged = LoggedOutcomes(levels, np.array([0.0, 0.5, 1.0]), users=400)
-    few, many = plan(logged, [1.0, 0.05], [0.5], 3.0, 1.0, 0.8, 0.05, seed=0)
+    few, many = plan(logged, [1.0, 0.05], [0.5], 3.0, 0.8)
     assert few.users is not None
     assert few.days == (6.0 if few.users <= 200 else 7.0)
     assert (many.users is None or many.users > 400, many.days) == (True, None)

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from prefrec_ray.errors import UserError
 from prefrec_ray.guard_rails import GuardRail, Status, check_rails
 from prefrec_ray.logs.events.format import read_about
 from prefrec_ray.mdp.excluded import DAY_MS
@@ -23,7 +22,6 @@ from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.serving.experiment.estimates import ArmEstimate, Sample, restricted_mean
 from prefrec_ray.serving.experiment.history import HOUR_MS, participants, read_events
 from prefrec_ray.serving.experiment.outcomes import RETURN, ItemShares, UserOutcome, behavior
-from prefrec_ray.serving.settings import MAIN
 from prefrec_ray.settings import Task
 
 ALPHA = 0.05
@@ -85,25 +83,6 @@ class Comparison:
         return {name: _plain(value) for name, value in vars(self).items()}
 
 
-def compare_canary(
-    folders: Sequence[str],
-    canary: str,
-    task: Task,
-    rails: Sequence[GuardRail],
-    days: float,
-    items: ItemTable | None = None,
-) -> CanaryComparison | None:
-    """Compare the arm `canary` in the event logs `folders`, one per server, with the main arm.
-
-    Returns None if the servers do not serve this arm now. `items` have the kinds of guard-rails: the table of the
-    canary's policy, as in its evaluation. A few columns of all events are in memory, about 60 bytes per event. Without
-    users, every guard-rail is open. Raises `UserError` for a folder that is not an event log, and for a guard-rail on
-    feedback or items that are unknown.
-    """
-    experiment = _Experiment(folders, days)
-    return experiment.of_canary(canary, task, rails, items) if canary in experiment.arms[1:] else None
-
-
 def compare(
     folders: Sequence[str],
     days: float = 7.0,
@@ -111,13 +90,13 @@ def compare(
     rails: Sequence[GuardRail] = (),
     items_of: Callable[[str], ItemTable | None] = lambda arm: None,
 ) -> Comparison:
-    """Compare all canaries with the main arm, each as `compare_canary` does.
+    """Compare the canaries that serve now with the main arm, in the event logs `folders`, one per server.
 
-    `items_of` returns the items of a canary's policy. Raises `UserError` without a canary.
+    `items_of` returns the items with the kinds of guard-rails: the table of a canary's policy, as in its evaluation.
+    A few columns of all events are in memory, about 60 bytes per event. Without users, every guard-rail is open. Raises
+    `UserError` for a folder that is not an event log, and for a guard-rail on feedback or items that are unknown.
     """
     experiment = _Experiment(folders, days)
-    if len(experiment.arms) < 2:
-        raise UserError(f"{folders[0]}: found no canary; expected canaries (serve.canaries) to compare {MAIN} with")
     canaries = {arm: experiment.of_canary(arm, task, rails, items_of(arm)) for arm in experiment.arms[1:]}
     who = experiment.who
     return Comparison(days, len(who.arm) - experiment.final, who.moved, canaries)

@@ -16,8 +16,10 @@ from scipy.optimize import brentq
 
 from prefrec_ray.engagement import MAX_LEVEL, SessionTable, user_means
 from prefrec_ray.mdp.excluded import DAY_MS
+from prefrec_ray.serving.experiment.compare import ALPHA
 from prefrec_ray.serving.experiment.outcomes import levels_in_days
 from prefrec_ray.serving.experiment.sequences import effect_interval
+from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.settings import Task
 
 #: Simulated experiments per number of users.
@@ -26,6 +28,7 @@ REPEATS = 40
 MOST_USERS = 200_000
 #: Ratio of neighbouring numbers of users.
 _STEP = 1.1
+_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,13 @@ class Plan:
     days: float | None
 
 
-def outcomes_of_sessions(table: SessionTable, task: Task, days: float, seed: int) -> LoggedOutcomes:
+def outcomes_of_sessions(table: SessionTable, task: Task, days: float) -> LoggedOutcomes:
     """Return the outcomes of the users in `table`, whose `user` counts from 0, in `days` from a random time on.
 
     The time of each user is in the second half of the user's history, so that own averages come from the first half,
     and early enough that the history contains the days. Users with a shorter history are excluded.
     """
-    rng, count, length = np.random.default_rng(seed), int(table.user.max()) + 1, days * DAY_MS
+    rng, count, length = np.random.default_rng(_SEED), int(table.user.max()) + 1, days * DAY_MS
     first, last = np.full(count, np.inf), np.full(count, -np.inf)
     np.minimum.at(first, table.user, table.start)
     np.maximum.at(last, table.user, table.start)
@@ -82,39 +85,35 @@ def plan(
     gains: Iterable[float],
     shares: Iterable[float],
     days: float,
-    feedback_days: float,
     power: float,
-    alpha: float,
-    seed: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Plan]:
     """Return a plan for each gain (levels) and share.
 
-    A user counts `days` + `feedback_days` after the first session. `power`: probability that the interval at
-    confidence 1 - `alpha` lies above 0. `progress` counts plans.
+    A user counts when `days` and the default `feedback_hours` have passed since the first session. `power`: probability
+    that the interval at confidence 1 - `ALPHA` lies above 0. `progress` counts plans.
     """
+    final_days = days + ServeSettings().feedback_hours / 24
     cells = [(gain, share) for gain in gains for share in shares]
     plans = []
     for number, (gain, share) in enumerate(cells, 1):
-        users = users_until_seen(logged.levels, gain, share, power, alpha, seed)
-        plans.append(Plan(gain, share, users, _days(logged, users, days + feedback_days)))
+        users = users_until_seen(logged.levels, gain, share, power)
+        plans.append(Plan(gain, share, users, _days(logged, users, final_days)))
         progress(number, len(cells))
     return plans
 
 
-def users_until_seen(
-    levels: np.ndarray, gain: float, share: float, power: float, alpha: float, seed: int
-) -> int | None:
+def users_until_seen(levels: np.ndarray, gain: float, share: float, power: float) -> int | None:
     """Return the number of users until the `gain` is seen with probability `power`; None above `MOST_USERS`."""
     better = shifted(levels, gain)
 
     def seen(users: int) -> bool:
-        rng = np.random.default_rng((seed, users))
+        rng = np.random.default_rng((_SEED, users))
         found, wanted = 0, power * REPEATS
         for left in reversed(range(REPEATS)):
             rows, treated = rng.integers(0, len(levels), users), rng.random(users) < share
             values = np.where(treated, better[rows], levels[rows]) / MAX_LEVEL
-            found += effect_interval(values, treated, np.full(users, share), alpha)[0] > 0
+            found += effect_interval(values, treated, np.full(users, share), ALPHA)[0] > 0
             if found >= wanted or found + left < wanted:
                 break  # the other repeats change nothing
         return found >= wanted
