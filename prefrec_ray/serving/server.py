@@ -224,7 +224,7 @@ class Server:
     async def _restock(self) -> None:
         """Build the item tables of all arms in the background, and replace the old ones."""
         state = self.state
-        shelves = await self._disk.aside(lambda: [state.new_shelf(number) for number in range(len(state.loaded))])
+        shelves = await self._disk.aside(state.new_shelves)
         await self._save_items(shelves[0])
         async with self._turn:
             state.place(shelves)

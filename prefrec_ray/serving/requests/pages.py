@@ -112,16 +112,6 @@ def _with_pins(page: Page, body: Recommend) -> Page:
     return page
 
 
-class _Named(NamedTuple):
-    """A request with candidates: its place in the batch, number of items, candidates, unknown ones, and seed."""
-
-    at: int
-    k: int
-    among: Candidates
-    unknown: int | None
-    seed: int
-
-
 def _draw(
     state: ServedState,
     number: int,
@@ -143,7 +133,8 @@ def _draw(
 
     pages = [Page([], []) for _ in bodies]
     wanted = np.array([body.k - len(body.pins) for body in bodies])
-    free, outs, named = [], [], []
+    free, outs = [], []
+    named = []  # requests with candidates
     for at, (body, row, time) in enumerate(zip(bodies, rows.tolist(), now.tolist(), strict=True)):
         ids = state.codes.array([*body.exclude, *(item for _, item in body.pins)])
         resting = state.users.resting(row, time, one.policy.serving.rest_ms())
@@ -160,7 +151,7 @@ def _draw(
             continue
         k, drawn = min(int(wanted[at]), len(among.rows)), Drawn(np.zeros((1, 0), np.int64), np.zeros((1, 0)))
         if k and not by_weight:
-            named.append(_Named(at, k, among, unknown, int(rng.integers(2**63))))
+            named.append((at, k, among, unknown, int(rng.integers(2**63))))
             continue
         if k:
             columns, chances = plackett_luce((log_weights[among.rows] + among.prior)[None], k, rng)

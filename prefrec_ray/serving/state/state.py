@@ -86,7 +86,7 @@ class ServedState:
         Raises `UserError` if an arm has items that the main arm lacks: the log contains items of the main arm only, and
         feedback on other items would not become impressions.
         """
-        shelves = [self.new_shelf(number) for number in range(len(self.loaded))]
+        shelves = self.new_shelves()
         for one, shelf in zip(self.loaded, shelves, strict=True):
             more = self.codes.ids[shelf.known & ~shelves[0].known]
             if len(more):
@@ -96,9 +96,9 @@ class ServedState:
                 )
         self.place(shelves)
 
-    def new_shelf(self, number: int) -> Shelf:
-        """Return the items of an arm, with added and withdrawn items."""
-        return Shelf(self.loaded[number].policy, dict(self.put), set(self.withdrawn), self.codes)
+    def new_shelves(self) -> list[Shelf]:
+        """Return the items of all arms, with added and withdrawn items."""
+        return [Shelf(one.policy, dict(self.put), set(self.withdrawn), self.codes) for one in self.loaded]
 
     def weights(self, number: int) -> np.ndarray:
         """Return weights above 0, float64, of the items of an arm from whose known distribution the server draws."""
