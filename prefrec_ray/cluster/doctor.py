@@ -85,11 +85,7 @@ def _gather(uri: str | None) -> list[dict[str, Any]]:
     facts = _on_nodes(nodes, ends, _facts)
     problems = _try_storage(list(facts), ends, uri) if uri is not None and facts else {}
     return [
-        {
-            "address": node["NodeManagerAddress"],
-            "facts": facts.get(number),
-            "storage": problems.get(number),
-        }
+        {"address": node["NodeManagerAddress"], "facts": facts.get(number), "storage": problems.get(number)}
         for number, node in nodes.items()
     ]
 

@@ -11,14 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from prefrec_ray.engagement import (
-    MAX_LEVEL,
-    SessionTable,
-    levels_against,
-    session_numbers,
-    session_table,
-    user_means,
-)
+from prefrec_ray.engagement import MAX_LEVEL, SessionTable, levels_against, session_numbers, session_table, user_means
 from prefrec_ray.ids import codes
 from prefrec_ray.logs.events.format import About
 from prefrec_ray.mdp.items import ItemTable

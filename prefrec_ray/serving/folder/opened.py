@@ -19,15 +19,7 @@ import numpy as np
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.events.format import (
-    FILE,
-    ITEMS,
-    SEGMENTS,
-    Event,
-    Kind,
-    read_about,
-    write_about,
-)
+from prefrec_ray.logs.events.format import FILE, ITEMS, SEGMENTS, Event, Kind, read_about, write_about
 from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.logs.events.segments import list_segments, received_before, remove_damaged, remove_rows
 from prefrec_ray.mdp.excluded import DAY_MS
