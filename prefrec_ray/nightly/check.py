@@ -21,7 +21,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from prefrec_ray.logs.contract import ROWS_OF_FILE
 from prefrec_ray.logs.sources import EventsSource, Source
 from prefrec_ray.settings import Settings
 
@@ -100,17 +99,6 @@ def _feedback(now: NightCounts, earlier: Sequence[NightCounts]) -> list[str]:
                 f"least {least / RARER:.2%} from earlier nights"
             )
     return flaws
-
-
-def ranges(source: Source) -> Spans:
-    """Return the possible positions in each log of `source`.
-
-    In an event log a position is the number of a row, which only grows. In other sources it is a time. An
-    impression that arrives late is used for training, but no night counts it.
-    """
-    if isinstance(source, EventsSource):
-        return tuple((log * ROWS_OF_FILE, (log + 1) * ROWS_OF_FILE - 1) for log in range(len(source.paths)))
-    return (ALL,)
 
 
 def count(source: Source, seed: int, spans: Spans) -> NightCounts:

@@ -14,11 +14,12 @@ from prefrec_ray.evaluation.results.records import Evaluation
 from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.guard_rails import guard_rails
+from prefrec_ray.logs.contract import ROWS_OF_FILE
 from prefrec_ray.logs.events.format import read_about
 from prefrec_ray.logs.events.segments import compact
 from prefrec_ray.logs.sources import EventsSource, JoinedSource, Source, events_of
 from prefrec_ray.nightly.average import average
-from prefrec_ray.nightly.check import NightCounts, Spans, count, ranges
+from prefrec_ray.nightly.check import ALL, NightCounts, Spans, count
 from prefrec_ray.nightly.settings import CanarySettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.reports.page import write_report
@@ -61,8 +62,14 @@ class Stages:
 
     @property
     def ranges(self) -> Spans:
-        """Return the possible positions in each log: rows of event logs, times of other sources."""
-        return ranges(self.log)
+        """Return the possible positions in each log.
+
+        In an event log a position is the number of a row, which only grows. In other sources it is a time. An
+        impression that arrives late is used for training, but no night counts it.
+        """
+        if isinstance(self.log, EventsSource):
+            return tuple((log * ROWS_OF_FILE, (log + 1) * ROWS_OF_FILE - 1) for log in range(len(self.log.paths)))
+        return (ALL,)
 
     @property
     def logs(self) -> tuple[str, ...]:

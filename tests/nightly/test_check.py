@@ -16,7 +16,7 @@ from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.logs.contract import ROWS_OF_FILE
 from prefrec_ray.logs.events.format import About, write_about
-from prefrec_ray.logs.sources import EventsSource, FilesSource
+from prefrec_ray.logs.sources import FilesSource
 from prefrec_ray.nightly import check
 from prefrec_ray.nightly.check import FeedbackStatistics, NightCounts, problems
 from prefrec_ray.nightly.work import Stages
@@ -144,11 +144,16 @@ def test_a_part_is_counted_as_by_hand(blocks: list[list[tuple[int, int, float]]]
     assert counted == NightCounts(spans=spans, requests=len(rows), users=len(set(user)), feedback={"like": column})
 
 
+def stages(source: dict[str, Any]) -> Stages:
+    prepared = PrepareSettings.model_validate({"source": source})
+    return Stages(prepared, None, EvaluateSettings(), "loop.yaml")  # type: ignore[arg-type]
+
+
 def test_an_event_log_is_counted_by_its_rows_and_others_by_time() -> None:
-    files = FilesSource(kind="files", path="logs", user="user", item="item", time="time")
-    assert check.ranges(files) == (check.ALL,)
-    assert check.ranges(EventsSource(kind="events", path="a")) == ((0, ROWS_OF_FILE - 1),)
-    (_, second) = check.ranges(EventsSource(kind="events", path=("a", "b")))
+    files = {"kind": "files", "path": "logs", "user": "user", "item": "item", "time": "time"}
+    assert stages(files).ranges == (check.ALL,)
+    assert stages({"kind": "events", "path": "a"}).ranges == ((0, ROWS_OF_FILE - 1),)
+    (_, second) = stages({"kind": "events", "path": ["a", "b"]}).ranges
     assert second == (ROWS_OF_FILE, 2 * ROWS_OF_FILE - 1)
 
 
@@ -159,10 +164,5 @@ def test_event_logs_are_known_by_their_ids(tmp_path: Path) -> None:
             log_id=log_id, item_ids="int64", feedback=(), feedback_kinds={}, user_features={}, session_gap_ms=1
         )
         write_about(str(tmp_path / name), about)
-
-    def logs(source: dict[str, Any]) -> tuple[str, ...]:
-        prepared = PrepareSettings.model_validate({"source": source})
-        return Stages(prepared, None, EvaluateSettings(), "loop.yaml", lambda *_: None).logs  # type: ignore[arg-type]
-
-    assert logs({"kind": "events", "path": [f"{tmp_path}/b", f"{tmp_path}/a"]}) == ("0000000b", "0000000a")
-    assert logs({"kind": "simulator", "path": "anywhere"}) == ()
+    assert stages({"kind": "events", "path": [f"{tmp_path}/b", f"{tmp_path}/a"]}).logs == ("0000000b", "0000000a")
+    assert stages({"kind": "simulator", "path": "anywhere"}).logs == ()
