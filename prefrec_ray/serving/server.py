@@ -14,6 +14,7 @@ from prefrec_ray.logs.events.format import COMMIT, COMMIT_ROWS, ITEMS, Event, Ki
 from prefrec_ray.serving.folder.opened import Disk, Opened, arms_event, clock, of_disk, save_items
 from prefrec_ray.serving.requests.bodies import DeleteItems, PutItems
 from prefrec_ray.serving.requests.engine import Command, Engine, Reply
+from prefrec_ray.serving.requests.pages import check_once, check_type
 from prefrec_ray.serving.settings import ServeSettings, read_release
 from prefrec_ray.serving.state.added import Added, check_embedding, with_embeddings
 from prefrec_ray.serving.state.policies import Loaded, Shelf, load_policies
@@ -90,12 +91,9 @@ class Server:
 
     async def put_items(self, body: PutItems) -> dict[str, Any]:
         """Add items, and reply when policies can draw them. Raises `Problem`."""
-        codes = self.state.codes
-        for one in body.items:
-            if isinstance(one.id, int) != codes.whole:
-                raise Problem(422, f"items: id {one.id!r}; expected {codes.kind}, as for all items")
-        if len({one.id for one in body.items}) < len(body.items):
-            raise Problem(422, "items: found an id twice; expected each id once")
+        ids = [one.id for one in body.items]
+        check_type("items", ids, self.state.codes)
+        check_once("items", "id", ids)
         async with self._change:
             new = await self._disk.aside(self._new_items, body)
             async with self._turn:

@@ -12,6 +12,7 @@ from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.logs.feedback_column import EXPECTED
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.serving.requests.bodies import Feedback, FeedbackBatch, ItemFeedback
+from prefrec_ray.serving.requests.pages import check_type
 from prefrec_ray.serving.state.counted_feedback import Key
 from prefrec_ray.serving.state.policies import ItemId
 from prefrec_ray.serving.state.state import ServedState
@@ -106,8 +107,7 @@ def entries_of(
             keys.add(key)
             values = None
             if not state.answered.has(key) and key not in planned:
-                if isinstance(item, int) != state.codes.whole:
-                    raise Problem(422, f"item: found {item!r}; expected {state.codes.kind}, as for all items")
+                check_type("item", [item], state.codes)
                 values = values_of(body, state.policy.state)
             entries.append(Entry(item, position, key, values, body.dwell_ms))
     return entries

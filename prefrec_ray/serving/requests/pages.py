@@ -40,13 +40,11 @@ def check_page(state: ServedState, body: Recommend) -> None:
     if state.loaded[0].digest == INCUMBENT:
         if body.incumbent is None:
             raise Problem(422, "incumbent: missing; expected items: no policy of the main arm is promoted yet")
-        _check_type("incumbent", body.incumbent, state.codes)
-        if len(set(body.incumbent)) < len(body.incumbent):
-            raise Problem(422, f"incumbent: found item {_repeated(body.incumbent)!r} twice; expected each item once")
+        check_type("incumbent", body.incumbent, state.codes)
+        check_once("incumbent", "item", body.incumbent)
     if len(body.priors) < len(body.candidates or ()):
-        ids = [one[0] if isinstance(one, tuple) else one for one in body.candidates or ()]
-        raise Problem(422, f"candidates: found item {_repeated(ids)!r} twice; expected each item once")
-    _check_type("candidates", body.priors, state.codes)
+        check_once("candidates", "item", [one[0] if isinstance(one, tuple) else one for one in body.candidates or ()])
+    check_type("candidates", body.priors, state.codes)
     _check_pins(body, state.codes)
     for one, shelf in zip(state.loaded, state.shelves, strict=True):
         if one.digest != INCUMBENT:  # in all arms, so that the same requests are refused in each
@@ -60,21 +58,24 @@ def _check_pins(body: Recommend, codes: Codes) -> None:
     positions, items = [position for position, _ in body.pins], [item for _, item in body.pins]
     if positions and max(positions) >= body.k:
         raise Problem(422, f"pins: found position {max(positions)}; expected 0 to {body.k - 1}, as k is {body.k}")
-    for what, values in (("position", positions), ("item", items)):
-        if len(set(values)) < len(values):
-            raise Problem(422, f"pins: found {what} {_repeated(values)!r} twice; expected each {what} once")
-    _check_type("pins", items, codes)
+    check_once("pins", "position", positions)
+    check_once("pins", "item", items)
+    check_type("pins", items, codes)
 
 
-def _check_type(name: str, items: Iterable[ItemId], codes: Codes) -> None:
+def check_type(name: str, items: Iterable[ItemId], codes: Codes) -> None:
+    """Raise `Problem` if an id has another type than the ids of all items."""
     kind = int if codes.whole else str
     if set(map(type, items)) - {kind}:
         wrong = next(item for item in items if type(item) is not kind)
         raise Problem(422, f"{name}: found {wrong!r}; expected {codes.kind}, as for all items")
 
 
-def _repeated(values: Iterable[Hashable]) -> Hashable:
-    return next(value for value, count in Counter(values).items() if count > 1)
+def check_once(name: str, what: str, values: Sequence[Hashable]) -> None:
+    """Raise `Problem` if a value occurs twice."""
+    if len(set(values)) < len(values):
+        repeated = next(value for value, count in Counter(values).items() if count > 1)
+        raise Problem(422, f"{name}: found {what} {repeated!r} twice; expected each {what} once")
 
 
 def draw_pages(
