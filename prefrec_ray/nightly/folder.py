@@ -114,7 +114,6 @@ class LoopFolder:
         return storage.join(self.uri, "current")
 
     def bundle(self, canary: Canary) -> str:
-        """Return the bundle of the canary."""
         return storage.join(self.uri, canary.target)
 
     def path(self, night: int, *parts: str) -> str:

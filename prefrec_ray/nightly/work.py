@@ -134,7 +134,6 @@ class Stages:
         attach_to_run(run, file, say=self.say)
 
     def compact(self, before: float) -> None:
-        """Compact event logs."""
         if isinstance(self.log, EventsSource):
             for path in self.log.paths:
                 compact(path, before)

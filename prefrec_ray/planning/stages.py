@@ -38,7 +38,6 @@ class PlannedRun:
 
     @property
     def buckets(self) -> int:
-        """Return the number of buckets of users."""
         return count_buckets(self.prepare, self.impressions, self.width)
 
     @property
@@ -181,7 +180,6 @@ class ClusterPlan:
 
     @property
     def slowest(self) -> StagePlan:
-        """Return the stage that takes longest."""
         return max((stage for stages in self.commands.values() for stage in stages), key=lambda stage: stage.seconds)
 
 

@@ -58,11 +58,9 @@ class Server:
 
     @property
     def state(self) -> ServedState:
-        """Return the current state."""
         return self.engine.state
 
     async def start(self) -> None:
-        """Start to process batches."""
         self._spawn(self._run())
         if self._upkeep.removes_events:
             self._spawn(self._upkeep.expire())

@@ -44,7 +44,6 @@ class Metrics:
         self.events = Gauge("events", "Rows of the event log.", **of)
 
     def count(self, route: str, status: int, client: str, seconds: float) -> None:
-        """Count a reply and its time."""
         self.requests.labels(route, str(status), client).inc()
         self.seconds.labels(route).observe(seconds)
 

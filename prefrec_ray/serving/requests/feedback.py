@@ -122,7 +122,6 @@ def find_user(state: ServedState, user: UserId) -> int | None:
 
 
 def user_of(event: Event) -> UserId:
-    """Return the user of an event."""
     if event.user is not None:
         return event.user
     assert event.user_number is not None

@@ -38,7 +38,6 @@ class OwnIds:
         return key in self._received
 
     def add(self, key: Own, received: int) -> None:
-        """Register a key."""
         if not self._lists or len(self._lists[-1]) == _KEYS:
             self._lists.append([])
         self._lists[-1].append((key, received))
@@ -119,7 +118,6 @@ class Answered:
         return bool(self._bits[number - self._base] >> np.uint64(position) & np.uint64(1))
 
     def add(self, key: Key, received: int) -> None:
-        """Register feedback."""
         if len(key) == 3:
             self._own.add(key, received)
         elif key[0] >= self._base:

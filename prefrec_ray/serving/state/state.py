@@ -124,7 +124,6 @@ class ServedState:
             shelf.widen(len(self.codes))
 
     def withdraw_items(self, items: Collection[ItemId]) -> None:
-        """Withdraw items."""
         self.withdrawn.update(items)
         code = self.codes.find(self.codes.array(items))
         for shelf in self.shelves:
