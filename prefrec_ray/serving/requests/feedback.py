@@ -128,9 +128,7 @@ def user_of(event: Event) -> UserId:
     return event.user_number
 
 
-def item_of(
-    body: Feedback | ItemFeedback, command: Feedback | FeedbackBatch, shown: Event | None
-) -> tuple[ItemId, int | None]:
+def item_of(body: ItemFeedback, command: Feedback | FeedbackBatch, shown: Event | None) -> tuple[ItemId, int | None]:
     """Return the item of feedback, and its position in the recommendation `shown`, if any.
 
     Raises `Problem` if the item was not shown, and if feedback under a client's own id has no user or item.
@@ -149,7 +147,7 @@ def item_of(
     return item, items.index(item)
 
 
-def values_of(body: Feedback | ItemFeedback, definition: StateDefinition) -> list[float]:
+def values_of(body: ItemFeedback, definition: StateDefinition) -> list[float]:
     """Return feedback values in the order of the state; 0 if not named. Raises `Problem` if a value is invalid."""
     for name, value in body.feedback.items():
         if name not in definition.feedback:
