@@ -74,6 +74,11 @@ def run_lengths(starts: np.ndarray, rows: int) -> np.ndarray:
     return np.diff(np.append(starts, rows))
 
 
+def places_in_runs(starts: np.ndarray, rows: int) -> np.ndarray:
+    """Return the place of each row in its run, from 0, int64, for runs that start at `starts` (ascending)."""
+    return np.arange(rows) - np.repeat(starts, run_lengths(starts, rows))
+
+
 def last_rows(starts: np.ndarray, rows: int) -> np.ndarray:
     """Return the last rows (int64) of the runs that start at `starts` (ascending) in `rows` rows."""
     return np.append(starts[1:], rows).astype(np.int64) - 1

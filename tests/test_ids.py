@@ -5,7 +5,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.ids import Stream, codes, fraction, hash_ids, ids_from_text, mix, taken_runs
+from prefrec_ray.ids import Stream, codes, fraction, hash_ids, ids_from_text, mix, places_in_runs, taken_runs
 
 
 def test_fractions_are_uniform_and_keys_independent() -> None:
@@ -56,6 +56,12 @@ def test_runs_are_taken_whole_and_in_the_order_asked_for(lengths: list[int], dat
     runs = [list(range(ends[run] - lengths[run], ends[run])) for run in chosen]
     assert rows.tolist() == [row for run in runs for row in run]
     assert [rows.tolist()[start] for start in starts] == [run[0] for run in runs]
+
+
+@given(lengths=st.lists(st.integers(0, 4)))
+def test_places_in_runs_count_from_0_in_each_run(lengths: list[int]) -> None:
+    starts = np.array([sum(lengths[:number]) for number in range(len(lengths))], dtype=np.int64)
+    assert places_in_runs(starts, sum(lengths)).tolist() == [place for length in lengths for place in range(length)]
 
 
 def test_ids_from_text_are_those_that_a_column_may_contain() -> None:

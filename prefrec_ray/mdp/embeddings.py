@@ -22,7 +22,7 @@ from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.ids import first_rows, run_lengths
+from prefrec_ray.ids import first_rows, places_in_runs
 
 MIN_SIZE = 3  # distinct items; smaller baskets would get their own axes
 MAX_SIZE = 128  # rows; a longer basket counts as several, so that pairs stay linear in rows
@@ -93,7 +93,7 @@ def spread(vectors: np.ndarray, weight: np.ndarray) -> np.ndarray:
 def _baskets(basket: np.ndarray, item_row: np.ndarray, num_items: int) -> sparse.csr_array:
     """Return the usable baskets as rows of zeros and ones, float32."""
     starts = first_rows(basket)
-    position = np.arange(len(basket)) - np.repeat(starts, run_lengths(starts, len(basket)))
+    position = places_in_runs(starts, len(basket))
     starts = np.flatnonzero(position % MAX_SIZE == 0)
     ones = np.ones(len(item_row), dtype=np.float32)
     baskets = sparse.csr_array((ones, item_row, np.append(starts, len(basket))), shape=(len(starts), num_items))

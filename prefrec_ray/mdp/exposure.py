@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from prefrec_ray.ids import places_in_runs, run_lengths
+
 #: Numbers of recent impressions in which a kind is counted.
 WINDOWS = (10, 30, 100)
 #: Impressions that are remembered. A kind that was not shown since then was not shown at all.
@@ -25,8 +27,8 @@ def exposures(starts: np.ndarray, rows: np.ndarray, kinds: np.ndarray) -> np.nda
     `starts` [U] are the first impressions of the users, `rows` [N] the item of each impression, `kinds` int32 [I, K]
     the kinds of each item; -1 (unknown) is a kind that is never counted.
     """
-    step = np.arange(len(rows)) - np.repeat(starts, np.diff(starts, append=len(rows)))
-    user = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(rows)))
+    step = places_in_runs(starts, len(rows))
+    user = np.repeat(np.arange(len(starts)), run_lengths(starts, len(rows)))
     out = np.empty((len(rows), width(kinds.shape[1])), np.float32)
     column = 0
     for codes in kinds.T:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from prefrec_ray.engagement import SessionTable, levels_against, session_table, user_means
+from prefrec_ray.ids import places_in_runs
 from prefrec_ray.mdp.examination import Examination
 from prefrec_ray.mdp.excluded import DAY_MS, HOUR_MS, LastShown
 from prefrec_ray.mdp.items import ItemTable
@@ -270,7 +271,7 @@ def logged_levels(platform: Platform) -> dict[str, np.ndarray]:
     nights later impressions come from other policies.
     """
     data = platform.data.take(platform.users)
-    early = np.arange(len(data.timestamp)) - np.repeat(data.starts, data.lengths) < platform.requests
+    early = places_in_runs(data.starts, len(data.timestamp)) < platform.requests
     first = early & data.opens
     table = session_table(data.user[first], data.timestamp[first], data.session[first])
     levels = levels_against(table, data.mean_depth, data.mean_revisit_ms, platform.weight)

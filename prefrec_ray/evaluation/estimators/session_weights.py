@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from prefrec_ray.ids import last_rows, run_lengths
+from prefrec_ray.ids import last_rows, places_in_runs, run_lengths
 
 #: Importance weights of pages, from no assumption to the strongest assumption on users.
 PageWeights = Literal["sips", "rips", "iips"]
@@ -81,16 +81,15 @@ def page_request_weights(
 def _products(log_weight: np.ndarray, first: np.ndarray, window: int) -> np.ndarray:
     """Return the log product of the last `window` weights of the session at each step, [N]."""
     row = np.arange(len(log_weight))
-    position = row - np.repeat(first, run_lengths(first, len(row)))
+    position = places_in_runs(first, len(row))
     running = np.concatenate([[0.0], np.cumsum(log_weight)])
     return running[1:] - running[row - np.minimum(position, window - 1)]
 
 
 def _coming(recent: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Return the log weights [N] of `request_weights` from the products `recent` [N] of the last weights (logs)."""
-    length = run_lengths(first, len(recent))
-    position = np.arange(len(recent)) - np.repeat(first, length)
-    largest = np.full(length.max(), -np.inf)
+    position = places_in_runs(first, len(recent))
+    largest = np.full(position.max() + 1, -np.inf)
     np.maximum.at(largest, position, recent)
     recent = recent - largest[position]
     weight = np.exp(recent)

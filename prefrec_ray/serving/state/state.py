@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.ids import first_rows, hash_ids, run_lengths
+from prefrec_ray.ids import first_rows, hash_ids, places_in_runs
 from prefrec_ray.logs.events.format import Kind
 from prefrec_ray.mdp.frozen import FrozenRows
 from prefrec_ray.mdp.tracker import StateTracker
@@ -260,5 +260,5 @@ def _turns(users: np.ndarray) -> np.ndarray:
     ordered = users[order]
     starts = first_rows(ordered)
     turns = np.empty(len(users), dtype=np.int64)
-    turns[order] = np.arange(len(users)) - np.repeat(starts, run_lengths(starts, len(users)))
+    turns[order] = places_in_runs(starts, len(users))
     return turns
