@@ -1,12 +1,14 @@
 """Rate and latency of `prefrec serve`.
 
     python -m benchmarks load [--items 1000000] [--candidates nearest] [--rate 200] [--retrieved 1000] [--sizes 64 64]
+                              [--servers 1]
 
 A policy of random networks (states of 245 numbers, 8 numbers per item; `sizes` 256 256 256, both recipes' default, or
 64 64, the size of expected feedback) serves from one core; the load comes from another, by wrk (apt install wrk) and
 load.lua. First as many requests as it answers, by connections that wait for their answer; then `rate` per second, at
 random times. Each user has items that were shown before, which are left out, and a third of the requests is feedback.
-With `retrieved`, requests have that number of candidates with priors, and feedback is on whole pages.
+With `retrieved`, requests have that number of candidates with priors, and feedback is on whole pages. With two
+`servers`, each has a core and a wrk: rates are sums, milliseconds are those of the slower server.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -99,35 +102,48 @@ def main(
     rate: int = 200,
     retrieved: int = 0,
     sizes: list[int] = SIZES,
+    servers: int = 1,
 ) -> dict[str, Any]:
     """Print HTTP requests per second, and ms to a reply. Raises `UserError` without wrk."""
     if shutil.which("wrk") is None:
         raise UserError("wrk is not installed; expected it, by apt install wrk")
     measured: dict[str, Any] = {}
     load = users, k, items, retrieved
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as threads, ExitStack() as stack:
         make_policy(items, ServingSettings(candidates=candidates, count=64), sizes).save(f"{folder}/policy")
-        os.sched_setaffinity(0, {0})  # the server and its threads inherit it
-        begin = time.monotonic()
-        command = "serve", f"{folder}/policy", "--state", f"{folder}/state"
-        with serving(*command, environment=ONE_THREAD) as (server, port):
-            os.sched_setaffinity(0, {1})
-            measured["start_s"] = round(time.monotonic() - begin, 1)
-            wrk(port, 32, 2, load)  # so that users have items that were shown before
-            process = psutil.Process(server.pid)
-            before = sum(process.cpu_times()[:2])
-            measured["requests_per_s"] = wrk(port, 32, seconds, load)["requests_per_s"]
-            used = (sum(process.cpu_times()[:2]) - before) / seconds
-            measured["of_a_core"] = round(used, 2)
-            measured["requests_per_s_of_a_whole_core"] = round(measured["requests_per_s"] / used)
-            measured |= {f"ms_{p}": took for p, took in wrk(port, 64, seconds, load, rate)["ms"].items()}
-            with ThreadPoolExecutor() as beside:
-                loaded = beside.submit(wrk, port, 64, seconds, load, rate)
-                time.sleep(seconds / 5)
-                before = time.perf_counter()
-                urlopen(Request(f"http://127.0.0.1:{port}/reload", method="POST")).close()
-                measured["reload_s"] = time.perf_counter() - before
-                measured["ms_p99_with_a_reload"] = loaded.result()["ms"]["p99"]
-            measured["memory_mib"] = process.memory_info().rss >> 20
+        begin, started = time.monotonic(), []
+        for number in range(servers):
+            os.sched_setaffinity(0, {number})  # the server and its threads inherit it
+            command = "serve", f"{folder}/policy", "--state", f"{folder}/state-{number}"
+            started.append(stack.enter_context(serving(*command, environment=ONE_THREAD)))
+        os.sched_setaffinity(0, {1} if servers == 1 else {0, 1})
+        measured["start_s"] = round(time.monotonic() - begin, 1)
+        ports = [port for _, port in started]
+
+        def loaded(connections: int, seconds: float, rate: float = 0) -> tuple[float, dict[str, float]]:
+            """Return requests per second of all servers, and ms of the slowest."""
+            at_once = [threads.submit(wrk, port, connections, seconds, load, rate / servers) for port in ports]
+            found = [one.result() for one in at_once]
+            ms = {f"ms_{p}": max(one["ms"][p] for one in found) for p in found[0]["ms"]}
+            return sum(one["requests_per_s"] for one in found), ms
+
+        def used() -> float:
+            return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+        loaded(32, 2)  # so that users have items that were shown before
+        processes = [psutil.Process(server.pid) for server, _ in started]
+        before = used()
+        measured["requests_per_s"], _ = loaded(32, seconds)
+        cores = (used() - before) / seconds
+        measured["cores"] = round(cores, 2)
+        measured["requests_per_s_of_a_core"] = round(measured["requests_per_s"] / cores)
+        measured |= loaded(64, seconds, rate)[1]
+        beside = threads.submit(loaded, 64, seconds, rate)
+        time.sleep(seconds / 5)
+        before = time.perf_counter()
+        urlopen(Request(f"http://127.0.0.1:{ports[0]}/reload", method="POST")).close()
+        measured["reload_s"] = time.perf_counter() - before
+        measured["ms_p99_with_a_reload"] = beside.result()[1]["ms_p99"]
+        measured["memory_mib"] = processes[0].memory_info().rss >> 20
     print(markdown(measured, [measured.values()]))
     return measured
