@@ -34,6 +34,8 @@ SCRIPT = Path(__file__).with_name("night_of_a_candidate.py")
 STAGES = ("prepare", "train", "evaluate", "report", "release")
 #: A night that has promoted its policy, and that removes files of old nights.
 AFTER = "after release"
+#: All stages of a night in order; kills do not aim at the first two.
+ORDER = ("check", "look", *STAGES, AFTER)
 KILLS, OF_EACH_STAGE = 40, 5
 #: Every process that a night starts has this in its environment.
 MARK = "PREFREC_KILLED_NIGHT"
@@ -100,8 +102,7 @@ class Nights:
         """Return the newest night and its stage."""
         file = Path(self.loop.uri, "nights.json")
         last = json.loads(file.read_text().splitlines()[-1]) if file.exists() else {"night": 0, "done": []}
-        steps = ("check", "look", *STAGES, AFTER)
-        return last["night"], steps[len(last["done"])]
+        return last["night"], ORDER[len(last["done"])]
 
 
 def seconds(nights: Nights) -> dict[str, float]:
@@ -120,12 +121,11 @@ def seconds(nights: Nights) -> dict[str, float]:
 
 def kill_in(nights: Nights, target: str, after: float) -> tuple[int, str]:
     """Kill a night `after` seconds in its stage `target`. Returns the night, and the stage that it was in."""
-    order = ("check", *STAGES, AFTER)
     before, stage = nights.stage()
     night = nights.start(nights.config)
     while night.poll() is None:
         number, stage = nights.stage()
-        if (number > before or before == 0 or stage != AFTER) and order.index(stage) >= order.index(target):
+        if (number > before or before == 0 or stage != AFTER) and ORDER.index(stage) >= ORDER.index(target):
             break
         time.sleep(0.001 if stage == "report" else 0.05)  # promotion takes hundredths of a second
     time.sleep(after)
