@@ -258,7 +258,7 @@ def run_iteration(
     row = {column: algorithm.report.get(column, result.get(column)) for column in COLUMNS} | algorithm.report
     if scorer is not None:
         row |= dict.fromkeys(SCORES)
-        if scorer.settings.due(algorithm.iteration, row["progress"] >= 1):
+        if scorer.due(algorithm.iteration, row["progress"] >= 1):
             row |= scorer.scores(policy_now(algorithm), settings.task)
     # NaN has no order.
     row = {column: finite(value) for column, value in row.items()}

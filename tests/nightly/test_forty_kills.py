@@ -149,7 +149,7 @@ def check(nights: Nights, number: int, stage: str, old: tuple[int, ...]) -> str:
     found = (len(shown["items"]), back, copy.record().promoted)
     if found != (1, (promoted[-1], promoted[-2], []), promoted[:-1]):
         return f"inconsistent: {found} in {stage}"
-    if stage == "promote":  # the night that goes on promotes its policy, unless that was rolled back
+    if stage == "release":  # the night that goes on promotes its policy, unless that was rolled back
         nights.end(nights.write_config(nights.home / "copy"))
         expected = old if promoted == new else (*old[:-1], number)
         if copy.record().promoted != expected:

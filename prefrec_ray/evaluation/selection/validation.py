@@ -73,6 +73,10 @@ class ValidationScorer:
         """Return the score that selects the best checkpoint of a run."""
         return self.settings.reported[0]
 
+    def due(self, iteration: int, last: bool) -> bool:
+        """Return whether a policy is scored after this iteration."""
+        return self.settings.due(iteration, last)
+
     def scores(self, policy: Policy, task: Task) -> dict[str, float]:
         """Return the scores `settings.reported` of a policy."""
         dataset = PreparedDataset.open(self.uri)
