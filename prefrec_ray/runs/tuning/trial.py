@@ -90,15 +90,14 @@ class SweepTrial(tune.Trainable):
         self.algorithm.save_to_path(checkpoint_dir)
 
     def restore(self, checkpoint_path: Any) -> None:
-        """Continue from the result of `save` or, if it is gone, from the trial's newest complete checkpoint.
+        """Continue from the result of `save` or, if it is gone or damaged, from the trial's newest complete checkpoint.
 
-        If a sweep is killed just after a checkpoint replaced an older one, its state still names the older one.
+        If a sweep is killed while a checkpoint replaces an older one, its state still names the older one, of which
+        files may be missing.
         """
         try:
             super().restore(checkpoint_path)
-        except UserError:
-            raise
-        except ValueError:
+        except ValueError:  # also a `UserError`
             with first_whole(reversed(checkpoints(storage.join(self.plan.output, self.name)))) as newest:
                 if newest is None:
                     raise

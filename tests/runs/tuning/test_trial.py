@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from ray import tune
 
+from prefrec_ray.errors import UserError
 from prefrec_ray.runs.tuning.settings import TuneSettings
 from prefrec_ray.runs.tuning.trial import SweepTrial, resources
 from prefrec_ray.storage import checksums
@@ -18,9 +19,10 @@ class Recorded(SweepTrial):
 
     def setup(self, config: dict) -> None:
         self.loaded, self.name, self.plan = "", "trial", SimpleNamespace(output=config["output"])
+        self.algorithm = SimpleNamespace(restore_from_path=self.load, iteration=0)
 
-    def load_checkpoint(self, checkpoint_dir: str) -> None:
-        self.loaded = Path(checkpoint_dir).name
+    def load(self, folder: str) -> None:
+        self.loaded = Path(folder).name
 
     def cleanup(self) -> None:
         pass
@@ -34,8 +36,8 @@ def checkpoint(trial: Path, number: int, whole: bool = True) -> None:
         checksums.seal(str(folder))
 
 
-@pytest.mark.parametrize(("named", "expected"), [(1, 1), (0, 2)])
-def test_the_one_that_is_named_or_where_it_is_gone_the_newest_whole_one(
+@pytest.mark.parametrize(("named", "expected"), [(1, 1), (0, 2), (3, 2)])
+def test_the_one_that_is_named_or_where_it_is_gone_or_damaged_the_newest_whole_one(
     tmp_path: Path, named: int, expected: int
 ) -> None:
     folder = tmp_path / "trial"
@@ -53,6 +55,9 @@ def test_where_none_is_whole_the_trial_says_that_its_own_is_gone(tmp_path: Path)
     where = tune.Checkpoint(str(tmp_path / "trial" / "checkpoint_000002"))
     with pytest.raises(ValueError, match="does not exist"):
         Recorded({"output": str(tmp_path)}).restore(where)
+    damaged = tune.Checkpoint(str(tmp_path / "trial" / "checkpoint_000003"))
+    with pytest.raises(UserError, match="its checkpoint is damaged"):
+        Recorded({"output": str(tmp_path)}).restore(damaged)
 
 
 @pytest.mark.parametrize(
