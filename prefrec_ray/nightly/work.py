@@ -26,7 +26,7 @@ from prefrec_ray.reports.page import write_report
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import start_run
 from prefrec_ray.runtime.progress import Report, silent, step
-from prefrec_ray.serving.experiment.compare import CanaryComparison, compare
+from prefrec_ray.serving.experiment.compare import CanaryComparison, compare_canary
 from prefrec_ray.serving.settings import Canary
 from prefrec_ray.tracking.settings import NO_TRACKING, TrackingSettings
 from prefrec_ray.tracking.tracker import Tracker, attach_to_run
@@ -91,8 +91,7 @@ class Stages:
         assert isinstance(log, EventsSource)
         with step(self.progress, "compare the canary"):
             items = Policy.load(bundle).items if rails else None
-            compared = compare(log.paths, settings.days, self.train_.task, rails, lambda arm: items)
-        return compared.canaries.get(canary.arm)
+            return compare_canary(log.paths, canary.arm, self.train_.task, rails, settings.days, items)
 
     def prepare(self, dataset: str, without: Spans) -> None:
         """Run `prefrec prepare`."""

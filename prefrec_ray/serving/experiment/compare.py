@@ -83,6 +83,19 @@ class Comparison:
         return {name: _plain(value) for name, value in vars(self).items()}
 
 
+def compare_canary(
+    folders: Sequence[str],
+    canary: str,
+    task: Task,
+    rails: Sequence[GuardRail],
+    days: float,
+    items: ItemTable | None,
+) -> CanaryComparison | None:
+    """Compare the arm `canary` with the main arm, as `compare` does; None if the servers do not serve it now."""
+    experiment = _Experiment(folders, days)
+    return experiment.of_canary(canary, task, rails, items) if canary in experiment.arms[1:] else None
+
+
 def compare(
     folders: Sequence[str],
     days: float = 7.0,
