@@ -1,4 +1,4 @@
-"""Settings of the tables beside a log: a row per user, and a row per item."""
+"""Settings of the tables of users (a row per user) and items (a row per item) of a log."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from prefrec_ray.errors import UserError
+from prefrec_ray.ids import places_in_runs
 from prefrec_ray.mdp.catalogue import Cells, ItemIndex
 from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.mdp.kinds import CLUSTER, ItemKind, KindNames, clusters
@@ -237,7 +238,7 @@ def smallest(loss: np.ndarray, k: int) -> np.ndarray:
         count = np.bincount(row, minlength=len(loss))
         widest = count.max(initial=k)
         if 2 * widest <= loss.shape[1]:  # otherwise many are equal, for example infinite
-            place = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+            place = places_in_runs(np.cumsum(count) - count, len(row))
             few = np.full((len(loss), widest), np.inf, loss.dtype)
             columns = np.zeros(few.shape, dtype=np.int64)
             few[row, place], columns[row, place] = loss[row, column], column

@@ -30,7 +30,7 @@ from prefrec_ray.evaluation.estimators.session_weights import (
 from prefrec_ray.evaluation.results.names import RANDOM_ITEMS
 from prefrec_ray.evaluation.results.records import ENOUGH
 from prefrec_ray.evaluation.results.scores import Findings, Scores
-from prefrec_ray.ids import run_lengths
+from prefrec_ray.ids import places_in_runs, run_lengths
 from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.tasks import run_tasks
@@ -253,7 +253,7 @@ def shown_before(data: Histories, part: slice, rest_ms: float) -> ExcludedItems 
     last = row if data.pins is None else page + data.pages.sizes[data.pages.of_row[part]]
     count = last - start
     state = np.repeat(np.arange(len(count)), count)
-    before = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    before = places_in_runs(np.cumsum(count) - count, int(count.sum()))
     earlier = start[state] + before
     item, time, items = data.row[earlier], data.timestamp[earlier], int(data.row.max()) + 1
     out = (data.timestamp[part][state] - time < rest_ms) | (earlier >= page[state])

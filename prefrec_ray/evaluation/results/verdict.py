@@ -119,8 +119,7 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
         return "no_difference", [f"{gain}, an interval that contains 0."]
     control = case.control
     if control is not None and not _above(record, control):
-        known = f"a negative control ({case.title_of(control)}) gains {control.gain:+z.2f}"
-        return "no_difference", [f"{gain}; {known}."]
+        return "no_difference", [f"{gain}; a negative control ({case.title_of(control)}) gains {control.gain:+z.2f}."]
     if not _above_in_each(case):
         return "inconclusive", [f"{gain}; in a model of users a negative control gains as much."]
     above = f"{gain}, above 0" + (f" and every negative control ({control.gain:+z.2f} at most)" if control else "")
@@ -158,7 +157,7 @@ def _above(record: Record, control: Record) -> bool:
 
 
 def _above_in_each(case: Case) -> bool:
-    """Return whether the policy's gain is above that of every negative control in each model of users."""
+    """Return whether the policy gains more than every negative control in each model of users."""
     assert case.record is not None
     return all((np.subtract(case.record.gains_by_model, one.gains_by_model) > 0).all() for one in case.controls)
 
