@@ -28,6 +28,7 @@ class Stream(IntEnum):
     HOST = 10  # the server of each user, if several serve
     ROTATED = 11  # which transitions of a mini-batch are rotated
     ROTATION = 12  # the rotations of these transitions
+    EXAMINED = 13  # items without feedback that count as examined
     PROBE_STATES = 0x57A7  # the sample of validation states that diagnostics look at
     PASS = 0x9AF5  # the order of the preferences in each pass over them
 

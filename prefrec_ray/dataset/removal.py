@@ -31,13 +31,14 @@ _USERS = ("user_id", "user_0", "user_1")
 _KINDS = {
     "requests": "impressions of data sets",
     "sessions": "sessions of data sets",
+    "unexamined": "items that users did not examine",
     "transitions": "transitions of data sets",
     "preferences": "preferences of data sets",
     "people": "labels of annotators in data sets",
     "dropped": "dropped rows of data sets",
 }
 #: Columns that show the rows of users; all columns of other files.
-_NEEDED = {"requests": ["user_id"], "sessions": ["user_id"], "transitions": ["number"]}
+_NEEDED = {"requests": ["user_id"], "unexamined": ["user_id"], "sessions": ["user_id"], "transitions": ["number"]}
 _METADATA, _DROPPED = "metadata.json", "dropped.json"
 
 
@@ -99,7 +100,7 @@ class _Removal:
             return False
         self.removed[_KINDS[parts[0]]] += int(mask.sum())
         kept = self._kept(read_table(str(path)), mask)
-        if len(kept) or parts[0] not in ("requests", "sessions"):  # files of these have rows
+        if len(kept) or parts[0] not in ("requests", "sessions", "unexamined"):  # files of these have rows
             (write_table if wide else write_parquet)(kept, str(target))
             storage.sync(str(target))
         return True

@@ -74,11 +74,13 @@ class LoggedSource(NamedTuple):
 
     `files`: the files whose rows `order` numbers (logs/contract.py). `unique_rows`: rows that are equal except for
     `order` break the contract. `by_position`: rows of a page are ordered by position, and not as in the log.
+    `all_examined`: users saw all items of a page, or a column shows which.
     """
 
     files: tuple[str, ...] = ()
     unique_rows: bool = False
     by_position: bool = True
+    all_examined: bool = True
 
 
 def first_files(sources: Sequence[LoggedSource]) -> list[int]:

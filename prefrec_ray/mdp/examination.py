@@ -4,13 +4,10 @@ P(feedback on item i at position k) = theta_k gamma_i (Richardson et al., WWW 20
 theta_k is the probability that a user examines the position, gamma_i the attraction of the item. Only ratios of theta
 are identified, and only if items are shown at several positions. The curve is reported relative to the first position.
 
-The curve is a diagnosis and no weight of training. An item without feedback was examined with probability
-theta_k (1 - gamma_i) / (1 - theta_k gamma_i), which needs the scale of theta, and a log does not determine it.
-
-Examined items are the only ones from which models of users learn and by which their users change. A log seldom contains
-which items were examined. Feedback on an item shows an examination. The items without feedback that count as examined
-are drawn with the probability above, under the assumption that users examine the first position; gamma is the share of
-feedback there.
+Only examined items are impressions. A log seldom contains which items were examined. Feedback on an item shows an
+examination. An item without feedback was examined with probability theta_k (1 - gamma_i) / (1 - theta_k gamma_i), which
+needs the scale of theta, and a log does not determine it. The items without feedback that count as examined are drawn
+with this probability under the assumption that users examine the first position; gamma is the share of feedback there.
 
 In roll-outs, an item is examined with the logged frequency of its position and of the number of positions since the
 last examined item. A user who leaves in the middle of a page examines none of the later items.
@@ -27,8 +24,6 @@ from prefrec_ray.mdp.pages import Pages
 #: The curve has this number of positions, and is estimated from a sample of this number of items.
 POSITIONS, ITEMS = 20, 1024
 _ITERATIONS, _TOLERANCE = 5_000, 1e-7
-#: Seed of the items without feedback that count as examined.
-_SEED = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,28 +83,26 @@ def _errors(k: np.ndarray, i: np.ndarray, rows: np.ndarray, theta: np.ndarray, g
     return np.append(0.0, np.sqrt(np.diag(np.linalg.inv(rest))))
 
 
-def examined_items(pages: Pages, row: np.ndarray, feedback: np.ndarray) -> np.ndarray | None:
-    """Return a mask of the impressions [N] that count as examined; None if no page has two items.
+def examined_items(
+    pages: Pages, item: np.ndarray, reacted: np.ndarray, training: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Return a mask of the rows [N] that count as examined.
 
-    `row` [N] are the items, `feedback` [N, F]: any above 0 shows an examination. The first item of a page is examined.
-    Without feedback on first items nothing is known, and all items count.
+    `item` int64 [N] are codes of the items from 0, and `reacted` bool [N] shows the rows with feedback. The model is
+    fitted to the rows in the mask `training`, with one probability for all positions from `POSITIONS` - 1 on. All items
+    of a position count if it is not examined less often than the first one, by two standard errors.
     """
-    position = positions(pages)
-    if not position.any():
-        return None
-    reacted: np.ndarray = np.any(feedback > 0, axis=1)
-    likely = np.ones(int(position.max()) + 1)
-    sampled = row < ITEMS
-    size = len(likely)
-    cell, of_cell = np.unique(row[sampled] * size + position[sampled], return_inverse=True)
+    position = np.minimum(positions(pages), POSITIONS - 1)
+    likely, sampled = np.ones(POSITIONS), training & (item < ITEMS)
+    cell, of_cell = np.unique(item[sampled] * POSITIONS + position[sampled], return_inverse=True)
     rows, clicks = np.bincount(of_cell), np.bincount(of_cell, reacted[sampled]).astype(np.int64)
-    curve = fit_curve(cell // size, cell % size, rows, clicks)
+    curve = fit_curve(cell // POSITIONS, cell % POSITIONS, rows, clicks)
     if curve is not None:
-        gamma = reacted[position == 0].mean()
-        theta = np.minimum(curve.examined, 1.0)
-        unseen = 1.0 - theta * gamma
-        likely[curve.position] = np.divide(theta * (1.0 - gamma), unseen, out=np.ones(len(theta)), where=unseen > 0)
-    drawn = np.random.default_rng(_SEED).random(len(row)) < likely[position]
+        gamma = reacted[training & (position == 0)].mean()
+        known = curve.examined + 2 * curve.error < 1
+        theta = curve.examined[known]
+        likely[curve.position[known]] = theta * (1.0 - gamma) / (1.0 - theta * gamma)
+    drawn: np.ndarray = rng.random(len(item)) < likely[position]
     return reacted | drawn | (position == 0)
 
 

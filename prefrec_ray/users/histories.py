@@ -15,10 +15,11 @@ from prefrec_ray.dataset import PreparedDataset, floats, tensor
 from prefrec_ray.engagement import session_table, user_means
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import changes, codes, first_rows, last_rows, run_lengths, taken_runs
-from prefrec_ray.mdp.examination import examined_items
 from prefrec_ray.mdp.exposure import exposures, recent_kinds
+from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.pages import Pages
 from prefrec_ray.storage.parquet import read_footer
+from prefrec_ray.users.whole_pages import WholePages, unexamined_items
 
 #: Approximate number of impressions in memory: 200 MB for states of 250 numbers.
 ROWS = 200_000
@@ -44,7 +45,7 @@ class Histories:
     frequency_level: np.ndarray  # float64 [M], NaN if null
     step: np.ndarray | None = None  # int64 [N], number of the page in the user's history; None: one impression each
     pins: np.ndarray | None = None  # bool [N], items that no policy chose, at places of the platform; None: no pins
-    examined: np.ndarray | None = None  # bool [N], impressions that count as examined (mdp/examination.py); None: all
+    examined: np.ndarray | None = None  # bool [N]; other rows are items that the user did not examine; None: all
 
     @property
     def lengths(self) -> np.ndarray:
@@ -57,7 +58,7 @@ class Histories:
         return self._of(starts, rows, users)
 
     def examined_only(self, kinds: np.ndarray) -> Histories:
-        """Return the histories without the impressions that do not count as examined (mdp/examination.py).
+        """Return the histories without the items that were not examined.
 
         `kinds` int32 [I, K] are the kinds of the items: exposures are those to examined items.
         """
@@ -69,7 +70,7 @@ class Histories:
 
     @property
     def shown_per_examined(self) -> float:
-        """Return the number of impressions for each of those that count as examined."""
+        """Return the number of shown items for each examined one."""
         return 1.0 if self.examined is None else 1.0 / float(self.examined.mean())
 
     def _of(self, starts: np.ndarray, rows: np.ndarray, users: np.ndarray) -> Histories:
@@ -105,12 +106,16 @@ class Histories:
         return np.flatnonzero(changes(self.user) | changes(self.session))
 
     def recent(self, kinds: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
-        """Return the kinds of the impressions before `rows` (None: all), int32 [n, MEMORY, K] (`recent_kinds`).
+        """Return the kinds of the examined items before `rows` (None: all), int32 [n, MEMORY, K] (`recent_kinds`).
 
         `kinds` int32 [I, K] are the kinds of the items.
         """
         rows = np.arange(len(self.row)) if rows is None else rows
-        return recent_kinds(self.starts[self.user[rows]], rows, self.row, kinds)
+        starts, row = self.starts[self.user[rows]], self.row
+        if self.examined is not None:
+            before = np.cumsum(self.examined) - self.examined
+            starts, rows, row = before[starts], before[rows], row[self.examined]
+        return recent_kinds(starts, rows, row, kinds)
 
     @cached_property
     def pages(self) -> Pages:
@@ -194,6 +199,7 @@ def histories_of(dataset: PreparedDataset, split: str, seed: int, rows: int = RO
     if not any(len(requests) for requests, _ in parts):
         raise UserError(f"{dataset.uri}: no impressions in the split '{split}'")
     requests, sessions = (pa.concat_tables(tables) for tables in zip(*parts, strict=True))
+    others = [table for file in files if (table := unexamined_items(dataset, file, split)) is not None]
     items = dataset.items()
     session_starts(requests, sessions, dataset.uri)
     of_row, user = codes(requests["user_id"]), codes(sessions["user_id"])
@@ -205,7 +211,7 @@ def histories_of(dataset: PreparedDataset, split: str, seed: int, rows: int = RO
     propensity = floats(requests["propensity"]) if dataset.metadata.has_propensity else np.full(len(requests), np.nan)
     pins = requests["pinned"].to_numpy() if "pinned" in requests.column_names else np.zeros(len(requests), bool)
     step, feedback = requests["step"].to_numpy(), tensor(requests["feedback"]) if dataset.state.feedback else nothing
-    return Histories(
+    histories = Histories(
         starts=starts,
         timestamp=timestamp,
         session=session,
@@ -221,7 +227,36 @@ def histories_of(dataset: PreparedDataset, split: str, seed: int, rows: int = RO
         frequency_level=floats(sessions["level_frequency"]),
         step=step,
         pins=pins if pins.any() else None,
-        examined=examined_items(Pages.from_steps(starts, step, len(row)), row, feedback),
+    )
+    if not others:
+        return histories
+    return with_unexamined(histories, WholePages.from_tables(requests, pa.concat_tables(others), items), items)
+
+
+def with_unexamined(data: Histories, pages: WholePages, items: ItemTable) -> Histories:
+    """Return the histories with all items of their pages. Exposures are those to examined and unexamined items."""
+    others, spread = pages.others, pages.spread
+    row = spread(data.row, items.rows(others["item_id"].to_numpy(zero_copy_only=False)))
+    starts = first_rows(data.user[pages.of])
+    pinned = "pinned" in others.column_names
+    pins = others["pinned"].to_numpy() if pinned else np.zeros(len(others), bool)
+    chance = floats(others["propensity"]) if "propensity" in others.column_names else np.full(len(others), np.nan)
+    own_pins = spread(np.zeros(len(data.row), bool) if data.pins is None else data.pins, pins)
+    assert data.step is not None
+    return replace(
+        data,
+        starts=starts,
+        timestamp=spread(data.timestamp),
+        session=spread(data.session),
+        row=row,
+        state=spread(data.state),
+        action=items.embeddings[row],
+        feedback=spread(data.feedback, 0.0),
+        exposure=exposures(starts, row, items.kinds),
+        propensity=spread(data.propensity, np.where(pins, 1.0, chance)),
+        step=spread(data.step),
+        pins=own_pins if own_pins.any() else None,
+        examined=pages.examined,
     )
 
 

@@ -165,10 +165,12 @@ def simulate(
         )
         for position, (rows, raw, feedback, seen, known) in enumerate(each):
             yield Step(position, now, session, rows, seen, raw, feedback, ends, wait_ms, known, expected)
-            named = dict(zip(platform.state.feedback, feedback.T, strict=True))
-            tracker.observe(now, platform.items.ids[rows], named, session_ids=session, pages=np.full(len(of), number))
+            at = np.flatnonzero(seen)
+            named = dict(zip(platform.state.feedback, feedback[at].T, strict=True))
+            page_of = np.full(len(at), number)
+            tracker.observe(now[at], platform.items.ids[rows[at]], named, session[at], users=at, pages=page_of)
             if shown is not None:
-                shown.show(now, rows)
+                shown.show(now[at], rows[at], at)
         # After all items the exclusion restarts, like the logged items.
         if shown is not None and math.isinf(platform.rest_ms) and (number + 1) * size % len(platform.items) < size:
             shown.forget()

@@ -11,38 +11,54 @@ from prefrec_ray.users.fit import KINDS, fit_member
 THETA = np.array([1.0, 0.6, 0.4, 0.2])
 
 
-def drawn_pages(gamma: float, count: int = 20_000) -> tuple[Pages, np.ndarray, np.ndarray, np.ndarray]:
-    """Return pages of four items, the items, examinations by `THETA`, and feedback on examined items by `gamma`."""
+def drawn_pages(
+    gamma: float, count: int = 20_000, theta: np.ndarray = THETA
+) -> tuple[Pages, np.ndarray, np.ndarray, np.ndarray]:
+    """Return pages of four items, the items, examinations by `theta`, and reactions to examined items by `gamma`."""
     rng = np.random.default_rng(7)
-    examined = (rng.random((count, 4)) < THETA).ravel()
-    feedback = (examined & (rng.random(4 * count) < gamma))[:, None].astype(np.float32)
+    examined = (rng.random((count, 4)) < theta).ravel()
+    reacted = examined & (rng.random(4 * count) < gamma)
     pages = Pages.from_steps(np.array([0]), np.repeat(np.arange(count), 4), 4 * count)
-    return pages, rng.integers(0, 20, 4 * count), examined, feedback
+    return pages, rng.integers(0, 20, 4 * count), examined, reacted
+
+
+def found_in(pages: Pages, row: np.ndarray, reacted: np.ndarray, training: np.ndarray | None = None) -> np.ndarray:
+    training = np.ones(len(row), bool) if training is None else training
+    return examined_items(pages, row, reacted, training, np.random.default_rng(3))
 
 
 def test_feedback_on_every_examined_item_shows_which_were_examined() -> None:
-    pages, row, examined, feedback = drawn_pages(gamma=1.0)
-    np.testing.assert_array_equal(examined_items(pages, row, feedback), examined)
+    pages, row, examined, reacted = drawn_pages(gamma=1.0)
+    np.testing.assert_array_equal(found_in(pages, row, reacted), examined)
 
 
 def test_items_without_feedback_count_as_examined_as_often_as_they_were() -> None:
-    pages, row, examined, feedback = drawn_pages(gamma=0.3)
-    found = examined_items(pages, row, feedback)
-    assert found is not None
-    assert found[feedback[:, 0] > 0].all()
-    silent = feedback[:, 0] == 0
+    pages, row, examined, reacted = drawn_pages(gamma=0.3)
+    found = found_in(pages, row, reacted)
+    assert found[reacted].all()
     for position in range(4):
-        at = silent & (np.arange(len(row)) % 4 == position)
+        at = ~reacted & (np.arange(len(row)) % 4 == position)
         assert found[at].mean() == pytest.approx(examined[at].mean(), abs=0.03)
 
 
-def test_single_items_and_pages_without_feedback_count_as_examined() -> None:
-    pages, row, _, feedback = drawn_pages(gamma=0.0, count=50)
-    found = examined_items(pages, row, feedback)
-    assert found is not None
-    assert found.all()
+def test_the_model_is_fitted_to_training_users_only() -> None:
+    pages, row, _, reacted = drawn_pages(gamma=0.3)
+    training = np.arange(len(row)) < len(row) // 2
+    other = reacted.copy()
+    other[~training] = True
+    first, second = (found_in(pages, row, clicks, training) for clicks in (reacted, other))
+    np.testing.assert_array_equal(first[training], second[training])
+
+
+@pytest.mark.parametrize(("gamma", "count"), [(0.0, 50), (0.3, 300), (0.3, 20_000)])
+def test_all_items_count_if_no_position_is_clearly_examined_less(gamma: float, count: int) -> None:
+    pages, row, _, reacted = drawn_pages(gamma, count, theta=np.ones(4))
+    assert found_in(pages, row, reacted).all()
+
+
+def test_single_items_count_as_examined() -> None:
     single = Pages.from_steps(np.array([0]), None, 200)
-    assert examined_items(single, row, feedback) is None
+    assert found_in(single, np.zeros(200, np.int64), np.zeros(200, bool)).all()
     assert Examination.from_pages(single, None) is None
 
 

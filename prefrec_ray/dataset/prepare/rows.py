@@ -28,6 +28,7 @@ class RowRules:
 
     side: Side
     sources: tuple[LoggedSource, ...] = (LoggedSource(),)  # of the log
+    feedback: tuple[str, ...] = ()  # of the log
     pages: bool = True  # False: the data set has no pages, and each row is a step
     known_items: list[ray.ObjectRef] | None = None  # the item ids (pa.Array) that may occur; None: any
     refuse_unknown: bool = False  # True if a row of an unknown item breaks the contract, else it is dropped
@@ -40,10 +41,13 @@ class RowRules:
             known = pa.array(items.ids)
         elif log.items is not None:
             known = log.items["item_id"].combine_chunks()
-        return cls(side, log.sources, pages, None if known is None else [ray.put(known)], items is None)
+        return cls(side, log.sources, log.feedback, pages, None if known is None else [ray.put(known)], items is None)
 
     def __call__(self, rows: pa.Table, bucket: int) -> tuple[pa.Table, dict[str, int]]:
-        """Return a bucket's rows by page, with the page's number `step` (int64), and the dropped rows by reason."""
+        """Return a bucket's rows by page, with the page's number `step` (int64), and the dropped rows by reason.
+
+        Rows of items that users did not examine remain, and are not among the dropped rows.
+        """
         dropped = dict.fromkeys(REASONS, 0)
         with self.side.part(f"bucket-{bucket:05d}") as part:
             unique = np.array([one.unique_rows for one in self.sources])
@@ -69,12 +73,14 @@ class RowRules:
                     rows = self._refuse(rows, unknown, part, "item_id", "", expected)
                 else:
                     rows, dropped[UNKNOWN_ITEMS] = _without(unknown, rows)
-        seen = examined_rows(rows)
-        rows, dropped[UNEXAMINED] = seen, len(rows) - len(seen)
         if not self.pages and "page" in rows.column_names:
             rows = rows.drop_columns([name for name in ("page", "position") if name in rows.column_names])
         by_position = np.array([one.by_position for one in self.sources])
         return in_pages(rows, by_position[self._source(rows)]), dropped
+
+    def all_examined(self, rows: pa.Table) -> np.ndarray:
+        """Return a mask of the rows from sources without items that nobody examined, bool [N]."""
+        return np.array([one.all_examined for one in self.sources])[self._source(rows)]
 
     def _source(self, rows: pa.Table) -> np.ndarray:
         """Return the number of the source of each row, int64 [N] from 0."""

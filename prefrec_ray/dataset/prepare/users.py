@@ -20,8 +20,9 @@ import ray
 import ray.data
 
 from prefrec_ray import storage
-from prefrec_ray.dataset.prepare.rows import REASONS, RowRules
+from prefrec_ray.dataset.prepare.rows import REASONS, UNEXAMINED, RowRules
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
+from prefrec_ray.dataset.prepare.unexamined import separate
 from prefrec_ray.engagement import depth_levels, frequency_levels, session_numbers, session_table, whole_dwell
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, codes, first_rows, fraction, hash_ids, run_lengths
@@ -147,12 +148,20 @@ def write_bucket(rows: pa.Table, bucket: int, settings: PrepareSettings, row_rul
 
     Returns one row per user, and the number of dropped rows by reason. If no row remains, nothing is written, and the
     first result is None. The file contains the canonical columns, by user and page, with `step` (int64, the page's
-    number), `session` (int64, its number) and `split` (int8) instead of session_id and order.
+    number), `session` (int64, its number) and `split` (int8) instead of session_id and order. Items that users did not
+    examine go to `unexamined/part-k.parquet`.
     """
     rows = rows.sort_by([(name, "ascending") for name in ("user_id", "timestamp", "order")])
     rows, dropped = row_rules(rows, bucket)
+    if rows.num_rows:
+        own = split_of(rows["user_id"].combine_chunks(), settings)
+        known, rng = row_rules.all_examined(rows), np.random.default_rng((settings.seed, Stream.EXAMINED, bucket))
+        rows, unexamined, dropped[UNEXAMINED] = separate(rows, own, known, row_rules.feedback, rng)
     if not rows.num_rows:
         return None, dropped
+    if len(unexamined):
+        storage.make_folder(storage.join(folder, "unexamined"))
+        write_parquet(unexamined, storage.join(folder, "unexamined", f"part-{bucket:05d}.parquet"))
     user = codes(rows["user_id"])
     starts = first_rows(user)
     pages = Pages.from_steps(starts, rows["step"].to_numpy(), len(rows))

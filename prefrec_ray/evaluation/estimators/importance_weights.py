@@ -256,7 +256,10 @@ def shown_before(data: Histories, part: slice, rest_ms: float) -> ExcludedItems 
     before = places_in_runs(np.cumsum(count) - count, int(count.sum()))
     earlier = start[state] + before
     item, time, items = data.row[earlier], data.timestamp[earlier], int(data.row.max()) + 1
-    out = (data.timestamp[part][state] - time < rest_ms) | (earlier >= page[state])
+    out = data.timestamp[part][state] - time < rest_ms
+    if data.examined is not None:
+        out &= data.examined[earlier]
+    out |= earlier >= page[state]
     if data.pins is not None:
         out &= (earlier < row[state]) | data.pins[earlier]
     rests = out & (item != data.row[part][state])

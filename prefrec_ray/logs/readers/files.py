@@ -64,7 +64,7 @@ def log_of(
         items=items,
         content=content,
         about=about,
-        sources=(LoggedSource(tuple(files), unique_rows=source.duplicates == "refuse"),),
+        sources=(LoggedSource(tuple(files), source.duplicates == "refuse", all_examined=source.examined is not None),),
         given_sessions=source.session is not None,
         has_pages=source.page is not None,
         has_examined=source.examined is not None,

@@ -48,7 +48,7 @@ def open_log(source: KuaiRandSource, seed: int = 0, side: Side | None = None) ->
         **read_files(logs, list(COLUMNS), canonical, side),
         feedback=FEEDBACK,
         users=_users(files["user_features"][0], source.user_features),
-        sources=(LoggedSource(tuple(logs)),),
+        sources=(LoggedSource(tuple(logs), all_examined=False),),
         content=partial(_video_content, tuple(files["video_features_basic"])),
         has_pages=source.page is not None,
     )

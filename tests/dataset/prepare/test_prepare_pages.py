@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from prefrec_ray.dataset.prepare.users import read_bucket, write_bucket
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import Side
 from prefrec_ray.settings import parse
+from prefrec_ray.users.histories import histories_of
 
 GAP_MS, LENGTH, HORIZON = 30 * 60 * 1000, 3, 4
 ROW = st.tuples(st.integers(0, 2), st.sampled_from([0, 0, 1000, 10**7]), st.integers(0, 2), st.integers(0, 3))
@@ -110,8 +112,9 @@ def settings_of(path: Path, **changes: Any) -> PrepareSettings:
 @pytest.fixture(scope="module")
 def paged(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
     folder = tmp_path_factory.mktemp("pages")
-    pages_log().to_parquet(folder / "log.parquet")
-    return prepare(settings_of(folder / "log.parquet", page="page", position="rank"), str(folder / "dataset"))
+    pages_log().assign(seen=1).to_parquet(folder / "log.parquet")
+    keys = {"page": "page", "position": "rank", "examined": "seen"}
+    return prepare(settings_of(folder / "log.parquet", **keys), str(folder / "dataset"))
 
 
 def impressions(dataset: PreparedDataset) -> pd.DataFrame:
@@ -216,13 +219,59 @@ def test_pages_of_one_item_change_no_file(ray_session: None, tmp_path: Path) -> 
             assert plain.read_bytes() == paged.read_bytes(), plain
 
 
-def test_rows_that_were_not_examined_change_nothing_that_is_learned(paged: PreparedDataset, tmp_path: Path) -> None:
+def with_unexamined(rank: Sequence[int]) -> pd.DataFrame:
+    """The log of `paged` with ranks 10, 20, ..., and 60 items that nobody examined at other ranks."""
     log = pages_log().assign(seen=1)
-    more = log.drop_duplicates("page").sample(60, random_state=1).assign(rank=9, like=0, seen=0, item=77)
-    pd.concat([log, more]).to_parquet(tmp_path / "log.parquet")
+    log["rank"] = 10 * log["rank"] + 10
+    more = log.drop_duplicates("page").sample(60, random_state=1)
+    more = more.assign(rank=np.resize(rank, 60), like=0, seen=0, item=np.arange(60) % 20)
+    return pd.concat([log, more])
+
+
+def test_rows_that_were_not_examined_change_nothing_that_is_learned(paged: PreparedDataset, tmp_path: Path) -> None:
+    log = with_unexamined([90])
+    log["rank"] = log["rank"] // 10 - 1
+    log.to_parquet(tmp_path / "log.parquet")
     keys = {"page": "page", "position": "rank", "examined": "seen"}
     dataset = prepare(settings_of(tmp_path / "log.parquet", **keys), str(tmp_path / "dataset"))
     for file in (path for path in Path(paged.uri).rglob("*.parquet")):
         assert file.read_bytes() == (tmp_path / "dataset" / file.relative_to(paged.uri)).read_bytes(), file
     assert dataset.metadata.counts == paged.metadata.counts
     assert dataset.metadata.dropped == {"unexamined": 60}
+
+
+def test_histories_contain_the_items_that_were_not_examined(ray_session: None, tmp_path: Path) -> None:
+    log = with_unexamined([5, 15, 25, 90])
+    log.to_parquet(tmp_path / "log.parquet")
+    keys = {"page": "page", "position": "rank", "examined": "seen"}
+    dataset = prepare(settings_of(tmp_path / "log.parquet", **keys), str(tmp_path / "dataset"))
+    expected = log.sort_values(["user", "ms", "rank"])
+    expected = expected.assign(step=expected.groupby("user").page.transform(lambda page: pd.factorize(page)[0]))
+    items = dataset.items()
+    for split in ("train", "validation", "test"):
+        users = pd.concat([dataset.read(file, ["user_id"]).to_pandas() for file in dataset.files("requests", split)])
+        own = expected[expected.user.isin(users.user_id)]
+        data = histories_of(dataset, split, seed=0)
+        assert data.examined is not None
+        by_file = {name: number for number, name in enumerate(pd.unique(users.user_id))}
+        own = own.iloc[np.lexsort((own["rank"], own.step, own.user.map(by_file)))]
+        for name, column in {"row": items.rows(own["item"].to_numpy()), "step": own.step, "examined": own.seen}.items():
+            np.testing.assert_array_equal(getattr(data, name), column, err_msg=name)
+        np.testing.assert_array_equal(data.feedback[:, 0], own.like)
+        np.testing.assert_array_equal(data.action, items.embeddings[data.row])
+        np.testing.assert_array_equal(data.state, data.state[data.pages.first[data.pages.of_row]])
+        seen = data.examined_only(items.kinds)
+        np.testing.assert_array_equal(seen.recent(items.kinds), data.recent(items.kinds, np.flatnonzero(data.examined)))
+
+
+def test_feedback_shows_which_items_were_examined(ray_session: None, tmp_path: Path) -> None:
+    """Without the column: every examined item has a view, and later positions have fewer."""
+    log = pages_log(users=200)
+    unseen = np.random.default_rng(2).random(len(log)) < 0.2 * log["rank"]
+    log = log.assign(view=np.where(unseen, 0.0, 1.5), like=np.where(unseen, 0, log.like))
+    log.to_parquet(tmp_path / "log.parquet")
+    keys = {"page": "page", "position": "rank", "feedback": ["like", "view"]}
+    dataset = prepare(settings_of(tmp_path / "log.parquet", **keys), str(tmp_path / "dataset"))
+    found, expected = impressions(dataset)[["user_id", "item_id"]], log.loc[~unseen, ["user", "item"]]
+    assert sorted(found.itertuples(index=False, name=None)) == sorted(expected.itertuples(index=False, name=None))
+    assert dataset.metadata.dropped == {"unexamined": int(unseen.sum())}
