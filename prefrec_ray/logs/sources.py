@@ -48,7 +48,7 @@ class LogSource(Settings):
 
 
 class SimulatorSource(LogSource):
-    """A log folder by `prefrec simulate`. `examined`: items of a page that the user did not examine are dropped."""
+    """A log folder by `prefrec simulate`. `examined`: read which items of a page the user examined."""
 
     kind: Literal["simulator"]
     path: str
