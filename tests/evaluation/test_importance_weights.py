@@ -1,6 +1,7 @@
 """Importance weights over items against sums over all that can happen."""
 
 import math
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -182,6 +183,16 @@ def test_what_rests_is_what_was_shown_a_short_time_before_except_for_the_shown_i
     out = shown_before(data, slice(0, 8), 2.5)
     assert [sorted(out.item[out.state == state]) for state in range(8)] == [[], [3], [4], [4], [3], [3, 5], [], [4]]
     assert shown_before(data, slice(0, 8), 0.0) is None
+
+
+def test_items_that_were_not_examined_rest_only_on_their_page() -> None:
+    """Pages of two items, of which the second is not examined."""
+    item, nothing = np.array([3, 4, 5, 6, 7, 8]), np.zeros((6, 1), np.float32)
+    data = made_histories(nothing, nothing, np.array([0]), np.array([0]), np.zeros(1), item)
+    data = replace(data, step=np.arange(6) // 2, examined=np.arange(6) % 2 == 0)
+    out = shown_before(data, slice(0, 6), math.inf)
+    assert out is not None
+    assert [sorted(out.item[out.state == state]) for state in range(6)] == [[], [3], [3], [3, 5], [3, 5], [3, 5, 7]]
 
 
 @pytest.fixture(scope="module")

@@ -158,6 +158,23 @@ def test_items_that_are_not_examined_are_in_no_input() -> None:
             np.testing.assert_array_equal(own[:, first : first + len(expected)], [expected] * 3)
 
 
+def test_a_policy_knows_only_the_items_that_were_examined() -> None:
+    """States and kinds before each page, if second items of pages are never examined, equal those of single items."""
+    data = histories(users=8)
+    pages = replace(data, step=np.arange(len(data.row)) // 2, examined=np.arange(len(data.row)) % 2 == 0)
+    seen: dict[int, list[np.ndarray]] = {1: [], 2: []}
+
+    def server(visit: Visit) -> np.ndarray:
+        seen[visit.page] += [visit.states, visit.recent()]
+        return np.tile([7, 8][: visit.page], (len(visit.states), 1))
+
+    roll_out(platform(data, 60), [Clockwork(0.0)], server, seed=0)
+    roll_out(platform(pages, 120), [Clockwork(0.0)], server, seed=0)
+    assert len(seen[1]) == len(seen[2]) == 120
+    for single, page in zip(seen[1], seen[2], strict=True):
+        np.testing.assert_array_equal(single, page)
+
+
 @pytest.mark.parametrize("requests", [45, 10_000])
 def test_the_logged_levels_are_those_of_the_log_as_far_as_a_roll_out_goes(requests: int) -> None:
     data = histories(users=8)
