@@ -27,7 +27,7 @@ def separate(
 
     `rows` [N] are by page, and `split` int8 [N] is the split of their users. `known`: rows of pages whose items were
     all examined, apart from those that the column `examined` excludes. In other pages, any of the columns `feedback`
-    above 0 shows an examination, and a click model of the training users (split 0) decides about the rest. A page
+    above 0 shows an examination, and a click model of their training users (split 0) decides about the rest. A page
     without examined items is no step.
     """
     pages, examined = Pages.from_table(rows), np.ones(len(rows), bool)
@@ -36,7 +36,7 @@ def separate(
         rows = rows.drop_columns(["examined"])
     if not known.all() and feedback and len(pages.first) < len(rows):
         reacted = np.any([rows[name].to_numpy() > 0 for name in feedback], axis=0)
-        inferred = examined_items(pages, codes(rows["item_id"]), reacted, split == 0, rng)
+        inferred = examined_items(pages, codes(rows["item_id"]), reacted, (split == 0) & ~known, rng)
         examined = examined & (known | inferred)
     if examined.all():
         return rows, rows.slice(0, 0), 0
