@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from prefrec_ray.dataset.prepare.rows import equal_rows, examined_rows, in_pages
+from prefrec_ray.dataset.prepare.rows import equal_rows, in_pages
 from prefrec_ray.engagement import MAX_LEVEL, depth_levels, frequency_levels, session_numbers, session_table
 from prefrec_ray.errors import unwrapped_errors
 from prefrec_ray.ids import changes, codes, first_rows, fraction, hash_ids, run_lengths
@@ -129,7 +129,8 @@ def sums(rows: pa.Table, timeouts: tuple[float | None, ...], level_timeout: floa
     """Return the sums over the rows of some users, in any order: int or int64 arrays by the fields of `Counts`."""
     rows = rows.sort_by([(name, "ascending") for name in ("user_id", "timestamp", "order")])
     repeats = int(equal_rows(rows).sum())
-    rows = examined_rows(rows)
+    if "examined" in rows.column_names:
+        rows = rows.filter(rows["examined"]).drop_columns(["examined"])
     rows = in_pages(rows, np.ones(len(rows), bool))
     pages = Pages.from_table(rows)
     starts, at = pages.of_user, pages.first

@@ -32,10 +32,9 @@ class WholePages:
     def from_tables(cls, requests: pa.Table, others: pa.Table, items: ItemTable) -> WholePages:
         """Insert `others` into the pages of `requests`. Users without impressions and unknown items are left out."""
         pages = Pages.from_table(requests)
-        known = pc.is_in(others["user_id"], pc.unique(requests["user_id"]))
-        others = others.filter(known)
         names = requests["user_id"].take(pa.array(pages.first[pages.of_user])).combine_chunks()
-        user = pc.index_in(others["user_id"], names).to_numpy().astype(np.int64)
+        found = pc.index_in(others["user_id"], names)
+        others, user = others.filter(found.is_valid()), found.drop_null().to_numpy().astype(np.int64)
         page, place = pages.of_user[user] + others["step"].to_numpy(), others["place"].to_numpy().astype(np.int64)
         kept = items.find(others["item_id"].to_numpy(zero_copy_only=False)) >= 0
         left_out: np.ndarray = np.cumsum(~kept) - ~kept  # before each row, from here on of the same page

@@ -79,7 +79,7 @@ class RowRules:
         return in_pages(rows, by_position[self._source(rows)]), dropped
 
     def all_examined(self, rows: pa.Table) -> np.ndarray:
-        """Return a mask of the rows from sources without items that nobody examined, bool [N]."""
+        """Return a mask of the rows from sources that are `all_examined` (`LoggedSource`), bool [N]."""
         return np.array([one.all_examined for one in self.sources])[self._source(rows)]
 
     def _source(self, rows: pa.Table) -> np.ndarray:
@@ -130,11 +130,6 @@ def in_pages(rows: pa.Table, by_position: np.ndarray) -> pa.Table:
     rows = rows.take(pa.array(order))
     rows = rows.set_column(rows.column_names.index("timestamp"), "timestamp", pa.array(time))
     return rows.append_column("step", pa.array(_steps(user, begins)))
-
-
-def examined_rows(rows: pa.Table) -> pa.Table:
-    """Return the rows of items that the user saw: feedback on others is unknown. All without a column `examined`."""
-    return rows.filter(rows["examined"]).drop_columns(["examined"]) if "examined" in rows.column_names else rows
 
 
 def _steps(user: np.ndarray, begins: np.ndarray) -> np.ndarray:

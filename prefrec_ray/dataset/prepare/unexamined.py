@@ -1,4 +1,4 @@
-"""Items of pages that users did not examine: they are no impressions, and have a file of their own.
+"""Separate the examined items of pages, which are impressions, from the items that users did not examine.
 
 Only examined items are in states, transitions and preferences, because feedback on the others is unknown. A log says
 which items were examined, or a click model infers it (mdp/examination.py). Importance weights need all items of a page:
@@ -16,14 +16,14 @@ from prefrec_ray.ids import codes, first_rows, places_in_runs
 from prefrec_ray.mdp.examination import examined_items, positions
 from prefrec_ray.mdp.pages import Pages
 
-#: Columns of an item that nobody examined; `step` is its page, and `place` its place on the page, from 0.
+#: Columns of an unexamined item; `step` is its page, and `place` its place on the page, from 0.
 _KEPT = ("user_id", "step", "place", "item_id", "propensity", "pinned", "split")
 
 
 def separate(
     rows: pa.Table, split: np.ndarray, known: np.ndarray, feedback: Sequence[str], rng: np.random.Generator
 ) -> tuple[pa.Table, pa.Table, int]:
-    """Return the rows of examined items, the other rows of their pages, and the number of all other rows.
+    """Return the rows of examined items, the unexamined items of their pages, and the number of all unexamined items.
 
     `rows` [N] are by page, and `split` int8 [N] is the split of their users. `known`: rows of pages whose items were
     all examined, apart from those that the column `examined` excludes. In other pages, any of the columns `feedback`

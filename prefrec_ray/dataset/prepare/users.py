@@ -153,15 +153,16 @@ def write_bucket(rows: pa.Table, bucket: int, settings: PrepareSettings, row_rul
     """
     rows = rows.sort_by([(name, "ascending") for name in ("user_id", "timestamp", "order")])
     rows, dropped = row_rules(rows, bucket)
-    if rows.num_rows:
-        own = split_of(rows["user_id"].combine_chunks(), settings)
+    if rows.num_rows and {"page", "examined"} & set(rows.column_names):  # otherwise each row is an examined item
+        own = codes(rows["user_id"])
+        own_split = split_of(rows["user_id"].take(pa.array(first_rows(own))).combine_chunks(), settings)[own]
         known, rng = row_rules.all_examined(rows), np.random.default_rng((settings.seed, Stream.EXAMINED, bucket))
-        rows, unexamined, dropped[UNEXAMINED] = separate(rows, own, known, row_rules.feedback, rng)
+        rows, unexamined, dropped[UNEXAMINED] = separate(rows, own_split, known, row_rules.feedback, rng)
+        if len(unexamined):
+            storage.make_folder(storage.join(folder, "unexamined"))
+            write_parquet(unexamined, storage.join(folder, "unexamined", f"part-{bucket:05d}.parquet"))
     if not rows.num_rows:
         return None, dropped
-    if len(unexamined):
-        storage.make_folder(storage.join(folder, "unexamined"))
-        write_parquet(unexamined, storage.join(folder, "unexamined", f"part-{bucket:05d}.parquet"))
     user = codes(rows["user_id"])
     starts = first_rows(user)
     pages = Pages.from_steps(starts, rows["step"].to_numpy(), len(rows))
