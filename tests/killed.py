@@ -1,6 +1,6 @@
-"""Copies of a folder as a process leaves it that is killed, one copy for each change of the folder.
+"""Copies of a folder as a killed process leaves it, one copy for each change of the folder.
 
-A killed process leaves its files as they are at that moment: what it wrote belongs to the system, and its buffers are
+A killed process leaves its files as they are at that moment: written bytes belong to the system, and buffers are
 lost. So a child process looks at the folder before every line of some modules, and copies it after each change.
 `test_killed.py` compares the copies with folders of processes that are killed.
 """

@@ -1,6 +1,6 @@
 """The notebooks of examples/notebooks: their imports exist, their outputs are whole, and by hand they run.
 
-Links and commands are checked with those of the pages, in test_docs.py.
+test_docs.py checks links and commands, together with the links and commands of the pages.
 """
 
 from __future__ import annotations

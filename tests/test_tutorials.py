@@ -33,7 +33,7 @@ def block(text: str, kind: str) -> str:
 
 
 def movies(folder: Path) -> None:
-    """As MovieLens: ratings.csv, and movies.csv with a title and genres, which lacks one of the movies."""
+    """Write files like MovieLens: ratings.csv, and movies.csv with titles and genres of all movies except one."""
     rng = np.random.default_rng(0)
     genres = ["Action|Comedy", "Comedy", "Drama", "Drama|Horror"]
     titles = pd.DataFrame({"movieId": range(59), "title": [f"Film, the {k}th" for k in range(59)]})
@@ -44,7 +44,7 @@ def movies(folder: Path) -> None:
 
 
 def music(folder: Path) -> None:
-    """As a player logs it: text ids, an artist, ISO times, milliseconds played."""
+    """Write the log of a music player: text ids, an artist, ISO times, milliseconds played."""
     rng = np.random.default_rng(1)
     track = rng.integers(0, 60, 40 * 36)
     plays = {

@@ -26,7 +26,7 @@ def buffer(pairs: int = 150, rows: int = 80, length: int = 4) -> PreferenceBuffe
 
 
 def test_the_return_of_a_segment_is_the_sum_of_the_means_of_its_pages() -> None:
-    """Pages of 1, 2 and 3 items in turn: the loss and the accuracy are those of plain sums of means."""
+    """Pages have 1, 2 and 3 items in turn; the loss and the accuracy are computed again from plain sums of means."""
     sizes = np.tile([1, 2, 3], 10)
     page = np.repeat(np.arange(30), sizes)
     first_page = np.random.default_rng(1).integers(0, 26, (40, 2))

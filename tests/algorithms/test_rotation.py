@@ -1,4 +1,4 @@
-"""Rotated transitions: what changes, what does not, and what a Q learns of directions that no log shows."""
+"""Rotated transitions: rotation keeps distances and the box, and a Q learns about directions that no log contains."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -39,7 +39,7 @@ def transitions(rows: int, seed: int = 0) -> dict[str, Tensor]:
 
 
 def embeddings(states: Tensor, of: Rotation) -> np.ndarray:
-    """What the states say of embeddings, in their own units: float64 [rows, PARTS, DIM]."""
+    """Return the embeddings in the states without their scaling, float64 [rows, PARTS, DIM]."""
     raw = states.numpy()[:, COLUMNS].astype(np.float64) * of.std.flatten().numpy()
     raw += of.mean.flatten().numpy()
     return raw.reshape(len(states), PARTS, DIM)
@@ -70,7 +70,7 @@ def test_inner_products_stay_and_so_does_all_else(seed: int) -> None:
 def test_a_rotated_action_stays_in_the_box_and_keeps_distances(seed: int, dim: int) -> None:
     rng = np.random.default_rng(seed)
     actions, matrix = rng.uniform(-1, 1, (20, dim)).astype(np.float32), rotation(dim, rng)
-    actions[rng.random((20, dim)) < 0.3] = 1.0  # corners of the box are where a general rotation leaves it
+    actions[rng.random((20, dim)) < 0.3] = 1.0  # a general rotation moves the corners of the box out of it
     rotated = actions @ matrix
     np.testing.assert_array_equal(np.sort(np.abs(rotated), axis=1), np.sort(np.abs(actions), axis=1))
     np.testing.assert_allclose(rotated @ rotated.T, actions @ actions.T, atol=1e-5)
@@ -91,7 +91,7 @@ def test_no_column_of_a_rotated_state_is_clipped() -> None:
 
 
 def test_nothing_is_made_where_nothing_is_rotated() -> None:
-    for about in ({"rotations": 0.0}, {}):  # that of a run of before has no such setting
+    for about in ({"rotations": 0.0}, {}):  # a run of an earlier version has no such setting
         assert Rotation.from_settings(about, torch.device("cpu")) is None
 
 

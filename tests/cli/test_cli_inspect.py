@@ -24,7 +24,7 @@ def log(users: int = 3) -> pd.DataFrame:
     )
 
 
-#: A log whose names say nothing to the guess.
+#: A log with column names from which no role can be guessed.
 WORDS = "wer,was,wann,q\n1,2,1600000000,0.5\n1,3,1600000001,1.5\n"
 
 

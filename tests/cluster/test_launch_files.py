@@ -61,7 +61,7 @@ def problems(kind: str, spec: dict[str, Any]) -> list[str]:
 
 
 def check(name: str, **more: Any) -> None:
-    """Check a file as `ray up` does, but for the clouds without their libraries."""
+    """Check a file as `ray up` does. Files for clouds are checked without the libraries of the clouds."""
     config = {**ray_up(name), **more}
     if config["provider"]["type"] == "local":
         bootstrap_config(config, no_config_cache=True)

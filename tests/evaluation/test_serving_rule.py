@@ -87,7 +87,7 @@ def test_the_best_rule_of_the_grid_is_found_and_no_rule_is_tried_twice() -> None
     assert [one.low for one in tried] == sorted((one.low for one in tried), reverse=True)
     assert len(rules) == len(set(rules)) == len(tried)
     assert START in rules
-    # start, diversity and repetition penalties, windows, temperatures, the penalties beside the best, scores
+    # start, diversity and repetition penalties, windows, temperatures, penalties close to the best one, scores
     assert len(rules) == 1 + 4 + 4 + 2 + 4 + 2 + 2 + 1
 
 
@@ -185,7 +185,7 @@ def test_the_lower_end_contains_the_errors_of_users_and_models(monkeypatch: pyte
 def test_a_run_exports_its_policy_under_the_best_rule(
     short_fits: None, small_platform: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By roll-outs in models of users, of the sizes of the evaluation; the penalty has a value, and is kept."""
+    """As many roll-outs as in an evaluation choose the rule; the penalty has a value, and is kept."""
     choices, sizes = [], []
 
     def choose(*arguments: Any, **named: Any) -> Chosen:

@@ -112,7 +112,7 @@ def test_a_gain_on_which_models_of_users_disagree_is_inconclusive() -> None:
     # Models of different kinds that agree need no support.
     agreed = one(by_models(0.9, 0.1, 0.8, 0.9, 0.9, 1.0), support=LOST)
     assert agreed.verdict == "candidate"
-    assert lights(agreed)["support"][0] == "amber"  # green beside 12 % would contradict itself
+    assert lights(agreed)["support"][0] == "amber"  # green next to 12 % would be a contradiction
     assert lights(one(by_models(0.9, 0.1, 0.8, 0.9, 0.9, 1.0), support=SURE))["support"][0] == "green"
     # Without a gain before this error, the disagreement makes no difference.
     assert one(by_models(0.05, 0.1, -0.4, -0.1, 0.2, 0.5), support=LOST).verdict == "no_difference"

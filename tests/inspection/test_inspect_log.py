@@ -106,8 +106,8 @@ def test_embeddings_beside_a_log_are_proposed(tmp_path: Path) -> None:
     assert items.model_dump(exclude_none=True, exclude_defaults=True) == expected
 
 
-def test_what_a_table_of_items_has_is_proposed(tmp_path: Path) -> None:
-    """Lists of Parquet, flags and prices; not what is constant, an id, a mean of the log, or of too many words."""
+def test_columns_of_a_table_of_items_are_proposed(tmp_path: Path) -> None:
+    """Proposed: lists of Parquet, flags and prices; not constants, ids, means of the log, or texts of many words."""
     tracks = {
         "track_id": [f"t{k}" for k in range(60)],
         "name": [f"Song {k}" for k in range(60)],

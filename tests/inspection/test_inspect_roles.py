@@ -87,7 +87,7 @@ def test_music_whose_only_feedback_is_the_time_played() -> None:
 
 @pytest.mark.parametrize("text", [True, False])
 def test_rare_kinds_of_events_are_feedback(text: bool) -> None:
-    """As names or as codes; empty cells do not count. A column with many values does not contain events."""
+    """Events are names or codes; empty cells do not count. A column with many values does not contain events."""
     events = ["view"] * 60 + ["buy"] * 20 + ["click"] * 30 + [None] * 10
     codes = {"view": 1, "click": 2, "buy": 3}
     kind = pd.array([name and codes[name] for name in events], "Int64") if not text else events

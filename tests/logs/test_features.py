@@ -72,7 +72,7 @@ cells = st.lists(st.sampled_from("abcd"), max_size=3)
 
 @given(st.lists(st.tuples(cells, cells, st.integers(0, 30)), min_size=1, unique_by=lambda row: row[2]), st.data())
 def test_content_is_a_table_of_zeros_and_ones(rows: list, data: st.DataObject) -> None:
-    """Of two features, for items in any order, some of which the table lacks."""
+    """The table has two features, and lacks some of the items, which come in any order."""
     columns = [pa.array([row[number] for row in rows], pa.list_(pa.string())) for number in (0, 1)]
     tagged = [tags_of(pa.chunked_array([one]), PLACE, name) for one, name in zip(columns, "xy", strict=True)]
     row, tag = np.concatenate([one[0] for one in tagged]), pa.concat_arrays([one[1] for one in tagged])

@@ -117,7 +117,7 @@ def test_fractions_are_compared_with_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("own", [",", ";", "\t", "|", "~"])
 def test_a_table_beside_a_log_may_have_another_delimiter(tmp_path: Path, own: str) -> None:
-    """Of the usual ones; another must be the log's."""
+    """A usual delimiter is found; an unusual one has to be the delimiter of the log."""
     file = tmp_path / "users.csv"
     pd.DataFrame({"id": [3, 5], "country": ["d;e", "a,t"], "age": [40, 70]}).to_csv(file, sep=own, index=False)
     source = UsersTable(path=str(file), id="id", features=["country", "age"])
@@ -372,7 +372,7 @@ def test_types_of_ids_agree_between_files(tmp_path: Path) -> None:
 
 
 def test_ids_with_leading_zeros_are_text(tmp_path: Path) -> None:
-    """As numbers, 007 and 7 would silently be one user."""
+    """If ids were numbers, 007 and 7 would silently be one user."""
     data = frame(3).astype({"u": str})
     data["u"] = ["007", "7", "12"]
     source = parse(FilesSource, {**COLUMNS, "path": str(write(data, tmp_path / "a.csv"))}, "test")

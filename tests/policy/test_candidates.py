@@ -40,7 +40,7 @@ def log_weights(pi: Distribution, exact: int, rows: np.ndarray, prior: np.ndarra
 
 
 def conditional(logits: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """The probability of each place given the earlier places, by sums over what is left."""
+    """Return the probability of each place given the earlier places, by sums over the items that are left."""
     weights, chances = np.exp(logits - logits.max()), []
     for place in places:
         chances.append(weights[place] / weights.sum())
@@ -55,7 +55,7 @@ def conditional(logits: np.ndarray, places: np.ndarray) -> np.ndarray:
     data=st.data(),
 )
 def test_propensities_are_those_of_the_formula(seed: int, catalogue: tuple[int, int], data: st.DataObject) -> None:
-    """Of small and of large catalogues; linear scores are interpolated without an error."""
+    """The catalogue is small or large; linear scores are interpolated without an error."""
     count, exact = catalogue
     pi, rng = distribution(count, temperature=0.5), np.random.default_rng(seed)
     size = data.draw(st.integers(1, count))
@@ -100,8 +100,8 @@ def test_candidates_without_priors_are_what_an_exclusion_leaves(rule: str, candi
 @pytest.mark.parametrize("exact", [EXACT, 10])
 @pytest.mark.parametrize("rule", ["sample", "best"])
 @pytest.mark.parametrize("candidates", ["catalogue", "nearest"])
-def test_requests_that_are_drawn_together_get_what_each_gets_alone(rule: str, candidates: str, exact: int) -> None:
-    """Of many and of few candidates, more and fewer than `count` and than the largest k."""
+def test_requests_drawn_together_get_the_pages_of_single_requests(rule: str, candidates: str, exact: int) -> None:
+    """The numbers of candidates are above and below `count`, and above and below the largest k."""
     pi, rng = distribution(2_000, rule=rule, candidates=candidates, count=8, temperature=0.5), np.random.default_rng(3)
     sizes, ks = [3, 900, 6, 1_500, 900, 40, 1], [3, 10, 2, 1, 10, 5, 1]
     named = [Candidates(rng.permutation(2_000)[:size], rng.normal(size=size)) for size in sizes]

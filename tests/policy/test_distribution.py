@@ -115,10 +115,10 @@ def test_items_that_draw_the_same_answers_are_worth_the_same(count: int, rule: s
     ("count", "read", "exact"),
     [(40, False, EXACT), (40, True, EXACT), (1_000, True, EXACT), (1_000, False, 100), (1_000, True, 100)],
 )
-def test_items_are_drawn_as_often_as_their_propensity_says(
+def test_items_are_drawn_with_the_frequency_of_their_propensity(
     count: int, read: bool, exact: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By all scores and in two steps, with excluded items, by Q or by expected feedback that explains it."""
+    """Items are drawn by all scores or in two steps, some are excluded, and scores are Q or expected feedback."""
     monkeypatch.setattr("prefrec_ray.policy.distribution.EXACT", exact)
     pi, draws = distribution(count, temperature=0.3), DRAWS if count < 1_000 else DRAWS // 6
     pi = replace(pi, scorer=saturated(pi.items)) if read else pi

@@ -84,7 +84,7 @@ def apart(low: float, high: float) -> bool:
 
 @pytest.mark.parametrize("effect", [0.5, -0.5])
 def test_an_effect_of_half_a_level_is_seen_in_a_small_canary(effect: float) -> None:
-    """Levels of mean 2.5 and standard deviation 1, alone at 5 %, and as one of four decisions."""
+    """Levels have a mean of 2.5 and a standard deviation of 1; the decision is one of one at 5 %, or one of four."""
     users, step = 10_000, 100
     for decisions in (1, DECISIONS):
         rng, needed = np.random.default_rng(1), []

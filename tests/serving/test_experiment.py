@@ -154,7 +154,7 @@ def test_a_share_that_falls_and_a_new_seed_start_again(tmp_path: Path) -> None:
 
 
 def test_ids_may_be_text(tmp_path: Path) -> None:
-    """The arms in the log are those of whole numbers, so that half of the users count as moved."""
+    """The log has the arms of ids that are whole numbers, so that half of the users count as moved."""
 
     def texts(row: Event) -> Event:
         if row.kind == Kind.ARMS:

@@ -1,4 +1,4 @@
-"""A platform without any policy: its recommender is logged over HTTP, and the first night trains on this log."""
+"""A platform that has no policy yet: its recommender is logged over HTTP, and the first night trains on this log."""
 
 import json
 import time

@@ -45,7 +45,7 @@ def write_history() -> int:
 
 
 def live(client: Client, begin: int) -> int:
-    """Let users, some of them new, come twice in the day from `begin` on, and rate what they see."""
+    """Let users, some of them new, come twice in the day from `begin` on, and rate their items."""
     rng, count = np.random.default_rng(begin), 0
     for user in range(21, 61):
         at = begin + int(rng.integers(DAY_MS // 4))

@@ -109,7 +109,7 @@ def requests(draw: st.DrawFn, ks: tuple[int, ...] = (1, 5, 10), most: int = ITEM
 @settings(deadline=None, max_examples=12)
 @given(body=requests(), data=st.data())
 def test_the_mean_importance_weight_of_each_position_is_one(desk: Desk, body: Recommend, data: st.DataObject) -> None:
-    """Of the policy itself and of policies that double the weight of some items.
+    """Weights are those of the policy itself, and of policies that double the weight of some items.
 
     Ratios are at most 2 and at least 1/2, so that the error of a mean is known from 900 draws.
     """

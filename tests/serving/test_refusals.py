@@ -70,7 +70,7 @@ def test_a_time_ahead_of_the_clock_is_refused(bundle: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("seconds", [0, NOW // 1000, 4_102_444_800, 99_999_999_999])
 def test_a_time_in_seconds_is_refused(seconds: int) -> None:
-    """As ms it would be in 1970, before all other events of the user."""
+    """Read as ms, the time would be in 1970, before all other events of the user."""
     body = f'{{"user": 2, "timestamp": {seconds}}}'.encode()
     with pytest.raises(Problem, match=f"key 'timestamp': expected ms since 1970, .*, found {seconds}") as caught:
         parse_recommend(body)

@@ -160,7 +160,7 @@ def test_bad_feedback_is_a_problem(client: Client) -> None:
 
 
 def test_on_a_full_disk_nothing_acknowledged_is_lost(bundle: Path, tmp_path: Path) -> None:
-    """By a process that keeps what the server acknowledged: tests/serving/fill_disk.py."""
+    """The process tests/serving/fill_disk.py keeps the acknowledged events and compares them with the log."""
     disk, file = tmp_path / "disk", Path(__file__).parent / "fill_disk.py"
     helpers = {**os.environ, "PYTHONPATH": str(file.parents[1])}
     with small_disk(disk, kilobytes=3 * 1024):

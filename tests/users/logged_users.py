@@ -63,7 +63,7 @@ def histories(users: int = 300, requests: int = 60, seed: int = 0, cost_of_repea
 
 
 def with_unexamined(data: Histories) -> Histories:
-    """Return the log with a second item on each page, which nobody examined."""
+    """Return the log with a second, unexamined item on each page."""
     twice, rng = np.repeat(np.arange(len(data.row)), 2), np.random.default_rng(3)
     columns = ("timestamp", "session", "row", "state", "action", "feedback", "exposure", "propensity", "step")
     double = replace(data, starts=2 * data.starts, **{name: getattr(data, name)[twice] for name in columns})

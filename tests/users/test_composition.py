@@ -16,7 +16,7 @@ def test_the_largest_count_is_of_any_kind_of_the_page() -> None:
 
 
 def test_pages_are_like_logged_ones_up_to_the_range_of_the_log() -> None:
-    """Of 200 logged pages one has three items of a kind, the others have two."""
+    """One of 200 logged pages has three items of a kind, the others have two."""
     row = np.tile([0, 1, 4, 7], (200, 1))
     row[7] = [0, 1, 2, 7]
     logged = Pages.from_steps(np.array([0]), np.repeat(np.arange(200), 4), 800)

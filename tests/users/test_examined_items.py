@@ -1,4 +1,4 @@
-"""Examined items of pages: against drawn users whose examination is known, and logs with items that nobody examined."""
+"""Examined items of pages, compared with drawn users whose examination is known; logs with unexamined items."""
 
 import numpy as np
 import pytest

@@ -205,7 +205,7 @@ def test_items_that_rest_for_ever_are_not_repeated() -> None:
 
 
 def test_items_come_again_after_their_rest() -> None:
-    """Three impressions in two seconds, then ten hours without any."""
+    """The users see three items in two seconds, and return after ten hours."""
     data = replace(histories(users=8), mean_revisit_ms=np.full(8, 10 * HOUR))
 
     def server(visit: Visit) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Mistakes that `prepare` detects: one line with found and expected values, and nothing left behind.
 
-tests/cli/test_cli_errors.py has those of single rows, columns and files.
+tests/cli/test_cli_errors.py has mistakes in single rows, columns and files.
 """
 
 from pathlib import Path

@@ -111,7 +111,7 @@ def test_plays_like_lastfm(ray_session: None, tmp_path: Path) -> None:
     items = dataset.items()
     titles = dict(zip(items.ids.tolist(), items.about["title"].to_pylist(), strict=True))
     assert titles == {**dict(zip(artists, about.title, strict=False)), "artist 19": None}
-    # Who plays what is random here: only genres bring artists together.
+    # Users and artists are paired at random here: only genres bring artists together.
     jazz, pop = (items.embeddings[items.rows(np.array(artists[start:24:2])), 0] for start in (0, 1))
     assert np.abs(jazz.mean() - pop.mean()) > 1.5
     assert len(set(np.sign(jazz))) == len(set(np.sign(pop))) == 1

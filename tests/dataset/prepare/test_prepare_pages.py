@@ -220,7 +220,7 @@ def test_pages_of_one_item_change_no_file(ray_session: None, tmp_path: Path) -> 
 
 
 def with_unexamined(rank: Sequence[int]) -> pd.DataFrame:
-    """The log of `paged` with ranks 10, 20, ..., and 60 items that nobody examined at other ranks."""
+    """Return the log of `paged` with ranks 10, 20, ..., and 60 unexamined items at other ranks."""
     log = pages_log().assign(seen=1)
     log["rank"] = 10 * log["rank"] + 10
     more = log.drop_duplicates("page").sample(60, random_state=1)
