@@ -26,7 +26,7 @@ from prefrec_ray.simulator.law import ROLLOUT, Choice, generator
 from prefrec_ray.simulator.rollout import outcome, roll_out
 from prefrec_ray.simulator.servers import IgnoresFeedback
 from prefrec_ray.simulator.world import load_world
-from prefrec_ray.users.histories import read_sessions
+from prefrec_ray.users.reading import read_sessions
 
 #: Impressions of a user in a roll-out.
 REQUESTS = 250

@@ -26,7 +26,7 @@ from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.progress import Progress, silent, step
 from prefrec_ray.users.ensemble import Fits
-from prefrec_ray.users.histories import too_short
+from prefrec_ray.users.reading import too_short
 
 _LOG = logging.getLogger(__name__)
 

@@ -43,7 +43,7 @@ from prefrec_ray.runs.export import load_module
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runtime.progress import Report, silent
 from prefrec_ray.tracking.tracker import UNTRACKED, Tracker
-from prefrec_ray.users.histories import too_short
+from prefrec_ray.users.reading import too_short
 
 #: Settings of a run; the first file in its folder.
 CONFIG = "config.json"

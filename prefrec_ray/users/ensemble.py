@@ -27,9 +27,10 @@ from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.users import WARM
 from prefrec_ray.users.checks import IMPRESSIONS, Specification, specification_test
 from prefrec_ray.users.fit import KINDS, fit_member, resample
-from prefrec_ray.users.histories import ROWS, Histories, read_histories
+from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.inputs import Inputs
 from prefrec_ray.users.member import FoundError, Member
+from prefrec_ray.users.reading import ROWS, read_histories
 from prefrec_ray.users.roll_out import KEPT_EVERY, Platform
 
 #: Share of logged impressions that are within all ranges.

@@ -13,7 +13,7 @@ from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.results.records import Record
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings
 from prefrec_ray.policy import Policy
-from prefrec_ray.users.histories import histories_of
+from prefrec_ray.users.reading import histories_of
 
 FQE = FqeSettings(gamma_session=0.5, updates=200, networks=3)
 

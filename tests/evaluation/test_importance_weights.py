@@ -28,7 +28,8 @@ from prefrec_ray.evaluation.estimators.session_weights import PAGE_WEIGHTS, WIND
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
-from prefrec_ray.users.histories import Histories, histories_of
+from prefrec_ray.users.histories import Histories
+from prefrec_ray.users.reading import histories_of
 
 #: Probabilities of two items in two states (0: the first impression of a session), logging policy and policy.
 LOGGING = np.array([[0.5, 0.5], [0.25, 0.75]])

@@ -24,7 +24,7 @@ from prefrec_ray.evaluation.results.records import Evaluation, ItemShare, Served
 from prefrec_ray.evaluation.settings import EvaluateSettings, ModelSettings
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
-from prefrec_ray.users.histories import histories_of
+from prefrec_ray.users.reading import histories_of
 from prefrec_ray.users.roll_out import Imagined
 
 

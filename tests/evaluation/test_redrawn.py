@@ -14,7 +14,8 @@ from prefrec_ray.evaluation.estimators import fitted_q
 from prefrec_ray.evaluation.estimators.fitted_q import fit_subject, task_steps
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings
-from prefrec_ray.users.histories import Histories, histories_of
+from prefrec_ray.users.histories import Histories
+from prefrec_ray.users.reading import histories_of
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from prefrec_ray.evaluation.estimators.logged_sessions import score_file
 from prefrec_ray.evaluation.estimators.ncis import LoggedSessions, session_columns
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.policy import Policy
-from prefrec_ray.users.histories import in_page_order, session_starts
+from prefrec_ray.users.reading import in_page_order, session_starts
 
 SESSIONS = pa.table(
     {

@@ -29,7 +29,8 @@ from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.runtime.progress import silent
 from prefrec_ray.users import ensemble
 from prefrec_ray.users.checks import Specification
-from prefrec_ray.users.histories import Histories, histories_of
+from prefrec_ray.users.histories import Histories
+from prefrec_ray.users.reading import histories_of
 from prefrec_ray.users.roll_out import Imagined
 
 SPLITS = ("train", "validation", "test")

@@ -25,7 +25,8 @@ from prefrec_ray.evaluation.results.scores import Findings, Scores
 from prefrec_ray.ids import first_rows, repetition_seed
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import Task
-from prefrec_ray.users.histories import Histories, read_histories
+from prefrec_ray.users.histories import Histories
+from prefrec_ray.users.reading import read_histories
 
 #: Actions [N, A], and the embeddings of the items served for them.
 Acts = tuple[np.ndarray, np.ndarray]

@@ -35,7 +35,8 @@ from prefrec_ray.mdp.excluded import ExcludedItems
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import Task
-from prefrec_ray.users.histories import Histories, histories_of, read_histories
+from prefrec_ray.users.histories import Histories
+from prefrec_ray.users.reading import histories_of, read_histories
 
 #: Estimators by importance weights over items: of the last impressions, or of the last pages.
 ITEM_WEIGHTS = ("weights", *PAGE_WEIGHTS)

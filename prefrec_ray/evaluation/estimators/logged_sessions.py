@@ -32,7 +32,7 @@ from prefrec_ray.memory import keep_freed_memory
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.storage.parquet import read_footer
-from prefrec_ray.users.histories import read_sessions, session_starts
+from prefrec_ray.users.reading import read_sessions, session_starts
 
 #: Impressions of the split for which served items are computed. The search for the nearest item is slow.
 SERVED_REQUESTS = 20_000

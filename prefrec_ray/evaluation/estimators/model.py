@@ -24,7 +24,7 @@ from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.settings import Task
 from prefrec_ray.users.checks import backtest_error
 from prefrec_ray.users.ensemble import Ensemble, Fits, start_fits
-from prefrec_ray.users.histories import check_long_enough
+from prefrec_ray.users.reading import check_long_enough
 from prefrec_ray.users.roll_out import Imagined
 
 

@@ -27,7 +27,7 @@ from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.settings import Task
-from prefrec_ray.users.histories import read_histories
+from prefrec_ray.users.reading import read_histories
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from prefrec_ray.evaluation.selection.preference import learn_scores
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, ValidationSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.settings import Task
-from prefrec_ray.users.histories import Histories, read_histories
+from prefrec_ray.users.histories import Histories
+from prefrec_ray.users.reading import read_histories
 
 _SPLIT: Literal["validation"] = "validation"
 _NAME = "trial"

@@ -24,7 +24,7 @@ from prefrec_ray.dataset.prepare.users import read_bucket, write_bucket
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import Side
 from prefrec_ray.settings import parse
-from prefrec_ray.users.histories import histories_of
+from prefrec_ray.users.reading import histories_of
 
 GAP_MS, LENGTH, HORIZON = 30 * 60 * 1000, 3, 4
 ROW = st.tuples(st.integers(0, 2), st.sampled_from([0, 0, 1000, 10**7]), st.integers(0, 2), st.integers(0, 3))
