@@ -108,7 +108,7 @@ class Log:
     items: pa.Table | None = None  # item_id, embedding (fixed_size_list<float32>), in [-1, 1]
     # Takes ascending ids. Kinds of items are made from it, and embeddings if `items` is None.
     content: ContentOf | None = None
-    about: pa.Table | None = None  # table of items without embeddings: item_id[, title][, image], as text
+    about: pa.Table | None = None  # table of items without embeddings: item_id[, title], as text
     sources: tuple[LoggedSource, ...] = (LoggedSource(),)
     given_sessions: bool = False  # session_id defines sessions, not the session timeout
     has_pages: bool = False  # rows of one user with equal `page`, one after another, were shown at once

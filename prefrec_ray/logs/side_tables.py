@@ -38,8 +38,7 @@ class ItemsTable(Settings):
 
     `embedding` is a column of lists of numbers, or a list of columns of numbers. Without it embeddings are learned from
     co-consumption and from `features`: columns of categories (A|B|C or a list: several) and of numbers. Each feature is
-    also a kind of items (mdp/kinds.py). `title` and `image` are columns of text for the pages of a report: a name, and
-    the path or URI of a picture.
+    also a kind of items (mdp/kinds.py). `title` is a column of text, a name for reports.
     """
 
     path: str
@@ -47,14 +46,13 @@ class ItemsTable(Settings):
     embedding: str | Annotated[list[str], Field(min_length=1)] | None = None
     features: Columns = Field(default_factory=list)
     title: str | None = None
-    image: str | None = None
 
     @model_validator(mode="after")
     def _something_of_each_item(self) -> Self:
         if self.id in self.features or len(set(self.features)) < len(self.features):
             raise ValueError(f"features: expected each column once, and not the id '{self.id}'")
-        if not (self.embedding or self.features or self.title or self.image):
-            raise ValueError("expected embedding, features, title or image")
+        if not (self.embedding or self.features or self.title):
+            raise ValueError("expected embedding, features or title")
         return self
 
     @property
@@ -69,6 +67,5 @@ class ItemsTable(Settings):
 
     @property
     def about(self) -> dict[str, str]:
-        """Return the columns for the pages of a report, by their names in the report."""
-        named = {"title": self.title, "image": self.image}
-        return {name: column for name, column in named.items() if column is not None}
+        """Return the columns for reports, by their names in the report."""
+        return {"title": self.title} if self.title else {}

@@ -41,7 +41,7 @@ def user_table(source: UsersTable, id_type: pa.DataType, part: Part | None = Non
 
 
 def item_table(source: ItemsTable, id_type: pa.DataType, part: Part | None = None, form: CsvFormat = PLAIN) -> pa.Table:
-    """Return item_id (first), embedding (fixed_size_list<float32>), tags (list<string>), title and image, if known."""
+    """Return item_id (first), embedding (fixed_size_list<float32>), tags (list<string>) and title, if known."""
 
     def convert(table: pa.Table, place: Place) -> pa.Table:
         columns = {}

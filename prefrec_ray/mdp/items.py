@@ -19,8 +19,8 @@ from prefrec_ray.mdp.kinds import CLUSTER, ItemKind, KindNames, clusters
 from prefrec_ray.storage.files import check_readable, write_bytes
 from prefrec_ray.storage.parquet import check_seal, read_footer, read_parquet, seal_parquet
 
-#: Text columns that a table of items may have, for pages of reports.
-ABOUT = ("title", "image")
+#: Text columns that a table of items may have, for reports.
+ABOUT = ("title",)
 #: Largest catalogue in which the nearest items are found by comparison with all items.
 EXACT = 10_000
 #: Largest number of items to request from an index; above it, comparison with all items is as fast.
@@ -134,7 +134,7 @@ class ItemTable:
         return best
 
     def to_table(self) -> pa.Table:
-        """Return a table: item_id, embedding (fixed_size_list<float32>), if known kinds (of int32), title, image."""
+        """Return a table: item_id, embedding (fixed_size_list<float32>), if known kinds (of int32), title."""
         embedding = pa.FixedSizeListArray.from_arrays(pa.array(self.embeddings.ravel()), self.embeddings.shape[1])
         kinds = {}
         if self.kind_codes is not None:

@@ -176,15 +176,14 @@ def test_tables_of_users_and_items(ray_session: None, tmp_path: Path) -> None:
     assert open_source(path, items=items).items.equals(log.items)
 
 
-def test_items_may_have_titles_and_images(ray_session: None, tmp_path: Path) -> None:
+def test_items_may_have_titles(ray_session: None, tmp_path: Path) -> None:
     path = write(frame(4), tmp_path / "a.parquet")
-    table = {"iid": ["p", "q"], "x": [0.5, 0], "name": ["Tea, <b>green</b>", None], "year": [1984, 2024]}
+    table = {"iid": ["p", "q"], "x": [0.5, 0], "name": ["Tea, <b>green</b>", None]}
     write(pd.DataFrame(table), tmp_path / "items.csv")
-    items = {"path": str(tmp_path / "items.csv"), "id": "iid", "embedding": ["x"], "title": "name", "image": "year"}
+    items = {"path": str(tmp_path / "items.csv"), "id": "iid", "embedding": ["x"], "title": "name"}
     columns = open_source(path, items=items).items.to_pydict()
-    assert list(columns) == ["item_id", "embedding", "title", "image"]
+    assert list(columns) == ["item_id", "embedding", "title"]
     assert columns["title"][0] == "Tea, <b>green</b>"
-    assert columns["image"] == ["1984", "2024"]
     pq.write_table(pa.table({**table, "name": [["a"], ["b"]]}), tmp_path / "items.parquet")
     with pytest.raises(UserError, match=r"items\.parquet: column 'name' is list<.*string>; expected text"):
         open_source(path, items={**items, "path": str(tmp_path / "items.parquet")})
@@ -239,7 +238,7 @@ def test_columns_of_tables_that_do_not_fit(
         ({"reward": "like"}, "feedback 'like' is the reward, which is never in the state; expected one of both"),
         ({"users": {"path": "y", "id": "id", "features": ["age", "id"]}}, "features: 'id' is the id; expected other"),
         ({"items": {"path": "y", "id": "id", "features": "id"}}, "expected each column once, and not the id 'id'"),
-        ({"items": {"path": "y"}}, "expected embedding, features, title or image"),
+        ({"items": {"path": "y"}}, "expected embedding, features or title"),
     ],
 )
 def test_columns_that_cannot_be_both(changes: dict, words: str) -> None:
