@@ -87,8 +87,19 @@ def test_the_best_rule_of_the_grid_is_found_and_no_rule_is_tried_twice() -> None
     assert [one.low for one in tried] == sorted((one.low for one in tried), reverse=True)
     assert len(rules) == len(set(rules)) == len(tried)
     assert START in rules
-    # start, diversity and repetition penalties, windows, temperatures, penalties close to the best one, scores
-    assert len(rules) == 1 + 4 + 4 + 2 + 4 + 2 + 2 + 1
+    # start, scores, diversity and repetition penalties, windows, temperatures, penalties close to the best one, scores
+    assert len(rules) == 1 + 1 + 4 + 4 + 2 + 4 + 2 + 2 + 1
+
+
+def test_penalties_are_those_of_the_better_scores() -> None:
+    """Scores by Q are best under the largest penalty; there, scores by feedback are worse than under any other one."""
+
+    def attempt(rules: Sequence[Rule]) -> list[Tried]:
+        gains = [rule.variety if rule.scores == "q" else 40 - 2 * rule.variety for rule in rules]
+        return [Tried(rule, support=1.0, gain=gain, low=gain) for rule, gain in zip(rules, gains, strict=True)]
+
+    best = search(attempt, START, Grid())[0].rule
+    assert (best.scores, best.variety) == ("feedback", 0.0)
 
 
 def test_a_rule_that_breaks_a_guard_rail_is_chosen_only_if_no_other_rule_keeps_it() -> None:

@@ -111,8 +111,8 @@ class Grid:
 def search(attempt: Try, start: Rule, grid: Grid, by: Criterion = "gain") -> list[Tried]:
     """Try rules from `start`, coordinate by coordinate, each at the best values so far; return them, best first.
 
-    Penalties come first, then temperatures, the penalties next to the best so far, and at last scores. The window of
-    the repetition penalty matters only if there is one.
+    Scores come first, since each has its own best penalties, then penalties, temperatures, the penalties next to the
+    best so far, and scores again. The window of the repetition penalty matters only if there is one.
     """
     tried: dict[Rule, Tried] = {}
 
@@ -123,7 +123,8 @@ def search(attempt: Try, start: Rule, grid: Grid, by: Criterion = "gain") -> lis
         new = [rule for rule in dict.fromkeys(rules) if rule not in tried]
         tried.update(zip(new, attempt(new) if new else [], strict=True))
 
-    attempt_new([start, *(start._replace(variety=penalty) for penalty in grid.variety)])
+    attempt_new([start, *(start._replace(scores=scores) for scores in grid.scores)])
+    attempt_new([best()._replace(variety=penalty) for penalty in grid.variety])
     attempt_new([best()._replace(repetition=penalty) for penalty in grid.repetition])
     if best().repetition:
         attempt_new([best()._replace(repetition_window=window) for window in grid.repetition_window])
