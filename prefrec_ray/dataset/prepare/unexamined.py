@@ -26,7 +26,7 @@ def separate(
     """Return the rows of examined items, the unexamined items of their pages, and the number of all unexamined items.
 
     `rows` [N] are by page, and `split` int8 [N] is the split of their users. `known`: rows of pages whose items were
-    all examined, apart from those that the column `examined` excludes. In other pages, any of the columns `feedback`
+    all examined, except for rows that the column `examined` excludes. In other pages, any of the columns `feedback`
     above 0 shows an examination, and a click model of their training users (split 0) decides about the rest. A page
     without examined items is no step.
     """
