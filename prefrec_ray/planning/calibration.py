@@ -58,6 +58,8 @@ SYSTEM = "system"
 #: Users of the logs, and buckets of both, so that buckets have two sizes, smaller and larger than in a large log.
 USERS = (400, 1600)
 BUCKETS = 4
+#: Runs of `prepare` per size: the processor time of one run can be off by half.
+_REPETITIONS = 3
 #: Passes over the preferences, and iterations of updates. The first of each starts the networks and is not measured.
 _PASSES, _ITERATIONS, _UPDATES = 3, 4, 5
 #: Mini-batches of preferences in a pass.
@@ -155,15 +157,16 @@ def calibrate(
     preferences = prepared.preferences.model_copy(update={"pairs": pairs})
     prepared = prepared.model_copy(update={"preferences": preferences, "partitions": BUCKETS, "like": None})
     with tempfile.TemporaryDirectory() as folder:
-        sizes = (USERS[0], *USERS)  # once more, because the first run starts Ray's workers
+        sizes = (USERS[0], *USERS * _REPETITIONS)  # the first run starts Ray's workers, and is not counted
         meters, datasets = [], []
-        for number, users in enumerate(sizes):
-            logs = storage.join(folder, f"logs-{users}")
+        for users in sizes:
+            logs, dataset = (storage.join(folder, f"{kind}-{users}") for kind in ("logs", "dataset"))
             if not storage.exists(logs):
                 simulate(world.model_copy(update={"users": users, "shards": BUCKETS}), logs, report)
-            meter, dataset = measured_prepare(prepared, logs, storage.join(folder, f"dataset-{number}"), report)
+            storage.remove(dataset)
+            meter, made = measured_prepare(prepared, logs, dataset, report)
             meters.append(meter)
-            datasets.append(dataset)
+            datasets.append(made)
         begin = time.process_time()
         run_tasks(lambda number: _empty.remote(), range(_EMPTY_TASKS), "start tasks: tasks", report)
         dispatch = (time.process_time() - begin) / _EMPTY_TASKS
@@ -216,9 +219,12 @@ def _rows(dataset: PreparedDataset) -> int:
 
 
 def _cost(name: str, meters: list[Meter], datasets: list[PreparedDataset]) -> Cost:
-    """Fit the costs of a task: a line through both sizes, with parts that are not negative."""
-    rows = np.array([_rows(one) for one in datasets], np.float64)
-    seconds, memory = (np.array([getattr(meter, of)[name] for meter in meters]) for of in ("seconds", "memory"))
+    """Fit the costs of a task: a line through the medians of both sizes, with parts that are not negative."""
+    rows = np.array([_rows(one) for one in datasets[: len(USERS)]], np.float64)
+    seconds, memory = (
+        np.median(np.reshape([getattr(meter, of)[name] for meter in meters], (-1, len(USERS))), axis=0)
+        for of in ("seconds", "memory")
+    )
     if name == SHARD_TASK:  # shards have one size
         return Cost(start=0, row=seconds[-1] / rows[-1], memory=memory[-1], row_memory=0)
     tasks = 1 if name in SINGLE_TASKS else BUCKETS
