@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,15 +41,13 @@ def compare(config: str, costs: Costs, million: float, work: Path) -> list[dict[
     folder = work / f"{million:g}"
     logs, dataset = str(folder / "logs"), str(folder / "dataset")
     simulate(world.model_copy(update={"users": round(million * 1e6 / costs.requests)}), logs)
-    begin = time.perf_counter()
     meter, made = measured_prepare(prepared, logs, dataset, silent)
-    clock = time.perf_counter() - begin
     impressions = sum(counts["requests"] for counts in made.metadata.counts.values())
     run = PlannedRun(
         impressions, costs.width, prepared, open_section(config, "train"), open_section(None, "evaluate"), costs
     )
     planned: dict[str, list[Phase]] = {}
-    machine = Cluster(1, costs.cores, memory.installed(), 0, math.inf, 0, costs.dispatch)
+    machine = Cluster(1, costs.cores, memory.installed(), 0, math.inf, 0, costs.dispatch, costs.overhead)
     phases = list(prepare_phases(run, machine))
     for phase in phases:
         planned.setdefault(phase.stage, []).append(phase)
@@ -61,7 +58,9 @@ def compare(config: str, costs: Costs, million: float, work: Path) -> list[dict[
         rows.append(_row(million, stage, tasks, seconds, meter.seconds[function], peak, meter.memory[function]))
     total = [sum(row[key] for row in rows) for key in ("tasks", "planned_s", "measured_s")]
     rows.append(_row(million, "all", *total, 0, 0))
-    rows.append(_row(million, "all, time on the clock", total[0], simulate_phases(phases, machine)[1], clock, 0, 0))
+    rows.append(
+        _row(million, "all, time on the clock", total[0], simulate_phases(phases, machine)[1], meter.clock, 0, 0)
+    )
     shutil.rmtree(folder)
     return rows
 

@@ -214,7 +214,12 @@ def plan(
     width = width_of(prepared, known)
     run = PlannedRun(round(impressions), width, prepared, train, evaluation, known)
     outcomes = [
-        plan_run(run, Cluster(n, cpus, memory * _GB, disk * _GB, bandwidth * _GB / 8, latency / 1e3, known.dispatch))
+        plan_run(
+            run,
+            Cluster(
+                n, cpus, memory * _GB, disk * _GB, bandwidth * _GB / 8, latency / 1e3, known.dispatch, known.overhead
+            ),
+        )
         for n in _counts(nodes)
     ]
     possible = [one for one in outcomes if not one.broken and (not within or one.hours <= within)]

@@ -50,6 +50,8 @@ from prefrec_ray.simulator.write import simulate
 
 #: Seconds between two samples. A shorter task is counted for the task before or after it.
 _INTERVAL = 0.05
+#: Samples between two searches for new processes, which read a file per thread.
+_SEARCH = 10
 _TICK = os.sysconf("SC_CLK_TCK")
 #: Name of this process. Tasks have the names of their functions.
 DRIVER = "driver"
@@ -74,21 +76,26 @@ _COLUMN = 8
 class Meter(threading.Thread):
     """Samples this process and its descendants inside `with`.
 
-    seconds: processor seconds by name. memory: largest private memory of one process in bytes, by name.
+    seconds: processor seconds by name. memory: largest private memory of one process in bytes, by name. clock: seconds
+    on the clock.
     """
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.seconds: dict[str, float] = defaultdict(float)
         self.memory: dict[str, int] = defaultdict(int)
+        self.clock = 0.0
         self._used: dict[int, float] = {}
         self._names: dict[int, str] = {}
+        self._processes: list[int] = []
+        self._samples = 0
         self._ended = threading.Event()
 
     def __enter__(self) -> Meter:
         self._sample()
         self.seconds.clear()  # of earlier work
         self.memory.clear()
+        self.clock = -time.perf_counter()
         self.start()
         return self
 
@@ -96,6 +103,7 @@ class Meter(threading.Thread):
         self._ended.set()
         self.join()
         self._sample()
+        self.clock += time.perf_counter()
 
     def run(self) -> None:
         """Sample until the end of `with`."""
@@ -103,7 +111,10 @@ class Meter(threading.Thread):
             self._sample()
 
     def _sample(self) -> None:
-        for process in [os.getpid(), *_descendants(os.getpid())]:
+        if self._samples % _SEARCH == 0 or self._ended.is_set():
+            self._processes = [os.getpid(), *_descendants(os.getpid())]
+        self._samples += 1
+        for process in self._processes:
             with suppress(OSError):  # it has ended
                 used, memory = _use(process)
                 name = self._names[process] = _name(process) or self._names.get(process, SYSTEM)
@@ -195,6 +206,7 @@ def calibrate(
         tasks=tasks,
         evaluate=others / _MODELS,
         dispatch=dispatch,
+        overhead=float(np.median([_overhead(meter) for meter in meters[1:]])),
         driver=meters[-1].memory[DRIVER],
         stored={"narrow": narrow, **{name: size / rows for name, size in stored.items()}},
         **learner,
@@ -216,6 +228,12 @@ def measured_prepare(
 
 def _rows(dataset: PreparedDataset) -> int:
     return sum(counts["requests"] for counts in dataset.metadata.counts.values())
+
+
+def _overhead(meter: Meter) -> float:
+    """Return the processors that the driver and Ray's own processes use while tasks of `prepare` run."""
+    tasks = {*BUCKET_TASKS, *SINGLE_TASKS, SHARD_TASK}
+    return sum(seconds for name, seconds in meter.seconds.items() if name not in tasks) / meter.clock
 
 
 def _cost(name: str, meters: list[Meter], datasets: list[PreparedDataset]) -> Cost:

@@ -40,9 +40,9 @@ class Costs(Settings):
     """Costs for states of `width` numbers and users with `requests` impressions on average.
 
     tasks: by the name of the task's function. evaluate: processor seconds per model of users, without the pass over the
-    split. dispatch: seconds of the driver per task. pair, update, label: processor seconds per pair of pre-training,
-    per transition and per look-ahead label. driver, learner: bytes of memory. stored: bytes per impression, by folder
-    of the data set, of the log, and of the narrow rows of `prepare`.
+    split. dispatch: seconds of the driver per task. overhead: processors that Ray itself uses on a node. pair, update,
+    label: processor seconds per pair of pre-training, per transition and per look-ahead label. driver, learner: bytes
+    of memory. stored: bytes per impression, by folder of the data set, of the log, and of the narrow rows of `prepare`.
     """
 
     cores: PositiveInt
@@ -51,6 +51,7 @@ class Costs(Settings):
     tasks: dict[str, Cost]
     evaluate: NonNegativeFloat
     dispatch: NonNegativeFloat
+    overhead: NonNegativeFloat
     pair: NonNegativeFloat
     update: NonNegativeFloat
     label: NonNegativeFloat
@@ -71,7 +72,8 @@ class Costs(Settings):
 class Cluster:
     """Equal nodes: `memory` and `disk` in bytes per node, `bandwidth` in bytes/s per node.
 
-    latency: seconds of a request to the storage. dispatch: seconds of the driver per task.
+    latency: seconds of a request to the storage. dispatch: seconds of the driver per task. overhead: processors of a
+    node that Ray itself uses, so that tasks take longer.
     """
 
     nodes: int
@@ -81,6 +83,7 @@ class Cluster:
     bandwidth: float
     latency: float
     dispatch: float
+    overhead: float
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,7 @@ def simulate(phases: Sequence[Phase], cluster: Cluster) -> tuple[list[StagePlan]
     links = [0.0] * cluster.nodes
     stages: dict[str, StagePlan] = {}
     barrier = last = 0.0
+    slowdown = 1 + cluster.overhead / cluster.cpus
     for phase in phases:
         plan = stages.setdefault(phase.stage, StagePlan(phase.stage))
         driver = ended = barrier
@@ -138,7 +142,7 @@ def simulate(phases: Sequence[Phase], cluster: Cluster) -> tuple[list[StagePlan]
             driver += cluster.dispatch
             node = number % cluster.nodes
             links[node] = max(links[node], free, driver) + phase.moved / cluster.bandwidth
-            end = links[node] + phase.seconds + phase.requests * cluster.latency
+            end = links[node] + slowdown * phase.seconds + phase.requests * cluster.latency
             heappush(processors, (end, number))
             ended = max(ended, end)
         _add(plan, phase, ended - barrier, cluster)

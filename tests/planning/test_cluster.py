@@ -9,8 +9,9 @@ from prefrec_ray.planning.cluster import Cluster, Phase, simulate
 SECONDS = st.floats(0.01, 100)
 
 
-def cluster(nodes: int = 1, cpus: int = 1, bandwidth: float = 1e9, latency: float = 0, dispatch: float = 0) -> Cluster:
-    return Cluster(nodes, cpus, memory=1e9, disk=0, bandwidth=bandwidth, latency=latency, dispatch=dispatch)
+def cluster(nodes: int = 1, cpus: int = 1, **changes: float) -> Cluster:
+    limits = {"bandwidth": 1e9, "latency": 0, "dispatch": 0, "overhead": 0, **changes}
+    return Cluster(nodes, cpus, memory=1e9, disk=0, **limits)
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.lists(st.tuples(st.integers(0, 40), SECONDS), min_size=1, max_size=5))
@@ -32,6 +33,11 @@ def test_the_tasks_of_a_node_share_its_link(nodes: int, tasks: int, moved: float
     (stage,), seconds = simulate([Phase("move", tasks, 0.0, moved)], cluster(nodes, 8, bandwidth=1e3))
     assert seconds == pytest.approx(-(-tasks // nodes) * moved / 1e3)
     assert stage.moved == pytest.approx(tasks * moved)
+
+
+def test_processors_that_ray_uses_are_not_there_for_tasks() -> None:
+    (stage,), seconds = simulate([Phase("x", 8, 3.0)], cluster(cpus=2, overhead=0.5))
+    assert (seconds, stage.work) == (15, 24)  # 1.25 times 12
 
 
 def test_a_stage_names_its_bound() -> None:

@@ -32,6 +32,7 @@ def costs(**changes: Any) -> Costs:
         "tasks": {**dict.fromkeys((*BUCKET_TASKS, SHARD_TASK), task), **single},
         "evaluate": 30,
         "dispatch": 1e-3,
+        "overhead": 0.3,
         "pair": 0.01,
         "update": 1e-4,
         "label": 1e-5,
@@ -50,7 +51,7 @@ def planned(impressions: int, width: int = 245) -> PlannedRun:
 
 
 def cluster(nodes: int, memory: float = 64, disk: float = 0) -> Cluster:
-    return Cluster(nodes, 16, memory * GB, disk * GB, 10 * GB / 8, 0.02, 1e-3)
+    return Cluster(nodes, 16, memory * GB, disk * GB, 10 * GB / 8, 0.02, 1e-3, overhead=0)
 
 
 def test_every_impression_and_transition_is_in_a_task_of_each_stage() -> None:

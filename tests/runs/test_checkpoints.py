@@ -24,7 +24,10 @@ from tiny import SHORT_RUN
 
 from prefrec_ray import storage
 from prefrec_ray.algorithms.base.algorithm import on_first_learner
+from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.settings import EvaluateSettings
+from prefrec_ray.nightly.work import Stages
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs import train
 from prefrec_ray.runs.checkpoints import checkpoints, first_whole
@@ -238,7 +241,7 @@ def test_a_killed_run_ends_with_the_same_weights(whole: Path, tiny_dataset: str,
 def test_a_run_with_a_killed_learner_continues_by_itself(
     whole: Path, tiny_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without `max_failures` it ends. Otherwise it ends with the weights of an undisturbed run."""
+    """Without `max_failures` it ends. A night's run continues, and ends with the weights of an undisturbed run."""
     remote = {**SETTINGS["config"], "num_learners": 1}
     kills, losses, lines = [2], [ray.exceptions.RayActorError()], list[str]()
 
@@ -260,8 +263,12 @@ def test_a_run_with_a_killed_learner_continues_by_itself(
         return run_iteration(algorithm, *arguments)
 
     monkeypatch.setattr(train, "run_iteration", killing)
-    run = tmp_path / "run"
-    start_run(TrainSettings(**{**SETTINGS, "config": remote}), tiny_dataset, str(run), say=lines.append)
+    run, log = (
+        tmp_path / "nights/0001/run",
+        PrepareSettings.model_validate({"source": {"kind": "simulator", "path": "logs"}}),
+    )
+    settings = TrainSettings(**{**SETTINGS, "config": remote})
+    Stages(log, settings, EvaluateSettings(), "loop.yaml", say=lines.append).train(tiny_dataset, str(run), None)
     assert kills == []
     assert [line.partition(": ")[0] for line in lines[:2]] == ["failure 1 of at most 3", "resuming from iteration 2"]
     assert (run / "policy/actor.safetensors").read_bytes() == (whole / "policy/actor.safetensors").read_bytes()
