@@ -237,12 +237,10 @@ def _overhead(meter: Meter) -> float:
 
 
 def _cost(name: str, meters: list[Meter], datasets: list[PreparedDataset]) -> Cost:
-    """Fit the costs of a task: a line through the medians of both sizes, with parts that are not negative."""
+    """Fit the costs of a task: lines through the median seconds and the peak memory of both sizes, both rising."""
     rows = np.array([_rows(one) for one in datasets[: len(USERS)]], np.float64)
-    seconds, memory = (
-        np.median(np.reshape([getattr(meter, of)[name] for meter in meters], (-1, len(USERS))), axis=0)
-        for of in ("seconds", "memory")
-    )
+    runs = np.reshape([(meter.seconds[name], meter.memory[name]) for meter in meters], (-1, len(USERS), 2))
+    seconds, memory = np.median(runs[..., 0], axis=0), runs[..., 1].max(axis=0)  # a short run can miss the peak
     if name == SHARD_TASK:  # shards have one size
         return Cost(start=0, row=seconds[-1] / rows[-1], memory=memory[-1], row_memory=0)
     tasks = 1 if name in SINGLE_TASKS else BUCKETS
