@@ -5,8 +5,10 @@ with the true levels of test users. Then the best rule of the same networks is s
 has a row per log, and what is in it already is not done again.
 
 Score: (true level - logging policy) / (best known - logging policy). Best known is the control with the true law, or
-the best rule of the same networks if this is better. With `--satisfaction`, in OUTPUT/satisfaction, networks learn from
-the true satisfaction instead of preferences, under a fixed rule and without the estimate: what state and method reach.
+the best rule of the same networks if this is better. The true gain is over the logging policy rolled out anew. The
+estimated gain is over the logged items shown again, and so is the true gain to compare it with (pages of one item).
+With `--satisfaction`, in OUTPUT/satisfaction, networks learn from the true satisfaction instead of preferences, under a
+fixed rule and without the estimate: what state and method reach.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any
 from benchmarks.harness import one_thread, prefrec, rows_in
 from benchmarks.truth.bench import FIRST_SEED, ON_SATISFACTION, prepared
 from benchmarks.truth.scores import BEST
+from benchmarks.truth.verdicts import levels_again
 from prefrec_ray import storage
 from prefrec_ray.bench.results import markdown
 from prefrec_ray.bench.worlds import DEVELOPMENT, VALIDATION, WORLDS
@@ -69,11 +72,11 @@ def row_of(name: str, log: int, page: int, folder: Path, satisfaction: bool = Fa
     if not evaluation.exists():
         only = ("--estimators", "ncis" if satisfaction else "model", "--online", "--output", str(evaluation))
         prefrec("evaluate", str(run / "policy"), "--dataset", str(dataset), *only)
-    scores = scored(read_evaluation(str(evaluation)), Policy.load(str(run / "policy")), dataset)
+    scores = scored(read_evaluation(str(evaluation)), Policy.load(str(run / "policy")), dataset, page)
     return {"world": name, "split": split_of(name), "log": log, "page": page, **scores}
 
 
-def scored(evaluation: Evaluation, policy: Policy, dataset: Path) -> dict[str, Any]:
+def scored(evaluation: Evaluation, policy: Policy, dataset: Path, page: int) -> dict[str, Any]:
     """Return the scores, gains and verdict of a policy, and of the best rule of its networks."""
     ((name, verdict),) = evaluation.verdicts.items()
     true = {record.subject: record for record in evaluation.select(TASK, "online")}
@@ -83,6 +86,9 @@ def scored(evaluation: Evaluation, policy: Policy, dataset: Path) -> dict[str, A
     best_known = max([best_level, *(true[control].value for control in BEST if control in true)])
     estimate: Record | None = next((r for r in evaluation.select(TASK, "model") if r.subject == name), None)
     support = evaluation.support.get(name)
+    over_logged = ""
+    if page == 1:
+        over_logged = f"{true[name].value - levels_again(PreparedDataset.open(str(dataset)))[TASK]:+.2f}"
 
     def score(level: float) -> str:
         return f"{(level - logged) / (best_known - logged):.2f}"
@@ -94,6 +100,7 @@ def scored(evaluation: Evaluation, policy: Policy, dataset: Path) -> dict[str, A
         "best rule": in_words(best),
         "random items": score(true[RANDOM_ITEMS].value),
         "true gain": f"{true[name].value - logged:+.2f}",
+        "true gain over logged items": over_logged,
         "estimated gain": "" if estimate is None else f"{estimate.gain:+.2f}",
         "low": "" if estimate is None else f"{estimate.gain_ci_low:+.2f}",
         "high": "" if estimate is None else f"{estimate.gain_ci_high:+.2f}",
