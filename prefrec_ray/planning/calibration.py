@@ -240,7 +240,10 @@ def _cost(name: str, meters: list[Meter], datasets: list[PreparedDataset]) -> Co
     """Fit the costs of a task: lines through the median seconds and the peak memory of both sizes, both rising."""
     rows = np.array([_rows(one) for one in datasets[: len(USERS)]], np.float64)
     runs = np.reshape([(meter.seconds[name], meter.memory[name]) for meter in meters], (-1, len(USERS), 2))
-    seconds, memory = np.median(runs[..., 0], axis=0), runs[..., 1].max(axis=0)  # a short run can miss the peak
+    seconds, memory = np.median(runs[..., 0], axis=0), runs[..., 1].max(axis=0)
+    # The samples miss short tasks, which take at least the memory of a worker.
+    seen = [meter.memory[task] for meter in meters for task in BUCKET_TASKS if meter.memory[task]]
+    memory = np.maximum(memory, min(seen))
     if name == SHARD_TASK:  # shards have one size
         return Cost(start=0, row=seconds[-1] / rows[-1], memory=memory[-1], row_memory=0)
     tasks = 1 if name in SINGLE_TASKS else BUCKETS
