@@ -14,6 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -62,6 +63,8 @@ USERS = (400, 1600)
 BUCKETS = 4
 #: Runs of `prepare` per size: the processor time of one run can be off by half.
 _REPETITIONS = 3
+#: Functions of the tasks of `prepare`.
+_TASKS = (*BUCKET_TASKS, *SINGLE_TASKS, SHARD_TASK)
 #: Passes over the preferences, and iterations of updates. The first of each starts the networks and is not measured.
 _PASSES, _ITERATIONS, _UPDATES = 3, 4, 5
 #: Mini-batches of preferences in a pass.
@@ -88,7 +91,6 @@ class Meter(threading.Thread):
         self._used: dict[int, float] = {}
         self._names: dict[int, str] = {}
         self._processes: list[int] = []
-        self._samples = 0
         self._ended = threading.Event()
 
     def __enter__(self) -> Meter:
@@ -107,13 +109,13 @@ class Meter(threading.Thread):
 
     def run(self) -> None:
         """Sample until the end of `with`."""
+        numbers = count(1)
         while not self._ended.wait(_INTERVAL):
-            self._sample()
+            self._sample(search=next(numbers) % _SEARCH == 0)
 
-    def _sample(self) -> None:
-        if self._samples % _SEARCH == 0 or self._ended.is_set():
+    def _sample(self, search: bool = True) -> None:
+        if search:
             self._processes = [os.getpid(), *_descendants(os.getpid())]
-        self._samples += 1
         for process in self._processes:
             with suppress(OSError):  # it has ended
                 used, memory = _use(process)
@@ -169,7 +171,7 @@ def calibrate(
     prepared = prepared.model_copy(update={"preferences": preferences, "partitions": BUCKETS, "like": None})
     with tempfile.TemporaryDirectory() as folder:
         sizes = (USERS[0], *USERS * _REPETITIONS)  # the first run starts Ray's workers, and is not counted
-        meters, datasets = [], []
+        meters, impressions = [], []
         for users in sizes:
             logs, dataset = (storage.join(folder, f"{kind}-{users}") for kind in ("logs", "dataset"))
             if not storage.exists(logs):
@@ -177,31 +179,31 @@ def calibrate(
             storage.remove(dataset)
             meter, made = measured_prepare(prepared, logs, dataset, report)
             meters.append(meter)
-            datasets.append(made)
+            impressions.append(sum(counts["requests"] for counts in made.metadata.counts.values()))
         begin = time.process_time()
         run_tasks(lambda number: _empty.remote(), range(_EMPTY_TASKS), "start tasks: tasks", report)
         dispatch = (time.process_time() - begin) / _EMPTY_TASKS
         run = storage.join(folder, "run")
-        learner = _train(train, datasets[-1], run, report)
+        learner = _train(train, made, run, report)
         with Meter() as evaluated:
             model = evaluation.model.model_copy(update={"models": _MODELS})
             own = evaluation.model_copy(update={"current": None, "guard_rails": (), "model": model})
-            run_evaluation(EvaluationRun([storage.join(run, "policy")], datasets[-1].uri, own), report)
-        rows = _rows(datasets[-1])
-        stored = {name: storage.size(datasets[-1].path(name)) for name in ("sessions", "transitions")}
-        stored["requests"] = sum(storage.size(datasets[-1].path("requests", split)) for split in SPLITS)
+            run_evaluation(EvaluationRun([storage.join(run, "policy")], made.uri, own), report)
+        rows = impressions[-1]
+        stored = {name: storage.size(made.path(name)) for name in ("sessions", "transitions")}
+        stored["requests"] = sum(storage.size(made.path("requests", split)) for split in SPLITS)
         stored["log"] = storage.size(storage.join(folder, f"logs-{USERS[-1]}", "interactions"))
-        narrow = _COLUMN * (7 + len(datasets[-1].state.feedback))  # ids, time, session, page, split and feedback
-        test = datasets[-1].metadata.counts[evaluation.split]["requests"]
+        narrow = _COLUMN * (7 + len(made.state.feedback))  # ids, time, session, page, split and feedback
+        test = made.metadata.counts[evaluation.split]["requests"]
     seen = {name for one in meters for name in one.seconds}  # without tasks that are shorter than a sample
-    names = [n for n in (*BUCKET_TASKS, *SINGLE_TASKS, SHARD_TASK) if n in seen or n in ALWAYS_PLANNED]
-    tasks = {name: _cost(name, meters[1:], datasets[1:]) for name in names}
+    names = [name for name in _TASKS if name in seen or name in ALWAYS_PLANNED]
+    tasks = {name: _cost(name, meters[1:], np.array(impressions[-len(USERS) :])) for name in names}
     score, memory = evaluated.seconds.pop(SCORE_TASK, 0.0), float(evaluated.memory[SCORE_TASK])
     tasks[SCORE_TASK] = Cost(start=0, row=score / test, memory=memory, row_memory=0)
     others = sum(seconds for name, seconds in evaluated.seconds.items() if name not in (DRIVER, SYSTEM))
     return Costs(
         cores=os.cpu_count() or 1,
-        width=datasets[-1].state.width,
+        width=made.state.width,
         requests=rows / USERS[-1],
         tasks=tasks,
         evaluate=others / _MODELS,
@@ -226,19 +228,16 @@ def measured_prepare(
     return meter, dataset
 
 
-def _rows(dataset: PreparedDataset) -> int:
-    return sum(counts["requests"] for counts in dataset.metadata.counts.values())
-
-
 def _overhead(meter: Meter) -> float:
     """Return the processors that the driver and Ray's own processes use while tasks of `prepare` run."""
-    tasks = {*BUCKET_TASKS, *SINGLE_TASKS, SHARD_TASK}
-    return sum(seconds for name, seconds in meter.seconds.items() if name not in tasks) / meter.clock
+    return sum(seconds for name, seconds in meter.seconds.items() if name not in _TASKS) / meter.clock
 
 
-def _cost(name: str, meters: list[Meter], datasets: list[PreparedDataset]) -> Cost:
-    """Fit the costs of a task: lines through the median seconds and the peak memory of both sizes, both rising."""
-    rows = np.array([_rows(one) for one in datasets[: len(USERS)]], np.float64)
+def _cost(name: str, meters: list[Meter], rows: np.ndarray) -> Cost:
+    """Fit the costs of a task: lines through the median seconds and the peak memory of both sizes, which do not fall.
+
+    meters: of the runs, both sizes in turn. rows [2]: impressions of both sizes.
+    """
     runs = np.reshape([(meter.seconds[name], meter.memory[name]) for meter in meters], (-1, len(USERS), 2))
     seconds, memory = np.median(runs[..., 0], axis=0), runs[..., 1].max(axis=0)
     # The samples miss short tasks, which take at least the memory of a worker.

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
+import numpy as np
 import pytest
 
 from prefrec_ray.planning.calibration import Meter, _cost
 
 #: Impressions of the two data sets, in four buckets.
-SIZES = (4_000, 16_000)
+ROWS = np.array([4_000, 16_000])
 
 
 def meters(seconds: list[float], memory: list[int]) -> list[Meter]:
@@ -23,17 +21,13 @@ def meters(seconds: list[float], memory: list[int]) -> list[Meter]:
     return made
 
 
-def datasets() -> list[Any]:
-    return [SimpleNamespace(metadata=SimpleNamespace(counts={"train": {"requests": rows}})) for rows in SIZES * 3]
-
-
 def test_seconds_are_the_medians_of_runs_and_memory_is_their_peak() -> None:
     """Per task: 1,000 impressions take .5 s, 4,000 take 2 s. One run of each size is slow."""
-    cost = _cost("_write", meters([2, 8, 2, 8, 9, 50], [1_000, 3_000, 1_500, 4_500, 900, 2_000]), datasets())
+    cost = _cost("_write", meters([2, 8, 2, 8, 9, 50], [1_000, 3_000, 1_500, 4_500, 900, 2_000]), ROWS)
     assert (cost.start, cost.row) == pytest.approx((0, 5e-4))
     assert (cost.memory, cost.row_memory) == pytest.approx((500, 1))
 
 
 def test_a_task_that_no_sample_saw_has_the_memory_of_a_worker() -> None:
-    cost = _cost("_write", meters([0, 0, 0, 0, 0, 0], [0, 600, 0, 500, 0, 0]), datasets())
+    cost = _cost("_write", meters([0, 0, 0, 0, 0, 0], [0, 600, 0, 500, 0, 0]), ROWS)
     assert (cost.memory, cost.row_memory) == pytest.approx((200, 0.1))
