@@ -101,7 +101,6 @@ def train_ours(method: str, dataset: str, arrays: dict[str, np.ndarray], seed: i
         task="depth",
         reward_source="column",
         recipe="paper",
-        standardise_reward=False,
         train_batch_size_per_learner=SETTINGS["batch_size"],
         updates_per_iteration=UPDATES,
         num_epochs=UPDATES,

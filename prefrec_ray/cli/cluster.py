@@ -75,7 +75,7 @@ def submit(
 
 
 def job_line(name: str, config: str | None, arguments: Sequence[str]) -> list[str]:
-    """Return the words of the command on the cluster, where the YAML has the same name in the working folder."""
+    """Return the words of the command on the cluster, with the name of the YAML in the working folder there."""
     yaml = [] if config is None else [config.rpartition("/")[2]]
     if name == "evaluate":  # its YAML is an option
         return [name, *arguments, "--config", *yaml]

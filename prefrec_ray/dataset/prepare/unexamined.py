@@ -28,7 +28,7 @@ def separate(
     `rows` [N] are by page, and `split` int8 [N] is the split of their users. `known`: rows of pages whose items were
     all examined, except for rows that the column `examined` excludes. In other pages, any of the columns `feedback`
     above 0 shows an examination, and a click model of their training users (split 0) decides about the rest. A page
-    without examined items is no step.
+    without examined items does not count as a step.
     """
     pages, examined = Pages.from_table(rows), np.ones(len(rows), bool)
     if "examined" in rows.column_names:
