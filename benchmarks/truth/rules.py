@@ -21,12 +21,11 @@ from typing import Any
 from benchmarks.harness import one_thread, prefrec, rows_in
 from benchmarks.truth.bench import FIRST_SEED, ON_SATISFACTION, prepared
 from benchmarks.truth.scores import BEST
-from benchmarks.truth.verdicts import levels_again
 from prefrec_ray import storage
 from prefrec_ray.bench.results import markdown
 from prefrec_ray.bench.worlds import DEVELOPMENT, VALIDATION, WORLDS
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation.online import RollOut, true_level
+from prefrec_ray.evaluation.online import RollOut, levels_of_logged_items, true_level
 from prefrec_ray.evaluation.results.names import LOGGING_POLICY, RANDOM_ITEMS
 from prefrec_ray.evaluation.results.records import Evaluation, Record, read_evaluation
 from prefrec_ray.evaluation.selection.serving_rule import Grid, Rule, Tried, search
@@ -88,7 +87,7 @@ def scored(evaluation: Evaluation, policy: Policy, dataset: Path, page: int) -> 
     support = evaluation.support.get(name)
     over_logged = ""
     if page == 1:
-        over_logged = f"{true[name].value - levels_again(PreparedDataset.open(str(dataset)))[TASK]:+.2f}"
+        over_logged = f"{true[name].value - levels_of_logged_items(PreparedDataset.open(str(dataset)))[TASK]:+.2f}"
 
     def score(level: float) -> str:
         return f"{(level - logged) / (best_known - logged):.2f}"

@@ -15,21 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from benchmarks.truth.scores import APART, online, ordered, pick
 from prefrec_ray.bench.results import markdown
-from prefrec_ray.dataset import PreparedDataset, floats
-from prefrec_ray.evaluation.online import world_settings
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.evaluation.online import levels_of_logged_items
 from prefrec_ray.evaluation.results.names import CONSTANT, RANDOM_ITEMS
-from prefrec_ray.simulator.law import ROLLOUT, Choice, generator
-from prefrec_ray.simulator.rollout import outcome, roll_out
-from prefrec_ray.simulator.servers import IgnoresFeedback
-from prefrec_ray.simulator.world import load_world
-from prefrec_ray.users.reading import read_sessions
+from prefrec_ray.settings import Task
 
-#: Impressions of a user in a roll-out.
-REQUESTS = 250
 #: In levels: a policy this much above the logging policy is worth an A/B test.
 WORTH = 0.3
 
@@ -39,45 +32,12 @@ def main(output: Path) -> dict[str, Any]:
     all_cells = []
     for file in sorted(output.glob("*/log*/evaluation.json")):
         dataset = PreparedDataset.open(str(file.with_name("dataset")))
-        all_cells += cells(file, levels_again(dataset))
+        all_cells += cells(file, levels_of_logged_items(dataset))
     print(markdown(("", "", "cells"), [[what, str(value), str(count)] for what, value, count in figures(all_cells)]))
     return {"cells": all_cells}
 
 
-class LoggedItems(IgnoresFeedback):
-    """Serves each user the user's `items` (rows of the world) in their order, again from the start at the end."""
-
-    def __init__(self, items: list[np.ndarray]) -> None:
-        self.length = np.array([len(own) for own in items])
-        self.start, self.items, self.step = np.cumsum(self.length) - self.length, np.concatenate(items), 0
-
-    def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
-        rows = self.items[self.start + self.step % self.length]
-        self.step += 1
-        return Choice(rows, 1.0)
-
-
-def levels_again(dataset: PreparedDataset) -> dict[str, float]:
-    """Return by task the true mean level of test users who are shown their logged items again.
-
-    dataset: of a simulated log. Levels are against the users' means in the log. A new roll-out of the logging policy
-    would draw the exposure again: if a log's exposure never changes, each user would have another one than in the log.
-    """
-    files = dataset.files("requests", "test")
-    logged = pa.concat_tables([dataset.read(file, ["user_id", "timestamp", "item_id"]) for file in files])
-    logged = logged.sort_by([("user_id", "ascending"), ("timestamp", "ascending")])
-    users, first = np.unique(logged["user_id"].to_numpy(), return_index=True)
-    sessions = pa.concat_tables([read_sessions(dataset, file, "test") for file in files])
-    means = sessions.group_by("user_id").aggregate([("depth", "mean"), ("revisit_ms", "mean")]).sort_by("user_id")
-    world = load_world(world_settings(dataset))
-    crowd = world.crowd(users, generator(world.settings.seed, ROLLOUT, 0, 0))
-    history = roll_out(crowd, LoggedItems(np.split(logged["item_id"].to_numpy(), first[1:])), REQUESTS)
-    depth, revisit_ms = means["depth_mean"].to_numpy(), floats(means["revisit_ms_mean"])
-    levels = outcome(history, depth, revisit_ms, dataset.metadata.mixture_weight).levels
-    return {task: float(np.nanmean(own)) for task, own in levels.items()}
-
-
-def cells(file: Path, again: Mapping[str, float]) -> list[dict[str, Any]]:
+def cells(file: Path, again: Mapping[Task, float]) -> list[dict[str, Any]]:
     """A cell a (policy, task), and of the controls that know nothing: true and estimated gains, support, verdict.
 
     `again`: by task the true level under the logged items.

@@ -59,7 +59,10 @@ class Levels(Settings):
 
 
 class Estimate(Settings):
-    """True and estimated gain of one subject over the logging policy, with its 95 % interval; None if not estimated."""
+    """True and estimated gain of one subject over the logged items, with its 95 % interval; None if not estimated.
+
+    The true gain is over the logged items shown again: an estimate does not know another draw of the logging policy.
+    """
 
     subject: str
     true_gain: float

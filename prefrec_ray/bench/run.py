@@ -28,7 +28,7 @@ from prefrec_ray.errors import UserError, error_line, find_user_error
 from prefrec_ray.evaluation.behavior import fit_clone
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.online import Maker, evaluate_online
+from prefrec_ray.evaluation.online import Maker, evaluate_online, levels_of_logged_items
 from prefrec_ray.evaluation.results.names import CONSTANT, IMITATION, RANDOM_ITEMS
 from prefrec_ray.evaluation.results.records import Record
 from prefrec_ray.evaluation.settings import EvaluateSettings
@@ -73,6 +73,12 @@ class _BenchWorld:
     law: SimulateSettings
     dataset: PreparedDataset  # without the law
 
+    @property
+    def known(self) -> PreparedDataset:
+        """Return the data set with the law."""
+        metadata = self.dataset.metadata.model_copy(update={"world": self.law.model_dump(mode="json")})
+        return replace(self.dataset, metadata=metadata)
+
     def given(self, folder: str, progress: Report) -> Given:
         return Given(self.dataset, storage.join(self.folder, "logs"), TASK, self.number, folder, progress)
 
@@ -80,10 +86,8 @@ class _BenchWorld:
         self, policies: dict[str, Policy], servers: dict[str, Maker], progress: Report, clone: Policy | None = None
     ) -> dict[str, Record]:
         """Return the record of every subject, with its true level."""
-        metadata = self.dataset.metadata.model_copy(update={"world": self.law.model_dump(mode="json")})
-        known = replace(self.dataset, metadata=metadata)
         controls = {} if clone is None else {IMITATION: clone}
-        records = evaluate_online(known, policies, [TASK], controls=controls, progress=progress, servers=servers)
+        records = evaluate_online(self.known, policies, [TASK], controls=controls, progress=progress, servers=servers)
         return {record.subject: record for record in records}
 
 
@@ -186,6 +190,7 @@ def _maker(make: MakeServer) -> Maker:
 
 def _estimates(world: _BenchWorld, run: BenchRun, progress: Report) -> Estimates:
     """Return true and estimated gains of controls, and of PrefRec under three serving rules."""
+    logged = levels_of_logged_items(world.known)[TASK]
     policy = PrefRec(world.given(world.folder, progress))
     greedy = policy.under(temperature=0.05, variety=0.0, repetition=0.0)
     policies = {"PrefRec": policy, "greedy": greedy, "spread": policy.under(temperature=1.0)}
@@ -199,7 +204,7 @@ def _estimates(world: _BenchWorld, run: BenchRun, progress: Report) -> Estimates
     true = world.roll_out(policies, {}, progress, clone.policy)
     rows = []
     for name in (*policies, IMITATION, CONSTANT, RANDOM_ITEMS):
-        row = Estimate(subject=name, true_gain=true[name].gain)
+        row = Estimate(subject=name, true_gain=true[name].value - logged)
         if (one := estimated.get(name)) is not None:
             row = row.model_copy(update={"gain": one.gain, "interval": one.gain_interval})
         rows.append(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 
 import numpy as np
@@ -37,6 +38,19 @@ class RandomItems(IgnoresFeedback):
         left = (~excluded).cumsum(axis=1)
         drawn = self.rng.integers(0, left[:, -1])
         return Choice((left > drawn[:, None]).argmax(axis=1), 1.0 / left[:, -1])
+
+
+class LoggedItems(IgnoresFeedback):
+    """Serves each user the user's `items` (rows of the world) in their order, again from the start at the end."""
+
+    def __init__(self, items: Sequence[np.ndarray]) -> None:
+        self.length = np.array([len(own) for own in items])
+        self.start, self.items, self.step = np.cumsum(self.length) - self.length, np.concatenate(items), 0
+
+    def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
+        rows = self.items[self.start + self.step % self.length]
+        self.step += 1
+        return Choice(rows, 1.0)
 
 
 class FirstOf(IgnoresFeedback):

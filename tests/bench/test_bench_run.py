@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import pytest
 import yaml
 from small_platform import NETWORKS, logs_and_data
 
+from prefrec_ray import storage
 from prefrec_ray.bench import baselines
 from prefrec_ray.bench.baselines import OneOfFirst, ThompsonSampling
 from prefrec_ray.bench.results import Estimates, Levels
 from prefrec_ray.bench.run import BenchRun, run_bench
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.online import levels_of_logged_items
 from prefrec_ray.runs.train import start_run
 
 
@@ -49,8 +52,13 @@ def test_a_policy_and_an_estimator_are_run_with_the_true_law(world: Path, tmp_pa
     assert isinstance(ncis, Estimates)
     assert [one.subject for one in ncis.estimates][:3] == ["PrefRec", "greedy", "spread"]
     assert all(one.gain is not None for one in ncis.estimates)
+    # Estimates are over the logged items, and so are the true gains that they are compared with.
+    law = storage.read_json(f"{output}/worlds/small-0/world.json")["simulate"]
+    known = replace(dataset, metadata=dataset.metadata.model_copy(update={"world": law}))
+    logged = levels_of_logged_items(known)["frequency"]
+    assert logged != pytest.approx(clicks.levels["behaviour"], abs=1e-3)
     random = next(one for one in ncis.estimates if one.subject == "random items")
-    assert random.true_gain == pytest.approx(clicks.levels["random items"] - clicks.levels["behaviour"], abs=1e-9)
+    assert random.true_gain == pytest.approx(clicks.levels["random items"] - logged, abs=1e-9)
 
 
 def test_an_error_of_a_submission_is_one_line(world: Path, tmp_path: Path) -> None:

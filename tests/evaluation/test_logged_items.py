@@ -7,14 +7,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.truth.verdicts import LoggedItems, levels_again
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset.prepared import Metadata
+from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.online import levels_of_logged_items
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.simulator.catalogue import CATEGORIES
 from prefrec_ray.simulator.crowd import FEEDBACK
+from prefrec_ray.simulator.servers import LoggedItems
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.world import World
 from prefrec_ray.simulator.write import log_block
@@ -23,7 +25,7 @@ SETTINGS = SimulateSettings(users=256, requests=150, items=300, seed=2, regimes=
 DEFINITION = StateDefinition(feedback=FEEDBACK, user_features=CATEGORIES)
 
 
-def prepared(folder: Path, items: dict[int, int] | None = None) -> PreparedDataset:
+def prepared(folder: Path, items: dict[int, int] | None = None, page: int = 1) -> PreparedDataset:
     """Write the parts of a data set that are read, with all users in the test split. `items` replaces logged items."""
     log = log_block(World(SETTINGS), 0).to_pandas()
     late = log.groupby("user_id").timestamp.diff() > 1_800_000
@@ -50,7 +52,7 @@ def prepared(folder: Path, items: dict[int, int] | None = None) -> PreparedDatas
         tasks=["depth"],
         teachers=[],
         mixture_weight=0.25,
-        world=SETTINGS.model_dump(mode="json"),
+        world={**SETTINGS.model_dump(mode="json"), "page": page},
     )
     storage.write_json(str(folder / "metadata.json"), metadata.model_dump())
     return PreparedDataset.open(str(folder))
@@ -68,7 +70,12 @@ def test_what_each_user_was_shown_is_what_the_level_is_of(tmp_path: Path) -> Non
     clickbait = World(SETTINGS).clickbait[0]
     for name, item in (("own", None), ("best", clickbait.argmin()), ("worst", clickbait.argmax())):
         items = None if item is None else dict.fromkeys(range(256), int(item))
-        levels.append(levels_again(prepared(tmp_path / name, items))["frequency"])
+        levels.append(levels_of_logged_items(prepared(tmp_path / name, items))["frequency"])
     own, best, worst = levels
     assert best > own + 1 > worst + 1
     assert own == pytest.approx(0.8, abs=0.25)
+
+
+def test_pages_of_several_items_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"key 'world.page': found 5; expected 1"):
+        levels_of_logged_items(prepared(tmp_path / "pages", page=5))
