@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hand_made import direction
+from scipy import stats
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
@@ -144,7 +145,7 @@ def test_hours_and_items_have_intervals_over_users_models_and_error() -> None:
     assert fields["mean_depth"] == pytest.approx(10.2)
     low, high = fields["mean_depth_ci"]
     assert low == 1.0  # no session is shorter
-    assert high == pytest.approx(10.2 + np.hypot(12.706, 1.2), rel=0.05)
+    assert high == pytest.approx(10.2 + np.sqrt(12.706**2 + (12.706 * np.sqrt(2)) ** 2 + 1.2**2), rel=0.01)
     alike = replace(one, depth=np.full((2, 3), 10.0))
     fields = model._own_units(alike, replace(one, depth=np.full((2, 3), 4.0)), seed=0, error=0.2)
     assert fields["mean_depth_ci"] == pytest.approx((8.8, 11.2))  # nothing but the error of the gain
@@ -169,7 +170,8 @@ def test_intervals_contain_the_disagreement_of_models_and_the_error_of_the_back_
             np.mean(record.gains_by_model), abs=0.02
         )  # users with a level in each model
         disagreed, tested = np.std(record.gains_by_model, ddof=1), float(record.settings["backtest_error"])
-        error = 1.96 * math.hypot(disagreed, tested)
+        of_kinds = stats.t.ppf(0.975, len(record.gains_by_model) - 1) * disagreed
+        error = math.hypot(of_kinds, 1.96 * tested)
         assert record.gain - record.gain_interval[0] >= min(error, record.gain + 5.0) - 1e-9
     assert min(support.states for support in evaluated.support.values()) < 1
 

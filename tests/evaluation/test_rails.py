@@ -121,7 +121,7 @@ def test_the_interval_contains_the_disagreement_of_models() -> None:
     alike = records(modelled(0.5), "feedback.like >= 5 %")[0]
     (found,) = records(modelled(0.5, apart=0.02), "feedback.like >= 5 %")
     half = (alike.high - alike.low) / 2
-    of_models = math.hypot(stats.t.ppf(0.975, 1) * 0.01, 1.96 * 0.02 / math.sqrt(2))
+    of_models = stats.t.ppf(0.975, 1) * math.hypot(0.01, 0.02 / math.sqrt(2))
     assert (found.high - found.low) / 2 == pytest.approx(math.hypot(half, of_models), rel=1e-4)
     assert (alike.status, found.status) == ("kept", "open")
 

@@ -189,8 +189,8 @@ def test_the_lower_end_contains_the_errors_of_users_and_models(monkeypatch: pyte
     assert rolled.support == 0.9
     assert rolled.gain == pytest.approx((2.5 + 1.0) / 2)
     users = 1.96 * np.std([0.5, 1.5, 2.5, 4.0]) / 2
-    mean, further = 12.7062 * 0.75, 1.96 * np.std([2.5, 1.0], ddof=1)  # Student's t of one degree of freedom
-    assert rolled.low == pytest.approx(rolled.gain - math.sqrt(users**2 + mean**2 + further**2), rel=1e-4)
+    kinds = 12.7062 * math.sqrt(1.5) * np.std([2.5, 1.0], ddof=1)  # Student's t of one degree of freedom
+    assert rolled.low == pytest.approx(rolled.gain - math.hypot(users, kinds), rel=1e-4)
 
 
 def test_a_run_exports_its_policy_under_the_best_rule(

@@ -98,8 +98,8 @@ def test_the_interval_of_the_gain_decides(gain: float, verdict: str, colour: str
 
 def by_models(gain: float, of_users: float, *gains: float) -> Record:
     """Return a record by models with these gains, of which no estimate has the error of a back-test."""
-    of_mean = 3.18244631 / 2  # Student's t of three degrees of freedom, four models
-    half = math.hypot(of_users, math.hypot(1.959964, of_mean) * np.std(gains, ddof=1))
+    of_kinds = 3.18244631 * math.sqrt(1.25)  # Student's t of three degrees of freedom, four models
+    half = math.hypot(of_users, of_kinds * np.std(gains, ddof=1))
     return line("p", gain, half=half).model_copy(update={"gains_by_model": gains, "reaches_end": False})
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import ndtri, stdtrit
+from scipy.special import stdtrit
 
 from prefrec_ray.engagement import MAX_LEVEL
 from prefrec_ray.errors import UserError
@@ -183,12 +183,19 @@ def mean_error(repeated: np.ndarray, missed: float = 0.05) -> np.ndarray:
 def disagreement(by_model: np.ndarray, missed: float = 0.05) -> np.ndarray:
     """Return the half-width [...] of the interval of a truth that differs from models as they differ from each other.
 
-    `by_model` [K, ...]: means in K models of different kinds. More models or users do not reduce this error. `missed`:
-    probability that the truth, a further draw from the normal distribution of the models, is outside of it.
+    `by_model` [K, ...]: means in K models of different kinds. More users do not reduce this error. The truth is a
+    further draw from the normal distribution of the models, whose deviation is estimated from K values (Student's t).
+    `missed`: probability that it is further than this from the mean of the distribution. 0 for less than two models.
     """
-    return ndtri(1 - missed / 2) * by_model.std(axis=0, ddof=1) if len(by_model) > 1 else np.zeros(by_model.shape[1:])
+    count = len(by_model)
+    if count < 2:
+        return np.zeros(by_model.shape[1:])
+    return stdtrit(count - 1, 1 - missed / 2) * by_model.std(axis=0, ddof=1)
 
 
 def error_of_kinds(by_model: np.ndarray) -> np.ndarray:
-    """Return the half-width [...] of the 95 % interval around the mean of models of different kinds [K, ...]."""
+    """Return the half-width [...] of the 95 % interval around the mean of models of different kinds [K, ...].
+
+    It is the prediction interval of a further draw from a normal distribution, t s sqrt(1 + 1 / K).
+    """
     return np.hypot(mean_error(by_model), disagreement(by_model))
