@@ -88,3 +88,29 @@ def test_bench() -> None:
     page = (RESULTS / "bench.md").read_text("utf-8").splitlines()
     kept = [line for line in printed if not line.startswith(("| random |", "| popular |"))]
     assert [line for line in page if line.startswith("|")] == kept
+
+
+def test_every_log_of_the_bench_of_rules_is_on_a_page() -> None:
+    """Scores, gains and verdicts of all worlds, in the tables of two pages."""
+    with (RESULTS / "truth_rules.csv").open(newline="") as file:
+        figures = {
+            (
+                row["world"],
+                row["score"],
+                row["score of the best rule"],
+                row["random items"],
+                row["true gain over logged items"],
+                f"{row['estimated gain']} [{row['low']}, {row['high']}]",
+                row["verdict"].replace("_", " "),
+            )
+            for row in csv.DictReader(file)
+        }
+    found = {
+        (row[0], *row[2:])
+        for page in ("laws", "truth")
+        for line in (RESULTS / f"{page}.md").read_text("utf-8").splitlines()
+        if len(row := [cell.strip(" *`") for cell in line.strip("|").split("|")]) == 8 and "[" in row[6]
+    }
+    assert {tuple(cell.replace("-0.00", "0.00") for cell in row) for row in figures} <= {
+        tuple(cell.replace("-0.00", "0.00") for cell in row) for row in found
+    }
