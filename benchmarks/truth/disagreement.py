@@ -25,7 +25,7 @@ from prefrec_ray.evaluation.estimators.subject_roll_outs import policy_server, w
 from prefrec_ray.evaluation.online import RollOut, true_level
 from prefrec_ray.evaluation.results.names import LOGGING_POLICY
 from prefrec_ray.evaluation.results.records import read_evaluation
-from prefrec_ray.evaluation.results.scores import disagreement, mean_error
+from prefrec_ray.evaluation.results.scores import error_of_kinds
 from prefrec_ray.evaluation.selection.model_score import ModelScore, fit_score
 from prefrec_ray.evaluation.selection.serving_rule import Rule
 from prefrec_ray.evaluation.settings import ModelSettings
@@ -88,7 +88,7 @@ def summary(world: str, rows: Sequence[dict[str, Any]]) -> list[Any]:
     """Return the row of a world in the table."""
     gains = np.array([[float(value) for key, value in row.items() if key.startswith("gain by")] for row in rows]).T
     of_users, true = (np.array([float(row[key]) for row in rows]) for key in ("error of users", "true gain"))
-    half = np.sqrt((1.96 * of_users) ** 2 + mean_error(gains) ** 2 + disagreement(gains) ** 2)
+    half = np.hypot(1.96 * of_users, error_of_kinds(gains))
     mean, slack = gains.mean(axis=0), 1.96 * TRUE_ERROR
     shown, inside = mean - half > 0, (true > mean - half - slack) & (true < mean + half + slack)
     counts = [true > 0.5, shown & (true > 0.5), shown, shown & (true < 0), inside, true < mean - half - slack]

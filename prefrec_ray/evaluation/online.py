@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -151,12 +150,13 @@ def true_level(dataset: PreparedDataset, policy: Policy, task: Task, how: RollOu
     return float("nan") if level is None else level
 
 
-def levels_of_logged_items(dataset: PreparedDataset, how: RollOut = RollOut()) -> dict[Task, float]:
-    """Return the mean level by task of users who are shown their logged items again, computed in this process.
+def levels_of_logged_items(dataset: PreparedDataset) -> dict[Task, float]:
+    """Return the mean level by task of test users who are shown their logged items again, computed in this process.
 
-    Estimates of gains are relative to it. The logging policy rolled out anew is another reference: if a user's
-    exposure never changes in the log, it draws another exposure. Raises `UserError` for pages of several items.
+    Estimates of gains are relative to these levels. The logging policy rolled out anew is another reference: if a
+    user's exposure never changes in the log, it draws another exposure. Raises `UserError` for pages of several items.
     """
+    how = RollOut()
     world = _World.from_dataset(dataset, how)
     if world.settings.page > 1:
         raise UserError(f"{dataset.uri}: key 'world.page': found {world.settings.page}; expected 1 for true gains")
@@ -165,11 +165,12 @@ def levels_of_logged_items(dataset: PreparedDataset, how: RollOut = RollOut()) -
     log = log.sort_by([("user_id", "ascending"), ("timestamp", "ascending")])
     users, first = np.unique(log["user_id"].to_numpy(), return_index=True)
     items = dict(zip(users.tolist(), np.split(log["item_id"].to_numpy(), first[1:]), strict=True))
-    outcomes = []
-    for part, rows in enumerate(world.parts):
+
+    def again(part: int, rows: np.ndarray) -> Outcome:
         server = LoggedItems([items[user] for user in world.users["user_id"].take(rows).to_pylist()])
-        outcomes.append(world.roll_out(part, partial(_given, server)))
-    levels = Outcome.concatenate(outcomes).levels
+        return world.roll_out(part, lambda crowd, rng: server)
+
+    levels = Outcome.concatenate([again(part, rows) for part, rows in enumerate(world.parts)]).levels
     return {task: float(np.nanmean(levels[task])) for task in TASKS}
 
 
@@ -199,10 +200,6 @@ def _controls(dataset: PreparedDataset, of_world: Sequence[str]) -> dict[str, Ma
 def _one_of_best(control: str) -> Maker:
     # The cost is looked up in the worker, which imports a user's own law by its name.
     return lambda crowd, rng: OneOfBest(crowd, crowd.world.controls[control], rng)
-
-
-def _given(server: CrowdServer, crowd: SimulatedCrowd, rng: np.random.Generator) -> CrowdServer:
-    return server
 
 
 def _maker(policy: Policy, dataset: PreparedDataset) -> Maker:

@@ -92,25 +92,25 @@ def test_bench() -> None:
 
 def test_every_log_of_the_bench_of_rules_is_on_a_page() -> None:
     """Scores, gains and verdicts of all worlds, in the tables of two pages."""
-    with (RESULTS / "truth_rules.csv").open(newline="") as file:
-        figures = {
-            (
-                row["world"],
-                row["score"],
-                row["score of the best rule"],
-                row["random items"],
-                row["true gain over logged items"],
-                f"{row['estimated gain']} [{row['low']}, {row['high']}]",
-                row["verdict"].replace("_", " "),
-            )
-            for row in csv.DictReader(file)
-        }
+    laws, truth, rules = (
+        (RESULTS / name).read_text("utf-8").replace("-0.00", "0.00").splitlines()
+        for name in ("laws.md", "truth.md", "truth_rules.csv")
+    )
+    figures = {
+        (
+            row["world"],
+            row["score"],
+            row["score of the best rule"],
+            row["random items"],
+            row["true gain over logged items"],
+            f"{row['estimated gain']} [{row['low']}, {row['high']}]",
+            row["verdict"].replace("_", " "),
+        )
+        for row in csv.DictReader(rules)
+    }
     found = {
         (row[0], *row[2:])
-        for page in ("laws", "truth")
-        for line in (RESULTS / f"{page}.md").read_text("utf-8").splitlines()
+        for line in (*laws, *truth)
         if len(row := [cell.strip(" *`") for cell in line.strip("|").split("|")]) == 8 and "[" in row[6]
     }
-    assert {tuple(cell.replace("-0.00", "0.00") for cell in row) for row in figures} <= {
-        tuple(cell.replace("-0.00", "0.00") for cell in row) for row in found
-    }
+    assert figures <= found

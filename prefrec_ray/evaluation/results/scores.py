@@ -187,10 +187,7 @@ def disagreement(by_model: np.ndarray, missed: float = 0.05) -> np.ndarray:
     further draw from the normal distribution of the models, whose deviation is estimated from K values (Student's t).
     `missed`: probability that it is further than this from the mean of the distribution. 0 for less than two models.
     """
-    count = len(by_model)
-    if count < 2:
-        return np.zeros(by_model.shape[1:])
-    return stdtrit(count - 1, 1 - missed / 2) * by_model.std(axis=0, ddof=1)
+    return mean_error(by_model, missed) * np.sqrt(len(by_model))
 
 
 def error_of_kinds(by_model: np.ndarray) -> np.ndarray:
