@@ -20,7 +20,7 @@ from pydantic import Field
 from prefrec_ray import __version__, plugins, storage
 from prefrec_ray.bench.baselines import SUBMISSIONS, Given, MakeServer, PrefRec, popular
 from prefrec_ray.bench.results import BEST_KNOWN, POPULAR, SUBMITTED, Estimate, Estimates, Levels, Submission, resumed
-from prefrec_ray.bench.worlds import WORLDS, is_file, one_log, public_sections
+from prefrec_ray.bench.worlds import WORLDS, is_file, one_log, public_sections, sections_of
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset.prepare.run import prepare
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
@@ -94,11 +94,12 @@ class _BenchWorld:
 def run_bench(run: BenchRun, progress: Report = silent) -> Submission:
     """Run the submission in every world that its file lacks, and return the content of the file.
 
-    Raises `UserError`: an unknown submission or world, two worlds with one name, a file of another submission or of
-    other seeds, an error of the submission, a world in which no known policy is better than the logging policy.
+    Raises `UserError`: an unknown submission or world, two worlds with one name, a missing or wrong file of a world,
+    pages of several items for an estimator, a file of another submission or of other seeds, an error of the submission,
+    a world in which no known policy is better than the logging policy.
     """
     seeds, digest = read_seeds(run.seeds)
-    names = _names_of(run.worlds)
+    names = _names_of(run)
     fresh = Submission(
         name=run.submission, kind="estimator" if run.estimator else "policy", seeds=digest, version=__version__
     )
@@ -122,16 +123,20 @@ def run_bench(run: BenchRun, progress: Report = silent) -> Submission:
     return submission
 
 
-def _names_of(worlds: Sequence[str]) -> dict[str, str]:
+def _names_of(run: BenchRun) -> dict[str, str]:
     """Check the worlds, and return the name of each in folders and results."""
     names: dict[str, str] = {}
-    for world in dict.fromkeys(worlds):
+    for world in dict.fromkeys(run.worlds):
         if world not in WORLDS and not is_file(world):
             plugins.check("worlds", world, "--worlds", dict.fromkeys(WORLDS, ""))
         name = world.replace(":", ".") if ":" in world else posixpath.basename(world).partition(".")[0]
         if name in names.values():
             raise UserError(f"--worlds: found two worlds named '{name}'; expected one")
         names[world] = name
+    for world in names:
+        page = parse(SimulateSettings, sections_of(world)["simulate"], f"{world}: simulate").page
+        if run.estimator and page > 1:
+            raise UserError(f"{world}: key 'simulate.page': found {page}; expected 1 for an estimator's true gains")
     return names
 
 

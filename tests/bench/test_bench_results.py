@@ -11,6 +11,7 @@ import pytest
 from prefrec_ray.bench import run as bench
 from prefrec_ray.bench.results import Estimate, Estimates, Levels, Submission, read_submission, write_tables
 from prefrec_ray.bench.run import BenchRun, read_seeds, run_bench
+from prefrec_ray.bench.worlds import sections_of
 from prefrec_ray.errors import UserError
 
 
@@ -93,6 +94,8 @@ def test_results_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
 def test_a_killed_run_goes_on_with_the_next_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seeds, ran = tmp_path / "seeds.txt", []
     seeds.write_text("17\n4\n")
+    file = tmp_path / "b.yaml"
+    file.write_text(json.dumps(sections_of("stable")))
 
     def open_world(world: str, name: str, number: int, seed: int, *rest: Any) -> tuple[str, int]:
         ran.append((name, seed))
@@ -102,7 +105,7 @@ def test_a_killed_run_goes_on_with_the_next_world(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(bench, "_open", open_world)
     monkeypatch.setattr(bench, "_levels", lambda opened, *rest: levels(opened[0], 2.0, opened[1]))
-    run = BenchRun("random", ["topics", "folder/b.yaml"], str(tmp_path / "out"), seeds=str(seeds))
+    run = BenchRun("random", ["topics", str(file)], str(tmp_path / "out"), seeds=str(seeds))
     with pytest.raises(KeyboardInterrupt):
         run_bench(run)
     assert len(read_submission(run.file).results) == 2
@@ -122,6 +125,7 @@ def test_a_killed_run_goes_on_with_the_next_world(tmp_path: Path, monkeypatch: p
     [
         (["topics", "wearot"], "1", "--worlds: found 'wearot'; did you mean 'wearout'?"),
         (["eu/shop.yaml", "us/shop.yaml"], "1", "--worlds: found two worlds named 'shop'; expected one"),
+        (["topics", "eu/shop.yaml"], "1", "eu/shop.yaml: no such file"),
         (["topics"], "", "key 'seeds'"),
     ],
 )

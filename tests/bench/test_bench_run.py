@@ -68,6 +68,15 @@ def test_an_error_of_a_submission_is_one_line(world: Path, tmp_path: Path) -> No
         run_bench(BenchRun("builtins:repr", [str(world)], str(tmp_path / "out")))
 
 
+def test_worlds_with_pages_are_refused_for_estimators_before_a_world_is_simulated(world: Path, tmp_path: Path) -> None:
+    sections = logs_and_data("unused")
+    pages, output = tmp_path / "pages.yaml", tmp_path / "out"
+    pages.write_text(yaml.safe_dump({**sections, "simulate": {**sections["simulate"], "page": 5}}))
+    with pytest.raises(UserError, match=r"pages.yaml: key 'simulate.page': found 5; expected 1"):
+        run_bench(BenchRun("ncis", [str(world), str(pages)], str(output), estimator=True))
+    assert not output.exists()
+
+
 def test_baselines_serve_the_best_items_that_are_not_excluded() -> None:
     rng, ranking = np.random.default_rng(0), np.array([3, 1, 0, 2])
     excluded = np.array([[False, False, False, True], [True, False, True, True]])
