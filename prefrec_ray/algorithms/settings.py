@@ -121,11 +121,6 @@ class TrainingSettings(Settings):
         default="auto", description="storage: Ray's object store, or files; `auto`: files if the store is too small"
     )
     num_learners: int = Field(default=0, ge=0, description="learner processes; 0: the run's own")
-    max_learners: PositiveInt | None = Field(
-        default=None,
-        description="learners that share the mini-batches if the cluster has room, counted again at an epoch's end; "
-        "null: always `num_learners`",
-    )
     num_cpus_per_learner: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(
         default="auto", description="CPUs of each learner; `auto`: RLlib's choice"
     )
@@ -151,17 +146,6 @@ class TrainingSettings(Settings):
         check_need(_OF_WEIGHT * size, f"{networks} networks of {layers}" if of_reward else f"layers of {layers}")
         for key in ("train_batch_size_per_learner", "preference_batch_size"):
             check_need(4 * info.data.get(key, 0) * sum(widths), f"the mini-batches of {key} in layers of {layers}")
-        return value
-
-    @field_validator("max_learners")
-    @classmethod
-    def _in_range(cls, value: int | None, info: ValidationInfo) -> int | None:
-        least = info.data.get("num_learners", 0)
-        most = least * info.data.get("train_batch_size_per_learner", 1)
-        if value is not None and not least:
-            raise ValueError("expected null, or num_learners of at least 1")
-        if value is not None and not least <= value <= most:
-            raise ValueError(f"expected {least} (num_learners) to {most} (transitions in a mini-batch)")
         return value
 
     @model_validator(mode="before")

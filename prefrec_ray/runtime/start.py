@@ -20,8 +20,6 @@ from prefrec_ray.errors import UserError
 TERMINATED = 128 + signal.SIGTERM
 #: Seconds in which a process must be able to join a cluster. Ray itself retries a dead address for minutes.
 PATIENCE = 25.0
-#: Seconds in which free resources are reserved.
-PLACED = 10.0
 #: Joins the cluster at its argument, or prints the reason why this failed.
 _TRIAL = """
 import sys, ray
@@ -131,27 +129,6 @@ def check_fits(required: Mapping[str, float], who: str, keys: str) -> None:
                 f"prefrec: {lack}; waiting for its autoscaler. If it has none, stop this and ask for less ({keys})",
                 file=sys.stderr,
             )
-
-
-def count_free(need: Mapping[str, float], most: int) -> int:
-    """Return how many times, up to `most`, the free resources of the nodes hold the resources `need` of one process.
-
-    A process is on one node, and Ray's figures are sums over nodes. A placement group, removed at once, is the test.
-    """
-    import ray
-    from ray.util.placement_group import placement_group, remove_placement_group
-
-    bundle = {kind: amount for kind, amount in need.items() if amount}
-    free = ray.available_resources()
-    most = min([most, *(int(free.get(kind, 0.0) / amount) for kind, amount in bundle.items())])
-    while most > 0 and bundle:
-        group = placement_group([bundle] * most)
-        placed = group.wait(PLACED)
-        remove_placement_group(group)
-        if placed:
-            break
-        most -= 1
-    return max(0, most)
 
 
 def join(address: str) -> None:

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 import ray
 from ray.exceptions import RayError
 from ray.rllib.algorithms.algorithm import Algorithm
-from ray.rllib.core import COMPONENT_LEARNER
 from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.utils.checkpoints import Checkpointable
@@ -32,7 +31,6 @@ from prefrec_ray.algorithms.reward.labels import label_transitions
 from prefrec_ray.algorithms.reward.model import ACCURACY
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.policy.networks.bundled import check_finite
-from prefrec_ray.runtime import count_free
 from prefrec_ray.storage.checksums import seal
 
 _LOG = logging.getLogger(__name__)
@@ -85,7 +83,6 @@ class OfflineAlgorithm(Algorithm):
         #: Metrics of the last iteration by their column in progress.csv, such as "losses/qf_loss".
         self.report: dict[str, Any] = {}
         self._labels: RewardLabels | None = self.config.labels.value
-        self._epoch: int | None = None  # in which free resources were last counted; -1: pre-training
         reward = self.config.pretrained_reward.value
         if reward is not None and self.config.settings.uses_preferences:
             on_each_learner(self.learner_group, lambda learner: learner.set_reward_state(reward))
@@ -93,7 +90,6 @@ class OfflineAlgorithm(Algorithm):
     def training_step(self) -> None:
         """Run one iteration; its number determines the position in the schedule."""
         position = self.offline_data.schedule.at(self.iteration)
-        self._use_free_resources(position)
         if position.phase == "train":
             self._renew_labels()
         start = time.perf_counter()
@@ -125,19 +121,6 @@ class OfflineAlgorithm(Algorithm):
             place[leaf] = value
         results["done"] = self.iteration + 1 >= self.offline_data.schedule.iterations
         return results
-
-    def resize(self, learners: int) -> None:
-        """Continue with this number of learner processes, from the same state and with the same mini-batches.
-
-        Raises `RayError` if a learner fails.
-        """
-        state = ray.put(self.learner_group.get_state()[COMPONENT_LEARNER])
-        self.learner_group.shutdown()
-        config = self.config.copy(copy_frozen=False)
-        config.num_learners = learners
-        self.learner_group = config.build_learner_group(rl_module_spec=self.offline_data.module_spec)
-        on_each_learner(self.learner_group, lambda learner: learner.set_state(ray.get(state)))
-        self.offline_data.divide(learners)
 
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
         """Write RLlib's checkpoint. In a local folder, also write the weights as plain arrays, and a manifest.
@@ -171,18 +154,6 @@ class OfflineAlgorithm(Algorithm):
         if self.logdir.startswith(os.path.expanduser("~/ray_results")):
             with suppress(OSError):
                 os.rmdir(self.logdir)
-
-    def _use_free_resources(self, position: Position) -> None:
-        """Add learners, up to `max_learners`, before the first iteration and after the end of an epoch."""
-        epoch = position.first // self.offline_data.schedule.updates_per_epoch if position.phase == "train" else -1
-        settings, learners = self.offline_data.settings, self.offline_data.learners
-        if settings.max_learners is None or epoch == self._epoch:
-            return
-        self._epoch = epoch
-        more = count_free(settings.learner_resources, settings.max_learners - learners)
-        if more:
-            _LOG.warning("iteration %d: %d learners instead of %d", self.iteration + 1, learners + more, learners)
-            self.resize(learners + more)
 
     def _renew_labels(self) -> None:
         """Compute look-ahead reward labels: once, or in every iteration if the reward model is fine-tuned."""

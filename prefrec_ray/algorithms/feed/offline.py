@@ -78,11 +78,11 @@ class PreparedData(OfflineData):
         settings: TrainingSettings = config.settings
         self.settings = settings
         loaded = config.loaded_data.value or load_data(config.data_request)
-        # Further learners, up to `max_learners`, share the mini-batches of these.
-        self.batch_size = settings.train_batch_size_per_learner * max(1, config.num_learners)
+        self.learners = max(1, config.num_learners)
+        self.batch_size = settings.train_batch_size_per_learner * self.learners
         self._shards, self._sizes = loaded.shards, loaded.sizes
         self._lane_count = lanes_of(len(loaded.shards), self.batch_size)
-        self.divide(max(1, config.num_learners))
+        self._lanes = deal(self._shards, self._sizes, self.batch_size, self.learners)
         self.batches_per_epoch = batches_in(lane for lanes in self._lanes for lane in lanes)
         if self.batches_per_epoch == 0:
             raise UserError(
@@ -102,11 +102,6 @@ class PreparedData(OfflineData):
             updates_per_epoch=self.batches_per_epoch,
             updates_per_iteration=settings.updates_per_iteration or max(1, -(-self.batches_per_epoch // 4)),
         )
-
-    def divide(self, learners: int) -> None:
-        """Divide the rows of each mini-batch, which stay the same, among this number of learners."""
-        self.learners = learners
-        self._lanes = deal(self._shards, self._sizes, self.batch_size, learners)
 
     def preference_plans(self, position: Position) -> list[PreferencePlan | None]:
         """Return the preferences of one iteration for each learner; None if the reward model is not updated."""

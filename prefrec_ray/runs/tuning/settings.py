@@ -176,10 +176,6 @@ def checked(settings: TuneSettings, where: str) -> TuneSettings:
         for key, grid in OWN.items():
             if key in getattr(settings, part):
                 raise UserError(f"{where}: key '{part}.{key}': belongs to the section itself; expected {grid}: there")
-        if "max_learners" in getattr(settings, part):
-            raise UserError(
-                f"{where}: key '{part}.max_learners': Tune reserves the learners of a trial; expected num_learners only"
-            )
     search: dict[str, Space] = dict(settings.search)
     for method in settings.method:
         model, prefix = find_settings(method, f"{where}: "), f"{where}: method {method}"
