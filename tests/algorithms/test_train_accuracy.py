@@ -62,7 +62,7 @@ def tied(tiny_dataset: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrefRec
         return gradient, sums * torch.tensor([1.0, 0.0, 0.0])
 
     monkeypatch.setattr(learner, "preference_gradient", undecided)
-    config = PrefRec.Config().offline_data(input_=tiny_dataset)
+    config = PrefRec.get_default_config().offline_data(input_=tiny_dataset)
     settings = {"hidden_sizes": (8,), "train_batch_size_per_learner": 64, "preference_batch_size": 64}
     algorithm = config.training(recipe="paper", task="depth", num_epochs=1, **settings).build_algo()
     yield algorithm

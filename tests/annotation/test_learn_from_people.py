@@ -136,7 +136,9 @@ def test_settings_that_the_data_set_or_training_does_not_have(
 
 
 def test_settings_of_the_reward_have_no_effect_on_cloning(dataset: PreparedDataset) -> None:
-    cloning = IL.Config().offline_data(input_=dataset.uri).training(reward_source="column", hidden_sizes=(8,))
+    cloning = (
+        IL.get_default_config().offline_data(input_=dataset.uri).training(reward_source="column", hidden_sizes=(8,))
+    )
     algorithm = cloning.training(train_batch_size_per_learner=64).build_algo()
     try:
         assert algorithm.train()["phase"] == "train"

@@ -39,9 +39,10 @@ _LOG = logging.getLogger(__name__)
 class OfflineAlgorithm(Algorithm):
     """A method is a subclass with three attributes: `Settings` (fields), `Module` (networks), `Learner` (losses).
 
-    The subclass gets a `Config` with these settings and a `method_name`: the name of the class, or `module:Class`
-    outside this package. `algorithms.find_method` imports the class, then registers it with Tune under this name. (Tune
-    pickles a copy of a class that is registered during its import.)
+    The subclass gets a `method_name`: the name of the class, or `module:Class` outside this package.
+    `algorithms.find_method` imports the class, then registers it with Tune under this name. (Tune pickles a copy of a
+    class that is registered during its import.) No attribute of a class may lead back to the class: Ray walks through
+    the attributes of a trial's class that are classes.
 
     One iteration is one pass over the preferences (phase "pretrain") or several updates on transitions ("train").
 
@@ -54,7 +55,6 @@ class OfflineAlgorithm(Algorithm):
     Settings: ClassVar[type[TrainingSettings]] = TrainingSettings
     Module: ClassVar[type[OfflineModule]]
     Learner: ClassVar[type[OfflineLearner]]
-    Config: ClassVar[type[OfflineConfig]] = OfflineConfig
     method_name: ClassVar[str]
 
     offline_data: PreparedData
@@ -66,14 +66,12 @@ class OfflineAlgorithm(Algorithm):
             return
         own = cls.__module__.startswith("prefrec_ray.")
         cls.method_name = cls.__name__ if own else f"{cls.__module__}:{cls.__qualname__}"
-        # The module and name by which pickle finds the class.
-        place = {"__module__": cls.__module__, "__qualname__": f"{cls.__qualname__}.Config"}
-        cls.Config = type("Config", (OfflineConfig,), {**place, "Settings": cls.Settings, "method": cls})
 
     @classmethod
     def get_default_config(cls) -> OfflineConfig:
         """Return the config with the recipe `robust`."""
-        return cls.Config()
+        # Not Ray's wrapper, which pickle cannot find by its name.
+        return OfflineConfig(next(base for base in cls.__mro__ if "method_name" in vars(base)))
 
     def setup(self, config: Any) -> None:
         """Build RLlib's parts, then load a shared pre-trained reward into the learners."""

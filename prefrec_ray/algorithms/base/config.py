@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import gymnasium as gym
 import numpy as np
@@ -47,16 +47,13 @@ class UnusedConnector(ConnectorV2):
 
 
 class OfflineConfig(AlgorithmConfig):
-    """Settings of training on a prepared data set; a method's own config is `METHOD.Config`.
+    """Settings of training `algo_class`, a method, on a prepared data set; `METHOD.get_default_config` returns it.
 
     `PrefRecConfig().offline_data(input_=DATASET).training(task="frequency", gamma=0.95).learners(num_learners=2)`
     """
 
-    Settings: ClassVar[type[TrainingSettings]] = TrainingSettings
-    method: ClassVar[type | None] = None
-
     def __init__(self, algo_class: type | None = None) -> None:
-        super().__init__(algo_class=algo_class or self.method)
+        super().__init__(algo_class=algo_class)
         self.num_env_runners = 0
         self.create_local_env_runner = False
         self.offline_data_class = PreparedData
@@ -68,9 +65,12 @@ class OfflineConfig(AlgorithmConfig):
         self.labels = Unsaved()
         self._set({name: field.get_default(call_default_factory=True) for name, field in self._fields().items()})
 
-    @classmethod
-    def _fields(cls) -> dict[str, Any]:
-        return cls.Settings.model_fields
+    @property
+    def _model(self) -> type[TrainingSettings]:
+        return getattr(self.algo_class, "Settings", TrainingSettings)
+
+    def _fields(self) -> dict[str, Any]:
+        return self._model.model_fields
 
     def _set(self, values: dict[str, Any]) -> None:
         for name, value in values.items():
@@ -88,8 +88,8 @@ class OfflineConfig(AlgorithmConfig):
             if name not in _OF_RLLIB:
                 raise UserError(f"training: unknown setting '{name}'; {nearest(name, [*self._fields(), *_OF_RLLIB])}")
         if "recipe" in own:
-            checked_values(self.Settings, {"recipe": own["recipe"]}, "training", "")
-            self._set(recipe_defaults(self.Settings, own["recipe"]))
+            checked_values(self._model, {"recipe": own["recipe"]}, "training", "")
+            self._set(recipe_defaults(self._model, own["recipe"]))
         self._set(own)
         return super().training(**rest)
 
@@ -139,7 +139,7 @@ class OfflineConfig(AlgorithmConfig):
     def settings(self) -> TrainingSettings:
         """Return the current settings. Raises `UserError` for a value that its field refuses."""
         values = {name: getattr(self, name) for name in self._fields()}
-        return parse(self.Settings, {**values, "seed": values["seed"] or 0}, "training")
+        return parse(self._model, {**values, "seed": values["seed"] or 0}, "training")
 
     @property
     def dataset(self) -> PreparedDataset:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dis
+import io
 import json
 import os
 import subprocess
@@ -18,6 +20,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from tiny import SHORT_RUN
 
 from prefrec_ray import PrefRecConfig
+from prefrec_ray.algorithms import METHODS
 from prefrec_ray.algorithms.feed import load
 from prefrec_ray.algorithms.feed.load import load_data
 from prefrec_ray.runs.export import export_policy
@@ -81,8 +84,13 @@ def test_what_needs_no_ray_and_importing_a_method_registers_all() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_no_attribute_of_a_method_leads_back_to_it(method: type) -> None:
+    """Ray disassembles the class of a trial, and every class among its attributes, without an end if one leads back."""
+    dis.dis(method, file=io.StringIO())
+
+
 @pytest.mark.ray
-@pytest.mark.slow
 def test_a_users_script_runs_trials_on_all_processors(tiny_dataset: str, tmp_path: Path) -> None:
     """Two trials hold both processors while they load: tasks that need one would never start."""
     (tmp_path / "dataset").symlink_to(tiny_dataset)
