@@ -104,7 +104,7 @@ def test_the_commands_of_the_readme(
         assert "track " in page
 
 
-@pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.ray
 def test_own_csv_in_ten_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The files of the page, and its commands in this process."""
@@ -121,7 +121,6 @@ def test_own_csv_in_ten_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert judged.verdict == "candidate"
 
 
-@pytest.mark.slow
 @pytest.mark.ray
 def test_train_and_sweep_in_python(tmp_path: Path) -> None:
     """The blocks of the page are one script."""

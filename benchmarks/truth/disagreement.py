@@ -59,7 +59,7 @@ def main(output: Path, worlds: Sequence[str]) -> dict[str, Any]:
 def rows_of(folder: Path) -> list[dict[str, Any]]:
     """Return the rows of the world that `rules` has trained and evaluated in `folder`."""
     data, policy = PreparedDataset.open(str(folder / "dataset")), Policy.load(str(folder / "run" / "policy"))
-    score = ray.get(fit_score(data.uri, "validation", ModelSettings(requests=200)))
+    score = ray.get(fit_score(data.uri, "validation", ModelSettings(requests=200)).score)
     rules = [Rule(*values, 30, scores) for *values, scores in product(*GRID, ("q", "feedback"))]
     online = read_evaluation(str(folder / "evaluation.json")).select(TASK, "online")
     logged = next(record.value for record in online if record.subject == LOGGING_POLICY)

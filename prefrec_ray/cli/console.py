@@ -156,8 +156,8 @@ class StageProgress:
                 # A stage with finished units at its first report began when the stage before it ended.
                 self._stages.pop(stage, None)  # the newest is the last one
                 known = self._stages[stage] = _Stage(stage, self._last if done else now)
-            if known.total != total:
-                # A resumed run has finished units at its first report.
+            if not known.total:
+                # A resumed run has finished units at its first report. A total that shrinks does not change the rate.
                 known.first = (now, done) if total else (known.began, 0)
             self._last, known.last, known.total, known.note = now, (now, done), total, note
             if self._bars is not None:

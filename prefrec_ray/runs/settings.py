@@ -27,6 +27,9 @@ class TrainSettings(Settings):
     validation: ValidationSettings | None = Field(
         default=None, description="scores on validation users, which select the checkpoint; null: the last one"
     )
+    choose_rule: bool = Field(
+        default=True, description="try serving rules by roll-outs at the end; false: fixed values instead of `auto`"
+    )
     config: dict[str, Any] = Field(default_factory=dict)
 
     def selects(self, iterations: int) -> bool:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ray import ObjectRef
 from ray.exceptions import RayError
 
 from prefrec_ray import runtime, storage
@@ -22,7 +21,7 @@ from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.policy import policy_of
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError, error_line, find_user_error
-from prefrec_ray.evaluation.selection.model_score import fit_score
+from prefrec_ray.evaluation.selection.model_score import ScoreFit, fit_score
 from prefrec_ray.evaluation.selection.serving_rule import Grid, can_choose, choose_rule
 from prefrec_ray.evaluation.selection.validation import ValidationScorer
 from prefrec_ray.evaluation.settings import EvaluateSettings
@@ -153,13 +152,15 @@ class _Run:
             )
             return None
         teachers = settings.config.get("teachers")
-        return ValidationScorer.prepare(self.dataset, settings.validation, [settings.task], teachers)
+        return ValidationScorer.prepare(self.dataset, settings.validation, [settings.task], teachers, self.report)
 
-    def _start_choice(self, algorithm: OfflineAlgorithm) -> ObjectRef | None:
+    def _start_choice(self, algorithm: OfflineAlgorithm) -> ScoreFit | None:
         """Start to fit the models of users that choose the serving rule; None if no rule is chosen by roll-outs.
 
         They are fitted by processors that training leaves idle.
         """
+        if not self.settings.choose_rule:
+            return None
         serving = on_first_learner(algorithm.learner_group, lambda learner: learner.net.model_config["serving"])
         if not (ServingSettings(**serving).automatic and can_choose(policy_now(algorithm))):
             return None
@@ -188,7 +189,7 @@ class _Run:
             rate = f"{transitions / max(time.monotonic() - began, 1e-9):,.0f} transitions/s"
             self.report(self.stage, algorithm.iteration, iterations, "reward" if row["phase"] == "pretrain" else rate)
 
-    def _export(self, rows: list[Row], scorer: ValidationScorer | None, choice: ObjectRef | None) -> None:
+    def _export(self, rows: list[Row], scorer: ValidationScorer | None, choice: ScoreFit | None) -> None:
         """Export the policy of the complete checkpoint with the highest score, or of the last one without scores.
 
         `choice`: the result of `_start_choice`.
@@ -202,7 +203,7 @@ class _Run:
         policy = policy_of(module)
         if choice is not None:
             grid = Grid.from_serving(ServingSettings(**module.model_config["serving"]))
-            chosen = choose_rule(policy, self.dataset, self.report, output, grid=grid, rails=self.rails, score=choice)
+            chosen = choose_rule(policy, self.dataset, self.report, output, grid=grid, rails=self.rails, fit=choice)
             policy = chosen.policy
             if chosen.broken:
                 self.say(f"serving rule: every tried rule breaks a guard-rail (the chosen one: {chosen.broken})")

@@ -133,6 +133,15 @@ def test_the_rate_of_a_run_that_resumes_leaves_out_what_was_done_before() -> Non
     assert lines == ["train  32/40 iterations  15 s  12/min  40 s left  900 transitions/s"]
 
 
+def test_a_total_that_shrinks_keeps_the_rate() -> None:
+    clock, lines, report = stages()
+    report("choose: rules", 0, 30)
+    clock.now += 10
+    report("choose: rules", 10, 20)
+    report.beat()
+    assert lines == ["choose  10/20 rules  10 s  1.0/s  10 s left"]
+
+
 def test_a_stage_that_is_reported_at_its_end_took_the_time_since_the_stage_before_and_may_begin_again() -> None:
     """A million rows were read in 0.0 s."""
     clock, lines, report = stages()

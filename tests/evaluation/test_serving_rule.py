@@ -19,7 +19,7 @@ from prefrec_ray.cli.main import run as prefrec
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.selection import model_score
 from prefrec_ray.evaluation.selection import serving_rule as module
-from prefrec_ray.evaluation.selection.model_score import ModelScore
+from prefrec_ray.evaluation.selection.model_score import ModelScore, ScoreFit
 from prefrec_ray.evaluation.selection.serving_rule import (
     TEMPERATURES,
     Chosen,
@@ -27,6 +27,7 @@ from prefrec_ray.evaluation.selection.serving_rule import (
     Rule,
     Tried,
     choose_rule,
+    most_rules,
     search,
 )
 from prefrec_ray.evaluation.settings import EvaluateSettings, ModelSettings
@@ -58,12 +59,14 @@ def plain(rule: Rule) -> Tried:
 def users(monkeypatch: pytest.MonkeyPatch) -> None:
     """A law instead of a model of users, without Ray."""
 
-    def fit(uri: str, split: str, model: ModelSettings, rails: Sequence[GuardRail]) -> None:
+    def fit(uri: str, split: str, model: ModelSettings, rails: Sequence[GuardRail]) -> ScoreFit:
         assert (uri.rpartition("/")[2], split) == ("data", "validation")
+        return ScoreFit([], None)
 
     monkeypatch.setattr(module, "fit_score", fit)
     for name in ("put", "get"):
         monkeypatch.setattr(module.ray, name, lambda value: value)
+    monkeypatch.setattr(module.ray, "wait", lambda tasks, **_: (tasks, []))
     monkeypatch.setattr(module, "run_tasks", lambda start, rules, *_: [plain(rule) for rule in rules])
     monkeypatch.setattr(module, "adapted", lambda policy, *_: policy)
     monkeypatch.setattr(module.PreparedDataset, "open", lambda uri: SimpleNamespace(items=tuple))
@@ -73,7 +76,7 @@ START = Rule(0.2, 1.0, 0.0, 30, "q")
 
 
 def found(rules: list[Rule] | None = None, start: Rule = START, **grid: Any) -> list[Tried]:
-    def attempt(several: Sequence[Rule]) -> list[Tried]:
+    def attempt(several: Sequence[Rule], of: tuple[int, int]) -> list[Tried]:
         (rules if rules is not None else []).extend(several)
         return [plain(rule) for rule in several]
 
@@ -91,10 +94,49 @@ def test_the_best_rule_of_the_grid_is_found_and_no_rule_is_tried_twice() -> None
     assert len(rules) == 1 + 1 + 4 + 4 + 2 + 4 + 2 + 2 + 1
 
 
+@pytest.mark.parametrize("start", [START, Rule(0.45, 9.0, 0.3, 100, "feedback"), Rule(0.7, 2.0, 0.7, 7, "q")])
+@pytest.mark.parametrize("seed", range(20))
+def test_the_most_rules_of_a_search_are_stated_before_it_and_only_become_fewer(start: Rule, seed: int) -> None:
+    """Whatever rules win."""
+    rng, stated = np.random.default_rng(seed), []
+
+    def attempt(rules: Sequence[Rule], of: tuple[int, int]) -> list[Tried]:
+        stated.append((*of, len(rules)))
+        return [Tried(rule, support=1.0, gain=rng.random(), low=0.0) for rule in rules]
+
+    tried = search(attempt, start, Grid())
+    before, most, new = (np.array(numbers) for numbers in zip(*stated, strict=True))
+    assert list(before) == [0, *np.cumsum(new)[:-1]]
+    assert most_rules(start, Grid()) == most[0]
+    assert (np.diff(most) <= 0).all()
+    assert (most >= len(tried)).all()
+
+
+def test_one_stage_counts_models_and_rules(users: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two models one is fitted before, and the score of both is ready later than either."""
+    waits = [["second", "score"], ["score"], []]
+    monkeypatch.setattr(module.ray, "wait", lambda tasks, **_: ([], waits.pop(0)))
+    monkeypatch.setattr(module, "fit_score", lambda *_: ScoreFit(["first", "second"], "score"))
+    reports: list[tuple[str, int, int]] = []
+
+    def run_tasks(start: Any, rules: Sequence[Rule], stage: str, progress: Any, of: tuple[int, int]) -> list[Tried]:
+        progress(stage, *of)
+        return [plain(rule) for rule in rules]
+
+    monkeypatch.setattr(module, "run_tasks", run_tasks)
+    tried = choose_rule(trained(), "data", lambda *values: reports.append(values)).tried
+    stages, done, total = zip(*reports, strict=True)
+    assert len(set(stages)) == 1
+    assert done[:4] == (1, 2, 3, 3)
+    assert list(done) == sorted(done)
+    assert list(total) == sorted(total, reverse=True)
+    assert (done[-1], total[-1]) == (3 + len(tried), 3 + len(tried))
+
+
 def test_penalties_are_those_of_the_better_scores() -> None:
     """Scores by Q are best under the largest penalty; there, scores by feedback are worse than under any other one."""
 
-    def attempt(rules: Sequence[Rule]) -> list[Tried]:
+    def attempt(rules: Sequence[Rule], of: tuple[int, int]) -> list[Tried]:
         gains = [rule.variety if rule.scores == "q" else 40 - 2 * rule.variety for rule in rules]
         return [Tried(rule, support=1.0, gain=gain, low=gain) for rule, gain in zip(rules, gains, strict=True)]
 
@@ -105,7 +147,7 @@ def test_penalties_are_those_of_the_better_scores() -> None:
 def test_a_rule_that_breaks_a_guard_rail_is_chosen_only_if_no_other_rule_keeps_it() -> None:
     """A diversity penalty above 2 breaks one guard-rail, scores by feedback another."""
 
-    def attempt(rules: Sequence[Rule], always: tuple[str, ...] = ()) -> list[Tried]:
+    def attempt(rules: Sequence[Rule], of: tuple[int, int], always: tuple[str, ...] = ()) -> list[Tried]:
         return [
             replace(plain(rule), broken=(*always, *["share"] * (rule.variety > 2), *["like"] * (rule.scores != "q")))
             for rule in rules
@@ -117,7 +159,7 @@ def test_a_rule_that_breaks_a_guard_rail_is_chosen_only_if_no_other_rule_keeps_i
     assert tried[0].rule == Rule(0.45, 1.0, 0.3, 100, "q")
     assert tried[0].low == max(one.low for one in kept) < max(one.low for one in tried)
     assert [len(one.broken) for one in tried] == sorted(len(one.broken) for one in tried)
-    none = search(lambda rules: attempt(rules, always=("depth",)), START, Grid())
+    none = search(lambda rules, of: attempt(rules, of, always=("depth",)), START, Grid())
     assert (none[0].rule, none[0].broken) == (tried[0].rule, ("depth",))
 
 
@@ -159,7 +201,7 @@ def test_the_chosen_policy_differs_in_its_rule_only(users: None) -> None:
 def test_the_gain_decides_or_its_lower_end() -> None:
     """Scores by Q gain more in the mean, and models disagree on them."""
 
-    def attempt(rules: Sequence[Rule]) -> list[Tried]:
+    def attempt(rules: Sequence[Rule], of: tuple[int, int]) -> list[Tried]:
         return [
             Tried(rule, support=0.0, gain=0.9, low=-0.1)
             if rule.scores == "q"
@@ -200,7 +242,7 @@ def test_a_run_exports_its_policy_under_the_best_rule(
     choices, sizes = [], []
 
     def choose(*arguments: Any, **named: Any) -> Chosen:
-        score = ray.get(named["score"])
+        score = ray.get(named["fit"].score)
         sizes.append((len(score.ensemble.members), len(score.platform.users), score.platform.requests))
         choices.append(choose_rule(*arguments, **named))
         return choices[-1]
@@ -229,6 +271,12 @@ def test_a_run_exports_its_policy_under_the_best_rule(
     policy = Policy.load(str(tmp_path / "run/policy"))
     assert Rule.from_policy(policy) == best
     assert policy.provenance["rule_chosen"]
+    kept = settings.model_copy(update={"choose_rule": False})
+    start_run(kept, dataset, str(tmp_path / "plain"), evaluation=evaluation)
+    assert len(choices) == 1
+    policy = Policy.load(str(tmp_path / "plain/policy"))
+    assert Rule.from_policy(policy)[:2] == (0.2, 3.0)
+    assert "rule_chosen" not in policy.provenance
 
 
 @pytest.mark.parametrize(

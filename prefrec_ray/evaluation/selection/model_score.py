@@ -17,6 +17,7 @@ from prefrec_ray.evaluation.results.scores import Z, error_of_kinds
 from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.guard_rails import GuardRail
 from prefrec_ray.policy import Policy
+from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.settings import Task
 from prefrec_ray.users.ensemble import Ensemble, LoggedPasts, start_fits
 from prefrec_ray.users.histories import Histories
@@ -80,8 +81,29 @@ class ModelScore:
         return Rolled(float(np.nanmean(levels)), float(gain), float(low), support, lost)
 
 
-def fit_score(uri: str, split: str, limits: ModelSettings = SETTINGS, rails: Sequence[GuardRail] = ()) -> ray.ObjectRef:
-    """Start to fit a `ModelScore` with users of the split and models of training users, and return its reference.
+class ScoreFit(NamedTuple):
+    """Ray tasks that fit a `ModelScore`: `models` of users, and the `score`, which waits for them."""
+
+    models: Sequence[ray.ObjectRef]
+    score: ray.ObjectRef
+
+    def wait(self, progress: Progress, stage: str, later: int = 0) -> int:
+        """Wait for the tasks, as units of a stage with `later` further units; return their number.
+
+        Raises the errors of the tasks.
+        """
+        tasks = [*self.models, self.score]
+        _, waiting = ray.wait(tasks, num_returns=len(tasks), timeout=0, fetch_local=False)
+        while waiting:
+            progress(stage, len(tasks) - len(waiting), len(tasks) + later)
+            _, waiting = ray.wait(waiting, fetch_local=False)
+        ray.get(self.score)
+        progress(stage, len(tasks), len(tasks) + later)
+        return len(tasks)
+
+
+def fit_score(uri: str, split: str, limits: ModelSettings = SETTINGS, rails: Sequence[GuardRail] = ()) -> ScoreFit:
+    """Start to fit a `ModelScore` with users of the split and models of training users.
 
     Its roll-outs have the sizes of `SETTINGS`, or of `limits` if these are smaller. Raises `UserError` if histories are
     too short for it.
@@ -96,7 +118,7 @@ def fit_score(uri: str, split: str, limits: ModelSettings = SETTINGS, rails: Seq
         requests=min(SETTINGS.requests, limits.requests),
     )
     fits = start_fits(dataset, SEED, sizes.models, ROWS)
-    return _score.remote(uri, held, sizes, rails, fits.pasts, *fits.members)
+    return ScoreFit(fits.members, _score.remote(uri, held, sizes, rails, fits.pasts, *fits.members))
 
 
 @ray.remote(num_cpus=1)

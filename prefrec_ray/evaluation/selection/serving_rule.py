@@ -11,7 +11,7 @@ in one model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -20,13 +20,13 @@ import ray
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.request import adapted
-from prefrec_ray.evaluation.selection.model_score import SETTINGS, ModelScore, fit_score
+from prefrec_ray.evaluation.selection.model_score import SETTINGS, ModelScore, ScoreFit, fit_score
 from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.guard_rails import GuardRail, check_rails
 from prefrec_ray.mdp.exposure import WINDOWS
 from prefrec_ray.mdp.serving import UNCHOSEN, Scores, ServingSettings
 from prefrec_ray.policy import Policy
-from prefrec_ray.runtime.progress import Progress, silent, step
+from prefrec_ray.runtime.progress import Progress, silent
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import Task
 
@@ -35,6 +35,12 @@ from prefrec_ray.settings import Task
 TEMPERATURES, PENALTIES = (0.05, 0.15, 0.45, 1.35), (0.0, 1.0, 3.0, 9.0, 27.0)
 #: Repetition penalties to try, per impression of the same kind.
 REPETITIONS = (0.0, 0.1, 0.3, 1.0, 3.0)
+
+
+#: Penalties of which a search tries those next to the best one, after all other settings.
+BESIDE = ("variety", "repetition")
+#: The stage of a choice: models of users are fitted, then rules are tried.
+STAGE = "choose the serving rule: steps"
 
 
 #: Criterion of the choice between rules: the gain, or the lower end of its interval.
@@ -87,8 +93,8 @@ class Chosen:
         return ", ".join(self.tried[0].broken)
 
 
-#: Rolls out rules, and returns them in the same order.
-Try = Callable[[Sequence[Rule]], list[Tried]]
+#: Rolls out rules, and returns them in the same order. The two numbers: rules tried before, and at most in the search.
+Try = Callable[[Sequence[Rule], tuple[int, int]], list[Tried]]
 
 
 @dataclass(frozen=True)
@@ -108,31 +114,40 @@ class Grid:
         return replace(cls(), **fixed)
 
 
+#: Settings in the order of a search. Scores come first, since each has its own best penalties.
+ROUNDS = ("scores", "variety", "repetition", "repetition_window", "temperature", *BESIDE, "scores")
+
+
 def search(attempt: Try, start: Rule, grid: Grid, by: Criterion = "gain") -> list[Tried]:
     """Try rules from `start`, coordinate by coordinate, each at the best values so far; return them, best first.
 
-    Scores come first, since each has its own best penalties, then penalties, temperatures, the penalties next to the
-    best so far, and scores again. The window of the repetition penalty matters only if there is one.
+    After all values of each setting come the penalties next to the best so far, and scores again. The window of the
+    repetition penalty matters only if there is one.
     """
     tried: dict[Rule, Tried] = {}
-
-    def best() -> Rule:
-        return max(tried.values(), key=lambda one: one.rank(by)).rule
-
-    def attempt_new(rules: Iterable[Rule]) -> None:
-        new = [rule for rule in dict.fromkeys(rules) if rule not in tried]
-        tried.update(zip(new, attempt(new) if new else [], strict=True))
-
-    attempt_new([start, *(start._replace(scores=scores) for scores in grid.scores)])
-    attempt_new([best()._replace(variety=penalty) for penalty in grid.variety])
-    attempt_new([best()._replace(repetition=penalty) for penalty in grid.repetition])
-    if best().repetition:
-        attempt_new([best()._replace(repetition_window=window) for window in grid.repetition_window])
-    attempt_new([best()._replace(temperature=temperature) for temperature in grid.temperature])
-    attempt_new([best()._replace(variety=penalty) for penalty in _beside(grid.variety, best().variety)])
-    attempt_new([best()._replace(repetition=penalty) for penalty in _beside(grid.repetition, best().repetition)])
-    attempt_new([best()._replace(scores=scores) for scores in grid.scores])
+    best = start
+    for number, name in enumerate(ROUNDS):
+        values = getattr(grid, name)
+        if name in ROUNDS[:number] and name in BESIDE:
+            values = _beside(values, getattr(best, name))
+        if name == "repetition_window" and not best.repetition:
+            values = []
+        rules = dict.fromkeys([best, *(best._replace(**{name: value}) for value in values)])
+        new = [rule for rule in rules if rule not in tried]
+        if new:
+            most = len(tried) + len(new) + most_rules(start, grid, number + 1)
+            tried.update(zip(new, attempt(new, (len(tried), most)), strict=True))
+        best = max(tried.values(), key=lambda one: one.rank(by)).rule
     return sorted(tried.values(), key=lambda one: one.rank(by), reverse=True)
+
+
+def most_rules(start: Rule, grid: Grid, number: int = 0) -> int:
+    """Return the largest number of rules that a search tries from the round `number` on."""
+    most = 0 if number else 1  # `start`
+    for later, name in enumerate(ROUNDS[number:], number):
+        others = len({*getattr(grid, name)} - {getattr(start, name)})  # than the best rule so far
+        most += min(others, 2) if name in ROUNDS[:later] and name in BESIDE else others
+    return most
 
 
 def _beside(values: Sequence[float], value: float) -> list[float]:
@@ -155,11 +170,11 @@ def choose_rule(
     grid: Grid | None = None,
     rails: Sequence[GuardRail] = (),
     by: Criterion = "gain",
-    score: ray.ObjectRef | None = None,
+    fit: ScoreFit | None = None,
 ) -> Chosen:
     """Return the policy under the best rule that a `search` finds on validation users, starting from its own rule.
 
-    The models of users have the sizes of `model` if these are smaller than their own; `score`: a `fit_score` that was
+    The models of users have the sizes of `model` if these are smaller than their own; `fit`: a `fit_score` that was
     started before for this data set and these `rails`. The rule that breaks the fewest `rails` is chosen; `by` decides
     between equals. Raises `UserError`, prefixed by `where`: items are not drawn by Q from the whole catalogue,
     histories are too short for a model of users, or the policy is from another platform (`adapted`). Also raises it for
@@ -175,20 +190,19 @@ def choose_rule(
     if rails:
         check_rails(rails, opened.state.feedback, items)
     policy = adapted(policy, opened, items, where)
-    score = score or fit_score(dataset, "validation", model, rails)
-    with step(progress, "fit models of users"):
-        ray.get(score)
-    shared, task = ray.put(policy), policy.task
-
-    def attempt(rules: Sequence[Rule]) -> list[Tried]:
-        return run_tasks(
-            lambda rule: _try.remote(score, shared, task, rule), rules, "try serving rules: rules", progress
-        )
-
-    values = grid or Grid()
-    if policy.critic is None or policy.critic.worth is None:
+    start, values = Rule.from_policy(policy), grid or Grid()
+    if policy.critic.worth is None:
         values = replace(values, scores=["q"])
-    tried = search(attempt, Rule.from_policy(policy), values, by)
+    fit = fit or fit_score(dataset, "validation", model, rails)
+    fitted = fit.wait(progress, STAGE, most_rules(start, values))
+    score, shared, task = fit.score, ray.put(policy), policy.task
+
+    def attempt(rules: Sequence[Rule], of: tuple[int, int]) -> list[Tried]:
+        done, most = (fitted + rules for rules in of)
+        return run_tasks(lambda rule: _try.remote(score, shared, task, rule), rules, STAGE, progress, (done, most))
+
+    tried = search(attempt, start, values, by)
+    progress(STAGE, fitted + len(tried), fitted + len(tried))  # fewer than the most
     chosen = policy.under(**tried[0].rule._asdict())
     return Chosen(replace(chosen, provenance={**policy.provenance, "rule_chosen": by}), tried)
 

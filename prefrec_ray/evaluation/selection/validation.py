@@ -20,6 +20,7 @@ from prefrec_ray.evaluation.selection.model_score import fit_score
 from prefrec_ray.evaluation.selection.preference import learn_scores
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, ValidationSettings
 from prefrec_ray.policy import Policy
+from prefrec_ray.runtime.progress import Progress, silent
 from prefrec_ray.settings import Task
 from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.reading import read_histories
@@ -43,7 +44,12 @@ class ValidationScorer:
 
     @classmethod
     def prepare(
-        cls, uri: str, settings: ValidationSettings, tasks: Sequence[str], teachers: Sequence[str] | None = None
+        cls,
+        uri: str,
+        settings: ValidationSettings,
+        tasks: Sequence[str],
+        teachers: Sequence[str] | None = None,
+        progress: Progress = silent,
     ) -> ValidationScorer:
         """Fit the behavior clone, fit scores by the preferences of `teachers` on `tasks`, and load histories.
 
@@ -64,9 +70,11 @@ class ValidationScorer:
                 ray.get(_check_steps.remote(training, held, tasks, dataset.metadata.mixture_weight))
             histories = training, held
         clone = fit_clone(dataset, seed=0) if {"ncis", "fqe"} & set(settings.estimators) else None
-        model = fit_score(uri, _SPLIT) if "model" in settings.estimators else None
-        if model is not None:
-            ray.get(model)  # otherwise it would wait for processors that trials of a sweep reserve
+        model = None
+        if "model" in settings.estimators:
+            fit = fit_score(uri, _SPLIT)
+            fit.wait(progress, "fit models of users: steps")  # later, trials of a sweep reserve the processors
+            model = fit.score
         return cls(uri, settings, clone, preference, histories, model)
 
     @property

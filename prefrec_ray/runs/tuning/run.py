@@ -99,7 +99,7 @@ def _prepare(
     scorer = None
     if settings.validation is not None:
         teachers = settings.base.get("teachers")
-        scorer = ValidationScorer.prepare(dataset, settings.validation, settings.task, teachers)
+        scorer = ValidationScorer.prepare(dataset, settings.validation, settings.task, teachers, progress)
     storage.make_folder(output)
     storage.write_json(storage.join(output, "sweep.json"), description)
 

@@ -189,11 +189,9 @@ def test_one_process_at_a_time_tunes(undisturbed: Path, tiny_dataset: str, tmp_p
         sweep(open_section(write(tmp_path, SECTION), "tune"), tiny_dataset, str(undisturbed), resume=True)
 
 
-@pytest.mark.slow
 def test_a_trial_without_room_is_tried_again_and_then_named(
     tiny_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "MAX_FAILURES", 1)  # each new try is a new process
     attempts = tmp_path / "attempts"
 
     class NoRoom(SweepTrial):
@@ -203,7 +201,7 @@ def test_a_trial_without_room_is_tried_again_and_then_named(
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(run, "SweepTrial", NoRoom)
-    section = {**SECTION, "method": "IL", "seeds": [0], "metric": None}
+    section = {**SECTION, "method": "IL", "seeds": [0], "metric": None, "max_failures": 1}
     with pytest.raises(UserError, match="1 of 1 trials failed, IL_depth_0_000 with: no space left to write to"):
         sweep(open_section(write(tmp_path, section), "tune"), tiny_dataset, str(tmp_path / "sweep"))
     assert attempts.read_text().splitlines() == ["IL_depth_0_000"] * 2
@@ -218,12 +216,8 @@ def test_another_sweep_is_not_resumed(
         sweep(other, tiny_dataset, str(undisturbed), resume=True)
 
 
-@pytest.mark.slow
-def test_trials_that_fail_and_a_metric_without_values(
-    tiny_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run, "MAX_FAILURES", 0)  # each new try is a new process
-    section = {**SECTION, "method": "IL", "seeds": [0], "metric": "losses/qf_loss"}
+def test_trials_that_fail_and_a_metric_without_values(tiny_dataset: str, tmp_path: Path) -> None:
+    section = {**SECTION, "method": "IL", "seeds": [0], "metric": "losses/qf_loss", "max_failures": 0}
     section["base"] = {**SECTION["base"], "updates_per_iteration": 18}
     section["search"] = {"train_batch_size_per_learner": {"grid": [64, 80000]}}
     output = tmp_path / "sweep"
