@@ -10,7 +10,7 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 
-from prefrec_ray.memory import keep_freed_memory
+from prefrec_ray.acceleration import keep_freed_memory
 
 BLOCK, BLOCKS = 4 << 20, 50
 

@@ -17,13 +17,13 @@ import torch
 
 from benchmarks.harness import Comparison, Contender, compared, interleave
 from benchmarks.speed.bare_loop import LOOPS, Arrays, Sizes
+from prefrec_ray.acceleration import keep_freed_memory
 from prefrec_ray.algorithms import IQLConfig, PrefRecConfig
 from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.feed.load import LoadedData, load_data
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
 from prefrec_ray.algorithms.settings import ExpectileSettings, recipe_defaults
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.memory import keep_freed_memory
 from prefrec_ray.runtime import start_ray
 
 PAPER = recipe_defaults(ExpectileSettings, "paper")

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from prefrec_ray import runtime
+from prefrec_ray.acceleration import Adam
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.excluded import ExcludedItems
@@ -19,7 +20,7 @@ from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.plackett_luce import log_sum_exp
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.networks.actors import DeterministicActor
-from prefrec_ray.policy.networks.layers import Adam, Mlp, exported, mlp
+from prefrec_ray.policy.networks.layers import Mlp, exported, mlp
 from prefrec_ray.users.histories import Histories
 
 HIDDEN = (64, 64)

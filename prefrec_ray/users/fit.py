@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prefrec_ray.policy.networks.layers import Adam, mlp, polyak_update, target_copy
+from prefrec_ray.acceleration import Adam
+from prefrec_ray.policy.networks.layers import mlp, polyak_update, target_copy
 from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.inputs import Inputs
 from prefrec_ray.users.member import Bins, Member

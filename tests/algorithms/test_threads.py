@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from prefrec_ray.algorithms.base.torch_settings import useful_threads
+from prefrec_ray.acceleration import useful_threads
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prefrec_ray.policy.networks import layers as linear
-from prefrec_ray.policy.networks.layers import Linear
+from prefrec_ray import acceleration as linear
+from prefrec_ray.acceleration import Linear
 
 pytestmark = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"),

@@ -19,12 +19,12 @@ from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import LEARNER_RESULTS
 
 from prefrec_ray import storage
+from prefrec_ray.acceleration import seeded_without_compile
 from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.diagnostics import policy_diagnostics, reported, reward_accuracy, stop_if_diverged
 from prefrec_ray.algorithms.base.learner import REPORT, OfflineLearner
 from prefrec_ray.algorithms.base.module import NetworkWeights, OfflineModule
 from prefrec_ray.algorithms.base.policy import policy_of, reward_of
-from prefrec_ray.algorithms.base.torch_settings import seeded_without_compile
 from prefrec_ray.algorithms.feed.offline import Position, PreparedData
 from prefrec_ray.algorithms.feed.shards import RewardLabels
 from prefrec_ray.algorithms.reward.labels import label_transitions

@@ -15,10 +15,10 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor, nn
 
+from prefrec_ray.acceleration import Adam, keep_freed_memory, seeded_without_compile, useful_threads
 from prefrec_ray.algorithms.base.diagnostics import first_not_finite
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.base.rotation import Rotation
-from prefrec_ray.algorithms.base.torch_settings import seeded_without_compile, useful_threads
 from prefrec_ray.algorithms.feed.batches import Batch, TransitionPlan, ahead, to_device
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer, PreferencePlan
 from prefrec_ray.algorithms.feed.shards import ACTIONS, LABELS, OBS, ShardCache
@@ -32,8 +32,7 @@ from prefrec_ray.algorithms.reward.model import (
     update_metrics,
 )
 from prefrec_ray.ids import Stream
-from prefrec_ray.memory import keep_freed_memory
-from prefrec_ray.policy.networks.layers import Adam, bf16_cost
+from prefrec_ray.policy.networks.layers import bf16_cost
 
 _LOG = logging.getLogger(__name__)
 #: Transitions, over all learners, from which the mean and standard deviation of the reward are computed.

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from prefrec_ray.acceleration import Adam, keep_freed_memory
 from prefrec_ray.algorithms.feed.load import LoadedData
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer, PreferencePlan, pretrain_batches
 from prefrec_ray.algorithms.feed.shards import ACTIONS, LABELS, NEXT_OBS, OBS, REWARDS
 from prefrec_ray.algorithms.losses import preference_logit, preference_loss
 from prefrec_ray.algorithms.requests import RewardRequest
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.memory import keep_freed_memory
-from prefrec_ray.policy.networks.layers import Adam, Scalar, seeded, start_at_zero
+from prefrec_ray.policy.networks.layers import Scalar, seeded, start_at_zero
 
 #: Pairs per forward pass on the processor: 16 are 10 % slower; 256 are not faster and take four times the memory.
 PAIRS_PER_CHUNK = 64

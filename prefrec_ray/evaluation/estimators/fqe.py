@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from prefrec_ray.acceleration import Adam
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.settings import FqeSettings
 from prefrec_ray.ids import run_lengths
-from prefrec_ray.policy.networks.layers import Adam, Scalar, polyak_update, start_at_zero, target_copy
+from prefrec_ray.policy.networks.layers import Scalar, polyak_update, start_at_zero, target_copy
 from prefrec_ray.users.histories import Histories
 
 HIDDEN = 64

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
+from prefrec_ray.acceleration import keep_freed_memory
 from prefrec_ray.dataset import floats, tensor
 from prefrec_ray.errors import UserError, unwrapped_errors
 from prefrec_ray.evaluation.estimators.ncis import (
@@ -28,7 +29,6 @@ from prefrec_ray.evaluation.results.names import CONSTANT, IMITATION, LOGGING_PO
 from prefrec_ray.evaluation.results.records import ItemShare, ServedItems
 from prefrec_ray.ids import first_rows
 from prefrec_ray.mdp.exposure import recent_kinds
-from prefrec_ray.memory import keep_freed_memory
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.storage.parquet import read_footer

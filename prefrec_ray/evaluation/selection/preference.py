@@ -17,6 +17,7 @@ import ray
 import torch
 from torch import nn
 
+from prefrec_ray.acceleration import Adam
 from prefrec_ray.algorithms.feed.load import LoadedData, load_data
 from prefrec_ray.algorithms.requests import DataRequest, RewardRequest
 from prefrec_ray.algorithms.reward.labels import RewardFunction, label_histories
@@ -26,7 +27,6 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.fqe import action_value, pairs_of
 from prefrec_ray.policy import Policy
-from prefrec_ray.policy.networks.layers import Adam
 from prefrec_ray.users.histories import Histories
 
 #: Seed of the reward's weights and batches, different from the seeds of runs.

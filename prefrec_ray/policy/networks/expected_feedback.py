@@ -18,8 +18,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from prefrec_ray.acceleration import Adam
 from prefrec_ray.policy.networks.bundled import read_networks, write_networks
-from prefrec_ray.policy.networks.layers import Adam, Mlp, seeded
+from prefrec_ray.policy.networks.layers import Mlp, seeded
 from prefrec_ray.policy.networks.q import ItemNetwork
 
 HIDDEN = (64, 64)

@@ -1,41 +1,24 @@
-"""MLPs of equal size for all methods (paper, 5.4). The same classes are used in training and serving.
-
-`Adam` is without torch.compile. torch's own optimizers import it when they are made, which takes a second per process.
-"""
+"""MLPs of equal size for all methods (paper, 5.4). The same classes are used in training and serving."""
 
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
 from time import perf_counter
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+
+from prefrec_ray.acceleration import Linear
 
 #: An MLP with ReLU: one pair (weight [out, in], bias [out]) float32 per layer, from the input on.
 Layers: TypeAlias = Sequence[tuple[np.ndarray, np.ndarray]]
 Network = TypeVar("Network", bound=nn.Module)
-#: Size of a product below which the call costs more than it saves.
-_LEAST = 1 << 21
-
-
-@cache
-def _is_faster() -> bool:
-    """Return True if MKL is slow on this processor and PyTorch has oneDNN's product."""
-    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not torch.backends.mkldnn.is_available():
-        return False
-    try:
-        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    except OSError:  # another system than Linux
-        return False
 
 
 @cache
@@ -50,48 +33,6 @@ def bf16_cost() -> float:
             seconds.append(perf_counter() - begin)
         best.append(min(seconds))
     return best[0] / best[1]
-
-
-def _product(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return inputs [..., I] times the transpose of weight [O, I], plus bias [O]."""
-    return torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
-
-
-class _Product(torch.autograd.Function):
-    """Product of inputs [n, I] with gradients, by `_product`."""
-
-    @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(inputs, weight)
-        return _product(inputs, weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        (gradient,), (inputs, weight) = gradients, ctx.saved_tensors
-        by_inputs, by_weight, by_bias = ctx.needs_input_grad
-        return (
-            _product(gradient, weight.t(), None) if by_inputs else None,
-            _product(gradient.t(), inputs.t(), None) if by_weight else None,
-            gradient.sum(0) if by_bias else None,
-        )
-
-
-class Linear(nn.Linear):
-    """`nn.Linear` in float32 by oneDNN, at twice the speed of PyTorch's MKL on AMD processors.
-
-    MKL does not use AVX-512 on processors of other makers than Intel (docs/results/speed.md). Results differ only by
-    rounding.
-    """
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        small = inputs.numel() * self.out_features < _LEAST
-        float32 = inputs.dtype == self.weight.dtype == torch.float32 and inputs.device.type == "cpu"
-        if small or not (float32 and _is_faster()) or torch.is_autocast_enabled("cpu"):
-            return super().forward(inputs)
-        if torch.is_grad_enabled() and (inputs.requires_grad or self.weight.requires_grad):
-            rows = inputs.reshape(-1, self.in_features)
-            return _Product.apply(rows, self.weight, self.bias).view(*inputs.shape[:-1], self.out_features)
-        return _product(inputs, self.weight, self.bias)
 
 
 class Head(nn.Linear):
@@ -220,27 +161,3 @@ def target_copy(network: Network) -> Network:
 def exported(network: Network) -> Network:
     """Return a copy in main memory without gradients, for a policy."""
     return target_copy(network).cpu()
-
-
-class Adam(torch.optim.Adam):
-    """Adam of torch, equal to the bit; its methods lack the wrappers that disable torch.compile.
-
-    The fused form takes half the time of a step of small networks.
-    """
-
-    def __init__(self, params: torch.optim.optimizer.ParamsT, lr: float = 1e-3) -> None:
-        super().__init__(params, lr=lr, fused=True)
-
-    def descend(self, loss: torch.Tensor, rate: float | None = None) -> None:
-        """Make one step on the gradient of a loss, at the learning rate `rate`; None: as before."""
-        for group in self.param_groups if rate is not None else ():
-            group["lr"] = rate
-        self.zero_grad()
-        loss.backward()
-        self.step()
-
-    step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
-    zero_grad = inspect.unwrap(Optimizer.zero_grad)
-    state_dict = inspect.unwrap(Optimizer.state_dict)
-    load_state_dict = inspect.unwrap(Optimizer.load_state_dict)
-    add_param_group = inspect.unwrap(Optimizer.add_param_group)

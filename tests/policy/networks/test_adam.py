@@ -1,12 +1,15 @@
 """Adam: torch's own to the bit, without the import of torch.compile."""
 
 import copy
+import os
 import subprocess
 import sys
 
+import pytest
 import torch
 
-from prefrec_ray.policy.networks.layers import Adam, mlp
+from prefrec_ray.acceleration import Adam
+from prefrec_ray.policy.networks.layers import mlp
 
 
 def test_it_is_torchs_to_the_bit_and_goes_on_from_its_state() -> None:
@@ -34,10 +37,11 @@ def test_it_is_torchs_to_the_bit_and_goes_on_from_its_state() -> None:
     assert all(torch.equal(states[0]["state"][i]["exp_avg"], states[1]["state"][i]["exp_avg"]) for i in range(4))
 
 
-def test_training_does_not_import_torch_compile() -> None:
+@pytest.mark.parametrize(("accelerate", "imported"), [("1", 0), ("0", 1)])
+def test_training_does_not_import_torch_compile(accelerate: str, imported: int) -> None:
     program = """
 import sys, torch
-from prefrec_ray.policy.networks.layers import Adam
+from prefrec_ray.acceleration import Adam
 weight = torch.ones(3, requires_grad=True)
 optimizer = Adam([weight])
 weight.square().sum().backward()
@@ -47,4 +51,5 @@ optimizer.load_state_dict(optimizer.state_dict())
 assert weight.max() < 1
 sys.exit("torch._dynamo" in sys.modules)
 """
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+    environment = {**os.environ, "PREFREC_ACCELERATE": accelerate}
+    assert subprocess.run([sys.executable, "-c", program], env=environment, check=False).returncode == imported
