@@ -19,7 +19,6 @@ from prefrec_ray.planning.calibration import measured_prepare
 from prefrec_ray.planning.cluster import Cluster, Costs, Phase
 from prefrec_ray.planning.cluster import simulate as simulate_phases
 from prefrec_ray.planning.stages import PlannedRun, prepare_phases
-from prefrec_ray.runtime.progress import silent
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator.write import simulate
 
@@ -41,7 +40,7 @@ def compare(config: str, costs: Costs, million: float, work: Path) -> list[dict[
     folder = work / f"{million:g}"
     logs, dataset = str(folder / "logs"), str(folder / "dataset")
     simulate(world.model_copy(update={"users": round(million * 1e6 / costs.requests)}), logs)
-    meter, made = measured_prepare(prepared, logs, dataset, silent)
+    meter, made = measured_prepare(prepared, logs, dataset)
     impressions = sum(counts["requests"] for counts in made.metadata.counts.values())
     run = PlannedRun(
         impressions, costs.width, prepared, open_section(config, "train"), open_section(None, "evaluate"), costs

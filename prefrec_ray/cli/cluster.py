@@ -196,10 +196,8 @@ def plan(
         open_section(config, name) if name in present or name == "prepare" else parse_section(name, None, config)
         for name in names
     )
-    with loading(console()):
-        from prefrec_ray.planning.cluster import Cluster, Costs
-        from prefrec_ray.planning.stages import PlannedRun, plan_run, width_of
     if calibrate is not None:
+        console().print("measures the stages on this machine, for some minutes")
         with loading(console()):
             from prefrec_ray.planning.calibration import calibrate as measure
         with progress(console()) as report:
@@ -207,6 +205,9 @@ def plan(
         storage.write_json(calibrate, measured.model_dump())
         made("costs", calibrate, pasteable("plan", config, "--costs", calibrate))
         return
+    with loading(console()):
+        from prefrec_ray.planning.cluster import Cluster, Costs
+        from prefrec_ray.planning.stages import PlannedRun, plan_run, width_of
     if not storage.exists(costs):
         measure_them = pasteable("plan", config, "--calibrate", costs)
         raise UserError(f"--costs: found no file {costs}; expected costs measured before: {measure_them}")

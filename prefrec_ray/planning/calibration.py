@@ -29,7 +29,6 @@ from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.logs.sources import SimulatorSource
-from prefrec_ray.mdp.serving import UNCHOSEN
 from prefrec_ray.planning.cluster import (
     ALWAYS_PLANNED,
     BUCKET_TASKS,
@@ -43,7 +42,7 @@ from prefrec_ray.planning.cluster import (
 from prefrec_ray.runs.columns import Row
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import start_run
-from prefrec_ray.runtime.progress import Report
+from prefrec_ray.runtime.progress import Report, silent
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import SPLITS
 from prefrec_ray.simulator.settings import SimulateSettings
@@ -74,6 +73,10 @@ _EMPTY_TASKS = 200
 _MODELS = 2
 #: Bytes per number.
 _COLUMN = 8
+
+
+#: The stage of a calibration.
+STAGE = "calibrate: runs"
 
 
 class Meter(threading.Thread):
@@ -164,31 +167,36 @@ def calibrate(
 ) -> Costs:
     """Simulate, prepare, train and evaluate with the settings of a YAML, and return the costs.
 
-    The number of users, the source, the buckets and the length of the training are replaced.
+    The number of users, the source, the buckets and the length of the training are replaced. `report` counts the runs
+    of stages.
     """
     pairs = _PREFERENCES * train.training().preference_batch_size
     preferences = prepared.preferences.model_copy(update={"pairs": pairs})
     prepared = prepared.model_copy(update={"preferences": preferences, "partitions": BUCKETS, "like": None})
     with tempfile.TemporaryDirectory() as folder:
         sizes = (USERS[0], *USERS * _REPETITIONS)  # the first run starts Ray's workers, and is not counted
-        meters, impressions = [], []
-        for users in sizes:
+        meters, impressions, runs = [], [], len(sizes) + 2
+        for number, users in enumerate(sizes):
+            report(STAGE, number, runs, f"prepare {users:,} users")
             logs, dataset = (storage.join(folder, f"{kind}-{users}") for kind in ("logs", "dataset"))
             if not storage.exists(logs):
-                simulate(world.model_copy(update={"users": users, "shards": BUCKETS}), logs, report)
+                simulate(world.model_copy(update={"users": users, "shards": BUCKETS}), logs)
             storage.remove(dataset)
-            meter, made = measured_prepare(prepared, logs, dataset, report)
+            meter, made = measured_prepare(prepared, logs, dataset)
             meters.append(meter)
             impressions.append(sum(counts["requests"] for counts in made.metadata.counts.values()))
         begin = time.process_time()
-        run_tasks(lambda number: _empty.remote(), range(_EMPTY_TASKS), "start tasks: tasks", report)
+        run_tasks(lambda number: _empty.remote(), range(_EMPTY_TASKS), "start tasks", silent)
         dispatch = (time.process_time() - begin) / _EMPTY_TASKS
         run = storage.join(folder, "run")
-        learner = _train(train, made, run, report)
+        report(STAGE, runs - 2, runs, "train")
+        learner = _train(train, made, run)
+        report(STAGE, runs - 1, runs, "evaluate")
         with Meter() as evaluated:
             model = evaluation.model.model_copy(update={"models": _MODELS})
             own = evaluation.model_copy(update={"current": None, "guard_rails": (), "model": model})
-            run_evaluation(EvaluationRun([storage.join(run, "policy")], made.uri, own), report)
+            run_evaluation(EvaluationRun([storage.join(run, "policy")], made.uri, own))
+        report(STAGE, runs, runs)
         rows = impressions[-1]
         stored = {name: storage.size(made.path(name)) for name in ("sessions", "transitions")}
         stored["requests"] = sum(storage.size(made.path("requests", split)) for split in SPLITS)
@@ -215,13 +223,11 @@ def calibrate(
     )
 
 
-def measured_prepare(
-    settings: PrepareSettings, logs: str, output: str, report: Report
-) -> tuple[Meter, PreparedDataset]:
+def measured_prepare(settings: PrepareSettings, logs: str, output: str) -> tuple[Meter, PreparedDataset]:
     """Prepare the logs of the simulator, and return the processor time and memory of the tasks."""
     source = SimulatorSource(kind="simulator", path=logs)
     with Meter() as meter:
-        dataset = prepare(settings.model_copy(update={"source": source}), output, report)
+        dataset = prepare(settings.model_copy(update={"source": source}), output)
     for name in [name for name in meter.seconds if "MapBatches" in name]:
         meter.seconds[READ] += meter.seconds.pop(name)
         meter.memory[READ] = max(meter.memory[READ], meter.memory.pop(name))
@@ -256,12 +262,11 @@ def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     return (start, slope) if start >= 0 else (0.0, float(y[1] / x[1]))
 
 
-def _train(settings: TrainSettings, dataset: PreparedDataset, output: str, report: Report) -> dict[str, float]:
+def _train(settings: TrainSettings, dataset: PreparedDataset, output: str) -> dict[str, float]:
     """Train for a few iterations; return the costs of a learner."""
     training = settings.training()
     transitions = dataset.metadata.counts["train"]["transitions"]
     own: dict[str, Any] = {
-        "serving": UNCHOSEN,  # otherwise chosen by roll-outs
         "num_learners": 0,
         "num_gpus_per_learner": 0,
         "updates_per_iteration": _UPDATES,
@@ -269,11 +274,10 @@ def _train(settings: TrainSettings, dataset: PreparedDataset, output: str, repor
         "pretrain_updates": None,
         "num_epochs": _ITERATIONS * _UPDATES * training.train_batch_size_per_learner / transitions,
     }
-    short = settings.model_copy(update={"config": {**settings.config, **own}, "validation": None})
+    short = settings.model_copy(update={"config": {**settings.config, **own}, "validation": None, "choose_rule": False})
     marks: list[float] = []
 
     def mark(stage: str, done: int, total: int, note: str = "") -> None:
-        report(stage, done, total, note)
         marks.append(time.process_time())
 
     rows = start_run(short, dataset.uri, output, report=mark)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
-from prefrec_ray.planning.calibration import Meter, _cost
+from prefrec_ray.dataset.prepare.settings import PrepareSettings
+from prefrec_ray.evaluation.settings import EvaluateSettings
+from prefrec_ray.planning import calibration
+from prefrec_ray.planning.calibration import Meter, _cost, calibrate
+from prefrec_ray.runs.settings import TrainSettings
+from prefrec_ray.simulator.settings import SimulateSettings
 
 #: Impressions of the two data sets, in four buckets.
 ROWS = np.array([4_000, 16_000])
@@ -31,3 +39,35 @@ def test_seconds_are_the_medians_of_runs_and_memory_is_their_peak() -> None:
 def test_a_task_that_no_sample_saw_has_the_memory_of_a_worker() -> None:
     cost = _cost("_write", meters([0, 0, 0, 0, 0, 0], [0, 600, 0, 500, 0, 0]), ROWS)
     assert (cost.memory, cost.row_memory) == pytest.approx((200, 0.1))
+
+
+def test_every_run_of_a_calibration_is_reported_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the last one, an evaluation that is interrupted."""
+    runs: list[str] = []
+    reports: list[tuple[str, int, int, str]] = []
+    made = SimpleNamespace(metadata=SimpleNamespace(counts={}), uri="")
+
+    def run(name: str, result: Any = None) -> Any:
+        assert reports[-1][1:3] == (len(runs), 9)
+        runs.append(name)
+        return result
+
+    def interrupted(*_: object) -> None:
+        run("evaluate")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(calibration, "simulate", lambda *_: None)
+    monkeypatch.setattr(calibration, "run_tasks", lambda *_: None)
+    monkeypatch.setattr(calibration, "measured_prepare", lambda *_: run("prepare", (None, made)))
+    monkeypatch.setattr(calibration, "_train", lambda *_: run("train", {}))
+    monkeypatch.setattr(calibration, "run_evaluation", interrupted)
+    prepared = PrepareSettings.model_validate({"source": {"kind": "simulator", "path": "logs"}})
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(
+            SimulateSettings(),
+            prepared,
+            TrainSettings(),
+            EvaluateSettings(),
+            lambda *values: reports.append(values),
+        )
+    assert runs == ["prepare"] * 7 + ["train", "evaluate"]
