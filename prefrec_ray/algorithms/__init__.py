@@ -46,7 +46,7 @@ SETTINGS: dict[str, type[TrainingSettings]] = {
 }
 #: The class of a method is in the module of the same name in lower case, without the part "_BC".
 PATHS = {name: f"prefrec_ray.algorithms.{name.removesuffix('_BC').lower()}:{name}" for name in SETTINGS}
-#: `PrefRecConfig` and so on are `PrefRec.get_default_config`.
+#: `PrefRecConfig` and so on are `PrefRec.Config`.
 CONFIGS = {f"{name.replace('_', '')}Config": name for name in SETTINGS}
 
 
@@ -82,5 +82,5 @@ def __getattr__(name: str) -> Any:
         return {method: find_method(method) for method in SETTINGS}
     if name in SETTINGS or name in CONFIGS:
         methods = __getattr__("METHODS")
-        return methods[name] if name in SETTINGS else methods[CONFIGS[name]].get_default_config
+        return methods[name] if name in SETTINGS else methods[CONFIGS[name]].Config
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.columns import Columns
+from ray.rllib.utils.annotations import override
 from torch import Tensor, nn
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
+from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.losses import actor_loss, behavior_cloning_loss
@@ -144,6 +146,35 @@ def soft_clipped(q_1: Tensor, q_2: Tensor, weight: float) -> Tensor:
     return weight * torch.minimum(q_1, q_2) + (1.0 - weight) * torch.maximum(q_1, q_2)
 
 
+class BCQConfig(OfflineConfig):
+    """Config of `BCQ`."""
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class or BCQ)
+
+    @override(OfflineConfig)
+    def training(
+        self,
+        *,
+        perturbation: float = NotProvided,
+        soft_clip: float = NotProvided,
+        candidates: int = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Set the settings of the method.
+
+        Args:
+            perturbation: Largest move of an action, in half-widths of the bounds, 0 to 1.
+            soft_clip: Weight of the smaller of the twin Q, .5 to 1.
+            candidates: Actions proposed for a state.
+            kwargs: settings of `OfflineConfig.training`.
+
+        Returns:
+            This config.
+        """
+        return super().training(perturbation=perturbation, soft_clip=soft_clip, candidates=candidates, **kwargs)
+
+
 class BCQ(OfflineAlgorithm):
     """Batch-constrained Q-learning.
 
@@ -157,5 +188,6 @@ class BCQ(OfflineAlgorithm):
     """
 
     Settings = BCQSettings
+    Config = BCQConfig
     Module = BCQModule
     Learner = BCQLearner

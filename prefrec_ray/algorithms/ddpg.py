@@ -9,6 +9,7 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
+from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.settings import TrainingSettings
@@ -48,6 +49,13 @@ class DDPGLearner(OfflineLearner):
         return metrics
 
 
+class DDPGConfig(OfflineConfig):
+    """Config of `DDPG`."""
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class or DDPG)
+
+
 class DDPG(OfflineAlgorithm):
     """Deep deterministic policy gradient.
 
@@ -59,5 +67,6 @@ class DDPG(OfflineAlgorithm):
     """
 
     Settings = TrainingSettings
+    Config = DDPGConfig
     Module = DDPGModule
     Learner = DDPGLearner

@@ -8,6 +8,7 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
+from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.losses import behavior_cloning_loss
@@ -37,6 +38,13 @@ class ILLearner(OfflineLearner):
         return self.update_actor(loss)
 
 
+class ILConfig(OfflineConfig):
+    """Config of `IL`."""
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class or IL)
+
+
 class IL(OfflineAlgorithm):
     """Behavior cloning.
 
@@ -46,5 +54,6 @@ class IL(OfflineAlgorithm):
     """
 
     Settings = CloningSettings
+    Config = ILConfig
     Module = ILModule
     Learner = ILLearner

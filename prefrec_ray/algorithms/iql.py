@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
+from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.core.columns import Columns
+from ray.rllib.utils.annotations import override
 from torch import Tensor, nn
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
+from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.losses import expectile_loss, gaussian_log_density
@@ -68,6 +71,35 @@ class IQLLearner(OfflineLearner):
         return metrics
 
 
+class IQLConfig(OfflineConfig):
+    """Config of `IQL`."""
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class or IQL)
+
+    @override(OfflineConfig)
+    def training(
+        self,
+        *,
+        temperature: float = NotProvided,
+        expectile: float = NotProvided,
+        value_lr: float = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Set the settings of the method.
+
+        Args:
+            temperature: Inverse temperature of the weights, 0 (cloning) to 10 (typically 3).
+            expectile: Expectile of V, from .5 (the mean) to 1 (typically between .7 and .9).
+            value_lr: Learning rate of V.
+            kwargs: settings of `OfflineConfig.training`.
+
+        Returns:
+            This config.
+        """
+        return super().training(temperature=temperature, expectile=expectile, value_lr=value_lr, **kwargs)
+
+
 class IQL(OfflineAlgorithm):
     """Implicit Q-learning.
 
@@ -81,5 +113,6 @@ class IQL(OfflineAlgorithm):
     """
 
     Settings = IQLSettings
+    Config = IQLConfig
     Module = IQLModule
     Learner = IQLLearner

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
+from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.core.columns import Columns
+from ray.rllib.utils.annotations import override
 from torch import Tensor
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
+from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.losses import expectile_loss
@@ -56,6 +59,33 @@ class PrefRecLearner(OfflineLearner):
         return metrics
 
 
+class PrefRecConfig(OfflineConfig):
+    """Config of `PrefRec`."""
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class or PrefRec)
+
+    @override(OfflineConfig)
+    def training(
+        self,
+        *,
+        expectile: float = NotProvided,
+        value_lr: float = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Set the settings of the method.
+
+        Args:
+            expectile: Expectile of V (Eq. 9), from .5 (the mean) to 1 (typically between .6 and .9).
+            value_lr: Learning rate of V.
+            kwargs: settings of `OfflineConfig.training`.
+
+        Returns:
+            This config.
+        """
+        return super().training(expectile=expectile, value_lr=value_lr, **kwargs)
+
+
 class PrefRec(OfflineAlgorithm):
     """PrefRec, the method of the paper: expectile V, Q and a deterministic actor on a learned reward.
 
@@ -69,5 +99,6 @@ class PrefRec(OfflineAlgorithm):
     """
 
     Settings = ExpectileSettings
+    Config = PrefRecConfig
     Module = PrefRecModule
     Learner = PrefRecLearner

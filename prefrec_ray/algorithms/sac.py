@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
+from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.losses import actor_loss, gaussian_log_density
@@ -83,6 +84,13 @@ class SACLearner(OfflineLearner):
         return {**metrics, "values/temperature": alpha}
 
 
+class SACConfig(OfflineConfig):
+    """Config of `SAC`."""
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class or SAC)
+
+
 class SAC(OfflineAlgorithm):
     """Soft actor-critic with a learned temperature alpha.
 
@@ -96,5 +104,6 @@ class SAC(OfflineAlgorithm):
     """
 
     Settings = TrainingSettings
+    Config = SACConfig
     Module = SACModule
     Learner = SACLearner

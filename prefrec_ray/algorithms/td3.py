@@ -5,13 +5,16 @@ TD3+BC (Fujimoto and Gu 2021) adds a behavior-cloning term to the actor's loss, 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import torch
+from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.core.columns import Columns
+from ray.rllib.utils.annotations import override
 from torch import Tensor, nn
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
+from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.losses import actor_loss, behavior_cloning_loss
@@ -63,6 +66,35 @@ class TD3Learner(OfflineLearner):
         return torch.clamp(action + noise * half, actor.low, actor.high)
 
 
+class TD3Config(OfflineConfig):
+    """Config of `TD3`."""
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class or TD3)
+
+    @override(OfflineConfig)
+    def training(
+        self,
+        *,
+        target_noise: float = NotProvided,
+        noise_clip: float = NotProvided,
+        policy_delay: int = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Set the settings of the method.
+
+        Args:
+            target_noise: Deviation of the target action's noise, in half-widths of the bounds.
+            noise_clip: Maximum of this noise.
+            policy_delay: Updates of Q per update of actor and target networks.
+            kwargs: settings of `OfflineConfig.training`.
+
+        Returns:
+            This config.
+        """
+        return super().training(target_noise=target_noise, noise_clip=noise_clip, policy_delay=policy_delay, **kwargs)
+
+
 class TD3(OfflineAlgorithm):
     """Twin delayed DDPG.
 
@@ -75,6 +107,7 @@ class TD3(OfflineAlgorithm):
     """
 
     Settings = TD3Settings
+    Config = TD3Config
     Module = TD3Module
     Learner = TD3Learner
 
@@ -88,6 +121,31 @@ class TD3BCLearner(TD3Learner):
         return (self.config.bc_alpha / scale) * actor_loss(q) + behavior_cloning_loss(policy, action)
 
 
+class TD3BCConfig(TD3Config):
+    """Config of `TD3_BC`."""
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class or TD3_BC)
+
+    @override(TD3Config)
+    def training(
+        self,
+        *,
+        bc_alpha: float = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Set the settings of the method.
+
+        Args:
+            bc_alpha: Weight of Q against behavior cloning (typically 2.5).
+            kwargs: settings of `TD3Config.training`.
+
+        Returns:
+            This config.
+        """
+        return super().training(bc_alpha=bc_alpha, **kwargs)
+
+
 class TD3_BC(OfflineAlgorithm):
     """TD3 with behavior cloning.
 
@@ -98,5 +156,6 @@ class TD3_BC(OfflineAlgorithm):
     """
 
     Settings = TD3BCSettings
+    Config = TD3BCConfig
     Module = TD3Module
     Learner = TD3BCLearner

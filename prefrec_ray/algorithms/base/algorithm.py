@@ -13,8 +13,10 @@ from typing import Any, ClassVar
 import ray
 from ray.exceptions import RayError
 from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.core.learner.training_data import TrainingData
+from ray.rllib.utils.annotations import override
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import LEARNER_RESULTS
 
@@ -39,6 +41,8 @@ _LOG = logging.getLogger(__name__)
 class OfflineAlgorithm(Algorithm):
     """A method is a subclass with three attributes: `Settings` (fields), `Module` (networks), `Learner` (losses).
 
+    `Config` is optional: its `training` documents the arguments of the method.
+
     The subclass gets a `method_name`: the name of the class, or `module:Class` outside this package.
     `algorithms.find_method` imports the class, then registers it with Tune under this name. (Tune pickles a copy of a
     class that is registered during its import.) No attribute of a class may lead back to the class: Ray walks through
@@ -55,6 +59,7 @@ class OfflineAlgorithm(Algorithm):
     Settings: ClassVar[type[TrainingSettings]] = TrainingSettings
     Module: ClassVar[type[OfflineModule]]
     Learner: ClassVar[type[OfflineLearner]]
+    Config: ClassVar[type[OfflineConfig]] = OfflineConfig
     method_name: ClassVar[str]
 
     offline_data: PreparedData
@@ -71,7 +76,7 @@ class OfflineAlgorithm(Algorithm):
     def get_default_config(cls) -> OfflineConfig:
         """Return the config with the recipe `robust`."""
         # Not Ray's wrapper, which pickle cannot find by its name.
-        return OfflineConfig(next(base for base in cls.__mro__ if "method_name" in vars(base)))
+        return cls.Config(next(base for base in cls.__mro__ if "method_name" in vars(base)))
 
     def setup(self, config: Any) -> None:
         """Build RLlib's parts, then load a shared pre-trained reward into the learners."""
@@ -119,6 +124,20 @@ class OfflineAlgorithm(Algorithm):
             place[leaf] = value
         results["done"] = self.iteration + 1 >= self.offline_data.schedule.iterations
         return results
+
+    @override(Algorithm)
+    def get_module(self, module_id: str = DEFAULT_MODULE_ID) -> OfflineModule | None:
+        """Return the module of the first learner (of a learner process, a copy).
+
+        Args:
+            module_id: the id of RLlib's only module; any other id has no module.
+
+        Returns:
+            The module with its current weights, or None.
+        """
+        if module_id != DEFAULT_MODULE_ID:
+            return None
+        return on_first_learner(self.learner_group, lambda learner: learner.net)
 
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
         """Write RLlib's checkpoint. In a local folder, also write the weights as plain arrays, and a manifest.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Sequence
 from typing import Any, Self
 
 import gymnasium as gym
@@ -11,6 +12,7 @@ import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.utils.annotations import override
 
 from prefrec_ray import storage
 from prefrec_ray.algorithms.feed.load import LoadedData
@@ -21,7 +23,8 @@ from prefrec_ray.algorithms.reward.model import RewardState
 from prefrec_ray.algorithms.settings import TrainingSettings, checked_values, recipe_defaults
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError, nearest
-from prefrec_ray.settings import parse
+from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.settings import Pairing, Recipe, Task, parse
 
 _OF_RLLIB = inspect.signature(AlgorithmConfig.training).parameters
 
@@ -76,14 +79,98 @@ class OfflineConfig(AlgorithmConfig):
         for name, value in values.items():
             setattr(self, name, value)
 
-    def training(self, **settings: Any) -> Self:
-        """Set fields of `Settings` (the recipe first, then single settings) and RLlib's own training settings.
+    @override(AlgorithmConfig)
+    def training(
+        self,
+        *,
+        recipe: Recipe = NotProvided,
+        task: Task = NotProvided,
+        seed: int = NotProvided,
+        gamma: float = NotProvided,
+        tau: float = NotProvided,
+        actor_lr: float = NotProvided,
+        critic_lr: float = NotProvided,
+        reward_lr: float = NotProvided,
+        train_batch_size_per_learner: int = NotProvided,
+        preference_batch_size: int = NotProvided,
+        pretrain_epochs: float = NotProvided,
+        pretrain_updates: int | None = NotProvided,
+        replay_buffer_size: int | None = NotProvided,
+        num_epochs: float = NotProvided,
+        updates_per_iteration: int | None = NotProvided,
+        hidden_sizes: Sequence[int] = NotProvided,
+        pairing: Pairing = NotProvided,
+        scoring: str = NotProvided,
+        teachers: Sequence[str] = NotProvided,
+        reward_source: str = NotProvided,
+        reward_input: str = NotProvided,
+        reward_leave_out: Sequence[str] = NotProvided,
+        reward_members: int = NotProvided,
+        reward_horizon: int = NotProvided,
+        standardise_reward: bool = NotProvided,
+        finetune_reward: bool = NotProvided,
+        q_products: Sequence[str] = NotProvided,
+        q_kinds: bool = NotProvided,
+        rotations: float = NotProvided,
+        serving: ServingSettings | dict[str, Any] = NotProvided,
+        precision: str = NotProvided,
+        transitions: str = NotProvided,
+        num_learners: int = NotProvided,
+        num_cpus_per_learner: float | str = NotProvided,
+        num_gpus_per_learner: float = NotProvided,
+        custom_resources_per_learner: dict[str, float] = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Set the recipe first, then single settings. Docs/settings.md has ranges and the defaults of both recipes.
 
-        Raises `UserError` for an unknown name. Values are checked by `validate`.
+        Args:
+            recipe: Defaults of all other settings: `robust`, or `paper` (Table 1).
+            task: Level that preferences compare: `depth`, `frequency` or `mixture`.
+            seed: Seed of weights, mini-batches and noise.
+            gamma: Discount per impression (paper .9; typically between .9 and .99).
+            tau: Polyak rate of target networks (paper .001; typically between .001 and .05).
+            actor_lr: Learning rate of the actor (typically between 1e-5 and 1e-3).
+            critic_lr: Learning rate of Q (typically between 5e-5 and 3e-3).
+            reward_lr: Learning rate of the reward model.
+            train_batch_size_per_learner: Transitions in a mini-batch of a learner (typically 256 to 4,096).
+            preference_batch_size: Pairs in a mini-batch, over all learners.
+            pretrain_epochs: Passes over the preferences before the policy learns.
+            pretrain_updates: Maximum number of mini-batches of pre-training; None: all passes.
+            replay_buffer_size: Transitions to train on, a random sample; None: all.
+            num_epochs: Passes over the transitions (typically 1 to 10).
+            updates_per_iteration: Updates in an iteration; None: a quarter of an epoch.
+            hidden_sizes: Widths of every network's hidden layers.
+            pairing: Segments that the scripted teacher compares: of any two users, or of one.
+            scoring: A segment's score, `sum` or `mean` of the levels of its sessions.
+            teachers: Teachers whose pairs are pooled; empty: the one with `pairing` and `scoring`.
+            reward_source: `preferences` (learned), or `column` (of the data set).
+            reward_input: Input of the reward model: `state_action` (paper), or `next_state`.
+            reward_leave_out: Groups of the next state that are not in this input.
+            reward_members: Networks whose mean is the reward (typically 1 to 5).
+            reward_horizon: Impressions whose mean reward is the label of an action, from its own on; 1: paper.
+            standardise_reward: Rewards of mean 0 and standard deviation 1 on training impressions.
+            finetune_reward: Update the reward model after every policy update (Algorithm 1, line 14).
+            q_products: State groups whose inner products with the action are inputs of Q.
+            q_kinds: Add to Q of an item the effects of its kinds.
+            rotations: Share of a mini-batch whose embeddings are rotated at random, 0 to 1.
+            serving: How items are chosen.
+            precision: Precision of matrix products: `float32` or `bf16`.
+            transitions: Storage: `materialised` (Ray's object store), `streaming` (files), or `auto`.
+            num_learners: Learner processes; 0: the process of the algorithm.
+            num_cpus_per_learner: CPUs of each learner; `auto`: RLlib's choice.
+            num_gpus_per_learner: GPUs of each learner.
+            custom_resources_per_learner: Ray's custom resources of each learner.
+            kwargs: settings of the method, and RLlib's own training settings.
+
+        Returns:
+            This config.
+
+        Raises:
+            UserError: a name is unknown. Values are checked by `validate`.
         """
-        settings = {name: value for name, value in settings.items() if value is not NotProvided}
+        settings = {name: value for name, value in (locals() | kwargs).items() if value is not NotProvided}
         own = {name: value for name, value in settings.items() if name in self._fields()}
-        rest = {name: value for name, value in settings.items() if name not in own}
+        rest = {name: value for name, value in kwargs.items() if name in settings and name not in own}
         for name in rest:
             if name not in _OF_RLLIB:
                 raise UserError(f"training: unknown setting '{name}'; {nearest(name, [*self._fields(), *_OF_RLLIB])}")
@@ -93,6 +180,7 @@ class OfflineConfig(AlgorithmConfig):
         self._set(own)
         return super().training(**rest)
 
+    @override(AlgorithmConfig)
     def offline_data(
         self,
         *,
@@ -112,6 +200,7 @@ class OfflineConfig(AlgorithmConfig):
         super().offline_data(**kwargs)
         return self
 
+    @override(AlgorithmConfig)
     def update_from_dict(self, config_dict: dict[str, Any]) -> Self:
         """Update like RLlib, but set the recipe first, so that single settings override it in any order."""
         rest = dict(config_dict)
@@ -119,6 +208,7 @@ class OfflineConfig(AlgorithmConfig):
             self.training(recipe=rest.pop("recipe"))
         return super().update_from_dict(rest)
 
+    @override(AlgorithmConfig)
     def build_algo(self, *args: Any, **kwargs: Any) -> Any:
         """Build the algorithm. Raises `UserError` if its log folder in `~/ray_results` cannot be made."""
         try:
@@ -131,6 +221,7 @@ class OfflineConfig(AlgorithmConfig):
             ) from error
 
     @property
+    @override(AlgorithmConfig)
     def is_online(self) -> bool:
         """Return False: training has no environment."""
         return False
@@ -182,18 +273,22 @@ class OfflineConfig(AlgorithmConfig):
             },
         }
 
+    @override(AlgorithmConfig)
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         return RLModuleSpec(module_class=self.algo_class.Module, model_config=self.module_settings())
 
+    @override(AlgorithmConfig)
     def build_learner_connector(
         self, input_observation_space: gym.Space, input_action_space: gym.Space, device: Any = None
     ) -> ConnectorV2:
         """Return a connector that only has the spaces. RLlib's default pipeline takes tenths of a second to make."""
         return UnusedConnector(input_observation_space, input_action_space)
 
+    @override(AlgorithmConfig)
     def get_default_learner_class(self) -> type:
         return self.algo_class.Learner
 
+    @override(AlgorithmConfig)
     def validate(self) -> None:
         """Check every setting against its field, the other settings and the data set. Raises `UserError`."""
         settings, dataset = self.settings, self.dataset

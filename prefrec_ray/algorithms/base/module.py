@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import torch
+from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
-from torch import nn
+from ray.rllib.utils.annotations import override
+from torch import Tensor, nn
 
 from prefrec_ray import storage
 from prefrec_ray.algorithms.reward.model import RewardModel
@@ -60,6 +63,34 @@ class OfflineModule(TorchRLModule):
     def setup_method(self, settings: dict[str, Any]) -> None:
         """Make the networks of the method."""
         raise NotImplementedError
+
+    @override(TorchRLModule)
+    def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Tensor]:
+        """Return the actor's actions for states.
+
+        Args:
+            batch: `obs`, scaled states float32 [B, S].
+            kwargs: RLlib's; not used.
+
+        Returns:
+            `actions`, float32 [B, A], within the bounds of the action space. A policy serves items by these actions or
+            by Q (`policy_of`).
+        """
+        return {Columns.ACTIONS: self.actor(batch[Columns.OBS])}
+
+    @override(TorchRLModule)
+    def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Tensor]:
+        """Return what the losses compare: the actions of `_forward`, and the values of the logged actions.
+
+        Args:
+            batch: `obs` [B, S] and the logged `actions` [B, A].
+            kwargs: RLlib's; not used.
+
+        Returns:
+            `actions` [B, A], and `q` [B, C] with a column for each of the method's Q networks (IL has none).
+        """
+        q = [critic(batch[Columns.OBS], batch[Columns.ACTIONS]) for critic in self.critics]
+        return {**self._forward(batch), **({"q": torch.stack(q, dim=1)} if q else {})}
 
     def deterministic_actor(self) -> DeterministicActor:
         """Return a deterministic actor for the module's spaces."""
