@@ -16,7 +16,7 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import Convert, Part, Place, Reason, Side, clean, part_of
 from prefrec_ray.logs.listing import COMPRESSED, is_csv, readable
-from prefrec_ray.logs.schemas import BLOCK_BYTES, PLAIN, THREADS, CsvFormat, Lines
+from prefrec_ray.logs.schemas import BLOCK_BYTES, HEAD, PLAIN, THREADS, CsvFormat
 from prefrec_ray.logs.values import plain, plain_schema, visible
 
 if TYPE_CHECKING:
@@ -122,18 +122,18 @@ def _csv_batches(
 ) -> Iterator[tuple[pa.Table, Place]]:
     skipped: list[csv.InvalidRow] = []  # pyarrow appends to it while it reads ahead
     bad, first = np.zeros(0, np.int64), 0
-    counted, rows_read = Lines(), int(form.names is None)  # with the header
-    with form.open(place.file, skipped, columns, counted) as reader:
-        for batch in reader:
-            lines = list(skipped)
-            del skipped[: len(lines)]
-            _refuse_lines(lines, place, part, form)
-            bad = np.concatenate([bad[bad >= first], np.array([form.row(line) for line in lines], np.int64)])
+    rows_read = int(form.names is None)  # with the header
+    with form.open(place.file, skipped, columns) as lines:
+        for batch in lines.reader:
+            refused = list(skipped)
+            del skipped[: len(refused)]
+            _refuse_lines(refused, place, part, form)
+            bad = np.concatenate([bad[bad >= first], np.array([form.row(line) for line in refused], np.int64)])
             rows = _free_numbers(first, batch.num_rows, bad)
             yield pa.Table.from_batches([batch]), replace(place, rows=rows)
             first = int(rows[-1]) + 1 if len(rows) else first
-            rows_read += len(rows) + len(lines)
-        if counted.count > rows_read + len(skipped):  # values have line breaks
+            rows_read += len(rows) + len(refused)
+        if lines.count > rows_read + len(skipped):  # values have line breaks
             form.check_quotes(place.file)
         _refuse_lines(skipped, place, part, form)
 
@@ -173,8 +173,8 @@ def _row_groups(file: str) -> list[int]:
 def _estimate_rows(file: str, form: CsvFormat) -> int:
     """Return the number of rows of a CSV file, estimated from its first block; 0 for a file with only a header."""
     skipped: list[csv.InvalidRow] = []
-    with form.open(file, skipped) as reader:
-        rows = next((batch.num_rows for batch in reader), 0) + len(skipped)
+    with form.open(file, skipped, blocks=HEAD) as lines:
+        rows = next((batch.num_rows for batch in lines.reader), 0) + len(skipped)
     system, path = storage.filesystem(file)
     size = system.get_file_info(path).size * (_PACKED if file.endswith(COMPRESSED) else 1)
     return rows * max(1, size // BLOCK_BYTES)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 from weakref import WeakSet, ref
 
@@ -28,6 +29,8 @@ from prefrec_ray.logs.values import is_list, is_number, padded, plain_schema, vi
 
 #: CSV is read block by block; types come from the first block.
 BLOCK_BYTES = 1 << 20
+#: Blocks to read for the first one: it ends with the last whole line, for which Arrow waits for the next block.
+HEAD = 2
 #: Threads that read footers and first blocks. These are small: most of the time is spent waiting for storage.
 THREADS = 16
 #: First bytes of files that are not CSV -> the format, and a name or reader for it.
@@ -40,27 +43,33 @@ _NEWLINE = np.frombuffer(b"\n", np.uint8)
 
 
 class Lines:
-    """Number of lines of a CSV file that were read, without empty ones."""
+    """A CSV file that Arrow reads ahead in a thread, and the number of lines that were read, without empty ones.
+
+    Arrow's thread may read while the file is closed. The next file that any thread opens then has the same descriptor,
+    and would lose its first bytes, its header among them. The lock prevents this.
+    """
 
     closed = False
 
-    def __init__(self) -> None:
-        self._stream: Any = None
-        self._reader: Any = ()
+    def __init__(self, stream: Any, blocks: int | None = None) -> None:
+        self._stream: Any = stream
+        self._left = blocks  # None: all
+        self._lock = Lock()
+        self.reader: Any = ()
         self._blocks: list[ref[np.ndarray]] = []
         self._last, self.count = _NEWLINE, 0
 
-    def open(self, stream: Any, *options: Any) -> Any:
-        """Return Arrow's reader of a `stream`, which reads ahead in a thread, through `read`."""
-        self._stream = stream
-        self._reader = csv.open_csv(self, *options)
+    def open(self, *options: Any) -> None:
+        """Create Arrow's `reader`, which calls `read` in a thread."""
         _OPEN.add(self)
-        return self._reader
+        self.reader = csv.open_csv(self, *options)
 
     def read(self, size: int) -> np.ndarray:
-        """Return the next block, uint8."""
-        stream = self._stream  # `end` may be called in between
-        block = np.frombuffer(b"" if stream is None else stream.read(size), np.uint8)
+        """Return the next block, uint8; an empty one at the end, and after `end`."""
+        with self._lock:
+            block = np.frombuffer(b"" if self._stream is None or self._left == 0 else self._stream.read(size), np.uint8)
+        if self._left is not None:
+            self._left -= 1
         ends = np.concatenate([self._last, block if len(block) else _NEWLINE]) == _NEWLINE
         self.count += int(np.count_nonzero(ends[1:] & ~ends[:-1]))
         self._last = block[-1:].copy() if len(block) else _NEWLINE
@@ -69,8 +78,9 @@ class Lines:
 
     def end(self) -> None:
         """End the file, and wait for Arrow's threads, which would abort the process at the exit of Python."""
-        self._stream, reader = None, self._reader
-        self._reader = ()
+        with self._lock:
+            self._stream = None
+        reader, self.reader = self.reader, ()
         with suppress(pa.ArrowInvalid):
             for _ in reader:
                 pass
@@ -133,11 +143,12 @@ class CsvFormat:
 
     @contextmanager
     def open(
-        self, file: str, skipped: list[Any], columns: list[str] | None = None, counted: Lines | None = None
-    ) -> Iterator[Any]:
+        self, file: str, skipped: list[Any], columns: list[str] | None = None, blocks: int | None = None
+    ) -> Iterator[Lines]:
         """Open a file, or its `columns` as text, for reading in blocks; lines of other lengths go to `skipped`.
 
-        Text may be invalid UTF-8. All lines are `counted`.
+        Text may be invalid UTF-8. `blocks`: the first ones, after which the file seems to end. Raises `UserError` if
+        the header lacks one of `columns`, which the caller found in it before.
         """
 
         def skip(line: csv.InvalidRow) -> str:
@@ -154,18 +165,19 @@ class CsvFormat:
                 check_utf8=False,  # logs/values.py refuses single rows
             )
         read = csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=self.names)
-        lines = csv.ParseOptions(delimiter=self.delimiter_of(file), newlines_in_values=True, invalid_row_handler=skip)
+        parse = csv.ParseOptions(delimiter=self.delimiter_of(file), newlines_in_values=True, invalid_row_handler=skip)
         system, path = storage.filesystem(file)
-        with (
-            readable(file),
-            system.open_input_stream(path) as stream,
-            (counted.open if counted else csv.open_csv)(stream, read, lines, convert) as reader,
-        ):
+        with readable(file), system.open_input_stream(path) as stream:
+            lines = Lines(stream, blocks)
             try:
-                yield reader
+                lines.open(read, parse, convert)
+            except pa.ArrowKeyError as error:
+                expected = f"the columns {', '.join(columns or [])}, as before (did the file change?)"
+                raise UserError(f"{file}: found another header; expected {expected}") from error
+            try:
+                yield lines
             finally:
-                if counted:
-                    counted.end()
+                lines.end()
 
 
 #: A header, and the delimiter by the file's suffix.
@@ -182,8 +194,8 @@ def schema(file: str, form: CsvFormat = PLAIN) -> pa.Schema:
             return plain_schema(pq.read_schema(path, filesystem=system))
         with system.open_input_stream(path) as stream:
             _check_text(stream.read(BLOCK_BYTES), file)
-    with form.open(file, []) as reader:
-        return reader.schema
+    with form.open(file, [], blocks=HEAD) as lines:
+        return lines.reader.schema
 
 
 def _check_text(head: bytes, file: str) -> None:
@@ -206,8 +218,8 @@ def schemas(files: list[str], form: CsvFormat = PLAIN) -> list[pa.Schema]:
 
 def padded_columns(file: str, columns: list[str], form: CsvFormat = PLAIN) -> set[str]:
     """Return the `columns` with integers with leading zeros in the first block of a CSV file: such ids are text."""
-    with form.open(file, [], columns) as reader:
-        first = next(iter(reader), None)
+    with form.open(file, [], columns, HEAD) as lines:
+        first = next(iter(lines.reader), None)
     return set() if first is None else {name for name in columns if padded(first[name]).any()}
 
 

@@ -2,10 +2,13 @@
 
 import csv
 import gzip
+import io
 import subprocess
 import sys
+import time
 from decimal import Decimal
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pandas as pd
@@ -19,7 +22,7 @@ from prefrec_ray.logs.contract import Place, Side
 from prefrec_ray.logs.fragments import batches
 from prefrec_ray.logs.log import Log, to_canonical
 from prefrec_ray.logs.readers.files import types_in_files
-from prefrec_ray.logs.schemas import BLOCK_BYTES, CsvFormat, schema
+from prefrec_ray.logs.schemas import BLOCK_BYTES, CsvFormat, Lines, padded_columns, schema
 from prefrec_ray.logs.side_tables import UsersTable
 from prefrec_ray.logs.sources import FilesSource
 from prefrec_ray.logs.tables import user_table
@@ -312,6 +315,83 @@ def test_a_process_may_end_while_a_file_is_read(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (2, "")
+
+
+class SlowFile:
+    """A file on a slow disk, which notes whether it is closed during a read."""
+
+    closed = False
+
+    def __init__(self, content: bytes) -> None:
+        self._content, self._reads, self.closed_in_a_read = io.BytesIO(content), 0, False
+
+    def read(self, size: int) -> bytes:
+        self._reads += 1
+        time.sleep(0.05)
+        block = self._content.read(size)
+        self._reads -= 1
+        return block
+
+    def __enter__(self) -> "SlowFile":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.closed_in_a_read |= self._reads > 0
+
+
+def test_a_file_ends_between_two_reads() -> None:
+    """Arrow does not wait for its thread after an error."""
+    file = SlowFile(b"1,2,3,4\n")
+    lines = Lines(file)
+    reading = Thread(target=lines.read, args=(9,))
+    reading.start()
+    time.sleep(0.01)
+    lines.end()
+    file.__exit__()
+    reading.join()
+    assert not file.closed_in_a_read
+    assert lines.count == 1
+
+
+def test_no_file_is_closed_while_arrow_reads_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next file that any thread opens has the same descriptor, and lost its header to such a read."""
+    file = tmp_path / "a.csv"
+    file.write_text("u,i,t,like\n" + "1,2,3,4\n" * (5 * BLOCK_BYTES // 8))
+    opened: list[SlowFile] = []
+
+    class Disk:
+        def open_input_stream(self, path: str) -> SlowFile:
+            opened.append(SlowFile(Path(path).read_bytes()))
+            return opened[-1]
+
+    monkeypatch.setattr("prefrec_ray.storage.filesystem", lambda uri: (Disk(), uri))
+    assert schema(str(file)).names == ["u", "i", "t", "like"]
+    assert padded_columns(str(file), ["u"]) == set()
+    rows = batches(Place(str(file), 0), ["u"])
+    next(rows)
+    rows.close()
+    time.sleep(0.2)
+    assert len(opened) == 4
+    assert not any(file.closed_in_a_read for file in opened)
+
+
+def test_the_header_is_checked_again_when_rows_are_read(tmp_path: Path) -> None:
+    log = open_source(write(frame(5), tmp_path / "a.csv"))
+    (tmp_path / "a.csv").write_text("0,3.5,1139004407000,1\n" * 5)
+    expected = r"a.csv: found another header; expected the columns u, i, t, like, as before \(did the file change\?\)$"
+    with pytest.raises(UserError, match=expected):
+        list(log.tables())
+
+
+def test_the_first_block_may_end_in_a_quoted_value(tmp_path: Path) -> None:
+    """Only the first two blocks are read for types, and the second one may end anywhere."""
+    for cut in range(-30, 0, 3):
+        start = "u,i,t,like,name\n" + "1,2,3,4,x\n" * 200_000
+        start = start[: 2 * BLOCK_BYTES + cut].rpartition("\n")[0] + "\n"
+        text = start + '1,2,3,4,"' + "long\n" * 20 + '"\n' + "1,2,3,4,x\n" * 2
+        (tmp_path / "a.csv").write_text(text)
+        log = open_source(tmp_path / "a.csv")
+        assert sum(map(len, log.tables())) == start.count("\n") + 2
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n\n"])
