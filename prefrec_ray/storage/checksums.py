@@ -71,9 +71,14 @@ def _fingerprint(system: fs.FileSystem, path: str) -> list[int]:
     return [size, checksum]
 
 
-def fill(content: bytes) -> bytes:
-    """Return `content` with the last `BLANK` in it replaced by its seal."""
-    place = content.rindex(BLANK.encode()) + len(_PREFIX)
+def fill(content: bytes, head: int | None = None) -> bytes:
+    """Return `content` with a `BLANK` replaced by its seal.
+
+    The first one in `content[:head]`, which contains no other text; without `head`, the last one, of a format that has
+    no other text behind its blank.
+    """
+    blank = BLANK.encode()
+    place = (content.rindex(blank) if head is None else content.index(blank, 0, head)) + len(_PREFIX)
     content = content[:place] + f"{len(content):08x}{0:08x}".encode() + content[place + 16 :]
     return content[: place + 8] + _checksum(content, place) + content[place + 16 :]
 
@@ -82,16 +87,16 @@ def intact(content: _Bytes) -> bool:
     """Return True if the last seal in `content` that covers as many bytes matches the whole content."""
     size = f"{len(content):08x}".encode()  # another text of the content may contain `seal:`
     place = bytes(content).rfind(_PREFIX + size)
-    return place >= 0 and _covered(content, place) == len(content)
+    return place >= 0 and covered(content, place) == len(content)
 
 
 def sealed_length(content: _Bytes, head: int) -> int | None:
     """Return the bytes that the first seal in `content[:head]` covers; None without a seal that matches them."""
     place = bytes(content[:head]).find(_PREFIX)
-    return None if place < 0 else _covered(content, place)
+    return None if place < 0 else covered(content, place)
 
 
-def _covered(content: _Bytes, place: int) -> int | None:
+def covered(content: _Bytes, place: int) -> int | None:
     """Return the number of bytes that the seal at `place` covers, None if it does not match them."""
     digits = bytes(content[place + len(_PREFIX) :][:16])
     if not _DIGITS.fullmatch(digits):

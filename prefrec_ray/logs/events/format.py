@@ -6,6 +6,7 @@ A file is an Arrow IPC stream, which any Arrow reader can open. A batch is one g
 
 from __future__ import annotations
 
+import errno
 import json
 from array import array
 from bisect import bisect_right
@@ -15,6 +16,7 @@ from enum import IntEnum
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from prefrec_ray import storage
@@ -158,17 +160,46 @@ def write_about(folder: str, about: About) -> None:
 
 def header(columns: pa.Schema) -> bytes:
     """Return the header of a file."""
-    return checksums.fill(columns.with_metadata(_NOTE).serialize().to_pybytes())
+    return sealed(columns.with_metadata(_NOTE).serialize().to_pybytes())
 
 
 def encode(batch: pa.RecordBatch) -> bytes:
-    """Return a batch as a message of a file."""
+    """Return a batch as a message of a file, read back and compared. Raises `OSError` if it differs."""
     columns = batch.schema.with_metadata(_NOTE)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, columns) as writer:
         writer.write_batch(batch, custom_metadata=_NOTE)
     stream = sink.getvalue().to_pybytes()
-    return checksums.fill(stream[columns.serialize().size : -len(END)])
+    message = sealed(stream[columns.serialize().size : -len(END)])
+    if message_end(message, 0) != len(message) or not same(read_batch(pa.py_buffer(message), batch.schema), batch):
+        raise OSError(errno.EIO, "a record of the event log cannot be read back")
+    return message
+
+
+def sealed(message: bytes) -> bytes:
+    """Return the message with its seal in its metadata: texts of users are only in the body behind them."""
+    return checksums.fill(message, head_end(message))
+
+
+def head_end(message: bytes | memoryview) -> int:
+    """Return the end of the metadata of a message."""
+    return len(_CONTINUATION) + 4 + int.from_bytes(message[4:8], "little")
+
+
+def same(a: pa.RecordBatch | pa.Table, b: pa.RecordBatch | pa.Table) -> bool:
+    """Return True if rows are equal to the bit, including NaN and signs of zeros."""
+    return a.schema.equals(b.schema) and all(map(_equal, a.columns, b.columns))
+
+
+def _equal(a: pa.Array | pa.ChunkedArray, b: pa.Array | pa.ChunkedArray) -> bool:
+    if isinstance(a, pa.ChunkedArray):
+        a, b = a.combine_chunks(), b.combine_chunks()
+    if pa.types.is_list(a.type):
+        return pc.list_value_length(a).equals(pc.list_value_length(b)) and _equal(a.flatten(), b.flatten())
+    if pa.types.is_floating(a.type):
+        bits = pa.int32() if a.type == pa.float32() else pa.int64()
+        return a.view(bits).equals(b.view(bits))
+    return a.equals(b)
 
 
 class FileIndex:
@@ -208,21 +239,21 @@ class FileIndex:
 def read_batches(content: pa.Buffer, columns: pa.Schema) -> Iterator[tuple[pa.RecordBatch, int]]:
     """Yield the batches of a file, each with the byte after it, up to the first damaged or unfinished batch."""
     end = header_end(content, columns) or content.size
-    while following := _message_end(content, end):
+    while following := message_end(content, end):
         yield read_batch(content.slice(end, following - end), columns), following
         end = following
 
 
 def read_batch(message: pa.Buffer, columns: pa.Schema) -> pa.RecordBatch:
     """Return the batch of a message that `read_batches` found. Raises `pa.ArrowInvalid` if it was damaged later."""
-    if _message_end(message, 0) != message.size:
+    if message_end(message, 0) != message.size:
         raise pa.ArrowInvalid("its checksum differs")
     return pa.ipc.read_record_batch(pa.ipc.read_message(message), columns)
 
 
 def header_end(content: pa.Buffer, columns: pa.Schema) -> int:
     """Return the end of the header of a file, 0 if it is damaged, unfinished or has other columns."""
-    end = _message_end(content, 0) or 0
+    end = message_end(content, 0) or 0
     return end if end and pa.ipc.read_schema(content.slice(0, end)).equals(columns) else 0
 
 
@@ -231,18 +262,18 @@ def check_rest(content: pa.Buffer, end: int, where: str) -> None:
     view, at = memoryview(content)[end:].tobytes(), 0
     while (at := view.find(_CONTINUATION, at + 1)) >= 0:
         place = end + at
-        if place % _ALIGNMENT == 0 and _message_end(content, place):
+        if place % _ALIGNMENT == 0 and message_end(content, place):
             raise UserError(
                 f"{where}: damaged at byte {end}: found whole records after it; expected the file as it was written"
                 " (put it back from a copy)"
             )
 
 
-def _message_end(content: pa.Buffer, begin: int) -> int | None:
+def message_end(content: pa.Buffer | bytes, begin: int) -> int | None:
     """Return the end of the sealed message that begins at byte `begin`, None if its seal does not match."""
     view = memoryview(content).cast("B")[begin:]
-    size = int.from_bytes(view[4:8], "little")
-    if view[:4] != _CONTINUATION or not 0 < size <= _MOST_METADATA:
+    head = head_end(view)
+    if view[:4] != _CONTINUATION or not 8 < head <= _MOST_METADATA:
         return None
-    length = checksums.sealed_length(view, 8 + size)
-    return begin + length if length is not None and length >= 8 + size else None
+    length = checksums.sealed_length(view, head)
+    return begin + length if length is not None and length >= head else None

@@ -24,7 +24,17 @@ import pyarrow.parquet as pq
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import ids_from_text
-from prefrec_ray.logs.events.format import END, SEGMENTS, SUFFIX, Kind, check_rest, header_end, read_about, read_batches
+from prefrec_ray.logs.events.format import (
+    END,
+    SEGMENTS,
+    SUFFIX,
+    Kind,
+    check_rest,
+    header_end,
+    read_about,
+    read_batches,
+    same,
+)
 from prefrec_ray.storage.parquet import open_sealed, seal_parquet
 
 PARQUET = ".parquet"
@@ -33,7 +43,7 @@ _ROWS = 1 << 16
 Chosen = Callable[[pa.Table], np.ndarray]
 _COLUMNS = ["kind", "timestamp", "user", "user_number", "received"]
 #: Suffix of files with the bytes of a damaged or unfinished record.
-_DAMAGED = ".damaged"
+DAMAGED = ".damaged"
 
 
 def list_segments(folder: str) -> list[str]:
@@ -179,21 +189,6 @@ def write_segment(file: str, rows: pa.Table, partial: str) -> None:
         Path(partial).unlink(missing_ok=True)
 
 
-def same(a: pa.Table, b: pa.Table) -> bool:
-    """Return True if tables are equal to the bit, including NaN and signs of zeros."""
-    columns = ((a[name].combine_chunks(), b[name].combine_chunks()) for name in a.column_names)
-    return a.schema.equals(b.schema) and all(_equal(one, other) for one, other in columns)
-
-
-def _equal(a: pa.Array, b: pa.Array) -> bool:
-    if pa.types.is_list(a.type):
-        return pc.list_value_length(a).equals(pc.list_value_length(b)) and _equal(a.flatten(), b.flatten())
-    if pa.types.is_floating(a.type):
-        bits = pa.int32() if a.type == pa.float32() else pa.int64()
-        return a.view(bits).equals(b.view(bits))
-    return a.equals(b)
-
-
 def of_users(users: Sequence[str]) -> Chosen:
     """Choose all rows of these users. An id in `users` is a text, also for logs with whole numbers."""
     texts, numbers = ids_from_text(users, pa.string()), ids_from_text(users, pa.int64())
@@ -247,7 +242,7 @@ def remove_rows(folder: str, chosen: Chosen) -> int:
 
 def remove_damaged(folder: str, chosen: Callable[[Path], bool]) -> int:
     """Remove the chosen files with bytes of damaged or unfinished records; return the number of removed files."""
-    paths = [Path(storage.absolute(file)) for file in storage.list_files(storage.join(folder, SEGMENTS), _DAMAGED)]
+    paths = [Path(storage.absolute(file)) for file in storage.list_files(storage.join(folder, SEGMENTS), DAMAGED)]
     removed = [path for path in paths if chosen(path)]
     for path in removed:
         path.unlink()

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events import log as log_module
 from prefrec_ray.logs.events import segments
-from prefrec_ray.logs.events.format import About, Event, Kind, batch_of, schema, write_about
+from prefrec_ray.logs.events.format import About, Event, Kind, batch_of, same, schema, write_about
 from prefrec_ray.logs.events.log import EventLog
-from prefrec_ray.logs.events.segments import compact, same
+from prefrec_ray.logs.events.segments import compact
 
 ABOUT = {**PLAIN, "feedback": ["like", "watch"]}
 ROWS, LATER = 60, 4_000_000_000.0
