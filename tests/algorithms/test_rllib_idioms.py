@@ -62,3 +62,18 @@ def test_a_config_builds_its_own_method() -> None:
     for method, cls in METHODS.items():
         assert cls.Config().algo_class is cls, method
         assert isinstance(cls.get_default_config(), OfflineConfig)
+
+
+class Inherited(METHODS["PrefRec"]):  # type: ignore[name-defined,misc]
+    """A method of a user, with the config of its base class."""
+
+
+def test_a_subclass_keeps_its_method_in_copies_of_its_config() -> None:
+    config = Inherited.get_default_config()
+    assert type(config) is METHODS["PrefRec"].Config
+    assert (
+        config.algo_class
+        is config.copy().algo_class
+        is type(config).from_state(config.get_state()).algo_class
+        is Inherited
+    )

@@ -201,6 +201,11 @@ class OfflineConfig(AlgorithmConfig):
         return self
 
     @override(AlgorithmConfig)
+    def get_state(self) -> dict[str, Any]:
+        """Return RLlib's state with the method, since a method of a user may have the config of its base class."""
+        return {**super().get_state(), "algo_class": self.algo_class}
+
+    @override(AlgorithmConfig)
     def update_from_dict(self, config_dict: dict[str, Any]) -> Self:
         """Update like RLlib, but set the recipe first, so that single settings override it in any order."""
         rest = dict(config_dict)
