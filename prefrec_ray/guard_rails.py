@@ -8,6 +8,7 @@
     share[category: news] >= 5 %     share of impressions of one category
 
 The first four are relative to the current policy. The last two are shares of the policy's own impressions.
+Each canary also has `came_back`, on the share of users with a second session, by the setting `canary.lost`.
 """
 
 from __future__ import annotations

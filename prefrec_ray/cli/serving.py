@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import time
 from collections.abc import Callable
@@ -74,7 +75,7 @@ def compare(
     from prefrec_ray import storage
     from prefrec_ray.cli.config import load_sections, parse_section
     from prefrec_ray.guard_rails import guard_rails
-    from prefrec_ray.serving.experiment.compare import compare
+    from prefrec_ray.serving.experiment.compare import LOST, compare
     from prefrec_ray.serving.settings import MAIN
 
     settings = {}
@@ -85,7 +86,8 @@ def compare(
     if days is None:
         days = settings["loop"].canary.days if "loop" in settings else 7.0
     task: Task = settings["train"].task if "train" in settings else "frequency"
-    comparison = compare(events, days, task, rails, _items_of(settings, rails))
+    lost = settings["loop"].canary.lost if "loop" in settings else LOST
+    comparison = compare(events, days, task, rails, _items_of(settings, rails), lost)
     by_canary = comparison.canaries
     if not by_canary:
         raise UserError(f"{events[0]}: found no canary; expected canaries (serve.canaries) to compare {MAIN} with")
@@ -107,6 +109,10 @@ def compare(
     console().print(f"{comparison.waiting:,} users wait for the end of their {days:g} days and for late feedback")
     if comparison.moved:
         console().print(f"{comparison.moved:,} users do not count, as their arm changed in their days")
+    if comparison.others:
+        console().print(f"{comparison.others:,} users do not count, as they got no recommendation under these arms")
+    if comparison.ahead:
+        console().print(f"{comparison.ahead:,} rows do not count, as their clock is ahead of the log's last row")
     if output:
         storage.write_json(output, comparison.to_dict())
         made("comparison", output, pasteable("serve", "POLICY", "--state", events[0]))
@@ -129,8 +135,12 @@ def _items_of(settings: dict[str, Any], rails: list[GuardRail]) -> Callable[[str
 
 
 def _cell(estimate: ArmEstimate, sign: str = "") -> str:
+    from prefrec_ray.serving.experiment.estimates import RANGE_USERS
+
     if not estimate.users:
         return "no users yet"
+    if not math.isfinite(estimate.low + estimate.high):
+        return f"{estimate.value:{sign}.3g} (interval from {RANGE_USERS} users of the main arm on)"
     return f"{estimate.value:{sign}.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
 
 
@@ -143,6 +153,7 @@ def plan_test(
     shares: Annotated[str, typer.Option(metavar="LIST", help="Shares of the users in the canary.")] = "0.05,0.2,0.5",
     days: Annotated[float, typer.Option(min=0.01, max=366, help="Days of a user that count (loop.canary.days).")] = 3.0,
     power: Annotated[float, typer.Option(min=0.1, max=0.99, help="Probability that a gain is seen.")] = 0.8,
+    rails: Annotated[int, typer.Option(min=0, help="Number of guard-rails (evaluate.guard_rails).")] = 0,
 ) -> None:
     """Show how many users and days a canary needs until a gain is seen, by simulation on the log."""
     from prefrec_ray import storage
@@ -174,6 +185,7 @@ def plan_test(
             days,
             power,
             progress=lambda done, total: report("simulate experiments: gains times shares", done, total),
+            rails=rails,
         )
     names = ("gain (levels)", "share", "users", "of them canary", "days")
     table = Table(*(Column(name, justify="right") for name in names), box=None, pad_edge=False)

@@ -63,6 +63,8 @@ def look(canary: Canary, compared: CanaryComparison | None, settings: CanarySett
         return Look(night=canary.night, decision="extend", why=why, days=days, share=canary.share)
     decision, why, share = _decide(compared, settings, canary.share)
     notes = dict.fromkeys(one.note for one in compared.rails if one.note)
+    if compared.ahead:
+        notes[f"{compared.ahead:,} rows do not count, as their clock is ahead of the log's last row"] = None
     objective = compared.objective
     return Look(
         night=canary.night,

@@ -21,6 +21,9 @@ class CanarySettings(Settings):
     longest_days: Annotated[float, Field(gt=0, le=3660)] = Field(
         default=28.0, description="days after which a canary without a decision is withdrawn"
     )
+    lost: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.05, description="share of the users who come back in their `days` that a canary may lose"
+    )
     explore: bool = Field(default=False, description="also begin a canary for a policy with the verdict `inconclusive`")
 
     @property

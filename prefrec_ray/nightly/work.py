@@ -91,7 +91,8 @@ class Stages:
         assert isinstance(log, EventsSource)
         with step(self.progress, "compare the canary"):
             items = Policy.load(bundle).items if rails else None
-            return compare_canary(log.paths, canary.arm, self.train_.task, rails, settings.days, items)
+            task = self.train_.task
+            return compare_canary(log.paths, canary.arm, task, rails, settings.days, items, settings.lost)
 
     def prepare(self, dataset: str, without: Spans) -> None:
         """Run `prefrec prepare`."""

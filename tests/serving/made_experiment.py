@@ -48,6 +48,8 @@ class Platform:
     popular: float = 0.2
     popular_canary: float = 0.2
     late: float = 0.2  # share of feedback that arrives up to `FEEDBACK_HOURS` late
+    leave: float = 0.0  # share of the canary's users who leave after the first recommendation, without feedback
+    new: float = 0.0  # share of users without sessions before the canary
     seed: int = 0
 
     def rows(self) -> list[Event]:
@@ -65,10 +67,17 @@ class Platform:
             dealt.append(arm_of(list(range(self.users)), ServeSettings(canaries=canaries)))
         starts = np.array([NOW + round(day * DAY_MS) for day, _ in notes])
         habit = rng.gamma(4.0, 0.25, self.users)
+        chance = np.random.default_rng((self.seed, 1)).random((2, self.users))
+        new, leaves = chance[0] < self.new, chance[1] < self.leave
         for user in range(self.users):
-            clock = NOW - self.before * DAY_MS + rng.exponential(self.pause * HOUR_MS)
+            begin = NOW if new[user] else NOW - self.before * DAY_MS
+            clock = begin + rng.exponential(self.pause * HOUR_MS)
             while clock < NOW + self.days * DAY_MS:
                 treated = bool(dealt[np.searchsorted(starts, clock, side="right") - 1][user])
+                if treated and leaves[user]:
+                    at, of = round(clock), {"user_number": user, "arm": "a", "policy": "c", "items": [2]}
+                    rows.append(Event(Kind.RECOMMENDED, at, **of, received=at))
+                    break
                 clock = self._visit(rows, rng, user, clock, treated, habit[user])
         return sorted(rows, key=lambda row: row.received)
 

@@ -207,8 +207,10 @@ def test_compare_shows_and_stores_the_guard_rails_of_a_loop(
     expected = compare([str(state)], 2.0, "depth", guard_rails(rails), items_of=lambda arm: policy.items)
     assert written == expected.to_dict()
     found = written["canaries"]["a"]["rails"]
-    assert [(one["rail"], one["status"]) for one in found] == list(zip(rails, ["kept", "kept", "broken"], strict=True))
+    expected = {"came_back >= -5 %": "kept"} | dict(zip(rails, ["kept", "kept", "broken"], strict=True))
+    assert {one["rail"]: one["status"] for one in found} == expected
     assert [line for line in lines if line.startswith("a: ")] == [
+        "a: came_back >= -5 %: kept",
         "a: depth >= -5 %: kept",
         "a: feedback.like >= -2 %: kept",
         "a: exposure[cluster] <= 40 %: broken",
@@ -312,7 +314,7 @@ def test_without_users_every_guard_rail_is_open(tmp_path: Path, capsys: pytest.C
     items = make_policy().items
     for _ in range(2):
         comparison = compare([str(tmp_path / "state")], rails=rails, items_of=lambda arm: items).canaries["a"]
-        assert [one.status for one in comparison.rails] == ["open"] * 6
+        assert [one.status for one in comparison.rails] == ["open"] * 7
         assert comparison.users == {"main": 0, "a": 0}
         assert (comparison.objective.low, comparison.objective.high) == (-5, 5)
         desk.engine.state.next += 1

@@ -1,6 +1,7 @@
 """Experiments: outcomes that stay final, shares that grow, guard-rails, and returns that are not yet known."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,7 @@ def test_an_equal_canary_breaks_no_guard_rail_and_a_harmful_one_does(tmp_path: P
     harm = Platform(users=700, longer=0.3, sooner=0.4, likes=0.3, popular_canary=0.02)
     harmful = compared(write_log(tmp_path / "harmful", harm.rows()))
     expected = {"feedback": "broken", "depth": "broken", "sessions": "broken", "hours_to_return": "broken"}
+    expected["came_back"] = "broken"
     assert statuses(harmful) == {**expected, "share": "broken", "exposure": "broken"}
     assert harmful.objective.verdict == "less"
     assert row_of(harmful, "share[cluster: 0]").canary.value == pytest.approx(0.02, abs=0.015)
@@ -73,7 +75,8 @@ def test_impressions_of_items_without_a_kind_are_reported(tmp_path: Path) -> Non
     folder = write_log(tmp_path / "state", Platform(users=300, likes=0.5).rows())
     rails = guard_rails(["exposure[topic] <= 60 %", "share[topic: a] >= 10 %", "depth >= -50 %"])
     comparison = compare([str(folder)], 3.0, rails=rails, items_of=lambda arm: items).canaries["a"]
-    exposure, share, depth = comparison.rails
+    came_back, exposure, share, depth = comparison.rails
+    assert (str(came_back.rail), came_back.note) == ("came_back >= -5 %", "")
     assert exposure.note == share.note
     unknown, of, impressions = exposure.note.split(" ")[:3]
     assert (of, exposure.note.endswith("impressions are of items without topic"), depth.note) == ("of", True, "")
@@ -103,7 +106,8 @@ def test_final_outcomes_stay_final_though_feedback_is_late(tmp_path: Path) -> No
         np.testing.assert_array_equal(users, last_users[:final])
         for name, outcome in seen.outcomes.items():
             np.testing.assert_array_equal(outcome.values[:final], last.outcomes[name].values[:final], err_msg=name)
-            np.testing.assert_array_equal(outcome.before[:final], last.outcomes[name].before[:final], err_msg=name)
+            if outcome.before is not None:
+                np.testing.assert_array_equal(outcome.before[:final], last.outcomes[name].before[:final], err_msg=name)
 
 
 def test_the_days_of_a_canary_do_not_depend_on_removed_rows(tmp_path: Path) -> None:
@@ -173,14 +177,44 @@ def test_ids_may_be_text(tmp_path: Path) -> None:
     assert 0 < row_of(comparison, "share[cluster: 0]").main.value < 1
 
 
-def test_users_without_history_count_but_not_in_levels(tmp_path: Path) -> None:
+def test_users_without_history_count_also_in_levels(tmp_path: Path) -> None:
     rows = Platform(users=60).rows()
     new = set(range(0, 60, 3))
     kept = [row for row in rows if row.user_number not in new or row.timestamp >= NOW]
     comparison = compared(write_log(tmp_path / "state", kept))
     assert sum(comparison.users.values()) == 60
-    assert row_of(comparison, "frequency level").difference.users == 40
-    assert row_of(comparison, "depth").difference.users == 60
+    for name in ("frequency level", "depth level", "depth", "came back"):
+        assert row_of(comparison, name).difference.users == 60
+
+
+def test_levels_of_new_users_refer_to_the_mean_of_users_before(tmp_path: Path) -> None:
+    """Users 1 and 2 had sessions of 2 and 4 impressions; user 3 is new, with one session of 6: depth level 6 / 3."""
+    arms = [{"arm": "main", "policy": "m", "share": 1.0}]
+    note = json.dumps({"main": "main", "seed": 0, "feedback_hours": FEEDBACK_HOURS, "arms": arms})
+    rows = [Event(Kind.ARMS, NOW, received=NOW, note=note)]
+
+    def session(user: int, at: int, depth: int) -> None:
+        shown = {"user_number": user, "arm": "main", "policy": "m", "items": [2]}
+        rows.append(Event(Kind.RECOMMENDED, at, **shown, received=at))
+        for number in range(depth):
+            time = at + 1000 * number
+            rows.append(Event(Kind.FEEDBACK, time, **shown, received=time, feedback=[0.0], known=True))
+
+    for day in range(-9, 0):
+        session(1, NOW + day * DAY_MS, 2)
+        session(2, NOW + day * DAY_MS, 4)
+    for user in (1, 2, 3, 4):
+        session(user, NOW + HOUR_MS, 6 if user < 4 else 0)
+    session(1, NOW + 9 * DAY_MS, 1)
+    folder = write_log(tmp_path / "state", sorted(rows, key=lambda row: row.received))
+    events = read_events([str(folder)], ABOUT)
+    who = participants(events, 3 * DAY_MS)
+    seen = behavior(events, who, ABOUT, 3 * DAY_MS)
+    at = np.argsort(events.users.to_numpy()[who.user])
+    assert seen.outcomes["depth level"].values[at].tolist() == [3, 1, 2, 0]
+    assert seen.outcomes["depth"].values[at].tolist() == [6, 6, 6, 0]
+    assert seen.outcomes["came back"].values.tolist() == [0, 0, 0, 0]
+    assert seen.outcomes["hours to return"].values[at][3] == 72.0
 
 
 def test_users_who_never_answer_again_have_level_0(tmp_path: Path) -> None:
@@ -194,7 +228,8 @@ def test_users_who_never_answer_again_have_level_0(tmp_path: Path) -> None:
     assert even.sum() == 30
     assert (seen.outcomes["frequency level"].values[even] == 0).all()
     assert (seen.outcomes["sessions a day"].values[even] == 0).all()
-    assert np.isnan(seen.outcomes["depth"].values[even]).all()
+    assert (seen.outcomes["depth"].values[even] == 0).all()
+    assert seen.outcomes["came back"].values[even].mean() > 0.9
     assert row_of(comparison, "sessions a day").difference.users == 60
 
 
@@ -226,9 +261,14 @@ def test_hours_to_return_count_users_whose_days_have_not_passed(tmp_path: Path) 
     for arm in ("main", "a"):
         times, returned = [], []
         for mine in of_users.values():
-            times_of_user = sorted(row.timestamp for row in mine if row.kind == Kind.FEEDBACK and row.timestamp < until)
-            if not times_of_user or mine[0].arm != arm:
+            seen = [row for row in mine if row.timestamp < until]
+            if not seen or mine[0].arm != arm:
                 continue
+            # Without feedback so far, the user has come at the times of the recommendations.
+            kind = Kind.FEEDBACK if any(row.kind == Kind.FEEDBACK for row in seen) else Kind.RECOMMENDED
+            times_of_user = sorted(row.timestamp for row in seen if row.kind == kind)
+            if kind == Kind.RECOMMENDED:
+                times_of_user = times_of_user[:1] + [at for at in times_of_user if at - times_of_user[0] > 30 * 60_000]
             pauses = np.diff(times_of_user)
             away = np.flatnonzero(pauses > 30 * 60_000)
             end = pauses[away[0]] if len(away) else until - times_of_user[-1]

@@ -97,3 +97,27 @@ def test_days_follow_from_arrivals_and_too_many_users_have_none() -> None:
 def test_a_mistake_is_one_line(arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert prefrec(["plan-test", "no-dataset", *arguments]) == 2
     assert capsys.readouterr().err == f"prefrec: error: {problem}\n"
+
+
+def test_users_whose_history_is_shorter_than_the_days_are_excluded() -> None:
+    """Twenty users with sessions every four hours in 40 days; ten users in 3 days, whose second half is too short."""
+    hour = DAY_MS // 24
+    users, starts = [], []
+    for user in range(30):
+        times = np.arange(0, (40 if user < 20 else 3) * 24, 4) * hour
+        users.append(np.full(len(times), user))
+        starts.append(times)
+    user, time = np.concatenate(users), np.concatenate(starts)
+    number = np.concatenate([np.arange(len(part)) for part in starts])
+    logged = outcomes_of_sessions(session_table(user, time, number), "depth", 3.0)
+    assert (logged.users, len(logged.levels)) == (30, 20)
+
+
+def test_a_plan_for_guard_rails_needs_the_users_of_a_smaller_error_rate() -> None:
+    """With 48 guard-rails a night decides at 5 % / 50: the planned number is the one at this rate."""
+    levels = np.clip(np.random.default_rng(1).normal(1.5, 0.8, 2000), 0, 5)
+    logged = LoggedOutcomes(levels, np.ones(1), 10**6)
+    alone, railed = (plan(logged, [0.2], [0.1], 3.0, 0.8, rails=rails)[0].users for rails in (0, 48))
+    assert railed == users_until_seen(levels, 0.2, 0.1, 0.8, 0.001)
+    assert alone == users_until_seen(levels, 0.2, 0.1, 0.8, 0.025)
+    assert alone < railed

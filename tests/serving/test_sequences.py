@@ -170,3 +170,29 @@ def test_a_bet_depends_on_earlier_users_only() -> None:
         scale.append(0.4 / math.sqrt(sum(errors) / (1 + n)))
         errors.append((values[n] - (canary if treated[n] else main)) ** 2)
     assert plain_capital(effects, least, scale, low) == pytest.approx(5, rel=1e-3)
+
+
+def test_the_upper_bound_of_the_largest_mean_uses_half_of_alpha() -> None:
+    """50 users with a share of .2 each: the capital of ten bets against the bound reaches 2 / alpha."""
+    users, share, alpha = 50, 0.2, 0.1
+    everyone = np.arange(users)
+    _, high = largest_mean_interval(everyone, np.zeros(users, int), np.full(users, share), users, alpha)
+    capital = sum((1 + 0.9 * 0.5**k / (1 - high) * (high - share)) ** users for k in range(10)) / 10
+    assert capital == pytest.approx(2 / alpha, rel=1e-2)
+
+
+@pytest.mark.parametrize("effect", [0.0, 0.1])
+def test_a_constant_effect_is_covered_at_every_look_while_outcomes_change(effect: float) -> None:
+    """Outcomes rise from .1 to .8 and their deviation changes; 300 experiments with 20 looks."""
+    rng, missed, trials = np.random.default_rng(2), 0, 300
+    for _ in range(trials):
+        users = 1_000
+        treated = rng.random(users) < 0.2
+        level = np.linspace(0.1, 0.8, users)
+        values = np.clip(level + rng.choice([-1, 1], users) * np.linspace(0.02, 0.1, users) + effect * treated, 0, 1)
+        for look in range(50, users + 1, 50):
+            low, high = effect_interval(values[:look], treated[:look], np.full(look, 0.2), 0.05)
+            if not low <= effect <= high:
+                missed += 1
+                break
+    assert missed <= 0.05 * trials

@@ -21,12 +21,14 @@ from prefrec_ray.mdp.excluded import DAY_MS
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.serving.experiment.estimates import ArmEstimate, Sample, restricted_mean
 from prefrec_ray.serving.experiment.history import HOUR_MS, participants, read_events
-from prefrec_ray.serving.experiment.outcomes import RETURN, ItemShares, UserOutcome, behavior
+from prefrec_ray.serving.experiment.outcomes import CAME_BACK, RETURN, ItemShares, UserOutcome, behavior
 from prefrec_ray.settings import Task
 
 ALPHA = 0.05
 #: Outcomes of guard-rails that are relative to the main arm.
-_OUTCOME_OF = {"depth": "depth", "sessions": "sessions a day", "hours_to_return": RETURN}
+_OUTCOME_OF = {"depth": "depth", "sessions": "sessions a day", "hours_to_return": RETURN, "came_back": CAME_BACK}
+#: Share of the users who come back that a canary may lose by default.
+LOST = 0.05
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class CanaryComparison:
     objective: ArmEstimate
     rails: list[GuardRailResult]
     outcomes: list[ComparedOutcome]
+    ahead: int = 0  # rows of the log that do not count, as their clock is ahead
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ class Comparison:
     days: float
     waiting: int  # users of all arms whose outcomes are not final yet
     moved: int  # users who are excluded, as their arm changed during their days
+    ahead: int  # rows of the logs that do not count, as their clock is ahead
+    others: int  # users of the logs without a recommendation under the current arms
     canaries: Mapping[str, CanaryComparison]
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,10 +95,19 @@ def compare_canary(
     rails: Sequence[GuardRail],
     days: float,
     items: ItemTable | None,
+    lost: float = LOST,
+    now: int | None = None,
 ) -> CanaryComparison | None:
     """Compare the arm `canary` with the main arm, as `compare` does; None if the servers do not serve it now."""
-    experiment = _Experiment(folders, days)
-    return experiment.of_canary(canary, task, rails, items) if canary in experiment.arms[1:] else None
+    experiment = _Experiment(folders, days, now)
+    return (
+        experiment.of_canary(canary, task, with_leavers(rails, lost), items) if canary in experiment.arms[1:] else None
+    )
+
+
+def with_leavers(rails: Sequence[GuardRail], lost: float = LOST) -> list[GuardRail]:
+    """Return the guard-rails and the one that every canary has: at most the share `lost` of returning users is lost."""
+    return [GuardRail("came_back", "", "", at_least=True, limit=-lost), *rails]
 
 
 def compare(
@@ -102,27 +116,37 @@ def compare(
     task: Task = "frequency",
     rails: Sequence[GuardRail] = (),
     items_of: Callable[[str], ItemTable | None] = lambda arm: None,
+    lost: float = LOST,
+    now: int | None = None,
 ) -> Comparison:
     """Compare the canaries that serve now with the main arm, in the event logs `folders`, one per server.
 
     `items_of` returns the items with the kinds of guard-rails: the table of a canary's policy, as in its evaluation.
-    A few columns of all events are in memory, about 60 bytes per event. Without users, every guard-rail is open. Raises
+    `lost`: the share of returning users that a canary may lose. `now`: the time, ms (None: this machine's clock). A few
+    columns of all events are in memory, about 60 bytes per event. Without users, every guard-rail is open. Raises
     `UserError` for a folder that is not an event log, and for a guard-rail on feedback or items that are unknown.
     """
-    experiment = _Experiment(folders, days)
+    experiment = _Experiment(folders, days, now)
+    rails = with_leavers(rails, lost)
     canaries = {arm: experiment.of_canary(arm, task, rails, items_of(arm)) for arm in experiment.arms[1:]}
-    who = experiment.who
-    return Comparison(days, len(who.arm) - experiment.final, who.moved, canaries)
+    who, events = experiment.who, experiment.events
+    others = len(events.users) - len(who.arm) - who.moved
+    return Comparison(days, len(who.arm) - experiment.final, who.moved, events.ahead, others, canaries)
+
+
+def each_alpha(rails: int) -> float:
+    """Return the error rate of each interval that decides: of the objective and of `rails` guard-rails (Bonferroni)."""
+    return ALPHA / (1 + rails)
 
 
 class _Experiment:
     """Participants and their outcomes. Those of the first `final` participants are final."""
 
-    def __init__(self, folders: Sequence[str], days: float) -> None:
+    def __init__(self, folders: Sequence[str], days: float, now: int | None) -> None:
         self.about = read_about(folders[0])
         for folder in folders[1:]:
             self.about.check_same(read_about(folder), f"{folder}: found another kind of log than {folders[0]}")
-        self.events = read_events(folders, self.about)
+        self.events = read_events(folders, self.about, now)
         self.arms = list(self.events.shares)
         # Rows of users are removed after `retention_days`, and rows of arms are not.
         self.began = min((one.stages[0].timestamp for one in self.events.assignments if one.stages), default=0)
@@ -141,7 +165,7 @@ class _Experiment:
             shares = {
                 kind: ItemShares.from_impressions(self.events, len(arm), self.seen, items, kind) for kind in kinds
             }
-        each = ALPHA / (1 + len(rails))
+        each = each_alpha(len(rails))
         outcomes = [
             self._returns(canary) if one == RETURN else self._row(one, self._sample(values, canary))
             for one, values in self.seen.outcomes.items()
@@ -159,6 +183,7 @@ class _Experiment:
             objective=self._sample(self.seen.outcomes[f"{task} level"], canary).difference(each),
             rails=[self._rail(rail, None if rail.relative else shares[rail.name], canary, each) for rail in rails],
             outcomes=outcomes,
+            ahead=self.events.ahead,
         )
 
     def _sample(self, outcome: UserOutcome, canary: int) -> Sample:

@@ -11,6 +11,7 @@ with known probabilities.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,8 @@ from prefrec_ray.logs.events.format import About, Kind, read_about
 from prefrec_ray.logs.events.segments import list_segments, read_tables
 
 HOUR_MS = 3_600_000
+#: Clocks may differ by this time. A row that is further ahead of the last row is set aside.
+CLOCKS_MS = HOUR_MS // 6
 _OF_ROWS = ("number", "kind", "timestamp", "received", "arm", "items", "feedback", "dwell_ms", "known")
 _COLUMNS = (*_OF_ROWS, "user", "user_number")
 #: Key of the hash that orders users with the same beginning. It must be independent of their arms.
@@ -99,13 +102,18 @@ class Impressions:
 
 @dataclass(frozen=True)
 class Events:
-    """Rows of users in all logs. `until`: the time of the last row, at most the server's clock, ms; 0 without rows."""
+    """Rows of users in all logs.
+
+    `until`: the time of the last row, at most the server's clock, ms; 0 without rows. `ahead`: the number of rows whose
+    clock is ahead of the last row of their log, or of this machine; they are not in the other fields.
+    """
 
     users: pa.Array  # ids [U], int64 or string
     assignments: tuple[Assignment, ...]  # of the logs
     impressions: Impressions
     recommendations: LoggedRecommendations
     until: int
+    ahead: int = 0
 
     @property
     def shares(self) -> dict[str, float]:
@@ -118,9 +126,16 @@ class Events:
         return round(HOUR_MS * max(one.feedback_hours for one in self.assignments))
 
 
-def read_events(folders: Sequence[str], about: About) -> Events:
-    """Read logs. Raises `UserError` if their arms now differ, and if some ids of users are text and others are not."""
-    tables, assignments = zip(*(_read_log(folder, number, about) for number, folder in enumerate(folders)), strict=True)
+def read_events(folders: Sequence[str], about: About, now: int | None = None) -> Events:
+    """Read logs at the time `now`, ms (None: this machine's clock).
+
+    A server writes rows in the order of its clock. So the last row bounds the time of a log, and one row with a wrong
+    clock does not end the days of all users. Raises `UserError` if the arms of the logs now differ, and if some ids of
+    users are text and others are not.
+    """
+    limit = (round(1000 * time.time()) if now is None else now) + CLOCKS_MS
+    read = [_read_log(folder, number, about, limit) for number, folder in enumerate(folders)]
+    tables, assignments, ahead = zip(*read, strict=True)
     for folder, one in zip(folders, assignments, strict=True):
         found, expected = ((each.seed, each.shares) for each in (one, assignments[0]))
         if found != expected:
@@ -150,6 +165,7 @@ def read_events(folders: Sequence[str], about: About) -> Events:
             arm=pc.fill_null(recommended["arm"], "").to_numpy(),
         ),
         until=pc.max(pc.min_element_wise(rows["timestamp"], rows["received"])).as_py() or 0,
+        ahead=sum(ahead),
     )
 
 
@@ -157,8 +173,12 @@ def _arrays(rows: pa.Table, *columns: str) -> dict[str, np.ndarray]:
     return {name: rows[name].to_numpy() for name in columns}
 
 
-def _read_log(folder: str, log: int, about: About) -> tuple[pa.Table, Assignment]:
-    """Return the rows of users in one log, numbered from the current assignment on, and the assignment."""
+def _read_log(folder: str, log: int, about: About, limit: int) -> tuple[pa.Table, Assignment, int]:
+    """Return the rows of users in one log, numbered from the current assignment on, and the assignment.
+
+    Also return the number of rows that are not among them: their clock is after the time `limit`, or ahead of the last
+    row.
+    """
     tables = [about.columns.empty_table().select(_COLUMNS)]
     assignment = Assignment()
     first_canary: dict[int, int] = {}  # by seed, with any shares
@@ -174,11 +194,16 @@ def _read_log(folder: str, log: int, about: About) -> tuple[pa.Table, Assignment
         items = pc.if_else(shown, rows["items"], pa.scalar(None, rows["items"].type))
         tables.append(rows.set_column(_COLUMNS.index("items"), "items", items))
     rows = pa.concat_tables(tables).combine_chunks()
+    received = pc.coalesce(rows["received"], rows["timestamp"]).to_numpy()
+    ahead = received > limit
+    if not ahead.all():
+        ahead |= received > received[~ahead][-1] + CLOCKS_MS
+    rows = rows.filter(pa.array(~ahead))
     number = rows["number"].to_numpy()
     since = assignment.stages[0].number if assignment.stages else 0
     rows = rows.set_column(0, "number", pa.array(number - since))
     rows = rows.append_column("untouched", pa.array(number < first_canary.get(assignment.seed, since)))
-    return rows.append_column("log", pa.array(np.full(len(number), log))), assignment
+    return rows.append_column("log", pa.array(np.full(len(number), log))), assignment, int(ahead.sum())
 
 
 def read_sessions(folder: str) -> SessionTable:

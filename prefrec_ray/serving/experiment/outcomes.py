@@ -1,5 +1,8 @@
 """Outcomes of users in their days: levels, depth, sessions, returns, feedback and the kinds of their items.
 
+Users who leave count: without a session after their first recommendation their depth and levels are 0, and their hours
+to return are those of their days. Only feedback and kinds of items are means over users with impressions.
+
 Only impressions in a user's days count, and only those that the server received within `feedback_ms` after them. An
 outcome is therefore final when this time has passed. Own averages come from the time before the current seed assigned
 users to a canary. Otherwise the effects of an earlier canary would be part of the averages.
@@ -24,6 +27,8 @@ from prefrec_ray.settings import TASKS
 RETURN = "hours to return"
 #: Impressions of a user per day.
 ACTIVITY = "requests a day"
+#: Users with a second session, by recommendations or feedback, in their days.
+CAME_BACK = "came back"
 #: Weight of depth in the mixture.
 _WEIGHT = 0.5
 
@@ -74,6 +79,8 @@ def behavior(events: Events, who: Participants, about: About, days_ms: int) -> B
     # The same time before as the days: users without a session in it have none, new users are unknown.
     recent = before & (table.start >= begin - days_ms)
 
+    back, hours = _returns(events, who, rows[later], one[later], end, gap)
+
     def means(values: np.ndarray, which: np.ndarray) -> np.ndarray:
         return user_means(table.user[which], values[which].astype(np.float64), users)
 
@@ -81,20 +88,24 @@ def behavior(events: Events, who: Participants, about: About, days_ms: int) -> B
         return np.bincount(table.user[which], values[which], users)
 
     own_depth, own_revisit = means(table.depth, before), means(table.revisit_ms, waited)
-    levels, once = levels_in_days(table, end, own_depth, own_revisit), np.ones(len(table))
-    outcomes = {}
+    # New users are compared with the average over users before the canary.
+    usual_depth, usual_revisit = _usual(events, gap)
+    reference = np.where(np.isnan(own_depth), usual_depth, own_depth)
+    pause = np.where(np.isnan(own_revisit), usual_revisit, own_revisit)
+    levels, once = levels_in_days(table, end, reference, pause), np.ones(len(table))
+    left, outcomes = sums(once, mine) == 0, {}
     for task in TASKS:
         values = means(levels[task], mine)
-        # Users who had an average of their own, and no session any more.
-        values[(sums(once, mine) == 0) & np.isfinite(own_depth if task == "depth" else own_revisit)] = 0.0
+        values[left & np.isfinite(reference if task == "depth" else pause)] = 0.0
         earlier = means(levels[task], before if task == "depth" else waited)
         outcomes[f"{task} level"] = UserOutcome(values, (0.0, float(MAX_LEVEL)), earlier)
-    outcomes["depth"] = UserOutcome(means(table.depth, mine), None, own_depth)
+    outcomes["depth"] = UserOutcome(np.where(left, 0.0, means(table.depth, mine)), None, own_depth)
+    outcomes[CAME_BACK] = UserOutcome(back.astype(np.float64), (0.0, 1.0))
     known, days = np.where(np.isnan(own_depth), np.nan, 1.0), days_ms / (24 * HOUR_MS)
     for name, counts in (("sessions a day", once), (ACTIVITY, table.depth)):
         outcomes[name] = UserOutcome(sums(counts, mine) / days, None, known * sums(counts, recent) / days)
     user, first = np.unique(table.user[mine], return_index=True)
-    session, hours, returned = np.flatnonzero(mine)[first], np.full(users, np.nan), np.zeros(users, bool)
+    session, returned = np.flatnonzero(mine)[first], back.copy()
     hours[user] = np.fmin(table.revisit_ms, rest_of_days(table, end))[session] / HOUR_MS
     returned[user] = ~np.isnan(table.revisit_ms[session])
     outcomes[RETURN] = UserOutcome(hours, (0.0, days_ms / HOUR_MS), own_revisit / HOUR_MS)
@@ -104,6 +115,46 @@ def behavior(events: Events, who: Participants, about: About, days_ms: int) -> B
         mean, earlier = (user_means(one[which], values[which], users) for which in (later, untouched))
         outcomes[f"feedback.{name}"] = UserOutcome(mean, limits, earlier)
     return Behavior(outcomes, returned, rows[later], one[later])
+
+
+def _usual(events: Events, gap: int) -> tuple[float, float]:
+    """Return the mean over users of their mean depth and pause (ms) before the canary, NaN without sessions."""
+    seen = events.impressions
+    rows = np.flatnonzero(seen.untouched)
+    rows = rows[np.lexsort((seen.number[rows], seen.timestamp[rows], seen.user[rows]))]
+    user, time = seen.user[rows], seen.timestamp[rows]
+    table = session_table(user, time, session_numbers(user, time, gap), seen.dwell_ms[rows])
+    depth, pause = (
+        means[np.isfinite(means)]
+        for means in (user_means(table.user, each, len(events.users)) for each in (table.depth * 1.0, table.revisit_ms))
+    )
+    return (float(depth.mean()) if len(depth) else np.nan), (float(pause.mean()) if len(pause) else np.nan)
+
+
+def _returns(
+    events: Events, who: Participants, rows: np.ndarray, one: np.ndarray, end: np.ndarray, gap: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return who came back in the days, bool [P], and the hours until then, or until the end of the days, float64 [P].
+
+    A user comes back with a recommendation or an impression that is more than `gap` ms after the one before. `rows` and
+    `one` (int64 [n]) are the impressions in the days and their participants.
+    """
+    shown, users = events.recommendations, len(who.user)
+    participant = np.full(len(events.users), -1)
+    participant[who.user] = np.arange(users)
+    given = np.flatnonzero(participant[shown.user] >= 0)
+    mine, at = participant[shown.user[given]], shown.timestamp[given]
+    in_days = (at >= who.begin[mine]) & (at < end[mine])
+    user = np.concatenate([mine[in_days], one])
+    time = np.concatenate([at[in_days], events.impressions.timestamp[rows]])
+    order = np.lexsort((time, user))
+    user, time = user[order], time[order]
+    again = np.append(False, (user[1:] == user[:-1]) & (np.diff(time) > gap))[: len(user)]
+    back, hours = np.zeros(users, bool), np.maximum(end - who.begin, 0) / HOUR_MS
+    back[user[again]] = True
+    came, first = np.unique(user[again], return_index=True)
+    hours[came] = (time[again][first] - who.begin[came]) / HOUR_MS
+    return back, hours
 
 
 def rest_of_days(table: SessionTable, end: np.ndarray) -> np.ndarray:

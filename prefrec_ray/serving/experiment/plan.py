@@ -16,7 +16,7 @@ from scipy.optimize import brentq
 
 from prefrec_ray.engagement import MAX_LEVEL, SessionTable, user_means
 from prefrec_ray.mdp.excluded import DAY_MS
-from prefrec_ray.serving.experiment.compare import ALPHA
+from prefrec_ray.serving.experiment.compare import ALPHA, each_alpha
 from prefrec_ray.serving.experiment.outcomes import levels_in_days
 from prefrec_ray.serving.experiment.sequences import effect_interval
 from prefrec_ray.serving.settings import ServeSettings
@@ -87,23 +87,25 @@ def plan(
     days: float,
     power: float,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    rails: int = 0,
 ) -> list[Plan]:
     """Return a plan for each gain (levels) and share.
 
     A user counts when `days` and the default `feedback_hours` have passed since the first session. `power`: probability
-    that the interval at confidence 1 - `ALPHA` lies above 0. `progress` counts plans.
+    that the interval by which a night decides lies above 0. `rails`: the number of guard-rails in the YAML, which share
+    `ALPHA` with the objective and the guard-rail of every canary. `progress` counts plans.
     """
     final_days = days + ServeSettings().feedback_hours / 24
     cells = [(gain, share) for gain in gains for share in shares]
     plans = []
     for number, (gain, share) in enumerate(cells, 1):
-        users = users_until_seen(logged.levels, gain, share, power)
+        users = users_until_seen(logged.levels, gain, share, power, each_alpha(1 + rails))
         plans.append(Plan(gain, share, users, _days(logged, users, final_days)))
         progress(number, len(cells))
     return plans
 
 
-def users_until_seen(levels: np.ndarray, gain: float, share: float, power: float) -> int | None:
+def users_until_seen(levels: np.ndarray, gain: float, share: float, power: float, alpha: float = ALPHA) -> int | None:
     """Return the number of users until the `gain` is seen with probability `power`; None above `MOST_USERS`."""
     better = shifted(levels, gain)
 
@@ -113,7 +115,7 @@ def users_until_seen(levels: np.ndarray, gain: float, share: float, power: float
         for left in reversed(range(REPEATS)):
             rows, treated = rng.integers(0, len(levels), users), rng.random(users) < share
             values = np.where(treated, better[rows], levels[rows]) / MAX_LEVEL
-            found += effect_interval(values, treated, np.full(users, share), ALPHA)[0] > 0
+            found += effect_interval(values, treated, np.full(users, share), alpha)[0] > 0
             if found >= wanted or found + left < wanted:
                 break  # the other repeats change nothing
         return found >= wanted

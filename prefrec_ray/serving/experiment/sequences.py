@@ -48,7 +48,10 @@ def effect_interval(
     """Return the interval of the mean of treated users minus `weight` times the mean of other users.
 
     `chance` [n]: the known probability with which each user was `treated` (bool [n]), independent of the outcomes of
-    all users. Nothing else is assumed: users may differ, and early users may differ from late ones. A prediction from
+    all users. The difference is assumed to be the same for early and late users; outcomes may change in any way, also
+    their deviation. If the difference changes, users from the time with small deviations count more, and the interval
+    may miss the average: with +.04 and a deviation of .08, then -.06 and .29, it held the average in 22 % of trials.
+    "No difference at any time" is refused with probability alpha at most. A prediction from
     earlier users replaces the unknown outcome in the other arm (augmented inverse probability weighting): the mean of
     the arm and, with the outcome `before` the experiment (float64 [n], NaN if unknown), a regression. The interval is
     narrower if predictions are good, and valid if they are not. The bets are on the sum of both arms, so that alpha is
