@@ -17,12 +17,15 @@ from prefrec_ray.annotation.page.store import Store
 from prefrec_ray.annotation.questions import PAIRS, read_pairs
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset import removal as of_datasets
+from prefrec_ray.dataset.removal import names_any
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events import segments as of_logs
 from prefrec_ray.logs.events.format import FILE as LOG
 from prefrec_ray.logs.events.format import SEGMENTS, read_about
 from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.serving.folder.snapshots import remove_snapshots
+from prefrec_ray.settings import SPLITS
+from prefrec_ray.storage.parquet import read_parquet
 
 _DATASET, _REQUESTS, _POLICY, _RUN, _LOOP = "metadata.json", "requests", "policy.json", "config.json", "nights.json"
 _PARTIAL = ".partial"
@@ -40,13 +43,14 @@ class Places:
     questions: list[str] = field(default_factory=list)
     loops: list[str] = field(default_factory=list)
     policies: list[str] = field(default_factory=list)
+    remains: list[str] = field(default_factory=list)  # half-written folders
 
     @classmethod
     def find(cls, paths: Iterable[str]) -> Places:
         """Find all folders below `paths`. Raises `UserError` for a path that is not a folder or contains none."""
         places = cls()
         for path in dict.fromkeys(map(_folder, paths)):
-            found = sum(places._add(*entry) for entry in _walk(path))
+            found = sum(places._add(*entry) for entry in places._walk(path))
             if not found:
                 raise UserError(f"{path}: found nothing with data of users; expected {_EXPECTED}")
             places.loops += [str(parent) for parent in Path(path).parents if (parent / _LOOP).exists()]
@@ -72,13 +76,21 @@ class Places:
             of_kind.append(folder)
         return bool(found)
 
+    def _walk(self, path: str) -> Iterable[tuple[str, list[str], list[str]]]:
+        """Yield the folders below `path` as `os.walk` does, without half-written ones, which become `remains`."""
+        for folder, folders, files in os.walk(path):
+            self.remains += [storage.join(folder, name) for name in sorted(folders) if name.endswith(_PARTIAL)]
+            folders[:] = sorted(name for name in folders if not name.endswith(_PARTIAL))
+            yield folder, folders, files
+
     def claim(self, claims: ExitStack) -> dict[str, str]:
         """Keep other processes from these folders until `claims` ends. Return names for half-written data sets.
 
         Raises `UserError` if a server, a night or another command writes to one of them.
         """
-        writers = [*self.loops, *self.logs, *(store_of(folder) or folder for folder in self.questions)]
-        for folder in dict.fromkeys(writers):
+        outputs = [folder.removesuffix(_PARTIAL).rpartition(".")[0] for folder in self.remains]
+        writers = [*outputs, *self.loops, *self.logs, *(store_of(folder) or folder for folder in self.questions)]
+        for folder in dict.fromkeys(folder for folder in writers if folder not in self.datasets):
             claims.enter_context(storage.claimed(folder))
         partials = {folder: claims.enter_context(storage.claimed(folder)) for folder in self.datasets}
         for folder in self.datasets:
@@ -88,12 +100,21 @@ class Places:
         return partials
 
 
-def forget(paths: Sequence[str], users: Sequence[str], say: Callable[[str], None]) -> Counter[str]:
-    """Remove `users`, whose ids are texts, from everything below `paths`; return numbers of removed rows by kind.
+@dataclass(frozen=True)
+class Forgotten:
+    """Numbers of removed rows by kind, and the ids that no log, data set or question had."""
 
-    Calls `say` with each run and policy that was trained with data of the users, before anything changes: they stay as
-    they are. Each file or data set changes in one step, and a second call after a kill removes the rest. Raises
-    `UserError` as `Places.find` and `Places.claim` do, before anything changes, and for damaged files.
+    removed: Counter[str]
+    absent: list[str]
+
+
+def forget(paths: Sequence[str], users: Sequence[str], say: Callable[[str], None]) -> Forgotten:
+    """Remove `users`, whose ids are texts, from everything below `paths`.
+
+    Remains of killed commands are removed as well. Calls `say` with each run and policy that was trained with data of
+    the users, before anything changes: they stay as they are. Each file or data set changes in one step, and a second
+    call after a kill removes the rest. Raises `UserError` as `Places.find` and `Places.claim` do, before anything
+    changes, and for damaged files.
     """
     places = Places.find(paths)
     with ExitStack() as claims:
@@ -102,14 +123,49 @@ def forget(paths: Sequence[str], users: Sequence[str], say: Callable[[str], None
         used = {one.uri for one in datasets if _TRAINING & of_datasets.splits_of(one, users)}
         for policy in _trained(places.policies, used):
             say(policy)
-        removed: Counter[str] = Counter()
+        present = _present(places, datasets, set(users))
+        removed = Counter({"half-written folders of killed commands": len(places.remains)})
+        for folder in places.remains:
+            storage.remove(folder)
         for folder in places.logs:
             removed += _remove_from_log(folder, users)
         for dataset in datasets:
             removed += of_datasets.remove_users(dataset, users, partials[dataset.uri])
         for folder in places.questions:
             removed += remove_questions(folder, users)
-    return removed
+        for folder in places.loops:
+            removed += _remove_from_nights(folder, users)
+    return Forgotten(+removed, [user for user in users if user not in present])
+
+
+def _present(places: Places, datasets: Sequence[PreparedDataset], users: set[str]) -> set[str]:
+    """Return the ids in `users` with an impression, a row of a log or a question."""
+    present: set[str] = set()
+    for folder in places.logs:
+        names = ["user", "user_number"]
+        for table in of_logs.read_tables(of_logs.list_segments(folder), read_about(folder).columns, names=names):
+            present |= {str(user) for name in names for user in table[name].unique().to_pylist()}
+    for dataset in datasets:
+        for file in (file for split in SPLITS for file in dataset.files("requests", split)):
+            present |= set(map(str, read_parquet(file, ["user_id"])["user_id"].unique().to_pylist()))
+    for folder in places.questions:
+        rows = read_pairs(folder).to_pylist() if storage.read_text(storage.join(folder, PAIRS)).strip() else []
+        present |= {str(row[name]) for row in rows for name in ("user_0", "user_1")}
+    return present & users
+
+
+def _remove_from_nights(folder: str, users: Sequence[str]) -> Counter[str]:
+    """Remove texts of errors with an id of the users from nights.json."""
+    file = storage.join(folder, _LOOP)
+    lines, changed = [], 0
+    for line in storage.read_text(file).split("\n"):
+        night = storage.parse_json(line, file) if line else {}
+        if isinstance(night, dict) and names_any(str(night.get("why", "")), users):
+            line, changed = json.dumps({**night, "why": "an error with a value of a removed user"}), changed + 1
+        lines.append(line)
+    if changed:
+        storage.write_text(file, "\n".join(lines))
+    return Counter({"errors of nights": changed})
 
 
 def _folder(path: str) -> str:
@@ -121,13 +177,6 @@ def _folder(path: str) -> str:
         found = "a link" if os.path.islink(folder) else "no folder"
         raise UserError(f"{path}: found {found}; expected a folder with {_EXPECTED}")
     return folder
-
-
-def _walk(path: str) -> Iterable[tuple[str, list[str], list[str]]]:
-    """Yield the folders below `path` as `os.walk` does, without half-written ones."""
-    for folder, folders, files in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.endswith(_PARTIAL))
-        yield folder, folders, files
 
 
 def _trained(policies: Sequence[str], used: set[str]) -> list[str]:

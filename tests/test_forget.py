@@ -46,7 +46,7 @@ def test_the_command_removes_users_and_names_what_was_trained(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """User 5 trained in the first night, and is a validation user of the second one."""
-    (tmp_path / "ids.txt").write_text("5\n\n 2 \n")
+    (tmp_path / "ids.txt").write_text("5\n\n2\r\n")
     assert run(["forget", str(place / "state"), str(place / "loop"), "--users", f"{tmp_path}/ids.txt"]) == 0
     lines = capsys.readouterr().out.splitlines()
     nights = place / "loop/nights"
@@ -63,11 +63,73 @@ def test_the_command_removes_users_and_names_what_was_trained(
         "snapshots of servers": "1",
         "transitions of data sets": "33",
     }
-    assert lines[-2].endswith(" removed users: 2 ids, 2 paths")
+    assert lines[-2].endswith(" removed users: 2 of 2 ids, 2 paths")
     assert not any_row(str(place / "state"), of_users(["2"]))
     assert any_row(str(place / "state"), of_users(["1"]))
     assert run(["forget", str(place), "--user", "2", "--user", "5"]) == 0
-    assert capsys.readouterr().out.splitlines()[0].endswith(" nothing to remove: 2 ids, 1 paths")
+    absent, done, *_ = capsys.readouterr().out.splitlines()
+    assert absent == "2 of 2 ids have no row below these paths: '2', '5'"
+    assert done.endswith(" nothing to remove: 0 of 2 ids, 1 paths")
+
+
+USERS = ["x", " x", "x ", "4", "4.0", "\u2028", "a\u2028b", "\ufeffq", "q", '"x"', "\ty"]
+
+
+@pytest.mark.parametrize(
+    ("content", "gone"),
+    [
+        (b" x\n", [" x"]),
+        (b"x\r\n4\r\n", ["x", "4"]),
+        (b"\xef\xbb\xbfq\n4", ["q", "4"]),
+        (b"\xef\xbb\xbf\xef\xbb\xbfq\n", ["\ufeffq"]),
+        ("a\u2028b\n".encode(), ["a\u2028b"]),
+        (b'"x"\n\n\ty\n', ['"x"', "\ty"]),
+        (b"4.0\n", ["4.0"]),
+        (b"x \n", ["x "]),
+    ],
+)
+def test_ids_are_taken_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, gone: list[str]
+) -> None:
+    """One id per line feed: blanks, quotes and other separators belong to it, and a user with a like id stays."""
+    make_policy().save(str(tmp_path / "policy"))
+    desk = Desk(tmp_path / "policy", tmp_path / "state")
+    for user in USERS:
+        desk.one(Recommend(user=user, k=1))
+    desk.stop()
+    (tmp_path / "ids.txt").write_bytes(content + b"nobody")
+    count = len(gone) + 1
+    if not content.endswith(b"\n"):
+        (tmp_path / "ids.txt").write_bytes(content + b"\nnobody")
+    assert run(["forget", str(tmp_path / "state"), "--users", f"{tmp_path}/ids.txt"]) == 0
+    out = capsys.readouterr().out
+    assert f"1 of {count} ids have no row below these paths: 'nobody'" in out
+    assert f"removed users: {len(gone)} of {count} ids" in out
+    left = Desk(tmp_path / "policy", tmp_path / "state")
+    assert left.engine.state.users.ids == [user for user in USERS if user not in gone]
+    left.stop()
+
+
+def test_remains_of_a_killed_command_and_errors_of_nights_are_removed(place: Path) -> None:
+    rest = place / "loop/nights/0003/dataset.12345678.partial"
+    rest.mkdir(parents=True)
+    (rest / "rows.txt").write_text("user 2")
+    nights = [{"night": 1, "why": "row 7: user '2': found x"}, {"night": 2, "why": "disk full at 22"}]
+    (place / "loop/nights.json").write_text("".join(json.dumps(night) + "\n" for night in nights))
+    removed = forget([str(place)], ["2"], print).removed
+    assert (removed["half-written folders of killed commands"], removed["errors of nights"]) == (1, 1)
+    assert not rest.exists()
+    first, second = map(json.loads, (place / "loop/nights.json").read_text().splitlines())
+    assert first == {"night": 1, "why": "an error with a value of a removed user"}
+    assert second == nights[1]
+
+
+def test_remains_of_a_running_command_stay(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with storage.claimed(str(place / "new")) as partial:
+        Path(partial).mkdir()
+        assert run(["forget", str(place), "--user", "2"]) == 2
+        assert Path(partial).exists()
+    assert any_row(str(place / "state"), of_users(["2"]))
 
 
 def test_a_policy_with_the_mean_of_an_earlier_night_is_named(place: Path) -> None:
@@ -97,7 +159,7 @@ def test_a_user_without_a_row_is_removed_from_the_snapshot(place: Path, tmp_path
     desk.one(Recommend(user=1, k=1))
     desk.engine.plan([Recommend(user=4, k=1)], DAY)  # the disk is full
     desk.stop(save=True)
-    assert forget([str(place)], ["4"], print)["snapshots of servers"] == 1
+    assert forget([str(place)], ["4"], print).removed["snapshots of servers"] == 1
     assert storage.list_folders(str(place / "state/snapshots")) == []
 
 
@@ -143,7 +205,7 @@ def test_a_kill_between_the_folders_and_a_second_call(place: Path, tmp_path: Pat
         places = Places.find([str(killed)])
         assert (len(places.logs), len(places.datasets)) == (1, 2)
         act(killed)
-        assert forget([str(killed)], ["2", "5"], print) == {}
+        assert forget([str(killed)], ["2", "5"], print).removed == {}
         assert not any_row(f"{killed}/state", of_users(["2"]))
         desk = Desk(tmp_path / "policy", killed / "state")
         assert desk.engine.state.users.ids == [1, 3]

@@ -167,8 +167,9 @@ def forget(
     """Delete users from event logs, snapshots, data sets and questions, and name the policies trained with them."""
     from prefrec_ray import storage
 
-    lines = storage.read_text(users).splitlines() if users else []
-    ids = list(dict.fromkeys(filter(None, map(str.strip, [*(user or []), *lines]))))
+    # Ids are as they are: a blank or U+2028 may be part of one. Only the marks of a text file are removed.
+    lines = storage.read_text(users).removeprefix("\ufeff").split("\n") if users else []
+    ids = list(dict.fromkeys(filter(None, [*(user or []), *(line.removesuffix("\r") for line in lines)])))
     if not ids:
         raise UserError(f"{users or '--user'}: found no id; expected --user ID, or --users FILE with one id per line")
     out = console()
@@ -182,14 +183,18 @@ def forget(
         trained.append(policy)
         out.print(f"  {policy}")
 
-    removed = forget(paths, ids, say)
+    forgotten = forget(paths, ids, say)
+    removed, absent = forgotten.removed, forgotten.absent
     table = Table("removed", "number", box=None, pad_edge=False)
     for kind, number in sorted(removed.items()):
         table.add_row(kind, f"{number:,}")
     if removed:
         out.print(table)
+    if absent:
+        some = ", ".join(map(repr, absent[:5])) + (", ..." if len(absent) > 5 else "")
+        out.print(f"{len(absent):,} of {len(ids):,} ids have no row below these paths: {some}", markup=False)
     what = "removed users" if removed else "nothing to remove"
-    made(what, f"{len(ids):,} ids, {len(paths)} paths", pasteable("nightly", "CONFIG"))
+    made(what, f"{len(ids) - len(absent):,} of {len(ids):,} ids, {len(paths)} paths", pasteable("nightly", "CONFIG"))
 
 
 def push(

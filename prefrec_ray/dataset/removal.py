@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,9 +122,8 @@ class _Removal:
         """
         row = json.loads(raw)
         if isinstance(row, str):
-            # An id may be quoted, and next to any delimiter.
-            return any(re.search(rf"(?<!\w){re.escape(user)}(?!\w)", row) for user in self._users)
-        return not {str(value) for value in row.values()}.isdisjoint(self._users)
+            return names_any(row, self._users)
+        return not set(_texts(row)).isdisjoint({user.strip() for user in self._users})
 
     def _kept(self, table: pa.Table, mask: np.ndarray) -> pa.Table:
         """Return the other rows; transitions with the numbers that they have without the removed transitions."""
@@ -204,3 +203,17 @@ def _rows_of(table: pa.Table, users: Sequence[str]) -> np.ndarray:
         column = table[name]
         mask |= pc.is_in(column, ids_from_text(users, column.type)).to_numpy()
     return mask
+
+
+def names_any(text: str, users: Sequence[str]) -> bool:
+    """Return True if `text` contains an id of the users, which may be quoted, and next to any delimiter."""
+    return any(re.search(rf"(?<!\w){re.escape(user.strip())}(?!\w)", text) for user in users)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield the values of a dropped row as texts, also nested ones: 4.0 and " 4" are the id 4."""
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)
+    else:
+        yield str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()

@@ -46,7 +46,7 @@ class StateDefinition(Settings):
     feedback: tuple[str, ...]
     user_features: Mapping[str, tuple[str, ...]]
     action_dim: Annotated[int, Field(ge=1, strict=True)] = LEARNED_DIM
-    session_gap_ms: Annotated[int, Field(ge=0, strict=True)] = 30 * 60 * 1000
+    session_gap_ms: Annotated[int, Field(ge=1, strict=True)] = 30 * 60 * 1000
     feedback_half_lives: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] = (0.0, 5.0, 20.0, 100.0, 500.0)
     item_half_lives: tuple[NonNegativeFloat, ...] = (0.0, 2.0, 8.0, 32.0, 128.0)
     taste_half_lives: tuple[NonNegativeFloat, ...] = (128.0,)

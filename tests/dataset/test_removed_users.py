@@ -122,6 +122,34 @@ def test_labels_and_dropped_rows_of_users_are_removed(tiny: Path) -> None:
     assert [reason["found"] for reason in reasons] == ["found a value of a removed user", 'found "5;14;44"']
 
 
+@pytest.mark.parametrize(
+    ("raw", "gone"),
+    [
+        ({"who": " 4"}, True),
+        ({"who": 4.0}, True),
+        ({"who": {"id": [4]}}, True),
+        ({"who": [["4 "]]}, True),
+        ("8;4;1", True),
+        ({"who": 4.5}, False),
+        ({"who": "44"}, False),
+        ({"who": None, "other": [14]}, False),
+    ],
+)
+def test_dropped_rows_name_a_user_in_any_form(tiny: Path, raw: object, gone: bool) -> None:
+    table = pa.table({"file": ["f"], "row": [9], "raw": [json.dumps(raw)]})
+    write_parquet(table, str(tiny / "dropped" / "part-1.parquet"))
+    remove(tiny, ["4"])
+    assert len(read_parquet(str(tiny / "dropped" / "part-1.parquet"))) == (not gone)
+
+
+def test_items_that_users_did_not_examine_are_removed(tiny: Path) -> None:
+    (tiny / "unexamined").mkdir()
+    rows = pa.table({"user_id": [4, 5, 4], "item_id": [1, 2, 3]})
+    write_parquet(rows, str(tiny / "unexamined" / "part-0.parquet"))
+    assert remove(tiny, ["4"])["items that users did not examine"] == 2
+    assert read_parquet(str(tiny / "unexamined" / "part-0.parquet")).to_pydict() == {"user_id": [5], "item_id": [2]}
+
+
 def test_users_who_are_not_there_change_nothing(tiny: Path) -> None:
     before, inode = contents(tiny), tiny.stat().st_ino
     assert remove(tiny, ["100", "nobody"]) == {}

@@ -79,7 +79,7 @@ def two_nights(folder: Path, monkeypatch: pytest.MonkeyPatch, without: set[int],
     log_of_days(range(4), without)
     run_night(loop, steps)
     if forgotten:
-        removed = forget(["state", "loop"], [str(user) for user in forgotten], trained.append)
+        removed = forget(["state", "loop"], [str(user) for user in forgotten], trained.append).removed
         assert removed["rows of event logs"] > 0
         assert removed["impressions of data sets"] > 0
     log_of_days(range(4, 7), without | forgotten)
