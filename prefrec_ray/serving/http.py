@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from prefrec_ray.serving.clients import Clients
 from prefrec_ray.serving.folder.opened import Opened
+from prefrec_ray.serving.openapi import document
 from prefrec_ray.serving.requests.bodies import DeleteItems, PutItems, parse, parse_feedback, parse_recommend
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.settings import ServeSettings
@@ -48,6 +49,7 @@ ROUTES = {
     "/reload": Route(("POST",), "admin"),
     "/healthz": Route(("GET",)),
     "/metrics": Route(("GET",)),
+    "/openapi.json": Route(("GET",)),
 }
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
@@ -159,6 +161,8 @@ async def reply_to(server: Server, method: str, path: str, body: bytes) -> Respo
             return _json(await server.reload())
         case _, "/metrics":
             return Response(server.metrics.text(server.state), media_type=METRICS_TYPE)
+        case _, "/openapi.json":
+            return _json(document({path: route.methods for path, route in ROUTES.items()}))
     return _health(server)
 
 

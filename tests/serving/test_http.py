@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from http_server import called, running, scope_of
+from jsonschema import Draft202012Validator
 from platform_desk import make_policy, with_server
 from served import ALL, TOKEN, Client
 from starlette.requests import Request
@@ -99,6 +100,35 @@ def test_head_is_get_without_a_body_and_the_scheme_is_bearer_in_any_case(policy:
         # Other sites cannot send the token, so they are not looked at.
         sent = {**JSON, "authorization": f"bearer {TOKEN}", "origin": "https://shop.example"}
         assert (await ask(app, "POST", "/recommend", {"user": 1}, **sent)).status_code == 200
+
+    with_server(policy, tmp_path / "state", act)
+
+
+def test_the_openapi_document_has_every_route_and_the_schemas_of_bodies(policy: Path, tmp_path: Path) -> None:
+    async def act(server: Server) -> None:
+        app = ServerApp(server, ALL)
+        assert (await ask(app, "GET", "/openapi.json")).status_code == 401
+        reply = await ask(app, "GET", "/openapi.json", authorization=f"Bearer {TOKEN}")
+        document = json.loads(reply.body)
+        routes = {(path, method) for path, methods in document["paths"].items() for method in methods}
+        assert routes == {
+            ("/recommend", "post"),
+            ("/feedback", "post"),
+            ("/items", "put"),
+            ("/items", "delete"),
+            ("/reload", "post"),
+            *((path, "get") for path in ("/healthz", "/metrics", "/openapi.json")),
+        }
+        for path, body, fits in (
+            ("/recommend", {"user": 1, "k": 3}, True),
+            ("/recommend", {"requests": [{"user": "a"}]}, True),
+            ("/recommend", {"k": 3}, False),
+            ("/feedback", {"event_id": "e", "items": [{"item": 1, "feedback": {"like": 1}}]}, True),
+            ("/feedback", {"event_id": "e", "user": 1}, False),
+        ):
+            content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+            Draft202012Validator.check_schema(schema := {**content, "components": document["components"]})
+            assert Draft202012Validator(schema).is_valid(body) is fits, body
 
     with_server(policy, tmp_path / "state", act)
 
