@@ -5,6 +5,7 @@ Progress is a live bar per stage on a terminal, else a line when a stage ends an
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections.abc import Callable, Iterator
@@ -50,11 +51,16 @@ def pasteable(*words: str, config: str | None = None) -> str:
     return shlex.join(["prefrec", *words, *(["--config", config] if config else [])])
 
 
+#: Variable of the environment of a job that `prefrec submit` starts.
+SUBMITTED = "PREFREC_SUBMITTED"
+
+
 def made(what: str, where: str, then: str, note: str = "") -> None:
     """Print the last lines of a command: its result, the place of the result, and the next command."""
     out = console()
     out.print(Text.assemble(("✓", "green"), f" {what}: ", (where, "bold"), note))
-    out.print(f"  next: {then}", style="dim")
+    if SUBMITTED not in os.environ:  # the job's paths and folder are those of a node
+        out.print(f"  next: {then}", style="dim")
 
 
 @contextmanager

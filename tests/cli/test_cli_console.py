@@ -178,3 +178,17 @@ def test_slow_imports_are_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
         while "load packages" not in out.getvalue() and time.monotonic() < until:
             time.sleep(0.001)
     assert re.search(r"load packages  \d\.\d s so far\n", out.getvalue())
+
+
+def test_a_submitted_job_names_no_next_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its paths are those of a node, on which nobody types."""
+    made("logs", "s3://b/logs", "prefrec prepare my.yaml")
+    monkeypatch.setenv("PREFREC_SUBMITTED", "1")
+    made("logs", "s3://b/logs", "prefrec prepare my.yaml")
+    assert capsys.readouterr().out.splitlines() == [
+        "✓ logs: s3://b/logs",
+        "  next: prefrec prepare my.yaml",
+        "✓ logs: s3://b/logs",
+    ]
