@@ -134,8 +134,8 @@ def _outlast_others(base: str, mine: str) -> None:
         if min(others) < mine or time.monotonic() > limit:
             owner = _read(others[0]) or {"process": "?", "host": "?", "since": "?"}
             raise UserError(
-                f"{base}: process {owner['process']} on {owner['host']} writes there since {owner['since']}; stop it, or wait"
-                f" for it (if it has ended, remove {others[0]})"
+                f"{base}: process {owner['process']} on {owner['host']} writes there since {owner['since']}; stop it,"
+                f" or wait for it (if it has ended, remove {others[0]})"
             )
         time.sleep(0.05)
 
