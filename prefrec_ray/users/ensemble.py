@@ -25,8 +25,8 @@ from prefrec_ray.ids import repetition_seed
 from prefrec_ray.runtime.progress import Progress, silent
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.users import WARM
-from prefrec_ray.users.checks import IMPRESSIONS, Specification, specification_test
-from prefrec_ray.users.fit import KINDS, fit_member, resample
+from prefrec_ray.users.checks import IMPRESSIONS, USERS, Specification, specification_test
+from prefrec_ray.users.fit import KINDS, fit_member
 from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.inputs import Inputs
 from prefrec_ray.users.member import FoundError, Member
@@ -35,6 +35,8 @@ from prefrec_ray.users.roll_out import KEPT_EVERY, Platform
 
 #: Share of logged impressions that are within all ranges.
 WITHIN = 0.99
+#: One of this many training users is held out of the fits for the tests.
+_HELD_OUT = 5
 
 
 @dataclass(frozen=True)
@@ -112,13 +114,25 @@ def start_fits(
 ) -> Fits:
     """Start to fit `models` models on about `rows` impressions of training users, the kinds in turn. Ray must run.
 
-    With `tested`, each is tested with the training users outside of its resample (checks.py). The result depends
-    only on the arguments. Histories must be long enough (`check_long_enough`).
+    With `tested`, each is tested (checks.py) with training users who are in no part of the fits: neither in the inputs
+    and their scales, nor in weights or the choice of their number of updates. The result depends only on the arguments.
+    Histories must be long enough (`check_long_enough`).
     """
-    training = read_histories.remote(dataset.uri, "train", seed, rows)
+    training, held = read_histories.remote(dataset.uri, "train", seed, rows), None
+    if tested:
+        training, held = _hold_out.remote(training, seed)
     inputs, made, pasts = _inputs.remote(dataset.uri, training)
-    uri = dataset.uri if tested else None
-    return Fits([_fit.remote(number, inputs, training, made, seed, uri) for number in range(models)], pasts)
+    return Fits(
+        [_fit.remote(number, inputs, training, made, seed, dataset.uri, held) for number in range(models)], pasts
+    )
+
+
+@ray.remote(num_cpus=1, num_returns=2)
+def _hold_out(data: Histories, seed: int) -> tuple[Histories, Histories]:
+    """Return the histories for fits, and those for tests: of USERS users, at most a fifth. A single user is in both."""
+    users = np.random.default_rng(seed).permutation(len(data.starts))
+    count = min(USERS, max(1, len(users) // _HELD_OUT))
+    return data.take(np.sort(users[count:] if len(users) > 1 else users)), data.take(np.sort(users[:count]))
 
 
 @ray.remote(num_cpus=1, num_returns=3)
@@ -138,18 +152,16 @@ def _inputs(uri: str, data: Histories) -> tuple[Inputs, np.ndarray, LoggedPasts]
 
 @ray.remote(num_cpus=1)
 def _fit(
-    number: int, inputs: Inputs, data: Histories, made: np.ndarray, seed: int, tested: str | None
+    number: int, inputs: Inputs, data: Histories, made: np.ndarray, seed: int, uri: str, held: Histories | None
 ) -> tuple[Member, Specification | None]:
-    """Fit model `number`, and test it with the data set at the URI `tested`; None: no test."""
+    """Fit model `number` of the data set at `uri`, and test it with the users `held`; None: no test."""
     own_seed = repetition_seed(seed, number)
     member = fit_member(KINDS[number % len(KINDS)], inputs, data.examined_only(inputs.kinds), made, own_seed)
-    if tested is None:
+    if held is None:
         return member, None
-    times = resample(len(data.starts), np.random.default_rng(own_seed))
-    outside = np.flatnonzero(times == 0) if (times == 0).any() else np.arange(len(times))
-    dataset = PreparedDataset.open(tested)
+    dataset, users = PreparedDataset.open(uri), np.arange(len(held.starts))
     weight = dataset.metadata.mixture_weight
     platform = Platform(
-        dataset.state, dataset.normaliser, dataset.items(), data, outside, weight, IMPRESSIONS, rest_ms=0.0
+        dataset.state, dataset.normaliser, dataset.items(), held, users, weight, IMPRESSIONS, rest_ms=0.0
     )
     return member, specification_test(platform, member, own_seed)

@@ -61,11 +61,6 @@ KINDS = (
 )
 
 
-def resample(users: int, rng: np.random.Generator) -> np.ndarray:
-    """Return how often each of the users is in a resample, int64 [users]: the first draw of a fit."""
-    return np.bincount(rng.integers(0, users, users), minlength=users)
-
-
 def fit_member(kind: ModelKind, inputs: Inputs, data: Histories, made: np.ndarray, seed: int) -> Member:
     """Fit a model of this kind. `made`: scaled inputs of `data`. The result depends only on the arguments.
 
@@ -73,7 +68,8 @@ def fit_member(kind: ModelKind, inputs: Inputs, data: Histories, made: np.ndarra
     """
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    times = resample(len(data.starts), rng)
+    users = len(data.starts)
+    times = np.bincount(rng.integers(0, users, users), minlength=users)  # how often each is in the resample
     gap = inputs.state.session_gap_ms
     rows = np.flatnonzero(data.followed | (data.away_ms > gap))
     held = _held_rows(data, times, rows, rng)

@@ -71,9 +71,13 @@ def states(dataset: PreparedDataset) -> dict[str, np.ndarray]:
 
 
 def split_of(states: dict[str, np.ndarray], own: np.ndarray) -> str:
-    """Return the split of these states, in any order."""
-    (split,) = (name for name, all_of in states.items() if np.array_equal(np.sort(all_of[:, 0]), np.sort(own[:, 0])))
+    """Return the split that contains these states, in any order."""
+    (split,) = (name for name, all_of in states.items() if rows_of(own) <= rows_of(all_of))
     return split
+
+
+def rows_of(states: np.ndarray) -> set[bytes]:
+    return {row.tobytes() for row in np.ascontiguousarray(states)}
 
 
 def request_on(dataset: PreparedDataset, settings: EvaluateSettings) -> EvaluationRequest:
@@ -88,17 +92,31 @@ def request_on(dataset: PreparedDataset, settings: EvaluateSettings) -> Evaluati
 def watched(states: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     """Record the splits of models of users: for fits, for support by the log, and for roll-outs."""
     seen: dict[str, list[str]] = {"fit": [], "tested": [], "pasts": [], "rolled": []}
+    in_fits: list[np.ndarray] = []
+    scales = ensemble.Inputs.from_histories
+
+    def inputs(state: Any, normaliser: Any, items: Any, data: Any) -> Any:
+        in_fits.append(data.state)
+        return scales(state, normaliser, items, data)
+
+    monkeypatch.setattr(ensemble.Inputs, "from_histories", inputs)
 
     def fit(kind: Any, inputs: Any, data: Any, *_: Any) -> str:
         seen["fit"].append(split_of(states, data.state))
+        in_fits.append(data.state)
         return kind.name
 
     def test(platform: Any, *_: Any) -> Specification:
         seen["tested"].append(split_of(states, platform.data.state))
+        # In no part of a fit: not in weights, nor in the inputs with their scales, tastes and effects.
+        tested = rows_of(platform.data.state)
+        assert len(platform.users) > 0
+        assert all(tested.isdisjoint(rows_of(used)) for used in in_fits)
         return Specification(0.0, (0.1,), None)
 
     def pasts(data: Any, *_: Any) -> Any:
         seen["pasts"].append(split_of(states, data.state))
+        in_fits.append(data.state)
         return SimpleNamespace(share=lambda inputs: float(len(inputs) > 0), columns=np.array([0]))
 
     def roll(platform: Any, models: Any, *_: Any, **__: Any) -> Any:
@@ -196,3 +214,26 @@ def test_fitted_q_learns_from_training_users_and_is_asked_about_the_others(
 def test_no_split_is_another(dataset: PreparedDataset, states: dict[str, np.ndarray]) -> None:
     for split in SPLITS:
         assert split_of(states, histories_of(dataset, split, 0).state) == split
+
+
+def test_choice_and_evaluation_fit_models_with_different_seeds(
+    dataset: PreparedDataset, watched: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one seed the same models would choose a rule and judge it."""
+    seeds: dict[str, set[int]] = {"choice": set(), "evaluation": set()}
+    fit, stage = ensemble.fit_member, "choice"
+
+    def seeded(*given: Any) -> Any:
+        seeds[stage].add(given[-1])
+        return fit(*given)
+
+    monkeypatch.setattr(ensemble, "fit_member", seeded)
+    monkeypatch.setattr(ensemble, "specification_test", lambda *_: Specification(0.0, (0.1,), None))
+    monkeypatch.setattr(model_score, "SETTINGS", ModelSettings(models=2, users=10))
+    ValidationScorer.prepare(dataset.uri, ValidationSettings(), ["frequency"])
+    stage = "evaluation"
+    for seed in range(3):
+        settings = EvaluateSettings(seed=seed, estimators=("model",), model=ModelSettings(models=2, users=10))
+        model.start_models(dataset, settings)
+    assert (len(seeds["choice"]), len(seeds["evaluation"])) == (2, 6)
+    assert seeds["choice"].isdisjoint(seeds["evaluation"])
