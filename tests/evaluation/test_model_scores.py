@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.estimators import model
 from prefrec_ray.evaluation.estimators.model import model_scores
 from prefrec_ray.evaluation.estimators.subject_roll_outs import Modelled, together
 from prefrec_ray.evaluation.results.names import LOGGING_POLICY, Subject
@@ -155,3 +156,16 @@ def test_a_truth_from_the_distribution_of_models_is_within_their_interval() -> N
     assert error_of_kinds(np.ones((1, 3))).tolist() == [0.0, 0.0, 0.0]
     # Guard-rails choose how often they may be missed: t of three degrees of freedom at 10 % on both sides.
     assert disagreement(np.array([-1.5, -0.5, 0.5, 1.5]), 0.2) == pytest.approx(1.63774 * np.sqrt(5 / 3), rel=1e-5)
+
+
+def test_an_interval_contains_196_deviations_of_the_error_that_a_backtest_finds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its deviation is .2 levels for both policies. Models agree, and no specification test finds an error."""
+    monkeypatch.setattr(model, "backtest_error", lambda *_: 0.2)
+    rolls = {name: rolled(np.full((2, USERS), mean)) for name, mean in ((LOGGING_POLICY, 1.0), ("a", 1.5), ("b", 0.9))}
+    records = {record.subject: record for record in model_scores(request(), "depth", rolls).records(seed=0)}
+    for name, gain in (("a", 0.5), ("b", -0.1)):
+        assert records[name].settings["backtest_error"] == 0.2
+        assert records[name].gain_ci_high - gain == pytest.approx(1.96 * 0.2, rel=1e-3)
+        assert gain - records[name].gain_ci_low == pytest.approx(1.96 * 0.2, rel=1e-3)

@@ -46,3 +46,20 @@ def test_users_without_a_level_and_equal_histories_do_not_count() -> None:
     logged[50:60], policy[:9] = np.nan, np.nan  # users without an examined impression
     assert backtest_error(error, logged, policy) == backtest_error(error[60:], logged[60:], policy[9:])
     assert backtest_error(error, logged, policy[:9]) == 0.0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_error_is_found_in_one_of_many_correlated_directions(seed: int) -> None:
+    """60 inputs follow three factors. Users differ most in two of them, the policy moves the third, which is weaker."""
+    rng = np.random.default_rng(seed)
+    users, scale = 400, np.array([1.0, 3.0, 3.0])
+    factors = rng.standard_normal((users, 3)) * scale
+    into = rng.standard_normal((3, 60))
+    into[0] = np.arange(60) < 6
+    logged = factors @ into + 0.3 * rng.standard_normal((users, 60))
+    moved = rng.standard_normal((users // 2, 3)) * scale + [3.0, 0.0, 0.0]
+    policy = moved @ into + 0.3 * rng.standard_normal((users // 2, 60))
+    error = 0.3 * factors[:, 0] + 0.2 * rng.standard_normal(users)
+    assert backtest_error(error, logged, policy) == pytest.approx(0.3 * 1.27, rel=0.25)
+    other = 0.3 * factors[:, 1] / 3 + 0.2 * rng.standard_normal(users)
+    assert backtest_error(other, logged, policy) < 0.1
