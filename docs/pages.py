@@ -1,7 +1,7 @@
 """Hooks of MkDocs that make the site from the pages of the repository (mkdocs.yml names this file).
 
 The home page is README.md. A link to a file outside docs/ leads to a copy of it in the site, so that nothing needs a
-network; the pages of commands and settings and the tree of packages are made from the code.
+network; the pages of commands and settings, the tree of packages and the rules of verdicts are made from the code.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.results import measured  # noqa: E402
+from prefrec_ray.evaluation.results.rules import table  # noqa: E402
 
 DOCS = ROOT / "docs"
 #: The target of a link or picture, without its anchor.
 TARGET = re.compile(r"(?<=\]\()(?!\w+:|#)[^)\s#]+")
 #: Lines of pages that stand for text made from the code.
-COMMANDS, SETTINGS, TREE = "[commands]: # ", "[settings]: # ", "[tree]: # "
+COMMANDS, SETTINGS, TREE, VERDICTS = "[commands]: # ", "[settings]: # ", "[tree]: # ", "[verdicts]: # "
 #: Weight in the search, by the first heading of the navigation: guides come before results.
 BOOST = {"Get started": 3.0, "Tutorials": 3.0, "How-to": 3.0, "Reference": 1.5, "Results": 0.3}
 #: Search words that the page itself does not contain, by guide.
@@ -88,7 +89,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Set links as in the site, words for the search, commands, settings, packages, and the age of results."""
+    """Set links as in the site, words for the search, text made from the code, and the age of results."""
     if page.file.src_uri in KEYWORDS:
         page.meta["tags"] = list(KEYWORDS[page.file.src_uri])
     top = page.ancestors[-1].title if page.ancestors else "Get started"
@@ -119,6 +120,8 @@ def _expanded(line: str) -> str:
         return text[text.index("## `prefrec ") :]
     if line.startswith(TREE):
         return f"```\n{_printed('docs/tree.py')}```"
+    if line.startswith(VERDICTS):
+        return table()
     return _printed("docs/settings.py") if line.startswith(SETTINGS) else line
 
 

@@ -20,6 +20,7 @@ from prefrec_ray import storage
 from prefrec_ray.dataset import PEOPLE, PreparedDataset
 from prefrec_ray.errors import UserError, need
 from prefrec_ray.evaluation.results.records import evaluation_files, read_evaluation
+from prefrec_ray.evaluation.results.rules import coverage
 from prefrec_ray.policy import Policy
 
 CARD = "README.md"
@@ -88,7 +89,7 @@ def policy_card(uri: str) -> str:
     return _card(
         f"{about.get('method', 'Policy')} for {about.get('task', 'recommendation')}",
         table | {f"serving: {key}": value for key, value in policy.serving.model_dump(mode="json").items()},
-        [*lines, "An estimate from a log does not replace an A/B test."],
+        [*lines, f"{coverage()} An estimate from a log does not replace an A/B test."],
         "It serves only the items of its table, and needs states with the feedback "
         f"{', '.join(policy.state.feedback) or 'of no column'}. Load it by `prefrec_ray.Policy.load`.",
         "reinforcement-learning",

@@ -17,6 +17,7 @@ from prefrec_ray.annotation.page.desk import LabelSettings
 from prefrec_ray.cli.config import SECTIONS, parse_section
 from prefrec_ray.cli.main import app
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
+from prefrec_ray.evaluation.results.rules import table
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.nightly.settings import LoopSettings
 from prefrec_ray.serving.settings import ServeSettings
@@ -108,6 +109,18 @@ def test_every_yaml_with_sections_is_well_formed(page: Path, monkeypatch: pytest
 def test_the_page_of_the_command_line_has_a_row_for_each_command() -> None:
     rows = re.findall(r"^\| `prefrec ([a-z-]+)", (ROOT / "docs" / "cli.md").read_text("utf-8"), re.MULTILINE)
     assert sorted(rows) == sorted(COMMANDS)
+
+
+def test_the_table_of_verdicts_is_made_from_the_rules() -> None:
+    """Its links lead to sections of its page."""
+    page = (ROOT / "docs" / "evaluation.md").read_text("utf-8")
+    assert "\n[verdicts]: # (" in page  # docs/pages.py puts it here
+    anchors = {
+        re.sub(r"[^a-z0-9 -]", "", line.lower()).replace(" ", "-") for line in re.findall(r"^#+ (.*)$", page, re.M)
+    }
+    links = re.findall(r"\]\(#([^)]+)\)", table())
+    assert len(links) > 5
+    assert set(links) <= anchors
 
 
 def test_the_tree_of_the_architecture_has_a_sentence_for_each_package() -> None:

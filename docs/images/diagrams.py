@@ -98,10 +98,10 @@ def timeline() -> None:
 
 def verdict() -> None:
     """The decision of a verdict, from its checks."""
-    d = Drawing(1000, 500, "Parts of a verdict: estimate, support and controls, and the checks in their order")
+    d = Drawing(1000, 500, "Parts of a verdict: estimate, tests and controls, and the checks in their order")
     d.box(20, 20, 220, 74, "Log and policy", "logged sessions,", "roll-outs of the policy", fill=GREEN)
-    d.box(290, 20, 220, 74, "Model of users", "gain and its 95 % interval,", "hours and items")
-    d.box(560, 20, 190, 74, "Support", "share of states within", "the range of the log")
+    d.box(290, 20, 220, 74, "Model of users", "gain and its interval,", "hours and items")
+    d.box(560, 20, 190, 74, "Tests", "disagreement of models,", "back-test, specification")
     d.box(800, 20, 180, 74, "Controls", "gain that chance", "or bias would show")
     d.line((240, 57), (290, 57))
     d.line((510, 57), (560, 57))
@@ -110,9 +110,9 @@ def verdict() -> None:
         ("No estimate, or not converged?", "inconclusive"),
         ("A guard-rail broken, or interval of a gain below 0?", "do not ship"),
         ("Few items, or pages unlike all logged pages?", "inconclusive"),
-        ("Interval contains 0 only by errors of models?", "inconclusive"),
-        ("Interval contains 0, or a control gains as much?", "no difference"),
-        ("Large loss in depth or returns, or a guard-rail open?", "inconclusive"),
+        ("Interval within the difference that matters?", "no difference"),
+        ("Interval contains 0, or a control gains as much?", "inconclusive"),
+        ("Large loss in depth or returns, or a rail open?", "inconclusive"),
     ]
     y = 126
     d.line((400, 94), (400, y))

@@ -7,6 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from prefrec_ray import plugins
+from prefrec_ray.engagement import MAX_LEVEL
+from prefrec_ray.evaluation.results.records import DIFFERENCE
 from prefrec_ray.guard_rails import GuardRailText
 from prefrec_ray.settings import Seed, Settings
 from prefrec_ray.users import WARM
@@ -73,6 +75,12 @@ class EvaluateSettings(Settings):
     ncis: NcisSettings = Field(default=NcisSettings(), description="weights of sessions")
     fqe: FqeSettings = Field(default=FqeSettings(), description="fitted-Q evaluation, also for `dr`")
     model: ModelSettings = Field(default=ModelSettings(), description="roll-outs in models of users")
+    difference: float = Field(
+        default=DIFFERENCE,
+        gt=0,
+        le=MAX_LEVEL,
+        description="smallest gain that matters, in levels: `no_difference` needs an interval from minus this to this",
+    )
     current: str | None = Field(
         default=None, description="bundle or alias of the policy that serves now, to compare with"
     )

@@ -86,7 +86,7 @@ def learning_curve(runs: Sequence[Run], column: str, title: str, unit: str) -> F
 
 
 def forest(records: Sequence[Record], title: str, unit: str) -> Figure:
-    """Draw levels with their 95 % intervals, one row per subject, and the logging policy as a line through all rows.
+    """Draw levels with their intervals, one row per subject, and the logging policy as a line through all rows.
 
     An interval ends at 0 and at 5, the range of a level.
     """

@@ -13,15 +13,8 @@ from markupsafe import Markup
 from prefrec_ray import storage
 from prefrec_ray.evaluation.results.case import Case
 from prefrec_ray.evaluation.results.names import serving_rule
-from prefrec_ray.evaluation.results.records import (
-    ENOUGH,
-    Evaluation,
-    ItemShare,
-    Light,
-    PolicyVerdict,
-    Record,
-    ServedItems,
-)
+from prefrec_ray.evaluation.results.records import Evaluation, ItemShare, Light, PolicyVerdict, Record, ServedItems
+from prefrec_ray.evaluation.results.rules import RULES, coverage, deciding
 from prefrec_ray.evaluation.results.verdict import VERDICTS, case_of
 from prefrec_ray.guard_rails import Status
 from prefrec_ray.reports import html
@@ -61,6 +54,8 @@ def first_screen(
         "folded": cards[shown:],
         "facts": facts,
         "verdicts": VERDICTS,
+        "coverage": coverage(),
+        "difference": evaluation.difference,
     }
     return html.render("first", screen)
 
@@ -81,7 +76,7 @@ def _headline(held: Sequence[str]) -> str:
 
 
 def _next(evaluation: Evaluation) -> tuple[str, str]:
-    """Return the next step for the best policy, and its command.
+    """Return the next step for the best policy, from the rule that decided on it, and its command.
 
     The best policy is the first candidate that draws its items, else the first candidate, else the first policy.
     """
@@ -89,26 +84,19 @@ def _next(evaluation: Evaluation) -> tuple[str, str]:
     drawing = [name for name in candidates if not _always_best(_own(evaluation, name))]
     name = next(iter([*drawing, *candidates, *evaluation.verdicts]))
     case = case_of(evaluation, name)
+    rule = RULES[-1] if candidates else deciding(case)
     uri = next((record.bundle for record in _own(evaluation, name) if record.bundle), "RUN/policy")
-    output = quote(storage.join(posixpath.dirname(uri.rstrip("/")) or ".", "constrained"))
-    constrain = f"prefrec constrain {quote(uri)} --dataset {quote(evaluation.dataset or 'DATASET')} --output {output}"
+    if rule.search:
+        output = quote(storage.join(posixpath.dirname(uri.rstrip("/")) or ".", "constrained"))
+        constrain = f"prefrec constrain {quote(uri)} --dataset {quote(evaluation.dataset or 'DATASET')}"
+        return rule.step(case), f"{constrain} --output {output}{' --config CONFIG' if case.rails else ''}"
     if candidates:
-        text = f"Test {name} on a small share of users (a canary next to your current policy), then compare both."
-        return text, f"prefrec serve {quote(uri)} --state STATE\nprefrec compare STATE --days 7"
-    if case.undetermined:
-        return f"Test nothing yet. Find a serving rule of {name} with a clear gain, then evaluate it.", constrain
-    if case.rails_that_are("broken"):
-        text = f"Do not test {name}. Find a serving rule that keeps the guard-rails of CONFIG, then evaluate it."
-        return text, f"{constrain} --config CONFIG"
-    if case.record is not None and case.record.estimator == "ncis":
-        return "Test nothing yet. NCIS only ranks policies: evaluate with estimators: [model, ncis].", ""
-    if evaluation.verdicts[name].verdict == "do_not_ship":
-        return "Keep the logging policy. Train with another recipe or on more data.", ""
-    return "Test nothing yet. Collect a longer log, or evaluate more users (evaluate.model.users).", ""
+        return rule.step(case), f"prefrec serve {quote(uri)} --state STATE\nprefrec compare STATE --days 7"
+    return rule.step(case), ""
 
 
 def _card(evaluation: Evaluation, case: Case, verdict: PolicyVerdict, titles: Mapping[ItemId, str]) -> dict[str, Any]:
-    """Return the values of a card: verdict, caution, five checks, guard-rails and most served items."""
+    """Return the values of a card: verdict, caution, four checks, guard-rails and most served items."""
     own, served = _own(evaluation, case.policy), evaluation.served.get(case.policy)
     caution = _always_best(own)
     cautious = caution and verdict.verdict == "candidate"
@@ -119,7 +107,7 @@ def _card(evaluation: Evaluation, case: Case, verdict: PolicyVerdict, titles: Ma
         "colour": "caution" if cautious else verdict.verdict,
         "verdict": VERDICTS[verdict.verdict] + (", with a caution" if cautious else ""),
         "always_best": caution,
-        "lamps": [_lamp(light, evaluation, case, caution) for light in verdict.lights],
+        "lamps": [_lamp(light, caution) for light in verdict.lights if light.name != "support"],  # of older files
         "rails": [(rail, RAIL_COLOURS[rail.status], SIGNS[RAIL_COLOURS[rail.status]]) for rail in case.rails],
         "reference": reference,
         "reasons": verdict.reasons,
@@ -129,24 +117,10 @@ def _card(evaluation: Evaluation, case: Case, verdict: PolicyVerdict, titles: Ma
     }
 
 
-def _lamp(light: Light, evaluation: Evaluation, case: Case, caution: bool) -> tuple[str, str, str, list[str]]:
+def _lamp(light: Light, caution: bool) -> tuple[str, str, str, list[str]]:
     """Return name, colour, sign and lines of a check. It is not green if the card has a caution about it."""
-    colour, lines = light.colour, light.number.split("; ")
-    few = light.name == "support" and _few_effective(evaluation, case)
-    if few:
-        lines = [f"{line}, too small" if line.startswith("effective sample") else line for line in lines]
-    if colour == "green" and (few or (light.name == "catalogue" and caution)):
-        colour = "amber"
-    return light.name, colour, SIGNS[colour], lines
-
-
-def _few_effective(evaluation: Evaluation, case: Case) -> bool:
-    """Return whether the effective sample is too small to compare with the log directly."""
-    if case.support is None or case.support.ess is None:
-        return False
-    logged = [record.sessions for record in evaluation.records if record.estimator in ("ncis", "weights")]
-    sessions = max(logged or [record.sessions for record in case.peers], default=0)
-    return case.support.ess * sessions < ENOUGH
+    colour = "amber" if light.colour == "green" and light.name == "catalogue" and caution else light.colour
+    return light.name, colour, SIGNS[colour], light.number.split("; ")
 
 
 def _own(evaluation: Evaluation, policy: str) -> list[Record]:
@@ -176,4 +150,6 @@ def _about(own: Sequence[Record]) -> str:
 
 def _truth(record: Record) -> str:
     low, high = record.gain_interval
-    return f"True gain in the simulator: {record.gain:+z.2f} [{low:+z.2f}, {high:+z.2f}] levels."
+    return (
+        f"True gain over the logging policy, in the simulator: {record.gain:+z.2f} [{low:+z.2f}, {high:+z.2f}] levels."
+    )

@@ -14,7 +14,7 @@ from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.names import is_control, short_names, subject_of
-from prefrec_ray.evaluation.results.records import Evaluation, Record, evaluation_files, read_evaluation
+from prefrec_ray.evaluation.results.records import DIFFERENCE, Evaluation, Record, evaluation_files, read_evaluation
 from prefrec_ray.evaluation.results.verdict import best_first, verdicts
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.runs.checkpoints import read_description
@@ -75,6 +75,7 @@ def load_evaluation(uris: Sequence[str], runs: Sequence[Run]) -> Evaluation:
     for key in ("split", "dataset"):
         values = {getattr(evaluation, key) for evaluation in found}
         common[key] = values.pop() if len(values) == 1 else None
+    common["difference"] = min((evaluation.difference for evaluation in found), default=DIFFERENCE)
     whole = Evaluation.model_validate({**common, "records": tuple(records.values()), **by_name})
     return whole.model_copy(update={"verdicts": best_first(whole, whole.verdicts)})
 

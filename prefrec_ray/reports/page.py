@@ -106,7 +106,7 @@ def evaluation_section(evaluation: Evaluation) -> Markup | None:
             if records:
                 forest = figures.forest(records, f"{task}: {TITLES.get(estimator, estimator)}", "mean level (0 to 5)")
                 parts += [
-                    html.figures([(forest, f"{task}, {estimator}: value and 95 % interval over users")]),
+                    html.figures([(forest, f"{task}, {estimator}: value and interval")]),
                     _records(records),
                 ]
                 if settings := _settings_in_words(records[0]):
@@ -134,8 +134,9 @@ def _records(records: Sequence[Record]) -> Markup:
         ]
         for record in records
     ]
-    head = ["subject", "role", "level", "95 % interval", "gain over the logging policy, 95 %", "lead of the best, 95 %"]
-    head += ["bias, half-widths", *(subject_title(key).replace("_", " ") for key in known)]
+    over = "logging policy" if records[0].estimator == "online" else "logged items"
+    head = ["subject", "role", "level", "interval", f"gain over the {over}", "lead of the best", "bias, half-widths"]
+    head += [*(subject_title(key).replace("_", " ") for key in known)]
     return html.table(head, rows, [record.role for record in records])
 
 

@@ -10,6 +10,7 @@ from statistics import mean
 
 from benchmarks.results import RESULTS
 from prefrec_ray.bench.results import Submission, policy_table
+from prefrec_ray.evaluation.results.rules import coverage
 
 
 def table(page: str, first: str) -> list[list[str]]:
@@ -114,3 +115,21 @@ def test_every_log_of_the_bench_of_rules_is_on_a_page() -> None:
         if len(row := [cell.strip(" *`") for cell in line.strip("|").split("|")]) == 8 and "[" in row[6]
     }
     assert figures <= found
+
+
+def test_the_measured_coverage_is_the_one_of_the_file_and_on_every_page_that_names_it() -> None:
+    """Reports, cards and pages name logs whose interval contains the true gain over the logged items shown again."""
+    with (RESULTS / "truth_rules.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+
+    def counted(logs: list[dict[str, str]]) -> str:
+        covered = [float(row["low"]) <= float(row["true gain over logged items"]) <= float(row["high"]) for row in logs]
+        return f"{sum(covered)} of {len(covered)}"
+
+    every, candidates = counted(rows), counted([row for row in rows if row["verdict"] == "candidate"])
+    assert f"In {every} simulated logs" in coverage()
+    assert f"In {candidates} simulated logs with a candidate" in coverage("candidates")
+    for page in ("../evaluation", "truth", "laws"):
+        text = " ".join((RESULTS / f"{page}.md").read_text("utf-8").split())
+        assert f"{every} simulated logs" in text, page
+        assert f"{candidates} with a candidate" in text, page

@@ -24,6 +24,9 @@ def line(subject: str, gain: float, estimator: str = "model", **changes: object)
 
 def judged(*records: Record, unsure: tuple[str, ...] = (), bundle: str | None = None) -> Evaluation:
     support = {r.subject: Support(states=0.9) for r in records}
+    records += (line("random items", 0.0, role="placebo"),)
+    if unsure:
+        records += (line("constant action", 0.0, role="placebo", gains_by_model=(0.0, 0.0, 0.0)),)
     support |= {name: Support(states=0.2, ess=0.0123) for name in unsure}
     models = {"gains_by_model": (0.0, 0.3, 0.6), "gain_ci_low": -0.65, "gain_ci_high": 1.25}
     records += tuple(line(name, 0.3, bundle=bundle).model_copy(update=models) for name in unsure)
@@ -74,16 +77,15 @@ def test_one_row_a_policy_best_first() -> None:
     ]
     texts = [str(text) for text in reasons(evaluation)]
     assert texts[2] == (
-        "lost: Gain over the logging policy by a model of the users: +0.30 [-0.65, +1.25] levels; models of users "
-        "disagree (+0.00 to +0.60), and 20% of the states that it leads users to are supported by the log. For a "
-        "policy that draws its items, prefrec constrain searches for a serving rule with a clear gain."
+        "lost: Gain over the logged items by a model of users: +0.30 [-0.65, +1.25] levels; models of users disagree "
+        "(+0.00 to +0.60): the log does not show the effect."
     )
     assert texts[0].startswith("[b]good (rule best, scores q): ")
     assert len(texts) == 4
 
 
 def test_columns_of_which_nothing_is_known_are_left_out() -> None:
-    one = Evaluation(records=(line("p", 0.4, "ncis"), line("q", -0.00001, "dr")))
+    one = Evaluation(records=(line("p", 0.4, "ncis"), line("q", 0.0, "dr")))
     one = one.model_copy(update={"verdicts": verdicts(one)})
     assert printed(one) == [
         "policy verdict gain by dr or ncis",

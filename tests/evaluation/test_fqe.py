@@ -4,12 +4,16 @@ import numpy as np
 import pytest
 from hand_made import made_histories
 
+from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.estimators.fitted_q import corrections, residuals, user_means
+from prefrec_ray.evaluation.behavior import BehaviorClone
+from prefrec_ray.evaluation.estimators.fitted_q import corrections, fit_subject, residuals, user_means
 from prefrec_ray.evaluation.estimators.fqe import Steps, fit_q, steps
 from prefrec_ray.evaluation.estimators.ncis import normalised_weights
+from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.estimators.session_weights import request_weights
-from prefrec_ray.evaluation.settings import FqeSettings
+from prefrec_ray.evaluation.results.names import LOGGING_POLICY
+from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings
 from prefrec_ray.users.histories import Histories
 
 RIGHT, LEFT = np.float32([1.0]), np.float32([-1.0])
@@ -182,3 +186,26 @@ def test_unweighted_the_correction_gives_the_logged_mean_whatever_q_says() -> No
         levels = data.depth_level[data.user[data.first] == user][:-1]
         edges = gamma * (q[starts[-1]] - q[starts[0]]) / (1 - gamma) / len(levels)
         assert estimates[user] == pytest.approx(levels.mean() + edges)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_doubly_robust_of_logged_pages_is_the_logged_level(
+    dataset: PreparedDataset, clone: BehaviorClone, size: int
+) -> None:
+    """Training users have the level 3 and scored users the level 4, which only the correction shows."""
+    users, sessions = 12, 3
+
+    def at_level(level: float) -> Histories:
+        """Sessions of two pages of `size` items."""
+        items = 2 * size * users * sessions
+        first, page = np.arange(0, items, 2 * size), np.arange(items) // size
+        state = np.random.default_rng(0).normal(size=(items, dataset.state.width)).astype(np.float32)
+        action = np.random.default_rng(1).uniform(-1, 1, (items, 2)).astype(np.float32)
+        user = np.repeat(np.arange(users), sessions)
+        return made_histories(state, action, first, user, np.full(users * sessions, level), step=page)
+
+    settings = EvaluateSettings(estimators=("dr",), fqe=FqeSettings(networks=1, updates=20, gamma_session=0.0))
+    request = EvaluationRequest(dataset, {}, ["depth"], clone, settings)
+    fitted = fit_subject(at_level(3.0), at_level(4.0), request, "depth", LOGGING_POLICY)
+    assert fitted.fqe == pytest.approx(np.full((1, users), 3.0), abs=1e-5)
+    assert fitted.dr == pytest.approx(np.full((1, users), 4.0), abs=1e-5)

@@ -20,7 +20,8 @@ from prefrec_ray.nightly.folder import LoopFolder
     ("found", "verdict"),
     [
         ({"gain": 0.5}, "candidate"),
-        ({"gain": 0.05}, "no_difference"),
+        ({"gain": 0.0}, "no_difference"),
+        ({"gain": 0.05}, "inconclusive"),
         ({"gain": -0.5}, "do_not_ship"),
         ({"gain": 0.5, "states": 0.3}, "inconclusive"),
         ({"gain": 0.5, "top": 0.95}, "inconclusive"),  # it collapses: one item for nearly everybody

@@ -11,7 +11,7 @@ def cells(*records: object) -> list[list[str]]:
     document = Page(str(_records(records)))
     width = len(document.texts["th"])
     texts = document.texts["td"]
-    place = document.texts["th"].index("lead of the best, 95 %")
+    place = document.texts["th"].index("lead of the best")
     return [texts[row + place : row + place + 2] for row in range(0, len(texts), width)]
 
 

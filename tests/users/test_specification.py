@@ -125,3 +125,17 @@ def test_models_are_corrected_if_every_model_is_rejected() -> None:
 def test_a_model_is_rejected_above_every_simulation(found: tuple[float, float, bool]) -> None:
     r2, control, rejected = found
     assert Specification(r2, (-0.01, control, 0.0), None).rejected == rejected
+
+
+def test_users_of_a_fold_are_not_in_the_regression_that_predicts_them() -> None:
+    """An error of each user that is unrelated to others cannot be predicted, also if a feature identifies the user."""
+    rng = np.random.default_rng(0)
+    users, impressions = 60, 40
+    name, error = rng.normal(size=(users, 1)), rng.normal(size=(users, 1))
+    features = np.broadcast_to(name, (users, impressions))[..., None]
+    made = np.ones((users, impressions), bool)
+    found = checks._explained(features, np.broadcast_to(error, made.shape), made, least=5)
+    assert found.r2 < 0.1
+    user = np.repeat(np.arange(users), impressions)
+    assert all(len(set(user[held]) & set(user[~held])) == 0 for held in found.held)
+    assert sum(held.astype(int) for held in found.held).tolist() == [1] * len(user)

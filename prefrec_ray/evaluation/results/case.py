@@ -7,12 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtri
 
 from prefrec_ray.evaluation.results.names import BLIND, LOGGING_POLICY, shuffled
-from prefrec_ray.evaluation.results.records import GuardRailRecord, Record, ServedItems, SpecificationRecord, Support
-from prefrec_ray.evaluation.results.scores import error_of_kinds
+from prefrec_ray.evaluation.results.records import (
+    DIFFERENCE,
+    GuardRailRecord,
+    Record,
+    ServedItems,
+    SpecificationRecord,
+    Support,
+)
+from prefrec_ray.evaluation.results.scores import Z, error_of_kinds
 from prefrec_ray.guard_rails import Status
-from prefrec_ray.settings import Task
 
 #: A policy serves the same items to all users if CONCENTRATED of its impressions are of FEW_ITEMS items, and the
 #: logging policy's most frequent items have less than half of this share. A log does not show the effect on users after
@@ -23,8 +30,6 @@ FEW_ITEMS, CONCENTRATED = 10, 0.9
 COST = 0.25
 #: Fields of a record in the users' own units.
 OWN_UNITS = {"mean_revisit_hours": "h to the next session", "mean_depth": "impressions per session"}
-#: Task -> the measure that it does not count, and 1 if more of it is better, else -1.
-_UNCOUNTED: dict[Task, tuple[str, int]] = {"depth": ("mean_revisit_hours", -1), "frequency": ("mean_depth", 1)}
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,8 @@ class Case:
     """Inputs of a verdict.
 
     `record`: the estimate, or None if it is missing. `peers`: all records of the same task
-    and estimator.
+    and estimator. `policies`: number of policies with a verdict in the evaluation. `difference`: smallest gain that
+    matters, in levels.
     """
 
     policy: str
@@ -43,9 +49,31 @@ class Case:
     logged: ServedItems | None = None
     specification: Sequence[SpecificationRecord] = ()
     rails: Sequence[GuardRailRecord] = ()
+    policies: int = 1
+    difference: float = DIFFERENCE
 
     def rails_that_are(self, status: Status) -> list[GuardRailRecord]:
         return [rail for rail in self.rails if rail.status == status]
+
+    @property
+    def estimator(self) -> str:
+        """Return the estimator of the record; empty without a record."""
+        return "" if self.record is None else self.record.estimator
+
+    @property
+    def gain(self) -> tuple[float, float, float]:
+        """Return the estimated gain and the ends of its interval; NaN without a record."""
+        if self.record is None:
+            return math.nan, math.nan, math.nan
+        return self.record.gain, *self.record.gain_interval
+
+    @property
+    def over_current(self) -> tuple[float, float, float] | None:
+        """Return the gain over the current policy and the ends of its interval; None without a current policy."""
+        record = self.record
+        if record is None or record.gain_over_current is None or record.gain_over_current_ci is None:
+            return None
+        return record.gain_over_current, *record.gain_over_current_ci
 
     @property
     def converged(self) -> bool:
@@ -59,13 +87,13 @@ class Case:
     @property
     def misspecified(self) -> SpecificationRecord | None:
         """Return the test of the best model if every model of users is rejected; None otherwise."""
-        if self.record is None or self.record.estimator != "model" or not all(t.rejected for t in self.specification):
+        if self.estimator != "model" or not all(t.rejected for t in self.specification):
             return None
         return min(self.specification, key=lambda test: test.r2, default=None)
 
     @property
     def logging(self) -> Record | None:
-        """Return the logging policy's record by the same estimator, or None."""
+        """Return the record of the logged items by the same estimator, or None."""
         return next((record for record in self.peers if record.subject == LOGGING_POLICY), None)
 
     @property
@@ -79,28 +107,53 @@ class Case:
 
         More users do not reduce these errors.
         """
-        record = self.record
-        if record is None or self.support is None or record.estimator != "model":
+        gain, low, high = self.gain
+        if self.record is None or self.estimator != "model":
             return False
-        low, high = record.gain_interval
-        return low <= 0 <= high and abs(record.gain) > of_users(record)
+        return low <= 0 <= high and abs(gain) > of_users(self.record)
 
     @property
     def miss(self) -> float:
-        """Return the distance of the logging policy's estimated level from its logged level, or 0 if unknown."""
+        """Return the distance of the logged items' estimated level from their level in the log, or 0 if unknown."""
         record = self.record
         return 0.0 if record is None else abs(record.behaviour - record.number("logged_level", record.behaviour))
 
     @property
+    def lowest(self) -> float:
+        """Return the lower end of the gain's interval that holds for all policies of the evaluation (Bonferroni)."""
+        if self.record is None:
+            return math.nan
+        missed = 0.05 / self.policies
+        wider = -float(ndtri(missed / 2)) / Z
+        kinds = float(error_of_kinds(np.array(self.record.gains_by_model), missed))
+        gain = self.record.gain
+        return gain - math.hypot(wider * of_users(self.record), kinds, wider * _of_models(self.record))
+
+    @property
     def cost(self) -> str | None:
-        """Describe a loss in the measure that the task does not count; None below a share of `COST`."""
-        if self.record is None or self.record.task not in _UNCOUNTED:
+        """Describe a loss that the level of the task does not show; None if it is small.
+
+        On `depth` and `frequency`: a loss of `COST` in the other measure. On `mixture`: a measure that is worse by more
+        than the difference that matters also at the favorable end of its interval. Both levels are ratios to a user's
+        mean, so that a ratio to the logged items minus 1 is the change of a level.
+        """
+        record, logging = self.record, self.logging
+        if record is None or logging is None:
             return None
-        key, sign = _UNCOUNTED[self.record.task]
-        own, logged = getattr(self.record, key), getattr(self.logging, key, None)
-        if own is None or logged is None or sign * (own - logged) >= -COST * logged:
-            return None
-        return f"{own:,.1f} {OWN_UNITS[key]} instead of {logged:,.1f}"
+        losses = []
+        for key, unit in OWN_UNITS.items():
+            value, logged = getattr(record, key), getattr(logging, key)
+            if value is None or logged is None or not logged:
+                continue
+            low, high = getattr(record, f"{key}_ci") or (value, value)
+            more = key == "mean_depth"  # is better
+            if record.task == "mixture":
+                lost = (1 - high / logged if more else 1 - logged / low if low else 0.0) > self.difference
+            else:
+                counted = more == (record.task == "depth")
+                lost = not counted and (logged - value if more else value - logged) > COST * logged
+            losses += [f"{value:,.1f} {unit} instead of {logged:,.1f}"] if lost else []
+        return " and ".join(losses) or None
 
     @property
     def concentrated(self) -> bool:
@@ -108,6 +161,29 @@ class Case:
         if self.served is None or self.served.concentration(FEW_ITEMS) < CONCENTRATED:
             return False
         return self.logged is None or self.logged.share_of(FEW_ITEMS) <= self.served.share_of(FEW_ITEMS) / 2
+
+    @property
+    def above_control(self) -> bool:
+        """Return whether the gain is above the largest gain of a negative control, by more than the error of the lead.
+
+        Both gains are from the same models, so that errors of models apply to their difference.
+        """
+        if self.record is None or self.control is None:
+            return False
+        lead = self.record.gain - self.control.gain
+        return lead > math.hypot(of_users(self.record), self.record.number("relative_error") * lead)
+
+    @property
+    def above_in_each_model(self) -> bool:
+        """Return whether the policy gains more than every negative control in each model of users."""
+        own = () if self.record is None else self.record.gains_by_model
+        return all((np.subtract(own, control.gains_by_model) > 0).all() for control in self.controls)
+
+    @property
+    def all_users(self) -> bool:
+        """Return whether every user of the split was scored."""
+        record = self.record
+        return record is None or record.users + record.users_left_out < record.number("users", math.inf)
 
     def title_of(self, control: Record) -> str:
         """Return the title of a negative control in the policy's row."""
@@ -129,7 +205,7 @@ class Case:
 
         Under `model` the shuffled actions are excluded: an item that is good for all users is good for other users too.
         """
-        own = () if self.record is not None and self.record.estimator == "model" else (shuffled(self.policy),)
+        own = () if self.estimator == "model" else (shuffled(self.policy),)
         models = 0 if self.record is None else len(self.record.gains_by_model)
         controls = [record for record in self.peers if record.subject in (*BLIND, *own)]
         # Reports join evaluations, which may have other numbers of models.
@@ -138,7 +214,11 @@ class Case:
 
 def of_users(record: Record) -> float:
     """Return the distance of a gain from the end of its interval towards 0, without the errors of models, in levels."""
-    error = record.number("relative_error") * record.gain
     kinds = float(error_of_kinds(np.array(record.gains_by_model)))
     end = record.gain_interval[0 if record.gain > 0 else 1]
-    return math.sqrt(max((record.gain - end) ** 2 - error**2 - kinds**2, 0.0))
+    return math.sqrt(max((record.gain - end) ** 2 - _of_models(record) ** 2 - kinds**2, 0.0))
+
+
+def _of_models(record: Record) -> float:
+    """Return the error of a gain, in levels, that back-tests and specification tests found."""
+    return record.number("relative_error") * record.gain

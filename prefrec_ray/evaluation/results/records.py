@@ -20,6 +20,8 @@ SCHEMA_VERSION: Literal[1] = 1
 #: Effective sessions required for an estimate by importance weights. With this number, intervals contained the true
 #: gains (docs/results/estimators.md).
 ENOUGH = 100
+#: Smallest gain that matters, in levels, unless `evaluate.difference` is set.
+DIFFERENCE = 0.1
 
 Level = Annotated[float, Field(ge=0, le=MAX_LEVEL)]
 
@@ -27,14 +29,15 @@ Level = Annotated[float, Field(ge=0, le=MAX_LEVEL)]
 class Record(Settings, allow_inf_nan=False):
     """Score of one subject on one task by one estimator. The fields have the names of the file.
 
-    `value` is a mean level, `behaviour` the logging policy's level by the same estimator. ci_low to ci_high is the 95 %
-    interval of the value, clipped to 0 to 5. gain_ci_low to gain_ci_high is the interval of value - behavior, from the
-    same bootstrap samples, clipped to -5 to 5. `reaches_end`: the interval of the value reached 0 or 5 before the
-    errors of models were added and before it was clipped. `gains_by_model`: the gain in each model of users (`model`).
-    `ess`, the effective sample size, is a share of the sessions (`ncis`, `weights`) or of the impressions (`dr`), else
-    null. Policies other than the `best` by value have the paired interval of best - value. `gain_over_current`, with
-    its paired interval, is the value minus the value of the current policy, if there is one. `online` contains true
-    means in addition to the level. `bundle` and `provenance` identify the policy, also for its controls.
+    `value` is a mean level, `behaviour` the level of the logged items by the same estimator (`online`: of the logging
+    policy in a new roll-out). ci_low to ci_high is the interval of the value, clipped to 0 to 5. gain_ci_low to
+    gain_ci_high is the interval of value - behavior, from the same bootstrap samples, clipped to -5 to 5.
+    `reaches_end`: the interval of the value reached 0 or 5 before the errors of models were added and before it was
+    clipped. `gains_by_model`: the gain in each model of users (`model`). `ess`, the effective sample size, is a share
+    of the sessions (`ncis`, `weights`) or of the impressions (`dr`), else null. Policies other than the `best` by value
+    have the paired interval of best - value. `gain_over_current`, with its paired interval, is the value minus the
+    value of the current policy, if there is one. `online` contains true means in addition to the level. `bundle` and
+    `provenance` identify the policy, also for its controls.
     """
 
     method: str
@@ -93,14 +96,14 @@ class Record(Settings, allow_inf_nan=False):
 
     @property
     def gain_interval(self) -> tuple[float, float]:
-        """Return the paired 95 % interval of the gain."""
+        """Return the paired interval of the gain."""
         return self.gain_ci_low, self.gain_ci_high
 
 
 def placebo_bias(records: Sequence[Record]) -> dict[str, float]:
     """Return gain / half-width of each blind negative control among the records of one task and estimator.
 
-    The half-width belongs to the control's 95 % interval. Beyond -1 to 1, differences of this size between policies are
+    The half-width belongs to the control's interval. Beyond -1 to 1, differences of this size between policies are
     not evidence. Values inside prove nothing: an estimator that always returns the log's value is near 0 for all
     policies.
     """
@@ -202,9 +205,9 @@ class GuardRailRecord(Settings, allow_inf_nan=False):
 
 
 class Light(Settings):
-    """One of the five inputs of a verdict; grey if it is missing.
+    """One of the inputs of a verdict; grey if it is missing.
 
-    `number` is its value as a text, in the user's units.
+    `number` is its value as a text, in the user's units. Only older files have the light "support".
     """
 
     name: Literal["value", "support", "catalogue", "controls", "convergence"]
@@ -242,12 +245,14 @@ class Evaluation(Settings):
     """The content of evaluation.json.
 
     `served` is by subject, `support`, `guard_rails` and `verdicts` are by policy, `specification` is by model of users.
-    `inputs` identify the evaluation: policies, data set and settings.
+    `difference` is the smallest gain that matters (`evaluate.difference`). `inputs` identify the evaluation: policies,
+    data set and settings.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     dataset: str | None = None
     split: Split | None = None
+    difference: float = DIFFERENCE
     inputs: dict[str, Any] = Field(default_factory=dict)
     records: tuple[Record, ...]
     served: dict[str, ServedItems] = Field(default_factory=dict)

@@ -190,9 +190,10 @@ def disagreement(by_model: np.ndarray, missed: float = 0.05) -> np.ndarray:
     return mean_error(by_model, missed) * np.sqrt(len(by_model))
 
 
-def error_of_kinds(by_model: np.ndarray) -> np.ndarray:
-    """Return the half-width [...] of the 95 % interval around the mean of models of different kinds [K, ...].
+def error_of_kinds(by_model: np.ndarray, missed: float = 0.05) -> np.ndarray:
+    """Return the half-width [...] of an interval around the mean of models of different kinds [K, ...].
 
-    It is the prediction interval of a further draw from a normal distribution, t s sqrt(1 + 1 / K).
+    It is the prediction interval of a further draw from a normal distribution, t s sqrt(1 + 1 / K). `missed`:
+    probability that the draw is outside, under this distribution.
     """
-    return np.hypot(mean_error(by_model), disagreement(by_model))
+    return np.hypot(mean_error(by_model, missed), disagreement(by_model, missed))
