@@ -87,5 +87,5 @@ def evaluate(request: EvaluationRequest, progress: Progress = silent, models: Fi
         fields |= found.fields
     with step(progress, "compute intervals"):
         records = tuple(record for one in scores for record in one.records(request.settings.seed))
-    about = {"split": request.settings.split, "difference": request.settings.difference}
-    return Evaluation(dataset=request.dataset.uri, records=records, **about, **fields)
+    fields |= {"split": request.settings.split, "difference": request.settings.difference}
+    return Evaluation(dataset=request.dataset.uri, records=records, **fields)

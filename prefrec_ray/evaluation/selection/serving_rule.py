@@ -191,7 +191,7 @@ def choose_rule(
         check_rails(rails, opened.state.feedback, items)
     policy = adapted(policy, opened, items, where)
     start, values = Rule.from_policy(policy), grid or Grid()
-    if policy.critic.worth is None:
+    if policy.critic is None or policy.critic.worth is None:
         values = replace(values, scores=["q"])
     fit = fit or fit_score(dataset, "validation", model, rails)
     fitted = fit.wait(progress, STAGE, most_rules(start, values))
