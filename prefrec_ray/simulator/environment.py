@@ -1,6 +1,7 @@
 """The platform as Gymnasium environment `prefrec_ray/Platform-v1`, which this module registers.
 
-A step shows one item to a user. Arguments of `gymnasium.make` and `gymnasium.make_vec`:
+`gymnasium.make("prefrec_ray.simulator.environment:prefrec_ray/Platform-v1")` imports the module first. A
+step shows one item to a user. Arguments of `gymnasium.make` and `gymnasium.make_vec`:
 
 - `world`: keys of the section `simulate`, the name of a plug-in, or `module:Class`; None: the defaults.
 - `actions`: "items" (rows of the catalogue) or "embeddings" (the nearest item is shown). An item that the rules of the

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -19,6 +23,17 @@ from prefrec_ray.simulator.write import log_block
 
 SMALL = {"users": 40, "requests": 30, "items": 90}
 RULES = {**SMALL, "world": {"no_repeats": True, "leaving": 1.0}}
+
+
+def test_the_script_of_the_page_needs_no_import_of_the_module() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text("utf-8")
+    (script,) = re.findall(r"^```python\n(import gymnasium\n.*?)^```", page, re.DOTALL | re.MULTILINE)
+    script += "print(env.spec.id, *env.reset(seed=0)[0].shape, *envs.reset(seed=0)[0].shape)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    name, width, number, also_width = done.stdout.split()
+    assert (name, number) == ("prefrec_ray/Platform-v1", "8")
+    assert int(width) > 0
+    assert int(also_width) > 0
 
 
 def random_steps(env: gymnasium.Env, seed: int, steps: int) -> list[tuple[np.ndarray, float]]:
