@@ -80,9 +80,9 @@ constraints: install
 	    --extra serve --extra traces --extra onnx --extra search --extra mlflow --extra examples >> constraints.new
 	mv constraints.new constraints.txt
 
-# By hand; each proof prints its figures (docs/results/verification.md).
+# By hand; each proof prints its figures. The table of docs/results/verification.md gets their times and results.
 proofs: install
-	$(BIN)/python -m pytest -m slow -s
+	$(BIN)/python -m pytest -m slow -s --junitxml=proofs.xml; status=$$?; .ci/proofs proofs.xml; exit $$status
 
 # By hand: changes the core line by line, to find changes that no test notices (docs/results/verification.md#mutants).
 mutants: install

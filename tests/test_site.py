@@ -100,7 +100,6 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("width", WIDTHS)

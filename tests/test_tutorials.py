@@ -62,7 +62,7 @@ def moments(rng: np.random.Generator) -> np.ndarray:
     return rng.choice([60, 300, 20_000, 90_000], (40, 36), p=[0.5, 0.25, 0.15, 0.1]).cumsum(axis=1).ravel()
 
 
-@pytest.mark.parametrize("log", [movies, pytest.param(music, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("log", [movies, music])
 def test_the_commands_of_the_readme(
     short_fits: None,
     tmp_path: Path,

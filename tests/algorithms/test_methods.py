@@ -219,7 +219,6 @@ def parts(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.mark.parametrize("method", list(METHODS))
-@pytest.mark.slow
 def test_three_learners_equal_one(tiny_dataset: str, method: str, parts: list[Any]) -> None:
     """They have three, three and two of the eight lanes: their parts of a batch differ in size."""
     configs, plans = [], []

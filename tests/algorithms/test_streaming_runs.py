@@ -60,7 +60,7 @@ def weights(dataset: str, transitions: str, learners: int) -> dict[str, np.ndarr
         algorithm.stop()
 
 
-@pytest.mark.parametrize("learners", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("learners", [0, 2])
 def test_a_run_ends_with_the_same_weights(tiny_dataset: str, learners: int) -> None:
     ours, theirs = (weights(tiny_dataset, how, learners) for how in ("streaming", "materialised"))
     assert ours.keys() == theirs.keys()

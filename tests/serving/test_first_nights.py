@@ -63,7 +63,7 @@ def live(client: Client, begin: int) -> int:
     return count
 
 
-@pytest.mark.parametrize("nights", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("nights", [3])
 def test_the_tutorial(short_fits: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nights: int) -> None:
     monkeypatch.chdir(tmp_path)
     ratings = write_history()

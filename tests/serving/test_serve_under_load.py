@@ -101,7 +101,7 @@ def test_a_policy_with_other_states_is_taken_over_under_load(bundle: Path, tmp_p
 
 
 @pytest.mark.timeout(1_500)
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [20])
 def test_acknowledged_events_survive_kill_9_and_count_once(bundle: Path, tmp_path: Path, kills: int) -> None:
     """Also during snapshots. Half of the users send feedback on whole pages, all of which counts or nothing."""
     (tmp_path / "serve.yaml").write_text("serve: {snapshot_events: 5}")

@@ -181,7 +181,7 @@ def files(bucket: Path) -> list[str]:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("sweeps", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sweeps", [False, True])
 def test_the_whole_way(
     short_fits: None,
     small_platform: Path,
