@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -59,6 +60,8 @@ def remove_users(dataset: PreparedDataset, users: Sequence[str], partial: str) -
     """
     removal = _Removal(dataset, users)
     folder, copy = Path(storage.absolute(dataset.uri)), Path(storage.absolute(partial))
+    copy.mkdir()
+    shutil.copymode(folder, copy)
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         target = copy / path.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -157,7 +157,10 @@ class Bundle:
             raise UserError(
                 line if line.startswith(str(uri)) else f"{path}: {line.removeprefix('policy: ')}"
             ) from error
-        flaw = checksums.damage(uri) if storage.exists(storage.join(uri, checksums.MANIFEST)) else None
+        flaw = None
+        if storage.exists(storage.join(uri, checksums.MANIFEST)):
+            critics = ["critic.safetensors"] if stored.critic else []
+            flaw = checksums.damage(uri, ["policy.json", "actor.safetensors", "items.parquet", *critics])
         if flaw is not None:
             raise UserError(
                 f"{uri}: {flaw}; expected the files of the bundle unchanged (after a change by hand remove"

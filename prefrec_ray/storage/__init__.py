@@ -11,6 +11,7 @@ from prefrec_ray.storage.files import (
     list_files,
     list_folders,
     make_folder,
+    make_private,
     make_room,
     parse_json,
     private,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
+from collections.abc import Iterable
 from typing import Any
 
 from pyarrow import fs
@@ -34,8 +35,8 @@ def seal(folder: str) -> None:
     files.write_text(files.join(folder, MANIFEST), _text(named))
 
 
-def damage(folder: str) -> str | None:
-    """Return the damage of a sealed folder in a few words, None if it is intact."""
+def damage(folder: str, needed: Iterable[str] = ()) -> str | None:
+    """Return the damage of a sealed folder in a few words, None if it is intact. Its manifest must list `needed`."""
     try:
         text = files.read_text(files.join(folder, MANIFEST))
         manifest: Any = files.parse_json(text, MANIFEST)
@@ -44,6 +45,8 @@ def damage(folder: str) -> str | None:
     named = manifest.get("files") if isinstance(manifest, dict) else None
     if not isinstance(named, dict) or text != _text(named):
         return f"{MANIFEST} was changed after it was written"
+    if unlisted := [name for name in needed if name not in named]:
+        return f"{MANIFEST} does not list {unlisted[0]}"
     system, path = files.filesystem(folder)
     for info in system.get_file_info(fs.FileSelector(path, recursive=True)):
         if info.type == fs.FileType.Unknown:  # reading a pipe would never end

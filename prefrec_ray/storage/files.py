@@ -215,6 +215,13 @@ def read_text(uri: str) -> str:
         raise UserError(f"{uri}: byte {error.start + 1}: not UTF-8; expected a text in UTF-8") from error
 
 
+def make_private(folder: str) -> None:
+    """Let only the owner open a folder on a local disk. It does nothing in a store, which has its own rights."""
+    system, path = filesystem(folder)
+    if isinstance(system, fs.LocalFileSystem):
+        os.chmod(path, 0o700)
+
+
 def write_bytes(uri: str, content: bytes) -> None:
     """Write `content` to `uri`; a reader sees the old or the new file. Raises `UserError` if it cannot be written."""
     with writing(uri) as file:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -49,8 +50,10 @@ def test_users_are_removed_from_a_prepared_data_set(small_platform: Path, tmp_pa
     before = PreparedDataset.open(str(small_platform / "dataset"))
     ids = {split: table(before, "requests", split)["user_id"].unique().to_pylist() for split in SPLITS}
     users = [str(ids["train"][0]), str(ids["train"][-1]), str(ids["validation"][0]), "nobody"]
+    assert stat.S_IMODE((small_platform / "dataset").stat().st_mode) == 0o700  # as `prepare` makes it
     assert splits_of(before, users) == {"train", "validation"}
     removed = remove(folder, users)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     dataset = PreparedDataset.open(str(folder))
     check_complete(dataset)
     assert splits_of(dataset, users) == set()

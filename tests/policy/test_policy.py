@@ -31,6 +31,7 @@ from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.networks.expected_feedback import ExpectedFeedback
 from prefrec_ray.policy.networks.layers import Mlp
 from prefrec_ray.policy.networks.q import QFunction
+from prefrec_ray.storage.checksums import seal
 from prefrec_ray.storage.parquet import seal_parquet
 
 STATE = StateDefinition(feedback=("like", "watch"), user_features={"country": ("de", "fr")}, action_dim=3)
@@ -596,3 +597,16 @@ def test_a_task_that_provenance_does_not_say_is_one_line(provenance: dict[str, o
     with pytest.raises(UserError, match=r"^policy: provenance: key 'task': found .*; expected one of depth, frequency"):
         _ = make_policy(provenance=provenance).task
     assert make_policy(provenance={"task": "depth"}).task == "depth"
+
+
+@pytest.mark.parametrize("name", ["items.parquet", "actor.safetensors"])
+def test_a_manifest_without_a_file_of_the_bundle_is_refused(tmp_path: Path, name: str) -> None:
+    """Otherwise the file could be replaced without a word."""
+    folder = tmp_path / "policy"
+    make_policy().save(str(folder))
+    kept = (folder / name).read_bytes()
+    (folder / name).unlink()
+    seal(str(folder))
+    (folder / name).write_bytes(kept)
+    with pytest.raises(UserError, match=rf"{folder}: manifest\.json does not list {name}; expected the files"):
+        Policy.load(str(folder))

@@ -60,6 +60,7 @@ def prepare(
         if isinstance(part, ColumnsSource):
             check_tables(part)  # before Ray starts
     with unwrapped_errors(), storage.staged(storage.absolute(output), "metadata.json") as folder:
+        storage.make_private(folder)  # it contains ids of users
         with step(progress, "start Ray"):
             runtime.start_ray()
         _write_dataset(settings, folder, progress, Side(folder, keep_rows=on_error == "drop"))
