@@ -53,7 +53,7 @@ all: install
 hosts: install
 	$(BIN)/python -m pytest -m 'cluster and not slow' tests/cluster tests/runs tests/serving
 
-# In CI next to `make test`: runs the notebooks of examples/notebooks.
+# In CI after `make test`: runs the notebooks of examples/notebooks.
 notebooks: install
 	$(BIN)/python -m pip install --quiet --editable '.[notebooks]'
 	$(BIN)/python -m pytest -m slow tests/test_notebooks.py
