@@ -12,10 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import sparse
 
+from prefrec_ray.ids import changes, codes
 from prefrec_ray.logs.contract import Place
 from prefrec_ray.logs.feedback_column import EXPECTED, FeedbackColumn
 from prefrec_ray.logs.sources import PAGE_BY_TIME, ColumnsSource
 from prefrec_ray.logs.values import (
+    FINITE,
     check_range,
     finite,
     refuse,
@@ -30,6 +32,9 @@ from prefrec_ray.logs.values import (
 if TYPE_CHECKING:
     import ray.data
 
+#: Expectation for rows that are equal in all columns.
+UNIQUE = "each interaction once (source.duplicates: keep allows more)"
+_OR_MISSING = f"{FINITE}, or the key `missing:` of this feedback"
 _MAX_DWELL_MS = 100 * 365 * 24 * 3_600_000
 _MAX_POSITION = (1 << 31) - 1
 
@@ -138,7 +143,7 @@ def to_canonical(table: pa.Table, place: Place, source: ColumnsSource, id_types:
         columns["position"] = _position(table[source.position], place, source.position)
     if source.examined:
         examined = FeedbackColumn(column=source.examined, kind="binary")
-        columns["examined"] = _feedback(table[source.examined], examined, place) == 1
+        columns["examined"] = _feedback(table[source.examined], examined, place, FINITE) == 1
     if source.dwell:
         columns["dwell_ms"] = _dwell(table[source.dwell], source.dwell_unit, place, source.dwell)
     for name, feedback in source.feedback.items():
@@ -151,14 +156,16 @@ def to_canonical(table: pa.Table, place: Place, source: ColumnsSource, id_types:
     return pa.table(columns)
 
 
-def _feedback(column: pa.ChunkedArray, feedback: FeedbackColumn, place: Place) -> np.ndarray:
+def _feedback(
+    column: pa.ChunkedArray, feedback: FeedbackColumn, place: Place, expected: str = _OR_MISSING
+) -> np.ndarray:
     name, kind = feedback.column, feedback.kind
     if feedback.equals is not None:
         return pc.is_in(to_text(column, place, name), pa.array(feedback.equals)).to_numpy()
     values = to_numbers(column, place, name)
     if feedback.missing is not None:
         values = np.where(np.isnan(values), feedback.missing, values)
-    finite(values, place, name)
+    finite(values, place, name, expected)
     if kind != "number":
         bad = (values != 0) & (values != 1) if kind == "binary" else values < 0
         if kind == "count":
@@ -186,3 +193,16 @@ def _propensity(column: pa.ChunkedArray, place: Place, name: str) -> pa.Array:
     expected = "a propensity above 0 (at least 1.2e-38) and of at most 1, or nothing"
     check_range(values, tiny, 1, place, name, expected)
     return pa.array(values.astype(np.float32), from_pandas=True)
+
+
+def equal_rows(rows: pa.Table) -> np.ndarray:
+    """Return a mask of rows that repeat an earlier row in all columns except `order`. Sorted by user and time."""
+    same = ~(changes(codes(rows["user_id"])) | changes(rows["timestamp"].to_numpy()))
+    candidates = np.flatnonzero(same | np.append(same[1:], False))
+    result = np.zeros(rows.num_rows, dtype=bool)
+    if len(candidates):
+        suspects = rows.take(pa.array(candidates))
+        keys = [name for name in suspects.column_names if name != "order"]
+        first = suspects.group_by(keys, use_threads=False).aggregate([("order", "min")]).columns[-1]
+        result[candidates] = ~pc.is_in(suspects["order"], first.combine_chunks()).to_numpy()
+    return result

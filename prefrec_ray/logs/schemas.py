@@ -241,12 +241,6 @@ def check_each_once(file: str, columns: Iterable[str], names: Sequence[str]) -> 
             raise UserError(f"{file}: column '{column}' occurs {names.count(column)} times; expected once")
 
 
-def check_log(source: FilesSource) -> None:
-    """Raise `UserError` if the log has no file, or if its first file lacks a column of `source` or has it twice."""
-    file = list_inputs(source.path)[0]
-    check_each_once(file, source.columns, schema(file, CsvFormat(source.delimiter, source.column_names)).names)
-
-
 def check_tables(source: ColumnsSource) -> None:
     """Raise `UserError` if a table of users or items is missing, lacks a column, or cannot contain the embeddings."""
     form = CsvFormat(source.delimiter if isinstance(source, FilesSource) else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from uuid import UUID
@@ -19,6 +20,9 @@ _LIKE = {
     pa.int64(): r"^-?(\d+|0[xX][0-9a-fA-F]+)$",
     pa.float64(): r"^(?i)[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan(\(.*\))?)$",
 }
+FINITE = "a finite number"
+#: Pattern of a number with a decimal comma, which is text here: 1,234 may be a thousand.
+DECIMAL_COMMA = r"^[+-]?\d+,\d+$"
 _UUID = pa.binary(16)
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _ISO = r"^\d{4}-\d\d-\d\d([T ].*)?$"
@@ -72,9 +76,9 @@ def to_numbers(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:
     return cast(column, pa.float64(), place, name, "a number").to_numpy()
 
 
-def finite(values: np.ndarray, place: Place, name: str) -> np.ndarray:
+def finite(values: np.ndarray, place: Place, name: str, expected: str = FINITE) -> np.ndarray:
     """Return `values` if all are finite and at most 1e12 in size. Raises `BadRows`."""
-    refuse(~np.isfinite(values), place, name, lambda row: f"found {shown(values[row])}", "a finite number")
+    refuse(~np.isfinite(values), place, name, lambda row: f"found {shown(values[row])}", expected)
     # Values are stored as float32, whose sums and squares must not overflow.
     check_range(values, -1e12, 1e12, place, name, "a number between -1e12 and 1e12")
     return values
@@ -100,7 +104,9 @@ def cast(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: str, ex
         raise UserError(f"{place.file}: column '{name}' is {column.type}; expected {expected}") from error
     except pa.ArrowInvalid as error:
         rows = failing_rows(column, kind, _LIKE.get(kind))
-        raise BadRows(place, name, rows, f"found {shown(to_python(column[int(rows[0])]))}", expected) from error
+        found = to_python(column[int(rows[0])])
+        comma = " with a decimal comma" if isinstance(found, str) and re.fullmatch(DECIMAL_COMMA, found) else ""
+        raise BadRows(place, name, rows, f"found {shown(found)}{comma}", expected) from error
 
 
 def failing_rows(column: pa.ChunkedArray, kind: pa.DataType, like: str | None) -> np.ndarray:

@@ -70,11 +70,47 @@ def test_it_checks_the_columns_of_tables(
 def test_it_checks_the_columns_of_a_log_on_this_machine(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], header: str, path: str, problem: str | None
 ) -> None:
-    (tmp_path / "log.csv").write_text(f"{header}\n")
+    (tmp_path / "log.csv").write_text(f"{header}\n1,2,3,4" + ",4" * (header.count(",") - 3) + "\n")
     columns = "user: user, item: item, time: time, time_unit: s, feedback: [like]"
     (tmp_path / "my.yaml").write_text(f"prepare: {{source: {{kind: files, path: '{tmp_path}/{path}', {columns}}}}}")
     assert run(["validate", str(tmp_path / "my.yaml")]) == (2 if problem else 0)
     assert (problem or "") in capsys.readouterr().err
+
+
+GOOD = "7,1,1600000000,1\n7,2,1600000060,0\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        (GOOD, None),
+        ("7,3,1600000000000,1\n", "'time', row 3: found 1600000000000; expected s since 1970, before 2200 (or another"),
+        ("7,3,-5,1\n", "column 'time', row 3: found -5; expected s since 1970"),
+        ("7,3,1600000100,NaN\n", "row 3: found NaN or nothing; expected a finite number, or the key `missing:` of"),
+        ('7,3,1600000100,"3,5"\n', "column 'like', row 3: found '3,5' with a decimal comma; expected a number"),
+        (
+            "7,1,1600000000,1\n",
+            "log.csv: row 3: the same as an earlier row; expected each interaction once (source",
+        ),
+        ("7,3,4\n", "row 3: found 3 values (7,3,4); expected 4 in every line"),
+    ],
+)
+def test_it_checks_the_first_rows_of_a_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: str, problem: str | None
+) -> None:
+    """Another file of the log is in order, and the mistake is in the second one."""
+    log = tmp_path / "log"
+    log.mkdir()
+    header, good = "user,item,time,like\n", GOOD.replace("7,", "8,", 1).replace("\n7,", "\n9,")
+    for name, text in {"a.csv": header + good, "log.csv": header + GOOD + (rows if problem else "")}.items():
+        (log / name).write_text(text)
+    columns = "user: user, item: item, time: time, time_unit: s, feedback: [like]"
+    (tmp_path / "my.yaml").write_text(f"prepare: {{source: {{kind: files, path: '{log}', {columns}}}}}")
+    assert run(["validate", str(tmp_path / "my.yaml")]) == (2 if problem else 0)
+    out, err = capsys.readouterr()
+    assert err.count("\n") == (1 if problem else 0)
+    assert (problem or "") in err
+    assert ("log: found no fault in 4 rows" in out) == (problem is None)
 
 
 def test_it_checks_the_keys_of_the_method(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ import ray
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import changes, codes, first_rows
 from prefrec_ray.logs.contract import BadRows, Part, Place, Side, place_of
-from prefrec_ray.logs.log import Log, LoggedSource, first_files
+from prefrec_ray.logs.log import UNIQUE, Log, LoggedSource, equal_rows, first_files
 from prefrec_ray.mdp.items import ItemTable
 
 REASONS = ("duplicates", "in_two_sources", "unknown_items", "unexamined")
@@ -54,9 +54,8 @@ class RowRules:
             if unique.any():
                 source = self._source(rows)
                 equal = equal_rows(rows.append_column("split", pa.array(source)))  # no feedback has this name
-                expected = "each interaction once (source.duplicates: keep allows more)"
                 bad = equal & unique[source]
-                rows = self._refuse(rows, bad, part, "", "the same as an earlier row", expected)
+                rows = self._refuse(rows, bad, part, "", "the same as an earlier row", UNIQUE)
             if "row_hash" in rows.column_names:
                 equal = equal_rows(rows) & pc.is_valid(rows["row_hash"]).to_numpy()
                 rows, dropped[DUPLICATES] = _without(equal, rows.drop_columns(["row_hash"]))
@@ -136,19 +135,6 @@ def _steps(user: np.ndarray, begins: np.ndarray) -> np.ndarray:
     """Return the number of each row's page in the history of its user; pages begin at the rows `begins` (bool [N])."""
     number = np.cumsum(begins) - 1
     return number - number[first_rows(user)][user]
-
-
-def equal_rows(rows: pa.Table) -> np.ndarray:
-    """Return a mask of rows that repeat an earlier row in all columns except `order`. Sorted by user and time."""
-    same = ~(changes(codes(rows["user_id"])) | changes(rows["timestamp"].to_numpy()))
-    candidates = np.flatnonzero(same | np.append(same[1:], False))
-    result = np.zeros(rows.num_rows, dtype=bool)
-    if len(candidates):
-        suspects = rows.take(pa.array(candidates))
-        keys = [name for name in suspects.column_names if name != "order"]
-        first = suspects.group_by(keys, use_threads=False).aggregate([("order", "min")]).columns[-1]
-        result[candidates] = ~pc.is_in(suspects["order"], first.combine_chunks()).to_numpy()
-    return result
 
 
 def in_earlier_source(rows: pa.Table, source: np.ndarray) -> np.ndarray:

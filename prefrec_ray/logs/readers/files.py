@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
+from itertools import islice
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.contract import Side, part_of
-from prefrec_ray.logs.fragments import read_files
+from prefrec_ray.logs.contract import Part, Place, Reason, Side, clean, part_of, place_of, summary
+from prefrec_ray.logs.fragments import batches, read_files
 from prefrec_ray.logs.listing import is_csv, list_inputs
-from prefrec_ray.logs.log import Log, LoggedSource, to_canonical
+from prefrec_ray.logs.log import UNIQUE, Log, LoggedSource, equal_rows, to_canonical
 from prefrec_ray.logs.schemas import PLAIN, CsvFormat, check_each_once, padded_columns, schemas
 from prefrec_ray.logs.sources import ColumnsSource, FilesSource
 from prefrec_ray.logs.tables import content_of, item_table, user_table
 from prefrec_ray.logs.values import is_number, is_text
 
+#: Files whose first rows are checked, at most.
+_CHECKED = 32
 #: A file or other source of rows, its columns, and True if they are written as text.
 Found = tuple[str, pa.Schema, bool]
 
@@ -30,6 +35,31 @@ def open_log(source: FilesSource, seed: int = 0, side: Side | None = None) -> Lo
     canonical = partial(to_canonical, source=source, id_types=types)
     rows = read_files(files, source.columns, canonical, side, form)
     return log_of(source, rows, files, types, side, CsvFormat(source.delimiter))
+
+
+def check_first_rows(source: FilesSource) -> int:
+    """Check the first block of each file (of many files, of some), as `prepare` does. Return the number of rows.
+
+    Raises `UserError` with the first bad row, also for rows that are equal to an earlier one.
+    """
+    files = list_inputs(source.path)
+    form = CsvFormat(source.delimiter, source.column_names)
+    types = types_in_files(source, files, form)
+    canonical = partial(to_canonical, source=source, id_types=types)
+    part, tables = Part(None), []
+    for number in np.unique(np.linspace(0, len(files) - 1, _CHECKED).astype(int)).tolist():
+        with closing(batches(Place(files[number], number), source.columns, form=form, part=part)) as blocks:
+            tables += [clean(table, place, canonical, part) for table, place in islice(blocks, 1)]
+    if tables and source.duplicates == "refuse":
+        rows = pa.concat_tables(tables).sort_by([(name, "ascending") for name in ("user_id", "timestamp", "order")])
+        number, row = place_of(np.sort(rows["order"].to_numpy()[equal_rows(rows)]))
+        if len(row):
+            first = int(number[0])
+            found = "the same as an earlier row"
+            part.add(Reason("", UNIQUE, len(row), first, files[first], int(row[0]), found), [], [], [])
+    if part.reasons:
+        raise UserError(summary(part.reasons))
+    return sum(map(len, tables))
 
 
 def log_of(

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefrec_ray.dataset.prepare import rows as rows_module
-from prefrec_ray.dataset.prepare.rows import RowRules, equal_rows, in_earlier_source
+from prefrec_ray.dataset.prepare.rows import RowRules, in_earlier_source
 from prefrec_ray.dataset.prepare.run import _check_like
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import Side
-from prefrec_ray.logs.log import LoggedSource
+from prefrec_ray.logs.log import LoggedSource, equal_rows
 from prefrec_ray.mdp.state import StateDefinition
 
 
