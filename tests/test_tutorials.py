@@ -118,7 +118,7 @@ def test_own_csv_in_ten_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert run(shlex.split(line)[1:]) == 0, line
     assert time.monotonic() - started < 600
     (judged,) = verdicts(read_evaluation(str(tmp_path / "run" / "evaluation.json"))).values()
-    assert judged.verdict == "candidate"
+    assert judged.verdict in ("candidate", "inconclusive")
 
 
 @pytest.mark.ray

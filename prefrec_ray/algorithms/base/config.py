@@ -69,11 +69,11 @@ class OfflineConfig(AlgorithmConfig):
         self._set({name: field.get_default(call_default_factory=True) for name, field in self._fields().items()})
 
     @property
-    def _model(self) -> type[TrainingSettings]:
+    def method_settings(self) -> type[TrainingSettings]:
         return getattr(self.algo_class, "Settings", TrainingSettings)
 
     def _fields(self) -> dict[str, Any]:
-        return self._model.model_fields
+        return self.method_settings.model_fields
 
     def _set(self, values: dict[str, Any]) -> None:
         for name, value in values.items():
@@ -175,8 +175,8 @@ class OfflineConfig(AlgorithmConfig):
             if name not in _OF_RLLIB:
                 raise UserError(f"training: unknown setting '{name}'; {nearest(name, [*self._fields(), *_OF_RLLIB])}")
         if "recipe" in own:
-            checked_values(self._model, {"recipe": own["recipe"]}, "training", "")
-            self._set(recipe_defaults(self._model, own["recipe"]))
+            checked_values(self.method_settings, {"recipe": own["recipe"]}, "training", "")
+            self._set(recipe_defaults(self.method_settings, own["recipe"]))
         self._set(own)
         return super().training(**rest)
 
@@ -235,7 +235,7 @@ class OfflineConfig(AlgorithmConfig):
     def settings(self) -> TrainingSettings:
         """Return the current settings. Raises `UserError` for a value that its field refuses."""
         values = {name: getattr(self, name) for name in self._fields()}
-        return parse(self._model, {**values, "seed": values["seed"] or 0}, "training")
+        return parse(self.method_settings, {**values, "seed": values["seed"] or 0}, "training")
 
     @property
     def dataset(self) -> PreparedDataset:
