@@ -95,11 +95,12 @@ def _show_log(
         from prefrec_ray.inspection.log import inspect_log, inspect_settings
 
         report = inspect_settings(open_section(config, "prepare")) if config else inspect_log(paths, columns, names)
+        if report.yaml and output:  # before anything is printed: standard output may be a pipe that ends
+            storage.write_text(storage.make_room(output), report.yaml)
     _print(log_tables(report))
     if report.yaml is None:
         return
     if output:
-        storage.write_text(storage.make_room(output), report.yaml)
         out.print()
         made("proposed YAML", output, f"read it, then {pasteable('prepare', output, '--output', 'DATASET')}")
     else:
@@ -145,6 +146,8 @@ def _kept_and_dropped(report: dict[str, Any]) -> list[str]:
     lines = [f"kept: {kept['rows']:,} impressions of {kept['users']:,} users in {kept['sessions']:,} sessions"]
     for reason, rows in report["left_out"].items():
         lines.append(f"excluded: {rows:,} rows ({reason.replace('_', ' ')})")
+    for what, count in report["without_row"].items():
+        lines.append(f"without a row in the table of {what}: {count:,} {what} (no features, no title)")
     if bad:
         lines.append(f"dropped: {bad:,} bad rows (DATASET/dropped)")
     for reason in report["reasons"]:

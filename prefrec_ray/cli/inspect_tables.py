@@ -12,14 +12,15 @@ from rich.table import Table
 from rich.text import Text
 
 from prefrec_ray.inspection.counts import LENGTHS, Counts, shared_rows
-from prefrec_ray.logs.contract import Reason, summary
+from prefrec_ray.inspection.proposal import few_users
+from prefrec_ray.inspection.roles import COMMA
+from prefrec_ray.logs.contract import summary
 from prefrec_ray.reports.html import share
 
 if TYPE_CHECKING:
     from prefrec_ray.dataset import PreparedDataset
     from prefrec_ray.inspection.log import LogReport
     from prefrec_ray.inspection.teachers import Diagnosis
-    from prefrec_ray.mdp.examination import Curve
     from prefrec_ray.mdp.excluded import Repeats
 
 _WIDTH = 28  # characters of a value
@@ -41,9 +42,9 @@ def log_tables(report: LogReport) -> Iterator[RenderableType]:
     yield Text(f"{counts.rows:,} impressions{pages} of {users}, {_span(counts)}")
     source = report.roles.source if report.roles else {"user": "user_id", "item": "item_id"}
     yield from (Text(line) for line in described(source))
-    if report.other_files:
-        yield Text(f"not used: {', '.join(file.rpartition('/')[2] for file in report.other_files)}")
-    for note in _notes(counts, report.refused):
+    for file, reason in report.unused.items():
+        yield Text(f"not used: {file.rpartition('/')[2]}: {reason}")
+    for note in _notes(counts, report):
         yield Text(f"- {note}")
 
     counted = {source["user"]: f"{counts.users:,}", source["item"]: f"{counts.items:,}"}
@@ -81,9 +82,6 @@ def log_tables(report: LogReport) -> Iterator[RenderableType]:
     segments.add_row("users with two", *(f"{n:,} ({share(n / counts.users)})" for n in counts.long_users))
     yield ""
     yield segments
-    if counts.curve is not None:
-        yield ""
-        yield _curve(counts.curve)
 
 
 def described(source: Mapping[str, Any]) -> Iterator[str]:
@@ -157,17 +155,13 @@ def _levels(shares: dict[str, np.ndarray], sessions: str) -> Table:
     return table
 
 
-def _curve(curve: Curve) -> Table:
-    """Return the examination of positions, relative to the first, with standard errors."""
-    table = _table("position", "impressions", "with feedback", "examined", "±")
-    columns = (curve.position, curve.rows, curve.clicks / curve.rows, curve.examined, curve.error)
-    for position, rows, clicked, examined, error in zip(*columns, strict=True):
-        row = (f"{rows:,}", share(clicked), f"{examined:.2f}", "–" if np.isnan(error) else f"{error:.2f}")
-        table.add_row(str(position), *row)
-    return table
-
-
-def _notes(counts: Counts, refused: list[Reason]) -> Iterator[str]:
+def _notes(counts: Counts, report: LogReport) -> Iterator[str]:
+    refused = report.refused
+    if few := few_users(counts):
+        yield few
+    for name, reason in report.roles.others.items() if report.roles else ():
+        if reason == COMMA:
+            yield f"column '{name}' is not used: {reason}"
     if counts.share < 1:
         yield f"estimates from a random {share(counts.share)} of the users"
     if refused:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from prefrec_ray.dataset.prepare.rows import equal_rows, in_pages
+from prefrec_ray.dataset.prepare.rows import in_pages
 from prefrec_ray.engagement import MAX_LEVEL, depth_levels, frequency_levels, session_numbers, session_table
 from prefrec_ray.errors import unwrapped_errors
 from prefrec_ray.ids import changes, codes, first_rows, fraction, hash_ids, run_lengths
-from prefrec_ray.logs.log import Log
-from prefrec_ray.mdp.examination import ITEMS, POSITIONS, Curve, fit_curve
+from prefrec_ray.logs.log import Log, equal_rows
 from prefrec_ray.mdp.pages import Pages
 
 TIMEOUTS_MINUTES = (10.0, 30.0, 60.0, 120.0, 1440.0)
@@ -24,7 +23,7 @@ LENGTHS = (100, 50, 20, 10, 5)
 #: Rows in memory at most, about: of a larger log, a random set of users is counted.
 _ROWS = 1 << 22
 _MINUTE_MS, _DAY_MS = 60_000, 86_400_000
-_ITEM_KEY, _USER_KEY = 1, 2
+_USER_KEY = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +51,6 @@ class Counts:
     depth_levels: np.ndarray  # int64 [6], sessions at each level (Eq. 11)
     frequency_levels: np.ndarray  # int64 [6], sessions with a frequency level
     long_users: np.ndarray  # int64 [L], users with more than 2 * LENGTHS steps
-    curve: Curve | None = None  # for logs with positions and feedback, without `examined`
 
 
 def shared_rows(counts: Counts) -> str | None:
@@ -87,22 +85,8 @@ def count(log: Log, timeout_minutes: float = 30.0) -> Counts | None:
         last=pc.max(rows["timestamp"]).as_py(),
         timeouts=timeouts,
         level_timeout=level_timeout,
-        curve=None if log.has_examined else _curve(rows, log.feedback),
         **{name: _scaled(value, share) for name, value in sums(rows, timeouts, level_timeout).items()},
     )
-
-
-def _curve(rows: pa.Table, feedback: Sequence[str]) -> Curve | None:
-    """Return how often positions are examined. Any feedback above 0 shows that an item was."""
-    if "position" not in rows.column_names or not feedback:
-        return None
-    item = hash_ids(rows["item_id"], _ITEM_KEY)
-    sampled = pa.array(np.isin(item, np.unique(item)[:ITEMS]))
-    clicked = np.any([rows[name].to_numpy() > 0 for name in feedback], axis=0).astype(np.int64)
-    table = pa.table({"item": item, "position": rows["position"], "clicked": clicked})
-    table = table.filter(pc.and_(sampled, pc.less(table["position"], POSITIONS)))
-    cells = table.group_by(["item", "position"]).aggregate([("clicked", "count"), ("clicked", "sum")])
-    return fit_curve(*(column.to_numpy() for column in cells.columns))
 
 
 def head(log: Log, rows: int) -> pa.Table:

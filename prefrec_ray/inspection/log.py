@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -10,12 +10,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import fs
 
 from prefrec_ray import runtime, storage
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.errors import UserError
-from prefrec_ray.inspection.columns import ID, ITEM, USER, Column, csv_format, profile, sample
+from prefrec_ray.inspection.columns import ID, ITEM, USER, Column, csv_format, is_key, profile, sample
 from prefrec_ray.inspection.counts import Counts, count, head, shared_rows
 from prefrec_ray.inspection.proposal import proposal, source_lines
 from prefrec_ray.inspection.roles import Roles, check_header, guess_roles
@@ -49,51 +48,15 @@ class LogReport:
     refused: list[Reason]  # rows that `prepare` refuses; all counts are about the other rows
     yaml: str | None  # None if the log has settings already
     sampled: int  # rows that `columns` describe
-    other_files: list[str] = field(default_factory=list)  # not used by the YAML
-
-
-def inspect_log(
-    paths: Sequence[str], columns: Mapping[str, str] = MappingProxyType({}), names: Sequence[str] = ()
-) -> LogReport:
-    """Inspect files, folders and globs, also of a simulator and of KuaiRand. Raises `UserError` for an unusable log.
-
-    `columns`: the columns of the roles `user`, `item` and `time`; roles without a column are guessed. `names`: of all
-    columns of a CSV log without a header.
-    """
-    known = known_source(paths[0]) if len(paths) == 1 and not (columns or names) else None
-    if known is None:
-        return _inspect_files(paths, columns, names)
-    lines = source_lines(known.model_dump(exclude_defaults=True), {})
-    return _inspect_source(known, f"log of kind {known.kind}: {paths[0]}", lines)
+    unused: dict[str, str] = field(default_factory=dict)  # file that the YAML does not use -> reason
 
 
 def inspect_settings(settings: PrepareSettings) -> LogReport:
     """Inspect the log of a section `prepare`, with its columns and its session timeout."""
     source = settings.source
-    return _inspect_source(source, f"log of kind {source.kind}", None, settings.session_gap_minutes, settings.seed)
-
-
-def known_source(path: str) -> Source | None:
-    """Return the source of a folder whose kind is recognized by its files, or None."""
-    if storage.exists(storage.join(path, "log.json")):
-        return SimulatorSource(kind="simulator", path=path)
-    system, inside = storage.filesystem(path)
-    if system.get_file_info(inside).type != fs.FileType.Directory:
-        return None
-    for folder in (storage.join(path, "data"), path):
-        names = [file.rpartition("/")[2] for file in storage.list_files(folder)]
-        if any(name.startswith("log_standard_") for name in names) and any("user_features" in name for name in names):
-            return KuaiRandSource(kind="kuairand", path=path)
-    return None
-
-
-def _inspect_source(
-    source: Source, title: str, lines: Iterable[str] | None, timeout: float = 30.0, seed: int = 0
-) -> LogReport:
-    counts, refused, sampled = _read(source, timeout, seed)
+    counts, refused, sampled = _read(source, settings.session_gap_minutes, settings.seed)
     columns = profile(sampled.select([name for name in sampled.column_names if name not in ("order", "row_hash")]))
-    text = None if lines is None else proposal(lines, counts)
-    return LogReport(title, columns, None, counts, refused, text, len(sampled))
+    return LogReport(f"log of kind {source.kind}", columns, None, counts, refused, None, len(sampled))
 
 
 def _read(source: Source, timeout: float = 30.0, seed: int = 0) -> tuple[Counts, list[Reason], pa.Table]:
@@ -113,12 +76,18 @@ def _read(source: Source, timeout: float = 30.0, seed: int = 0) -> tuple[Counts,
         return counts, refused, head(log, _HEAD)
 
 
-def _inspect_files(paths: Sequence[str], columns: Mapping[str, str], names: Sequence[str]) -> LogReport:
+def inspect_log(
+    paths: Sequence[str], columns: Mapping[str, str] = MappingProxyType({}), names: Sequence[str] = ()
+) -> LogReport:
+    """Inspect files, folders and globs. Raises `UserError` for an unusable log.
+
+    `columns`: the columns of the roles `user`, `item` and `time`; roles without a column are guessed. `names`: of all
+    columns of a CSV log without a header.
+    """
     files, roles, table, form, others = _choose(list_inputs(list(paths)), ", ".join(paths), columns, names)
     named = {storage.absolute(path): path for path in paths}  # a YAML has the names that the user gave
-    own = [named.get(file, file) for file in files] if others else list(paths)
-    others = [named.get(file, file) for file in others]
-    tables = find_tables(others, roles.source, table)
+    own = _paths_of(files, paths)
+    tables, unused = find_tables([named.get(file, file) for file in others], roles.source, table)
     source: dict[str, Any] = {"kind": "files", "path": own if len(own) > 1 else own[0]}
     source |= {"delimiter": form.delimiter} if form.delimiter else {}
     source |= {"column_names": list(form.names)} if form.names else {}
@@ -139,8 +108,19 @@ def _inspect_files(paths: Sequence[str], columns: Mapping[str, str], names: Sequ
         refused=refused,
         yaml=proposal(source_lines(source, roles.doubts), counts),
         sampled=len(table),
-        other_files=[file for file in others if file not in [of_ids["path"] for of_ids in tables.values()]],
+        unused=unused,
     )
+
+
+def _paths_of(files: Sequence[str], paths: Sequence[str]) -> list[str]:
+    """Return the paths of the log `files`. A folder, and a glob, also has files that will be written later."""
+    of_paths = {path: list_inputs(path) for path in paths}
+    whole = {path: set(at) <= set(files) for path, at in of_paths.items()}
+    return [
+        one
+        for path, at in of_paths.items()
+        for one in ([path] if whole[path] else (file for file in at if file in files))
+    ]
 
 
 def _choose(
@@ -163,7 +143,10 @@ def _choose(
             table = sample(group, form)
             roles = guess_roles(table, group[0] if len(groups) > 1 else where, columns)
         except UserError as error:
-            problems.append(error)
+            # A log with only a header is smaller than its tables.
+            names_of = schema(group[0], form).names
+            may_be_log = all(any(is_key(name, of) for name in names_of) for of in (USER, ITEM))
+            problems.insert(0 if may_be_log else len(problems), error)
             continue
         others = set(files) - set(group)
         return group, roles, table, form, [file for file in files if file in others]
@@ -174,15 +157,22 @@ def _bytes(files: list[str]) -> int:
     return sum(storage.filesystem(file)[0].get_file_info(storage.filesystem(file)[1]).size for file in files)
 
 
-def find_tables(files: Sequence[str], source: Mapping[str, Any], log: pa.Table) -> dict[str, dict[str, Any]]:
-    """Return the keys `users` and `items` of a source: the first tables with ids of the type in the sample `log`."""
+def find_tables(
+    files: Sequence[str], source: Mapping[str, Any], log: pa.Table
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Return the keys `users` and `items` of a source, and the reasons of the files that are neither.
+
+    The keys are the first tables with ids of the type in the sample `log`.
+    """
     found: dict[str, dict[str, Any]] = {}
+    reasons: dict[str, str] = {}
     for file in files:
         form = csv_format(file)
         try:
             table = sample([file], form)
         except UserError:
-            continue  # empty
+            reasons[file] = "empty"
+            continue
         columns = profile(table)
         user = _key(columns, table, USER, log.schema.field(source["user"]))
         item = _key(columns, table, ITEM, log.schema.field(source["item"]))
@@ -192,7 +182,11 @@ def find_tables(files: Sequence[str], source: Mapping[str, Any], log: pa.Table) 
         about = _of_items([c for c in columns if c.name != item], table, schema(file, form)) if item else {}
         if about:
             found.setdefault("items", {"path": file, "id": item, **about})
-    return dict(sorted(found.items(), reverse=True))  # users first
+        if file not in [table["path"] for table in found.values()]:
+            key = user or item
+            no_key = f"no column has each {source['user']} or {source['item']} once, with the type of the log"
+            reasons[file] = f"no title or feature next to {key}, or another table was first" if key else no_key
+    return dict(sorted(found.items(), reverse=True)), reasons  # users first
 
 
 def _of_items(columns: Sequence[Column], table: pa.Table, kinds: pa.Schema) -> dict[str, Any]:

@@ -15,6 +15,8 @@ _ENOUGH_USERS = 100
 _DEFAULT_LENGTH = 100
 #: Training and validation users: the defaults, and if few users have enough impressions (5 % of them may be none).
 _FRACTIONS, _FEW_USERS = (0.8, 0.05), (0.6, 0.2)
+#: Without such users in 1 of 100 logs: .8 ** 20 is the probability of an empty split.
+_FEWEST_USERS = 20
 #: Numbers of transitions below which networks and mini-batches are smaller than the defaults.
 _SMALL, _MEDIUM = 200_000, 1_000_000
 #: The defaults of the recipe `robust` and of the section `evaluate`.
@@ -40,6 +42,7 @@ def proposal(source: Iterable[str], counts: Counts) -> str:
     session = int(counts.sessions[counts.timeouts.index(counts.level_timeout)])
     about = f"{counts.rows:,} impressions of {counts.users:,} users in {session:,} sessions"
     lines = [f"# Proposed by prefrec inspect for {about}.", "# Sizes are for a first look on two cores."]
+    lines += [f"# {few}."] if (few := few_users(counts)) else []
     lines += ["prepare:", "  source:", *(f"    {line}" for line in source)]
     lines.append("  session_gap_minutes: 30" if None not in counts.timeouts else "  # sessions are the log's own")
     if not counts.timed:
@@ -59,6 +62,17 @@ def proposal(source: Iterable[str], counts: Counts) -> str:
         lines += ["  preferences:", *(f"    {line}" for line in preferences)]
     lines += ["", *train_lines(counts, train), "", *evaluate_lines(counts, 1 - train - validation)]
     return "\n".join(lines) + "\n"
+
+
+def few_users(counts: Counts) -> str | None:
+    """Return one line if `prepare` may find no user for a split."""
+    length, users = segment_length(counts)
+    if users >= _FEWEST_USERS:
+        return None
+    return (
+        f"{users} of {counts.users:,} users have more than {2 * length} impressions; prefrec prepare needs about "
+        f"{_FEWEST_USERS} such users, so that each split has some"
+    )
 
 
 def segment_length(counts: Counts) -> tuple[int, int]:

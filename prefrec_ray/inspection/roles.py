@@ -31,7 +31,7 @@ from prefrec_ray.logs.contract import to_python
 from prefrec_ray.logs.feedback_column import RESERVED
 from prefrec_ray.logs.readers.files import is_id
 from prefrec_ray.logs.schemas import check_present
-from prefrec_ray.logs.values import is_text, visible
+from prefrec_ray.logs.values import DECIMAL_COMMA, is_text, visible
 
 TIME = ("timestamp", "time", "datetime", "ts", "date", "at", "when", "created", "occurred", "played", "unix")
 DWELL = ("dwell", "watched", "spent", "played", "play", "watch", "listened", "stay")
@@ -41,6 +41,7 @@ _EVENT = ("event", "action", "behavior", "behaviour", "activity", "interaction",
 _MOST_EVENTS = 8  # kinds of events
 _RATING = ("rating", "ratings", "star", "stars", "grade", "score")
 _CLOCK = r"\d\d?:\d\d(:\d\d(\.\d+)?)?( ?[AaPp]\.?[Mm]\.?)?"  # a time of day, as text
+COMMA = "numbers with a decimal comma are text; write 3.5"
 _CALENDAR = ("date", "day", "week", "month", "year", "hour", "minute", "hourmin", "weekday", "dow")
 _REWARD = ("reward", "satisfaction")
 #: Columns of pages, which need exactly these names.
@@ -278,6 +279,8 @@ def _no_feedback(column: Column, units: Mapping[str, str]) -> str | None:
         return "empty"
     if pa.types.is_time(column.kind) or all(re.fullmatch(_CLOCK, str(value)) for value in column.examples):
         return "a time of day: join it with the date in one column"
+    if column.examples and all(re.fullmatch(DECIMAL_COMMA, str(value)) for value in column.examples):
+        return COMMA
     if not column.is_number:
         return "text" if is_text(column.kind) else str(column.kind)
     if column.has(ID):

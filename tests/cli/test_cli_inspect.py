@@ -1,5 +1,7 @@
 """Runs of `prefrec inspect`: its output, and error lines of one line."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +79,33 @@ def test_a_log_is_shown_as_plain_text_and_its_yaml_written(
     assert "90 impressions of 3 users" in capsys.readouterr().out
     assert run(["inspect", str(tmp_path / "log.csv"), "--output", str(tmp_path / "my.yaml")]) == 2
     assert "my.yaml: already exists" in capsys.readouterr().err
+
+
+def test_a_decimal_comma_and_few_users_have_a_line(
+    ray_session: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log().assign(rating="3,5").to_csv(tmp_path / "log.csv", index=False, sep=";")
+    assert run(["inspect", str(tmp_path / "log.csv"), "--output", f"{tmp_path}/my.yaml"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "- column 'rating' is not used: numbers with a decimal comma are text; write 3.5" in lines
+    few = (
+        "3 of 3 users have more than 10 impressions; prefrec prepare needs about 20 such users, so that each split has"
+    )
+    assert f"- {few} some" in lines
+    assert f"# {few} some." in (tmp_path / "my.yaml").read_text().splitlines()
+    log(users=20).to_csv(tmp_path / "more.csv", index=False)
+    assert run(["inspect", str(tmp_path / "more.csv")]) == 0
+    assert "such users" not in capsys.readouterr().out
+
+
+def test_the_yaml_is_written_if_nobody_reads_the_tables(tmp_path: Path) -> None:
+    """As in `prefrec inspect log.csv --output my.yaml | head -1`."""
+    log().to_csv(tmp_path / "log.csv", index=False)
+    command = [sys.executable, "-m", "prefrec_ray.cli.main", "inspect", "log.csv", "--output", "my.yaml"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) as process:
+        process.stdout.close()
+        process.wait()
+    assert run(["validate", f"{tmp_path}/my.yaml"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """From files to a YAML that `prefrec prepare` takes."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from inspect_logs import clickstream, lastfm, movielens, write
 from prefrec_ray.cli.inspect_tables import described
 from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
 from prefrec_ray.errors import UserError
-from prefrec_ray.inspection.log import find_tables, inspect_log, known_source
+from prefrec_ray.inspection.log import find_tables, inspect_log
 from prefrec_ray.inspection.proposal import proposal, source_lines
 from prefrec_ray.settings import parse
 
@@ -35,12 +36,13 @@ def test_movielens_in_a_folder_is_prepared_as_proposed(ray_session: None, tmp_pa
         "imdbId": range(200),
         "mean_rating": np.linspace(1, 5, 200),
     }
-    write(pd.DataFrame(movies), folder / "movies.csv")
+    write(pd.DataFrame(movies)[60:], folder / "movies.csv")
     write(pd.DataFrame({"movieId": range(200), "tmdbId": range(200)}), folder / "links.csv")
     people = {"userId": range(1, 161), "gender": ["F", "M"] * 80, "age": [18, 25, 35, 50] * 40, "zip": range(160)}
     write(pd.DataFrame(people), folder / "users.csv")
     report = inspect_log([str(folder)])
-    assert [Path(file).name for file in report.other_files] == ["links.csv"]
+    reason = "no title or feature next to movieId, or another table was first"
+    assert report.unused == {str(folder / "links.csv"): reason}
     assert report.sampled == len(log)
     settings = settings_of(report.yaml)
     assert settings.source.items.model_dump(exclude_none=True) == {
@@ -61,6 +63,8 @@ def test_movielens_in_a_folder_is_prepared_as_proposed(ray_session: None, tmp_pa
         update={"preferences": settings.preferences.model_copy(update={"pairs": 40, "validation_pairs": 20})}
     )
     dataset = prepare(few, str(tmp_path / "dataset"))
+    without_row = {"items": log.movieId[log.movieId < 60].nunique()}
+    assert json.loads((tmp_path / "dataset/dropped.json").read_text())["without_row"] == without_row
     counts = dataset.metadata.counts
     assert sum(split["requests"] for split in counts.values()) == len(log) == report.counts.rows
     assert sum(split["users"] for split in counts.values()) == 160
@@ -123,10 +127,11 @@ def test_columns_of_a_table_of_items_are_proposed(tmp_path: Path) -> None:
     write(lastfm(4), tmp_path / "plays.csv")
     source = {"user": "userid", "item": "track_id"}
     log = pa.table({"userid": ["u"], "track_id": ["t1"]})
-    found = find_tables([str(tmp_path / "plays.csv"), str(tmp_path / "tracks.parquet")], source, log)
+    found, unused = find_tables([str(tmp_path / "plays.csv"), str(tmp_path / "tracks.parquet")], source, log)
     file = str(tmp_path / "tracks.parquet")
     items = {"path": file, "id": "track_id", "title": "name", "features": ["explicit", "price", "tags"]}
     assert found == {"items": items}
+    assert list(unused) == [str(tmp_path / "plays.csv")]
     assert list(described(found)) == [
         "table of items: tracks.parquet (id track_id; title name; features explicit, price, tags)"
     ]
@@ -195,17 +200,24 @@ def test_sizes_fit_the_log(rows: int, users: int, pairs: int | None, config: dic
     assert sections["evaluate"] == {"model": dict(zip(("users", "requests"), model, strict=True))}
 
 
-def test_known_folders(tmp_path: Path) -> None:
-    assert known_source(str(tmp_path)) is None
-    (tmp_path / "log.json").write_text("{}")
-    assert known_source(str(tmp_path)).kind == "simulator"
-    for name in ("log_standard_4_08_to_4_21_pure.csv", "user_features_pure.csv"):
-        write(pd.DataFrame({"user_id": [1]}), tmp_path / "kuai/data" / name)
-    assert known_source(str(tmp_path / "kuai")).model_dump(exclude_defaults=True) == {
-        "kind": "kuairand",
-        "path": str(tmp_path / "kuai"),
-    }
-    assert known_source(str(tmp_path / "kuai/data/user_features_pure.csv")) is None
+def test_a_folder_stays_a_folder(tmp_path: Path) -> None:
+    """Parts that are written later belong to it. A folder with other files is listed."""
+    log, items = movielens(30), pd.DataFrame({"movieId": range(200), "title": [f"Movie {k}" for k in range(200)]})
+    for number in range(2):
+        write(log[number::2], tmp_path / f"log/part-{number}.parquet")
+    write(items, tmp_path / "movies.csv")
+    source = settings_of(inspect_log([f"{tmp_path}/log", f"{tmp_path}/movies.csv"]).yaml).source
+    assert (source.path, source.items.path) == (f"{tmp_path}/log", f"{tmp_path}/movies.csv")
+    source = settings_of(inspect_log([str(tmp_path)]).yaml).source
+    assert source.path == [f"{tmp_path}/log/part-{number}.parquet" for number in range(2)]
+
+
+def test_a_log_with_only_a_header_is_named(tmp_path: Path) -> None:
+    """The table of items is larger."""
+    (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n")
+    write(pd.DataFrame({"movieId": range(90), "title": "a long title"}), tmp_path / "movies.csv")
+    with pytest.raises(UserError, match=r"/ratings.csv: the log is empty; expected interactions"):
+        inspect_log([str(tmp_path / "movies.csv"), str(tmp_path / "ratings.csv")])
 
 
 def test_a_folder_without_a_log_says_what_its_largest_files_lack(tmp_path: Path) -> None:

@@ -85,8 +85,9 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
     users = split_by_user(log, settings, row_rules, partitions, folder, progress)
     _check_splits(users)
     source = settings.source
+    without_row: dict[str, int] = {}
     if isinstance(source, ColumnsSource) and source.users and log.users is not None:
-        _check_ids(source.users, log.users["user_id"], users.ids, "users", source.user)
+        without_row["users"] = _check_ids(source.users, log.users["user_id"], users.ids, "users", source.user)
     if settings.draws_preferences:
         # Preferences need only sessions, and fail before the long stages if a log is too small.
         write_preferences(users, settings.preferences, settings.mixture_weight, settings.seed, folder, progress)
@@ -96,7 +97,9 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
             consumed = list_items(buckets, folder, progress)
             items = learn_items(log, consumed, settings.action_dim, buckets, folder, progress)
             if isinstance(source, ColumnsSource) and source.items and log.about is not None:
-                _check_ids(source.items, log.about["item_id"], pa.array(items.ids), "items", source.item)
+                without_row["items"] = _check_ids(
+                    source.items, log.about["item_id"], pa.array(items.ids), "items", source.item
+                )
         with step(progress, "find kinds of items"):
             items = items.with_kinds(kinds_of(items.ids, items.embeddings, log.content))
     assert items is not None
@@ -107,7 +110,7 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
     answers_ref = None if like else feedback_network_of.remote(context, normaliser, buckets, settings.seed)
     repeats_ref = None if like else repeats_of.remote(context, buckets)
     write_states(context, normaliser, users, settings.seed, progress)
-    storage.write_json(storage.join(folder, "dropped.json"), drop_report(users, side))
+    storage.write_json(storage.join(folder, "dropped.json"), drop_report(users, side, without_row))
     with step(progress, "fit expected feedback"):
         answers = like.answers() if like else ray.get(answers_ref)
     answers_sizes = answers.save(storage.join(folder, "answers.npz")) if answers else None
@@ -190,14 +193,18 @@ def _check_like(log: Log, like: PreparedDataset) -> None:
             raise UserError(f"user features of the log: '{name}' is missing; expected it for the states of {like.uri}")
 
 
-def drop_report(users: LogUsers, side: Side) -> dict[str, Any]:
-    """Return the counts of kept rows, of rows that break the contract (by reason), and of omitted rows."""
+def drop_report(users: LogUsers, side: Side, without_row: Mapping[str, int]) -> dict[str, Any]:
+    """Return the counts of kept rows, of rows that break the contract (by reason), and of omitted rows.
+
+    `without_row`: numbers of users and items without a row in their table.
+    """
     bad = side.reasons()
     return {
         "kept": {"rows": int(users.requests.sum()), "users": len(users.ids), "sessions": int(users.sessions.sum())},
         "bad_rows": sum(reason.rows for reason in bad),
         "reasons": [asdict(reason) for reason in bad],
         "left_out": {reason: count for reason, count in users.dropped.items() if count},
+        "without_row": {what: count for what, count in without_row.items() if count},
     }
 
 
@@ -209,13 +216,15 @@ def categories_of(log: Log) -> Mapping[str, tuple[str, ...]]:
     return {**log.categories, **found}
 
 
-def _check_ids(table: UsersTable | ItemsTable, known: pa.ChunkedArray, ids: pa.Array, what: str, column: str) -> None:
-    """Raise `UserError` if `table`, which has the ids `known`, has none of the log's `ids`."""
-    if not pc.any(pc.is_in(ids, known.combine_chunks())).as_py():
+def _check_ids(table: UsersTable | ItemsTable, known: pa.ChunkedArray, ids: pa.Array, what: str, column: str) -> int:
+    """Return how many of the log's `ids` are not in `table`, which has the ids `known`. Raises `UserError` if all."""
+    missing = len(ids) - pc.sum(pc.is_in(ids, known.combine_chunks())).as_py()
+    if missing == len(ids):
         raise UserError(
             f"{table.path}: column '{table.id}': found none of the log's {len(ids)} {what}; "
             f"expected ids as in the log's column '{column}'"
         )
+    return int(missing)
 
 
 def _check_splits(users: LogUsers) -> None:
