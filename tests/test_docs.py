@@ -45,6 +45,21 @@ def test_relative_links_exist(page: Path) -> None:
     assert missing == []
 
 
+def test_each_question_has_an_answer_with_a_link_to_a_heading() -> None:
+    """Links to pages are checked above; here their anchors, made as MkDocs makes them."""
+    sections = (ROOT / "docs/questions.md").read_text("utf-8").split("\n## ")[1:]
+    assert len(sections) >= 20
+    for section in sections:
+        question, _, answer = section.partition("\n")
+        assert question.endswith("?")
+        targets = re.findall(r"\]\(([\w.]+)(?:#([\w-]+))?\)", answer)
+        assert targets, question
+        for page, anchor in targets:
+            headings = re.findall(r"^#+ (.+)$", (ROOT / "docs" / page).read_text("utf-8"), re.MULTILINE)
+            anchors = [re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings]
+            assert not anchor or anchor in anchors, (question, anchor)
+
+
 def test_every_page_has_its_place_in_the_site() -> None:
     # The rest of the file has tags of MkDocs.
     tabs = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8").partition("\nnav:\n")[2])

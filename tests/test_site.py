@@ -42,6 +42,21 @@ def test_what_is_made_from_code_is_there(site: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        *("timestamps in milliseconds", "in stock", "what does inconclusive mean", "duplicate rows", "openapi"),
+        *("decimal comma", "how much memory", "resume after a crash", "own reward", "delete a user"),
+    ],
+)
+def test_the_search_finds_questions_in_the_words_of_users(site: Path, words: str) -> None:
+    """A heading of the page has all words, and counts more than a text."""
+    index = json.loads((site / "search" / "search_index.json").read_text("utf-8"))
+    titles = [entry["title"].lower() for entry in index["docs"] if entry["location"].startswith("questions.html#")]
+    assert any(words in title for title in titles)
+    assert index["config"]["fields"]["title"]["boost"] > index["config"]["fields"]["text"]["boost"]
+
+
+@pytest.mark.parametrize(
     ("words", "guides"),
     [
         ("retention", {"index", "evaluation", "glossary"}),
