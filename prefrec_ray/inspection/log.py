@@ -134,7 +134,7 @@ def _choose(
         raise UserError(f"{where}: found {width} columns and {len(names)} names; expected a name for each")
     for file in files:
         groups.setdefault(tuple(sorted(schema(file, forms[file]).names)), []).append(file)
-    problems = []
+    problems: list[UserError] = []
     for group in sorted(groups.values(), key=_bytes, reverse=True):
         form = forms[group[0]]
         try:

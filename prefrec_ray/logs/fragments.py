@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -97,7 +97,7 @@ def _read_fragments(
 
 def batches(
     place: Place, columns: list[str], group: int | None = None, form: CsvFormat = PLAIN, part: Part | None = None
-) -> Iterator[tuple[pa.Table, Place]]:
+) -> Generator[tuple[pa.Table, Place], None, None]:
     """Yield tables of at most 65,536 rows, or 1 MiB of CSV, and their places; columns of CSV are text, as written.
 
     `place`: of the first row. `group`: a row group of Parquet, or None for all. CSV lines with too few or too many

@@ -3,12 +3,14 @@
 import errno
 import json
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
+from prefrec_ray.logs.listing import list_inputs
 from prefrec_ray.nightly.folder import LoopFolder
 
 
@@ -119,3 +121,20 @@ def test_folders_are_exchanged_in_one_step(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["other"]
     with pytest.raises(UserError, match=r"/none: cannot be replaced in one step \(No such file"):
         storage.exchange(f"{tmp_path}/none", f"{tmp_path}/one")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("http://127.0.0.1:{}/log.csv", "https://127.0.0.1:{}/log.csv", "ftp://127.0.0.1:{}/log.csv"),
+        *("s3://bucket/log.csv?endpoint_override=127.0.0.1:{}&scheme=http", "gs://b/x?endpoint_override=127.0.0.1:{}"),
+        *("gopher://127.0.0.1:{}/x", "//127.0.0.1:{}/x.csv"),
+    ],
+)
+def test_a_uri_in_settings_does_not_reach_any_server(uri: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.05)
+        with pytest.raises(UserError, match=r"^[^\n]+$"):
+            list_inputs(uri.format(server.getsockname()[1]))
+        with pytest.raises(TimeoutError):
+            server.accept()
