@@ -37,8 +37,6 @@ def load_sections(uri: str) -> dict[str, Any]:
 def parse_section(name: str, value: Any, where: str) -> Any:
     """Return the settings of the section `name` from its YAML `value`; an empty section has the defaults."""
     settings: Any = parse(_model(name), {} if value is None else value, f"{where}: {name}")
-    if name == "train":
-        settings.training(f"{where}: {name}")
     if name in ("tune", "tracking"):
         return import_module(SECTIONS[name][0]).checked(settings, f"{where}: {name}")
     return settings

@@ -169,11 +169,29 @@ class FilesSource(ColumnsSource):
 
 
 class RayDataSource(ColumnsSource):
-    """Any source of Ray Data: `ray.data.<read>(**args)`. A value {env: NAME} in `args` is an environment variable."""
+    """Any source of Ray Data: `ray.data.<read>(**args)`. A value {env: NAME} in `args` is an environment variable.
+
+    In Python, `table` is a table of pandas or Arrow, or a `ray.data.Dataset`, instead of `read`. Pickles omit it.
+    """
 
     kind: Literal["ray_data"]
-    read: Annotated[str, Field(pattern=r"^read_[a-z_]+$")]
+    read: Annotated[str, Field(pattern=r"^read_[a-z_]+$")] | None = None
     args: dict[str, Any] = Field(default_factory=dict)
+    table: Any = Field(default=None, exclude=True, repr=False)
+
+    @property
+    def name(self) -> str:
+        """Return the name of the log in messages."""
+        return self.read or "table"
+
+    @model_validator(mode="after")
+    def _has_table(self) -> Self:
+        if not (self.table is None if self.read else hasattr(self.table, "columns")):
+            raise ValueError("expected one of read and table (of pandas or Arrow, in Python)")
+        return self
+
+    def __getstate__(self) -> dict[Any, Any]:
+        return {**super().__getstate__(), "__dict__": {**self.__dict__, "table": None}}
 
 
 class KuaiRandSource(LogSource):
@@ -246,7 +264,9 @@ def _of_plugin(value: Any, own: ValidatorFunctionWrapHandler) -> Any:
     """Return the source of a plug-in's kind; the other kinds are validated by `own`."""
     if isinstance(value, LogSource):
         return value
-    kind = value.get("kind") if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        raise ValueError("expected a mapping; in Python, of a table: {'kind': 'ray_data', 'table': table, 'user': ...}")
+    kind = value.get("kind")
     if not isinstance(kind, str):
         return own(value)
     if plugins.check("readers", kind, "kind", READERS).name in READERS:

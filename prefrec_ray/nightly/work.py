@@ -107,7 +107,7 @@ class Stages:
         only after their rest. A rest measured in it would therefore grow from night to night.
         """
         where, settings = f"{self.where}: train", self.train_
-        if current and settings.training(where).serving.rest_days == "auto":
+        if current and settings.training().serving.rest_days == "auto":
             rest = Policy.load(storage.followed(current)).serving.rest_days
             serving = {**settings.config.get("serving", {}), "rest_days": rest}
             settings = settings.model_copy(update={"config": {**settings.config, "serving": serving}})

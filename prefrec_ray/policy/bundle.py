@@ -62,6 +62,11 @@ class Bundle:
                 "expected serving: {rule: best, candidates: nearest, count: 1}"
             )
 
+    def __repr__(self) -> str:
+        origin = [str(self.provenance[name]) for name in ("method", "recipe", "task") if name in self.provenance]
+        size = f"{len(self.items)} items, states of {self.state.width} numbers"
+        return f"<{' '.join([type(self).__name__, *origin])}: {size}>"
+
     @property
     def scorer(self) -> Critic | Density | None:
         """Return the network that scores items, None without one."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from prefrec_ray.algorithms import find_settings
 from prefrec_ray.algorithms.settings import TrainingSettings
@@ -14,7 +14,7 @@ from prefrec_ray.settings import Recipe, Seed, Settings, Task, parse
 
 
 class TrainSettings(Settings):
-    """Section `train`: task, data set, and any setting of the method."""
+    """Section `train`: task, data set, and any setting of the method, checked except against a data set."""
 
     method: str = "PrefRec"
     recipe: Recipe = "robust"
@@ -36,14 +36,19 @@ class TrainSettings(Settings):
         """Return whether a run with this number of iterations has several scored checkpoints to select from."""
         return self.validation is not None and len(self.validation.scored(iterations)) > 1
 
-    def training(self, where: str = "train") -> TrainingSettings:
-        """Return the method's settings, checked except against a data set.
+    @model_validator(mode="after")
+    def _config_is_of_method(self) -> Self:
+        try:
+            self.training()
+        except UserError as error:
+            raise ValueError(str(error).removeprefix("train: ")) from error
+        return self
 
-        Raises `UserError`, prefixed by `where`, for an unknown method or key, and for an invalid value.
-        """
-        model = find_settings(self.method, f"{where}: ")
+    def training(self) -> TrainingSettings:
+        """Return the method's settings. Raises `UserError` for a copy with an invalid `update`."""
+        model = find_settings(self.method, "train: ")
         own = {"recipe": self.recipe, "task": self.task, "seed": self.seed}
         for key in own:
             if key in self.config:
-                raise UserError(f"{where}: key 'config.{key}': belongs to the section itself; expected {key}: there")
-        return parse(model, {**own, **self.config}, where, "config.")
+                raise UserError(f"train: key 'config.{key}': belongs to the section itself; expected {key}: there")
+        return parse(model, {**own, **self.config}, "train", "config.")

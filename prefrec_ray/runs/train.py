@@ -130,7 +130,7 @@ class _Run:
 
     def _build(self, resume: bool) -> OfflineAlgorithm:
         """Check settings, folder and cluster, and build the algorithm."""
-        config = build_config(self.settings, self.dataset, self.where)
+        config = build_config(self.settings, self.dataset)
         check_output(self.output, CONFIG, describe(self.settings, self.dataset), resume)
         self.report(self.stage, 0, 0, "starting")
         runtime.start_ray()
@@ -211,12 +211,9 @@ class _Run:
         policy.save(storage.join(output, "policy"))
 
 
-def build_config(settings: TrainSettings, dataset: str, where: str = "train") -> OfflineConfig:
-    """Return the RLlib config of `settings` for the data set at `dataset`.
-
-    Raises `UserError` like `settings.training`.
-    """
-    training = settings.training(where)
+def build_config(settings: TrainSettings, dataset: str) -> OfflineConfig:
+    """Return the RLlib config of `settings` for the data set at `dataset`."""
+    training = settings.training()
     config = find_method(settings.method).get_default_config().offline_data(input_=dataset)
     return config.training(**{name: getattr(training, name) for name in type(training).model_fields})
 

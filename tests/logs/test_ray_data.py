@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.errors import UserError, find_user_error
 from prefrec_ray.logs.contract import Side
 from prefrec_ray.logs.log import Log
@@ -64,11 +66,19 @@ def parquet(data: pa.Table, folder: Path) -> dict[str, Any]:
     return {"read": "read_parquet", "args": {"paths": str(folder)}}
 
 
+def pandas(data: pa.Table, folder: Path) -> dict[str, Any]:
+    return {"table": data.to_pandas()}
+
+
+def arrow(data: pa.Table, folder: Path) -> dict[str, Any]:
+    return {"table": data}
+
+
 def opened(source: dict[str, Any], side: Side | None = None, **changes: object) -> Log:
     return parse(RayDataSource, {**COLUMNS, **source, **changes}, "source").open_log(seed=0, side=side)
 
 
-@pytest.mark.parametrize("write", [iceberg, delta, lance, parquet])
+@pytest.mark.parametrize("write", [iceberg, delta, lance, parquet, pandas, arrow])
 def test_rows_are_those_of_the_table(
     ray_session: None, tmp_path: Path, write: Callable[[pa.Table, Path], dict[str, Any]]
 ) -> None:
@@ -140,3 +150,23 @@ def test_what_went_wrong_is_told_and_not_how_to_try_again() -> None:
     )
     with pytest.raises(UserError, match=r"^read_sql: near \"frm\": syntax error$"), _in_one_line("read_sql"):
         raise ValueError(f'near "frm": syntax error\n{advice} `DataContext`.')
+
+
+def test_a_table_of_python_stays_in_this_process_and_out_of_the_metadata() -> None:
+    source = RayDataSource(**COLUMNS, table=table().to_pandas())
+    settings = PrepareSettings(source=source)
+    assert settings.source is source
+    assert pickle.loads(pickle.dumps(source)).table is None
+    assert "table" not in settings.model_dump(mode="json")["source"]
+    assert len(source.table) == 60
+
+
+@pytest.mark.parametrize("keys", [{}, {"table": "log.csv"}, {"read": "read_csv", "table": table()}])
+def test_a_log_is_read_by_ray_data_or_a_table_of_python(keys: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"^source: expected one of read and table \(of pandas or Arrow, in Python\)$"):
+        parse(RayDataSource, {**COLUMNS, **keys}, "source")
+
+
+def test_a_table_without_the_names_of_its_columns_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^prepare: key 'source': expected a mapping; .*'kind': 'ray_data', 'table'"):
+        parse(PrepareSettings, {"source": table().to_pandas()}, "prepare")

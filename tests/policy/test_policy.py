@@ -83,6 +83,12 @@ def test_act_equals_a_torch_mlp(hidden: tuple[int, ...]) -> None:
     np.testing.assert_allclose(actions, (LOW + HIGH) / 2 + unit * (HIGH - LOW) / 2, atol=1e-6)
 
 
+def test_a_policy_is_shown_in_one_line() -> None:
+    policy = make_policy(provenance={"method": "PrefRec", "recipe": "robust", "task": "depth", "seed": 1})
+    items, width = len(policy.items.ids), len(policy.normaliser.mean)
+    assert repr(policy) == f"<Policy PrefRec robust depth: {items} items, states of {width} numbers>"
+
+
 def test_act_gives_the_same_in_chunks_and_on_read_only_memory() -> None:
     policy, states = make_policy(), make_states(40_000)
     states.flags.writeable = False

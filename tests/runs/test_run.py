@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from recorder import RECORDED, record_runs
 from tiny import SHORT_RUN, learner_of
 
@@ -24,11 +26,12 @@ from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import checkpoint_of, checkpoints
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import COLUMNS, build_config, check_output, describe, start_run
+from prefrec_ray.settings import parse
 from prefrec_ray.tracking.tracker import Tracker
 
 
 def settings(**changes: Any) -> TrainSettings:
-    return TrainSettings(**{"task": "depth", "checkpoint_every": 2, "config": SHORT_RUN, **changes})
+    return parse(TrainSettings, {"task": "depth", "checkpoint_every": 2, "config": SHORT_RUN, **changes}, "train")
 
 
 class Stop(Exception):
@@ -214,9 +217,11 @@ BAD = [
 @pytest.mark.parametrize(("changes", "message"), BAD)
 def test_bad_settings(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as error:
-        build_config(TrainSettings(**changes), "dataset", "a.yaml: train")
+        parse(TrainSettings, changes, "a.yaml: train")
     assert message in str(error.value)
     assert str(error.value).startswith("a.yaml: train: ")
+    with pytest.raises(ValidationError, match=re.escape(message)):
+        TrainSettings(**changes)
 
 
 GROUPS = ["profile", "feedback", "items", "tastes", "sessions", "time", "recency", "counts"]

@@ -30,14 +30,14 @@ def open_log(source: RayDataSource, seed: int = 0, side: Side | None = None) -> 
 
     Raises `UserError` if Ray Data has no such function or it fails, and for a missing or wrong column.
     """
-    with _in_one_line(source.read):
-        dataset = _reader(source.read)(**resolved(source.args))
+    with _in_one_line(source.name):
+        dataset = _opened(source)
         schema = dataset.schema()
     if schema is None:
-        raise empty_log([source.read])
+        raise empty_log([source.name])
     read = plain_schema(pa.schema(list(zip(schema.names, schema.types, strict=True))))
-    types = types_of_ids(source, [(source.read, read, False)])
-    with _in_one_line(source.read):
+    types = types_of_ids(source, [(source.name, read, False)])
+    with _in_one_line(source.name):
         # Rows of equal times are in the order of the log.
         dataset.context.execution_options.preserve_order = True
         bundles = dataset.select_columns(source.columns).materialize().iter_internal_ref_bundles()
@@ -45,7 +45,7 @@ def open_log(source: RayDataSource, seed: int = 0, side: Side | None = None) -> 
     starts = [sum(rows for _, rows in blocks[:number]) for number in range(len(blocks))]
     rows = sum(rows for _, rows in blocks)
     if not rows:
-        raise empty_log([source.read])
+        raise empty_log([source.name])
     fragments = [{"block": number, "first": first} for number, first in enumerate(starts)]
     interactions = ray.data.from_items(fragments, override_num_blocks=len(fragments)).map_batches(
         _read_blocks,
@@ -56,11 +56,11 @@ def open_log(source: RayDataSource, seed: int = 0, side: Side | None = None) -> 
             "blocks": [ref for ref, _ in blocks],
             "convert": partial(to_canonical, source=source, id_types=types),
             "side": side,
-            "name": source.read,
+            "name": source.name,
         },
     )
     read_rows = {"interactions": lambda: interactions, "rows": rows}
-    return log_of(source, read_rows, [source.read], types, side)
+    return log_of(source, read_rows, [source.name], types, side)
 
 
 def resolved(value: Any) -> Any:
@@ -73,6 +73,18 @@ def resolved(value: Any) -> Any:
             return os.environ[name]
         return {key: resolved(part) for key, part in value.items()}
     return [resolved(part) for part in value] if isinstance(value, list) else value
+
+
+def _opened(source: RayDataSource) -> ray.data.Dataset:
+    if source.read is not None:
+        return _reader(source.read)(**resolved(source.args))
+    table = source.table
+    if isinstance(table, ray.data.Dataset):
+        return table
+    # Blocks of pandas have types that the schema of a log does not.
+    return ray.data.from_arrow(
+        table if isinstance(table, pa.Table) else pa.Table.from_pandas(table, preserve_index=False)
+    )
 
 
 def _reader(name: str) -> Any:

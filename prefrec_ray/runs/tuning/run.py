@@ -95,7 +95,7 @@ def _prepare(
     _check_fits(settings, chosen, where)
     runs = [space.train_settings(settings, trial) for trial in chosen]
     for run in runs:
-        build_config(run, dataset, where).validate()
+        build_config(run, dataset).validate()
     scorer = None
     if settings.validation is not None:
         teachers = settings.base.get("teachers")
