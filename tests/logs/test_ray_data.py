@@ -18,7 +18,7 @@ from prefrec_ray.errors import UserError, find_user_error
 from prefrec_ray.logs.contract import Side
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.readers.ray_data import _in_one_line, resolved
-from prefrec_ray.logs.sources import RayDataSource
+from prefrec_ray.logs.sources import JoinedSource, RayDataSource
 from prefrec_ray.settings import parse
 
 COLUMNS = {"kind": "ray_data", "user": "u", "item": "i", "time": "t", "time_unit": "s", "feedback": ["like"]}
@@ -150,6 +150,14 @@ def test_what_went_wrong_is_told_and_not_how_to_try_again() -> None:
     )
     with pytest.raises(UserError, match=r"^read_sql: near \"frm\": syntax error$"), _in_one_line("read_sql"):
         raise ValueError(f'near "frm": syntax error\n{advice} `DataContext`.')
+
+
+def test_tables_of_python_are_joined(ray_session: None) -> None:
+    data = table()
+    sources = [{**COLUMNS, "table": part} for part in (data.slice(0, 20), data.slice(20).to_pandas())]
+    log = parse(JoinedSource, {"kind": "joined", "sources": sources}, "source").open_log(seed=0)
+    rows = log.interactions().to_pandas()
+    assert sorted(rows["timestamp"]) == sorted(1000 * np.asarray(data["t"]))
 
 
 def test_a_table_of_python_stays_in_this_process_and_out_of_the_metadata() -> None:

@@ -39,7 +39,7 @@ def open_log(source: JoinedSource, seed: int = 0, side: Side | None = None) -> L
     logs, places = [], []
     for number, part in enumerate(source.sources):
         logs.append(part.open_log(seed, side and replace(side, prefix=f"{number}-")))
-        path = part.read if isinstance(part, RayDataSource) else part.path
+        path = part.name if isinstance(part, RayDataSource) else part.path
         places.append(f"source {number + 1} ({path if isinstance(path, str) else ', '.join(path)})")
     _check(logs, places)
     sources = tuple(one for log in logs for one in log.sources)

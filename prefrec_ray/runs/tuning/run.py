@@ -22,7 +22,7 @@ from prefrec_ray.runs.checkpoints import check_output, check_own
 from prefrec_ray.runs.columns import Row
 from prefrec_ray.runs.train import build_config
 from prefrec_ray.runs.tuning import results, space
-from prefrec_ray.runs.tuning.settings import MAX_ITERATIONS, SEARCHERS, TuneSettings, checked
+from prefrec_ray.runs.tuning.settings import MAX_ITERATIONS, SEARCHERS, TuneSettings, checked, metrics
 from prefrec_ray.runs.tuning.shared import share
 from prefrec_ray.runs.tuning.trial import STAGE, SweepPlan, SweepProgress, SweepTrial, resources
 from prefrec_ray.runtime.progress import Progress, Report, silent
@@ -57,6 +57,9 @@ def sweep(
     own = Tracker(tracking, output, group, say=say)
     with storage.claimed(output), own:
         plan = _prepare(settings, dataset, output, resume, report, where)
+        if plan.settings.ranking is None:
+            names = ", ".join(name for name in metrics(plan.settings) if "/" in name)
+            say(f"trials get no ranking and no best.yaml; expected validation, or metric: one of {names}")
         SweepProgress.calls = report, say
         folder = plan.output
         SweepProgress.tracker_of = cache(lambda name: Tracker(tracking, storage.join(folder, name), group, say=say))

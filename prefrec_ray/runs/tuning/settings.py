@@ -210,11 +210,15 @@ def _checked_space(key: str, space: Space, model: type[TrainingSettings], where:
     return space
 
 
+def metrics(settings: TuneSettings) -> list[str]:
+    """Return the numbers that trials report; a method has its part of the losses and values."""
+    columns = [name for name in COLUMNS if name != "phase" and name not in settings.search]  # `phase` is a text
+    return [*columns, *(settings.validation.reported if settings.validation is not None else ())]
+
+
 def _check_metric(settings: TuneSettings, where: str) -> None:
     """Raise `UserError` for a metric that no trial reports; metrics of a user's own method are not known yet."""
-    known = [name for name in COLUMNS if name != "phase" and name not in settings.search]  # `phase` is a text
-    if settings.validation is not None:
-        known += settings.validation.reported
+    known = metrics(settings)
     scored, own = settings.metric in SCORES, any(method not in SETTINGS for method in settings.method)
     if settings.metric is not None and settings.metric not in known and (scored or not own):
         hint = "set validation (its estimators, or online) for it" if scored else nearest(settings.metric, known)

@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -192,7 +193,7 @@ def test_one_process_at_a_time_tunes(undisturbed: Path, tiny_dataset: str, tmp_p
 def test_a_trial_without_room_is_tried_again_and_then_named(
     tiny_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attempts = tmp_path / "attempts"
+    attempts, lines = tmp_path / "attempts", []
 
     class NoRoom(SweepTrial):
         def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -203,7 +204,9 @@ def test_a_trial_without_room_is_tried_again_and_then_named(
     monkeypatch.setattr(run, "SweepTrial", NoRoom)
     section = {**SECTION, "method": "IL", "seeds": [0], "metric": None, "max_failures": 1}
     with pytest.raises(UserError, match="1 of 1 trials failed, IL_depth_0_000 with: no space left to write to"):
-        sweep(open_section(write(tmp_path, section), "tune"), tiny_dataset, str(tmp_path / "sweep"))
+        sweep(open_section(write(tmp_path, section), "tune"), tiny_dataset, str(tmp_path / "sweep"), say=lines.append)
+    (line,) = (line for line in lines if line.startswith("trials get no ranking and no best.yaml"))
+    assert {"losses/actor_loss", "policy/item_distance"} <= set(re.split("[ ,]+", line))
     assert attempts.read_text().splitlines() == ["IL_depth_0_000"] * 2
 
 
