@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,8 @@ class StateTracker:
     """State vectors of users who start without history, one row per user.
 
     `user_features`: a table or mapping with n strings per feature (None: unknown), or the number n of users without
-    features. Times are in ms, UTC, and do not decrease for a user. An impression opens a session after a gap longer
+    features. Times are in ms, UTC. If they decrease for a user, the clock was wrong before: later times of the user
+    become the time of the impression. An impression opens a session after a gap longer
     than the definition's timeout. If session ids (int64) are given, a change of the id opens a session instead; give
     ids always or never. Without `pages` in the definition, or in `observe`, each impression is a page.
 
@@ -77,6 +79,10 @@ class StateTracker:
         self._users.write(rows, "profile", profile)
         return rows
 
+    def keep(self, count: int) -> None:
+        """Keep the first `count` users."""
+        self._users.keep(count)
+
     def profiles(self, users: np.ndarray) -> np.ndarray:
         """Return features of the users in the rows `users` [m], float32 [m, P] as from `StateDefinition.one_hot`."""
         return self._users.read(self._users.rows(users, len(users), once=False))["profile"]
@@ -99,8 +105,8 @@ class StateTracker:
         self, timestamps: np.ndarray, session_ids: np.ndarray | None = None, users: np.ndarray | None = None
     ) -> np.ndarray:
         """Return scaled states before impressions at `timestamps` [m], float32 [m, width]. Raises `UserError`."""
-        past = self._users.read(self._users.rows(users, len(timestamps), once=False))
         now = np.asarray(timestamps, dtype=np.int64)
+        past = self._past(self._users.rows(users, len(now), once=False), now)
         position, sessions, last_exit, session_sums = self._coming(past, now, session_ids)
         raw, groups = np.empty((len(now), self._definition.width), dtype=np.float32), self._definition.groups
         raw[:, groups["profile"]] = past["profile"]
@@ -152,7 +158,7 @@ class StateTracker:
         none = shown[:, :0]  # an operand for the join if a log has no feedback
         scaled = scaled_feedback(np.concatenate([none, *columns], axis=1), self._definition)
 
-        past = self._users.read(rows)
+        past = self._past(rows, now)
         page = None if pages is None or "page" not in past else np.asarray(pages)
         same = np.zeros(len(now), bool) if page is None else (past["pages"] > 0) & (page == past["page"])
         now = np.where(same, past["last"], now)
@@ -210,6 +216,14 @@ class StateTracker:
     def load(self, uri: str) -> None:
         """Replace all users by the result of `save`; if it is damaged or of another definition, raise `UserError`."""
         self.unknown_items = self._users.load(uri, self._definition.model_dump(mode="json"))
+
+    def _past(self, rows: Any, now: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the users at `rows`, with no impression after `now` [m]."""
+        past = self._users.read(rows)
+        if (early := now < past["last"]).any():
+            for name in ("first", "last", "exit", "last_exit"):
+                past[name] = np.where(early, np.minimum(past[name], now), past[name])
+        return past
 
     def _coming(
         self, past: dict[str, np.ndarray], now: np.ndarray, session_ids: np.ndarray | None

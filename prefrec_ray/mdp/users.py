@@ -41,6 +41,12 @@ class UserRows:
         self._count += count
         return np.arange(self._count - count, self._count)
 
+    def keep(self, count: int) -> None:
+        """Keep the first `count` rows."""
+        for array in self._arrays.values():
+            array[count : self._count] = 0
+        self._count = min(count, self._count)
+
     def _extend(self, more: int) -> None:
         """Add room for `more` rows, which takes no memory before they are written."""
         for name, array in self._arrays.items():

@@ -163,12 +163,7 @@ async def reply_to(server: Server, method: str, path: str, body: bytes) -> Respo
             return Response(server.metrics.text(server.state), media_type=METRICS_TYPE)
         case _, "/openapi.json":
             return _json(document({path: route.methods for path, route in ROUTES.items()}))
-    return _health(server)
-
-
-def _health(server: Server) -> Response:
-    if not server.healthy:
-        raise Problem(503, "the log failed, or the state differs from it; restart the server")
+    await server.check()
     state = server.state
     return _json({"status": "ok", "policy": state.loaded[0].digest, "users": len(state.users), "events": state.next})
 

@@ -78,6 +78,12 @@ class Server:
         """Return True if the state agrees with the log and rows can be written; otherwise restart the server."""
         return not (self._failed or self.engine.log.broken)
 
+    async def check(self) -> None:
+        """Raise `Problem` if the state differs from the log, or if rows cannot be written and read."""
+        if not self.healthy:
+            raise Problem(503, "the log failed, or the state differs from it; restart the server")
+        await self._disk.check()
+
     async def do(self, command: Command) -> Reply:
         """Return the reply to one command, from a batch. Raises `Problem`."""
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -126,7 +132,9 @@ class Server:
                 loaded = await self._disk.aside(load_policies, main, arms, tables)
                 await self._disk.aside(self._opened.check, loaded)
                 state = await self._disk.aside(self._new_state, loaded, arms, old)
-                dealt = await self._disk.aside(arm_of, state.users.ids, arms)
+                async with self._turn:  # a batch in progress may give its new users up
+                    users = state.users.ids
+                dealt = await self._disk.aside(arm_of, users, arms)
             except UserError as error:
                 self.metrics.reloads.labels("refused").inc()
                 raise Problem(409, str(error)) from error
@@ -197,8 +205,10 @@ class Server:
         if plan.events:
             try:
                 first = await self._disk.commit(plan.events)
-            except Problem as problem:
+            except BaseException as problem:
                 self.engine.give_up(plan)
+                if not isinstance(problem, Problem):
+                    raise
                 return [reply if isinstance(reply, Problem) else problem for reply in plan.replies]
             self._failed = True
             self.engine.take_in(plan, first, now)

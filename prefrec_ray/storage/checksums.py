@@ -100,13 +100,14 @@ def sealed_length(content: _Bytes, head: int) -> int | None:
 
 
 def covered(content: _Bytes, place: int) -> int | None:
-    """Return the number of bytes that the seal at `place` covers, None if it does not match them."""
+    """Return the number of bytes that the seal at `place` covers, itself among them; None if it does not match them."""
     digits = bytes(content[place + len(_PREFIX) :][:16])
     if not _DIGITS.fullmatch(digits):
         return None
     length = int(digits[:8], 16)
-    matches = len(content) >= length and digits[8:] == _checksum(content[:length], place + len(_PREFIX))
-    return length if matches else None
+    if not place + len(BLANK) <= length <= len(content):
+        return None
+    return length if digits[8:] == _checksum(content[:length], place + len(_PREFIX)) else None
 
 
 def _checksum(content: _Bytes, place: int) -> bytes:

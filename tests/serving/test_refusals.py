@@ -77,17 +77,6 @@ def test_a_time_in_seconds_is_refused(seconds: int) -> None:
     assert caught.value.status == 422
 
 
-@pytest.mark.parametrize("save", [False, True])
-def test_a_clock_that_jumped_back_refuses_no_time_that_was_right(bundle: Path, tmp_path: Path, save: bool) -> None:
-    desk = Desk(bundle, tmp_path)
-    desk.one(Recommend(user=1), NOW)
-    desk.stop(save)
-    desk, back = Desk(bundle, tmp_path), NOW - 90 * 60 * MINUTE
-    assert desk.one(Recommend(user=1, timestamp=NOW), back)["items"]
-    with pytest.raises(Problem, match="expected at most 10 minutes"):
-        desk.one(Recommend(user=1, timestamp=NOW + 11 * MINUTE), back)
-
-
 @pytest.mark.parametrize("restart", [False, True])
 @pytest.mark.parametrize(("minutes", "taken"), [(59, True), (62, False), (3000, False)])
 def test_late_feedback_is_refused_though_nothing_came_meanwhile(

@@ -52,7 +52,8 @@ class Kind(IntEnum):
 class Event:
     """A row, without its number. Times are in ms, UTC.
 
-    `timestamp` is the time that counts; it is never before an earlier FEEDBACK of the same user. `given` is the time
+    `timestamp` is the time that counts; it is never before an earlier FEEDBACK of the same user, unless that had a
+    time more than 10 minutes after the server's clock. `given` is the time
     that the client sent. A user id is a whole number (`user_number`) or text (`user`). `propensities` belong to
     `items`, NaN if unknown. `known` is True if the item of a FEEDBACK had an embedding; only then the row is an
     impression.
@@ -265,7 +266,7 @@ def check_rest(content: pa.Buffer, end: int, where: str) -> None:
         if place % _ALIGNMENT == 0 and message_end(content, place):
             raise UserError(
                 f"{where}: damaged at byte {end}: found whole records after it; expected the file as it was written"
-                " (put it back from a copy)"
+                " (`prefrec repair` restores records of earlier versions; else put it back from a copy)"
             )
 
 

@@ -56,6 +56,8 @@ class EventLog:
         self._indices: dict[Path, FileIndex] = {}
         #: The error after which no rows can be written until the next start reads the disk.
         self.broken: OSError | None = None
+        self._refused = 0  # bytes of the record that is not on the disk
+        self._unread: int | None = None  # a row that could not be read
         self._file: int | None = None
         self._size = 0
         #: The number of the next row.
@@ -143,16 +145,18 @@ class EventLog:
         """
         if self.broken is not None:
             raise OSError(self.broken.errno, f"the event log failed before ({self.broken}); start again")
+        data = encode(batch_of(events, self.next, self.schema))
+        self._refused = len(data)
         if self._file is None or self._size >= SEGMENT_BYTES:
             self._open(self._folder / f"{self.next:015d}{SUFFIX}")
         first, path = self.next, self._paths[-1]
-        data = encode(batch_of(events, first, self.schema))
         if not self._size:
             self._indices[path] = FileIndex(len(self._header))
             data = self._header + data
         self._write(data)
         self._indices[path].add(len(events), self._size)
         self.next += len(events)
+        self._refused = 0
         return first
 
     def _write(self, data: bytes) -> None:
@@ -174,10 +178,36 @@ class EventLog:
             self.broken = error
             raise
 
+    def check(self) -> None:
+        """Raise an error if rows cannot be written or read.
+
+        Raises `OSError` if the disk has no room for the last refused record, and `UserError` if the last row, or a row
+        that could not be read before, cannot be read.
+        """
+        if self.broken is not None:
+            raise self.broken
+        if self._refused:
+            attempt = self._folder.parent / "attempt"
+            storage.write_bytes(str(attempt), os.urandom(self._refused))
+            attempt.unlink()
+            self._refused = 0
+        if self._size:
+            self.read(self.next - 1)
+        if self._unread is not None:
+            self.read(self._unread)
+            self._unread = None
+
     def read(self, number: int) -> dict[str, Any]:
         """Return the row `number` from the disk. Raises `IndexError` if there is none, `UserError` for damage."""
         if not 0 <= number < self.next:
             raise IndexError(number)
+        try:
+            return self._read(number)
+        except UserError:
+            self._unread = number
+            raise
+
+    def _read(self, number: int) -> dict[str, Any]:
         path = self._paths[bisect_right(self._paths, number, key=first_row) - 1]
         if path.suffix == SUFFIX:
             with suppress(FileNotFoundError):  # it may become a Parquet file in the meantime

@@ -199,7 +199,7 @@ class Disk:
         """
         begin = time.perf_counter()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._rows, self._log.commit, events)
+            return await self._in_turn(self._log.commit, events)
         except OSError as error:
             self._metrics.failed.inc()
             raise of_disk(error, "nothing was written") from error
@@ -208,7 +208,17 @@ class Disk:
 
     async def begin_file(self) -> None:
         """Close the last file of the log, unless it is empty. Raises `OSError`."""
-        await asyncio.get_running_loop().run_in_executor(self._rows, self._log.begin_file)
+        await self._in_turn(self._log.begin_file)
+
+    async def check(self) -> None:
+        """Raise `Problem` if rows cannot be written (507 on a full disk, else 503), or if the log cannot be read."""
+        try:
+            await self._in_turn(self._log.check)
+        except (OSError, UserError) as error:
+            raise of_disk(error, "the log failed") from error
+
+    async def _in_turn(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._rows, call, *arguments)
 
     async def aside(self, call: Callable[..., Any], *arguments: Any) -> Any:
         """Run a slow call in the background, and return its result."""

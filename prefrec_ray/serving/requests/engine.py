@@ -23,7 +23,7 @@ from prefrec_ray.web.problems import Problem, within
 
 Command = Recommend | RecommendBatch | Feedback | FeedbackBatch
 
-#: Most ms by which a client's clock may be ahead. A user's events are logged in time order.
+#: Most ms by which a client's clock may be ahead. Up to there, a user's events are logged in time order.
 _AHEAD = 600_000
 
 
@@ -54,6 +54,7 @@ class NewFeedback:
 class BatchPlan:
     """The rows of a batch, recommendations first, and the changes of the state to apply after they are on disk."""
 
+    users: int  # number of users before
     events: list[Event] = field(default_factory=list)
     replies: list[Reply | Problem] = field(default_factory=list)
     shown: list[tuple[int, list[int]]] = field(default_factory=list)  # row of the user, codes of the known items
@@ -74,17 +75,21 @@ class Engine:
     def plan(self, commands: Sequence[Command], clock: int) -> BatchPlan:
         """Return the rows to log and the replies. `clock` is the server's time, ms.
 
-        The state gets new users and features of users, which `give_up` restores; nothing else changes.
+        The state gets new users and features of users until `give_up`; nothing else changes.
         """
         self.state.answered.forget(clock)  # hours may have passed since the last row
-        plan = BatchPlan(replies=[Problem(500, "not answered")] * len(commands))
-        self._recommend(plan, commands, clock)
-        for place, command in enumerate(commands):
-            if isinstance(command, Feedback | FeedbackBatch):
-                try:
-                    plan.replies[place] = self._feedback(plan, command, clock)
-                except Problem as problem:
-                    plan.replies[place] = problem
+        plan = BatchPlan(len(self.state.users), replies=[Problem(500, "not answered")] * len(commands))
+        try:
+            self._recommend(plan, commands, clock)
+            for place, command in enumerate(commands):
+                if isinstance(command, Feedback | FeedbackBatch):
+                    try:
+                        plan.replies[place] = self._feedback(plan, command, clock)
+                    except Problem as problem:
+                        plan.replies[place] = problem
+        except BaseException:
+            self.give_up(plan)
+            raise
         return plan
 
     def take_in(self, plan: BatchPlan, first: int, clock: int) -> None:
@@ -113,9 +118,10 @@ class Engine:
         self.state.observe(rows[known], codes[known], times[known], values[known], dwell[known], events)
 
     def give_up(self, plan: BatchPlan) -> None:
-        """Restore the features of users if the rows of `plan` could not be written."""
+        """Restore users and their features if the rows of `plan` could not be written."""
         for row, before in reversed(plan.described):
             self.state.undescribe(row, before)
+        self.state.keep_users(plan.users)
 
     def _row(self, user: UserId) -> int:
         row = find_user(self.state, user)
@@ -138,8 +144,8 @@ class Engine:
                 row = self._row(body.user)
                 if body.features is not None:
                     plan.described.append((row, state.describe(row, body.features)))
-                now = max(clock if body.timestamp is None else body.timestamp, state.users.last(row))
-                requests.append((place, body, row, now))
+                wanted = clock if body.timestamp is None else body.timestamp
+                requests.append((place, body, row, _in_order(wanted, state.users.last(row), clock)))
         if not requests:
             return
         _, bodies, rows, times = zip(*requests, strict=True)
@@ -155,7 +161,7 @@ class Engine:
         first = next(iter(command.parts.values())).user
         for prefix, body in command.parts.items():
             with within(prefix):
-                self._check_time(body, clock)
+                _check_time(body, clock)
                 check_page(self.state, body)
                 find_user(self.state, body.user)
                 if type(body.user) is not type(first):
@@ -188,16 +194,9 @@ class Engine:
             reply["short"] = body.k - len(page.items)
         return Reply({"event_id": event.event_id, **reply}, one.arm)
 
-    def _check_time(self, body: Recommend | Feedback | FeedbackBatch, clock: int) -> None:
-        now = max(clock, self.state.answered.latest)  # a clock that jumped back must not refuse correct times
-        if body.timestamp is not None and body.timestamp > now + _AHEAD:
-            raise Problem(
-                422, f"timestamp: found {body.timestamp}; expected at most 10 minutes after the server's clock, {now}"
-            )
-
     def _feedback(self, plan: BatchPlan, command: Feedback | FeedbackBatch, clock: int) -> Reply:
         """Plan the rows of feedback on one or several items, all or none. Raises `Problem`."""
-        self._check_time(command, clock)
+        _check_time(command, clock)
         number, shown = self._given.find(command, self.state)
         entries = entries_of(command, number, shown, self.state, plan.keys)
         user = command.user if shown is None else user_of(shown)
@@ -229,7 +228,7 @@ class Engine:
         known = code >= 0 and bool(state.shelves[0].known[code])
         timestamp = clock if shown is None else shown.timestamp
         timestamp = timestamp if command.timestamp is None else command.timestamp
-        timestamp = max(timestamp, state.users.last(row), plan.latest.get(row, -1))
+        timestamp = _in_order(timestamp, plan.latest.get(row, state.users.last(row)), clock)
         source: dict[str, Any] = {"arm": state.loaded[int(state.users.arm[row])].arm, "propensities": [float("nan")]}
         if shown is not None and shown.propensities is not None and entry.position is not None:
             source = {"policy": shown.policy, "arm": shown.arm, "position": entry.position}
@@ -252,6 +251,18 @@ class Engine:
         plan.keys.add(entry.key)
         plan.latest[row] = timestamp
         return "counted" if known else "unknown item"
+
+
+def _check_time(body: Recommend | Feedback | FeedbackBatch, clock: int) -> None:
+    if body.timestamp is not None and body.timestamp > clock + _AHEAD:
+        raise Problem(
+            422, f"timestamp: found {body.timestamp}; expected at most 10 minutes after the server's clock, {clock}"
+        )
+
+
+def _in_order(time: int, last: int, clock: int) -> int:
+    """Return the time of an event: not before the user's `last`, unless that is the result of a wrong clock."""
+    return time if last > clock + _AHEAD else max(time, last)
 
 
 def _user_columns(user: UserId) -> dict[str, Any]:

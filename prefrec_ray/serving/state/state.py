@@ -150,6 +150,12 @@ class ServedState:
         for tracker in self.observers.values():
             tracker.grow(len(users))
 
+    def keep_users(self, count: int) -> None:
+        """Keep the first `count` users; later ones are without history."""
+        self.users.keep(count)
+        for tracker in self.observers.values():
+            tracker.keep(count)
+
     def describe(self, row: int, features: Mapping[str, Any]) -> np.ndarray:
         """Store the newest features of a user, and return the previous profile for `undescribe`."""
         before = next(iter(self.observers.values())).profiles(np.array([row]))

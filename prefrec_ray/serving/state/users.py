@@ -70,21 +70,30 @@ class ServedUsers:
         if users:
             self.arm[first : len(self)] = arm_of(users, self._settings)
 
+    def keep(self, count: int) -> None:
+        """Keep the first `count` users; later ones have no impression or feedback yet."""
+        while len(self) > count:
+            self._rows.popitem()
+        del self._seen[count:]
+
     def last(self, row: int) -> int:
         """Return the time of the user's last feedback, -1 before the first."""
         return int(self._last[row])
 
     def came(self, rows: np.ndarray, timestamps: np.ndarray) -> None:
-        """Register the times of feedback; a user may have several entries."""
+        """Register the times of feedback, in this order; a user may have several entries."""
         if self._frozen is not None:
             self._frozen.last.keep(rows)
-        np.maximum.at(self._last, rows, timestamps)
+        self._last[rows] = timestamps
 
     def resting(self, row: int, now: int, rest_ms: float) -> np.ndarray:
-        """Return the codes of the items that rest for the user at the time `now` in ms, int64."""
+        """Return the codes of the items that rest for the user at the time `now` in ms, int64.
+
+        An impression much later than `now` had a wrong clock.
+        """
         mine = self._seen[row]
         packed = np.frombuffer(mine, dtype=np.int64) if mine else np.zeros(0, np.int64)
-        return packed[now - 1000 * (packed & _SECONDS) < rest_ms] >> 32
+        return packed[abs(now - 1000 * (packed & _SECONDS)) < rest_ms] >> 32
 
     def see(self, row: int, codes: Sequence[int], timestamp: int) -> None:
         """Register that items rest from a time in ms on."""
