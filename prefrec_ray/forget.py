@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing
@@ -17,18 +19,17 @@ from prefrec_ray.annotation.page.store import Store
 from prefrec_ray.annotation.questions import PAIRS, read_pairs
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset import removal as of_datasets
-from prefrec_ray.dataset.removal import names_any
 from prefrec_ray.errors import UserError
+from prefrec_ray.ids import Mentions, present
 from prefrec_ray.logs.events import segments as of_logs
 from prefrec_ray.logs.events.format import FILE as LOG
 from prefrec_ray.logs.events.format import SEGMENTS, read_about
 from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.serving.folder.snapshots import remove_snapshots
-from prefrec_ray.settings import SPLITS
-from prefrec_ray.storage.parquet import read_parquet
 
 _DATASET, _REQUESTS, _POLICY, _RUN, _LOOP = "metadata.json", "requests", "policy.json", "config.json", "nights.json"
-_PARTIAL = ".partial"
+#: Names of half-written outputs (storage/claims.py, storage/files.py). A user may have other names with this ending.
+_PARTIAL = re.compile(r"(.+)\.[0-9a-f]{8}\.partial")
 _EXPECTED = "an event log, a data set, questions for annotators, a run or a policy"
 #: Splits of users that change the weights of a policy, or choose its checkpoint.
 _TRAINING = {"train", "validation"}
@@ -43,15 +44,17 @@ class Places:
     questions: list[str] = field(default_factory=list)
     loops: list[str] = field(default_factory=list)
     policies: list[str] = field(default_factory=list)
-    remains: list[str] = field(default_factory=list)  # half-written folders
+    remains: list[str] = field(default_factory=list)  # half-written folders and files of killed commands
 
     @classmethod
     def find(cls, paths: Iterable[str]) -> Places:
         """Find all folders below `paths`. Raises `UserError` for a path that is not a folder or contains none."""
         places = cls()
         for path in dict.fromkeys(map(_folder, paths)):
+            before = len(places.remains)
+            places.remains += [near for near in glob.glob(f"{glob.escape(path)}.*") if _PARTIAL.fullmatch(near)]
             found = sum(places._add(*entry) for entry in places._walk(path))
-            if not found:
+            if not found and len(places.remains) == before:
                 raise UserError(f"{path}: found nothing with data of users; expected {_EXPECTED}")
             places.loops += [str(parent) for parent in Path(path).parents if (parent / _LOOP).exists()]
         for name, folders in vars(places).items():
@@ -77,10 +80,15 @@ class Places:
         return bool(found)
 
     def _walk(self, path: str) -> Iterable[tuple[str, list[str], list[str]]]:
-        """Yield the folders below `path` as `os.walk` does, without half-written ones, which become `remains`."""
+        """Yield the folders below `path` as `os.walk` does, without half-written ones, which become `remains`.
+
+        So do half-written files with ids of users. Other files may be those of a training run that goes on.
+        """
         for folder, folders, files in os.walk(path):
-            self.remains += [storage.join(folder, name) for name in sorted(folders) if name.endswith(_PARTIAL)]
-            folders[:] = sorted(name for name in folders if not name.endswith(_PARTIAL))
+            halves = {name: half[1] for name in (*folders, *files) if (half := _PARTIAL.fullmatch(name))}
+            wanted = (name for name, whole in halves.items() if name in folders or whole in (_LOOP, PAIRS))
+            self.remains += [storage.join(folder, name) for name in sorted(wanted)]
+            folders[:] = sorted(set(folders) - set(halves))
             yield folder, folders, files
 
     def claim(self, claims: ExitStack) -> dict[str, str]:
@@ -88,7 +96,7 @@ class Places:
 
         Raises `UserError` if a server, a night or another command writes to one of them.
         """
-        outputs = [folder.removesuffix(_PARTIAL).rpartition(".")[0] for folder in self.remains]
+        outputs = [half[1] for rest in self.remains if (half := _PARTIAL.fullmatch(rest))]
         writers = [*outputs, *self.loops, *self.logs, *(store_of(folder) or folder for folder in self.questions)]
         for folder in dict.fromkeys(folder for folder in writers if folder not in self.datasets):
             claims.enter_context(storage.claimed(folder))
@@ -102,7 +110,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Forgotten:
-    """Numbers of removed rows by kind, and the ids that no log, data set or question had."""
+    """Numbers of removed rows by kind, and the ids that no log, data set, dropped row or question had."""
 
     removed: Counter[str]
     absent: list[str]
@@ -123,10 +131,10 @@ def forget(paths: Sequence[str], users: Sequence[str], say: Callable[[str], None
         used = {one.uri for one in datasets if _TRAINING & of_datasets.splits_of(one, users)}
         for policy in _trained(places.policies, used):
             say(policy)
-        present = _present(places, datasets, set(users))
-        removed = Counter({"half-written folders of killed commands": len(places.remains)})
-        for folder in places.remains:
-            storage.remove(folder)
+        found = _found(places, datasets, users)
+        removed = Counter({"half-written outputs of killed commands": len(places.remains)})
+        for rest in places.remains:
+            storage.remove(rest)
         for folder in places.logs:
             removed += _remove_from_log(folder, users)
         for dataset in datasets:
@@ -134,33 +142,33 @@ def forget(paths: Sequence[str], users: Sequence[str], say: Callable[[str], None
         for folder in places.questions:
             removed += remove_questions(folder, users)
         for folder in places.loops:
-            removed += _remove_from_nights(folder, users)
-    return Forgotten(+removed, [user for user in users if user not in present])
+            removed += _remove_from_nights(folder, Mentions(users))
+    return Forgotten(+removed, [user for user in users if user not in found])
 
 
-def _present(places: Places, datasets: Sequence[PreparedDataset], users: set[str]) -> set[str]:
-    """Return the ids in `users` with an impression, a row of a log or a question."""
-    present: set[str] = set()
+def _found(places: Places, datasets: Sequence[PreparedDataset], users: Sequence[str]) -> set[str]:
+    """Return the `users` with a row of a log, an impression, a dropped row or a question."""
+    found: set[str] = set()
     for folder in places.logs:
         names = ["user", "user_number"]
         for table in of_logs.read_tables(of_logs.list_segments(folder), read_about(folder).columns, names=names):
-            present |= {str(user) for name in names for user in table[name].unique().to_pylist()}
+            found |= {user for name in names for user in present(table[name], users)}
     for dataset in datasets:
-        for file in (file for split in SPLITS for file in dataset.files("requests", split)):
-            present |= set(map(str, read_parquet(file, ["user_id"])["user_id"].unique().to_pylist()))
+        found |= of_datasets.users_of(dataset, users)
     for folder in places.questions:
-        rows = read_pairs(folder).to_pylist() if storage.read_text(storage.join(folder, PAIRS)).strip() else []
-        present |= {str(row[name]) for row in rows for name in ("user_0", "user_1")}
-    return present & users
+        if storage.read_text(storage.join(folder, PAIRS)).strip():
+            pairs = read_pairs(folder)
+            found |= {user for name in ("user_0", "user_1") for user in present(pairs[name], users)}
+    return found
 
 
-def _remove_from_nights(folder: str, users: Sequence[str]) -> Counter[str]:
-    """Remove texts of errors with an id of the users from nights.json."""
+def _remove_from_nights(folder: str, mentions: Mentions) -> Counter[str]:
+    """Remove texts of errors that mention a user from nights.json; other nights have a verdict and its numbers."""
     file = storage.join(folder, _LOOP)
     lines, changed = [], 0
     for line in storage.read_text(file).split("\n"):
-        night = storage.parse_json(line, file) if line else {}
-        if isinstance(night, dict) and names_any(str(night.get("why", "")), users):
+        night = storage.parse_json(line, file) if line else None
+        if isinstance(night, dict) and night.get("status") == "failed" and mentions.find(str(night.get("why"))):
             line, changed = json.dumps({**night, "why": "an error with a value of a removed user"}), changed + 1
         lines.append(line)
     if changed:
@@ -211,6 +219,7 @@ def _remove_from_log(folder: str, users: Sequence[str]) -> Counter[str]:
         # Always: a snapshot also has users whose first row could not be written.
         removed["snapshots of servers"] = remove_snapshots(folder)
         if of_logs.any_row(folder, chosen):
+            log.commit([of_logs.removal()])
             log.begin_file()
     finally:
         log.close()

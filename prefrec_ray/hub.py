@@ -75,6 +75,8 @@ def pull(source: str, output: str) -> None:
     """
     repository, kind = _repository(source)
     with storage.staged(output, CARD) as folder, _hub(source) as hub:
+        if kind == "dataset":  # it contains ids of users
+            storage.make_private(folder)
         hub.snapshot_download(repository, repo_type=kind, local_dir=storage.absolute(folder))
         storage.remove(storage.join(folder, ".cache"))
 

@@ -9,7 +9,10 @@ from hashlib import blake2b
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+_WORD = re.compile(r"\w")
+_NO_FRACTION = re.compile(r"(?<=\d)\.0+(?![\d.])")  # of a whole number such as 4.0
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -48,6 +51,44 @@ def ids_from_text(texts: Iterable[str], kind: pa.DataType) -> pa.Array:
         return pa.array(texts, kind)
     numbers = [int(text) for text in texts if _WHOLE.fullmatch(text)]
     return pa.array([number for number in numbers if -(2**63) <= number < 2**63], kind)
+
+
+def present(column: pa.ChunkedArray, texts: Iterable[str]) -> set[str]:
+    """Return the ids among `texts` that are in a column of ids."""
+    return set(map(str, column.filter(pc.is_in(column, ids_from_text(texts, column.type))).unique().to_pylist()))
+
+
+class Mentions:
+    """Search for ids in free text, such as a dropped row of a log or the message of an error.
+
+    An id is mentioned if the text is the id, or has it between characters that do not continue a word or number:
+    `user '4'` and `4.0` mention 4, `14` and `4.5` do not. An id without a letter or digit must be the whole text.
+    """
+
+    def __init__(self, ids: Iterable[str]) -> None:
+        self._ids = frozenset(ids)
+        # Slices of these lengths are looked up: thousands of patterns would be slow.
+        self._lengths = sorted({len(one) for one in self._ids if _WORD.search(one)})
+
+    def find(self, text: str) -> set[str]:
+        """Return the ids that `text` mentions."""
+        found = {text} & self._ids
+        for form in {text, _NO_FRACTION.sub("", text)}:
+            begins = [place for place in range(len(form)) if not _continues(form, place)]
+            for length in self._lengths:
+                slices = ((place, form[place : place + length]) for place in begins if place + length <= len(form))
+                found |= {one for place, one in slices if one in self._ids and not _continues(form, place + length)}
+        return {one for one in found if one == text or _WORD.search(one)}
+
+
+def _continues(text: str, place: int) -> bool:
+    """Return True if the character before `place` and the one at it belong to one word or number."""
+    before, after = text[max(0, place - 2) : place], text[place : place + 2]
+    if not (before and after):
+        return False
+    in_word = bool(_WORD.fullmatch(before[-1]) and _WORD.fullmatch(after[0]))
+    decimal = before[-1].isdigit() and after[0] == "." and after[1:].isdigit()
+    return in_word or decimal or (before[-1] == "." and before[:-1].isdigit() and after[0].isdigit())
 
 
 def hash_ids(ids: pa.Array | pa.ChunkedArray, *key: int) -> np.ndarray:

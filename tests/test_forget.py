@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from killed import killed_copies
 from platform_desk import Desk, make_policy
@@ -13,9 +15,11 @@ from tiny import write_dataset
 
 from prefrec_ray import storage
 from prefrec_ray.cli.main import run
-from prefrec_ray.forget import Places, forget
+from prefrec_ray.forget import Forgotten, Places, forget
 from prefrec_ray.logs.events.segments import any_row, of_users
 from prefrec_ray.serving.requests.bodies import Feedback, Recommend
+from prefrec_ray.storage.parquet import write_parquet
+from prefrec_ray.web.problems import Problem
 
 DAY = 86_400_000
 
@@ -114,14 +118,87 @@ def test_remains_of_a_killed_command_and_errors_of_nights_are_removed(place: Pat
     rest = place / "loop/nights/0003/dataset.12345678.partial"
     rest.mkdir(parents=True)
     (rest / "rows.txt").write_text("user 2")
-    nights = [{"night": 1, "why": "row 7: user '2': found x"}, {"night": 2, "why": "disk full at 22"}]
+    (place / "loop/nights.json.0123abcd.partial").write_text("user 2")
+    (place / "loop/notes.partial").mkdir()  # of the user
+    nights = [
+        {"night": 1, "status": "failed", "why": "row 7: user '2': found x"},
+        {"night": 2, "status": "failed", "why": "disk full at 22"},
+        {"night": 3, "status": "kept", "why": "no_difference. 2 of 5 checks fail"},
+    ]
     (place / "loop/nights.json").write_text("".join(json.dumps(night) + "\n" for night in nights))
     removed = forget([str(place)], ["2"], print).removed
-    assert (removed["half-written folders of killed commands"], removed["errors of nights"]) == (1, 1)
+    assert (removed["half-written outputs of killed commands"], removed["errors of nights"]) == (2, 1)
+    assert sorted(path.name for path in (place / "loop").iterdir()) == ["nights", "nights.json", "notes.partial"]
     assert not rest.exists()
-    first, second = map(json.loads, (place / "loop/nights.json").read_text().splitlines())
-    assert first == {"night": 1, "why": "an error with a value of a removed user"}
-    assert second == nights[1]
+    first, *others = map(json.loads, (place / "loop/nights.json").read_text().splitlines())
+    assert first == {"night": 1, "status": "failed", "why": "an error with a value of a removed user"}
+    assert others == nights[1:]
+
+
+@pytest.mark.parametrize("path", ["runs", "runs/dataset"])
+def test_remains_without_anything_else_and_next_to_the_path_are_removed(tmp_path: Path, path: str) -> None:
+    rest = tmp_path / "runs/dataset.12345678.partial"
+    rest.mkdir(parents=True)
+    if path == "runs/dataset":
+        write_dataset(tmp_path / path, users=6, requests=12, pairs=4, length=3, shards=2)
+    forgotten = forget([str(tmp_path / path)], ["nobody"], print)
+    assert forgotten == Forgotten(Counter({"half-written outputs of killed commands": 1}), ["nobody"])
+    assert not rest.exists()
+
+
+def test_an_id_of_a_dropped_row_is_not_absent(place: Path) -> None:
+    folder = place / "loop/nights/0001/dataset"
+    (folder / "dropped").mkdir()
+    table = pa.table({"file": ["f"], "row": [1], "raw": [json.dumps({"who": "lost "})]})
+    write_parquet(table, str(folder / "dropped/part-0.parquet"))
+    forgotten = forget([str(place / "loop")], ["lost", "nobody"], print)
+    assert forgotten == Forgotten(Counter({"dropped rows of data sets": 1}), ["nobody"])
+
+
+def test_a_snapshot_from_before_a_removal_is_not_used(place: Path, tmp_path: Path) -> None:
+    """It is put back from a copy, and contains the user."""
+    state = place / "state"
+    shutil.copytree(state / "snapshots", tmp_path / "copy")
+    forget([str(state)], ["1"], print)
+    shutil.copytree(tmp_path / "copy", state / "snapshots")
+    desk = Desk(tmp_path / "policy", state)
+    assert desk.opened.notes == [f"{state}/snapshots/{8:015d}: older than a removal of users; the whole log is read"]
+    assert desk.engine.state.users.ids == [2, 3]
+    desk.one(Recommend(user=2, k=1))
+    desk.stop(save=True)
+    desk = Desk(tmp_path / "policy", state)  # of a snapshot from after the removal
+    assert (desk.opened.notes, desk.engine.state.users.ids) == ([], [2, 3])
+    desk.stop()
+    assert forget([str(state)], ["1"], print) == Forgotten(Counter({"snapshots of servers": 1}), ["1"])
+
+
+def test_a_first_id_of_another_type_is_removed_and_the_next_one_decides(tmp_path: Path) -> None:
+    make_policy().save(str(tmp_path / "policy"))
+    desk = Desk(tmp_path / "policy", tmp_path / "state")
+    desk.one(Recommend(user=42, k=1))
+    with pytest.raises(Problem, match="user: found 'alice'; expected a whole number, as for all earlier ids"):
+        desk.one(Recommend(user="alice", k=1))
+    desk.stop(save=True)
+    forget([str(tmp_path / "state")], ["42"], print)
+    desk = Desk(tmp_path / "policy", tmp_path / "state")
+    desk.one(Recommend(user="alice", k=1))
+    assert desk.engine.state.users.ids == ["alice"]
+    desk.stop()
+
+
+def test_an_event_id_of_another_user_stays(tmp_path: Path) -> None:
+    """Otherwise its feedback would count twice."""
+    make_policy().save(str(tmp_path / "policy"))
+    desk = Desk(tmp_path / "policy", tmp_path / "state")
+    sent = Feedback(event_id="shared by alice", user="bob", item=3, feedback={"like": 1})
+    for feedback in (sent, Feedback(event_id="e", user="alice", item=3, feedback={"like": 1})):
+        assert desk.one(feedback)["status"] == "counted"
+    desk.stop()
+    forget([str(tmp_path / "state")], ["alice"], print)
+    desk = Desk(tmp_path / "policy", tmp_path / "state")
+    assert desk.engine.state.users.ids == ["bob"]
+    assert desk.one(sent)["status"] == "known"
+    desk.stop()
 
 
 def test_remains_of_a_running_command_stay(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,7 +221,7 @@ def test_the_server_goes_on_without_the_users(place: Path, tmp_path: Path) -> No
     desk = Desk(tmp_path / "policy", place / "state")
     assert desk.engine.state.users.ids == [2, 3]
     again = desk.one(Recommend(user=1, k=1))
-    assert int(again["event_id"].partition("-")[2], 16) == 8  # no event id is issued again
+    assert int(again["event_id"].partition("-")[2], 16) == 9  # no event id is issued again; row 8 marks the removal
     assert len(desk.states(DAY)) == 3
     new = Desk(tmp_path / "policy", tmp_path / "new")
     new.one(Recommend(user=1, k=1))
@@ -187,7 +264,10 @@ def test_a_mistake_is_one_line(
 def test_a_server_or_a_night_that_runs_is_refused(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     desk = Desk(tmp_path / "policy", place / "state")
     assert run(["forget", str(place), "--user", "1"]) == 2
-    assert f"{place}/state: process " in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{place}/state: process " in line
+    assert "; stop it, or wait for it" in line
+    desk.one(Recommend(user=1, k=1))  # the server goes on, with the user
     desk.stop()
     with storage.claimed(str(place / "loop")):
         assert run(["forget", str(place / "loop/nights/0001/dataset"), "--user", "1"]) == 2

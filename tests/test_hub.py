@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,6 +104,8 @@ def test_a_data_set_has_its_counts_in_its_card(hub: Hub, tmp_path: Path) -> None
     card = hub.repositories["datasets", "me/data"]["README.md"].decode()
     assert "| train: users | 4 |\n" in card
     assert "| train: impressions | 80 |\n" in card
+    assert run(["pull", "hf://datasets/me/data", "--output", "again"]) == 0
+    assert stat.S_IMODE(Path("again").stat().st_mode) == 0o700
     opened = PreparedDataset.open("hf://datasets/me/data")
     np.testing.assert_array_equal(
         opened.arrays("transitions")["obs"], PreparedDataset.open("data").arrays("transitions")["obs"]

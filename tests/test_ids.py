@@ -1,11 +1,14 @@
 """Hashes are uniform, independent by key, and the same for ever."""
 
+import re
+
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.ids import Stream, codes, fraction, hash_ids, ids_from_text, mix, places_in_runs, taken_runs
+from prefrec_ray.ids import Mentions, Stream, codes, fraction, hash_ids, ids_from_text, mix, places_in_runs, taken_runs
 
 
 def test_fractions_are_uniform_and_keys_independent() -> None:
@@ -68,3 +71,44 @@ def test_ids_from_text_are_those_that_a_column_may_contain() -> None:
     texts = ["7", "-3", "007", "x", "9223372036854775807", "9223372036854775808", "-0"]
     assert ids_from_text(texts, pa.int64()).to_pylist() == [7, -3, 9223372036854775807]
     assert ids_from_text(texts, pa.string()).to_pylist() == texts
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.text("a4 .-", min_size=1, max_size=3), max_size=6), st.text("a4 .,-", max_size=12))
+def test_an_id_with_a_letter_is_mentioned_as_a_regular_expression_finds_it(ids: list[str], text: str) -> None:
+    """Texts without numbers, in which a point has no meaning of its own."""
+    text, ids = text.replace("4", "b"), [one.replace("4", "b") for one in ids]
+    expected = set()
+    for one in ids:
+        before, after = (r"(?<!\w)" if one[0].isalpha() else ""), (r"(?!\w)" if one[-1].isalpha() else "")
+        if one == text or (re.search(r"\w", one) and re.search(before + re.escape(one) + after, text)):
+            expected.add(one)
+    assert Mentions(ids).find(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "mentioned"),
+    [
+        ("4", True),
+        (" 4", True),
+        ("4.0", True),
+        ("x;4.00;y", True),
+        ('{"user": [4]}', True),
+        ("found '4'; expected a number.", True),
+        ("row 3 of user 4.", True),
+        ("4.5", False),
+        ("3.4", False),
+        ("4.05", False),
+        ("14", False),
+        ("4th", False),
+        ("1.4.0", False),
+        ("", False),
+    ],
+)
+def test_a_number_is_mentioned_as_a_whole(text: str, mentioned: bool) -> None:
+    assert Mentions(["4"]).find(text) == ({"4"} if mentioned else set())
+
+
+def test_an_id_without_a_letter_or_digit_is_the_whole_text() -> None:
+    mentions = Mentions([" ", "", "-", "\u2028"])
+    assert [mentions.find(text) for text in (" ", "a - b c", "-")] == [{" "}, set(), {"-"}]

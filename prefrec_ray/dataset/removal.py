@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ import pyarrow.compute as pc
 
 from prefrec_ray import storage
 from prefrec_ray.dataset.prepared import PEOPLE, PreparedDataset, read_table, write_table
-from prefrec_ray.ids import ids_from_text
+from prefrec_ray.ids import Mentions, ids_from_text, present
 from prefrec_ray.mdp.pages import Pages
 from prefrec_ray.settings import SPLITS
 from prefrec_ray.storage.parquet import read_parquet, write_parquet
@@ -52,6 +51,17 @@ def splits_of(dataset: PreparedDataset, users: Sequence[str]) -> set[str]:
     }
 
 
+def users_of(dataset: PreparedDataset, users: Sequence[str]) -> set[str]:
+    """Return the `users` with an impression, or in a dropped row."""
+    mentions, found = Mentions(users), set()
+    for split in SPLITS:
+        for file in dataset.files("requests", split):
+            found |= present(read_parquet(file, ["user_id"])["user_id"], users)
+    for file in dataset.files("dropped"):
+        found |= set().union(*(_named(raw, mentions) for raw in read_parquet(file, ["raw"])["raw"].to_pylist()))
+    return found
+
+
 def remove_users(dataset: PreparedDataset, users: Sequence[str], partial: str) -> Counter[str]:
     """Remove `users`, whose ids are texts, and return the numbers of removed rows by kind.
 
@@ -78,7 +88,7 @@ class _Removal:
     """The removal of users from the files of one data set, file by file; `removed` counts rows by kind."""
 
     def __init__(self, dataset: PreparedDataset, users: Sequence[str]) -> None:
-        self._dataset, self._users = dataset, users
+        self._dataset, self._users, self._mentions = dataset, users, Mentions(users)
         self.removed: Counter[str] = Counter()
         self._gone = self._transitions()
 
@@ -113,20 +123,10 @@ class _Removal:
         if kind == "transitions":
             return self._gone[table["number"].to_numpy()]
         if kind == "dropped":
-            return np.array([self._names(raw) for raw in table["raw"].to_pylist()], bool)
+            return np.array([bool(_named(raw, self._mentions)) for raw in table["raw"].to_pylist()], bool)
         if path.stem == "votes":
             return pc.is_in(table["pair_id"], self._pairs(path.parent)).to_numpy()
         return _rows_of(table, self._users)
-
-    def _names(self, raw: str) -> bool:
-        """Return True if the dropped row `raw` contains an id of the users.
-
-        It is a JSON object, or a JSON text: a line of CSV with too few or too many values.
-        """
-        row = json.loads(raw)
-        if isinstance(row, str):
-            return names_any(row, self._users)
-        return not set(_texts(row)).isdisjoint({user.strip() for user in self._users})
 
     def _kept(self, table: pa.Table, mask: np.ndarray) -> pa.Table:
         """Return the other rows; transitions with the numbers that they have without the removed transitions."""
@@ -208,15 +208,19 @@ def _rows_of(table: pa.Table, users: Sequence[str]) -> np.ndarray:
     return mask
 
 
-def names_any(text: str, users: Sequence[str]) -> bool:
-    """Return True if `text` contains an id of the users, which may be quoted, and next to any delimiter."""
-    return any(re.search(rf"(?<!\w){re.escape(user.strip())}(?!\w)", text) for user in users)
+def _named(raw: str, mentions: Mentions) -> set[str]:
+    """Return the users whom the dropped row `raw` mentions.
+
+    It is a JSON object, or a JSON text: a line of CSV with too few or too many values. No column is known to be of
+    users, and the id may be in a text or nested.
+    """
+    return set().union(*map(mentions.find, _texts(json.loads(raw))))
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield the values of a dropped row as texts, also nested ones: 4.0 and " 4" are the id 4."""
+    """Yield the values of a dropped row as texts, also nested ones; a whole number such as 1e16 has no fraction."""
     if isinstance(value, dict | list):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _texts(part)
     else:
-        yield str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+        yield str(int(value) if isinstance(value, float) and value.is_integer() else value)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,7 @@ def test_it_asks_about_segments_with_similar_numbers_of_visits(
     assert max(visit_ratios(store / "pairs")) <= 2
     splits = [pair["split"] for pair in read_pairs(str(store / "pairs")).to_pylist()]
     assert splits == ["train"] * 45 + ["validation"] * 15
+    assert stat.S_IMODE(store.stat().st_mode) == 0o700
     desk = Desk(str(store), LabelSettings(), lambda: 0.0)
     for line in (store / "pairs" / "pairs.jsonl").read_text("utf-8").strip("\n").split("\n"):
         pair = json.loads(line)

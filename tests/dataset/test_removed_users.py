@@ -14,7 +14,7 @@ from tiny import write_dataset
 from prefrec_ray import storage
 from prefrec_ray.annotation.labels import write_labels
 from prefrec_ray.dataset import PreparedDataset, check_complete, tensor
-from prefrec_ray.dataset.removal import remove_users, splits_of
+from prefrec_ray.dataset.removal import remove_users, splits_of, users_of
 from prefrec_ray.storage.parquet import read_parquet, write_parquet
 
 SPLITS = ("train", "validation", "test")
@@ -133,6 +133,9 @@ def test_labels_and_dropped_rows_of_users_are_removed(tiny: Path) -> None:
         ({"who": {"id": [4]}}, True),
         ({"who": [["4 "]]}, True),
         ("8;4;1", True),
+        ({"who": "4.0"}, True),
+        ({"note": '{"user": 4}'}, True),
+        ({"who": "4.5 of 14"}, False),
         ({"who": 4.5}, False),
         ({"who": "44"}, False),
         ({"who": None, "other": [14]}, False),
@@ -143,6 +146,17 @@ def test_dropped_rows_name_a_user_in_any_form(tiny: Path, raw: object, gone: boo
     write_parquet(table, str(tiny / "dropped" / "part-1.parquet"))
     remove(tiny, ["4"])
     assert len(read_parquet(str(tiny / "dropped" / "part-1.parquet"))) == (not gone)
+
+
+def test_a_large_id_that_is_a_float_and_a_blank_id(tiny: Path) -> None:
+    """A blank is in most texts: as an id it is a whole value."""
+    rows = [json.dumps({"who": 1e16}), json.dumps({"who": " "}), json.dumps({"who": "a b"}), json.dumps("a; ;b")]
+    table = pa.table({"file": ["f"] * 4, "row": [6, 7, 8, 9], "raw": rows})
+    write_parquet(table, str(tiny / "dropped" / "part-1.parquet"))
+    users = ["10000000000000000", " ", "100"]
+    assert users_of(PreparedDataset.open(str(tiny)), [*users, "5"]) == {*users[:2], "5"}
+    assert remove(tiny, users)["dropped rows of data sets"] == 2
+    assert read_parquet(str(tiny / "dropped" / "part-1.parquet"))["row"].to_pylist() == [8, 9]
 
 
 def test_items_that_users_did_not_examine_are_removed(tiny: Path) -> None:

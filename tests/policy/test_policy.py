@@ -547,6 +547,7 @@ def test_a_wrong_policy_json_is_one_line(written: tuple[Path, dict[str, Any]], d
         (("state",), "state", "key 'state': expected a mapping"),
         (("state", "feedback"), "like", "key 'state.feedback': expected a list"),
         (("state", "feedback"), ["like"], rf"the actor takes {STATE.width} numbers, its states have "),
+        (("state", "session_gap_ms"), 0, "key 'state.session_gap_ms': expected greater than or equal to 1"),
         (("state", "action_dim"), "3", "key 'state.action_dim': expected a whole number"),
         (("state", "action_dim"), 10**9, "the actor gives 3 numbers, its states hold 1000000000 of an item"),
         (("state", "feedback_half_lives"), [], "key 'state.feedback_half_lives'"),

@@ -56,6 +56,7 @@ def create_store(dataset: PreparedDataset, folder: str, settings: LabelSettings,
     held_out = round(settings.pairs * settings.held_out)
     counts = {"train": max(1, settings.pairs - held_out), "validation": held_out}
     with storage.staged(folder, FILE) as made:
+        storage.make_private(made)  # it contains histories of users
         users = histories(dataset)
         parts, differences = [], []
         for split, count in counts.items():

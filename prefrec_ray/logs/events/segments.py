@@ -28,6 +28,7 @@ from prefrec_ray.logs.events.format import (
     END,
     SEGMENTS,
     SUFFIX,
+    Event,
     Kind,
     check_rest,
     header_end,
@@ -42,6 +43,8 @@ _ROWS = 1 << 16
 #: Mask of the rows to remove, bool [N], of a table with the columns `_COLUMNS`.
 Chosen = Callable[[pa.Table], np.ndarray]
 _COLUMNS = ["kind", "timestamp", "user", "user_number", "received"]
+#: Note of a row of the kind SKIPPED: users were removed from the rows before it. Logs contain this value.
+_REMOVAL = "users were removed"
 #: Suffix of files with the bytes of a damaged or unfinished record.
 DAMAGED = ".damaged"
 
@@ -197,6 +200,18 @@ def of_users(users: Sequence[str]) -> Chosen:
         return pc.or_(pc.is_in(rows["user"], texts), pc.is_in(rows["user_number"], numbers)).to_numpy()
 
     return chosen
+
+
+def removal() -> Event:
+    """Return the row to append before users are removed, so that no earlier snapshot of the state is used again."""
+    return Event(Kind.SKIPPED, timestamp=0, note=_REMOVAL)
+
+
+def any_removal(folder: str, since: int) -> bool:
+    """Return True if users were removed after row `since` of the log in `folder` was written."""
+    files, columns = list_segments(folder), read_about(folder).columns
+    tables = read_tables(files, columns, since, names=["note"])
+    return any(pc.any(pc.equal(table["note"], _REMOVAL)).as_py() for table in tables)
 
 
 def received_before(limit: int) -> Chosen:

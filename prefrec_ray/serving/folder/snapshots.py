@@ -11,6 +11,7 @@ import numpy as np
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import SEGMENTS
+from prefrec_ray.logs.events.segments import any_removal
 from prefrec_ray.mdp.frozen import FrozenRows, Take, at_once
 from prefrec_ray.mdp.users import FrozenTracker
 from prefrec_ray.serving.state.added import Added
@@ -151,6 +152,8 @@ def restore(folder: str, state: ServedState, rows: int) -> str | None:
             flaw = "found another version"
         elif not all(storage.exists(storage.join(newest, key)) for key in state.observers):
             flaw = "found policies with other states"
+        elif any_removal(folder, described["next"]):  # a snapshot that was put back from a copy
+            flaw = "older than a removal of users"
     if flaw is not None:
         return f"{newest}: {flaw}; the whole log is read"
     arrays = storage.read_arrays(storage.join(newest, _ARRAYS))
