@@ -26,6 +26,7 @@ from prefrec_ray.logs.events.format import FILE as LOG
 from prefrec_ray.logs.events.format import SEGMENTS, read_about
 from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.serving.folder.snapshots import remove_snapshots
+from prefrec_ray.storage.checksums import open_json, seal_json
 
 _DATASET, _REQUESTS, _POLICY, _RUN, _LOOP = "metadata.json", "requests", "policy.json", "config.json", "nights.json"
 #: Names of half-written outputs (storage/claims.py, storage/files.py). A user may have other names with this ending.
@@ -167,9 +168,10 @@ def _remove_from_nights(folder: str, mentions: Mentions) -> Counter[str]:
     file = storage.join(folder, _LOOP)
     lines, changed = [], 0
     for line in storage.read_text(file).split("\n"):
-        night = storage.parse_json(line, file) if line else None
+        night = open_json(line, file) if line else None
         if isinstance(night, dict) and night.get("status") == "failed" and mentions.find(str(night.get("why"))):
-            line, changed = json.dumps({**night, "why": "an error with a value of a removed user"}), changed + 1
+            line = seal_json({**night, "why": "an error with a value of a removed user"})
+            changed += 1
         lines.append(line)
     if changed:
         storage.write_text(file, "\n".join(lines))

@@ -131,6 +131,7 @@ def test_remains_of_a_killed_command_and_errors_of_nights_are_removed(place: Pat
     assert sorted(path.name for path in (place / "loop").iterdir()) == ["nights", "nights.json", "notes.partial"]
     assert not rest.exists()
     first, *others = map(json.loads, (place / "loop/nights.json").read_text().splitlines())
+    assert first.pop("seal").startswith("seal:000000")
     assert first == {"night": 1, "status": "failed", "why": "an error with a value of a removed user"}
     assert others == nights[1:]
 

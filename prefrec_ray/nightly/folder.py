@@ -12,7 +12,6 @@ transition is complete or has not happened: no canary -> canary -> promoted or w
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -26,8 +25,9 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.nightly.check import NightCounts
 from prefrec_ray.nightly.release import Look
 from prefrec_ray.policy import Policy
-from prefrec_ray.serving.settings import Canary
+from prefrec_ray.serving.settings import Canary, NightRecord
 from prefrec_ray.settings import Settings, parse
+from prefrec_ray.storage import checksums
 from prefrec_ray.storage.alias import point, read_alias
 
 #: `waiting`: the night trained nothing, because the canary of an earlier night goes on.
@@ -75,25 +75,6 @@ class Night(Settings):
         return f"{', '.join(parts)}; {self.why}" if self.why else ", ".join(parts)
 
 
-class NightRecord(Settings):
-    """The file current.json: the bundle `target` of the last of the nights `promoted`, oldest first, and the canary.
-
-    `withdrawn`: nights of earlier canaries. `rolled_back`: nights that a rollback removed from `promoted`.
-    """
-
-    target: str = ""
-    promoted: tuple[int, ...] = ()
-    rolled_back: tuple[int, ...] = ()
-    canary: Canary | None = None
-    withdrawn: tuple[int, ...] = ()
-
-    @property
-    def released(self) -> tuple[int, ...]:
-        """Return all nights whose policies were a canary or current at any time."""
-        canary = () if self.canary is None else (self.canary.night,)
-        return (*self.promoted, *self.rolled_back, *self.withdrawn, *canary)
-
-
 class Rollback(NamedTuple):
     """The nights that were current before and after a rollback, and the reasons for skipped nights between them."""
 
@@ -126,13 +107,13 @@ class LoopFolder:
         if not storage.exists(file):
             return []
         lines = enumerate(storage.read_text(file).splitlines(), 1)
-        return [parse(Night, storage.parse_json(line, file, at), f"{file}: line {at}") for at, line in lines]
+        return [parse(Night, checksums.open_json(line, file, at), f"{file}: line {at}") for at, line in lines]
 
     def write(self, night: Night) -> None:
         """Write the line of a night, new or changed; the file is replaced in one write."""
         with self._claimed():
             nights = {one.night: one for one in self.nights()} | {night.night: night}
-            lines = [json.dumps(one.model_dump(mode="json"), allow_nan=False) + "\n" for one in nights.values()]
+            lines = [checksums.seal_json(one.model_dump(mode="json")) + "\n" for one in nights.values()]
             file = storage.make_room(storage.join(self.uri, "nights.json"))
             storage.write_text(file, "".join(lines))
 

@@ -115,16 +115,50 @@ class Canary(Settings):
         return f"night-{self.night}"
 
 
+class NightRecord(Settings):
+    """The file current.json: the bundle `target` of the last of the nights `promoted`, oldest first, and the canary.
+
+    `withdrawn`: nights of earlier canaries. `rolled_back`: nights that a rollback removed from `promoted`.
+    """
+
+    target: str = ""
+    promoted: tuple[int, ...] = ()
+    rolled_back: tuple[int, ...] = ()
+    canary: Canary | None = None
+    withdrawn: tuple[int, ...] = ()
+
+    @model_validator(mode="after")
+    def _targets_fit(self) -> NightRecord:
+        _check_target(self.target, self.promoted[-1] if self.promoted else None, "target")
+        if self.canary is not None:
+            _check_target(self.canary.target, self.canary.night, "canary.target")
+        return self
+
+    @property
+    def released(self) -> tuple[int, ...]:
+        """Return all nights whose policies were a canary or current at any time."""
+        canary = () if self.canary is None else (self.canary.night,)
+        return (*self.promoted, *self.rolled_back, *self.withdrawn, *canary)
+
+
+def _check_target(target: str, night: int | None, key: str) -> None:
+    if not target.startswith(f"nights/{night:04d}/") if night is not None else target:
+        expected = "none, since no night was promoted" if night is None else f"a policy of night {night}"
+        raise ValueError(f"{key}: found {target!r}; expected {expected}")
+
+
 def read_release(policy: str, settings: ServeSettings) -> tuple[str | None, ServeSettings]:
     """Return the bundle of the main arm, None before the first one, and the settings with the canary of the loop.
 
     `policy` is a bundle, or the alias of a loop. The alias is read once, so that both belong to the same transition.
-    Raises `UserError` for a damaged alias, if the settings have canaries in addition to the loop's, and without a
-    policy, canary and incumbent.
+    Raises `UserError` for a damaged alias, for targets of other nights than the alias lists, if the settings have
+    canaries in addition to the loop's, and without a policy, canary and incumbent.
     """
     about = read_alias(policy)
     if about is None:
         return (policy if storage.exists(policy) or settings.incumbent is None else None), settings
+    if "promoted" in about:
+        parse(NightRecord, about, f"{policy}.json")
     main = beside(policy, about["target"]) if about["target"] else None
     if about.get("canary") is None:
         if main is None and not settings.canaries and settings.incumbent is None:

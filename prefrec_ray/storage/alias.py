@@ -11,7 +11,8 @@ import posixpath
 from typing import Any
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.storage.files import exists, filesystem, make_room, read_json, write_json
+from prefrec_ray.storage.checksums import open_json, seal_json
+from prefrec_ray.storage.files import exists, filesystem, make_room, read_text, write_text
 
 _TARGET = "target"
 
@@ -20,7 +21,7 @@ def point(alias: str, target: str, **about: Any) -> None:
     """Let `alias` point to the folder `target`, in one write. Raises `UserError` if something else has its name."""
     if exists(alias):
         raise UserError(f"{alias}: found a file or folder of that name; expected none, or an alias")
-    write_json(make_room(_file(alias)), {_TARGET: target, **about})
+    write_text(make_room(_file(alias)), seal_json({_TARGET: target, **about}, indent=2, end="\n"))
 
 
 def read_alias(alias: str) -> dict[str, Any] | None:
@@ -28,7 +29,7 @@ def read_alias(alias: str) -> dict[str, Any] | None:
     file = _file(alias)
     if not exists(file):
         return None
-    value = read_json(file)
+    value = open_json(read_text(file), file)
     if not isinstance(value, dict) or not isinstance(value.get(_TARGET), str):
         raise UserError(f"{file}: expected the key '{_TARGET}' with the name of a folder")
     return value

@@ -93,6 +93,24 @@ def intact(content: _Bytes) -> bool:
     return place >= 0 and covered(content, place) == len(content)
 
 
+def seal_json(value: dict[str, Any], indent: int | None = None, end: str = "") -> str:
+    """Return `value` as JSON with the additional, last key `seal`, and `end`."""
+    text = json.dumps({**value, "seal": BLANK}, indent=indent, allow_nan=False) + end
+    return fill(text.encode()).decode()
+
+
+def open_json(text: str, where: str, line: int | None = None) -> Any:
+    """Return the value of a text by `seal_json`, or of JSON without a seal, which earlier versions wrote.
+
+    Raises `UserError`, which begins with `where` (and `line`), if it is not JSON or if the seal does not match.
+    """
+    value = files.parse_json(text, where, line)
+    if isinstance(value, dict) and value.pop("seal", None) is not None and not intact(text.encode()):
+        place = f"{where}: line {line}" if line else where
+        raise UserError(f"{place}: damaged: its checksum differs; expected the text as it was written")
+    return value
+
+
 def sealed_length(content: _Bytes, head: int) -> int | None:
     """Return the bytes that the first seal in `content[:head]` covers; None without a seal that matches them."""
     place = bytes(content[:head]).find(_PREFIX)

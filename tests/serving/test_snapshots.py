@@ -61,6 +61,18 @@ def test_a_snapshot_that_a_killed_process_left_half_written_does_not_hide_the_on
     assert names(state) == [f"{int(whole) + 1:015d}"]
 
 
+def test_claims_of_killed_servers_are_removed_with_the_snapshots_before(policy: Path, tmp_path: Path) -> None:
+    desk = Desk(policy, tmp_path / "state")
+    snapshots = tmp_path / "state" / "snapshots"
+    killed = snapshots / "000000000000007.0123abcd.partial"
+    killed.mkdir(parents=True)
+    for name in (f"{killed.stem}.claim", f"{killed.stem}.claim.89abcdef.partial"):
+        (snapshots / name).write_text("{}")
+    desk.one(Recommend(user=1, k=1))
+    desk.stop(save=True)
+    assert [path.name for path in snapshots.iterdir()] == [f"{1:015d}"]
+
+
 def test_the_last_snapshot_waits_for_the_one_before(
     policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,6 @@ A file is an Arrow IPC stream, which any Arrow reader can open. A batch is one g
 from __future__ import annotations
 
 import errno
-import json
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -146,16 +145,17 @@ def read_about(folder: str) -> About:
             f"{folder}: no folder of events ({FILE} is missing); expected the folder of `prefrec serve --state`"
         )
     value = storage.read_versioned(file, SCHEMA_VERSION)
-    if not checksums.intact(storage.read_bytes(file)):
-        raise UserError(f"{file}: damaged: its checksum differs; expected the file as it was written")
+    if "seal" not in value:
+        raise UserError(f"{file}: damaged: found no checksum; expected the file as it was written")
+    checksums.open_json(storage.read_text(file), file)
     del value["schema_version"], value["seal"]
     return parse(About, value, file)
 
 
 def write_about(folder: str, about: About) -> None:
     """Write the description of the log in `folder`; it is on the disk when this returns."""
-    value = about.model_dump(mode="json") | {"schema_version": SCHEMA_VERSION, "seal": checksums.BLANK}
-    storage.write_bytes(storage.join(folder, FILE), checksums.fill((json.dumps(value, indent=2) + "\n").encode()))
+    value = about.model_dump(mode="json") | {"schema_version": SCHEMA_VERSION}
+    storage.write_text(storage.join(folder, FILE), checksums.seal_json(value, indent=2, end="\n"))
     storage.sync(folder)
 
 

@@ -54,9 +54,10 @@ class Snapshot:
         return cls(state.next, users, answered, positive, trackers, state.codes.ids, items, embeddings)
 
     def write(self, folder: str, take: Take = at_once) -> None:
-        """Write it below `folder`, whole or not at all, readable only by its owner, and remove older snapshots.
+        """Write it below `folder`, whole or not at all, readable only by its owner, and remove all others.
 
-        `take` runs the functions that copy slices of the state.
+        The caller is the only writer, so claims there are remains of killed servers. `take` runs the functions that
+        copy slices of the state.
         """
         name = f"{self.next:015d}"
         try:
@@ -64,8 +65,9 @@ class Snapshot:
                 self._write(storage.join(folder, FOLDER, name), take)
         finally:
             self.end()
-        for old in storage.list_folders(storage.join(folder, FOLDER)):
-            if not old.endswith(name):
+        snapshots = storage.join(folder, FOLDER)
+        for old in (*storage.list_folders(snapshots), *storage.list_files(snapshots)):
+            if not old.endswith(f"/{name}"):
                 storage.remove(old)
 
     def end(self) -> None:
