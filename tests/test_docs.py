@@ -1,16 +1,14 @@
 """Links between the pages lead somewhere, their commands exist, and their examples are well-formed."""
 
-import json
 import re
-import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import typer
 import yaml
+from shown_commands import NOTEBOOKS, PAGES, ROOT, commands, prose
 
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.annotation.page.desk import LabelSettings
@@ -22,20 +20,9 @@ from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.nightly.settings import LoopSettings
 from prefrec_ray.serving.settings import ServeSettings
 
-ROOT = Path(__file__).parents[1]
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("**/*.md"))]
 #: Pages, and notebooks, whose Markdown cells are pages.
-TEXTS = [*PAGES, *sorted((ROOT / "examples").glob("**/*.ipynb"))]
+TEXTS = [*PAGES, *NOTEBOOKS]
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-
-
-def prose(page: Path) -> str:
-    """The text of a page, or of the Markdown cells of a notebook."""
-    text = page.read_text("utf-8")
-    if page.suffix == ".md":
-        return text
-    cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"]
-    return "\n\n".join("".join(cell["source"]) for cell in cells)
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.name)
@@ -80,23 +67,9 @@ def test_the_pages_are_short() -> None:
     assert sum(bool(re.search(r"\w", word)) for page in pages for word in page.read_text("utf-8").split()) < 19_000
 
 
-def commands(text: str) -> Iterator[list[str]]:
-    """The words of every `prefrec ...` in a block or in the text, of alternatives the first."""
-    blocks = re.findall(r"^```(?:bash|console)?\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    lines += re.findall(
-        r"(?<!`)`(prefrec [^`]+)`(?!`)", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
-    )
-    for line in lines:
-        line = re.sub(r"\s(#|&|&&|;)(\s.*)?$", "", line.strip().removeprefix("$ "))
-        if line.startswith("prefrec "):
-            plain = re.sub(r"(?<=\w)\\?\|[\w|\\.]+|\.\.\.|[\[\]]", " ", line)
-            yield shlex.split(plain)[1:]
-
-
 @pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.name)
 def test_every_command_on_a_page_exists_with_its_options(page: Path) -> None:
-    """Parsed, not run: the tutorials run in tests/test_tutorials.py."""
+    """Parsed; test_shown_commands.py runs the lines of blocks."""
     for name, *words in commands(prose(page)):
         if name in ("--version", "--help", "--install-completion", "COMMAND"):
             continue

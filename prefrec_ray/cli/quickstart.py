@@ -70,7 +70,8 @@ def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> Evalua
         simulate(settings["simulate"], logs, report)
         prepare(settings["prepare"], dataset, report)
         # Training uses one core. The other one fits the behavior clone and the models of users of the evaluation.
-        fits = EvaluationFits.start(PreparedDataset.open(dataset), settings["evaluate"])
+        prepared = PreparedDataset.open(storage.absolute(dataset))  # workers may run in another folder
+        fits = EvaluationFits.start(prepared, settings["evaluate"])
         run, best = storage.join(runs, "robust"), storage.join(runs, "robust_best")
         start_run(settings["train"], dataset, run, report=report, evaluation=settings["evaluate"])
         policy = storage.join(run, "policy")

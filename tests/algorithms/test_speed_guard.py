@@ -6,7 +6,6 @@ out what hit one of them. An attempt may still be unlucky, a slow product is slo
 
 from pathlib import Path
 
-import pytest
 from tiny import write_dataset
 
 from benchmarks.harness import Comparison, interleave
@@ -18,7 +17,6 @@ LEAST, ATTEMPTS, UPDATES, REPETITIONS = 0.75, 3, 20, 5
 PRODUCT, BARE = "PrefRec", "tuned bare PrefRec"
 
 
-@pytest.mark.slow
 def test_close_to_the_bare_loop(ray_session: None, tmp_path: Path) -> None:
     write_dataset(tmp_path / "dataset", users=40, requests=120, pairs=64, length=20)
     sizes = paper_sizes((128, 128, 128), transitions=1024, pairs=16)
