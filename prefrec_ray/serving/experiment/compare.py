@@ -100,14 +100,9 @@ def compare_canary(
 ) -> CanaryComparison | None:
     """Compare the arm `canary` with the main arm, as `compare` does; None if the servers do not serve it now."""
     experiment = _Experiment(folders, days, now)
-    return (
-        experiment.of_canary(canary, task, with_leavers(rails, lost), items) if canary in experiment.arms[1:] else None
-    )
-
-
-def with_leavers(rails: Sequence[GuardRail], lost: float = LOST) -> list[GuardRail]:
-    """Return the guard-rails and the one that every canary has: at most the share `lost` of returning users is lost."""
-    return [GuardRail("came_back", "", "", at_least=True, limit=-lost), *rails]
+    if canary not in experiment.arms[1:]:
+        return None
+    return experiment.of_canary(canary, task, rails, items, lost)
 
 
 def compare(
@@ -127,16 +122,18 @@ def compare(
     `UserError` for a folder that is not an event log, and for a guard-rail on feedback or items that are unknown.
     """
     experiment = _Experiment(folders, days, now)
-    rails = with_leavers(rails, lost)
-    canaries = {arm: experiment.of_canary(arm, task, rails, items_of(arm)) for arm in experiment.arms[1:]}
+    canaries = {arm: experiment.of_canary(arm, task, rails, items_of(arm), lost) for arm in experiment.arms[1:]}
     who, events = experiment.who, experiment.events
     others = len(events.users) - len(who.arm) - who.moved
     return Comparison(days, len(who.arm) - experiment.final, who.moved, events.ahead, others, canaries)
 
 
 def each_alpha(rails: int) -> float:
-    """Return the error rate of each interval that decides: of the objective and of `rails` guard-rails (Bonferroni)."""
-    return ALPHA / (1 + rails)
+    """Return the error rate of each interval that decides (Bonferroni).
+
+    They are of the objective, of the users who come back, and of `rails` guard-rails in the YAML.
+    """
+    return ALPHA / (2 + rails)
 
 
 class _Experiment:
@@ -155,9 +152,16 @@ class _Experiment:
         self.final = int((self.who.begin + days_ms + self.events.feedback_ms < self.events.until).sum())
         self.seen = behavior(self.events, self.who, self.about, days_ms)
 
-    def of_canary(self, name: str, task: Task, rails: Sequence[GuardRail], items: ItemTable | None) -> CanaryComparison:
-        """Compare the canary `name` with the main arm."""
+    def of_canary(
+        self, name: str, task: Task, rails: Sequence[GuardRail], items: ItemTable | None, lost: float
+    ) -> CanaryComparison:
+        """Compare the canary `name` with the main arm, by `rails` and the guard-rail that every canary has.
+
+        It allows the canary to lose at most the share `lost` of the users who come back.
+        """
         check_rails(rails, self.about.feedback, items)
+        each = each_alpha(len(rails))
+        rails = [GuardRail("came_back", "", "", at_least=True, limit=-lost), *rails]
         canary, arm = self.arms.index(name), self.who.arm
         shares: dict[str, ItemShares] = {}
         if items is not None:
@@ -165,7 +169,6 @@ class _Experiment:
             shares = {
                 kind: ItemShares.from_impressions(self.events, len(arm), self.seen, items, kind) for kind in kinds
             }
-        each = each_alpha(len(rails))
         outcomes = [
             self._returns(canary) if one == RETURN else self._row(one, self._sample(values, canary))
             for one, values in self.seen.outcomes.items()

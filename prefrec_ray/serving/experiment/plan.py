@@ -92,14 +92,14 @@ def plan(
     """Return a plan for each gain (levels) and share.
 
     A user counts when `days` and the default `feedback_hours` have passed since the first session. `power`: probability
-    that the interval by which a night decides lies above 0. `rails`: the number of guard-rails in the YAML, which share
-    `ALPHA` with the objective and the guard-rail of every canary. `progress` counts plans.
+    that the interval by which a night decides lies above 0. `rails`: the number of guard-rails in the YAML, as for
+    `each_alpha`. `progress` counts plans.
     """
     final_days = days + ServeSettings().feedback_hours / 24
     cells = [(gain, share) for gain in gains for share in shares]
     plans = []
     for number, (gain, share) in enumerate(cells, 1):
-        users = users_until_seen(logged.levels, gain, share, power, each_alpha(1 + rails))
+        users = users_until_seen(logged.levels, gain, share, power, each_alpha(rails))
         plans.append(Plan(gain, share, users, _days(logged, users, final_days)))
         progress(number, len(cells))
     return plans
