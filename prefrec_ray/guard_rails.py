@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 Status = Literal["kept", "open", "broken"]
 
+#: Share of the users who come back that a canary may lose by default.
+LOST = 0.05
+
 _FORM = re.compile(
     r"(?:feedback\.(\S+)|(depth|sessions|hours_to_return)"
     r"|exposure\[\s*([^\]:]+?)\s*\]|share\[\s*([^\]:]+?)\s*:\s*([^\]]+?)\s*\])"

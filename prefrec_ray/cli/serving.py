@@ -74,8 +74,8 @@ def compare(
     """Compare canaries with the main arm: levels, depth and return, with intervals that are valid at any time."""
     from prefrec_ray import storage
     from prefrec_ray.cli.config import load_sections, parse_section
-    from prefrec_ray.guard_rails import guard_rails
-    from prefrec_ray.serving.experiment.compare import LOST, compare
+    from prefrec_ray.guard_rails import LOST, guard_rails
+    from prefrec_ray.serving.experiment.compare import compare
     from prefrec_ray.serving.settings import MAIN
 
     settings = {}

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
+from prefrec_ray.guard_rails import LOST
 from prefrec_ray.settings import Count, Settings
 
 
@@ -22,7 +23,7 @@ class CanarySettings(Settings):
         default=28.0, description="days after which a canary without a decision is withdrawn"
     )
     lost: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=0.05, description="share of the users who come back in their `days` that a canary may lose"
+        default=LOST, description="share of the users who come back in their `days` that a canary may lose"
     )
     explore: bool = Field(default=False, description="also begin a canary for a policy with the verdict `inconclusive`")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from prefrec_ray.guard_rails import GuardRail, Status, check_rails
+from prefrec_ray.guard_rails import LOST, GuardRail, Status, check_rails
 from prefrec_ray.logs.events.format import read_about
 from prefrec_ray.mdp.excluded import DAY_MS
 from prefrec_ray.mdp.items import ItemTable
@@ -27,8 +27,6 @@ from prefrec_ray.settings import Task
 ALPHA = 0.05
 #: Outcomes of guard-rails that are relative to the main arm.
 _OUTCOME_OF = {"depth": "depth", "sessions": "sessions a day", "hours_to_return": RETURN, "came_back": CAME_BACK}
-#: Share of the users who come back that a canary may lose by default.
-LOST = 0.05
 
 
 @dataclass(frozen=True)
