@@ -29,6 +29,8 @@ SUFFIX = ".arrow"
 SCHEMA_VERSION = 2
 #: HTTP requests, and rows of recommendations and feedback, from which a group commit takes no further request.
 COMMIT, COMMIT_ROWS = 32, 256
+#: Most ms by which two clocks may differ. An event may be this much ahead of the clock of the server.
+CLOCKS_MS = 600_000
 #: End mark of a file with a successor; it ends every stream of Arrow.
 END = b"\xff\xff\xff\xff\0\0\0\0"
 _CONTINUATION, _ALIGNMENT = b"\xff\xff\xff\xff", 8
@@ -52,10 +54,9 @@ class Event:
     """A row, without its number. Times are in ms, UTC.
 
     `timestamp` is the time that counts; it is never before an earlier FEEDBACK of the same user, unless that had a
-    time more than 10 minutes after the server's clock. `given` is the time
-    that the client sent. A user id is a whole number (`user_number`) or text (`user`). `propensities` belong to
-    `items`, NaN if unknown. `known` is True if the item of a FEEDBACK had an embedding; only then the row is an
-    impression.
+    time more than `CLOCKS_MS` after the server's clock. `given` is the time that the client sent. A user id is a whole
+    number (`user_number`) or text (`user`). `propensities` belong to `items`, NaN if unknown. `known` is True if the
+    item of a FEEDBACK had an embedding; only then the row is an impression.
     """
 
     kind: Kind

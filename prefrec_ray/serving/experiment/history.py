@@ -23,12 +23,10 @@ import pyarrow.compute as pc
 from prefrec_ray.engagement import SessionTable, session_numbers, session_table
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, codes, fraction, hash_ids
-from prefrec_ray.logs.events.format import About, Kind, read_about
+from prefrec_ray.logs.events.format import CLOCKS_MS, About, Kind, read_about
 from prefrec_ray.logs.events.segments import list_segments, read_tables
 
 HOUR_MS = 3_600_000
-#: Clocks may differ by this time. A row that is further ahead of the last row is set aside.
-CLOCKS_MS = HOUR_MS // 6
 _OF_ROWS = ("number", "kind", "timestamp", "received", "arm", "items", "feedback", "dwell_ms", "known")
 _COLUMNS = (*_OF_ROWS, "user", "user_number")
 #: Key of the hash that orders users with the same beginning. It must be independent of their arms.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from prefrec_ray.logs.events.format import Event, Kind
+from prefrec_ray.logs.events.format import CLOCKS_MS, Event, Kind
 from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.serving.requests.bodies import Feedback, FeedbackBatch, Recommend, RecommendBatch
 from prefrec_ray.serving.requests.feedback import Entry, Recommendations, entries_of, find_user, user_of
@@ -22,9 +22,6 @@ from prefrec_ray.serving.state.users import UserId
 from prefrec_ray.web.problems import Problem, within
 
 Command = Recommend | RecommendBatch | Feedback | FeedbackBatch
-
-#: Most ms by which a client's clock may be ahead. Up to there, a user's events are logged in time order.
-_AHEAD = 600_000
 
 
 @dataclass(frozen=True)
@@ -254,7 +251,7 @@ class Engine:
 
 
 def _check_time(body: Recommend | Feedback | FeedbackBatch, clock: int) -> None:
-    if body.timestamp is not None and body.timestamp > clock + _AHEAD:
+    if body.timestamp is not None and body.timestamp > clock + CLOCKS_MS:
         raise Problem(
             422, f"timestamp: found {body.timestamp}; expected at most 10 minutes after the server's clock, {clock}"
         )
@@ -262,7 +259,7 @@ def _check_time(body: Recommend | Feedback | FeedbackBatch, clock: int) -> None:
 
 def _in_order(time: int, last: int, clock: int) -> int:
     """Return the time of an event: not before the user's `last`, unless that is the result of a wrong clock."""
-    return time if last > clock + _AHEAD else max(time, last)
+    return time if last > clock + CLOCKS_MS else max(time, last)
 
 
 def _user_columns(user: UserId) -> dict[str, Any]:
