@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -210,9 +210,15 @@ def read_sessions(folder: str) -> SessionTable:
     seen = read_events([folder], about).impressions
     if not len(seen.user):
         raise UserError(f"{folder}: no feedback yet; expected impressions with feedback")
-    order = np.lexsort((seen.number, seen.timestamp, seen.user))
-    user, timestamp = np.unique(seen.user, return_inverse=True)[1][order], seen.timestamp[order]
-    return session_table(user, timestamp, session_numbers(user, timestamp, about.session_gap_ms), seen.dwell_ms[order])
+    table = sessions_of(seen, np.arange(len(seen.user)), about.session_gap_ms)
+    return replace(table, user=np.unique(table.user, return_inverse=True)[1])
+
+
+def sessions_of(seen: Impressions, rows: np.ndarray, gap_ms: int) -> SessionTable:
+    """Return the sessions of some `rows` (int64 [n]) of impressions; `user` is the row in `Events.users`."""
+    rows = rows[np.lexsort((seen.number[rows], seen.timestamp[rows], seen.user[rows]))]
+    user, timestamp = seen.user[rows], seen.timestamp[rows]
+    return session_table(user, timestamp, session_numbers(user, timestamp, gap_ms), seen.dwell_ms[rows])
 
 
 @dataclass(frozen=True)
@@ -226,6 +232,16 @@ class Participants:
     arm: np.ndarray  # int64 [P], in the order of the shares: 0 is the main arm
     chance: np.ndarray  # float64 [P, arms]: the share of each arm among users who are not excluded
     moved: int  # excluded users
+
+    def rows(self, users: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of `users` that are of participants, and their participants, both int64 [n].
+
+        `users` (int64 [N]): rows in `Events.users`, which has `count` rows.
+        """
+        participant = np.full(count, -1)
+        participant[self.user] = np.arange(len(self.user))
+        rows = np.flatnonzero(participant[users] >= 0)
+        return rows, participant[users[rows]]
 
 
 def participants(events: Events, days_ms: int) -> Participants:

@@ -19,7 +19,7 @@ from prefrec_ray.ids import codes
 from prefrec_ray.logs.events.format import About
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.kinds import ItemKind
-from prefrec_ray.serving.experiment.history import HOUR_MS, Events, Participants
+from prefrec_ray.serving.experiment.history import HOUR_MS, Events, Participants, sessions_of
 from prefrec_ray.serving.experiment.sequences import Interval, largest_mean_interval
 from prefrec_ray.settings import TASKS
 
@@ -119,11 +119,7 @@ def behavior(events: Events, who: Participants, about: About, days_ms: int) -> B
 
 def _usual(events: Events, gap: int) -> tuple[float, float]:
     """Return the mean over users of their mean depth and pause (ms) before the canary, NaN without sessions."""
-    seen = events.impressions
-    rows = np.flatnonzero(seen.untouched)
-    rows = rows[np.lexsort((seen.number[rows], seen.timestamp[rows], seen.user[rows]))]
-    user, time = seen.user[rows], seen.timestamp[rows]
-    table = session_table(user, time, session_numbers(user, time, gap), seen.dwell_ms[rows])
+    table = sessions_of(events.impressions, np.flatnonzero(events.impressions.untouched), gap)
     depth, pause = (
         means[np.isfinite(means)]
         for means in (user_means(table.user, each, len(events.users)) for each in (table.depth * 1.0, table.revisit_ms))
@@ -140,10 +136,8 @@ def _returns(
     `one` (int64 [n]) are the impressions in the days and their participants.
     """
     shown, users = events.recommendations, len(who.user)
-    participant = np.full(len(events.users), -1)
-    participant[who.user] = np.arange(users)
-    given = np.flatnonzero(participant[shown.user] >= 0)
-    mine, at = participant[shown.user[given]], shown.timestamp[given]
+    given, mine = who.rows(shown.user, len(events.users))
+    at = shown.timestamp[given]
     in_days = (at >= who.begin[mine]) & (at < end[mine])
     user = np.concatenate([mine[in_days], one])
     time = np.concatenate([at[in_days], events.impressions.timestamp[rows]])
@@ -182,10 +176,7 @@ def _rows(events: Events, who: Participants, end: np.ndarray) -> tuple[np.ndarra
     Both arrays are int64 [n]: the row in `Events.impressions`, and the participant.
     """
     seen = events.impressions
-    participant = np.full(len(events.users), -1)
-    participant[who.user] = np.arange(len(who.user))
-    rows = np.flatnonzero(participant[seen.user] >= 0)
-    one = participant[seen.user[rows]]
+    rows, one = who.rows(seen.user, len(events.users))
     kept = (seen.timestamp[rows] < end[one]) & (seen.received[rows] <= end[one] + events.feedback_ms)
     rows, one = rows[kept], one[kept]
     order = np.lexsort((seen.number[rows], seen.timestamp[rows], one))
