@@ -7,7 +7,6 @@ counted as damaged. The seal in the text still covers the record, so that text a
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -51,12 +50,11 @@ def repair(folder: str) -> tuple[int, int]:
     with storage.claimed(folder), storage.claimed(storage.join(folder, SEGMENTS)) as partial:
         for file in list_segments(folder):
             if file.endswith(SUFFIX):
-                content = content_of(file)
-                begin = header_end(content, columns)
-                messages, number, end = _messages(content.to_pybytes(), begin)
+                buffer = content_of(file)
+                begin, content = header_end(buffer, columns), buffer.to_pybytes()
+                messages, number, end = _messages(content, begin)
                 if number:
-                    whole = content.to_pybytes()
-                    _replace(file, b"".join([whole[:begin], *messages, whole[end:]]), partial)
+                    _replace(file, b"".join([content[:begin], *messages, content[end:]]), partial)
                     records += number
         for side in storage.list_files(storage.join(folder, SEGMENTS), DAMAGED):
             messages, number, _ = _messages(Path(storage.absolute(side)).read_bytes(), 0)
@@ -108,11 +106,8 @@ def _restore(folder: str, lost: pa.Table, partial: str) -> None:
         write_segment(file, table, partial)
         Path(storage.absolute(file)).with_suffix(SUFFIX).unlink(missing_ok=True)
     else:
-        _replace(file, header(lost.schema) + b"".join(map(encode, _batches(table))), partial)
-
-
-def _batches(table: pa.Table) -> Sequence[pa.RecordBatch]:
-    return table.to_batches(max_chunksize=COMMIT_ROWS)
+        batches = table.to_batches(max_chunksize=COMMIT_ROWS)
+        _replace(file, header(lost.schema) + b"".join(map(encode, batches)), partial)
 
 
 def _replace(file: str, content: bytes, partial: str) -> None:
