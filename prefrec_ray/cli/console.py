@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Column
 from rich.text import Text
 
+from prefrec_ray import runtime
 from prefrec_ray.runtime.progress import Report
 
 Config = Annotated[str, typer.Argument(metavar="CONFIG", help="YAML file or URI.")]
@@ -51,15 +52,11 @@ def pasteable(*words: str, config: str | None = None) -> str:
     return shlex.join(["prefrec", *words, *(["--config", config] if config else [])])
 
 
-#: Variable of the environment of a job that `prefrec submit` starts.
-SUBMITTED = "PREFREC_SUBMITTED"
-
-
 def made(what: str, where: str, then: str, note: str = "") -> None:
     """Print the last lines of a command: its result, the place of the result, and the next command."""
     out = console()
     out.print(Text.assemble(("✓", "green"), f" {what}: ", (where, "bold"), note))
-    if SUBMITTED not in os.environ:  # the job's paths and folder are those of a node
+    if runtime.SUBMITTED not in os.environ:  # the job's paths and folder are those of a node
         out.print(f"  next: {then}", style="dim")
 
 

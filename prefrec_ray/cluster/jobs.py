@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import prefrec_ray
-from prefrec_ray import storage
+from prefrec_ray import runtime, storage
 from prefrec_ray.errors import UserError
 
 #: Address of a cluster's dashboard behind `ray dashboard`, `kubectl port-forward` or an ssh tunnel.
@@ -135,7 +135,7 @@ def start(client: Any, module: str, words: Sequence[str], config: str | None = N
         if config is not None:
             (work / config.rpartition("/")[2]).write_text(storage.read_text(config), "utf-8")
         # The node's own Python, unbuffered, so that the log can be followed line by line.
-        variables = {"PYTHONUNBUFFERED": "1", "PREFREC_SUBMITTED": "1"}
+        variables = {"PYTHONUNBUFFERED": "1", runtime.SUBMITTED: "1"}
         runtime_env = {"working_dir": str(work), "py_modules": [str(code)], "env_vars": variables}
         line = shlex.join(["python", "-m", module, *words])
         try:

@@ -18,6 +18,8 @@ from prefrec_ray.errors import UserError
 
 #: Exit status after SIGTERM, as in shells.
 TERMINATED = 128 + signal.SIGTERM
+#: Variable of the environment of a job that `prefrec submit` starts.
+SUBMITTED = "PREFREC_SUBMITTED"
 #: Seconds in which a process must be able to join a cluster. Ray itself retries a dead address for minutes.
 PATIENCE = 25.0
 #: Joins the cluster at its argument, or prints the reason why this failed.
