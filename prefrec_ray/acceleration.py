@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-#: Whether this process uses the parts.
+#: True if this process uses the parts.
 ENABLED = os.environ.get("PREFREC_ACCELERATE", "1") != "0"
 #: Size of a product below which the call of oneDNN costs more than it saves.
 _LEAST = 1 << 21
