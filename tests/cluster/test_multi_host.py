@@ -85,7 +85,7 @@ def results(folder: Path) -> dict[str, Any]:
     return {
         "table": table,
         "curves": {name: rows(folder / name / "progress.csv") for name in names},
-        "weights": {name: {key: actor[key].tolist() for key in actor.files} for name, actor in actors.items()},
+        "weights": {name: {key: array.tolist() for key, array in actor.items()} for name, actor in actors.items()},
     }
 
 
