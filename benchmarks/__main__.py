@@ -36,7 +36,6 @@ SECTIONS = {
     "pages": "peers.pages:main",
     "paper_scale": "scale.paper:main",
     "largest": "scale.largest:main",
-    "plan": "scale.plan:main",
     "truth": "truth.bench:main",
     "rules": "truth.rules:main",
     "disagreement": "truth.disagreement:main",

@@ -32,7 +32,6 @@ from prefrec_ray.cli import config, quickstart
 from prefrec_ray.cli.config import open_section
 from prefrec_ray.cli.main import run
 from prefrec_ray.nightly import run as nights
-from prefrec_ray.planning import calibration
 from prefrec_ray.runs.train import start_run
 from prefrec_ray.serving.requests.bodies import Feedback, Recommend
 from prefrec_ray.web.run import Limits, make_server
@@ -202,8 +201,6 @@ def small_runs(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(config, "open_section", lambda file, *rest: open_section(file or "my.yaml", *rest))
     patch.setattr(baselines, "start_run", short)
     patch.setattr(worlds, "PUBLIC", SIZES | {"preferences": SIZES["prepare"]["preferences"]})
-    for name, value in {"USERS": (40, 60), "_REPETITIONS": 1, "_ITERATIONS": 2, "_EMPTY_TASKS": 4}.items():
-        patch.setattr(calibration, name, value)
     patch.syspath_prepend(ROOT / "examples" / "plugin")
     patch.syspath_prepend(complete_journey(Path("site")))
     judged = nights._judged  # promotes, so that `rollback` has something to take back
