@@ -1,4 +1,4 @@
-"""Time and memory of `prepare`, `train` and `evaluate` on a cluster, from measured rates (docs/results/scale.md#plans)."""
+"""Time and memory of `prepare`, `train` and `evaluate` on a cluster, by measured rates (docs/results/scale.md)."""
 
 from __future__ import annotations
 
