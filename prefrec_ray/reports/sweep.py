@@ -1,48 +1,60 @@
-"""`prefrec report SWEEP`: verdicts, best settings, scores, and all trials on one page that works offline.
+"""`prefrec report SWEEP`: verdicts, best settings, a table of scores and two figures on one page that works offline.
 
-Learning curves of the trials are in TensorBoard: `tensorboard --logdir SWEEP`.
+Curves of the trials are in TensorBoard (`tensorboard --logdir SWEEP`), all their metrics in trials.csv.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from shlex import quote
 
-import yaml
+import numpy as np
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.results.names import TITLES
 from prefrec_ray.evaluation.results.records import Evaluation
+from prefrec_ray.evaluation.results.scores import mean_error
 from prefrec_ray.reports import html
+from prefrec_ray.reports.figures import COLOURS, legend, panel
 from prefrec_ray.reports.first import first_screen, items_shown
 from prefrec_ray.reports.load import dataset_name, item_titles, read_judged
-from prefrec_ray.reports.sweep_scores import (
-    Interval,
-    Measure,
-    Score,
-    Sweep,
-    Trial,
-    by_setting,
-    draw_key,
-    mean_of,
-    measures,
-    seed_interval,
-    short,
-    users_interval,
-)
 from prefrec_ray.runs.checkpoints import read_description
 from prefrec_ray.runs.tuning.settings import TuneSettings
 from prefrec_ray.settings import parse
 
 #: Policies that the first screen shows unfolded: the table of scores is the point of the page.
 SHOWN = 3
-#: Settings in a table of scores.
-MOST_ROWS = 24
+#: Searched keys with a figure.
+FIGURES = 2
 #: Columns that trials.csv always has, in addition to the searched keys.
 COLUMNS = ("trial", "status", "method", "recipe", "task", "seed", "error")
+
+#: A row of trials.csv.
+Trial = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The folder of a sweep. evaluation: empty without evaluation.json."""
+
+    uri: str
+    dataset: str
+    settings: TuneSettings
+    trials: Sequence[Trial]
+    evaluation: Evaluation
+
+    def setting(self, trial: Trial) -> str:
+        """Return what the seeds of a trial share: method and recipe if several are in the sweep, and searched keys."""
+        keys = [f"{key}={_short(trial[key])}" for key in self.settings.spaces_of(trial["method"])]
+        method = [trial["method"]] if len(self.settings.method) > 1 or not keys else []
+        recipe = [trial["recipe"]] if len(self.settings.recipe) > 1 else []
+        return " ".join([*method, *recipe, *keys])
 
 
 def is_sweep(uri: str) -> bool:
@@ -69,7 +81,7 @@ def load_sweep(uri: str) -> Sweep:
     settings = parse(TuneSettings, description["settings"], f"{file}: settings")
     trials = _load_trials(root, (*COLUMNS, *settings.search))
     evaluation = storage.join(root, "evaluation.json")
-    judged = read_judged(evaluation) if storage.exists(evaluation) else None
+    judged = read_judged(evaluation) if storage.exists(evaluation) else Evaluation(records=())
     return Sweep(root, str(description["dataset"]), settings, trials, judged)
 
 
@@ -89,23 +101,49 @@ def _load_trials(root: str, columns: Sequence[str]) -> list[Trial]:
     return [dict(zip(head, row, strict=True)) for row in rows]
 
 
+def scores_of(sweep: Sweep) -> dict[str, dict[str, float]]:
+    """Return title -> trial -> score: on evaluated users, else on validation users, else the metric of the sweep.
+
+    Raises `UserError` for an evaluation of other policies, and for a score that is not a number.
+    """
+    if sweep.evaluation.records:
+        names, titles = {trial["trial"] for trial in sweep.trials}, {}
+        for estimator, title in TITLES.items():
+            records = (record for record in sweep.evaluation.records if record.estimator == estimator)
+            policies = ((record.bundle or "", record.value) for record in records if record.role == "policy")
+            scores = {uri.rstrip("/").rpartition("/")[2]: value for uri, value in policies}
+            titles[title] = {name: value for name, value in scores.items() if name in names}
+        if not any(titles.values()):
+            raise UserError(
+                f"{sweep.uri}/evaluation.json: none of its policies is a trial of this sweep; "
+                f"evaluate them by: prefrec evaluate {sweep.uri} --dataset {sweep.dataset}"
+            )
+    else:
+        columns = {f"{title} on validation users": f"validation/{name}" for name, title in TITLES.items()}
+        titles = {title: _column(sweep, column) for title, column in columns.items()}
+        if not any(titles.values()) and sweep.settings.ranking is not None:
+            column = sweep.settings.ranking[0]
+            titles = {f"{column} at the end of training": _column(sweep, column)}
+    return {title: scores for title, scores in titles.items() if scores}
+
+
+def _column(sweep: Sweep, column: str) -> dict[str, float]:
+    values = {trial["trial"]: trial.get(column) for trial in sweep.trials if trial["status"] != "failed"}
+    try:
+        return {name: float(value) for name, value in values.items() if value}
+    except ValueError as error:
+        raise UserError(f"{sweep.uri}/trials.csv: column '{column}': {error}; expected numbers") from error
+
+
 def render(sweep: Sweep) -> str:
     """Return the page as HTML."""
-    scored = measures(sweep)
-    drawn = [
-        (figure, f"{measure.title}: {task}, by {key}")
-        for measure in scored
-        for task in sweep.settings.task
-        for key in sweep.settings.search
-        if (figure := draw_key(sweep, measure, task, key)) is not None
-    ]
+    scored = scores_of(sweep)
+    failed = [f"{trial['trial']} failed: {trial['error']}" for trial in sweep.trials if trial["status"] == "failed"]
     parts = [
         _first(sweep),
         _best(sweep.uri),
         _scores(sweep, scored),
-        html.section(f"Scores by {', '.join(sweep.settings.search)}", html.figures(drawn) if drawn else None),
-        _trials(sweep.trials),
-        _settings(sweep),
+        html.section("Failed trials", *(html.render("paragraph", text, "bad") for text in failed)),
     ]
     return html.document(f"Sweep {sweep.uri.rpartition('/')[2]}", parts)
 
@@ -114,10 +152,10 @@ def _first(sweep: Sweep) -> Markup:
     states = [trial["status"] for trial in sweep.trials]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     facts = [("Trained", f"{len(states)} trials: {counts}"), ("Data set", dataset_name(sweep.dataset))]
-    if sweep.evaluation is None:
-        return first_screen(Evaluation(records=()), facts)
-    facts.append(("Evaluated on", f"{sweep.evaluation.split or 'held-out'} users, not used in training"))
-    places = [f"{sweep.uri}/policies/{trial['trial']}" for trial in sweep.finished[:1]] + [sweep.dataset]
+    if sweep.evaluation.records:
+        facts.append(("Evaluated on", f"{sweep.evaluation.split or 'held-out'} users, not used in training"))
+    finished = [trial["trial"] for trial in sweep.trials if trial["status"] == "finished"]
+    places = [*(f"{sweep.uri}/policies/{name}" for name in finished[:1]), sweep.dataset]
     return first_screen(sweep.evaluation, facts, item_titles(places, items_shown(sweep.evaluation)), SHOWN)
 
 
@@ -134,70 +172,89 @@ def _best(uri: str) -> Markup | None:
     return html.section("Best settings", *parts)
 
 
-def _scores(sweep: Sweep, scored: Sequence[Measure]) -> Markup | None:
-    parts = []
-    if sweep.evaluation is None:
+def _scores(sweep: Sweep, scored: Mapping[str, Mapping[str, float]]) -> Markup | None:
+    parts: list[Markup | None] = []
+    if not sweep.evaluation.records:
         parts.append(html.render("paragraph", "Not evaluated on test users yet, and so without controls. To evaluate:"))
         parts.append(html.render("pre", f"prefrec evaluate {quote(sweep.uri)} --dataset DATASET"))
     if not scored:
         text = "No finished trial has a score: set validation or metric in the sweep, or evaluate it."
-        parts.append(html.render("paragraph", text, "note"))
-    for measure in scored:
-        parts += [html.render("heading", measure.title[0].upper() + measure.title[1:]), _table(sweep, measure)]
-        if measure.key in ("model", "preference", "ncis"):
-            parts.append(html.render("note", measure.key))
-    parts += [html.render("note", name) for name in ("scores", "level") if scored]
-    return html.section("Scores by setting and task (the paper's Table 2)", *parts)
+        return html.section("Scores", *parts, html.render("paragraph", text, "note"))
+    drawn = [
+        (figure, f"{next(iter(scored))} by {key}")
+        for key in list(sweep.settings.search)[:FIGURES]
+        if (figure := draw_key(sweep, scored, key)) is not None
+    ]
+    figures = html.figures(drawn) if drawn else None
+    notes = [html.render("note", name) for name in ("scores", "level")]
+    return html.section("Scores", _table(sweep, scored), *notes, *parts, figures)
 
 
-def _table(sweep: Sweep, measure: Measure) -> Markup:
-    """Return the scores of the best settings and of the controls."""
-    settings = by_setting(sweep, measure)
-    tasks = [task for task in sweep.settings.task if any(task in row for row in settings.values())]
-    best = {
-        task: max((row[task] for row in settings.values() if task in row), key=lambda one: measure.sign * mean_of(one))
-        for task in tasks
-    }
-    rows = []
-    for name, row in list(settings.items())[:MOST_ROWS]:
-        css = ["score best" if row.get(task) is best[task] else "score" for task in tasks]
-        cells = [html.Cell(_text(row.get(task, ()), True), one) for task, one in zip(tasks, css, strict=True)]
-        rows.append([html.Cell(name, "keys"), *cells])
-    roles = ["policy"] * len(rows)
-    for name, control in measure.controls.items():
-        rows.append([html.Cell(name), *(html.Cell(_text(control.get(task, ()), False), "score") for task in tasks)])
-        roles.append("control")
-    hidden = len(settings) - MOST_ROWS
-    return html.table([f"{hidden} more settings are not shown" if hidden > 0 else "", *tasks], rows, roles)
+def _table(sweep: Sweep, scored: Mapping[str, Mapping[str, float]]) -> Markup:
+    """Return the table of scores: per task the best settings and controls first, means over seeds."""
+    cells: dict[tuple[str, str, str], dict[str, list[float]]] = {}
+    for trial in sweep.trials:
+        for title in scored if trial["status"] == "finished" else ():
+            row = cells.setdefault((trial["task"], sweep.setting(trial), "policy"), {title: [] for title in scored})
+            row[title] += [scored[title][trial["trial"]]] if trial["trial"] in scored[title] else []
+    for record in sweep.evaluation.records:
+        title = TITLES.get(record.estimator, "")
+        if record.role != "policy" and record.bundle is None and title in scored:
+            name = (record.task, f"{record.title} ({record.kind})", "control")
+            cells.setdefault(name, {title: [] for title in scored})[title].append(record.value)
+    least = not sweep.evaluation.records and sweep.settings.ranking is not None and sweep.settings.ranking[1] < 0
+
+    def order(name: tuple[str, str, str]) -> tuple[str, float]:
+        first = cells[name][next(iter(scored))]
+        mean = float(np.mean(first)) if first else np.inf
+        return name[0], mean if least or not first else -mean
+
+    names = sorted(cells, key=order)
+    rows = [
+        [html.Cell(setting, "keys"), task, max(map(len, cells[task, setting, role].values()))]
+        + [_mean(values) for values in cells[task, setting, role].values()]
+        for task, setting, role in names
+    ]
+    return html.table(["settings", "task", "seeds", *scored], rows, [role for *_, role in names])
 
 
-def _text(scores: Sequence[Score], is_policy: bool) -> str:
-    """Return the text of a cell: the mean, then its intervals, each named. A control has one seed."""
-    if not scores:
-        return "–"
-    seeds, users = seed_interval([score.value for score in scores]), users_interval(scores)
-    lines = [f"{mean_of(scores):z.4g}"]
-    if is_policy:
-        lines.append(f"{len(scores)} seeds {_interval(seeds)}" if seeds else "1 seed")
-    return "\n".join([*lines, *([f"users {_interval(users)}"] if users else [])])
+def _mean(values: Sequence[float]) -> html.Cell:
+    """Return the mean of one value per seed, and the half-width of its 95 % interval by Student's t."""
+    if not values:
+        return html.Cell("–")
+    half = f" ± {float(mean_error(np.asarray(values))):.2g}" if len(values) > 1 else ""
+    return html.Cell(f"{np.mean(values):z.4g}{half}", "score")
 
 
-def _interval(interval: Interval) -> str:
-    return f"[{interval[0]:z.4g}, {interval[1]:z.4g}]"
+def draw_key(sweep: Sweep, scored: Mapping[str, Mapping[str, float]], key: str) -> Figure | None:
+    """Draw the first score of all trials by a searched key, one color per method and task; None without two values."""
+    title, scores = next(iter(scored.items()))
+    groups: dict[str, list[Trial]] = {}
+    for trial in sweep.trials:
+        if trial["trial"] in scores and trial[key]:
+            groups.setdefault(f"{trial['method']}, {trial['task']}", []).append(trial)
+    values = list(dict.fromkeys(trial[key] for trials in groups.values() for trial in trials))
+    if len(values) < 2:
+        return None
+    figure, axes = panel("", key, title, width=4.5, height=3.1)
+    try:
+        places = {value: float(value) for value in values}
+    except ValueError:  # words have even steps
+        places = {value: float(place) for place, value in enumerate(values)}
+        axes.set_xticks(list(places.values()), values)
+    if min(places.values()) > 0 and max(places.values()) >= 50 * min(places.values()):
+        axes.set_xscale("log")
+    for number, (name, trials) in enumerate(groups.items()):
+        at, levels = [places[trial[key]] for trial in trials], [scores[trial["trial"]] for trial in trials]
+        axes.plot(at, levels, "o", ms=5, mec="none", color=COLOURS[number % len(COLOURS)], alpha=0.6, label=name)
+    if len(groups) > 1:
+        legend(axes)
+    return figure
 
 
-def _trials(trials: Sequence[Trial]) -> Markup | None:
-    """Return the errors of failed trials, and trials.csv without its empty columns."""
-    failed = [f"{trial['trial']} failed: {trial['error']}" for trial in trials if trial["status"] == "failed"]
-    columns = [name for name in trials[0] if name != "error" and any(trial[name] for trial in trials)]
-    rows = [[short(trial[name]) or "–" for name in columns] for trial in trials]
-    table = html.render("details", f"All {len(rows)} trials with all metrics", html.table(columns, rows))
-    return html.section("Trials", *(html.render("paragraph", text, "bad") for text in failed), table)
-
-
-def _settings(sweep: Sweep) -> Markup | None:
-    settings = sweep.settings.model_dump(mode="json", exclude={"dataset"}, exclude_defaults=True, exclude_none=True)
-    content = {"dataset": dataset_name(sweep.dataset), **settings}
-    return html.section(
-        "Settings", html.render("pre", yaml.safe_dump(content, sort_keys=False, default_flow_style=None)), folded=True
-    )
+def _short(text: str) -> str:
+    """Return a value of trials.csv with at most four digits."""
+    try:
+        return text if text.isdecimal() else f"{float(text):.4g}"
+    except ValueError:
+        return text

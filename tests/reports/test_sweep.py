@@ -6,9 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 from scipy import stats
 from sweep_folder import OWN, score, settings, write_evaluation, write_sweep
 from test_report_page import Page
@@ -17,32 +14,10 @@ from prefrec_ray.cli.main import run
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.run import bundles_of
 from prefrec_ray.reports.page import write_report
-from prefrec_ray.reports.sweep import MOST_ROWS, load_sweep
-from prefrec_ray.reports.sweep_scores import Score, by_setting, draw_key, measures, seed_interval, users_interval
+from prefrec_ray.reports.sweep import draw_key, load_sweep, scores_of
 from prefrec_ray.runs.tuning.space import Trial
 
 pytestmark = pytest.mark.usefixtures("undrawn")
-
-LEVELS = st.lists(st.floats(-5, 5, allow_subnormal=False), min_size=2, max_size=8)
-
-
-@hypothesis_settings(deadline=None, max_examples=50)
-@given(LEVELS)
-def test_the_interval_over_seeds_is_students(values: list[float]) -> None:
-    interval = seed_interval(values)
-    spread = stats.sem(values)
-    if spread > 0:
-        np.testing.assert_allclose(
-            interval, stats.t.interval(0.95, len(values) - 1, np.mean(values), spread), rtol=1e-6, atol=1e-9
-        )
-    else:
-        np.testing.assert_allclose(interval, [np.mean(values)] * 2)
-    assert seed_interval(values[:1]) is None
-
-
-def test_users_intervals_are_averaged_if_all_are_known() -> None:
-    assert users_interval([Score(1.0, (0.5, 1.5)), Score(2.0, (1.8, 2.3))]) == pytest.approx((1.15, 1.9))
-    assert users_interval([Score(1.0, (0.5, 1.5)), Score(2.0)]) is None
 
 
 def written(folder: Path) -> tuple[str, Page]:
@@ -59,21 +34,17 @@ def test_an_evaluated_sweep_has_its_scores_with_controls(tmp_path: Path) -> None
     assert document.texts["h2"] == [
         "None of 12 policies is a candidate for an A/B test",
         "Best settings",
-        "Scores by setting and task (the paper's Table 2)",
-        *("Trials", "Settings"),
+        "Scores",
     ]
-    assert document.texts["h3"][-2:] == ["True level on test users", "NCIS on test users"]
+    assert document.texts["th"][-5:] == ["settings", "task", "seeds", "true level", "NCIS"]
     cells = document.texts["td"]
     for method in ("PrefRec", "TD3_BC"):
         levels = [score(t) + 0.2 for t in trials if (t["method"], t["task"]) == (method, "depth")]
-        assert f"{np.mean(levels):.4g}" in cells
-        low, high = seed_interval(levels) or (0, 0)
-        assert f"3 seeds [{low:.4g}, {high:.4g}]" in cells
-        # The users' intervals are +- 0.05, 0.1 and 0.15.
-        assert f"users [{np.mean(levels) - 0.1:.4g}, {np.mean(levels) + 0.1:.4g}]" in cells
-    for control in ("logging policy (control)", "behavior cloning (control)", "random items (negative control)"):
+        half = stats.t.ppf(0.975, 2) * stats.sem(levels)
+        assert f"{np.mean(levels):.4g} ± {half:.2g}" in cells
+    for control in ("behavior cloning (control)", "random items (negative control)"):
         assert control in cells
-    assert "users [1.2, 1.4]" in cells  # behavior cloning
+    assert cells.index("PrefRec") < cells.index("TD3_BC")
     assert "12 trials: 12 finished" in text
     assert f"prefrec train '{folder}/best.yaml' --output RUN" in document.texts["pre"]
     assert any("gamma: 0.97" in block for block in document.texts["pre"])
@@ -88,43 +59,37 @@ def test_without_evaluation_scores_are_those_on_validation_users(tmp_path: Path)
     trials = write_sweep(folder)
     _, document = written(folder)
     assert f"prefrec evaluate '{folder}' --dataset DATASET" in document.texts["pre"]
-    assert "True level on validation users" in document.texts["h3"]
-    assert "logging policy (control)" not in document.texts["td"]
-    sweep = load_sweep(f"{folder}/")
-    online, ncis = measures(sweep)
-    assert online.scores == {trial["name"]: Score(pytest.approx(score(trial))) for trial in trials}
-    assert (online.key, ncis.key) == ("online", "ncis")
+    scores = scores_of(load_sweep(f"{folder}/"))
+    assert list(scores) == ["true level on validation users", "NCIS on validation users"]
+    assert next(iter(scores.values())) == {trial["name"]: pytest.approx(score(trial)) for trial in trials}
 
 
-def test_settings_are_named_by_what_differs(tmp_path: Path) -> None:
-    def names(folder: str, **changes: object) -> set[str]:
-        write_sweep(tmp_path / folder, settings(**changes))
-        sweep = load_sweep(f"{tmp_path}/{folder}")
-        return set(by_setting(sweep, measures(sweep)[0]))
-
-    assert names("methods", method=["PrefRec", OWN]) == {"PrefRec", OWN}
-    assert names("recipes", recipe=["paper", "robust"], method="IL") == {"IL paper", "IL robust"}
-    search = {"expectile": {"grid": [0.5, 0.9], "methods": ["PrefRec"]}}
-    assert names("keys", search=search) == {"PrefRec expectile=0.5", "PrefRec expectile=0.9", "TD3_BC"}
-
-
-def test_of_a_large_search_the_best_settings_are_shown_best_first(tmp_path: Path) -> None:
-    space = {"actor_lr": {"loguniform": [1e-6, 1e-3]}}
-    chosen = settings(method="PrefRec", task="depth", seeds=[0], num_samples=MOST_ROWS + 6, search=space)
-    trials = sorted(write_sweep(tmp_path / "sweep", chosen), key=score, reverse=True)
-    _, document = written(tmp_path / "sweep")
-    shown = [cell for cell in document.texts["td"] if cell.startswith("actor_lr=")]
-    best = [f"actor_lr={trial['config']['actor_lr']:.4g}" for trial in trials[:MOST_ROWS]]
-    assert shown == 2 * best  # by two measures in the same order
-    assert "6 more settings are not shown" in document.texts["th"]
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"method": ["PrefRec", OWN]}, {"PrefRec", OWN}),
+        ({"recipe": ["paper", "robust"], "method": "IL"}, {"IL paper", "IL robust"}),
+        (
+            {"search": {"expectile": {"grid": [0.5, 0.9], "methods": ["PrefRec"]}}},
+            {"PrefRec expectile=0.5", "PrefRec expectile=0.9", "TD3_BC"},
+        ),
+    ],
+)
+def test_settings_are_named_by_what_differs(tmp_path: Path, changes: dict[str, object], names: set[str]) -> None:
+    write_sweep(tmp_path / "sweep", settings(**changes))
+    sweep = load_sweep(f"{tmp_path}/sweep")
+    assert {sweep.setting(trial) for trial in sweep.trials} == names
 
 
-def test_a_sweep_without_scores_falls_back_to_its_metric(tmp_path: Path) -> None:
+def test_a_sweep_without_scores_falls_back_to_its_metric_best_first(tmp_path: Path) -> None:
     write_sweep(tmp_path / "sweep", settings(validation=None, metric="losses/qf_loss", mode="min"))
-    (measure,) = measures(load_sweep(f"{tmp_path}/sweep"))
-    assert (measure.title, measure.sign) == ("losses/qf_loss at the end of training", -1)
+    assert list(scores_of(load_sweep(f"{tmp_path}/sweep"))) == ["losses/qf_loss at the end of training"]
+    table = tmp_path / "sweep" / "trials.csv"
+    table.write_text(re.sub(r"(TD3_BC.*),0\.1,", r"\1,0.05,", table.read_text()))
+    cells = written(tmp_path / "sweep")[1].texts["td"]
+    assert cells.index("TD3_BC") < cells.index("PrefRec")
     write_sweep(tmp_path / "other", settings(validation=None))
-    assert measures(load_sweep(f"{tmp_path}/other")) == []
+    assert scores_of(load_sweep(f"{tmp_path}/other")) == {}
 
 
 def test_failed_trials_are_named_with_their_error_as_text(tmp_path: Path) -> None:
@@ -135,16 +100,15 @@ def test_failed_trials_are_named_with_their_error_as_text(tmp_path: Path) -> Non
     write_sweep(tmp_path / "sweep", status=status)
     table = tmp_path / "sweep" / "trials.csv"
     table.write_text(table.read_text().replace("no space left", "<script>x"))
-    text, document = written(tmp_path / "sweep")
+    text, _ = written(tmp_path / "sweep")
     assert "TD3_BC_depth_1_004 failed: &lt;script&gt;x" in text
     assert "<script" not in text
     assert "12 trials: 8 finished, 4 failed" in text
-    assert any(cell.startswith("2 seeds [") for cell in document.texts["td"])
 
 
 def test_a_sweep_of_which_nothing_finished_still_has_a_page(tmp_path: Path) -> None:
     write_sweep(tmp_path / "sweep", status=lambda t: "failed")
-    text, document = written(tmp_path / "sweep")
+    text, _ = written(tmp_path / "sweep")
     assert "No finished trial has a score" in text
     assert not document.images
 
@@ -156,24 +120,17 @@ def test_every_trial_is_a_dot_by_each_searched_key(tmp_path: Path) -> None:
         tmp_path / "sweep", chosen, status=lambda t: "failed" if t["name"].endswith("0") else "stopped"
     )
     _, document = written(tmp_path / "sweep")
-    assert len(document.images) == 2 * 2  # two measures, two keys
+    assert len(document.images) == 2  # one per searched key
     sweep = load_sweep(f"{tmp_path}/sweep")
-    figure = draw_key(sweep, measures(sweep)[0], "depth", "actor_lr")
+    figure = draw_key(sweep, scores_of(sweep), "actor_lr")
     assert figure is not None
     axes = figure.axes[0]
     assert axes.get_xscale() == "log"
     drawn = dict(zip(*axes.lines[0].get_data(), strict=True))
     assert drawn == pytest.approx({t["config"]["actor_lr"]: score(t) for t in trials if not t["name"].endswith("0")})
-    figure = draw_key(sweep, measures(sweep)[0], "depth", "hidden_sizes")
+    figure = draw_key(sweep, scores_of(sweep), "hidden_sizes")
     assert figure is not None
     assert {label.get_text() for label in figure.axes[0].get_xticklabels()} == {"[64, 64]", "[8]"}
-
-
-def test_every_metric_of_a_users_method_is_on_the_page(tmp_path: Path) -> None:
-    write_sweep(tmp_path / "sweep", settings(method=["PrefRec", OWN], task="depth", validation=None))
-    _, document = written(tmp_path / "sweep")
-    assert {"mine/gap", "time_total_s"} <= set(document.texts["th"])
-    assert {"4", "5", "6"} <= set(document.texts["td"])
 
 
 def test_an_evaluation_of_other_policies_is_one_line(tmp_path: Path) -> None:
@@ -186,7 +143,7 @@ def test_an_evaluation_of_other_policies_is_one_line(tmp_path: Path) -> None:
     file.write_text(json.dumps(content))
     message = r"none of its policies is a trial of this sweep; evaluate them by: prefrec evaluate .*/sweep --d"
     with pytest.raises(UserError, match=message):
-        measures(load_sweep(str(folder)))
+        scores_of(load_sweep(str(folder)))
 
 
 def test_what_is_no_sweep_is_one_line(tmp_path: Path) -> None:
@@ -208,7 +165,7 @@ def test_what_is_no_sweep_is_one_line(tmp_path: Path) -> None:
             load_sweep(str(folder))
     table.write_text(re.sub(r",[\d.]+,0\.8,", ",soon,0.8,", text))
     with pytest.raises(UserError, match=r"trials\.csv: column 'validation/ncis': .*'soon'.*expected numbers"):
-        measures(load_sweep(str(folder)))
+        scores_of(load_sweep(str(folder)))
     table.write_text(text)
     for content, message in {
         json.dumps({**json.loads(description), "settings": {"metods": []}}): "settings: key 'metods': unknown key",
