@@ -108,7 +108,7 @@ def test_failed_trials_are_named_with_their_error_as_text(tmp_path: Path) -> Non
 
 def test_a_sweep_of_which_nothing_finished_still_has_a_page(tmp_path: Path) -> None:
     write_sweep(tmp_path / "sweep", status=lambda t: "failed")
-    text, _ = written(tmp_path / "sweep")
+    text, document = written(tmp_path / "sweep")
     assert "No finished trial has a score" in text
     assert not document.images
 
