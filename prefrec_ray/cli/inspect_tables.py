@@ -1,4 +1,4 @@
-"""Tables of `prefrec inspect`: columns, sessions, levels and teachers."""
+"""Tables of `prefrec inspect`: columns and sessions of a log; counts, levels and teachers of a data set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from prefrec_ray.inspection.counts import LENGTHS, Counts, shared_rows
+from prefrec_ray.inspection.counts import LENGTHS, Counts
 from prefrec_ray.inspection.proposal import few_users
 from prefrec_ray.inspection.roles import COMMA
 from prefrec_ray.logs.contract import summary
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from prefrec_ray.inspection.log import LogReport
     from prefrec_ray.inspection.teachers import Diagnosis
     from prefrec_ray.mdp.excluded import Repeats
-
-_WIDTH = 28  # characters of a value
 
 EXPLANATION = (
     "A teacher labels which of two segments of history is preferred. Between users: share of the variance of scores "
@@ -42,13 +40,15 @@ def log_tables(report: LogReport) -> Iterator[RenderableType]:
     yield Text(f"{counts.rows:,} impressions{pages} of {users}, {_span(counts)}")
     source = report.roles.source if report.roles else {"user": "user_id", "item": "item_id"}
     yield from (Text(line) for line in described(source))
-    for file, reason in report.unused.items():
-        yield Text(f"not used: {file.rpartition('/')[2]}: {reason}")
+    for file in report.unused:
+        yield Text(
+            f"not used: {file.rpartition('/')[2]}: a table of users or items has each id of the log once, and more"
+        )
     for note in _notes(counts, report):
         yield Text(f"- {note}")
 
     counted = {source["user"]: f"{counts.users:,}", source["item"]: f"{counts.items:,}"}
-    columns = _table("column", "type", "empty", "distinct", "from", "to", "examples", "role")
+    columns = _table("column", "type", "empty", "distinct", "examples", "role")
     for c in report.columns:
         role = report.roles.describe(c.name) if report.roles else ""
         examples = ", ".join(_value(value, 14) for value in c.examples)
@@ -57,8 +57,6 @@ def log_tables(report: LogReport) -> Iterator[RenderableType]:
             str(c.kind),
             share(c.empty) if c.empty else "",
             counted.get(c.name, f"{c.distinct:,}"),
-            _value(c.low),
-            _value(c.high),
             examples,
             role,
         )
@@ -67,16 +65,12 @@ def log_tables(report: LogReport) -> Iterator[RenderableType]:
         yield Text(f"columns: a sample of {report.sampled:,} rows", style="dim")
     yield columns
 
-    sessions = _table("sessions end after", "sessions", "mean depth", "sessions per user", "users with one")
-    for timeout, number, single in zip(counts.timeouts, counts.sessions, counts.single, strict=True):
-        row = [f"{number:,}", f"{counts.steps / number:.1f}", f"{number / counts.users:.1f}", f"{single:,}"]
-        sessions.add_row(_timeout(timeout), *row, style="bold" if timeout == counts.level_timeout else "")
+    sessions = _table("sessions end after", "sessions", "mean depth", "sessions per user")
+    for timeout, number in counts.sessions.items():
+        row = [f"{number:,}", f"{counts.steps / number:.1f}", f"{number / counts.users:.1f}"]
+        sessions.add_row(_timeout(timeout), *row)
     yield ""
     yield sessions
-
-    yield ""
-    shares = {"depth": counts.depth_levels, "frequency": counts.frequency_levels}
-    yield _levels({name: level / max(1, level.sum()) for name, level in shares.items()}, _timeout(counts.level_timeout))
 
     segments = _table("segments of", *(f"{length} {'pages' if pages else 'impressions'}" for length in LENGTHS))
     segments.add_row("users with two", *(f"{n:,} ({share(n / counts.users)})" for n in counts.long_users))
@@ -143,7 +137,7 @@ def _table(first: str, *others: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column(first, overflow="fold")
     for name in others:
-        words = name in ("type", "from", "to", "examples", "role", "task", "teacher")
+        words = name in ("type", "examples", "role", "task", "teacher")
         table.add_column(name, justify="left" if words else "right", overflow="fold")
     return table
 
@@ -162,14 +156,14 @@ def _notes(counts: Counts, report: LogReport) -> Iterator[str]:
     for name, reason in report.roles.others.items() if report.roles else ():
         if reason == COMMA:
             yield f"column '{name}' is not used: {reason}"
-    if counts.share < 1:
-        yield f"estimates from a random {share(counts.share)} of the users"
+    if counts.partial:
+        yield f"counts are of the first {counts.rows:,} rows"
     if refused:
         yield f"not counted below: {summary(refused)}"
     if counts.repeats:
         shared = share(counts.repeats / counts.rows)
         yield f"{counts.repeats:,} rows ({shared}) are equal to another row in every column with a role"
-    if maybe_pages := shared_rows(counts):
+    if maybe_pages := counts.shared_rows:
         yield maybe_pages
     if not counts.timed:
         yield "no row has a time of day: sessions are days"
@@ -186,6 +180,6 @@ def _timeout(minutes: float | None) -> str:
     return "1 day" if minutes == 1440 else f"{minutes:g} minutes"
 
 
-def _value(value: object, width: int = _WIDTH) -> str:
+def _value(value: object, width: int) -> str:
     text = "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
     return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +18,8 @@ from prefrec_ray.logs.listing import is_csv
 from prefrec_ray.logs.schemas import DELIMITERS, PLAIN, CsvFormat, check_each_once, schema
 from prefrec_ray.logs.values import PER_SECOND, is_text, padded, to_milliseconds
 
-_PIECES = 8  # evenly spread over the log; their first rows are the sample
-_ROWS = 25_000  # per piece
+#: Rows of the sample, and batches that are read for it from one fragment.
+_ROWS, _BATCHES = 200_000, 4
 _EXAMPLES = 3
 #: 1995 to 2040, in s. No number is a date in this range in two units.
 _FIRST, _LAST = 788_918_400, 2_208_988_800
@@ -104,31 +105,28 @@ def csv_format(file: str, names: Sequence[str] = ()) -> CsvFormat:
 
 
 def sample(files: Sequence[str], form: CsvFormat) -> pa.Table:
-    """Return the first rows of some fragments, evenly spread over `files`, without nested columns and dictionaries.
+    """Return the first rows of the first file with rows, without nested columns and dictionaries.
 
     Raises `UserError` without rows, and for two columns of one name.
     """
     columns = [field.name for field in schema(files[0], form) if not pa.types.is_nested(field.type)]
     check_each_once(files[0], columns, columns)
-    fragments = list_fragments(files, form)[0]
-    chosen = [fragments[i] for i in np.unique(np.linspace(0, len(fragments) - 1, _PIECES).astype(int))]
-    first = (next(batches(Place(one["file"], 0), columns, one["group"], form), None) for one in chosen)
-    parts = [found[0].slice(0, _ROWS) for found in first if found is not None]
-    table = pa.table({name: _plain(_joined([part[name] for part in parts])) for name in columns})
+    parts: list[pa.Table] = []
+    fragments, file = list_fragments(files, form)[0], ""
+    while fragments and (not parts or (fragments[0]["file"] == file and sum(map(len, parts)) < _ROWS)):
+        file, group = fragments[0]["file"], fragments.pop(0)["group"]
+        parts += [part for part, _ in islice(batches(Place(file, 0), columns, group, form), _BATCHES)]
+    empty = pa.table({name: pa.array([], pa.string()) for name in columns})
+    table = pa.concat_tables(parts).slice(0, _ROWS) if parts else empty
+    table = pa.table({name: _plain(table[name]) for name in columns})
     if is_csv(files[0]):
         table = pa.table(
-            {name: narrowest(table[name], any(is_key(name, one) for one in (USER, ITEM, SESSION))) for name in columns}
+            {
+                name: narrowest(table[name], any(is_key(name, role) for role in (USER, ITEM, SESSION)))
+                for name in columns
+            }
         )
     return table
-
-
-def _joined(parts: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
-    kinds = list(dict.fromkeys(part.type for part in parts))
-    if len(kinds) > 1:
-        with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            return _joined([part.cast(kinds[0]) for part in parts])
-        return _joined([part.cast(pa.string()) for part in parts])
-    return pa.chunked_array([chunk for part in parts for chunk in part.chunks], kinds[0] if kinds else pa.string())
 
 
 def narrowest(column: pa.ChunkedArray, called_id: bool = False) -> pa.ChunkedArray:

@@ -1,9 +1,9 @@
-"""A raw log and the tables of users and items next to it: roles and contents of their columns, and a proposed YAML."""
+"""A raw log and the tables of users and items next to it: roles of their columns, a dry run, and a proposed YAML."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any
@@ -15,11 +15,11 @@ from prefrec_ray import runtime, storage
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.errors import UserError
 from prefrec_ray.inspection.columns import ID, ITEM, USER, Column, csv_format, is_key, profile, sample
-from prefrec_ray.inspection.counts import Counts, count, head, shared_rows
+from prefrec_ray.inspection.counts import Counts, count, first_rows_of
 from prefrec_ray.inspection.proposal import proposal, source_lines
 from prefrec_ray.inspection.roles import Roles, check_header, guess_roles
 from prefrec_ray.logs.contract import Reason, Side, summary
-from prefrec_ray.logs.listing import is_csv, list_inputs
+from prefrec_ray.logs.listing import list_inputs
 from prefrec_ray.logs.schemas import CsvFormat, schema
 from prefrec_ray.logs.sources import CompleteJourneySource, FilesSource, KuaiRandSource, SimulatorSource, Source
 from prefrec_ray.logs.tables import MAX_CATEGORIES, SEPARATOR
@@ -48,15 +48,15 @@ class LogReport:
     refused: list[Reason]  # rows that `prepare` refuses; all counts are about the other rows
     yaml: str | None  # None if the log has settings already
     sampled: int  # rows that `columns` describe
-    unused: dict[str, str] = field(default_factory=dict)  # file that the YAML does not use -> reason
+    unused: Sequence[str] = ()  # files that the YAML does not use
 
 
 def inspect_settings(settings: PrepareSettings) -> LogReport:
     """Inspect the log of a section `prepare`, with its columns and its session timeout."""
     source = settings.source
-    counts, refused, sampled = _read(source, settings.session_gap_minutes, settings.seed)
-    columns = profile(sampled.select([name for name in sampled.column_names if name not in ("order", "row_hash")]))
-    return LogReport(f"log of kind {source.kind}", columns, None, counts, refused, None, len(sampled))
+    counts, refused, rows = _read(source, settings.session_gap_minutes, settings.seed)
+    columns = profile(rows.select([name for name in rows.column_names if name not in ("order", "row_hash")]))
+    return LogReport(f"log of kind {source.kind}", columns, None, counts, refused, None, len(rows))
 
 
 def _read(source: Source, timeout: float = 30.0, seed: int = 0) -> tuple[Counts, list[Reason], pa.Table]:
@@ -69,11 +69,11 @@ def _read(source: Source, timeout: float = 30.0, seed: int = 0) -> tuple[Counts,
         here = isinstance(source, FilesSource | SimulatorSource | KuaiRandSource | CompleteJourneySource)
         if not here:
             runtime.start_ray()
-        log = source.open_log(seed, side if here else None)
-        counts, refused = count(log, timeout), side.reasons()
-        if counts is None:
+        rows, partial = first_rows_of(source.open_log(seed, side if here else None))
+        refused = side.reasons()
+        if rows is None:
             raise UserError(summary(refused) if refused else "the log has no rows; expected some")
-        return counts, refused, head(log, _HEAD)
+        return count(rows, timeout, partial), refused, rows.slice(0, _HEAD)
 
 
 def inspect_log(
@@ -84,9 +84,14 @@ def inspect_log(
     `columns`: the columns of the roles `user`, `item` and `time`; roles without a column are guessed. `names`: of all
     columns of a CSV log without a header.
     """
-    files, roles, table, form, others = _choose(list_inputs(list(paths)), ", ".join(paths), columns, names)
-    named = {storage.absolute(path): path for path in paths}  # a YAML has the names that the user gave
-    own = _paths_of(files, paths)
+    of_paths = {path: list_inputs(path) for path in paths}
+    listed = list(dict.fromkeys(file for files in of_paths.values() for file in files))
+    files, roles, table, form, others = _choose(listed, ", ".join(paths), columns, names)
+    # A YAML has the names that the user gave. A folder, and a glob, also has files that will be written later.
+    named = {storage.absolute(path): path for path in paths}
+    whole = [path for path, at in of_paths.items() if set(at) <= set(files)]
+    rest = set(files) - {file for path in whole for file in of_paths[path]}
+    own = whole + [file for file in files if file in rest]
     tables, unused = find_tables([named.get(file, file) for file in others], roles.source, table)
     source: dict[str, Any] = {"kind": "files", "path": own if len(own) > 1 else own[0]}
     source |= {"delimiter": form.delimiter} if form.delimiter else {}
@@ -94,33 +99,14 @@ def inspect_log(
     source |= roles.source
     counts, refused, _ = _read(parse(FilesSource, source, own[0]))
     source |= tables
-    if shared := shared_rows(counts):
+    if shared := counts.shared_rows:
         roles.doubts["time"] = shared
     if counts.repeats:
         source["duplicates"] = "keep"
         roles.doubts["duplicates"] = f"{counts.repeats:,} rows; or refuse, and prefrec prepare --on-error drop"
-    kind = f"{len(files)} {'CSV' if is_csv(files[0]) else 'Parquet'} file{'s' if len(files) > 1 else ''}"
-    return LogReport(
-        title=f"{kind}: {', '.join(own[:_NAMED])}{', ...' if len(own) > _NAMED else ''}",
-        columns=profile(table),
-        roles=replace(roles, source=source),
-        counts=counts,
-        refused=refused,
-        yaml=proposal(source_lines(source, roles.doubts), counts),
-        sampled=len(table),
-        unused=unused,
-    )
-
-
-def _paths_of(files: Sequence[str], paths: Sequence[str]) -> list[str]:
-    """Return the paths of the log `files`. A folder, and a glob, also has files that will be written later."""
-    of_paths = {path: list_inputs(path) for path in paths}
-    whole = {path: set(at) <= set(files) for path, at in of_paths.items()}
-    return [
-        one
-        for path, at in of_paths.items()
-        for one in ([path] if whole[path] else (file for file in at if file in files))
-    ]
+    text = proposal(source_lines(source, roles.doubts), counts)
+    title = f"log: {', '.join(own[:_NAMED])}{', ...' if len(own) > _NAMED else ''}"
+    return LogReport(title, profile(table), replace(roles, source=source), counts, refused, text, len(table), unused)
 
 
 def _choose(
@@ -148,8 +134,7 @@ def _choose(
             may_be_log = all(any(is_key(name, of) for name in names_of) for of in (USER, ITEM))
             problems.insert(0 if may_be_log else len(problems), error)
             continue
-        others = set(files) - set(group)
-        return group, roles, table, form, [file for file in files if file in others]
+        return group, roles, table, form, [file for file in files if file not in group]
     raise problems[0]
 
 
@@ -159,45 +144,41 @@ def _bytes(files: list[str]) -> int:
 
 def find_tables(
     files: Sequence[str], source: Mapping[str, Any], log: pa.Table
-) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Return the keys `users` and `items` of a source, and the reasons of the files that are neither.
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return the keys `users` and `items` of a source, and the files that are neither.
 
     The keys are the first tables with ids of the type in the sample `log`.
     """
-    found: dict[str, dict[str, Any]] = {}
-    reasons: dict[str, str] = {}
+    tables: dict[str, dict[str, Any]] = {}
     for file in files:
         form = csv_format(file)
         try:
             table = sample([file], form)
-        except UserError:
-            reasons[file] = "empty"
+        except UserError:  # empty
             continue
         columns = profile(table)
         user = _key(columns, table, USER, log.schema.field(source["user"]))
         item = _key(columns, table, ITEM, log.schema.field(source["item"]))
         features = [c.name for c in columns if c.name != user and _is_category(c)]
         if user and features:
-            found.setdefault("users", {"path": file, "id": user, "features": features})
+            tables.setdefault("users", {"path": file, "id": user, "features": features})
         about = _of_items([c for c in columns if c.name != item], table, schema(file, form)) if item else {}
         if about:
-            found.setdefault("items", {"path": file, "id": item, **about})
-        if file not in [table["path"] for table in found.values()]:
-            key = user or item
-            no_key = f"no column has each {source['user']} or {source['item']} once, with the type of the log"
-            reasons[file] = f"no title or feature next to {key}, or another table was first" if key else no_key
-    return dict(sorted(found.items(), reverse=True)), reasons  # users first
+            tables.setdefault("items", {"path": file, "id": item, **about})
+    used = [table["path"] for table in tables.values()]
+    return dict(sorted(tables.items(), reverse=True)), [file for file in files if file not in used]  # users first
 
 
 def _of_items(columns: Sequence[Column], table: pa.Table, kinds: pa.Schema) -> dict[str, Any]:
     """Return the keys `title`, and `embedding` or `features`, of a table of items."""
     title = next((c for c in columns if is_text(c.kind) and c.has(_TITLE) and 2 * c.distinct > len(table)), None)
     about = {} if title is None else {"title": title.name}
-    embedding = [kind.name for kind in kinds if is_list(kind.type) and pa.types.is_floating(kind.type.value_type)]
-    features = [c.name for c in columns if c is not title and _is_feature(c, table)]
-    features += [kind.name for kind in kinds if is_list(kind.type) and is_text(kind.type.value_type)]
+    lists = {kind.name: kind.type.value_type for kind in kinds if is_list(kind.type)}
+    embedding = next((name for name, kind in lists.items() if pa.types.is_floating(kind)), None)
     if embedding:
-        return {"embedding": embedding[0], **about}
+        return {"embedding": embedding, **about}
+    features = [c.name for c in columns if c is not title and _is_feature(c, table)]
+    features += [name for name, kind in lists.items() if is_text(kind)]
     return {**about, **({"features": features} if features else {})}
 
 
@@ -224,8 +205,8 @@ def _is_feature(column: Column, table: pa.Table) -> bool:
 
 def _has_lists(column: pa.ChunkedArray) -> bool:
     """Return whether cells are lists such as A|B|C with few categories in all."""
-    known = column.drop_null().cast(pa.string())
-    if not pc.any(pc.match_substring(known, SEPARATOR)).as_py():
+    texts = column.drop_null().cast(pa.string())
+    if not pc.any(pc.match_substring(texts, SEPARATOR)).as_py():
         return False
-    categories = pc.count_distinct(pc.split_pattern(known, SEPARATOR).combine_chunks().flatten()).as_py()
-    return 2 <= categories <= min(MAX_CATEGORIES, len(known) // 2)
+    categories = pc.count_distinct(pc.split_pattern(texts, SEPARATOR).combine_chunks().flatten()).as_py()
+    return 2 <= categories <= min(MAX_CATEGORIES, len(texts) // 2)

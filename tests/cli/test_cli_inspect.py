@@ -68,7 +68,7 @@ def test_a_log_is_shown_as_plain_text_and_its_yaml_written(
     assert err == ""
     assert "\x1b" not in out
     assert "90 impressions of 3 users with 9 items, 2020-09-13" in out
-    for words in ("feedback, binary", "time, s", "30 minutes", "levels (30 minutes)"):
+    for words in ("feedback, binary", "time, s", "30 minutes"):
         assert words in out
     proposed = yaml.safe_load((tmp_path / "my.yaml").read_text())["prepare"]
     assert proposed["source"]["feedback"] == {"like": {"column": "like", "kind": "binary"}}
