@@ -6,10 +6,11 @@ private, since data sets contain user ids. HF_TOKEN is the access token, HF_ENDP
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
+import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,12 @@ CARD = "README.md"
 _DATASETS = "datasets/"
 #: Single votes of annotators in a data set (annotation/labels.py).
 _VOTES = "votes.parquet"
-#: Names in cards of the counts in metadata.json, if they differ.
-_NAMES = {"requests": "impressions"}
 
 
 def push(source: str, target: str) -> None:
     """Upload the policy bundle or data set in the local folder `source` to the repository `target`, with its card.
 
-    All files are one commit. Raises `UserError` for another source or target, and if the Hub refuses.
+    Votes and names of annotators stay here. Raises `UserError` for another source or target, and if the Hub refuses.
     """
     repository, kind = _repository(target)
     source = storage.followed(source)
@@ -43,29 +42,20 @@ def push(source: str, target: str) -> None:
     is_policy = storage.exists(storage.join(source, "policy.json"))
     if is_policy is (kind == "dataset"):
         raise UserError(f"{target}: found a {kind}; expected hf://NAME/REPO for a policy, hf://datasets/... for data")
-    card = policy_card(source) if is_policy else dataset_card(source)
-    with _hub(target) as hub:
-        from huggingface_hub import CommitOperationAdd
-
-        folder = Path(storage.absolute(source))
-        files = sorted(file for file in folder.rglob("*") if file.is_file())
-        added = [
-            CommitOperationAdd(str(file.relative_to(folder)), _without_annotators(file) or file)
-            for file in files
-            if file != folder / CARD and file.name != _VOTES
-        ]
-        added.append(CommitOperationAdd(CARD, card.encode()))
+    with tempfile.TemporaryDirectory() as folder, _hub(target) as hub:
+        links = Path(folder) / "links"
+        ignored = shutil.ignore_patterns(CARD, _VOTES, PEOPLE)
+        shutil.copytree(storage.absolute(source), links, ignore=ignored, copy_function=os.symlink)
+        for file in Path(storage.absolute(source)).rglob(PEOPLE):
+            about = storage.read_json(str(file))
+            named = [{**one, "annotator": str(number)} for number, one in enumerate(about.get("annotators", []), 1)]
+            to = links / file.relative_to(storage.absolute(source))
+            storage.write_json(str(to), {**about, "annotators": named})
+        (links / CARD).write_text(_policy_card(source) if is_policy else _dataset_card(source), "utf-8")
         hub.create_repo(repository, repo_type=kind, private=True, exist_ok=True)
-        hub.create_commit(repository, added, commit_message="Upload by prefrec push", repo_type=kind)
-
-
-def _without_annotators(file: Path) -> bytes | None:
-    """Return people.json with numbers in place of the names of annotators; None for another file."""
-    if file.name != PEOPLE:
-        return None
-    about = storage.read_json(str(file))
-    named = [{**one, "annotator": str(number)} for number, one in enumerate(about.get("annotators", []), 1)]
-    return json.dumps({**about, "annotators": named}).encode()
+        hub.upload_folder(
+            repo_id=repository, folder_path=links, repo_type=kind, commit_message="Upload by prefrec push"
+        )
 
 
 def pull(source: str, output: str) -> None:
@@ -81,54 +71,42 @@ def pull(source: str, output: str) -> None:
         storage.remove(storage.join(folder, ".cache"))
 
 
-def policy_card(uri: str) -> str:
+def _policy_card(uri: str) -> str:
     """Return the card of a policy: recipe, verdict of the evaluation next to it, and limits."""
     policy = Policy.load(uri)
     # The path of the data set belongs to this machine.
     about = {key: value for key, value in policy.provenance.items() if key != "dataset" and not isinstance(value, dict)}
-    lines = [f"Evaluation: {line}" for line in _verdict(uri)] or ["No evaluation of this policy was found."]
-    table = {**about, "items": len(policy.items), "numbers in a state": policy.state.width}
+    verdicts = [
+        f"Evaluation: **{judged.verdict.replace('_', ' ')}**. {' '.join(judged.reasons)}"
+        for evaluation in map(read_evaluation, evaluation_files(uri))
+        for name, judged in sorted(evaluation.verdicts.items())
+        if name in evaluation.policies_in(uri)
+    ]
+    feedback = ", ".join(policy.state.feedback) or "of no column"
     return _card(
         f"{about.get('method', 'Policy')} for {about.get('task', 'recommendation')}",
-        table | {f"serving: {key}": value for key, value in policy.serving.model_dump(mode="json").items()},
-        [*lines, f"{coverage()} An estimate from a log does not replace an A/B test."],
-        "It serves only the items of its table, and needs states with the feedback "
-        f"{', '.join(policy.state.feedback) or 'of no column'}. Load it by `prefrec_ray.Policy.load`.",
-        "reinforcement-learning",
+        about | {"items": len(policy.items), "serving": policy.serving.model_dump(mode="json")},
+        *(verdicts or ["No evaluation of this policy was found."]),
+        f"{coverage()} An estimate from a log does not replace an A/B test.",
+        f"Limits: it serves only the items of its table, and needs states with the feedback {feedback}.",
     )
 
 
-def dataset_card(uri: str) -> str:
-    """Return the card of a data set: numbers of users, sessions and impressions, its tasks, and limits."""
+def _dataset_card(uri: str) -> str:
+    """Return the card of a data set: its numbers of users, sessions and impressions, tasks and limits."""
     about = PreparedDataset.open(uri).metadata
-    counts = {f"{split}: {_NAMES.get(name, name)}": n for split, own in about.counts.items() for name, n in own.items()}
     return _card(
         "Data set of prefrec_ray",
-        {**counts, "tasks": ", ".join(about.tasks), "teachers": ", ".join(about.teachers)},
-        ["Open it by `prefrec_ray.PreparedDataset.open`, or train on it by `prefrec train`."],
-        "It contains the user ids and user features of its log, and labels of annotators without their names and "
-        "single votes. Its items were chosen by the logging policy of one platform.",
-        "tabular-regression",
+        {**about.counts, "tasks": ", ".join(about.tasks), "teachers": ", ".join(about.teachers)},
+        "Limits: it contains the user ids and user features of its log, and labels of annotators without their names "
+        "and single votes. Its items were chosen by the logging policy of one platform.",
     )
 
 
-def _verdict(uri: str) -> Iterator[str]:
-    """Yield the verdicts on a policy."""
-    for file in evaluation_files(uri):
-        evaluation = read_evaluation(file)
-        for name in sorted(evaluation.policies_in(uri) & evaluation.verdicts.keys()):
-            judged = evaluation.verdicts[name]
-            yield f"**{judged.verdict.replace('_', ' ')}**. {' '.join(judged.reasons)}"
-
-
-def _card(title: str, table: Mapping[str, Any], texts: list[str], limits: str, tag: str) -> str:
-    header = yaml.safe_dump({"library_name": "prefrec-ray", "tags": ["recommender-systems", "prefrec", tag]})
+def _card(title: str, table: dict[str, Any], *texts: str) -> str:
+    header = yaml.safe_dump({"library_name": "prefrec-ray", "tags": ["recommender-systems", "prefrec"]})
     rows = "".join(f"| {key} | {value} |\n" for key, value in table.items())
-    return (
-        f"---\n{header}---\n\n# {title}\n\n| | |\n|---|---|\n{rows}\n"
-        + "\n\n".join([*texts, f"Limits: {limits}"])
-        + "\n"
-    )
+    return "\n\n".join([f"---\n{header}---", f"# {title}", f"| | |\n|---|---|\n{rows}".rstrip(), *texts]) + "\n"
 
 
 def _repository(uri: str) -> tuple[str, str]:
