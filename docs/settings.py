@@ -19,10 +19,10 @@ from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, Model
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.nightly.settings import CanarySettings, LoopSettings
 from prefrec_ray.preferences import PreferenceSettings, TeacherSettings
+from prefrec_ray.runs.tracking import TrackingSettings
 from prefrec_ray.serving.settings import Arm, IncumbentSettings, ServeSettings
 from prefrec_ray.settings import RECIPES
 from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
-from prefrec_ray.tracking.settings import TrackingSettings
 
 TRAIN = """## train: every method
 

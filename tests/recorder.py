@@ -1,58 +1,54 @@
-"""A tracker in memory, in the place of MLflow."""
+"""A tracker in memory, in the place of Ray's callback for MLflow."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from prefrec_ray.tracking import backends
-from prefrec_ray.tracking.settings import RunRecord, TrackingSettings
+from prefrec_ray.runs import tracking
+from prefrec_ray.runs.tracking import TrackingSettings
 
 RECORDED = TrackingSettings(mlflow="recorded")
 
 
-class Recorded:
-    """The calls of one run. `fails` raises for a call that fails."""
+class RecordedRun:
+    """What the tracker got of one run."""
 
-    name = "the recorder"
-
-    def __init__(self, fails: Callable[[], None] = lambda: None) -> None:
-        self.params: dict[str, Any] = {}
-        self.rows: list[tuple[int, dict[str, float]]] = []
-        self.files: list[str] = []
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+        self.rows: list[tuple[int, dict[str, Any]]] = []
         self.ends: list[str] = []
-        self.group = ""
-        self._fails = fails
 
-    def begin(self, params: Mapping[str, Any]) -> None:
+
+class Recorder:
+    """Ray's callback, whose calls are recorded in `runs`. `fails` raises for a call that fails."""
+
+    def __init__(self, runs: dict[str, RecordedRun], fails: Callable[[], None]) -> None:
+        self._runs, self._fails = runs, fails
+
+    def setup(self) -> None:
         self._fails()
-        self.params |= params
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+    def log_trial_start(self, trial: Any) -> None:
         self._fails()
-        self.rows.append((step, dict(metrics)))
+        self._runs[str(trial)] = RecordedRun(dict(trial.config))
 
-    def attach(self, path: str) -> None:
+    def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
         self._fails()
-        assert Path(path).exists()
-        self.files.append(Path(path).name)
+        self._runs[str(trial)].rows.append((iteration, dict(result)))
 
-    def end(self, failed: bool) -> None:
+    def log_trial_end(self, trial: Any, failed: bool) -> None:
         self._fails()
-        self.ends.append("failed" if failed else "finished")
+        self._runs[str(trial)].ends.append("failed" if failed else "finished")
+
+    def on_experiment_end(self, trials: list[Any]) -> None:
+        pass
 
 
-def record_runs(patch: pytest.MonkeyPatch, fails: Callable[[], None] = lambda: None) -> dict[str, Recorded]:
+def record_runs(patch: pytest.MonkeyPatch, fails: Callable[[], None] = lambda: None) -> dict[str, RecordedRun]:
     """Record all runs that are tracked by `RECORDED`, by name."""
-    runs: dict[str, Recorded] = {}
-
-    def new(record: RunRecord, run: str) -> Recorded:
-        found = runs.setdefault(record.name, Recorded(fails))
-        found.group = record.experiment
-        return found
-
-    patch.setattr(backends, "MlflowRun", new)
+    runs: dict[str, RecordedRun] = {}
+    patch.setattr(tracking, "_mlflow", lambda uri, group: Recorder(runs, fails))
     return runs

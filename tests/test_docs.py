@@ -81,7 +81,7 @@ def test_every_command_on_a_page_exists_with_its_options(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_yaml_with_sections_is_well_formed(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of nothing but sections of a config. Trackers need not be installed."""
-    monkeypatch.setattr("prefrec_ray.tracking.settings.need", lambda *extra, where: None)
+    monkeypatch.setattr("prefrec_ray.runs.tracking.need", lambda *extra, where: None)
     for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE):
         sections = yaml.safe_load(block)
         if not isinstance(sections, dict) or not sections.keys() <= SECTIONS.keys():

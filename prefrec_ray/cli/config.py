@@ -19,7 +19,7 @@ SECTIONS = {
     "serve": ("prefrec_ray.serving.settings", "ServeSettings"),
     "loop": ("prefrec_ray.nightly.settings", "LoopSettings"),
     "tune": ("prefrec_ray.runs.tuning.settings", "TuneSettings"),
-    "tracking": ("prefrec_ray.tracking.settings", "TrackingSettings"),
+    "tracking": ("prefrec_ray.runs.tracking", "TrackingSettings"),
 }
 
 

@@ -52,7 +52,6 @@ def evaluate(
         from prefrec_ray.cli.config import open_section
         from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
         from prefrec_ray.settings import parse
-        from prefrec_ray.tracking.tracker import attach_to_run
 
     settings = open_section(config, "evaluate")
     names = None if estimators is None else [name.strip() for name in estimators.split(",")]
@@ -71,7 +70,6 @@ def evaluate(
     for line in reasons(evaluation):
         console().print(line)
     folder = posixpath.dirname(run.file) or "."
-    attach_to_run(folder, run.file, say=console().print)
     made("evaluation", run.file, pasteable("report", folder if output else run.folder))
     if strict and any(verdict.verdict != "candidate" for verdict in evaluation.verdicts.values()):
         raise typer.Exit(NOT_ALL_CANDIDATES)
@@ -120,12 +118,10 @@ def report(
     from prefrec_ray import storage
     from prefrec_ray.reports.page import write_report
     from prefrec_ray.runtime.progress import step
-    from prefrec_ray.tracking.tracker import attach_to_run
 
     output = output or storage.join(runs[0], "report.html")
     with progress(console()) as report, step(report, "draw the page"):
         write_report(runs, output)
-    attach_to_run(runs[0], output, say=console().print)
     made("report", output, "open it in a browser (one file, works offline)")
 
 

@@ -44,13 +44,13 @@ def train(
     with loading(out):
         from prefrec_ray import storage
         from prefrec_ray.annotation.page.create import with_votes
+        from prefrec_ray.runs.tracking import Tracking
         from prefrec_ray.runs.train import start_run
-        from prefrec_ray.tracking.tracker import Tracker
     with progress(out) as report:
         votes = with_votes(settings.config, storage.absolute(dataset))
         settings = settings.model_copy(update={"config": votes})
-        where, tracker = f"{config}: train", Tracker(tracking, output, say=out.print)
-        start_run(settings, dataset, output, resume, report, out.print, where, evaluation=evaluation, tracker=tracker)
+        where, tracked = f"{config}: train", Tracking(tracking, output, say=out.print)
+        start_run(settings, dataset, output, resume, report, out.print, where, evaluation, tracked)
     made("run", output, pasteable("evaluate", f"{output}/policy", "--dataset", dataset, config=its))
 
 

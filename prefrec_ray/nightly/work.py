@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -20,16 +21,16 @@ from prefrec_ray.logs.events.segments import compact
 from prefrec_ray.logs.sources import EventsSource, JoinedSource, Source, events_of
 from prefrec_ray.nightly.average import average
 from prefrec_ray.nightly.check import ALL, NightCounts, Spans, count
+from prefrec_ray.nightly.registry import TRACKING
 from prefrec_ray.nightly.settings import CanarySettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.reports.page import write_report
 from prefrec_ray.runs.settings import TrainSettings
+from prefrec_ray.runs.tracking import NO_TRACKING, Tracking, TrackingSettings
 from prefrec_ray.runs.train import start_run
 from prefrec_ray.runtime.progress import Report, silent, step
 from prefrec_ray.serving.experiment.compare import CanaryComparison, compare_canary
 from prefrec_ray.serving.settings import Canary
-from prefrec_ray.tracking.settings import NO_TRACKING, TrackingSettings
-from prefrec_ray.tracking.tracker import Tracker, attach_to_run
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,12 @@ class Stages:
             serving = {**settings.config.get("serving", {}), "rest_days": rest}
             settings = settings.model_copy(update={"config": {**settings.config, "serving": serving}})
         resume = storage.exists(run)
-        *loop, _, night, _ = run.split("/")  # FOLDER/nights/0003/run
-        tracker = Tracker(self.tracking, run, loop[-1], f"night {night}", self.say)
-        start_run(settings, dataset, run, resume, self.progress, self.say, where, self.evaluate_, tracker)
+        loop, _, night, _ = run.rsplit("/", 3)  # LOOP/nights/0003/run
+        if self.tracking.model is not None:
+            storage.write_json(storage.join(loop, TRACKING), self.tracking.model_dump(mode="json"))
+        tracking = Tracking(self.tracking, run, posixpath.basename(loop), self.say)
+        named = f"night {night}"
+        start_run(settings, dataset, run, resume, self.progress, self.say, where, self.evaluate_, tracking, named)
 
     def evaluate(self, dataset: str, run: str, before: Sequence[str], current: str | None) -> Evaluation:
         """Run `prefrec evaluate` on the mean Q of the last nights, also against the `current` policy if not None."""
@@ -124,14 +128,11 @@ class Stages:
         # The evaluation of a night that was killed is replaced. The logging policy contains the current one.
         file = storage.join(run, "evaluation.json")
         wanted = EvaluationRun([bundle], dataset, settings, output=file, replace=True, needs_current=False)
-        evaluation = run_evaluation(wanted, self.progress)
-        attach_to_run(run, file, say=self.say)
-        return evaluation
+        return run_evaluation(wanted, self.progress)
 
     def report(self, run: str, file: str) -> None:
         """Run `prefrec report`."""
         write_report([run], file)
-        attach_to_run(run, file, say=self.say)
 
     def compact(self, before: float) -> None:
         if isinstance(self.log, EventsSource):

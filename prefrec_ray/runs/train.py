@@ -40,8 +40,8 @@ from prefrec_ray.runs.checkpoints import (
 from prefrec_ray.runs.columns import COLUMNS, SCORES, Row, finite, publish
 from prefrec_ray.runs.export import load_module
 from prefrec_ray.runs.settings import TrainSettings
+from prefrec_ray.runs.tracking import TrackedRun, Tracking
 from prefrec_ray.runtime.progress import Report, silent
-from prefrec_ray.tracking.tracker import UNTRACKED, Tracker
 from prefrec_ray.users.reading import too_short
 
 #: Settings of a run; the first file in its folder.
@@ -57,7 +57,8 @@ def start_run(
     say: Callable[[str], None] = lambda line: None,
     where: str = "train",
     evaluation: EvaluateSettings | None = None,
-    tracker: Tracker = UNTRACKED,
+    tracking: Tracking | None = None,
+    name: str = "",
 ) -> list[Row]:
     """Train to the end of the schedule, and export the selected or last policy to RUN/policy.
 
@@ -66,8 +67,8 @@ def start_run(
     the guard-rails of `evaluation`, in models of users with its sizes if these are smaller than the models' own.
     `report` is called after each iteration. With `resume`, and after the loss of a learner or node, the run continues
     from its newest complete checkpoint, or from the start without one; `say` is called with a line about this. `where`
-    names the run in errors, and its last part in progress. `tracker` gets the settings, the rows and the policy.
-    Returns the rows of progress.csv (keys `COLUMNS`, and `SCORES` with a selection).
+    names the run in errors, and its last part in progress. `tracking` gets the settings and rows of the run `name`, by
+    default the name of its folder. Returns the rows of progress.csv (keys `COLUMNS`, and `SCORES` with a selection).
 
     Raises `UserError` if the cluster lacks the resources of the learners, if `output` exists (without `resume`), if the
     run was started with other settings, if another process trains there, if training diverges, and like
@@ -75,11 +76,12 @@ def start_run(
     """
     dataset = storage.absolute(dataset)  # workers may run in another folder
     evaluation = evaluation or EvaluateSettings()
-    run, failures = _Run(settings, dataset, output, report, say, where, evaluation, tracker), 0
+    tracking, name = tracking or Tracking(), name or posixpath.basename(output.rstrip("/"))
+    run, failures = _Run(settings, dataset, output, report, say, where, evaluation, tracking, name), 0
     if run.rails:
         opened = PreparedDataset.open(dataset)
         check_rails(run.rails, opened.state.feedback, opened.items())
-    with storage.claimed(output), tracker:
+    with storage.claimed(output), tracking:
         while True:
             try:
                 return run.attempt(resume or failures > 0)
@@ -101,7 +103,12 @@ class _Run:
     say: Callable[[str], None]
     where: str
     evaluation: EvaluateSettings
-    tracker: Tracker
+    tracking: Tracking
+    name: str
+
+    @cached_property
+    def tracked(self) -> TrackedRun:
+        return TrackedRun(self.name, storage.read_json(storage.join(self.output, CONFIG)), self.tracking.group)
 
     @cached_property
     def rails(self) -> Sequence[GuardRail]:
@@ -119,13 +126,12 @@ class _Run:
             rows = restore(algorithm, self.output, self.say) if resume else []
             storage.make_folder(self.output)
             write_config(self.output, self.settings, self.dataset, algorithm.config)
-            self.tracker.begin(storage.read_json(storage.join(self.output, CONFIG)))
+            self.tracking.start(self.tracked)
             choice = self._start_choice(algorithm)
             self._train(algorithm, rows, scorer)
         finally:
             algorithm.stop()
         self._export(rows, scorer, choice)
-        self.tracker.attach(storage.join(self.output, "policy"))
         return rows
 
     def _build(self, resume: bool) -> OfflineAlgorithm:
@@ -173,14 +179,13 @@ class _Run:
     def _train(self, algorithm: OfflineAlgorithm, rows: list[Row], scorer: ValidationScorer | None) -> None:
         """Train to the end of the schedule. Each iteration adds a row."""
         settings, output = self.settings, self.output
-        name, iterations = posixpath.basename(output.rstrip("/")), algorithm.offline_data.schedule.iterations
+        iterations = algorithm.offline_data.schedule.iterations
         began, transitions = time.monotonic(), 0
-        self.tracker.log(rows)
         while algorithm.iteration < iterations:
-            row = run_iteration(algorithm, settings, name, scorer)
+            row = run_iteration(algorithm, settings, self.name, scorer)
             rows.append(row)
             write_rows(output, rows)
-            self.tracker.log([row])
+            self.tracking.log(self.tracked, row)
             scored = _by_score(rows, scorer)
             last = algorithm.iteration == iterations
             if last or algorithm.iteration % settings.checkpoint_every == 0 or algorithm.iteration in scored:

@@ -25,9 +25,9 @@ from prefrec_ray.evaluation.settings import ValidationSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import checkpoint_of, checkpoints
 from prefrec_ray.runs.settings import TrainSettings
+from prefrec_ray.runs.tracking import Tracking
 from prefrec_ray.runs.train import COLUMNS, build_config, check_output, describe, start_run
 from prefrec_ray.settings import parse
-from prefrec_ray.tracking.tracker import Tracker
 
 
 def settings(**changes: Any) -> TrainSettings:
@@ -56,13 +56,13 @@ def test_a_run_leaves_its_curves_checkpoints_and_policy(
     clock = itertools.count(50)  # a second per iteration
     monkeypatch.setattr("prefrec_ray.runs.train.time", SimpleNamespace(monotonic=lambda: next(clock)))
     tracked = record_runs(monkeypatch)
-    tracker = Tracker(RECORDED, output)
-    rows = start_run(settings(), tiny_dataset, output, report=lambda *report: seen.append(report), tracker=tracker)
+    tracking = Tracking(RECORDED, output)
+    rows = start_run(settings(), tiny_dataset, output, report=lambda *report: seen.append(report), tracking=tracking)
     assert rows[-1]["progress"] == 1.0
     assert [step for step, _ in tracked["run"].rows] == list(range(1, len(rows) + 1))
     assert tracked["run"].rows[-1][1]["losses/qf_loss"] == rows[-1]["losses/qf_loss"]
-    assert tracked["run"].params["resolved.gamma"] == 0.97
-    assert (tracked["run"].files, tracked["run"].ends) == (["policy"], ["finished"])
+    assert tracked["run"].config["resolved"]["gamma"] == 0.97
+    assert tracked["run"].ends == ["finished"]
     assert {row["phase"] for row in rows} == {"pretrain", "train"}
     done = np.cumsum([row["transitions"] or 0 for row in rows])
     rates = [f"{count / (number + 1):,.0f} transitions/s" for number, count in enumerate(done)]

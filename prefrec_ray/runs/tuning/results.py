@@ -22,7 +22,6 @@ from prefrec_ray.runs.train import build_config, write_config
 from prefrec_ray.runs.tuning.settings import TuneSettings
 from prefrec_ray.runs.tuning.space import train_settings
 from prefrec_ray.runs.tuning.trial import SweepPlan
-from prefrec_ray.tracking.tracker import Tracker
 
 #: Columns of time, which differ from run to run; the last ones of the table.
 CLOCK = tuple(name for name in COLUMNS if name.startswith("time") or name.endswith("_per_second"))
@@ -125,10 +124,9 @@ def write_best(plan: SweepPlan, rows: Sequence[Row]) -> None:
         storage.write_text(storage.join(plan.output, name), head + yaml.safe_dump({"train": section}, sort_keys=False))
 
 
-def write_run(plan: SweepPlan, ended: Any, tracker: Tracker) -> None:
+def write_run(plan: SweepPlan, ended: Any) -> None:
     """Complete the trial's folder to a run like `prefrec train`, and export the policy of its best checkpoint.
 
-    `tracker` gets the policy, and rows that it did not get while the trial ran.
     If a resume repeated an iteration, its last row counts.
     """
     trial = ended.config["trial"]
@@ -141,7 +139,3 @@ def write_run(plan: SweepPlan, ended: Any, tracker: Tracker) -> None:
     policy = storage.join(plan.output, "policies", trial["name"])
     storage.remove(policy)
     export_policy(storage.join(folder, posixpath.basename(_kept(ended).checkpoint.path)), policy)
-    with tracker:
-        tracker.begin({})
-        tracker.log(rows)
-        tracker.attach(policy)

@@ -9,7 +9,7 @@ import logging
 import os
 import posixpath
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 from ray import tune
@@ -20,14 +20,13 @@ from prefrec_ray.errors import UserError, nearest
 from prefrec_ray.evaluation.selection.validation import ValidationScorer
 from prefrec_ray.runs.checkpoints import check_output, check_own
 from prefrec_ray.runs.columns import Row
+from prefrec_ray.runs.tracking import NO_TRACKING, Tracking, TrackingSettings
 from prefrec_ray.runs.train import build_config
 from prefrec_ray.runs.tuning import results, space
 from prefrec_ray.runs.tuning.settings import MAX_ITERATIONS, SEARCHERS, TuneSettings, checked, metrics
 from prefrec_ray.runs.tuning.shared import share
 from prefrec_ray.runs.tuning.trial import STAGE, SweepPlan, SweepProgress, SweepTrial, resources
 from prefrec_ray.runtime.progress import Progress, Report, silent
-from prefrec_ray.tracking.settings import NO_TRACKING, TrackingSettings
-from prefrec_ray.tracking.tracker import Tracker
 
 #: Seconds between two saves of the sweep's state. A kill loses at most this, and work since the trials' checkpoints.
 STATE_EVERY = "2"
@@ -46,36 +45,30 @@ def sweep(
 ) -> list[Row]:
     """Run all trials, and return the rows of SWEEP/trials.csv.
 
-    `say` is called with a line about each trial. The sweep and its trials are tracked by `tracking`. `show` gets the
+    `say` is called with a line about each trial. Its trials are tracked by `tracking`. `show` gets the
     rows before a failed trial raises a `UserError`, whose prefix is `where`.
 
     Raises `UserError`: an error found by `settings.checked`, a value out of its range, an `output` that exists (without
     `resume`) or is not this sweep (with it), a failed trial (after all others have finished), a metric that no trial
     reported, another process that tunes there.
     """
-    group = posixpath.basename(output.rstrip("/"))
-    own = Tracker(tracking, output, group, say=say)
-    with storage.claimed(output), own:
+    trackers = Tracking(tracking, output, posixpath.basename(output.rstrip("/")), say)
+    with storage.claimed(output), trackers:
         plan = _prepare(settings, dataset, output, resume, report, where)
         if plan.settings.ranking is None:
             names = ", ".join(name for name in metrics(plan.settings) if "/" in name)
             say(f"trials get no ranking and no best.yaml; expected validation, or metric: one of {names}")
-        SweepProgress.calls = report, say
-        folder = plan.output
-        SweepProgress.tracker_of = cache(lambda name: Tracker(tracking, storage.join(folder, name), group, say=say))
-        own.begin({"dataset": plan.dataset, **plan.settings.model_dump(mode="json")})
+        SweepProgress.calls = report, say, trackers
         trainable = tune.with_parameters(SweepTrial, plan=plan)
         _tuner(plan, tune.with_resources(trainable, partial(resources, settings=plan.settings)), resume).fit()
         report(STAGE, 100, 100)
         system, path = storage.filesystem(plan.output)
         ended = tune.ExperimentAnalysis(path, storage_filesystem=system).trials
         rows = results.trial_rows(ended, plan.settings)
-        table = storage.join(plan.output, "trials.csv")
-        storage.write_csv(table, rows)
-        own.attach(table)
+        storage.write_csv(storage.join(plan.output, "trials.csv"), rows)
         for trial in ended:
             if trial.status == "TERMINATED" and trial.last_result.get("finished"):
-                results.write_run(plan, trial, SweepProgress.tracker_of(trial.config["trial"]["name"]))
+                results.write_run(plan, trial)
         results.write_best(plan, rows)
         show(rows)
         _check(plan.output, rows, plan.settings.metric)

@@ -19,13 +19,13 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.selection.validation import ValidationScorer
 from prefrec_ray.runs.checkpoints import checkpoints, first_whole
 from prefrec_ray.runs.columns import finite
+from prefrec_ray.runs.tracking import Tracking
 from prefrec_ray.runs.train import build_config, run_iteration
 from prefrec_ray.runs.tuning.settings import TuneSettings
 from prefrec_ray.runs.tuning.shared import Shared
 from prefrec_ray.runs.tuning.space import train_settings
 from prefrec_ray.runtime.progress import Report, silent
 from prefrec_ray.storage.checksums import damage
-from prefrec_ray.tracking.tracker import UNTRACKED, Tracker
 
 #: The stage of a sweep while its trials run.
 STAGE = "run trials: %"
@@ -130,27 +130,26 @@ def resources(config: dict[str, Any], settings: TuneSettings) -> PlacementGroupF
 class SweepProgress(Callback):
     """Reports the share of a sweep that is done, and a line for each trial that ends or resumes; tracks trials.
 
-    Tune pickles callbacks into the sweep's folder, and restores them if the sweep is resumed. The functions to call,
-    `report` and `say`, and the tracker of a trial by its name, are therefore in attributes of the class, which are not
-    pickled. `total`: the number of trials.
+    Tune pickles callbacks into the sweep's folder, and restores them if the sweep is resumed. The functions `report`
+    and `say`, and the trackers, are therefore in an attribute of the class, which is not pickled. `total`: the number
+    of trials.
     """
 
-    calls: ClassVar[tuple[Report, Callable[[str], None]]] = (silent, lambda line: None)
-    tracker_of: ClassVar[Callable[[str], Tracker]] = lambda name: UNTRACKED
+    calls: ClassVar[tuple[Report, Callable[[str], None], Tracking]] = (silent, lambda line: None, Tracking())
 
     def __init__(self, metric: str | None, total: int) -> None:
         super().__init__()
         self._metric, self._total = metric, total
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        type(self).tracker_of(str(trial)).begin(trial.config["trial"])
+        self.calls[2].start(trial)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Report the progress, track the row, and print a line for a trial that resumed from a checkpoint."""
-        report, say = self.calls
-        type(self).tracker_of(str(trial)).log([{name: finite(result.get(name)) for name in result.get("reported", ())}])
+        report, say, tracking = self.calls
+        tracking.log(trial, {name: finite(result.get(name)) for name in result.get("reported", ())})
         if result.get("resumed_from") and result["iterations_since_restore"] == 1:
             say(f"{trial}: resuming from iteration {result['resumed_from']}")
         ended = [one for one in trials if one.status in _ENDED]
@@ -171,6 +170,6 @@ class SweepProgress(Callback):
         score = f", {self._metric} {value:.4g}" if value is not None and math.isfinite(value) else ""
         ended = sum(one is trial or one.status in _ENDED for one in trials)
         self.calls[1](f"{trial}: {state}{score} ({ended} of {self._total})")
-        type(self).tracker_of(str(trial)).end(failed=state == "failed")
+        self.calls[2].end(trial, failed=state == "failed")
 
     on_trial_error = on_trial_complete

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from prefrec_ray.runs.tracking import Tracking
 from prefrec_ray.runs.tuning.trial import SweepProgress
 
 
@@ -33,7 +34,7 @@ def test_a_sweep_reports_its_share_and_a_line_per_trial(monkeypatch: pytest.Monk
     trials = [done, half, waiting, stopped]
     reports: list[tuple] = []
     lines: list[str] = []
-    monkeypatch.setattr(SweepProgress, "calls", (lambda *report: reports.append(report), lines.append))
+    monkeypatch.setattr(SweepProgress, "calls", (lambda *report: reports.append(report), lines.append, Tracking()))
     shown = pickle.loads(pickle.dumps(SweepProgress("m", 5)))  # as in a sweep that resumes
     shown.on_trial_result(1, trials, half, {"resumed_from": 6, "iterations_since_restore": 1})
     shown.on_trial_result(1, trials, half, {"resumed_from": 6, "iterations_since_restore": 2})

@@ -16,7 +16,7 @@ from platform_desk import STATE, make_policy
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.excluded import DAY_MS
 from prefrec_ray.mdp.serving import ServingSettings
-from prefrec_ray.tracking.model import PolicyModel, save_model
+from prefrec_ray.nightly.mlflow_model import PolicyModel, save_model
 
 NOW = 1_700_000_000_000
 POLICY = make_policy(serving=ServingSettings(rest_days=2.0))

@@ -1,4 +1,4 @@
-"""A policy as a model of MLflow, flavour pyfunc: states or histories of users in, items and propensities out.
+"""A policy as a model of MLflow, flavor pyfunc: states or histories of users in, items and propensities out.
 
 MLflow loads a model by this module, without a pickle: its data are the policy bundle.
 """
