@@ -165,7 +165,7 @@ def _possible(settings: EvaluateSettings, dataset: PreparedDataset) -> EvaluateS
     Guard-rails and the comparison with the current policy need it.
     """
     requested = "estimators" in settings.model_fields_set or settings.guard_rails or settings.current is not None
-    if requested or too_short(dataset, ["train", settings.split]) is None:
+    if requested or too_short(dataset, [settings.split]) is None:
         return settings
     return settings.model_copy(update={"estimators": ("ncis",)})
 

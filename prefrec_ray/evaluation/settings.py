@@ -56,8 +56,8 @@ class FqeSettings(Settings):
 class ModelSettings(Settings):
     """Roll-outs in models of users."""
 
-    models: int = Field(default=4, ge=2, description="models of users, each fitted to a resample of the training users")
-    users: int = Field(default=200, ge=2, description="simulated users of the split, at most")
+    models: int = Field(default=4, ge=2, description="models of users, each fitted to a resample of users")
+    users: int = Field(default=200, ge=2, description="simulated users: a third of the split, at most this number")
     requests: int = Field(default=250, gt=WARM, description="items each user examines; best at most the log's mean")
 
 

@@ -8,9 +8,10 @@ user. Its R2 is compared with its R2 if a simulation takes the place of the log.
 
 The test is necessary, not sufficient: it compares the law of the log, not what the model does beyond it.
 
-Back-test: the error for users whom the log treated most like a policy would. Users are shown their logged items again;
-the error is their logged level minus their simulated level. A policy leads users to other histories than the log does.
-The users whose histories lie furthest in this direction are a small experiment on the policy.
+Back-test: does the error of a model change within a user's history if the history changes towards a policy's? Users are
+shown their logged items again; the error is the logged level minus the simulated level of a part of the history. A
+policy leads users to other histories than the log does. The parts that lie further in this direction than the user's
+other parts are a small experiment on the policy.
 """
 
 from __future__ import annotations
@@ -40,8 +41,6 @@ _FOLDS = 2
 _RARE = 20
 #: Simulations whose features are compared with those of the log if a model is rejected.
 _COMPARED = 2
-#: Share of the users whose error counts in the back-test.
-MOST_ALIKE = 0.25
 
 
 @dataclass(frozen=True)
@@ -244,33 +243,43 @@ def _explained(features: np.ndarray, error: np.ndarray, made: np.ndarray, least:
 
 
 def backtest_error(error: np.ndarray, logged: np.ndarray, policy: np.ndarray) -> float:
-    """Return the standard deviation of a gain's error, in levels, after its sampling error is subtracted; at least 0.
+    """Return the error of a gain that the errors within users' histories indicate, in levels, at least 0.
 
-    `error` [n] of the logged level of each user (NaN: unknown), `logged` [n, P] the mean history of each user in the
-    log, and `policy` [m, P] under the policy. Users without an examined impression have NaN and do not count. Errors
-    are regressed on the position of a user's history in the direction from the log to the policy: the direction that
-    best separates both, since inputs are correlated (Fisher's discriminant, with the covariance of Ledoit and Wolf, "A
-    well-conditioned estimator for large-dimensional covariance matrices", Journal of Multivariate Analysis 88, 2004).
-    The result is the fitted error of the quarter of users who are most alike.
+    `error` [n, B] of the level of each part of a user's history, `logged` [n, B, P] the mean history of the part in the
+    log, `policy` [m, B, P] under the policy. Parts with NaN do not count. Differences between users do not count
+    either: levels are relative to a user's mean, and the models have an intercept for each user, from the same log.
+
+    Errors are regressed, within users, on the position of a part in the direction from the log to the policy: the
+    direction that best separates both, since inputs are correlated (Fisher's discriminant, with the covariance of
+    Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", Journal of Multivariate
+    Analysis 88, 2004). The result is the error that the slope b predicts at the mean position of the policy, with
+    sqrt(b^2 - v) in the place of b to subtract the sampling variance v of b, which is robust to errors that are
+    correlated within users.
     """
     from sklearn.covariance import ledoit_wolf  # a second of imports, for evaluations only
 
-    known, policy = np.isfinite(error) & np.isfinite(logged).all(axis=1), policy[np.isfinite(policy).all(axis=1)]
-    error, logged = error[known], logged[known].astype(np.float64)
-    if len(error) < 3 or not len(policy):
+    counted = np.isfinite(error) & np.isfinite(logged).all(axis=2)
+    counted &= counted.sum(axis=1, keepdims=True) > 1
+    user, policy = np.nonzero(counted)[0], policy[np.isfinite(policy).all(axis=2)]
+    missed, history = error[counted], logged[counted].astype(np.float64)
+    if len(np.unique(user)) < 3 or not len(policy):
         return 0.0
-    std, mean = logged.std(axis=0), logged.mean(axis=0)
+    mean, std = history.mean(axis=0), history.std(axis=0)
     varies = std > 0
     if not varies.any():
         return 0.0
-    scaled = ((logged - mean) / np.where(varies, std, 1.0))[:, varies]
-    away = ((policy.mean(axis=0, dtype=np.float64) - mean) / np.where(varies, std, 1.0))[varies]
-    place = scaled @ np.linalg.solve(ledoit_wolf(scaled, assume_centered=True)[0], away)
-    squares = float(np.square(place).sum())
+    scaled = ((history - mean)[:, varies]) / std[varies]
+    away = (policy.mean(axis=0, dtype=np.float64) - mean)[varies] / std[varies]
+    direction = np.linalg.solve(ledoit_wolf(scaled, assume_centered=True)[0], away)
+    missed, place = _within(user, missed), _within(user, scaled @ direction)
+    squares = float(place @ place)
     if squares == 0:
         return 0.0
-    slope = float(place @ error) / squares
-    left = error - error.mean() - slope * place
-    uncertainty = np.sqrt(np.square(left).sum() / (len(error) - 2) / squares)
-    reach = float(np.sort(place)[-max(1, round(MOST_ALIKE * len(place))) :].mean())
-    return reach * float(np.sqrt(max(0.0, slope**2 - uncertainty**2)))
+    slope = float(place @ missed) / squares
+    variance = float(np.square(np.bincount(user, place * (missed - slope * place))).sum()) / squares**2
+    return abs(float(away @ direction)) * float(np.sqrt(max(0.0, slope**2 - variance)))
+
+
+def _within(user: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return `values` [m] minus the mean of their user, who counts from 0."""
+    return values - (np.bincount(user, values) / np.maximum(np.bincount(user), 1))[user]

@@ -1,4 +1,4 @@
-"""An ensemble of models of users of different kinds, fitted on training users, and the support of policies by the log.
+"""An ensemble of models of users of different kinds, and the support of policies by the log.
 
 Models of one kind differ less from each other than from the truth. The disagreement of kinds is a better measure of
 their error, and is part of every interval (docs/results/truth.md).
@@ -25,18 +25,15 @@ from prefrec_ray.ids import repetition_seed
 from prefrec_ray.runtime.progress import Progress, silent
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.users import WARM
-from prefrec_ray.users.checks import IMPRESSIONS, USERS, Specification, specification_test
+from prefrec_ray.users.checks import IMPRESSIONS, Specification, specification_test
 from prefrec_ray.users.fit import KINDS, fit_member
 from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.inputs import Inputs
 from prefrec_ray.users.member import FoundError, Member
-from prefrec_ray.users.reading import ROWS, read_histories
 from prefrec_ray.users.roll_out import KEPT_EVERY, Platform
 
 #: Share of logged impressions that are within all ranges.
 WITHIN = 0.99
-#: One of this many training users is held out of the fits for the tests.
-_HELD_OUT = 5
 
 
 @dataclass(frozen=True)
@@ -67,8 +64,8 @@ class LoggedPasts:
         return cls(columns, ordered[cut - 1], ordered[-cut])
 
     def share(self, inputs: np.ndarray) -> float:
-        """Return the share of impressions with `inputs` [n, W] that are supported; 1 if there are none."""
-        values = inputs[:, self.columns]
+        """Return the share of impressions with `inputs` [..., W] that are supported; 1 if there are none."""
+        values = inputs[..., self.columns].reshape(-1, len(self.columns))
         values = values[~np.isnan(values).any(axis=1)]  # NaN: items that were not examined
         return float(((values >= self.low) & (values <= self.high)).all(axis=1).mean()) if len(values) else 1.0
 
@@ -96,10 +93,14 @@ class Ensemble:
 
 
 class Fits(NamedTuple):
-    """Ray tasks that fit an ensemble: `members` return a model and its test or None each, `pasts` `LoggedPasts`."""
+    """Ray tasks that fit an ensemble: `members` return a model and its test or None each, `pasts` `LoggedPasts`.
+
+    `held`: `Histories` of the users of the tests, who are in no part of the fits; None without tests.
+    """
 
     members: Sequence[ray.ObjectRef]
     pasts: ray.ObjectRef
+    held: ray.ObjectRef | None
 
     def ensemble(self, progress: Progress = silent) -> Ensemble:
         """Wait for the tasks, and return the ensemble. Raises the errors of the tasks."""
@@ -110,29 +111,16 @@ class Fits(NamedTuple):
 
 
 def start_fits(
-    dataset: PreparedDataset, seed: int, models: int = len(KINDS), rows: int = ROWS, tested: bool = False
+    uri: str, histories: ray.ObjectRef, seed: int, models: int = len(KINDS), held: ray.ObjectRef | None = None
 ) -> Fits:
-    """Start to fit `models` models on about `rows` impressions of training users, the kinds in turn. Ray must run.
+    """Start to fit `models` models to the `Histories` of some users, the kinds in turn. Ray must run.
 
-    With `tested`, each is tested (checks.py) with training users who are in no part of the fits: neither in the inputs
-    and their scales, nor in weights or the choice of their number of updates. The result depends only on the arguments.
-    Histories must be long enough (`check_long_enough`).
+    Each is tested (checks.py) with the `Histories` of the users `held`, if any. The result depends only on the
+    arguments. Histories must be long enough (`check_long_enough`). `uri`: the data set.
     """
-    training, held = read_histories.remote(dataset.uri, "train", seed, rows), None
-    if tested:
-        training, held = _hold_out.remote(training, seed)
-    inputs, made, pasts = _inputs.remote(dataset.uri, training)
-    return Fits(
-        [_fit.remote(number, inputs, training, made, seed, dataset.uri, held) for number in range(models)], pasts
-    )
-
-
-@ray.remote(num_cpus=1, num_returns=2)
-def _hold_out(data: Histories, seed: int) -> tuple[Histories, Histories]:
-    """Return the histories for fits, and those for tests: of USERS users, at most a fifth. A single user is in both."""
-    users = np.random.default_rng(seed).permutation(len(data.starts))
-    count = min(USERS, max(1, len(users) // _HELD_OUT))
-    return data.take(np.sort(users[count:] if len(users) > 1 else users)), data.take(np.sort(users[:count]))
+    inputs, made, pasts = _inputs.remote(uri, histories)
+    members = [_fit.remote(number, inputs, histories, made, seed, uri, held) for number in range(models)]
+    return Fits(members, pasts, held)
 
 
 @ray.remote(num_cpus=1, num_returns=3)

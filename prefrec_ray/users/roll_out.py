@@ -25,6 +25,8 @@ from prefrec_ray.users.member import Member, Outcomes, known_before
 
 #: Interval, in impressions, at which inputs are recorded, from WARM on.
 KEPT_EVERY = 8
+#: Equally long parts of a user's impressions, whose levels the back-test compares with each other.
+PARTS = 8
 
 
 class Visit(NamedTuple):
@@ -74,9 +76,11 @@ class Imagined:
     """Means over the sessions of each user in each of K models, float64 [K, n]; NaN for a user without sessions."""
 
     levels: dict[str, np.ndarray]  # by task
+    parts: dict[str, np.ndarray]  # by task, means over the sessions that begin in each part, [K, n, PARTS]
     depth: np.ndarray  # impressions
     revisit_hours: np.ndarray
-    inputs: np.ndarray  # float32 [m, W], sampled inputs under the policy, as `Inputs.logged`; NaN: not examined
+    inputs: np.ndarray  # float32 [T, K n, W], inputs at T impressions, as `Inputs.logged`; NaN: not examined
+    part: np.ndarray  # int64 [T], part of each of these impressions
     counts: np.ndarray  # int64 [I], impressions of each item
     sessions: int  # of all users, the mean over models
     rows: np.ndarray  # int32 [K, n, R], items shown to each user
@@ -184,7 +188,7 @@ def roll_out(
     """Roll out every user in every model at once (`simulate`)."""
     data, copies, count = platform.data, len(models), len(platform.users)
     of = np.tile(platform.users, copies)
-    times, sessions, kept, shown = [], [], [], []
+    times, sessions, kept, numbers, shown = [], [], [], [], []
     feedback = np.zeros((len(of), len(platform.state.feedback)))
     counts, warm = np.zeros(len(platform.items), np.int64), WARM * data.shown_per_examined
     # Each position of a page is recorded equally often.
@@ -192,6 +196,7 @@ def roll_out(
     for number, step in enumerate(simulate(platform, models, server, seed, traits)):
         if number >= warm and number % every == 0:
             kept.append(np.where(step.examined[:, None], step.raw, np.float32(np.nan)))
+            numbers.append(number)
         if step.position == 0:
             times.append(step.now)
             sessions.append(step.session)
@@ -205,11 +210,17 @@ def roll_out(
     def means(values: np.ndarray) -> np.ndarray:
         return user_means(table.user, values, len(of)).reshape(copies, count)
 
+    part = _part_of(table.first_row - table.user * platform.pages, platform.pages)
     return Imagined(
         levels={task: means(level) for task, level in levels.items()},
+        parts={
+            task: _part_means(table.user, part, level, len(of)).reshape(copies, count, PARTS)
+            for task, level in levels.items()
+        },
         depth=means(platform.page * table.depth.astype(np.float64)),
         revisit_hours=means(table.revisit_ms / HOUR_MS),
-        inputs=np.concatenate(kept) if kept else np.empty((0, models[0].inputs.width), np.float32),
+        inputs=np.stack(kept) if kept else np.empty((0, len(of), models[0].inputs.width), np.float32),
+        part=_part_of(np.array(numbers, np.int64), len(shown)),
         counts=counts,
         ceiling=_ceiling(platform),
         sessions=len(table) // copies,
@@ -217,6 +228,16 @@ def roll_out(
         feedback=(feedback / len(shown)).reshape(copies, count, -1),
         daily_sessions=_daily_sessions(table, len(of)).reshape(copies, count),
     )
+
+
+def _part_of(number: np.ndarray, count: int) -> np.ndarray:
+    """Return the part, int64 from 0, of entries with these numbers among `count` entries."""
+    return number * PARTS // count
+
+
+def _part_means(user: np.ndarray, part: np.ndarray, values: np.ndarray, users: int) -> np.ndarray:
+    """Return the means of `values` by user and part, float64 [users, PARTS]; NaN for none."""
+    return user_means(user * PARTS + part, values, users * PARTS).reshape(users, PARTS)
 
 
 def _ceiling(platform: Platform) -> float:
@@ -266,18 +287,22 @@ def with_pins(platform: Platform, server: Server) -> Server:
     return pinned
 
 
-def logged_levels(platform: Platform) -> dict[str, np.ndarray]:
-    """Return the mean logged level of each of the platform's users by task, float64 [n]; NaN: no level.
+def logged_levels(platform: Platform) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return the mean logged level of each of the platform's users by task, float64 [n], and of each part [n, PARTS].
 
-    It is over as many impressions as a roll-out has, which should reproduce it with the logged items. In a log of many
-    nights later impressions come from other policies.
+    NaN: no level. Means are over as many impressions as a roll-out has, which should reproduce them with the logged
+    items. In a log of many nights later impressions come from other policies.
     """
     data = platform.data.take(platform.users)
-    early = places_in_runs(data.starts, len(data.timestamp)) < platform.requests
-    first = early & data.opens
+    place = places_in_runs(data.starts, len(data.timestamp))
+    first = (place < platform.requests) & data.opens
     table = session_table(data.user[first], data.timestamp[first], data.session[first])
     levels = levels_against(table, data.mean_depth, data.mean_revisit_ms, platform.weight)
-    return {task: user_means(table.user, of, len(data.starts)) for task, of in levels.items()}
+    users, part = len(data.starts), _part_of(place[first][table.first_row], platform.requests)
+    return (
+        {task: user_means(table.user, level, users) for task, level in levels.items()},
+        {task: _part_means(table.user, part, level, users) for task, level in levels.items()},
+    )
 
 
 def _profiles(platform: Platform, users: np.ndarray) -> np.ndarray:

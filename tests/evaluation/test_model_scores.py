@@ -15,7 +15,7 @@ from prefrec_ray.evaluation.results.names import LOGGING_POLICY, Subject
 from prefrec_ray.evaluation.results.scores import bootstrap_interval, disagreement, error_of_kinds
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.settings import parse
-from prefrec_ray.users.roll_out import Imagined
+from prefrec_ray.users.roll_out import PARTS, Imagined
 
 USERS = 40
 
@@ -28,9 +28,11 @@ def rolled(levels: np.ndarray, away: float = 1.0, logged: float = 1.0, found: fl
     ones = np.ones_like(levels)
     imagined = Imagined(
         levels={"depth": levels},
+        parts={"depth": np.repeat(levels[:, :, None], PARTS, axis=2)},
         depth=ones,
         revisit_hours=away * ones,
-        inputs=np.zeros((0, 3), np.float32),
+        inputs=np.zeros((0, levels.size, 3), np.float32),
+        part=np.zeros(0, np.int64),
         counts=np.zeros(1, np.int64),
         sessions=10,
         rows=np.zeros((*levels.shape, 1), np.int32),
@@ -38,7 +40,8 @@ def rolled(levels: np.ndarray, away: float = 1.0, logged: float = 1.0, found: fl
         daily_sessions=away * ones,
     )
     corrected, of_log = levels + found * np.eye(len(levels))[:, :1], np.full(USERS, logged)
-    return Modelled(imagined, 1.0, np.zeros((USERS, 3), np.float32), {"depth": of_log}, {"depth": corrected})
+    histories, by_part = np.zeros((USERS, PARTS, 3), np.float32), np.repeat(of_log[:, None], PARTS, axis=1)
+    return Modelled(imagined, 1.0, histories, {"depth": of_log}, {"depth": by_part}, {"depth": corrected})
 
 
 def request() -> Any:

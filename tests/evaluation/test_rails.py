@@ -88,8 +88,8 @@ def modelled(likes: float, apart: float = 0.0) -> Modelled:
     users = (likes + apart * np.array([[-0.5], [0.5]])) * np.linspace(0.5, 1.5, 30)
     nothing, ones = np.zeros(0), np.ones((2, 30))
     rows = np.zeros((2, 30, 4), np.int32)
-    imagined = Imagined({}, ones, ones, nothing, nothing, 1, rows, users[:, :, None], ones)
-    return Modelled(imagined, 1.0, nothing, {}, {})
+    imagined = Imagined({}, {}, ones, ones, nothing, nothing, nothing, 1, rows, users[:, :, None], ones)
+    return Modelled(imagined, 1.0, nothing, {}, {}, {})
 
 
 def records(own: Modelled, *texts: str, **others: Modelled) -> Any:

@@ -31,7 +31,7 @@ from prefrec_ray.users import ensemble
 from prefrec_ray.users.checks import Specification
 from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.reading import histories_of
-from prefrec_ray.users.roll_out import Imagined
+from prefrec_ray.users.roll_out import PARTS, Imagined
 
 SPLITS = ("train", "validation", "test")
 
@@ -122,10 +122,14 @@ def watched(states: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> d
     def roll(platform: Any, models: Any, *_: Any, **__: Any) -> Any:
         seen["rolled"].extend([split_of(states, platform.data.state)] * len(models))
         levels = np.full((len(models), len(platform.users)), 0.5)
-        inputs = np.zeros((len(platform.users), 1), np.float32)
+        # Whose histories only users have who are in no part of a fit.
+        assert rows_of(platform.data.state).isdisjoint(set().union(*map(rows_of, in_fits)))
+        inputs, part = np.zeros((1, len(platform.users), 1), np.float32), np.zeros(1, np.int64)
+        parts = np.repeat(levels[:, :, None], PARTS, axis=2)
         rows, feedback = np.zeros((*levels.shape, 1), np.int32), levels[:, :, None]
         return Imagined(
-            {"frequency": levels}, levels, levels, inputs, np.zeros(1, np.int64), 10, rows, feedback, levels
+            *({"frequency": levels}, {"frequency": parts}, levels, levels, inputs, part),
+            *(np.zeros(1, np.int64), 10, rows, feedback, levels),
         )
 
     monkeypatch.setattr(ensemble, "fit_member", fit)
@@ -138,16 +142,17 @@ def watched(states: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> d
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_models_of_users_know_training_users_and_are_asked_about_the_others(
+def test_models_of_an_evaluation_know_users_of_its_split_and_are_asked_about_others_of_them(
     dataset: PreparedDataset, watched: dict[str, list[str]], split: Any
 ) -> None:
     settings = EvaluateSettings(split=split, estimators=("model",), model=ModelSettings(models=2, users=10))
     work = EvaluationWork(request_on(dataset, settings), silent)
-    rolled = subject_roll_outs.roll_out_all(work, model.start_models(dataset, settings).ensemble())
+    fits = model.start_models(dataset, settings)
+    rolled = subject_roll_outs.roll_out_all(work, fits.ensemble(), fits.held)
     assert LOGGING_POLICY in rolled
     assert {(one.within, len(one.imagined.inputs)) for one in rolled.values()} == {(1.0, 0)}  # shared, then let go
     rolls = [split] * len(rolled) * 2
-    assert watched == {"fit": ["train"] * 2, "tested": ["train"] * 2, "pasts": ["train"], "rolled": rolls}
+    assert watched == {"fit": [split] * 2, "tested": [split] * 2, "pasts": [split], "rolled": rolls}
 
 
 def test_a_score_by_models_of_users_is_of_validation_users(
@@ -214,26 +219,3 @@ def test_fitted_q_learns_from_training_users_and_is_asked_about_the_others(
 def test_no_split_is_another(dataset: PreparedDataset, states: dict[str, np.ndarray]) -> None:
     for split in SPLITS:
         assert split_of(states, histories_of(dataset, split, 0).state) == split
-
-
-def test_choice_and_evaluation_fit_models_with_different_seeds(
-    dataset: PreparedDataset, watched: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With one seed the same models would choose a rule and judge it."""
-    seeds: dict[str, set[int]] = {"choice": set(), "evaluation": set()}
-    fit, stage = ensemble.fit_member, "choice"
-
-    def seeded(*given: Any) -> Any:
-        seeds[stage].add(given[-1])
-        return fit(*given)
-
-    monkeypatch.setattr(ensemble, "fit_member", seeded)
-    monkeypatch.setattr(ensemble, "specification_test", lambda *_: Specification(0.0, (0.1,), None))
-    monkeypatch.setattr(model_score, "SETTINGS", ModelSettings(models=2, users=10))
-    ValidationScorer.prepare(dataset.uri, ValidationSettings(), ["frequency"])
-    stage = "evaluation"
-    for seed in range(3):
-        settings = EvaluateSettings(seed=seed, estimators=("model",), model=ModelSettings(models=2, users=10))
-        model.start_models(dataset, settings)
-    assert (len(seeds["choice"]), len(seeds["evaluation"])) == (2, 6)
-    assert seeds["choice"].isdisjoint(seeds["evaluation"])

@@ -28,7 +28,7 @@ def imagined(rows: Any, likes: Any = 0.0, **changes: Any) -> Imagined:
     feedback = np.stack([likes * ones, 0.5 * ones], axis=2)
     fields = {"depth": ones, "revisit_hours": ones, "daily_sessions": ones, "feedback": feedback, **changes}
     nothing = np.zeros(0)
-    return Imagined(levels={}, inputs=nothing, counts=nothing, sessions=1, rows=rows, **fields)
+    return Imagined(levels={}, parts={}, inputs=nothing, part=nothing, counts=nothing, sessions=1, rows=rows, **fields)
 
 
 def measured(text: str, roll_out: Imagined) -> np.ndarray:

@@ -98,8 +98,50 @@ def test_pages_have_the_typical_length_of_the_log_and_the_outcomes_of_their_item
     opened = {"timestamp": data.timestamp[::4], "session": data.session[::4]}
     pages = replace(data, **opened, starts=np.arange(8) * 15, step=None)
     again = logged_levels(platform(pages, 15))
-    for task, levels in logged_levels(platform(data, 60)).items():
-        np.testing.assert_array_equal(levels, again[task])
+    for levels, of_pages in zip(logged_levels(platform(data, 60)), again, strict=True):
+        for task in levels:
+            np.testing.assert_array_equal(levels[task], of_pages[task])
+
+
+def test_parts_have_the_sessions_that_begin_in_them() -> None:
+    """Sessions of three impressions: 32 impressions are eight parts of four, and sessions begin at 0, 3, 6, ..."""
+    data = replace(histories(users=8), mean_depth=np.full(8, 1.2), mean_revisit_ms=np.full(8, 10 * HOUR))
+
+    class Slower(Clockwork):
+        """The time away is .2 times the mean after the first session, and one more tenth after each other one."""
+
+        def step(self, *inputs: Any) -> Outcomes:
+            self.share = 0.2 + 0.1 * (self.asked // 3)
+            return super().step(*inputs)
+
+    outcome = roll_out(platform(data, 32), [Slower(0.0)], lambda visit: np.full(len(visit.states), 7), seed=0)
+    frequency = [math.floor(1 / (0.2 + 0.1 * number)) for number in range(10)]
+    begins = [[0, 3], [6], [9], [12, 15], [18], [21], [24, 27], []]  # of the last session no return is known
+    expected = [np.mean([frequency[start // 3] for start in part]) if part else np.nan for part in begins]
+    np.testing.assert_allclose(outcome.parts["frequency"], [[expected] * 3])
+    np.testing.assert_allclose(outcome.parts["depth"][0, :, :7], 2.0)
+    # The log of a user who does the same.
+    start = np.arange(32) // 3
+    gaps = np.where(np.arange(32) % 3 == 2, np.array([0.2 + 0.1 * number for number in start]) * 10 * HOUR, 1000)
+    times = np.concatenate([[0], np.cumsum(gaps[:-1])]).astype(np.int64)
+    short = replace(data.take(np.arange(1)), mean_depth=np.array([1.2]), mean_revisit_ms=np.array([10.0 * HOUR]))
+    logged = replace(
+        short,
+        timestamp=times,
+        session=start,
+        **{
+            name: np.resize(getattr(short, name), (32, *getattr(short, name).shape[1:]))
+            for name in ("row", "state", "action", "feedback", "exposure", "propensity")
+        },
+    )
+    parts = logged_levels(replace(platform(logged, 32), users=np.array([0])))[1]
+    np.testing.assert_allclose(parts["frequency"], [expected])
+
+
+def test_inputs_belong_to_the_part_in_which_they_were_recorded() -> None:
+    data = histories(users=8)
+    outcome = roll_out(platform(data, 80), [Clockwork(0.5)], lambda visit: np.full(len(visit.states), 7), seed=0)
+    assert outcome.part.tolist() == [number // 10 for number in range(WARM, 80, KEPT_EVERY)]
 
 
 def test_a_server_keeps_the_pins_of_the_log() -> None:
@@ -136,8 +178,10 @@ def test_inputs_are_recorded_once_means_have_forgotten_their_start_and_only_some
     steps = (WARM, WARM + KEPT_EVERY, WARM + 2 * KEPT_EVERY)
     expected = [[min(step, window) >= dose for window in WINDOWS for dose in DOSES] for step in steps]
     width = len(WINDOWS) * len(DOSES)
-    np.testing.assert_array_equal(recorded[:, first : first + width], np.repeat(expected, 3, axis=0))
-    assert inputs_after(WARM).shape == (0, Clockwork.inputs.width)
+    np.testing.assert_array_equal(
+        recorded[..., first : first + width], np.repeat(np.array(expected)[:, None], 3, axis=1)
+    )
+    assert inputs_after(WARM).shape == (0, 3, Clockwork.inputs.width)
 
 
 def test_items_that_are_not_examined_are_in_no_input() -> None:
@@ -146,7 +190,7 @@ def test_items_that_are_not_examined_are_in_no_input() -> None:
     data = replace(data, step=np.arange(len(data.row)) // 2, examined=np.arange(len(data.row)) % 2 == 0)
     recorded = roll_out(
         platform(data, 120), [Clockwork(0.5)], lambda visit: np.tile([7, 8], (len(visit.states), 1)), seed=0
-    ).inputs.reshape(-1, 3, Clockwork.inputs.width)
+    ).inputs
     first = np.flatnonzero(Clockwork.inputs.counts)[0]
     numbers = np.arange(54, 120, 9)  # from two times WARM, and of both positions
     assert len(recorded) == len(numbers)
@@ -178,7 +222,7 @@ def test_a_policy_knows_only_the_items_that_were_examined() -> None:
 @pytest.mark.parametrize("requests", [45, 10_000])
 def test_the_logged_levels_are_those_of_the_log_as_far_as_a_roll_out_goes(requests: int) -> None:
     data = histories(users=8)
-    mean_levels = logged_levels(platform(data, requests))
+    mean_levels, _ = logged_levels(platform(data, requests))
     levels = []
     for user in (0, 2, 5):
         rows = np.flatnonzero(data.user == user)[:requests]

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import ray
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
@@ -24,14 +25,36 @@ from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.settings import Task
 from prefrec_ray.users.checks import backtest_error
 from prefrec_ray.users.ensemble import Ensemble, Fits, start_fits
-from prefrec_ray.users.reading import check_long_enough
+from prefrec_ray.users.histories import Histories
+from prefrec_ray.users.reading import check_long_enough, read_histories
 from prefrec_ray.users.roll_out import Imagined
+
+#: One of this many users of the split is simulated; models are fitted to the others.
+_SIMULATED = 3
 
 
 def start_models(dataset: PreparedDataset, settings: EvaluateSettings) -> Fits:
-    """Start to fit and test the models of users of an evaluation. Raises `UserError` if histories are too short."""
-    check_long_enough(dataset, ["train", settings.split])
-    return start_fits(dataset, settings.seed, settings.model.models, tested=True)
+    """Start to fit and test the models of users of an evaluation. Raises `UserError` if histories are too short.
+
+    Models are fitted to users of the split, from whom neither the policy nor the choice of its serving rule learned.
+    They would repeat the sampling errors of these users, and confirm gains that only these users had. Users who are
+    simulated are in no part of a fit, and the models are tested with them.
+    """
+    check_long_enough(dataset, [settings.split])
+    histories = read_histories.remote(dataset.uri, settings.split, settings.seed)
+    fitted, simulated = _divided.remote(histories, settings.model.users, settings.seed)
+    return start_fits(dataset.uri, fitted, settings.seed, settings.model.models, simulated)
+
+
+@ray.remote(num_cpus=1, num_returns=2)
+def _divided(data: Histories, count: int, seed: int) -> tuple[Histories, Histories]:
+    """Return the histories of the users for fits, and of `count` users (at most a third) for simulations.
+
+    A single user is in both.
+    """
+    users = np.random.default_rng(seed).permutation(len(data.starts))
+    count = min(count, max(1, len(users) // _SIMULATED))
+    return data.take(np.sort(users[count:] if len(users) > 1 else users)), data.take(np.sort(users[:count]))
 
 
 class UserModels:
@@ -56,7 +79,7 @@ class UserModels:
         """Return the scores of all tasks, specification tests, guard-rails, served items and support."""
         assert self.fits is not None
         request, ensemble = self.work.request, self.fits.ensemble(self.work.progress)
-        rolled = roll_out_all(self.work, ensemble)
+        rolled = roll_out_all(self.work, ensemble, self.fits.held)
         scores = [model_scores(request, task, rolled) for task in request.tasks]
         ids = request.clone.policy.items.ids
         own = {name: _served(split.served[name], ids, rolled[name].imagined) for name in request.actors}
@@ -106,9 +129,10 @@ def model_scores(request: EvaluationRequest, task: Task, modelled: Mapping[str, 
     by_model = np.nanmean(levels[:, known], axis=1)  # [K, L]
     gains = by_model - by_model[:, :1]
     tested = [0.0]  # the logging policy's error
+    of_log = modelled[LOGGING_POLICY]
+    missed = of_log.logged_parts[task] - np.ma.masked_invalid(imagined[0].parts[task]).mean(axis=0).filled(np.nan)
     for subject in subjects[1:]:
-        histories = modelled[subject.name].histories
-        tested.append(backtest_error(logged - values[:, 0], modelled[LOGGING_POLICY].histories, histories))
+        tested.append(backtest_error(missed, of_log.histories, modelled[subject.name].histories))
     found = _specification_error([modelled[subject.name].corrected[task] for subject in subjects], known, gains)
     sizes = np.abs(gains.mean(axis=0))
     halves = np.hypot(Z * np.array(tested), found)

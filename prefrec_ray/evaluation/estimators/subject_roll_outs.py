@@ -31,6 +31,7 @@ from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.measures import share_like_logged
 from prefrec_ray.users.member import Member
 from prefrec_ray.users.roll_out import (
+    PARTS,
     Imagined,
     Platform,
     Server,
@@ -50,26 +51,28 @@ _NUMBERS = 1 << 22
 class Modelled:
     """Roll-out of one subject: `imagined`, without its inputs, and the supported share of its impressions.
 
-    `histories` float32 [n, P]: mean history of each user, in the inputs that describe it. `logged` [n]: the users'
-    levels in the log, by task. `corrected` [K, n]: levels in models with `Ensemble.corrections`.
+    `histories` float32 [n, PARTS, P]: mean history of each user in each part, in the inputs that describe it; NaN:
+    none. `logged` [n] and `logged_parts` [n, PARTS]: the users' levels in the log, by task. `corrected` [K, n]: levels
+    in models with `Ensemble.corrections`.
     """
 
     imagined: Imagined
     within: float
     histories: np.ndarray
     logged: Mapping[str, np.ndarray]
+    logged_parts: Mapping[str, np.ndarray]
     corrected: Mapping[str, np.ndarray]
     composition: float | None = None
 
 
-def roll_out_all(work: EvaluationWork, ensemble: Ensemble) -> dict[str, Modelled]:
-    """Return the roll-outs of the subjects by name.
+def roll_out_all(work: EvaluationWork, ensemble: Ensemble, users: ray.ObjectRef) -> dict[str, Modelled]:
+    """Return the roll-outs of the subjects by name, each with all `users` (a reference to `Histories`).
 
     Subjects are the logging policy (its logged items), the current policy if there is one, and all others except
     shuffled actions. These are not negative controls here: an item that is good for all users is good for other users
     too.
     """
-    request, shared = work.request, [work.stored, work.held, ray.put(ensemble)]
+    request, shared = work.request, [work.stored, users, ray.put(ensemble)]
     shuffled_policies = {shuffled(name) for name in request.policies}
     compared = [CURRENT] if request.current is not None else []
     names = [LOGGING_POLICY, *compared, *(s.name for s in request.subjects if s.name not in shuffled_policies)]
@@ -91,7 +94,7 @@ def _traits(number: int, shared: list[Any]) -> Traits:
 
 @ray.remote(num_cpus=1)
 def _roll(name: str, number: int, shared: list[Any], traits: Traits) -> Modelled:
-    """Roll out one subject, or the logging policy, in model `number`, with users of the split drawn by the seed.
+    """Roll out one subject, or the logging policy, in model `number`.
 
     Random numbers are equal for all subjects and differ between models.
     """
@@ -112,13 +115,13 @@ def _roll(name: str, number: int, shared: list[Any], traits: Traits) -> Modelled
     imagined = rolled(member)
     corrected = imagined.levels if error is None else rolled(replace(member, error=error)).levels
     within, columns = ensemble.pasts.share(imagined.inputs), ensemble.pasts.columns
-    by_user = imagined.inputs[:, columns].reshape(-1, len(platform.users), len(columns))
-    histories = np.nanmean(by_user, axis=0) if len(by_user) else np.zeros(by_user.shape[1:], np.float32)
+    recorded = np.ma.masked_invalid(imagined.inputs[..., columns])
+    histories = np.stack([recorded[imagined.part == part].mean(axis=0).filled(np.nan) for part in range(PARTS)], axis=1)
     shown = imagined.rows.reshape(-1, platform.page)
     composition = share_like_logged(held.pages, held.row, shown, platform.items.kinds)
     # About 20 MB of inputs per subject, which are not needed again.
     without = replace(imagined, inputs=np.empty_like(imagined.inputs[:0]))
-    return Modelled(without, within, histories, logged_levels(platform), corrected, composition)
+    return Modelled(without, within, histories, *logged_levels(platform), corrected, composition)
 
 
 def together(parts: Sequence[Modelled]) -> Modelled:
@@ -129,6 +132,7 @@ def together(parts: Sequence[Modelled]) -> Modelled:
     imagined = replace(
         each[0],
         levels=_levels([one.levels for one in each]),
+        parts=_levels([one.parts for one in each]),
         counts=np.sum([one.counts for one in each], axis=0),
         sessions=sum(one.sessions for one in each) // len(each),
         **of_models,
@@ -141,7 +145,7 @@ def together(parts: Sequence[Modelled]) -> Modelled:
 
 
 def _levels(by_model: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Join the levels [1, n] of each model, by task."""
+    """Join the levels [1, n, ...] of each model, by task."""
     return {task: np.concatenate([levels[task] for levels in by_model]) for task in by_model[0]}
 
 

@@ -30,9 +30,6 @@ from prefrec_ray.users.roll_out import Imagined, Platform, Traits, roll_out, ser
 #: disagreement counts, and roll-outs are as long as in an evaluation, because errors grow with their length.
 SETTINGS = ModelSettings(users=30)
 ROWS = 150_000
-#: Seed of the models' weights and users. It differs from the seeds of evaluations, so that an evaluation is independent
-#: of the choice.
-SEED = 0x5E1E
 
 
 class Rolled(NamedTuple):
@@ -117,7 +114,7 @@ def fit_score(uri: str, split: str, limits: ModelSettings = SETTINGS, rails: Seq
         users=min(SETTINGS.users, limits.users),
         requests=min(SETTINGS.requests, limits.requests),
     )
-    fits = start_fits(dataset, SEED, sizes.models, ROWS)
+    fits = start_fits(uri, read_histories.remote(uri, "train", 0, ROWS), 0, sizes.models)
     return ScoreFit(fits.members, _score.remote(uri, held, sizes, rails, fits.pasts, *fits.members))
 
 
