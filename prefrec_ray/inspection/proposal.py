@@ -8,16 +8,19 @@ from typing import Any
 
 import yaml
 
+from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.inspection.counts import LENGTHS, Counts
 
-#: Users with two segments, for enough different pairs of training and of validation users (5 % of all).
+#: Users with two segments, for enough different pairs of training and of validation users (a tenth of all).
 _ENOUGH_USERS = 100
+#: Share of training users.
+_TRAIN = PrepareSettings.model_fields["train_fraction"].default
 #: Without such users in 1 of 100 logs: .8 ** 20 is the probability of an empty split.
 _FEWEST_USERS = 20
 #: Most transitions -> width of hidden layers and mini-batch.
 _SIZES = {200_000: (64, 256), 1_000_000: (128, 512)}
 #: The defaults of the recipe `robust` and of the section `evaluate`.
-_EPOCHS, _PAIRS, _USERS, _REQUESTS = 5, 20_000, 200, 250
+_EPOCHS, _PAIRS, _REQUESTS = 5, 20_000, 250
 #: Smallest number of updates, and largest number of transitions: a few minutes on two cores.
 _UPDATES, _TRANSITIONS = 1_000, 4_000_000
 #: Mean number of segments that contain an impression.
@@ -57,21 +60,19 @@ def flow(value: Any) -> str:
 def proposal(source: Iterable[str], counts: Counts) -> str:
     """Return the whole YAML: the lines of `source`, and sizes for a first look on two cores that fit the counts."""
     length, users = segment_length(counts)
-    train, validation = (0.8, 0.05) if users >= _ENOUGH_USERS else (0.6, 0.2)
     prepare: dict[str, Any] = {} if None in counts.sessions else {"session_gap_minutes": 30}
     if users < _ENOUGH_USERS:
-        prepare |= {"train_fraction": train, "validation_fraction": validation}
+        prepare["validation_fraction"] = 0.2  # few users are that active
     preferences = {} if length == LENGTHS[0] else {"length": length, "min_requests": 2 * length}
-    pairs = rounded(_COMPARED * train * counts.steps / (2 * length))
+    pairs = rounded(_COMPARED * _TRAIN * counts.steps / (2 * length))
     if pairs < _PAIRS:
         preferences |= {"pairs": max(100, pairs), "validation_pairs": max(20, max(100, pairs) // 10)}
     if preferences:
         prepare["preferences"] = preferences
-    test_users = max(2, round((1 - train - validation) * counts.users))
     requests = min(_REQUESTS, max(50, rounded(counts.steps / counts.users)))
     sections = {
-        "train": {"task": "frequency", "config": _training(max(1, round(train * (counts.rows - counts.users))))},
-        "evaluate": {"model": {"users": min(_USERS, test_users), "requests": requests}},
+        "train": {"task": "frequency", "config": _training(max(1, round(_TRAIN * (counts.rows - counts.users))))},
+        "evaluate": {"model": {"requests": requests}},
     }
     about = f"{counts.rows:,} impressions of {counts.users:,} users"
     notes = [few_users(counts) or f"{users:,} users have more than {2 * length} impressions: segments of {length}"]

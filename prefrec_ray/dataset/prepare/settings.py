@@ -29,8 +29,8 @@ class PrepareSettings(Settings):
     mixture_weight: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.5, description="weight of the depth level in the mixture level"
     )
-    train_fraction: Share = Field(default=0.8, description="share of training users, by a hash of their ids")
-    validation_fraction: Share = Field(default=0.05, description="share of validation users; the rest are test users")
+    train_fraction: Share = Field(default=0.6, description="share of training users, by a hash of their ids")
+    validation_fraction: Share = Field(default=0.1, description="share of validation users; the rest are test users")
     seed: Seed = Field(default=0, description="seed of splits, learned embeddings and pairs")
     preferences: PreferenceSettings = Field(
         default=PreferenceSettings(), description="pairs of segments; with `like`, drawn only if this key is set"
