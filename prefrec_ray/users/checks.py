@@ -37,6 +37,8 @@ USERS, IMPRESSIONS = 150, 150
 #: Impressions of a block over which engagement is averaged before its direction is estimated.
 _BLOCK = 10
 _FOLDS = 2
+#: Of the standard normal distribution, for the 95 % interval of the back-test's slope.
+_QUANTILE = 1.96
 #: Impressions per leaf of a correction: a policy may make frequent what is rare in the log.
 _RARE = 20
 #: Simulations whose features are compared with those of the log if a model is rejected.
@@ -252,9 +254,8 @@ def backtest_error(error: np.ndarray, logged: np.ndarray, policy: np.ndarray) ->
     Errors are regressed, within users, on the position of a part in the direction from the log to the policy: the
     direction that best separates both, since inputs are correlated (Fisher's discriminant, with the covariance of
     Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", Journal of Multivariate
-    Analysis 88, 2004). The result is the error that the slope b predicts at the mean position of the policy, with
-    sqrt(b^2 - v) in the place of b to subtract the sampling variance v of b, which is robust to errors that are
-    correlated within users.
+    Analysis 88, 2004). The result is the error that the regression predicts at the mean position of the policy, or 0 if
+    the 95 % interval of the slope contains 0. Its variance is robust to errors that are correlated within users.
     """
     from sklearn.covariance import ledoit_wolf  # a second of imports, for evaluations only
 
@@ -277,7 +278,7 @@ def backtest_error(error: np.ndarray, logged: np.ndarray, policy: np.ndarray) ->
         return 0.0
     slope = float(place @ missed) / squares
     variance = float(np.square(np.bincount(user, place * (missed - slope * place))).sum()) / squares**2
-    return abs(float(away @ direction)) * float(np.sqrt(max(0.0, slope**2 - variance)))
+    return abs(slope * float(away @ direction)) if slope**2 > _QUANTILE**2 * variance else 0.0
 
 
 def _within(user: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ def write_loop(folder: Path) -> Path:
     sections = {
         "prepare": {
             "source": {"kind": "events", "path": str(folder / "log"), "items": table},
-            "train_fraction": 0.6,
+            "train_fraction": 0.4,
             "validation_fraction": 0.2,
             "preferences": {"pairs": 64, "validation_pairs": 32, "length": 5, "min_requests": 10},
         },

@@ -51,9 +51,9 @@ def test_errors_without_a_relation_are_mostly_none() -> None:
         halves = np.repeat(noise(1000 + seed, 1.0)[:, :2], PARTS // 2, axis=1)
         trend = np.repeat(np.float32([-1.0, 1.0]), PARTS // 2)[None, :, None] * logged[:, :1]
         found.append([backtest_error(1.0 + halves, logged + trend, policy), backtest_error(halves, logged, policy)])
-    # The deviation of the slope, times the distance of the policy, is about .2.
-    assert (np.mean(found, axis=0) < 0.2).all()
-    assert (np.median(found, axis=0) == 0.0).all()
+    # An interval of 95 % excludes the truth in about 3 of 60.
+    assert (np.count_nonzero(found, axis=0) <= 8).all()
+    assert np.count_nonzero(found) > 0
 
 
 def test_parts_without_a_level_and_equal_histories_do_not_count() -> None:
