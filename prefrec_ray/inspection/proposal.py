@@ -70,7 +70,7 @@ def proposal(source: Iterable[str], counts: Counts) -> str:
     if preferences:
         prepare["preferences"] = preferences
     requests = min(_REQUESTS, max(50, rounded(counts.steps / counts.users)))
-    sections = {
+    sections: dict[str, dict[str, Any]] = {
         "train": {"task": "frequency", "config": _training(max(1, round(_TRAIN * (counts.rows - counts.users))))},
         "evaluate": {"model": {"requests": requests}},
     }

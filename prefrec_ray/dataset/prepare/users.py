@@ -1,17 +1,14 @@
 """Split of a log by users: each bucket of users becomes a sorted file of narrow rows, and a file of sessions.
 
-Rows pass through files, so that memory holds one batch of rows, or the rows of one group of buckets. Each batch of the
-log is sorted by group and written as one file of pieces; a piece is an Arrow stream of the rows of one group. The rows
-of a group are its pieces from all files, in any order; the column `order` restores their order.
+Ray Data shuffles the rows by bucket. The blocks of a bucket arrive in any order; the column `order` restores the order
+of their rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -25,22 +22,21 @@ from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.dataset.prepare.unexamined import separate
 from prefrec_ray.engagement import depth_levels, frequency_levels, session_numbers, session_table, whole_dwell
 from prefrec_ray.errors import UserError
-from prefrec_ray.ids import Stream, codes, first_rows, fraction, hash_ids, run_lengths
+from prefrec_ray.ids import Stream, codes, first_rows, fraction, hash_ids
 from prefrec_ray.logs.contract import Side
 from prefrec_ray.logs.log import Log
 from prefrec_ray.mdp.pages import Pages
 from prefrec_ray.runtime.progress import Progress
-from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import SPLITS
 from prefrec_ray.storage.parquet import write_parquet
 
-_READ = "read the log: rows"
-#: One row per user, and the number of dropped rows by reason.
-Written: TypeAlias = tuple[pa.Table | None, dict[str, int]]
-#: Groups of buckets, at most. With one piece per bucket and file, their number would grow with the square of the rows.
-GROUPS = 512
-#: Rows per file, of about a hundred bytes each. A group gets thousands of them.
-ROWS_OF_FILE = 1 << 20
+#: Column of the bucket of each row while rows are shuffled. The name is reserved, so that no feedback has it.
+_BUCKET = "split"
+#: Rows of a block, of about a hundred bytes each, and the most parts into which a block is cut: parts of less than
+#: 100 KB would be in the memory of the driver instead of the object store.
+_ROWS, _PARTS = 1 << 20, 512
+#: Counts of each user.
+_COUNTS = ("requests", "steps", "transitions", "sessions", "split")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +49,7 @@ class LogUsers:
     steps: np.ndarray  # int64 [U], pages
     transitions: np.ndarray  # int64 [U], impressions before the last page
     sessions: np.ndarray  # int64 [U]
-    split: np.ndarray  # int8 [U], index into SPLITS
+    split: np.ndarray  # int64 [U], index into SPLITS
     dropped: dict[str, int]  # rows of the log without an impression, by reason
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -71,38 +67,52 @@ class LogUsers:
 
 
 def split_by_user(
-    log: Log, settings: PrepareSettings, row_rules: RowRules, partitions: int, folder: str, progress: Progress
+    log: Log, settings: PrepareSettings, row_rules: RowRules, buckets: int, folder: str, progress: Progress
 ) -> LogUsers:
     """Write `work/part-k.arrow` and `sessions/part-k.parquet` below `folder` for every bucket k with users.
 
     Raises `UserError` if rows break the contract and must not be dropped, and if no row remains.
     """
-    storage.make_folder(storage.join(folder, "sessions"))
-    rows_folder = storage.join(folder, "work", "rows")
-    pieces = partition_by_user(log.interactions(), settings.seed, partitions, rows_folder, progress)
-    write = partial(write_bucket, settings=settings, row_rules=row_rules, folder=folder)
-    shared = ray.put(write)
-    groups = run_tasks(
-        lambda group: _write.remote(
-            shared, pieces[group], rows_folder, settings.seed, partitions, partitions <= GROUPS
-        ),
-        pieces,
-        "group by user: files",
-        progress,
+    for name in ("sessions", "work"):
+        storage.make_folder(storage.join(folder, name))
+    with_bucket = partial(_with_bucket, seed=settings.seed, buckets=buckets)
+    interactions = log.interactions().map_batches(
+        with_bucket, batch_size=_ROWS, batch_format="pyarrow", zero_copy_batch=True
     )
-    written = [of_bucket for group in groups for of_bucket in group]
-    storage.remove(rows_folder)
-    row_rules.side.check()
-    if not written:
+    blocks = _computed(interactions, "read the log: rows", progress)
+    if not blocks:
+        row_rules.side.check()
         raise UserError(_nothing_left(row_rules.side))
-    dropped = {reason: sum(of_bucket[reason] for _, of_bucket in written) for reason in REASONS}
-    tables = [users for users, _ in written if users is not None]
-    if not tables:
+    rows = ray.data.from_arrow_refs(blocks).sort(_BUCKET, boundaries=list(range(1, buckets + 1, -(-buckets // _PARTS))))
+    write_buckets = partial(_write_buckets, settings=settings, row_rules=row_rules, folder=folder)
+    written = rows.map_batches(write_buckets, batch_size=None, batch_format="pyarrow")
+    table = pa.concat_tables(ray.get(_computed(written, "group by user: files", progress, buckets))).sort_by("bucket")
+    row_rules.side.check()
+    dropped = {reason: pc.sum(table[reason]).as_py() for reason in REASONS}
+    lists = {name: table[name].combine_chunks() for name in ("user_id", *_COUNTS)}
+    ids, *counts = (column.flatten() for column in lists.values())
+    if not len(ids):
         raise UserError(f"found no impressions in the log (rows dropped: {dropped}); expected some")
-    table = pa.concat_tables(tables)
-    names = [field.name for field in fields(LogUsers) if field.name in table.column_names]
-    columns = {name: table[name].to_numpy() for name in names}
-    return LogUsers(ids=table["user_id"].combine_chunks(), dropped=dropped, **columns)
+    return LogUsers(
+        ids=ids,
+        bucket=np.repeat(table["bucket"].to_numpy(), lists["user_id"].value_lengths()),
+        dropped=dropped,
+        **{name: column.to_numpy() for name, column in zip(_COUNTS, counts, strict=True)},
+    )
+
+
+def _computed(dataset: ray.data.Dataset, stage: str, progress: Progress, total: int = 0) -> list[ray.ObjectRef]:
+    """Return references to the blocks (Arrow tables) of `dataset` that have rows; `total`: its rows, if known."""
+    blocks: list[ray.ObjectRef] = []
+    done = 0
+    progress(stage, 0, total)
+    for bundle in dataset.iter_internal_ref_bundles():
+        if bundle.num_rows():
+            blocks += bundle.block_refs
+            done += bundle.num_rows()
+            progress(stage, done, total)
+    progress(stage, done, max(done, total))
+    return blocks
 
 
 def _nothing_left(side: Side) -> str:
@@ -111,24 +121,24 @@ def _nothing_left(side: Side) -> str:
     return "the log has no rows of the kind that the source selects; expected some"
 
 
-@ray.remote(num_cpus=1)
-def _write(
-    write: Callable[[pa.Table, int], Written], pieces: pa.Table, folder: str, seed: int, buckets: int, single: bool
-) -> list[Written]:
-    """Write the buckets of a group; with `single`, the group is one bucket."""
-    rows = read_pieces(pieces, folder)
-    if single:
-        return [write(rows, pieces["group"][0].as_py())]
-    return [write(part, bucket) for bucket, part in _parts(rows, buckets_of(rows["user_id"], seed, buckets))]
+def _with_bucket(rows: pa.Table, seed: int, buckets: int) -> pa.Table:
+    bucket = buckets_of(rows["user_id"], seed, buckets) if rows.num_rows else np.zeros(0, np.int64)
+    return rows.append_column(_BUCKET, pa.array(bucket))
 
 
-def _parts(rows: pa.Table, key: np.ndarray) -> Iterator[tuple[int, pa.Table]]:
-    """Yield each value of `key` (int64 [N]), ascending, with its rows in their order."""
-    order = key.argsort(kind="stable")
-    rows = rows.take(pa.array(order))
-    values, first = np.unique(key[order], return_index=True)
-    for value, begin, size in zip(values.tolist(), first, run_lengths(first, len(order)), strict=True):
-        yield value, rows.slice(begin, size)
+def _write_buckets(rows: pa.Table, settings: PrepareSettings, row_rules: RowRules, folder: str) -> Iterator[pa.Table]:
+    """Write the buckets of a block; yield one row per bucket: users and their counts as lists, dropped rows by reason.
+
+    A bucket is in one block, and a block has any number of buckets.
+    """
+    for bucket in pc.unique(rows[_BUCKET]).to_pylist() if rows.num_rows else ():
+        own = rows.filter(pc.equal(rows[_BUCKET], bucket)).drop_columns([_BUCKET])
+        users, dropped = write_bucket(own, bucket, settings, row_rules, folder)
+        columns = {
+            name: pa.ListArray.from_arrays([0, len(users)], column.combine_chunks())
+            for name, column in zip(users.column_names, users.columns, strict=True)
+        }
+        yield pa.table({"bucket": [bucket], **columns, **{reason: [count] for reason, count in dropped.items()}})
 
 
 def buckets_of(ids: pa.ChunkedArray, seed: int, buckets: int) -> np.ndarray:
@@ -143,11 +153,13 @@ def split_of(ids: pa.Array, settings: PrepareSettings) -> np.ndarray:
     return np.searchsorted(borders, place, side="right").astype(np.int8)
 
 
-def write_bucket(rows: pa.Table, bucket: int, settings: PrepareSettings, row_rules: RowRules, folder: str) -> Written:
+def write_bucket(
+    rows: pa.Table, bucket: int, settings: PrepareSettings, row_rules: RowRules, folder: str
+) -> tuple[pa.Table, dict[str, int]]:
     """Sort the rows of one bucket, compute their sessions and write both.
 
-    Returns one row per user, and the number of dropped rows by reason. If no row remains, nothing is written, and the
-    first result is None. The file contains the canonical columns, by user and page, with `step` (int64, the page's
+    Returns one row per user, and the number of dropped rows by reason. If no row remains, nothing is written. The
+    file contains the canonical columns, by user and page, with `step` (int64, the page's
     number), `session` (int64, its number) and `split` (int8) instead of session_id and order. Items that users did not
     examine go to `unexamined/part-k.parquet`.
     """
@@ -162,7 +174,8 @@ def write_bucket(rows: pa.Table, bucket: int, settings: PrepareSettings, row_rul
             storage.make_folder(storage.join(folder, "unexamined"))
             write_parquet(unexamined, storage.join(folder, "unexamined", f"part-{bucket:05d}.parquet"))
     if not rows.num_rows:
-        return None, dropped
+        empty = pa.array([], pa.int64())
+        return pa.table({"user_id": rows["user_id"], **dict.fromkeys(_COUNTS, empty)}), dropped
     user = codes(rows["user_id"])
     starts = first_rows(user)
     pages = Pages.from_steps(starts, rows["step"].to_numpy(), len(rows))
@@ -199,12 +212,11 @@ def write_bucket(rows: pa.Table, bucket: int, settings: PrepareSettings, row_rul
         writer.write_table(rows)
     users = {
         "user_id": ids,
-        "bucket": np.full(len(ids), bucket),
         "requests": np.bincount(user, minlength=len(ids)),
         "steps": np.bincount(of_page, minlength=len(ids)),
         "transitions": np.bincount(user[pages.transitions()[0]], minlength=len(ids)),
         "sessions": np.bincount(sessions.user, minlength=len(ids)),
-        "split": split,
+        "split": split.astype(np.int64),
     }
     return pa.table(users), dropped
 
@@ -220,64 +232,3 @@ def read_bucket(folder: str, bucket: int, columns: list[str] | None = None) -> p
     with system.open_input_file(path) as stream:
         table = pa.ipc.open_file(stream).read_all()
     return table if columns is None else table.select(columns)
-
-
-def partition_by_user(
-    interactions: ray.data.Dataset, seed: int, buckets: int, folder: str, progress: Progress
-) -> dict[int, pa.Table]:
-    """Write the rows of a log to files in `folder`; return the pieces of every group of buckets, for `read_pieces`."""
-    storage.make_folder(folder)
-    written = interactions.map_batches(
-        _write_pieces,
-        batch_size=ROWS_OF_FILE,
-        batch_format="pyarrow",
-        zero_copy_batch=True,
-        fn_kwargs={"seed": seed, "buckets": buckets, "groups": min(buckets, GROUPS), "folder": folder},
-    )
-    tables, rows = [], 0
-    progress(_READ, 0, 0)
-    for table in written.iter_batches(batch_size=None, batch_format="pyarrow"):
-        if table.num_rows:
-            tables.append(table)
-            rows += pc.sum(table["rows"]).as_py()
-            progress(_READ, rows, 0)
-    if not tables:
-        return {}
-    progress(_READ, rows, rows)
-    pieces = pa.concat_tables(tables)
-    return dict(_parts(pieces, pieces["group"].to_numpy()))
-
-
-def read_pieces(pieces: pa.Table, folder: str) -> pa.Table:
-    """Return the rows of one group."""
-    tables = []
-    for piece in pieces.to_pylist():
-        system, path = storage.filesystem(storage.join(folder, piece["file"]))
-        with system.open_input_file(path) as stream:
-            tables.append(pa.ipc.open_stream(stream.read_at(piece["bytes"], piece["begin"])).read_all())
-    return pa.concat_tables(tables)
-
-
-def _write_pieces(rows: pa.Table, seed: int, buckets: int, groups: int, folder: str) -> Iterator[pa.Table]:
-    """Write one file, and yield one row per piece: group, name of the file, first byte, bytes, and rows."""
-    if not rows.num_rows:
-        return
-    present, parts = zip(*_parts(rows, buckets_of(rows["user_id"], seed, buckets) * groups // buckets), strict=True)
-    # A task may run twice: each run writes its own file, and only the returned files are read.
-    file = uuid4().hex
-    system, path = storage.filesystem(storage.join(folder, file))
-    borders = [0]
-    with system.open_output_stream(path) as stream:
-        for part in parts:
-            with pa.ipc.new_stream(stream, rows.schema) as writer:
-                writer.write_table(part)
-            borders.append(stream.tell())
-    yield pa.table(
-        {
-            "group": present,
-            "file": [file] * len(present),
-            "begin": borders[:-1],
-            "bytes": np.diff(borders),
-            "rows": [len(part) for part in parts],
-        }
-    )

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import ray.data
 import torch
 from plain_prepare import requests_of, score, sessions_of
 
 from prefrec_ray.dataset import PreparedDataset, tensor
-from prefrec_ray.dataset.prepare import shuffle, states, users
+from prefrec_ray.dataset.prepare import shuffle, states
 from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.policy.networks.expected_feedback import fit_answers
@@ -262,11 +263,13 @@ def test_repeats_are_those_of_training_users(dataset: PreparedDataset, requests:
     assert (away.timestamp <= dataset.metadata.rest_ms).sum() > 0.01 * len(training)
 
 
-def test_same_seed_same_bytes_with_any_groups_of_buckets(
-    dataset: PreparedDataset, folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("block_bytes", [1 << 12, 1 << 30])
+def test_same_seed_same_bytes_with_any_blocks(
+    dataset: PreparedDataset, folder: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
 ) -> None:
-    monkeypatch.setattr(users, "GROUPS", 2)
-    again = prepare(settings_for(folder / "csv", partitions=3), str(folder / "again"))
+    context = ray.data.DataContext.get_current()
+    monkeypatch.setattr(context, "target_max_block_size", block_bytes)
+    again = prepare(settings_for(folder / "csv", partitions=3), str(folder / f"again-{block_bytes}"))
     assert digests(again.uri) == digests(dataset.uri)
 
 
