@@ -39,6 +39,7 @@ SECTIONS = {
     "truth": "truth.bench:main",
     "rules": "truth.rules:main",
     "disagreement": "truth.disagreement:main",
+    "power": "truth.power:main",
     "estimators": "truth.estimators:main",
     "verdicts": "truth.verdicts:main",
     "crowd": "truth.crowd:main",

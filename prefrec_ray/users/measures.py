@@ -13,7 +13,7 @@ import numpy as np
 from prefrec_ray.guard_rails import GuardRail
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.pages import Pages
-from prefrec_ray.users.roll_out import Imagined
+from prefrec_ray.users.roll_out import PARTS, Imagined
 
 #: Makers that compete for the largest share: the most frequent ones.
 _FREQUENT = 20
@@ -100,3 +100,10 @@ def share_like_logged(logged: Pages, row: np.ndarray, shown: np.ndarray, kinds: 
     most = np.quantile(largest_counts(logged, row, kinds), WITHIN, axis=0)
     pages = Pages.from_steps(np.array([0]), np.repeat(np.arange(len(shown)), shown.shape[1]), shown.size)
     return float((largest_counts(pages, shown.ravel(), kinds) <= most).all(axis=1).mean())
+
+
+def part_histories(imagined: Imagined, columns: np.ndarray) -> np.ndarray:
+    """Return the means of some inputs in each part of the users' histories, [K n, PARTS, P]; NaN: none is recorded."""
+    recorded = np.ma.masked_invalid(imagined.inputs[..., columns])
+    means = [recorded[imagined.part == part].mean(axis=0).filled(np.nan) for part in range(PARTS)]
+    return np.stack(means, axis=1)

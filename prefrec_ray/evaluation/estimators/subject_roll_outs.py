@@ -28,10 +28,9 @@ from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.users.ensemble import Ensemble
 from prefrec_ray.users.histories import Histories
-from prefrec_ray.users.measures import share_like_logged
+from prefrec_ray.users.measures import part_histories, share_like_logged
 from prefrec_ray.users.member import Member
 from prefrec_ray.users.roll_out import (
-    PARTS,
     Imagined,
     Platform,
     Server,
@@ -115,8 +114,7 @@ def _roll(name: str, number: int, shared: list[Any], traits: Traits) -> Modelled
     imagined = rolled(member)
     corrected = imagined.levels if error is None else rolled(replace(member, error=error)).levels
     within, columns = ensemble.pasts.share(imagined.inputs), ensemble.pasts.columns
-    recorded = np.ma.masked_invalid(imagined.inputs[..., columns])
-    histories = np.stack([recorded[imagined.part == part].mean(axis=0).filled(np.nan) for part in range(PARTS)], axis=1)
+    histories = part_histories(imagined, columns)
     shown = imagined.rows.reshape(-1, platform.page)
     composition = share_like_logged(held.pages, held.row, shown, platform.items.kinds)
     # About 20 MB of inputs per subject, which are not needed again.
