@@ -26,8 +26,12 @@ if TYPE_CHECKING:
 COUNTS = (6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256, 362, 512)
 #: Items to which clusters are fitted; all others are assigned to the nearest centre.
 _SAMPLE = 10_000
-#: Lloyd's iterations, and starts of which the best is taken.
-_STEPS, _STARTS = 20, 4
+#: Lloyd's iterations.
+_STEPS = 20
+#: Draws from which each first centre is chosen.
+_TRIALS = 4
+#: Numbers in memory in one pass over the items.
+_AT_ONCE = 1 << 22
 #: Values of a kind that are stored by name, in the footer of a file. Kinds with more have only codes.
 _MOST_VALUES = 100_000
 #: Values of a kind that an error lists.
@@ -78,8 +82,6 @@ def clusters(embeddings: np.ndarray) -> np.ndarray:
     The number of clusters is the candidate with the largest ratio of variances between and within clusters, each per
     degree of freedom (Calinski and Harabasz 1974). All items are in cluster 0 if there are too few distinct ones.
     """
-    from scipy.cluster.vq import kmeans2, vq
-
     rng = np.random.default_rng(0)
     sample = embeddings.astype(np.float64)
     if len(sample) > _SAMPLE:
@@ -90,14 +92,11 @@ def clusters(embeddings: np.ndarray) -> np.ndarray:
     for count in COUNTS:
         if count > distinct // 2:
             break
-        fits = (kmeans2(sample, count, _STEPS, minit="++", rng=rng)[0] for _ in range(_STARTS))
-        within, fitted = min(((np.square(vq(sample, fit)[1]).sum(), fit) for fit in fits), key=lambda pair: pair[0])
+        fitted, within = _k_means(sample, count, rng)
         ratio = (total - within) / (count - 1) / max(within / (len(sample) - count), 1e-12)
         if ratio > best:
             best, centres = ratio, fitted
-    return (
-        vq(embeddings, centres.astype(embeddings.dtype))[0] if len(centres) > 1 else np.zeros(len(embeddings), np.int32)
-    )
+    return nearest_centre(embeddings, centres)
 
 
 def content_kinds(
@@ -136,6 +135,35 @@ def kinds_of(ids: np.ndarray, embeddings: np.ndarray, content_of: ContentOf | No
     if (content.maker >= 0).any():
         by_id.append(ItemKind.from_makers(content.maker, content.maker_name))
     return [*kinds, *(ItemKind(kind.codes[place], kind.names) for kind in by_id)]
+
+
+def nearest_centre(embeddings: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Return the row of the nearest of `centres` [K, A] for each of `embeddings` [I, A], int32 [I]."""
+    if len(centres) < 2:
+        return np.zeros(len(embeddings), np.int32)
+    rows = max(1, _AT_ONCE // len(centres))
+    parts = [embeddings[start : start + rows] for start in range(0, len(embeddings), rows)]
+    half_squares = 0.5 * np.square(centres).sum(axis=1)
+    return np.concatenate([(half_squares - part @ centres.T).argmin(axis=1) for part in parts]).astype(np.int32)
+
+
+def _k_means(sample: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """Return the centres [count, A] of k-means with greedy k-means++, and the sum of squared distances to them."""
+    centres = np.empty((count, sample.shape[1]))
+    distance = np.full(len(sample), np.inf)
+    chance = np.full(len(sample), 1 / len(sample))
+    for number in range(count):
+        drawn = sample[rng.choice(len(sample), _TRIALS, p=chance)]
+        away = np.minimum(distance, np.square(sample - drawn[:, None]).sum(axis=2))
+        best = away.sum(axis=1).argmin()
+        centres[number], distance = drawn[best], away[best]
+        chance = distance / distance.sum()
+    for _ in range(_STEPS):
+        cluster = nearest_centre(sample, centres)
+        size = np.bincount(cluster, minlength=count)
+        sums = np.stack([np.bincount(cluster, column, count) for column in sample.T], axis=1)
+        centres = np.where(size[:, None] > 0, sums / np.maximum(size, 1)[:, None], centres)
+    return centres, float(np.square(sample - centres[nearest_centre(sample, centres)]).sum())
 
 
 def kind_effects(outcomes: np.ndarray, users: np.ndarray, codes: np.ndarray) -> list[np.ndarray]:
