@@ -44,9 +44,9 @@ def test_a_stage_takes_its_work_over_its_processors_or_its_bytes_over_its_networ
 
 
 def test_training_does_not_get_faster_with_more_nodes() -> None:
-    """80 million transitions at 126 core seconds per million, on the two cores of one learner."""
+    """60 million transitions at 126 core seconds per million, on the two cores of one learner."""
     hours = [seconds(planned(), cluster(nodes), "train: train") / 3600 for nodes in (1, 64)]
-    assert hours == pytest.approx([80 * 126 / 2 / 3600] * 2)
+    assert hours == pytest.approx([60 * 126 / 2 / 3600] * 2)
 
 
 @pytest.fixture
