@@ -121,7 +121,7 @@ def test_all_commands_work_with_own_files(ray_session: None, tmp_path: Path) -> 
         assert not {name for name in last if "learning_rate" in name or "parameters" in name}
 
     page = (tmp_path / "pages/new/sweep.html").read_text()
-    for title in ("True level on test users", "NCIS on test users"):
+    for title in ("true level", "NCIS"):
         assert f">{title}</th>" in page
     for row in ("conservatism=0.1", "conservatism=1", "best known (control)", "random items (negative control)"):
         assert f">{row}</td>" in page
