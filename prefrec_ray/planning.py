@@ -1,4 +1,4 @@
-"""Time and memory of `prepare`, `train` and `evaluate` on a cluster, by measured rates (docs/results/scale.md)."""
+"""Time and memory of `prepare`, `train` and `evaluate` on a cluster, by the rates of docs/results/scale.md."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WORK = {
     "train": 126,
     "score logged sessions": 143,
 }
-#: Core seconds of the models of users, for any log.
+#: Core seconds of the models of users, for any log: a rough inference, like the last three rates above.
 MODELS_WORK = 300
 #: Bytes of a task of `prepare`, of a learner, and of a learner per transition.
 TASK_MEMORY, LEARNER_MEMORY, REWARD_MEMORY = 0.9e9, 2e9, 20
