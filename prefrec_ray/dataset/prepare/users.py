@@ -111,7 +111,7 @@ def _computed(dataset: ray.data.Dataset, stage: str, progress: Progress, total: 
             blocks += bundle.block_refs
             done += bundle.num_rows()
             progress(stage, done, total)
-    progress(stage, done, max(done, total))
+    progress(stage, done, done)  # some buckets may have no user
     return blocks
 
 

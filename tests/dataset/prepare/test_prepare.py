@@ -327,8 +327,16 @@ def test_neither_format_nor_partitions_change_what_is_found(
 
 
 def test_another_seed_is_another_split(dataset: PreparedDataset, folder: Path) -> None:
-    # With this many buckets some have no training user.
-    other = prepare(settings_for(folder / "csv", partitions=30, seed=1), str(folder / "seed"))
+    # With this many buckets some have no training user, or no user at all; the stage ends nevertheless.
+    seen: dict[str, tuple[int, int]] = {}
+    other = prepare(
+        settings_for(folder / "csv", partitions=90, seed=1),
+        str(folder / "seed"),
+        progress=lambda stage, done, total: seen.update({stage: (done, total)}),
+    )
+    files = len(other.files("sessions"))
+    assert files < 90
+    assert seen["group by user: files"] == (files, files)
     users = [set(table(d, "requests", "train").user_id) for d in (dataset, other)]
     assert users[0] != users[1]
 
