@@ -26,9 +26,10 @@ from prefrec_ray.users.checks import backtest_error
 from prefrec_ray.users.ensemble import LoggedPasts
 from prefrec_ray.users.fit import KINDS, ModelKind, fit_member
 from prefrec_ray.users.inputs import Inputs
+from prefrec_ray.users.log_server import server_of_log
 from prefrec_ray.users.measures import part_histories
 from prefrec_ray.users.reading import histories_of
-from prefrec_ray.users.roll_out import Platform, logged_levels, roll_out, server_of_log
+from prefrec_ray.users.roll_out import Platform, logged_levels, roll_out
 
 #: Only user features and the time are inputs.
 IGNORES_ITEMS = ModelKind("ignores items", lambda inputs: np.arange(inputs.width) >= len(inputs.seen), (64, 64))

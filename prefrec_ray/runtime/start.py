@@ -83,6 +83,7 @@ def start_ray(num_cpus: int | None = None) -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
+    # A hash shuffle would let the order of rows, and so the bytes of a data set, depend on blocks.
     context.shuffle_strategy = "sort_shuffle_pull_based"
     # Otherwise a UserError of a task reaches the driver as a text in another exception.
     context.raise_original_map_exception = True

@@ -24,8 +24,9 @@ import numpy as np
 
 from prefrec_ray.mdp.exposure import WINDOWS, RecentRows
 from prefrec_ray.users.histories import Histories
+from prefrec_ray.users.log_server import server_of_log
 from prefrec_ray.users.member import FoundError, Member, known_before
-from prefrec_ray.users.roll_out import Platform, server_of_log, simulate
+from prefrec_ray.users.roll_out import Platform, simulate
 
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingRegressor
@@ -71,7 +72,7 @@ def specification_test(platform: Platform, member: Member, seed: int) -> Specifi
     """
     data = platform.data
     long = platform.users[data.lengths[platform.users] > 1][:USERS]
-    if not len(long):  # nobody to test with
+    if not len(long):
         return Specification(0.0, (0.0,), None)
     count = int(min(IMPRESSIONS, data.lengths[long].max())) // platform.page * platform.page
     small = replace(platform, users=long, requests=count)

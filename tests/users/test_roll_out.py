@@ -17,8 +17,9 @@ from prefrec_ray.policy.networks.layers import Mlp
 from prefrec_ray.users import WARM
 from prefrec_ray.users.histories import Histories
 from prefrec_ray.users.inputs import DOSES
+from prefrec_ray.users.log_server import with_pins
 from prefrec_ray.users.member import Outcomes
-from prefrec_ray.users.roll_out import KEPT_EVERY, Platform, Traits, Visit, logged_levels, roll_out, with_pins
+from prefrec_ray.users.roll_out import KEPT_EVERY, Platform, Traits, Visit, logged_levels, roll_out
 
 
 class Clockwork:

@@ -16,8 +16,9 @@ from prefrec_ray.users.checks import Specification, specification_test
 from prefrec_ray.users.ensemble import Ensemble
 from prefrec_ray.users.fit import KINDS, fit_member
 from prefrec_ray.users.histories import Histories
+from prefrec_ray.users.log_server import server_of_log
 from prefrec_ray.users.member import FoundError, Member, known_before
-from prefrec_ray.users.roll_out import Platform, Traits, roll_out, server_of_log
+from prefrec_ray.users.roll_out import Platform, Traits, roll_out
 
 REQUESTS = 80
 

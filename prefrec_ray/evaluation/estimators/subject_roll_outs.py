@@ -28,6 +28,7 @@ from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.users.ensemble import Ensemble
 from prefrec_ray.users.histories import Histories
+from prefrec_ray.users.log_server import server_of_log, with_pins
 from prefrec_ray.users.measures import part_histories, share_like_logged
 from prefrec_ray.users.member import Member
 from prefrec_ray.users.roll_out import (
@@ -38,8 +39,6 @@ from prefrec_ray.users.roll_out import (
     Visit,
     logged_levels,
     roll_out,
-    server_of_log,
-    with_pins,
 )
 
 #: Random numbers in memory at a time.

@@ -21,10 +21,11 @@ from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.settings import Task
 from prefrec_ray.users.ensemble import Ensemble, LoggedPasts, start_fits
 from prefrec_ray.users.histories import Histories
+from prefrec_ray.users.log_server import server_of_log, with_pins
 from prefrec_ray.users.measures import broken
 from prefrec_ray.users.member import Member
 from prefrec_ray.users.reading import check_long_enough, read_histories
-from prefrec_ray.users.roll_out import Imagined, Platform, Traits, roll_out, server_of_log, with_pins
+from prefrec_ray.users.roll_out import Imagined, Platform, Traits, roll_out
 
 #: Fewer users than in an evaluation, because many policies are scored. Models are of all kinds, because their
 #: disagreement counts, and roll-outs are as long as in an evaluation, because errors grow with their length.
