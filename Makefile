@@ -77,7 +77,7 @@ constraints: install
 	$(BIN)/python -m pip install --quiet 'uv>=0.5,<1'
 	sed -n '/^#/p' constraints.txt > constraints.new
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --no-annotate --no-header --quiet \
-	    --extra serve --extra traces --extra onnx --extra search --extra mlflow --extra examples >> constraints.new
+	    --extra serve --extra onnx --extra search --extra mlflow --extra examples >> constraints.new
 	mv constraints.new constraints.txt
 
 # By hand; each proof prints its figures. The table of docs/results/verification.md gets their times and results.

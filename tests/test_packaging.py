@@ -39,7 +39,7 @@ def test_constraints_are_within_the_bounds_of_the_project() -> None:
             pin = Requirement(line)
             pinned.setdefault(pin.name.lower().replace("_", "-"), []).append(pin)
     extras = PROJECT["optional-dependencies"]
-    pinned_extras = ("serve", "traces", "search", "onnx")
+    pinned_extras = ("serve", "search", "onnx")
     requirements = PROJECT["dependencies"] + [one for extra in pinned_extras for one in extras[extra]]
     for python in ("3.11", "3.12", "3.13", "3.14"):
         assert SpecifierSet(PROJECT["requires-python"]).contains(python)

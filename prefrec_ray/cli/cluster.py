@@ -1,4 +1,4 @@
-"""Commands for clusters: `prefrec submit` runs a command there, `doctor` checks one, `plan` predicts a run."""
+"""Commands for clusters: `prefrec submit` runs a command there, and `doctor` checks one."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
-from rich.table import Column, Table
 from rich.text import Text
 
-from prefrec_ray.cli.console import Config, console, loading
+from prefrec_ray.cli.console import console
 from prefrec_ray.errors import UserError
-from prefrec_ray.memory import text
 
-_GB = 1e9
 #: Commands that run on a cluster -> their section of the YAML; None: without a YAML.
 COMMANDS = {
     **{name: name for name in ("simulate", "prepare", "train", "tune", "evaluate")},
@@ -161,67 +158,3 @@ def doctor(
         mark = ("✓", "green") if check.good else ("✗", "red")
         console().print(Text.assemble(mark, f" {check.name:<{width}}  {check.text}"))
     return 0 if all(check.good for check in checks) else 2
-
-
-def plan(
-    config: Config,
-    impressions: Annotated[
-        float | None,
-        typer.Option(min=1, max=1e12, help="Impressions of the planned log; omitted: of the log in CONFIG."),
-    ] = None,
-    nodes: Annotated[
-        str, typer.Option(metavar="LIST", help="Numbers of nodes; the stages are those of the cheapest.")
-    ] = "4,16,64,256",
-    cpus: Annotated[int, typer.Option(min=1, max=1024, help="CPUs per node.")] = 16,
-    memory: Annotated[float, typer.Option(min=1, max=1e6, help="Memory per node, GB.")] = 64,
-    bandwidth: Annotated[float, typer.Option(min=0.01, help="Network per node, Gbit/s.")] = 10,
-    within: Annotated[float, typer.Option(min=0, help="Hours that the run may take; 0: any number.")] = 0,
-) -> None:
-    """Plan `prepare`, `train` and `evaluate` on clusters: time, memory, and the first limit that breaks."""
-    from prefrec_ray.cli.config import load_sections, open_section, parse_section
-
-    present, counts = load_sections(config), _counts(nodes)
-    prepared, train, evaluation = (
-        open_section(config, name) if name in present or name == "prepare" else parse_section(name, None, config)
-        for name in ("prepare", "train", "evaluate")
-    )
-    with loading(console()):
-        from prefrec_ray import planning
-    run = planning.open_run(prepared, train, evaluation, round(impressions) if impressions else None)
-    plans = [planning.plan(run, planning.Cluster(n, cpus, memory * _GB, bandwidth * _GB / 8)) for n in counts]
-    possible = [each for each in plans if not each.broken and (not within or each.hours <= within)]
-    chosen = min(possible, key=lambda each: each.node_hours) if possible else plans[-1]
-    out = console()
-    out.print(f"{run.impressions:,} impressions of {run.width} numbers, {chosen.cluster.nodes} nodes of {cpus} CPUs")
-    names = ("time", "share", "CPU hours", "moved", "node memory")
-    table = Table("stage", *(Column(name, justify="right") for name in names), "bound by", box=None, pad_edge=False)
-    for stage in chosen.stages:
-        share, hours = f"{stage.seconds / chosen.hours / 36:.0f} %", f"{stage.work / 3600:,.1f}"
-        table.add_row(
-            stage.name, _time(stage.seconds), share, hours, text(stage.moved), text(stage.memory), stage.bound
-        )
-    out.print(table)
-    out.print()
-    numbers = (Column(name, justify="right") for name in ("nodes", "hours", "node-hours"))
-    table = Table(*numbers, "breaks", box=None, pad_edge=False)
-    for each in plans:
-        table.add_row(f"{each.cluster.nodes}", f"{each.hours:,.1f}", f"{each.node_hours:,.0f}", *each.broken[:1])
-    out.print(table)
-    if possible:
-        limit = f" within {within:g} h" if within else ""
-        out.print(f"cheapest{limit}: {chosen.cluster.nodes} nodes, {chosen.node_hours:,.0f} node-hours")
-    else:
-        out.print("none of these clusters completes the run within the limits")
-
-
-def _counts(words: str) -> list[int]:
-    counts = [int(word) if word.strip().isdecimal() else 0 for word in words.split(",")]
-    if not all(0 < count <= 4096 for count in counts):
-        raise UserError(f"--nodes: found {words}; expected whole numbers from 1 to 4096, as in 4,16,64")
-    return counts
-
-
-def _time(seconds: float) -> str:
-    if seconds < 6000:
-        return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:,.1f} h"

@@ -12,12 +12,12 @@ from typing import Annotated, Any
 import typer
 
 from prefrec_ray import __version__
-from prefrec_ray.cli.cluster import doctor, plan, submit
+from prefrec_ray.cli.cluster import doctor, submit
 from prefrec_ray.cli.data import forget, inspect, prepare, pull, push, simulate
 from prefrec_ray.cli.evaluation import bench, constrain, evaluate, report
 from prefrec_ray.cli.labels import import_labels, label, pairs
 from prefrec_ray.cli.quickstart import plugins, quickstart, validate
-from prefrec_ray.cli.serving import compare, nightly, plan_test, repair, rollback, serve, status
+from prefrec_ray.cli.serving import compare, nightly, plan_test, rollback, serve, status
 from prefrec_ray.cli.training import export, train, tune
 from prefrec_ray.errors import find_user_error
 from prefrec_ray.runtime import TERMINATED, end_on_sigterm, terminated
@@ -36,9 +36,9 @@ PANELS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Labels from annotators": (pairs, import_labels, label),
     "Training": (train, tune, export),
     "Evaluation": (evaluate, constrain, report),
-    "Serving": (serve, compare, plan_test, nightly, status, rollback, repair, forget),
+    "Serving": (serve, compare, plan_test, nightly, status, rollback, forget),
     "Hugging Face Hub": (push, pull),
-    "Cluster": (submit, plan, doctor),
+    "Cluster": (submit, doctor),
 }
 #: Lines for the end of the help of their commands.
 EXAMPLES = files("prefrec_ray.cli").joinpath("examples.txt").read_text("utf-8").splitlines()

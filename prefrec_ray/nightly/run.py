@@ -21,7 +21,6 @@ from prefrec_ray.evaluation.results.records import Evaluation
 from prefrec_ray.evaluation.results.verdict import case_of, decide
 from prefrec_ray.nightly.check import NightCounts, Spans, problems
 from prefrec_ray.nightly.folder import STEPS, LoopFolder, Night, Step
-from prefrec_ray.nightly.registry import set_aliases
 from prefrec_ray.nightly.release import look
 from prefrec_ray.nightly.settings import LoopSettings
 
@@ -68,9 +67,8 @@ def run_night(loop: LoopSettings, work: Stages, say: Callable[[str], None] = pri
 
 
 def _close(night: Night, folder: LoopFolder, loop: LoopSettings, say: Callable[[str], None]) -> None:
-    """Print the line of a night, name the served policies in MLflow, and remove old nights."""
+    """Print the line of a night, and remove old nights."""
     say(night.line)
-    set_aliases(folder, say)
     folder.prune(loop.keep)
 
 

@@ -21,7 +21,6 @@ from prefrec_ray.logs.events.segments import compact
 from prefrec_ray.logs.sources import EventsSource, JoinedSource, Source, events_of
 from prefrec_ray.nightly.average import average
 from prefrec_ray.nightly.check import ALL, NightCounts, Spans, count
-from prefrec_ray.nightly.registry import TRACKING
 from prefrec_ray.nightly.settings import CanarySettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.reports.page import write_report
@@ -114,8 +113,6 @@ class Stages:
             settings = settings.model_copy(update={"config": {**settings.config, "serving": serving}})
         resume = storage.exists(run)
         loop, _, night, _ = run.rsplit("/", 3)  # LOOP/nights/0003/run
-        if self.tracking.model is not None:
-            storage.write_json(storage.join(loop, TRACKING), self.tracking.model_dump(mode="json"))
         tracking = Tracking(self.tracking, run, posixpath.basename(loop), self.say)
         named = f"night {night}"
         start_run(settings, dataset, run, resume, self.progress, self.say, where, self.evaluate_, tracking, named)

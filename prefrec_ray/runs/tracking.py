@@ -34,10 +34,6 @@ class TrackingSettings(Settings):
         description="experiment of MLflow, group of Weights & Biases; null: the name of the sweep or loop, `prefrec` "
         "for a single run",
     )
-    model: str | None = Field(
-        default=None,
-        description="registered model of MLflow, with the aliases `champion` and `canary` of a loop; null: none",
-    )
 
 
 #: Nothing is tracked.
@@ -57,8 +53,6 @@ def checked(settings: TrackingSettings, where: str) -> TrackingSettings:
                 "variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
             )
         need("mlflow", "mlflow", where=where)
-    elif settings.model is not None:
-        raise UserError(f"{where}: key 'mlflow' is missing; expected the tracking URI of the registered 'model'")
     if settings.wandb is not None:
         need("wandb", "wandb", where=where)
     return settings

@@ -25,7 +25,6 @@ from prefrec_ray.serving.openapi import document
 from prefrec_ray.serving.requests.bodies import DeleteItems, PutItems, parse, parse_feedback, parse_recommend
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.settings import ServeSettings
-from prefrec_ray.serving.telemetry import span_provider, traced
 from prefrec_ray.web.problems import Headers, Problem, answer_of, as_get, check_body, check_host, check_origin, limited
 from prefrec_ray.web.run import Limits, check_address, listening, run_app, url_of
 
@@ -81,12 +80,10 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or Ctrl-C. `say` prints lines about repairs in `folder`, and the address.
 
-    Raises `UserError` for an address other than loopback without a token, for an address in use, for traces without
-    their packages, and as `Opened` does.
+    Raises `UserError` for an address other than loopback without a token, for an address in use, and as `Opened` does.
     """
     clients = Clients.from_environment(TOKEN, CLIENTS)
     check_address(host, clients is not None, TOKEN)
-    spans = span_provider()
     with listening(host, port) as listener:
         opened = Opened(policy, folder, settings)
         for note in opened.notes:
@@ -94,7 +91,7 @@ def serve(
         app = ServerApp(Server(opened), clients)
         settle()
         say(f"serving on {url_of(host, listener)} (users: {len(opened.state.users):,})")
-        run_app(app if spans is None else traced(app, spans), listener)
+        run_app(app, listener)
 
 
 def settle() -> None:

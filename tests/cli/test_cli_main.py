@@ -44,13 +44,11 @@ COMMANDS = [
         "nightly",
         "status",
         "rollback",
-        "repair",
         "validate",
         "plugins",
         "push",
         "pull",
         "submit",
-        "plan",
         "doctor",
     ),
 ]

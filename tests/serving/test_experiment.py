@@ -1,4 +1,4 @@
-"""Experiments: outcomes that stay final, shares that grow, guard-rails, and returns that are not yet known."""
+"""Experiments: outcomes that stay final, shares that grow, and guard-rails."""
 
 import dataclasses
 import json
@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lifelines import KaplanMeierFitter
-from lifelines.utils import restricted_mean_survival_time
 from made_experiment import ABOUT, DAY_MS, FEEDBACK_HOURS, HOUR_MS, NOW, Platform, write_log
 
 from prefrec_ray.errors import UserError
@@ -20,7 +18,7 @@ from prefrec_ray.mdp.kinds import KindNames
 from prefrec_ray.nightly.release import look
 from prefrec_ray.nightly.settings import CanarySettings
 from prefrec_ray.serving.experiment.compare import CanaryComparison, ComparedOutcome, compare
-from prefrec_ray.serving.experiment.estimates import Sample, restricted_mean
+from prefrec_ray.serving.experiment.estimates import Sample
 from prefrec_ray.serving.experiment.history import Participants, participants, read_events
 from prefrec_ray.serving.experiment.outcomes import UserOutcome, behavior
 from prefrec_ray.serving.settings import Arm, Canary, ServeSettings
@@ -231,71 +229,6 @@ def test_users_who_never_answer_again_have_level_0(tmp_path: Path) -> None:
     assert (seen.outcomes["depth"].values[even] == 0).all()
     assert seen.outcomes["came back"].values[even].mean() > 0.9
     assert row_of(comparison, "sessions a day").difference.users == 60
-
-
-@pytest.mark.parametrize("horizon", [1.0, 5.0, 50.0])
-def test_the_restricted_mean_is_the_one_of_lifelines(horizon: float) -> None:
-    rng = np.random.default_rng(0)
-    time, limit = np.ceil(rng.exponential(4.0, 300) * 10) / 10, rng.uniform(0.1, 12, 300)
-    returned = time <= limit
-    time = np.minimum(time, limit)
-    fitted = KaplanMeierFitter().fit(time, returned)
-    mean = restricted_mean(time, returned, horizon)
-    assert mean.value == pytest.approx(restricted_mean_survival_time(fitted, horizon), rel=1e-6)
-    draws = [
-        restricted_mean(time[drawn], returned[drawn], horizon).value for drawn in rng.integers(0, 300, (2_000, 300))
-    ]
-    assert mean.variance == pytest.approx(np.var(draws), rel=0.15)
-
-
-def test_hours_to_return_count_users_whose_days_have_not_passed(tmp_path: Path) -> None:
-    rows = Platform(users=300, pause=40.0, days=3.0).rows()
-    comparison = compared(write_log(tmp_path / "state", rows), days=6.0)
-    assert sum(comparison.users.values()) == 0
-    events = read_events([str(tmp_path / "state")], ABOUT)
-    until = events.until - FEEDBACK_HOURS * HOUR_MS
-    of_users: dict[int, list[Event]] = {user: [] for user in range(300)}
-    for row in rows:
-        if row.kind != Kind.ARMS and row.timestamp >= NOW:
-            of_users[row.user_number].append(row)
-    for arm in ("main", "a"):
-        times, returned = [], []
-        for mine in of_users.values():
-            seen = [row for row in mine if row.timestamp < until]
-            if not seen or mine[0].arm != arm:
-                continue
-            # Without feedback so far, the user has come at the times of the recommendations.
-            kind = Kind.FEEDBACK if any(row.kind == Kind.FEEDBACK for row in seen) else Kind.RECOMMENDED
-            times_of_user = sorted(row.timestamp for row in seen if row.kind == kind)
-            if kind == Kind.RECOMMENDED:
-                times_of_user = times_of_user[:1] + [at for at in times_of_user if at - times_of_user[0] > 30 * 60_000]
-            pauses = np.diff(times_of_user)
-            away = np.flatnonzero(pauses > 30 * 60_000)
-            end = pauses[away[0]] if len(away) else until - times_of_user[-1]
-            times.append(end / HOUR_MS)
-            returned.append(len(away) > 0)
-        fitted = KaplanMeierFitter().fit(times, returned)
-        row = row_of(comparison, "hours to return")
-        estimate = row.main if arm == "main" else row.canary
-        assert estimate.value == pytest.approx(restricted_mean_survival_time(fitted, 6 * 24.0), rel=1e-6)
-        assert (estimate.users, estimate.low < estimate.value < estimate.high) == (len(times), True)
-
-
-def test_intervals_of_returns_contain_the_truth_at_most_looks() -> None:
-    """All 15 looks of 200 trials, in which users arrive over time and many have not returned."""
-    rng, missed, horizon = np.random.default_rng(1), 0, 10.0
-    truth = 8.0 * (1 - np.exp(-horizon / 8.0))
-    for _ in range(200):
-        arrival, time = rng.uniform(0, 30, 400), rng.exponential(8.0, 400)
-        for now in range(2, 31, 2):
-            here = arrival < now
-            limit = np.minimum(now - arrival[here], horizon)
-            mean = restricted_mean(np.minimum(time[here], limit), time[here] <= limit, horizon)
-            low, high = mean.interval(0.0, horizon, 0.1)
-            if not low <= truth <= high:
-                missed += 1
-                break
-    assert missed <= 20
 
 
 @pytest.mark.parametrize(

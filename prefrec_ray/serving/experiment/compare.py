@@ -2,8 +2,7 @@
 
 A user counts once, with the outcome of the user's first `days` days in the arm. It is final when late feedback is
 refused, so that a later look adds users and changes no earlier one. Intervals are valid after every number of users,
-and at all looks at once (sequences.py). The row `hours to return` also counts users whose days have not passed, with an
-asymptotic interval (estimates.py). Its guard-rail is decided by final outcomes.
+and at all looks at once (sequences.py).
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from prefrec_ray.guard_rails import LOST, GuardRail, Status, check_rails
 from prefrec_ray.logs.events.format import read_about
 from prefrec_ray.mdp.excluded import DAY_MS
 from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.serving.experiment.estimates import ArmEstimate, Sample, restricted_mean
-from prefrec_ray.serving.experiment.history import HOUR_MS, participants, read_events
+from prefrec_ray.serving.experiment.estimates import ArmEstimate, Sample
+from prefrec_ray.serving.experiment.history import participants, read_events
 from prefrec_ray.serving.experiment.outcomes import CAME_BACK, RETURN, ItemShares, UserOutcome, behavior
 from prefrec_ray.settings import Task
 
@@ -145,32 +144,29 @@ class _Experiment:
         self.arms = list(self.events.shares)
         # Rows of users are removed after `retention_days`, and rows of arms are not.
         self.began = min((one.stages[0].timestamp for one in self.events.assignments if one.stages), default=0)
-        self.days_ms = days_ms = round(days * DAY_MS)
+        days_ms = round(days * DAY_MS)
         self.who = participants(self.events, days_ms)
         self.final = int((self.who.begin + days_ms + self.events.feedback_ms < self.events.until).sum())
         self.seen = behavior(self.events, self.who, self.about, days_ms)
 
     def of_canary(
-        self, name: str, task: Task, rails: Sequence[GuardRail], items: ItemTable | None, lost: float
+        self, arm_name: str, task: Task, rails: Sequence[GuardRail], items: ItemTable | None, lost: float
     ) -> CanaryComparison:
-        """Compare the canary `name` with the main arm, by `rails` and the guard-rail that every canary has.
+        """Compare the canary `arm_name` with the main arm, by `rails` and the guard-rail that every canary has.
 
         It allows the canary to lose at most the share `lost` of the users who come back.
         """
         check_rails(rails, self.about.feedback, items)
         each = each_alpha(len(rails))
         rails = [GuardRail("came_back", "", "", at_least=True, limit=-lost), *rails]
-        canary, arm = self.arms.index(name), self.who.arm
+        canary, arm = self.arms.index(arm_name), self.who.arm
         shares: dict[str, ItemShares] = {}
         if items is not None:
             kinds = {rail.name for rail in rails if not rail.relative}
             shares = {
                 kind: ItemShares.from_impressions(self.events, len(arm), self.seen, items, kind) for kind in kinds
             }
-        outcomes = [
-            self._returns(canary) if one == RETURN else self._row(one, self._sample(values, canary))
-            for one, values in self.seen.outcomes.items()
-        ]
+        outcomes = [self._row(name, self._sample(values, canary)) for name, values in self.seen.outcomes.items()]
         for rail in rails:
             subject = str(rail).rsplit(" ", 3)[0]
             if rail.measure == "share":
@@ -192,21 +188,6 @@ class _Experiment:
 
     def _row(self, name: str, sample: Sample) -> ComparedOutcome:
         return ComparedOutcome(name, sample.mean(False, ALPHA), sample.mean(True, ALPHA), sample.difference(ALPHA))
-
-    def _returns(self, canary: int) -> ComparedOutcome:
-        """Return the row of the time to the first return, up to the length of the days, of all users so far."""
-        hours, horizon = self.seen.outcomes[RETURN].values, self.days_ms / HOUR_MS
-        main, other = (
-            restricted_mean(hours[mine], self.seen.returned[mine], horizon)
-            for mine in ((self.who.arm == one) & (hours > 0) for one in (0, canary))
-        )
-        difference = other.minus(main)
-        return ComparedOutcome(
-            RETURN,
-            ArmEstimate(main.value, *main.interval(0.0, horizon, ALPHA), main.users),
-            ArmEstimate(other.value, *other.interval(0.0, horizon, ALPHA), other.users),
-            ArmEstimate(difference.value, *difference.interval(-horizon, horizon, ALPHA), main.users + other.users),
-        )
 
     def _exposure(self, name: str, shares: ItemShares, canary: int) -> ComparedOutcome:
         """Return the row of the largest share. The difference is between the ends of both intervals."""

@@ -47,13 +47,9 @@ class UserOutcome:
 
 @dataclass(frozen=True)
 class Behavior:
-    """Outcomes of participants by name, and the rows of their impressions.
-
-    Hours to return of participants who have not `returned` are only known to be longer than their value.
-    """
+    """Outcomes of participants by name, and the rows of their impressions."""
 
     outcomes: dict[str, UserOutcome]
-    returned: np.ndarray  # bool [P]
     row: np.ndarray  # int64 [n], row in `Events.impressions`
     participant: np.ndarray  # int64 [n]
 
@@ -105,16 +101,15 @@ def behavior(events: Events, who: Participants, about: About, days_ms: int) -> B
     for name, counts in (("sessions a day", once), (ACTIVITY, table.depth)):
         outcomes[name] = UserOutcome(sums(counts, mine) / days, None, known * sums(counts, recent) / days)
     user, first = np.unique(table.user[mine], return_index=True)
-    session, returned = np.flatnonzero(mine)[first], back.copy()
+    session = np.flatnonzero(mine)[first]
     hours[user] = np.fmin(table.revisit_ms, rest_of_days(table, end))[session] / HOUR_MS
-    returned[user] = ~np.isnan(table.revisit_ms[session])
     outcomes[RETURN] = UserOutcome(hours, (0.0, days_ms / HOUR_MS), own_revisit / HOUR_MS)
     for column, name in enumerate(about.feedback):
         limits = (0.0, 1.0) if about.feedback_kinds.get(name) == "binary" else None
         values = seen.feedback[rows, column].astype(np.float64)
         mean, earlier = (user_means(one[which], values[which], users) for which in (later, untouched))
         outcomes[f"feedback.{name}"] = UserOutcome(mean, limits, earlier)
-    return Behavior(outcomes, returned, rows[later], one[later])
+    return Behavior(outcomes, rows[later], one[later])
 
 
 def _usual(events: Events, gap: int) -> tuple[float, float]:
