@@ -77,7 +77,7 @@ class Desk:
         plan = self.engine.plan(commands, clock)
         if plan.events:
             first = self.engine.log.commit(plan.events)
-            self.engine.take_in(plan, first, clock)
+            self.engine.take_in(plan, first)
         return plan.replies
 
     def one(self, command: Command, clock: int = 1_700_000_000_000) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def make_policy(items: int, serving: ServingSettings, sizes: Sequence[int] = SIZ
 def replies(engine: Engine, commands: Sequence[Command], now: int) -> list[dict[str, Any]]:
     """Return the replies of an engine without HTTP at the time `now`, ms. Raises the error of a refused command."""
     plan = engine.plan(commands, now)
-    engine.take_in(plan, engine.log.commit(plan.events), now)
+    engine.take_in(plan, engine.log.commit(plan.events))
     for reply in plan.replies:
         if isinstance(reply, Exception):
             raise reply

@@ -143,7 +143,7 @@ class Server:
                     state.next = old.next
                 else:  # rows that were logged in the meantime
                     for table in self.engine.log.tables(state.next):
-                        state.replay(table)
+                        state.apply(table)
                 now = clock()
                 state.advance(await self._disk.commit([arms_event(state, now)]) + 1, now)
                 state.users.deal(arms, dealt)  # after the write, which may fail: the old state has the same users
@@ -211,7 +211,7 @@ class Server:
                     raise
                 return [reply if isinstance(reply, Problem) else problem for reply in plan.replies]
             self._failed = True
-            self.engine.take_in(plan, first, now)
+            self.engine.take_in(plan, first)
             self._failed = False
         return plan.replies
 
@@ -272,5 +272,5 @@ class Server:
         state.withdraw_items(old.withdrawn)
         state.stock()
         for table in self.engine.log.tables():
-            state.replay(table)
+            state.apply(table)
         return state

@@ -129,7 +129,7 @@ class Opened:
             state.fold_items(table)
         state.stock()
         for table in self.log.tables(state.next):
-            state.replay(table)
+            state.apply(table)
         save_items(self.folder, state.shelves[0].catalogue)
         return state
 

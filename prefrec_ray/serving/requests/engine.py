@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from prefrec_ray.logs.events.format import CLOCKS_MS, Event, Kind
+from prefrec_ray.logs.events.format import CLOCKS_MS, Event, Kind, batch_of
 from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.serving.requests.bodies import Feedback, FeedbackBatch, Recommend, RecommendBatch
 from prefrec_ray.serving.requests.feedback import Entry, Recommendations, entries_of, find_user, user_of
@@ -37,27 +37,15 @@ class Reply:
     parts: Sequence[Reply] = ()
 
 
-@dataclass(frozen=True)
-class NewFeedback:
-    """Feedback to apply to the state: row of the user, event, code of the item, and key in the register."""
-
-    row: int
-    event: Event
-    code: int
-    key: Key
-
-
 @dataclass
 class BatchPlan:
-    """The rows of a batch, recommendations first, and the changes of the state to apply after they are on disk."""
+    """The rows of a batch, recommendations first, and what planning needs to know about them."""
 
     users: int  # number of users before
     events: list[Event] = field(default_factory=list)
     replies: list[Reply | Problem] = field(default_factory=list)
-    shown: list[tuple[int, list[int]]] = field(default_factory=list)  # row of the user, codes of the known items
-    given: list[NewFeedback] = field(default_factory=list)
-    keys: set[Key] = field(default_factory=set)  # of `given`
-    latest: dict[int, int] = field(default_factory=dict)  # time of the last feedback of `given`, by row of the user
+    keys: set[Key] = field(default_factory=set)  # of feedback in `events`
+    latest: dict[int, int] = field(default_factory=dict)  # time of the last feedback in `events`, by row of the user
     described: list[tuple[int, np.ndarray]] = field(default_factory=list)  # row of the user, features before
 
 
@@ -89,30 +77,13 @@ class Engine:
             raise
         return plan
 
-    def take_in(self, plan: BatchPlan, first: int, clock: int) -> None:
-        """Apply the rows of `plan`, which are on disk from number `first` on."""
-        state = self.state
-        for number, (row, codes) in enumerate(plan.shown, first):
-            state.users.see(row, codes, plan.events[number - first].timestamp)
-            self._given.remember(number, plan.events[number - first])
-        state.advance(first + len(plan.events), clock)
-        self.log.needed = state.answered.start
-        for one in plan.given:
-            state.answered.add(one.key, clock)
-            if one.event.position is None and one.code >= 0:  # an impression of another source
-                state.users.see(one.row, [one.code], one.event.timestamp)
-        if plan.given:
-            self._observe(plan.given)
-
-    def _observe(self, given: list[NewFeedback]) -> None:
-        rows, codes = np.array([one.row for one in given]), np.array([one.code for one in given])
-        times = np.array([one.event.timestamp for one in given])
-        values = np.array([one.event.feedback for one in given], np.float32).reshape(len(rows), -1)
-        dwell = np.array([np.nan if one.event.dwell_ms is None else one.event.dwell_ms for one in given])
-        known = np.array([bool(one.event.known) for one in given])
-        self.state.users.came(rows, times)
-        events = pa.array([one.event.event_id for one in given], pa.string()).filter(pa.array(known))
-        self.state.observe(rows[known], codes[known], times[known], values[known], dwell[known], events)
+    def take_in(self, plan: BatchPlan, first: int) -> None:
+        """Apply the rows of `plan`, which are on disk from number `first` on, as a restart does."""
+        self.state.apply(pa.Table.from_batches([batch_of(plan.events, first, self.log.schema)]))
+        self.log.needed = self.state.answered.start
+        for number, event in enumerate(plan.events, first):
+            if event.kind == Kind.RECOMMENDED:
+                self._given.remember(number, event)
 
     def give_up(self, plan: BatchPlan) -> None:
         """Restore users and their features if the rows of `plan` could not be written."""
@@ -181,8 +152,6 @@ class Engine:
             note=None if body.features is None else json.dumps(body.features),
         )
         plan.events.append(event)
-        codes = self.state.codes.find(self.state.codes.array(page.items))
-        plan.shown.append((row, codes[codes >= 0].tolist()))
         known = [None if np.isnan(chance) else chance for chance in page.propensities]  # JSON has no NaN
         reply: dict[str, Any] = {"items": page.items, "propensities": known, "policy": one.digest, "arm": one.arm}
         if page.unknown is not None:
@@ -244,7 +213,6 @@ class Engine:
             **source,
         )
         plan.events.append(event)
-        plan.given.append(NewFeedback(row, event, code, entry.key))
         plan.keys.add(entry.key)
         plan.latest[row] = timestamp
         return "counted" if known else "unknown item"

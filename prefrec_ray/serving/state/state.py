@@ -201,21 +201,23 @@ class ServedState:
                         timestamps[rows], ids, of_rows, dwell_ms=dwell[rows], users=users[rows], pages=pages[rows]
                     )
 
-    def replay(self, table: pa.Table) -> None:
-        """Apply rows of the log that follow the rows applied so far. Call `fold_items` and `stock` first."""
-        kind = table["kind"].to_numpy()
+    def apply(self, table: pa.Table) -> None:
+        """Apply the next rows of the log: live, after a batch is on disk, and at the start of a server.
+
+        A start calls `fold_items` and `stock` first.
+        """
+        kind, first = table["kind"].to_numpy(), table["number"][0].as_py()
         rows = self._rows_of(table, kind)
         described = (kind == Kind.RECOMMENDED) & pc.is_valid(table["note"]).to_numpy()
         for place in np.flatnonzero(described).tolist():
             self.describe(int(rows[place]), json.loads(table["note"][place].as_py()))
-        self._replay_seen(table, kind, rows)
+        self._apply_seen(table, kind, rows)
         received = table["received"].fill_null(0).to_numpy()
         minutes = received // 60_000
-        ends_minute = np.append(minutes[1:] != minutes[:-1], True)
-        for place in np.flatnonzero(ends_minute).tolist():
-            self.answered.advance(self.next + place + 1, int(received[place]))
-        self.next += len(table)
-        self._replay_feedback(table.filter(pa.array(kind == Kind.FEEDBACK)), rows[kind == Kind.FEEDBACK])
+        for place in np.flatnonzero(np.append(minutes[1:] != minutes[:-1], True)).tolist():
+            self.answered.advance(first + place + 1, int(received[place]))
+        self.next = first + len(table)
+        self._apply_feedback(table.filter(pa.array(kind == Kind.FEEDBACK)), rows[kind == Kind.FEEDBACK])
 
     def _rows_of(self, table: pa.Table, kind: np.ndarray) -> np.ndarray:
         """Return the rows of the users of events, -1 without a user; new users are added in the order of the log."""
@@ -226,7 +228,7 @@ class ServedState:
         index = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         return np.where(np.isin(kind, (Kind.RECOMMENDED, Kind.FEEDBACK)), place[index], -1)
 
-    def _replay_seen(self, table: pa.Table, kind: np.ndarray, rows: np.ndarray) -> None:
+    def _apply_seen(self, table: pa.Table, kind: np.ndarray, rows: np.ndarray) -> None:
         of_client = (kind == Kind.FEEDBACK) & pc.is_null(table["position"]).to_numpy()
         hidden = (kind == Kind.RECOMMENDED) | of_client
         if not hidden.any():
@@ -238,7 +240,7 @@ class ServedState:
         for row, mine, time in zip(rows[hidden].tolist(), np.split(codes, ends[:-1]), times, strict=True):
             self.users.see(row, mine[mine >= 0].tolist(), time)
 
-    def _replay_feedback(self, table: pa.Table, rows: np.ndarray) -> None:
+    def _apply_feedback(self, table: pa.Table, rows: np.ndarray) -> None:
         if not len(table):
             return
         items = pc.list_flatten(table["items"]).to_numpy()
