@@ -17,7 +17,7 @@ from prefrec_ray.cli.data import forget, inspect, prepare, pull, push, simulate
 from prefrec_ray.cli.evaluation import bench, constrain, evaluate, report
 from prefrec_ray.cli.labels import import_labels, label, pairs
 from prefrec_ray.cli.quickstart import plugins, quickstart, validate
-from prefrec_ray.cli.serving import compare, nightly, plan_test, rollback, serve, status
+from prefrec_ray.cli.serving import compare, nightly, plan_test, repair, rollback, serve, status
 from prefrec_ray.cli.training import export, train, tune
 from prefrec_ray.errors import find_user_error
 from prefrec_ray.runtime import TERMINATED, end_on_sigterm, terminated
@@ -36,7 +36,7 @@ PANELS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Labels from annotators": (pairs, import_labels, label),
     "Training": (train, tune, export),
     "Evaluation": (evaluate, constrain, report),
-    "Serving": (serve, compare, plan_test, nightly, status, rollback, forget),
+    "Serving": (serve, compare, plan_test, nightly, status, rollback, repair, forget),
     "Hugging Face Hub": (push, pull),
     "Cluster": (submit, doctor),
 }

@@ -1,4 +1,4 @@
-"""Commands for serving: `serve`, `compare`, `plan-test`, and of a loop `nightly`, `status` and `rollback`."""
+"""Commands for serving: `serve`, `compare`, `plan-test`, `repair`, and of a loop `nightly`, `status` and `rollback`."""
 
 from __future__ import annotations
 
@@ -304,3 +304,17 @@ def rollback(folder: Loop) -> None:
     for why in done.skipped:
         console().print(f"skipped {why}")
     made("rolled back", f"from night {done.before} to night {done.after}", "POST /reload to the server of `current`")
+
+
+def repair(
+    state: Annotated[str, typer.Argument(metavar="STATE", help="Folder of a stopped server.")],
+) -> None:
+    """Repair a log whose checksums earlier versions put into texts of users."""
+    from prefrec_ray.logs.events.repair import repair
+    from prefrec_ray.serving.folder.snapshots import remove_snapshots
+
+    records, rows = repair(state)
+    if rows:
+        remove_snapshots(state)  # they lack these rows
+    what = f"{records:,} record{'s' * (records != 1)}, {rows:,} rows came back" if records else "nothing to repair"
+    made("repaired" if records else "checked", what, pasteable("serve", "POLICY", "--state", state))

@@ -44,6 +44,7 @@ COMMANDS = [
         "nightly",
         "status",
         "rollback",
+        "repair",
         "validate",
         "plugins",
         "push",

@@ -267,7 +267,7 @@ def check_rest(content: pa.Buffer, end: int, where: str) -> None:
         if place % _ALIGNMENT == 0 and message_end(content, place):
             raise UserError(
                 f"{where}: damaged at byte {end}: found whole records after it; expected the file as it was written"
-                " (put it back from a copy)"
+                " (`prefrec repair` restores records of earlier versions; else put it back from a copy)"
             )
 
 
