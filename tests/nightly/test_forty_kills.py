@@ -116,7 +116,10 @@ def seconds(nights: Nights) -> dict[str, float]:
         time.sleep(0.005)
     nights.kill(night)
     assert night.returncode == 0, (nights.home / "output").read_text()[-6000:]
-    return {stage: begun[after] - begun[stage] for stage, after in zip(STAGES, (*STAGES[1:], AFTER), strict=True)}
+    following = dict(zip(STAGES, (*STAGES[1:], AFTER), strict=True))
+    for stage in reversed(STAGES):  # a stage shorter than the pause between two looks was not seen
+        begun.setdefault(stage, begun[following[stage]])
+    return {stage: begun[following[stage]] - begun[stage] for stage in STAGES}
 
 
 def kill_in(nights: Nights, target: str, after: float) -> tuple[int, str]:
