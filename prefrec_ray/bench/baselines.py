@@ -148,5 +148,6 @@ class ThompsonSampling:
 #: Object paths by name; "random" is a control of every world, too.
 SUBMISSIONS = {
     **{name: f"prefrec_ray.bench.baselines:{name}" for name in (*PATHS, "clicks", "bandit", "popular")},
+    "plain": "prefrec_ray.bench.plain:plain",
     "random": "prefrec_ray.bench.baselines:random_items",
 }
