@@ -25,7 +25,7 @@ CANDIDATES, TEMPERATURE = 120, 0.3
 
 @dataclass(frozen=True, eq=False)
 class Log:
-    """Impressions by user and time: `users` and `sessions` (codes), `time_ms`, `rows` of the table of items, `feedback`."""
+    """Impressions by user and time: codes of users and sessions, `time_ms`, rows of the table of items, feedback."""
 
     users: np.ndarray
     sessions: np.ndarray
@@ -55,7 +55,7 @@ def plain(given: Given) -> MakeServer:
 
 
 def effects_on_return(log: Log) -> np.ndarray:
-    """Return the effect of each feedback [F]: of a session's mean feedback on minus the log of hours until the next one.
+    """Return the effect of each feedback [F], its mean in a session, on minus the log of hours until the next session.
 
     Least squares on differences from the user's own means, so that nothing is compared between users.
     """

@@ -1,4 +1,4 @@
-"""What candidates have in common with the items that a user has seen: the columns of a plain model of items in a history.
+"""What candidates have in common with a user's past items: the columns of a plain model of items in a history.
 
 A user may tire of a topic, grow fond of a maker, or need a pause between two items of a kind. Such laws depend on the
 pair of a candidate and a history, not on either of them. Neither the columns nor their constants are those of a law:
@@ -99,12 +99,11 @@ class Relations:
         far in the session, hours since the last impression.
         """
         shown = self.rows >= 0
-        hours = np.where(self.count > 0, np.minimum((time_ms - self.time_ms[:, -1]) / 3_600_000, MOST_HOURS), MOST_HOURS)
-        means = [
-            self.feedback[:, -last:].sum(axis=1) / np.maximum(shown[:, -last:].sum(axis=1), 1)[:, None] for last in MEANS
-        ]
+        hours = np.minimum((time_ms - self.time_ms[:, -1]) / 3_600_000, MOST_HOURS)
+        count = [np.maximum(shown[:, -last:].sum(axis=1), 1)[:, None] for last in MEANS]
+        means = [self.feedback[:, -last:].sum(axis=1) / n for last, n in zip(MEANS, count, strict=True)]
         clock = [time_ms / 3_600_000 % 24, time_ms // 86_400_000 % 7, self.count]
-        inside = [np.where(self._in_session(time_ms), self.depth, 0), hours]
+        inside = [np.where(self._in_session(time_ms), self.depth, 0), np.where(self.count > 0, hours, MOST_HOURS)]
         return np.concatenate([np.stack(clock, axis=1), *means, np.stack(inside, axis=1)], axis=1).astype(np.float32)
 
     def _in_session(self, time_ms: np.ndarray) -> np.ndarray:
